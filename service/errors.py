@@ -1,0 +1,95 @@
+"""Everything that can go wrong, as a tree.
+
+    WhyrankError                     500 internal
+    ├── BadRequest                   422 invalid_request        the caller can mend it
+    │   ├── NotFound                 404 {kind}_not_found       no such item, user, prompt or model
+    │   ├── Unauthorized             401 unauthorized           no key, or a wrong one
+    │   └── Unsupported              422 unsupported            a field whose feature this build lacks
+    ├── ConfigError                  500 bad_config             refused at start; names file, key and reason
+    ├── PromptError                  500 bad_prompt             a template that can't be loaded or rendered
+    └── ModelError                   503 unreachable            the language model gave no usable answer; never reaches a
+        ├── ModelTimeout                 timeout                caller of a ranking: the ladder turns it into `degraded`
+        ├── ModelOverloaded              overload
+        ├── ModelUnreachable             unreachable
+        ├── ModelIncapable               no_capability
+        └── InvalidOutput                invalid_output
+
+Each class carries its `code`, HTTP `status` and whether a retry may help.
+"""
+
+from __future__ import annotations
+
+
+class WhyrankError(Exception):
+    """Base of all errors raised on purpose. `param` names the offending field or setting, if one does."""
+
+    code: str = "internal"
+    status: int = 500
+    retryable: bool = False
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+
+
+class BadRequest(WhyrankError):
+    code = "invalid_request"
+    status = 422
+
+
+class NotFound(BadRequest):
+    """Nothing goes by that name. `kind` makes the code: `NotFound("model", …)` is `model_not_found`."""
+
+    code = "not_found"
+    status = 404
+
+    def __init__(self, kind: str, name: str, *, param: str | None = None, known: str = "") -> None:
+        super().__init__(f"no {kind} {name!r}" + (f"; known: {known}" if known else ""), param=param)
+        self.code = f"{kind}_not_found"
+
+
+class Unauthorized(BadRequest):
+    code = "unauthorized"
+    status = 401
+
+
+class Unsupported(BadRequest):
+    code = "unsupported"
+
+
+class ConfigError(WhyrankError):
+    code = "bad_config"
+
+
+class PromptError(WhyrankError):
+    code = "bad_prompt"
+
+
+class ModelError(WhyrankError):
+    """`code` is also the `degraded.reason` of the answer that had to do without the model."""
+
+    code = "unreachable"
+    status = 503
+    retryable = True
+
+
+class ModelTimeout(ModelError):
+    code = "timeout"
+
+
+class ModelOverloaded(ModelError):
+    code = "overload"
+
+
+class ModelUnreachable(ModelError):
+    code = "unreachable"
+
+
+class ModelIncapable(ModelError):
+    code = "no_capability"
+    retryable = False
+
+
+class InvalidOutput(ModelError):
+    code = "invalid_output"

@@ -1,0 +1,345 @@
+"""The nouns. Frozen values that every room speaks in.
+
+Ids are the caller's opaque strings: 1–256 characters, no control characters, no `/` (a percent-encoded slash in a path
+would read another route). Times carry a zone. Scores lie in (0, 1) and fall strictly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    StrictBool,
+    StrictInt,
+    StringConstraints,
+    model_validator,
+)
+
+MIN_GAP = 1e-6
+"""Scores of neighbours in a ranking differ by at least this much."""
+
+
+class Value(BaseModel):
+    """A frozen noun that refuses fields it doesn't know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+
+def _encodable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("holds a lone surrogate, which is not text") from None
+    return text
+
+
+def _opaque(text: str) -> str:
+    if "/" in _encodable(text) or text in {".", ".."}:
+        raise ValueError("an id may not hold '/', nor be '.' or '..'")
+    if any(unicodedata.category(char) in {"Cc", "Zl", "Zp"} for char in text):
+        raise ValueError("an id may not hold control characters")
+    return text
+
+
+def _moment(value: object) -> object:
+    if isinstance(value, str) and value.lstrip("-").isdigit():
+        value = int(value)
+    if isinstance(value, bool):
+        raise ValueError("a time is RFC 3339 with a zone, or epoch milliseconds")
+    if isinstance(value, int | float):
+        if not 1e11 <= value < 1e14:
+            raise ValueError("epoch milliseconds expected (13 digits today); this looks like another unit")
+        return datetime.fromtimestamp(value / 1000, UTC)
+    return value
+
+
+def _zoned(value: datetime) -> datetime:
+    if value.tzinfo is None:
+        raise ValueError("a time needs a zone, as in 2026-01-31T12:00:00Z")
+    return value.astimezone(UTC)
+
+
+Id = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(_opaque)]
+Text = Annotated[str, AfterValidator(_encodable)]
+Moment = Annotated[datetime, BeforeValidator(_moment), AfterValidator(_zoned)]
+Label = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[a-z0-9_.:-]+$")]
+Locale = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z]{2,3}(-[a-zA-Z0-9]{2,8})*$")]
+Scalar = StrictBool | StrictInt | FiniteFloat | Annotated[Text, StringConstraints(max_length=4_000)]
+Attributes = dict[Annotated[Text, StringConstraints(min_length=1, max_length=64)], Scalar | list[Scalar]]
+AttributesIn = Annotated[Attributes, Field(max_length=100)]
+
+
+# ── items, users, events ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Item(Value):
+    """Something that can be shown: a film, a product, a song, a person."""
+
+    id: Id
+    title: Annotated[Text, StringConstraints(max_length=4_000)] = ""
+    text: Annotated[Text, StringConstraints(max_length=100_000)] = ""
+    attributes: AttributesIn = {}
+    url: Annotated[Text, StringConstraints(max_length=4_000)] | None = None
+    image_url: Annotated[Text, StringConstraints(max_length=4_000)] | None = None
+    published_at: Moment | None = None
+    available: bool = True
+
+
+class User(Value):
+    """What a person declared. `allow_hosted`: may a hosted model see them; `profile`: may a model write one."""
+
+    user_id: Id
+    attributes: AttributesIn = {}
+    locale: Locale | None = None
+    allow_hosted: bool = True
+    profile: bool = True
+
+
+class UserPatch(Value):
+    """Only the fields that are given change; `attributes` replaces the whole dictionary."""
+
+    attributes: AttributesIn | None = None
+    locale: Locale | None = None
+    allow_hosted: bool | None = None
+    profile: bool | None = None
+
+
+class Event(Value):
+    """One thing a person did, or a visitor known by `session_id` alone. A missing `occurred_at` is the time of receipt."""
+
+    event_id: Id = ""
+    user_id: Id | None = None
+    item_id: Id | None = None
+    type: Label
+    value: FiniteFloat | None = None
+    text: Annotated[Text, StringConstraints(max_length=4_000)] | None = None
+    occurred_at: Moment = Field(default_factory=lambda: datetime.now(UTC))
+    session_id: Id | None = None
+    ranking_id: Id | None = None
+    position: Annotated[int, Field(ge=0, le=100_000)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _given_id_is_checked(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("event_id") is None:
+            return {key: value for key, value in data.items() if key != "event_id"}
+        return data
+
+    @model_validator(mode="after")
+    def _identified(self) -> Event:
+        if self.user_id is None and self.session_id is None:
+            raise ValueError("an event needs a user_id, or a session_id for a visitor without one")
+        if not self.event_id:
+            who = self.user_id if self.user_id is not None else f"\x1f{self.session_id}"
+            parts = (who, self.type, self.item_id, self.occurred_at.isoformat(), self.value)
+            digest = hashlib.sha256("\x1e".join(map(repr, parts)).encode()).hexdigest()
+            object.__setattr__(self, "event_id", digest[:32])
+        return self
+
+
+class Rejection(Value):
+    """Why element `index` (0-based) of a batch was not taken."""
+
+    index: int
+    code: str
+    message: str
+
+
+class IngestReport(Value):
+    accepted: int = 0
+    duplicates: int = 0
+    rejected: list[Rejection] = []
+
+
+# ── what a ranking may know of a person ─────────────────────────────────────────────────────────────────────────────
+
+ProfileSource = Literal["events", "session", "attributes", "instruction", "popularity"]
+
+
+class Recent(Value):
+    """An event of the recent window and its item (None for a search). `weight` in [-1, 1]: what the event says."""
+
+    event: Event
+    item: Item | None
+    weight: float
+
+
+class Interest(Value):
+    """One taste as a unit vector in the catalogue's space; weights of a person's interests sum to 1."""
+
+    vector: tuple[float, ...]
+    weight: float
+
+
+class UserState(Value):
+    """All that a ranking may know of a person. `version` changes with every accepted event; caches key on it."""
+
+    version: int = 0
+    recent: tuple[Recent, ...] = ()
+    interests: tuple[Interest, ...] = ()
+    attributes: Attributes = {}
+    locale: str | None = None
+    allow_hosted: bool = True
+    seen: frozenset[str] = frozenset()
+    source: ProfileSource = "popularity"
+
+
+# ── rankings ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Candidate(Value):
+    """`prior`: fused score of the sources, higher is better. `sources`: 1-based rank in each source that named it."""
+
+    item: Item
+    prior: float
+    sources: dict[str, int] = {}
+
+
+class Ranked(Value):
+    """`score` in (0, 1), strictly falling; raw values stand in `signals` only. `evidence`: ids of the person's own items."""
+
+    rank: int
+    item_id: str
+    score: float
+    title: str = ""
+    reason: str | None = None
+    evidence: list[str] = []
+    signals: dict[str, float | bool] = {}
+
+
+class Reason(Value):
+    """`grounded`: the model's own words passed the check; False: a template built from true shared attributes."""
+
+    item_id: str
+    rank: int
+    reason: str
+    evidence: list[str]
+    grounded: bool
+
+
+class PromptRef(Value):
+    id: str
+    version: str
+    sha: str
+
+
+class Degraded(Value):
+    """Which strategy was wanted, which one answered, and why. `reason` is the code of the model error."""
+
+    from_: str = Field(alias="from")
+    to: str
+    reason: Literal["timeout", "overload", "unreachable", "invalid_output", "no_capability", "budget", "not_allowed"]
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True)
+
+
+class Repairs(Value):
+    """How often a model's answer had to be mended before it was a permutation."""
+
+    missing: int = 0
+    duplicate: int = 0
+    unknown: int = 0
+
+
+class Usage(Value):
+    """Tokens over all model calls of a request. `cost` in US dollars; None where no price is known."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+    cached_tokens: int = 0
+    cost: float | None = None
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+            total_tokens=self.total_tokens + other.total_tokens,
+            cached_tokens=self.cached_tokens + other.cached_tokens,
+        )
+
+
+class Timings(Value):
+    """Milliseconds. `total_ms` covers everything; the others name its parts."""
+
+    total_ms: float = 0
+    state_ms: float = 0
+    retrieve_ms: float = 0
+    model_ms: float = 0
+    explain_ms: float = 0
+
+
+class Ranking(Value):
+    """The answer: always valid, complete and typed."""
+
+    ranking_id: str
+    items: list[Ranked]
+    strategy: str
+    model: str | None = None
+    prompt: PromptRef | None = None
+    state_version: int = 0
+    profile_source: ProfileSource = "popularity"
+    degraded: Degraded | None = None
+    repairs: Repairs = Repairs()
+    usage: Usage = Usage()
+    timings: Timings = Timings()
+    cached: bool = False
+
+
+# ── requests ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Filter(Value):
+    """Conditions on one declared key; all that are given must hold. `any` and `none` also match inside lists."""
+
+    gt: Scalar | None = None
+    gte: Scalar | None = None
+    lt: Scalar | None = None
+    lte: Scalar | None = None
+    any: Annotated[list[Scalar], Field(min_length=1, max_length=1_000)] | None = None
+    none: Annotated[list[Scalar], Field(min_length=1, max_length=1_000)] | None = None
+
+
+class RecommendRequest(Value):
+    """What to rank, for whom, and how. Everything is optional: with nothing known, popularity answers."""
+
+    user_id: Id | None = Field(None, description="Whose history to use.")
+    session_id: Id | None = Field(None, description="A visitor's session; its anonymous events count as history.")
+    top_n: int = Field(10, ge=1, description="How many items to return.")
+    candidates: list[Id] | None = Field(
+        None, min_length=1, description="Rank exactly these catalogue items instead of retrieving. Unknown ids rank last."
+    )
+    context_items: list[Id] = Field([], max_length=20, description="More like these items.")
+    instruction: Annotated[Text, StringConstraints(max_length=2_000)] | None = Field(
+        None, description="What the person wants now, in words."
+    )
+    filters: dict[str, Filter] = Field({}, description="Conditions on `id` and on keys declared in catalog.filterable.")
+    exclude: list[Id] = Field([], max_length=10_000, description="Items never to return.")
+    domain: Label | None = Field(None, description="Selects prompts and event meanings; the service's by default.")
+    locale: Locale | None = Field(None, description="Language of the reasons; the user's by default.")
+    strategy: str | None = Field(None, description="How to rank: prior or listwise.")
+    model: str | None = Field(None, description="`whyrank`, `whyrank-prior`, or a configured model alias.")
+    prompt_id: str | None = Field(None, description="A ranking prompt other than the domain's, as `movies/rank`.")
+    prompt_version: str | None = Field(None, description="Refuse unless the prompt has this version.")
+    explain: Literal["none", "short", "full"] = Field("short", description="Reasons for the best items.")
+    deadline_ms: int | None = Field(None, ge=1, le=600_000, description="Answer within this time, whatever it takes.")
+    stream: bool = Field(False, description="Server-sent events; not available yet.")
+
+    @model_validator(mode="after")
+    def _coherent(self) -> RecommendRequest:
+        for name in ("candidates", "context_items"):
+            ids = getattr(self, name) or []
+            if len(set(ids)) < len(ids):
+                raise ValueError(f"{name} holds an id twice")
+        if self.candidates is not None and self.filters:
+            raise ValueError("filters choose what is retrieved; with candidates there is nothing to retrieve")
+        return self

@@ -1,0 +1,119 @@
+"""The event log: append-only, idempotent by the person's event id, read in the order things happened."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, Engine, Float, Index, Integer, Table, Text, UniqueConstraint, func, select
+from sqlalchemy.dialects.sqlite import insert
+
+from service.schema import Event
+from service.store.database import metadata, micros, moment, writing
+from service.store.popularity import Popularity
+from service.store.users import bump_versions
+
+PAGE = 1_000
+"""History is read in pages of this many events, so that its beginning moves once a page and not at every event."""
+
+events = Table(
+    "events",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("who", Text, nullable=False),
+    Column("event_id", Text, nullable=False),
+    Column("item_id", Text),
+    Column("type", Text, nullable=False),
+    Column("value", Float),
+    Column("text", Text),
+    Column("occurred_at", BigInteger, nullable=False),
+    Column("session_id", Text),
+    Column("ranking_id", Text),
+    Column("position", Integer),
+    UniqueConstraint("who", "event_id"),
+    Index("events_in_order", "who", "occurred_at", "seq"),
+)
+
+
+def log_key(user_id: str | None, session_id: str | None) -> str:
+    """The key of a person's log. An id can't hold control characters, so no user can pose as a session."""
+    return user_id if user_id is not None else f"\x1f{session_id}"
+
+
+class Events:
+    def __init__(self, engine: Engine, popularity: Popularity) -> None:
+        self._engine = engine
+        self._popularity = popularity
+
+    async def add(self, batch: Sequence[Event]) -> list[bool]:
+        """Store events; for each, was it new? Duplicates change nothing. Durable on return."""
+        return await asyncio.to_thread(self._add, batch)
+
+    def _add(self, batch: Sequence[Event]) -> list[bool]:
+        unique = {(log_key(event.user_id, event.session_id), event.event_id): event for event in reversed(batch)}
+        with writing(self._engine) as connection:  # holds the write lock: what is absent now stays absent until the insert
+            known = select(events.c.who, events.c.event_id).where(events.c.event_id.in_(event_id for _, event_id in unique))
+            stored = {(row.who, row.event_id) for row in connection.execute(known)}
+            fresh = [key for key in reversed(unique) if key not in stored]
+            if fresh:
+                connection.execute(insert(events), [_row(key[0], unique[key]) for key in fresh])
+                bump_versions(connection, Counter(who for who, _ in fresh))
+                self._popularity.add(connection, (unique[key] for key in fresh))
+        new, taken = set(fresh), []
+        for event in batch:
+            key = log_key(event.user_id, event.session_id), event.event_id
+            taken.append(key in new)
+            new.discard(key)
+        return taken
+
+    async def history(self, key: str) -> list[Event]:
+        """The person's events, oldest first: at least the last `PAGE` of them, at most twice as many."""
+        return await asyncio.to_thread(self._history, key)
+
+    def _history(self, key: str) -> list[Event]:
+        mine = events.c.who == key
+        with self._engine.connect() as connection:
+            count = connection.scalar(select(func.count()).where(mine)) or 0
+            skip = max(0, count // PAGE - 1) * PAGE
+            query = select(events).where(mine).order_by(events.c.occurred_at, events.c.seq).offset(skip).limit(2 * PAGE)
+            return [_event(row) for row in connection.execute(query)]
+
+    async def latest_by_type(self, key: str, types: Iterable[str]) -> list[tuple[str, str, int]]:
+        """(item id, type, time of the last such event in microseconds) over the person's whole log."""
+        return await asyncio.to_thread(self._latest_by_type, key, list(types))
+
+    def _latest_by_type(self, key: str, types: list[str]) -> list[tuple[str, str, int]]:
+        query = (
+            select(events.c.item_id, events.c.type, func.max(events.c.occurred_at))
+            .where(events.c.who == key, events.c.type.in_(types), events.c.item_id.is_not(None))
+            .group_by(events.c.item_id, events.c.type)
+        )
+        with self._engine.connect() as connection:
+            return [(row[0], row[1], row[2]) for row in connection.execute(query)]
+
+
+def _row(key: str, event: Event) -> dict[str, Any]:
+    return {
+        "who": key,
+        **event.model_dump(exclude={"user_id", "occurred_at"}),
+        "occurred_at": micros(event.occurred_at),
+    }
+
+
+def _event(row: Any) -> Event:
+    """Rows were checked when they came in: no second validation on the read path."""
+    anonymous = row.who.startswith("\x1f")
+    return Event.model_construct(
+        event_id=row.event_id,
+        user_id=None if anonymous else row.who,
+        item_id=row.item_id,
+        type=row.type,
+        value=row.value,
+        text=row.text,
+        occurred_at=moment(row.occurred_at),
+        session_id=row.session_id,
+        ranking_id=row.ranking_id,
+        position=row.position,
+    )

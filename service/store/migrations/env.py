@@ -1,0 +1,10 @@
+"""Runs the migrations on the connection that `Store` hands over, inside its transaction."""
+
+from alembic import context
+
+from service.store import events, popularity, rankings, users
+from service.store.database import metadata
+
+TABLES = (events, popularity, rankings, users)  # their import fills the metadata
+context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
+context.run_migrations()

@@ -1,0 +1,100 @@
+"""Time-decayed popularity from the log, by forward decay (Cormode et al., ICDE 2009).
+
+An event of weight w at time t counts w · 2^(t/h) for a half-life h: the order of the sums is the order of the decayed
+counts at any later moment, so nothing is ever updated because time passed. Sums are kept as base-2 logarithms.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Iterable
+
+from sqlalchemy import Column, Connection, Engine, Float, Index, Table, Text, delete, select
+from sqlalchemy.dialects.sqlite import insert
+
+from service.schema import Event
+from service.store.database import metadata, moment
+
+DAY_S = 86_400
+
+popularity = Table(
+    "popularity",
+    metadata,
+    Column("item_id", Text, primary_key=True),
+    Column("log2_votes", Float, nullable=False),
+    Index("most_popular", "log2_votes"),
+)
+notes = Table("notes", metadata, Column("key", Text, primary_key=True), Column("value", Text, nullable=False))
+
+
+class Popularity:
+    def __init__(self, engine: Engine, *, weigh: Callable[[Event], float], half_life_days: float) -> None:
+        self._engine = engine
+        self._weigh = weigh
+        self._half_life_s = half_life_days * DAY_S
+
+    def add(self, connection: Connection, batch: Iterable[Event]) -> None:
+        votes: dict[str, float] = {}
+        for event in batch:
+            weight = self._weigh(event)
+            if event.item_id is not None and weight > 0:
+                vote = math.log2(weight) + event.occurred_at.timestamp() / self._half_life_s
+                votes[event.item_id] = _add_logs(votes.get(event.item_id, -math.inf), vote)
+        if not votes:
+            return
+        known = connection.execute(select(popularity).where(popularity.c.item_id.in_(votes)))
+        before = {row.item_id: row.log2_votes for row in known}
+        rows = [
+            {"item_id": item_id, "log2_votes": _add_logs(before.get(item_id, -math.inf), vote)}
+            for item_id, vote in votes.items()
+        ]
+        upsert = insert(popularity)
+        total = {"log2_votes": upsert.excluded.log2_votes}
+        connection.execute(upsert.on_conflict_do_update(index_elements=["item_id"], set_=total), rows)
+
+    async def top(self, limit: int, offset: int = 0) -> list[str]:
+        """Item ids, most popular first; ties by id."""
+        return await asyncio.to_thread(self._top, limit, offset)
+
+    def _top(self, limit: int, offset: int) -> list[str]:
+        order = popularity.c.log2_votes.desc(), popularity.c.item_id
+        query = select(popularity.c.item_id).order_by(*order).limit(limit).offset(offset)
+        with self._engine.connect() as connection:
+            return list(connection.scalars(query))
+
+    async def among(self, ids: list[str]) -> list[str]:
+        """Those of `ids` that anyone liked, most popular first."""
+        return await asyncio.to_thread(self._among, ids)
+
+    def _among(self, ids: list[str]) -> list[str]:
+        order = popularity.c.log2_votes.desc(), popularity.c.item_id
+        query = select(popularity.c.item_id).where(popularity.c.item_id.in_(ids)).order_by(*order)
+        with self._engine.connect() as connection:
+            return list(connection.scalars(query))
+
+    def recount_if_changed(self, connection: Connection, meaning: str) -> None:
+        """Count anew from the log when what an event means, or the half-life, is not what the sums were made with."""
+        from service.store.events import events  # the log imports this table's class
+
+        made_with = f"{meaning}|{self._half_life_s}"
+        if connection.scalar(select(notes.c.value).where(notes.c.key == "popularity")) == made_with:
+            return
+        connection.execute(delete(popularity))
+        columns = events.c.item_id, events.c.type, events.c.value, events.c.occurred_at
+        log = connection.execute(select(*columns).where(events.c.item_id.is_not(None)))
+        self.add(
+            connection,
+            (
+                Event.model_construct(item_id=row.item_id, type=row.type, value=row.value, occurred_at=moment(row.occurred_at))
+                for row in log
+            ),
+        )
+        row = insert(notes).values(key="popularity", value=made_with)
+        connection.execute(row.on_conflict_do_update(index_elements=["key"], set_={"value": made_with}))
+
+
+def _add_logs(a: float, b: float) -> float:
+    """log2(2^a + 2^b) without overflow."""
+    high, low = max(a, b), min(a, b)
+    return high + math.log2(1 + 2 ** (low - high))

@@ -1,0 +1,56 @@
+"""What was shown: every ranking under its id, to be joined with the clicks it earned."""
+
+from __future__ import annotations
+
+import asyncio
+
+from sqlalchemy import JSON, BigInteger, Column, Engine, Index, Integer, Table, Text, select
+from sqlalchemy.dialects.sqlite import insert
+
+from service.schema import Ranking
+from service.store.database import metadata, writing
+
+rankings = Table(
+    "rankings",
+    metadata,
+    Column("ranking_id", Text, primary_key=True),
+    Column("who", Text),
+    Column("shown_at", BigInteger, nullable=False),
+    Column("domain", Text, nullable=False),
+    Column("strategy", Text, nullable=False),
+    Column("model", Text),
+    Column("state_version", Integer, nullable=False),
+    Column("ranking", JSON, nullable=False),
+    Index("rankings_of", "who", "shown_at"),
+)
+
+
+class Rankings:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def log(self, ranking: Ranking, *, who: str | None, domain: str, shown_at: int) -> None:
+        """Keep a ranking. `shown_at`: microseconds since 1970."""
+        await asyncio.to_thread(self._log, ranking, who, domain, shown_at)
+
+    def _log(self, ranking: Ranking, who: str | None, domain: str, shown_at: int) -> None:
+        row = insert(rankings).values(
+            ranking_id=ranking.ranking_id,
+            who=who,
+            shown_at=shown_at,
+            domain=domain,
+            strategy=ranking.strategy,
+            model=ranking.model,
+            state_version=ranking.state_version,
+            ranking=ranking.model_dump(mode="json"),
+        )
+        with writing(self._engine) as connection:
+            connection.execute(row)
+
+    async def get(self, ranking_id: str) -> Ranking | None:
+        return await asyncio.to_thread(self._get, ranking_id)
+
+    def _get(self, ranking_id: str) -> Ranking | None:
+        with self._engine.connect() as connection:
+            found = connection.scalar(select(rankings.c.ranking).where(rankings.c.ranking_id == ranking_id))
+        return None if found is None else Ranking.model_validate(found)

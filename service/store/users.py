@@ -1,0 +1,80 @@
+"""What people declared about themselves, and the version of each person's state."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import JSON, Boolean, Column, Connection, Engine, Integer, Table, Text, select
+from sqlalchemy.dialects.sqlite import insert
+
+from service.schema import User, UserPatch
+from service.store.database import metadata, writing
+
+users = Table(
+    "users",
+    metadata,
+    Column("who", Text, primary_key=True),
+    Column("version", Integer, nullable=False, default=0),
+    Column("attributes", JSON, nullable=False, default=dict),
+    Column("locale", Text),
+    Column("allow_hosted", Boolean, nullable=False, default=True),
+    Column("profile", Boolean, nullable=False, default=True),
+)
+
+
+def bump_versions(connection: Connection, times: Mapping[str, int]) -> None:
+    upsert = insert(users)
+    raised = {"version": users.c.version + upsert.excluded.version}
+    rows = [{"who": who, "version": count} for who, count in times.items()]
+    connection.execute(upsert.on_conflict_do_update(index_elements=["who"], set_=raised), rows)
+
+
+class Users:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def put(self, batch: Sequence[User]) -> None:
+        """Insert or replace what users declared; later ones of the same id win. Durable on return."""
+        await asyncio.to_thread(self._put, batch)
+
+    def _put(self, batch: Sequence[User]) -> None:
+        with writing(self._engine) as connection:
+            for user in batch:
+                declared = user.model_dump(exclude={"user_id"})
+                row = insert(users).values(who=user.user_id, version=1, **declared)
+                change = {**declared, "version": users.c.version + 1}
+                connection.execute(row.on_conflict_do_update(index_elements=["who"], set_=change))
+
+    async def patch(self, user_id: str, change: UserPatch) -> User | None:
+        """Apply the fields that `change` sets; None for a user nobody has heard of."""
+        return await asyncio.to_thread(self._patch, user_id, change)
+
+    def _patch(self, user_id: str, change: UserPatch) -> User | None:
+        with writing(self._engine) as connection:
+            row = connection.execute(select(users).where(users.c.who == user_id)).first()
+            if row is None:
+                return None
+            fields = change.model_dump(exclude_unset=True)
+            given = {name: value for name, value in fields.items() if value is not None or name == "locale"}
+            connection.execute(users.update().where(users.c.who == user_id).values(**given, version=users.c.version + 1))
+        found = self._get(user_id)
+        return found[0] if found else None
+
+    async def get(self, who: str) -> tuple[User, int] | None:
+        """The declared user and the version of their state; None if there was never an event or a declaration."""
+        return await asyncio.to_thread(self._get, who)
+
+    def _get(self, who: str) -> tuple[User, int] | None:
+        with self._engine.connect() as connection:
+            row = connection.execute(select(users).where(users.c.who == who)).first()
+        if row is None:
+            return None
+        user = User.model_construct(
+            user_id=row.who,
+            attributes=row.attributes,
+            locale=row.locale,
+            allow_hosted=row.allow_hosted,
+            profile=row.profile,
+        )
+        return user, row.version
