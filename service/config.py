@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from service.errors import ConfigError
-from service.schema import Label
+from service.schema import Label, Meaning
 
 HOUSE = Path(__file__).resolve().parents[1]
 """The folder that holds service/, prompts/ and configs/."""
@@ -51,7 +51,7 @@ class Model(Part):
     `weight`: its share in the fused ranking until it has been fitted on data; 0 leaves the prior's order alone.
     """
 
-    backend: Literal["vllm", "openai"]
+    backend: Literal["vllm"]
     model: str
     base_url: str
     path: Path | None = None
@@ -109,23 +109,6 @@ class Embed(Part):
     path: Path | None = None
     threads: int = Field(1, ge=1, le=64)
     batch: int = Field(32, ge=1, le=1_024)
-
-
-class Meaning(Part):
-    """What an event of one type says. `weight` in [-1, 1]: how much it is liked (negative: disliked).
-
-    With `positive_from`/`negative_to` the event's value decides the sign: at or above the first it counts `weight`, at or
-    below the second `-weight`, between them 0. `consumes`: the item needs no showing again.
-    """
-
-    weight: float = Field(0, ge=-1, le=1)
-    half_life_days: float = Field(90, gt=0)
-    consumes: bool = False
-    blocks: bool = False
-    unblocks: bool = False
-    positive_from: float | None = None
-    negative_to: float | None = None
-    verb: str = ""
 
 
 MEANINGS: dict[str, Meaning] = {

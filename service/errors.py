@@ -19,6 +19,15 @@ Each class carries its `code`, HTTP `status` and whether a retry may help.
 
 from __future__ import annotations
 
+from pydantic import ValidationError
+
+
+def reasons(error: ValidationError) -> str:
+    """A validation error in one line: `field: reason; field: reason`."""
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    lines = [".".join(map(str, part["loc"])) + ": " + part["msg"].removeprefix("Value error, ") for part in found]
+    return "; ".join(line.removeprefix(": ") for line in lines[:5])
+
 
 class WhyrankError(Exception):
     """Base of all errors raised on purpose. `param` names the offending field or setting, if one does."""

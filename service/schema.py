@@ -93,6 +93,12 @@ class Item(Value):
     published_at: Moment | None = None
     available: bool = True
 
+    def facts(self) -> list[tuple[str, str | int | float | bool]]:
+        """(key, value) of every attribute, lists taken apart."""
+        return [
+            (key, part) for key, value in self.attributes.items() for part in (value if isinstance(value, list) else [value])
+        ]
+
 
 class User(Value):
     """What a person declared. `allow_hosted`: may a hosted model see them; `profile`: may a model write one."""
@@ -160,17 +166,36 @@ class IngestReport(Value):
     rejected: list[Rejection] = []
 
 
+class Meaning(Value):
+    """What an event of one type says. `weight` in [-1, 1]: how much it is liked (negative: disliked).
+
+    With `positive_from`/`negative_to` the event's value decides the sign: at or above the first it counts `weight`, at or
+    below the second `-weight`, between them 0. `consumes`: the item needs no showing again.
+    """
+
+    weight: float = Field(0, ge=-1, le=1)
+    half_life_days: float = Field(90, gt=0)
+    consumes: bool = False
+    blocks: bool = False
+    unblocks: bool = False
+    positive_from: float | None = None
+    negative_to: float | None = None
+    verb: str = ""
+
+
 # ── what a ranking may know of a person ─────────────────────────────────────────────────────────────────────────────
 
 ProfileSource = Literal["events", "session", "attributes", "instruction", "popularity"]
 
 
 class Recent(Value):
-    """An event of the recent window and its item (None for a search). `weight` in [-1, 1]: what the event says."""
+    """An event of the recent window and its item (None for a search). `weight` in [-1, 1]: what the event says;
+    `verb`: how a prompt says it."""
 
     event: Event
     item: Item | None
     weight: float
+    verb: str
 
 
 class Interest(Value):

@@ -62,7 +62,7 @@ def onnx(raw: Path, out: Path) -> None:
     """A sentence transformer's encoder as `model.onnx` ([batch, tokens] in, [batch, tokens, dimension] out)."""
     encoder = AutoModel.from_pretrained(raw, attn_implementation="eager").eval()
 
-    class Hidden(torch.nn.Module):
+    class Hidden(torch.nn.Module):  # type: ignore[misc]  # torch is not type-checked here
         def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
             hidden: torch.Tensor = encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
             return hidden

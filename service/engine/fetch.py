@@ -60,7 +60,9 @@ def _pins(lock: Path) -> list[str]:
     """One string a requirement, hashes included, `part2` before `part10`."""
     joined = lock.read_text().replace("\\\n", " ")
     pins = [line for line in joined.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    return sorted(pins, key=lambda pin: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", pin.split("==")[0])])
+    return sorted(
+        pins, key=lambda pin: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", pin.split("==")[0])]
+    )
 
 
 def _fetch(pin: str, folder: Path) -> Path:

@@ -1,0 +1,386 @@
+"""Items and their vectors in LanceDB: search by vector, by text, by filter; every read sees every finished write.
+
+An item's row is durable when `put` returns. Its vector follows in the background (`work`), which also keeps the indexes
+fresh and the table compact. `backlog` counts the rows whose vector is still to come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import lancedb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from lancedb.index import FTS, BTree, HnswSq, LabelList
+from lancedb.rerankers import RRFReranker
+
+from service.errors import BadRequest, ConfigError
+from service.schema import Filter, Interest, Item
+
+Vectors = npt.NDArray[np.float32]
+Kind = Literal["int", "float", "str", "bool", "list"]
+
+ARROW: dict[Kind, pa.DataType] = {
+    "int": pa.int64(),
+    "float": pa.float64(),
+    "str": pa.string(),
+    "bool": pa.bool_(),
+    "list": pa.list_(pa.string()),
+}
+ACCEPTS: dict[Kind, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,), "list": (str,)}
+ITEM = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("title", pa.string()),
+        pa.field("text", pa.string()),
+        pa.field("attributes", pa.string()),
+        pa.field("url", pa.string()),
+        pa.field("image_url", pa.string()),
+        pa.field("published_at", pa.timestamp("us", "UTC")),
+        pa.field("available", pa.bool_()),
+        pa.field("words", pa.string()),
+        pa.field("words_sha", pa.string()),
+    ]
+)
+SHOWN = ["id", "title", "text", "attributes", "url", "image_url", "published_at", "available"]
+PENDING = "(vector_sha IS NULL OR vector_sha != words_sha)"
+IN_FILTER = 500
+"""More excluded ids than this are dropped after the search: a longer NOT IN costs more than over-fetching."""
+INDEX_FROM = 10_000
+"""Below this many rows an exhaustive vector search is faster than any index, and exact."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which items may take a place: only these ids (None: all), none of those, and what the filters allow."""
+
+    only: frozenset[str] | None = None
+    exclude: frozenset[str] = frozenset()
+    filters: Mapping[str, Filter] | None = None
+
+    def admits(self, item_id: str) -> bool:
+        return item_id not in self.exclude and (self.only is None or item_id in self.only)
+
+
+EVERYTHING = Scope()
+
+
+class Embeds(Protocol):
+    """What the catalogue needs of an embedder: unit vectors in one space of a fixed dimension, and the space's name."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def dimension(self) -> int: ...
+    async def embed(self, texts: Sequence[str]) -> Vectors: ...
+    async def embed_one(self, text: str) -> Vectors: ...
+
+
+class Catalog:
+    """Made by `await Catalog.open(folder, embed=…, filterable=…)`."""
+
+    def __init__(self, table: lancedb.AsyncTable, embed: Embeds, filterable: Mapping[str, Kind]) -> None:
+        self._table = table
+        self._embed = embed
+        self._filterable = dict(filterable)
+        self._columns = pa.schema([*ITEM, *(pa.field(_column(key), ARROW[kind]) for key, kind in filterable.items())])
+        self._writing = asyncio.Lock()
+        self._arrived = asyncio.Event()
+
+    @classmethod
+    async def open(cls, folder: Path, *, embed: Embeds, filterable: Mapping[str, Kind]) -> Catalog:
+        """Create or open the table. Raises `ConfigError` when its vectors are of another dimension than the embedder's."""
+        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+        database = await lancedb.connect_async(Path.cwd() / folder, read_consistency_interval=timedelta(0))
+        declared = [pa.field(_column(key), ARROW[kind]) for key, kind in filterable.items()]
+        vector = [pa.field("vector", pa.list_(pa.float32(), embed.dimension)), pa.field("vector_sha", pa.string())]
+        table = await database.create_table("items", schema=pa.schema([*ITEM, *declared, *vector]), exist_ok=True)
+        stored = await table.schema()
+        if stored.field("vector").type.list_size != embed.dimension:
+            raise ConfigError(
+                f"the catalogue in {folder} holds vectors of {stored.field('vector').type.list_size} dimensions, the embedder "
+                f"makes {embed.dimension}: embed the items anew into another data folder"
+            )
+        catalog = cls(table, embed, filterable)
+        await catalog._declare(stored, declared)
+        return catalog
+
+    async def _declare(self, stored: pa.Schema, declared: list[pa.Field]) -> None:
+        """First use: key and indexes. A newly declared filter key: its column, filled from the items' attributes."""
+        with suppress(RuntimeError, ValueError):  # already set: by us or by a process that opened it meanwhile
+            await self._table.set_unenforced_primary_key(["id"])
+        missing = [field for field in declared if field.name not in stored.names or stored.field(field.name).type != field.type]
+        if missing:
+            if stale := [field.name for field in missing if field.name in stored.names]:
+                await self._table.drop_columns(stale)
+            await self._table.add_columns(pa.schema(missing))
+            async for batch in await self._table.query().select(SHOWN).to_batches():
+                await self.put([_item(row) for row in batch.to_pylist()])
+        have = {name for index in await self._table.list_indices() for name in index.columns}
+        if "id" not in have:
+            await self._table.create_index("id", config=BTree())
+        if "words" not in have:
+            await self._table.create_index("words", config=FTS(with_position=False))
+        for key, kind in self._filterable.items():
+            if _column(key) not in have:
+                await self._table.create_index(_column(key), config=LabelList() if kind == "list" else BTree())
+
+    # ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def put(self, items: Sequence[Item]) -> None:
+        """Insert or replace by id; the last of a repeated id wins. Durable on return; vectors follow.
+
+        Raises `BadRequest` if an attribute declared filterable has another type than declared.
+        """
+        rows = [self._row(item) for item in {item.id: item for item in items}.values()]
+        if rows:
+            table = pa.Table.from_pylist(rows, schema=self._columns)
+            async with self._writing:
+                merge = self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+                await merge.execute(table)
+            self._arrived.set()
+
+    async def delete(self, item_id: str) -> bool:
+        """Was there such an item?"""
+        async with self._writing:
+            there = bool(await self._table.count_rows(_ids_in([item_id])))
+            if there:
+                await self._table.delete(_ids_in([item_id]))
+        return there
+
+    def check(self, item: Item) -> None:
+        """Raises `BadRequest` if an attribute can't go into its declared column."""
+        for key, kind in self._filterable.items():
+            self._typed(key, kind, item.attributes.get(key))
+
+    def _typed(self, key: str, kind: Kind, value: Any) -> Any:
+        if value is None:
+            return None
+        if kind == "list" and not isinstance(value, list):
+            value = [value]
+        if all(_fits(kind, part) for part in (value if kind == "list" else [value])):
+            return value
+        raise BadRequest(f"attributes.{key} is declared filterable as {kind}, not {json.dumps(value)[:80]}", param=key)
+
+    def _row(self, item: Item) -> dict[str, Any]:
+        words = words_of(item)
+        return {
+            "id": item.id,
+            "title": item.title,
+            "text": item.text,
+            "attributes": json.dumps(item.attributes, ensure_ascii=False),
+            "url": item.url,
+            "image_url": item.image_url,
+            "published_at": item.published_at,
+            "available": item.available,
+            "words": words,
+            "words_sha": hashlib.sha256(f"{self._embed.name}\n{words}".encode()).hexdigest()[:16],
+            **{_column(key): self._typed(key, kind, item.attributes.get(key)) for key, kind in self._filterable.items()},
+        }
+
+    # ── background ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def backlog(self) -> int:
+        """Rows whose vector is missing or stale."""
+        return int(await self._table.count_rows(PENDING))
+
+    async def embed_pending(self, step: Callable[[int, int], None] = lambda done, total: None) -> int:
+        """Embed what is pending; returns how many. `step(done, total)` tells the progress."""
+        done, total = 0, await self.backlog()
+        while rows := await self._table.query().where(PENDING).select(["id", "words", "words_sha"]).limit(512).to_list():
+            vectors = await self._embed.embed([row["words"] for row in rows])
+            columns = {
+                "id": pa.array([row["id"] for row in rows]),
+                "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), self._embed.dimension),
+                "vector_sha": pa.array([row["words_sha"] for row in rows]),
+            }
+            async with self._writing:
+                await self._table.merge_insert("id").when_matched_update_all().execute(pa.table(columns))
+            done += len(rows)
+            step(done, max(done, total))
+        return done
+
+    async def tidy(self) -> None:
+        """Compact, bring the indexes up to date, drop versions nobody reads; index vectors once the table is large."""
+        async with self._writing:
+            indexed = {name for index in await self._table.list_indices() for name in index.columns}
+            if "vector" not in indexed and await self._table.count_rows("vector IS NOT NULL") >= INDEX_FROM:
+                await self._table.create_index("vector", config=HnswSq(distance_type="cosine"))
+            await self._table.optimize(cleanup_older_than=timedelta(minutes=10))
+
+    async def work(self, every_s: float, failed: Callable[[Exception], None]) -> None:
+        """Run until cancelled: embed what arrives, here or in another process; tidy after `every_s` with changes.
+
+        An error is reported to `failed` and tried again a round later.
+        """
+        tidied = -1
+        while True:
+            try:
+                await self.embed_pending()
+                if await self._table.version() != tidied:
+                    await self.tidy()
+                    tidied = await self._table.version()
+            except (OSError, RuntimeError, ValueError) as error:
+                failed(error)
+            self._arrived.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._arrived.wait(), every_s)
+
+    # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def count(self) -> int:
+        return int(await self._table.count_rows())
+
+    async def get(self, ids: Iterable[str], scope: Scope | None = None) -> dict[str, Item]:
+        """The known ones of `ids`; with a scope only those that it and their availability admit."""
+        wanted = [item_id for item_id in dict.fromkeys(ids) if scope is None or scope.admits(item_id)]
+        if not wanted:
+            return {}
+        where = _ids_in(wanted)
+        if scope is not None and scope.only is None:
+            where += f" AND {self._where(Scope(filters=scope.filters))}"
+        found = (await self._table.query().where(where).select(SHOWN).limit(len(wanted)).to_arrow()).to_pylist()
+        rows = {row["id"]: row for row in found}
+        return {item_id: _item(rows[item_id]) for item_id in wanted if item_id in rows}
+
+    async def vectors(self, ids: Iterable[str]) -> dict[str, Vectors]:
+        """Unit vectors of those items that have one, each of shape [dimension]."""
+        if not (wanted := list(dict.fromkeys(ids))):
+            return {}
+        where = f"{_ids_in(wanted)} AND vector IS NOT NULL"
+        table = await self._table.query().where(where).select(["id", "vector"]).limit(len(wanted)).to_arrow()
+        flat = table["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+        return dict(zip(table["id"].to_pylist(), flat.reshape(-1, self._embed.dimension), strict=True))
+
+    async def interest(self, text: str) -> Interest:
+        """A taste that is only described, as a vector of the catalogue's space."""
+        return Interest(vector=tuple((await self._embed.embed_one(text)).tolist()), weight=1)
+
+    async def some(self, k: int, scope: Scope) -> list[Item]:
+        """Any k admissible items: what a catalogue without events and vectors can still show."""
+
+        async def search(limit: int) -> list[dict[str, Any]]:
+            return list((await self._table.query().where(self._where(scope)).limit(limit).select(SHOWN).to_arrow()).to_pylist())
+
+        return await self._enough(search, k, scope)
+
+    async def similar(self, vector: Sequence[float] | Vectors, k: int, scope: Scope) -> list[Item]:
+        """The k nearest by cosine, nearest first."""
+        where = f"vector IS NOT NULL AND {self._where(scope)}"
+
+        async def search(limit: int) -> list[dict[str, Any]]:
+            query = self._table.query().nearest_to(np.asarray(vector, dtype=np.float32)).distance_type("cosine")
+            found = await query.where(where).ef(max(2 * limit, 100)).limit(limit).select([*SHOWN, "_distance"]).to_arrow()
+            return list(found.to_pylist())
+
+        return await self._enough(search, k, scope)
+
+    async def search(self, text: str, k: int, scope: Scope) -> list[Item]:
+        """Full text and vector search fused by reciprocal ranks, best first."""
+        vector = await self._embed.embed_one(text)
+        where = self._where(scope)
+
+        async def search(limit: int) -> list[dict[str, Any]]:
+            query = self._table.query().nearest_to(vector).distance_type("cosine").nearest_to_text(text)
+            ranked = query.where(f"vector IS NOT NULL AND {where}").limit(limit).rerank(RRFReranker())
+            return list((await ranked.select(SHOWN).to_arrow()).to_pylist())
+
+        return await self._enough(search, k, scope)
+
+    async def _enough(self, search: Callable[[int], Awaitable[list[dict[str, Any]]]], k: int, scope: Scope) -> list[Item]:
+        """Fetch, drop what may not take a place, and fetch more until k are left or there is no more."""
+        limit = k
+        while True:
+            rows = await search(limit)
+            kept = [row for row in rows if scope.admits(row["id"])]
+            if len(kept) >= k or len(rows) < limit:
+                return [_item(row) for row in kept[:k]]
+            limit *= 4
+
+    def _where(self, scope: Scope) -> str:
+        """A DataFusion condition. All that a caller wrote goes through `_literal`."""
+        conditions = ["available"] if scope.only is None else [_ids_in(scope.only)]
+        if 0 < len(scope.exclude) <= IN_FILTER:
+            conditions.append(f"NOT {_ids_in(scope.exclude)}")
+        for key, wanted in (scope.filters or {}).items():
+            conditions += self._conditions(key, wanted)
+        return " AND ".join(conditions)
+
+    def _conditions(self, key: str, wanted: Filter) -> list[str]:
+        kind: Kind = "str" if key == "id" else self._filterable.get(key) or self._undeclared(key)
+        column = "id" if key == "id" else _column(key)
+        found = []
+        for name, sign in (("gt", ">"), ("gte", ">="), ("lt", "<"), ("lte", "<=")):
+            if (bound := getattr(wanted, name)) is not None:
+                if kind in {"list", "bool"}:
+                    raise BadRequest(f"filters.{key}: {name} needs an ordered value; {key} is a {kind}", param=f"filters.{key}")
+                found.append(f"{column} {sign} {self._checked(key, kind, bound)}")
+        for name, negate in (("any", ""), ("none", "NOT ")):
+            if (values := getattr(wanted, name)) is not None:
+                literals = ", ".join(self._checked(key, kind, value) for value in values)
+                test = f"array_has_any({column}, [{literals}])" if kind == "list" else f"{column} IN ({literals})"
+                found.append(f"COALESCE({negate}{test}, {'true' if negate else 'false'})")
+        if not found:
+            raise BadRequest(f"filters.{key} sets no condition: gt, gte, lt, lte, any or none", param=f"filters.{key}")
+        return found
+
+    def _checked(self, key: str, kind: Kind, value: Any) -> str:
+        if not _fits(kind, value):
+            raise BadRequest(f"filters.{key}: {json.dumps(value)[:80]} is not a {kind}", param=f"filters.{key}")
+        return _literal(value)
+
+    def _undeclared(self, key: str) -> Kind:
+        known = ", ".join(["id", *self._filterable])
+        raise BadRequest(f"filters.{key}: not filterable; declared: {known} (catalog.filterable)", param=f"filters.{key}")
+
+
+def words_of(item: Item) -> str:
+    """What is embedded and searched: the title, the attributes' values, the text's beginning."""
+    values = ", ".join(str(part) for _, part in item.facts())
+    return ". ".join(part for part in (item.title, values, item.text[:2_000]) if part) or item.id
+
+
+def _fits(kind: Kind, value: Any) -> bool:
+    """JSON's true is no number, and a column of integers holds 64 bits."""
+    if isinstance(value, bool):
+        return kind == "bool"
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return False
+    return isinstance(value, ACCEPTS[kind])
+
+
+def _column(key: str) -> str:
+    """Dots and dashes are legal in a key, but not in a bare column name."""
+    return "by_" + "".join(char if char.isalnum() else f"_{ord(char):x}_" for char in key)
+
+
+def _ids_in(ids: Iterable[str]) -> str:
+    return f"id IN ({', '.join(map(_literal, sorted(ids)))})"
+
+
+def _literal(value: str | int | float | bool) -> str:
+    """An SQL literal; in DataFusion's strings only the quote is special, and doubling it escapes it."""
+    return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else json.dumps(value)
+
+
+def _item(row: Mapping[str, Any]) -> Item:
+    """Rows were checked when they came in: no second validation on the read path."""
+    return Item.model_construct(
+        id=row["id"],
+        title=row["title"],
+        text=row["text"],
+        attributes=json.loads(row["attributes"]),
+        url=row["url"],
+        image_url=row["image_url"],
+        published_at=row["published_at"],
+        available=row["available"],
+    )

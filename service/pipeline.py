@@ -1,0 +1,505 @@
+"""The product in one file: events become a person's state, the state finds candidates, a model ranks and justifies them.
+
+`Recommender` is all that the faces, the command line and evaluations call. `build` makes one from settings, with the real
+store, catalogue, embedder and models as defaults; tests pass their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from os import environ
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from service import explain, retrieve, state
+from service.catalog import Catalog, Scope
+from service.config import HOUSE, Settings
+from service.embed import Embedder
+from service.errors import BadRequest, ConfigError, ModelError, NotFound, Unsupported, reasons
+from service.llm import LLM, Call
+from service.llm.vllm import VLLM
+from service.prompts import Message, Prompt, PromptLibrary, variables
+from service.rank import Context, Order, Strategy, rank
+from service.rank.listwise import Listwise
+from service.schema import (
+    Candidate,
+    Degraded,
+    Event,
+    IngestReport,
+    Item,
+    Meaning,
+    Ranked,
+    Ranking,
+    Reason,
+    RecommendRequest,
+    Rejection,
+    Timings,
+    User,
+    UserPatch,
+    UserState,
+)
+from service.store import Store
+from service.store.database import micros
+from service.store.events import log_key
+from service.telemetry import Telemetry
+
+STRATEGIES = ("prior", "listwise")
+FINISH_S = 0.25
+"""Kept back from a deadline for what follows the model; at most a tenth of it."""
+
+
+class Recommender:
+    """Everything that touches the outside is passed in; `build` passes the real things."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        store: Store,
+        catalog: Catalog,
+        prompts: PromptLibrary,
+        llms: Mapping[str, LLM],
+        telemetry: Telemetry,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.settings = settings
+        self.telemetry = telemetry
+        self._store = store
+        self._catalog = catalog
+        self._prompts = prompts
+        self._llms = llms
+        self._clock = clock
+        self._warned: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # ── the main job ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def recommend(self, request: RecommendRequest) -> Ranking:
+        """The ranked, justified list: the last word of `stream`."""
+        async with aclosing(self.stream(request)) as parts:
+            async for part in parts:
+                if isinstance(part, Ranking):
+                    ranking = part
+        return ranking
+
+    async def stream(self, request: RecommendRequest) -> AsyncGenerator[Ranking | Reason, None]:
+        """The ranking first, then a reason for each item, then the whole."""
+        plan = self._plan(request)
+        watch = Watch()
+        person = await self._state(request, plan)
+        watch.lap("state_ms")
+        candidates = await retrieve.retrieve(self._store, self._catalog, person, plan.wanted(person))
+        watch.lap("retrieve_ms")
+        order = await rank(person, candidates, plan.context, self._allowed(plan.ladder, person))
+        watch.lap("model_ms")
+        ranking = self._ranking(request, plan, person, order, watch)
+        yield ranking
+        if request.explain != "none":
+            shown = order.candidates[: request.top_n]
+            async for part in self._explain(plan, person, candidates, shown):
+                if isinstance(part, Reason):
+                    yield part
+                ranking = _with(ranking, part)
+        watch.lap("explain_ms")
+        ranking = ranking.model_copy(update={"timings": watch.timings()})
+        self._log(ranking, request, plan)
+        yield ranking
+
+    def _plan(self, request: RecommendRequest) -> Plan:
+        """All that can be decided, and refused, before anything is read."""
+        settings = self.settings
+        if request.stream:
+            raise Unsupported("stream: this build answers in one piece", param="stream")
+        if request.top_n > settings.limits.top_n:
+            raise BadRequest(f"top_n: at most {settings.limits.top_n} (limits.top_n)", param="top_n")
+        if len(request.candidates or ()) > settings.limits.candidates:
+            raise BadRequest(f"candidates: at most {settings.limits.candidates} (limits.candidates)", param="candidates")
+        domain = request.domain or settings.service.domain
+        prompt = self._prompts.find("rank", domain, request.locale)
+        if request.prompt_id:
+            prompt = self._prompts.named(request.prompt_id, request.prompt_version)
+        elif request.prompt_version not in (None, prompt.ref.version):
+            raise NotFound("prompt", f"{prompt.ref.id} {request.prompt_version}", param="prompt_version")
+        seconds = (request.deadline_ms or settings.service.deadline_ms) / 1000
+        deadline = asyncio.get_running_loop().time() + seconds - min(FINISH_S, seconds / 10)
+        rank_settings = settings.rank
+        return Plan(
+            request=request,
+            settings=settings,
+            domain=domain,
+            meanings=settings.events.of(domain),
+            ladder=self._ladder(request),
+            context=Context(
+                prompt, deadline, rank_settings.window, rank_settings.line_tokens, request.instruction, request.locale
+            ),
+        )
+
+    def _ladder(self, request: RecommendRequest) -> list[Strategy]:
+        """What to try, in order; below it stands the prior, which needs no model."""
+        strategy, first = request.strategy or self.settings.rank.strategy, self.settings.roles.rank
+        if strategy not in STRATEGIES:
+            raise BadRequest(f"strategy {strategy!r}: this build has {', '.join(STRATEGIES)}", param="strategy")
+        if request.model is not None and request.model in self._llms:
+            first = request.model
+        elif request.model == "whyrank-prior":
+            strategy = "prior"
+        elif request.model not in (None, "whyrank"):
+            raise NotFound("model", request.model, param="model", known=", ".join(self.models()))
+        if strategy == "prior":
+            return []
+        return [Listwise(self._llms[alias]) for alias in dict.fromkeys([first, *self.settings.fallback])]
+
+    def models(self) -> list[str]:
+        """What `model` in a request may name."""
+        return ["whyrank", "whyrank-prior", *self._llms]
+
+    def _allowed(self, ladder: Sequence[Strategy], person: UserState) -> list[Strategy]:
+        """Nothing of a person who disallowed it is shown to a model outside."""
+        return [step for step in ladder if step.model and self._may_see(step.model, person)]
+
+    def _may_see(self, alias: str, person: UserState) -> bool:
+        return person.allow_hosted or not self.settings.models[alias].leaves_the_house
+
+    async def _state(self, request: RecommendRequest, plan: Plan) -> UserState:
+        """The person as of every event accepted so far; without any, what they declared, asked for, or nothing."""
+        sizes = self.settings.rank.recent_min, self.settings.rank.recent_max
+        person = await state.read(
+            self._store,
+            self._catalog,
+            plan.meanings,
+            user_id=request.user_id,
+            session_id=request.session_id,
+            window=sizes,
+        )
+        if person.source != "popularity":
+            return person
+        if person.attributes:
+            interest = await self._catalog.interest(", ".join(f"{key} {value}" for key, value in person.attributes.items()))
+            return person.model_copy(update={"source": "attributes", "interests": (interest,)})
+        return person.model_copy(update={"source": "instruction"}) if request.instruction else person
+
+    def _ranking(self, request: RecommendRequest, plan: Plan, person: UserState, order: Order, watch: Watch) -> Ranking:
+        items = [
+            Ranked(rank=n, item_id=candidate.item.id, score=score, title=candidate.item.title, signals=signals)
+            for n, (candidate, score, signals) in enumerate(
+                zip(order.candidates, order.scores, plan.signals(order), strict=True), 1
+            )
+        ]
+        degraded = order.degraded
+        if plan.ladder and not self._allowed(plan.ladder, person):
+            degraded = Degraded.model_validate({"from": plan.ladder[0].name, "to": "prior", "reason": "not_allowed"})
+        return Ranking(
+            ranking_id=f"rk-{uuid.uuid4().hex}",
+            items=items[: request.top_n],
+            strategy=order.strategy,
+            model=order.model,
+            prompt=order.prompt,
+            state_version=person.version,
+            profile_source=person.source,
+            degraded=degraded,
+            repairs=order.repairs,
+            usage=order.usage,
+            timings=watch.timings(),
+        )
+
+    def _explain(
+        self, plan: Plan, person: UserState, candidates: Sequence[Candidate], shown: Sequence[Candidate]
+    ) -> AsyncGenerator[Reason | explain.Explained, None]:
+        """A ranking that asked for no model, and a person no model may see, get templates."""
+        request, alias = plan.request, self.settings.roles.explain
+        speaks = plan.ladder and self._may_see(alias, person)
+        locale = request.locale or person.locale
+        return explain.explain(
+            person,
+            shown,
+            [candidate.item for candidate in candidates],
+            self._llms[alias] if speaks else None,
+            self._prompts.find("explain", plan.domain, locale),
+            top=self.settings.explain.top,
+            deadline=plan.context.deadline,
+            line_tokens=plan.context.line_tokens,
+            instruction=request.instruction,
+            locale=locale,
+        )
+
+    def _log(self, ranking: Ranking, request: RecommendRequest, plan: Plan) -> None:
+        """Off the request path; `close` waits for it."""
+        self.telemetry.ranked(ranking)
+        known = request.user_id is not None or request.session_id is not None
+        who = log_key(request.user_id, request.session_id) if known else None
+        job = self._store.rankings.log(ranking, who=who, domain=plan.domain, shown_at=micros(self._clock()))
+        task = asyncio.create_task(job)
+        self._tasks.add(task)
+        task.add_done_callback(self._logged)
+
+    def _logged(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            self.telemetry.log.error("ranking_not_logged", error=repr(error))
+
+    # ── feeds ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def ingest_events(self, rows: Sequence[Any]) -> IngestReport:
+        """Take events, one or many; each is on disk when this returns. Duplicates change nothing."""
+        latest = self._clock() + timedelta(seconds=self.settings.events.future_tolerance_s)
+        meanings = self.settings.events.of(self.settings.service.domain)
+
+        def check(event: Event) -> None:
+            if event.occurred_at > latest:
+                raise BadRequest(f"occurred_at: {event.occurred_at.isoformat()} lies in the future")
+            if event.type not in meanings and event.type not in self._warned:
+                self._warned.add(event.type)
+                self.telemetry.log.warning("event_type_without_meaning", type=event.type, weight=0)
+
+        events, rejected = _sorted_out(Event, rows, check)
+        fresh = await self._store.events.add(events)
+        return self._report("events", sum(fresh), len(fresh) - sum(fresh), rejected)
+
+    async def ingest_items(self, rows: Sequence[Any]) -> IngestReport:
+        """Insert or replace items by id; each is on disk when this returns, its vector follows."""
+        items, rejected = _sorted_out(Item, rows, self._catalog.check)
+        await self._catalog.put(items)
+        return self._report("items", len(items), 0, rejected)
+
+    async def ingest_users(self, rows: Sequence[Any]) -> IngestReport:
+        """Insert or replace what users declared."""
+        users, rejected = _sorted_out(User, rows, lambda user: None)
+        await self._store.users.put(users)
+        return self._report("users", len(users), 0, rejected)
+
+    def _report(self, feed: str, accepted: int, duplicates: int, rejected: list[Rejection]) -> IngestReport:
+        for outcome, count in (("accepted", accepted), ("duplicate", duplicates), ("rejected", len(rejected))):
+            self.telemetry.events.labels(feed, outcome).inc(count)
+        return IngestReport(accepted=accepted, duplicates=duplicates, rejected=rejected)
+
+    async def item(self, item_id: str) -> Item:
+        found = await self._catalog.get([item_id])
+        if item_id not in found:
+            raise NotFound("item", item_id)
+        return found[item_id]
+
+    async def titles(self, ids: Iterable[str]) -> dict[str, Item]:
+        """The known ones of many ids."""
+        return await self._catalog.get(ids)
+
+    async def delete_item(self, item_id: str) -> None:
+        if not await self._catalog.delete(item_id):
+            raise NotFound("item", item_id)
+
+    async def user(self, user_id: str) -> User:
+        found = await self._store.users.get(user_id)
+        if found is None:
+            raise NotFound("user", user_id)
+        return found[0]
+
+    async def patch_user(self, user_id: str, change: UserPatch) -> User:
+        user = await self._store.users.patch(user_id, change)
+        if user is None:
+            raise NotFound("user", user_id)
+        return user
+
+    async def ranking(self, ranking_id: str) -> Ranking:
+        """A ranking as it was shown."""
+        found = await self._store.rankings.get(ranking_id)
+        if found is None:
+            raise NotFound("ranking", ranking_id)
+        return found
+
+    # ── looking inside ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def prompts(self) -> list[Prompt]:
+        return list(self._prompts.all().values())
+
+    async def preview(self, request: RecommendRequest, task: Literal["rank", "explain"]) -> tuple[Prompt, list[Message]]:
+        """What a model would be shown for this request; nothing is sent."""
+        plan = self._plan(request)
+        person = await self._state(request, plan)
+        candidates = await retrieve.retrieve(self._store, self._catalog, person, plan.wanted(person))
+        count = self.settings.rank.window if task == "rank" else self.settings.explain.top
+        prompt = plan.context.prompt if task == "rank" else self._prompts.find("explain", plan.domain, request.locale)
+        shown = variables(
+            person,
+            candidates[:count],
+            instruction=request.instruction,
+            locale=request.locale,
+            line_tokens=plan.context.line_tokens,
+        )
+        return prompt, prompt.render(shown)
+
+    async def readiness(self) -> dict[str, Any]:
+        """Each part with `ok` and, where it is not, why. Only store and catalogue are needed to answer."""
+        parts: dict[str, Any] = {}
+        try:
+            await asyncio.to_thread(self._store.check)
+            parts["store"] = {"ok": True}
+        except Exception as error:
+            parts["store"] = {"ok": False, "why": str(error)}
+        try:
+            backlog = await self._catalog.backlog()
+            self.telemetry.backlog.set(backlog)
+            parts["catalog"] = {"ok": True, "items": await self._catalog.count(), "embedding_backlog": backlog}
+        except Exception as error:
+            parts["catalog"] = {"ok": False, "why": str(error)}
+        for role, alias in {"rank": self.settings.roles.rank, "explain": self.settings.roles.explain}.items():
+            why = await self.probe(alias)
+            parts[f"model:{role}"] = {"ok": not why, "alias": alias} | ({"why": why} if why else {})
+        return parts
+
+    async def probe(self, alias: str, seconds: float = 5) -> str:
+        """What is wrong with a model: unreachable, slow, or blind to grammars; empty if nothing."""
+        call = Call([{"role": "user", "content": "Say hello."}], max_tokens=8, grammar='start: "QXJ"\n')
+        try:
+            async with asyncio.timeout(seconds), aclosing(self._llms[alias].stream(call)) as pieces:
+                said = "".join([piece.text async for piece in pieces])
+        except TimeoutError:
+            return f"no answer within {seconds:g} s"
+        except ModelError as error:
+            return f"{error.code}: {error.message}"
+        return "" if said == "QXJ" else f"no_capability: it ignores the grammar (asked for 'QXJ', got {said[:20]!r})"
+
+    # ── life ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def work(self) -> None:
+        """Embed and tidy in the background until cancelled."""
+        await self._catalog.work(
+            self.settings.catalog.optimize_every_s,
+            failed=lambda error: self.telemetry.log.error("catalog_work_failed", error=repr(error)),
+        )
+
+    async def embed_pending(self, step: Callable[[int, int], None] = lambda done, total: None) -> int:
+        """Embed now what is waiting, then tidy: for loads that a person waits for."""
+        count = await self._catalog.embed_pending(step)
+        await self._catalog.tidy()
+        return count
+
+    async def close(self) -> None:
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        for llm in self._llms.values():
+            await llm.close()
+        self._store.close()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A request with everything that configuration decides about it."""
+
+    request: RecommendRequest
+    settings: Settings
+    domain: str
+    meanings: Mapping[str, Meaning]
+    ladder: list[Strategy]
+    context: Context
+
+    def wanted(self, person: UserState) -> retrieve.Wanted:
+        """What to look for, given what the person has seen; a list the caller gives is ranked whole."""
+        request, sources = self.request, self.settings.retrieve
+        exclude = frozenset(request.exclude)
+        given = [item_id for item_id in request.candidates or () if item_id not in exclude]
+        if request.candidates is not None:
+            scope = Scope(only=frozenset(given))
+        else:
+            scope = Scope(exclude=exclude | person.seen | frozenset(request.context_items), filters=request.filters)
+        return retrieve.Wanted(
+            k=len(given) if request.candidates is not None else max(sources.k, request.top_n),
+            weights={name: getattr(sources, name) for name in ("similar", "context", "query", "popular")},
+            scope=scope,
+            given=given if request.candidates is not None else None,
+            instruction=request.instruction,
+            context_items=request.context_items,
+        )
+
+    def signals(self, order: Order) -> list[dict[str, float | bool]]:
+        """The raw values behind each score; with `explain: full` also each source's rank."""
+        full = self.request.explain == "full"
+        return [
+            {**signals, **({f"source.{name}": float(rank) for name, rank in candidate.sources.items()} if full else {})}
+            for candidate, signals in zip(order.candidates, order.signals, strict=True)
+        ]
+
+
+class Watch:
+    """Times the parts of a request."""
+
+    def __init__(self) -> None:
+        self._start = self._last = time.perf_counter()
+        self._laps: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self._laps[name] = round((now - self._last) * 1000, 2)
+        self._last = now
+
+    def timings(self) -> Timings:
+        return Timings(total_ms=round((time.perf_counter() - self._start) * 1000, 2), **self._laps)
+
+
+def _with(ranking: Ranking, part: Reason | explain.Explained) -> Ranking:
+    if isinstance(part, explain.Explained):
+        degraded = ranking.degraded or part.degraded
+        return ranking.model_copy(update={"usage": ranking.usage + part.usage, "degraded": degraded})
+    old = ranking.items[part.rank - 1]
+    signals = {**old.signals, "grounded": part.grounded}
+    new = old.model_copy(update={"reason": part.reason, "evidence": part.evidence, "signals": signals})
+    return ranking.model_copy(update={"items": [*ranking.items[: part.rank - 1], new, *ranking.items[part.rank :]]})
+
+
+Noun = TypeVar("Noun", bound=BaseModel)
+
+
+def _sorted_out(noun: type[Noun], rows: Sequence[Any], check: Callable[[Noun], None]) -> tuple[list[Noun], list[Rejection]]:
+    """The rows that are what they should be, and why the others are not: one bad row costs itself only."""
+    good: list[Noun] = []
+    rejected: list[Rejection] = []
+    for index, row in enumerate(rows):
+        try:
+            value = noun.model_validate(row)
+            check(value)
+            good.append(value)
+        except ValidationError as error:
+            rejected.append(Rejection(index=index, code="invalid", message=reasons(error)))
+        except BadRequest as error:
+            rejected.append(Rejection(index=index, code=error.code, message=error.message))
+    return good, rejected
+
+
+async def build(settings: Settings, *, llms: Mapping[str, LLM] | None = None, prompts: Path = HOUSE / "prompts") -> Recommender:
+    """A recommender on the real store, catalogue, embedder and models. Raises `ConfigError` naming what is missing."""
+    telemetry = Telemetry()
+    meanings = settings.events.of(settings.service.domain)
+    library = PromptLibrary(prompts, failed=lambda message: telemetry.log.error("prompt_not_reloaded", error=message))
+    embed = await asyncio.to_thread(
+        Embedder, settings.embedder_path, threads=settings.embed.threads, batch=settings.embed.batch
+    )
+    catalog = await Catalog.open(settings.data / "catalog", embed=embed, filterable=settings.catalog.filterable)
+    store = await asyncio.to_thread(
+        Store,
+        settings.store_url,
+        weigh=lambda event: state.opinion(event, meanings),
+        half_life_days=settings.retrieve.popular_half_life_days,
+        meaning=repr(sorted(meanings.items())),
+    )
+    return Recommender(
+        settings,
+        store=store,
+        catalog=catalog,
+        prompts=library,
+        llms=llms if llms is not None else {alias: _open(alias, settings) for alias in settings.models},
+        telemetry=telemetry,
+    )
+
+
+def _open(alias: str, settings: Settings) -> LLM:
+    model = settings.models[alias]
+    key = None
+    if model.api_key_env and not (key := environ.get(model.api_key_env)):
+        raise ConfigError(f"models.{alias}.api_key_env: {model.api_key_env} is not set in the environment")
+    return VLLM(alias, model=model.model, base_url=model.base_url, api_key=key, weight=model.weight)

@@ -1,0 +1,108 @@
+"""Every ranking of every face goes through `rank`: down the ladder of strategies, fused with the prior, always complete."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol, cast
+
+from service.errors import ModelError, ModelTimeout
+from service.prompts import Prompt
+from service.rank.fusion import fused_order
+from service.schema import Candidate, Degraded, PromptRef, Repairs, Usage, UserState
+
+__all__ = ["Context", "Order", "Scores", "Strategy", "rank"]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a strategy may know beside the person and the candidates. `deadline`: the event loop's time to be done by."""
+
+    prompt: Prompt
+    deadline: float
+    window: int
+    line_tokens: int
+    instruction: str | None = None
+    locale: str | None = None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One finite value a candidate, higher is better, in the candidates' order."""
+
+    values: Sequence[float]
+    usage: Usage = Usage()
+    repairs: Repairs = Repairs()
+
+
+class Strategy(Protocol):
+    """`model`: alias of the model it asks; `weight`: its share against the prior. `score` raises only `ModelError`s."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def model(self) -> str | None: ...
+    @property
+    def weight(self) -> float: ...
+    async def score(self, state: UserState, candidates: Sequence[Candidate], context: Context) -> Scores: ...
+
+
+@dataclass(frozen=True)
+class Order:
+    """Candidates best first with strictly falling scores in (0, 1), and how they came to be."""
+
+    candidates: list[Candidate]
+    scores: list[float]
+    signals: list[dict[str, float]]
+    strategy: str
+    model: str | None = None
+    prompt: PromptRef | None = None
+    degraded: Degraded | None = None
+    usage: Usage = Usage()
+    repairs: Repairs = Repairs()
+
+
+async def rank(state: UserState, candidates: Sequence[Candidate], context: Context, ladder: Sequence[Strategy]) -> Order:
+    """The first strategy of the ladder that answers in time, fused with the prior; the prior alone if none does.
+
+    `candidates` come by falling prior; the model sees the first `context.window`, the rest follow in prior order.
+    """
+    failure: tuple[Strategy, ModelError] | None = None
+    window = candidates[: context.window]
+    for strategy in ladder if len(window) > 1 else ():
+        try:
+            async with asyncio.timeout_at(context.deadline):
+                scores = await strategy.score(state, window, context)
+        except TimeoutError:
+            failure = failure or (strategy, ModelTimeout("the deadline passed"))
+            break
+        except ModelError as error:
+            failure = failure or (strategy, error)
+            continue
+        order = _order(candidates, scores, strategy.weight)
+        return replace(
+            order,
+            strategy=strategy.name,
+            model=strategy.model,
+            prompt=context.prompt.ref,
+            degraded=_degraded(failure, f"{strategy.name}:{strategy.model}"),
+            usage=scores.usage,
+            repairs=scores.repairs,
+        )
+    return replace(_order(candidates, None, 0), degraded=_degraded(failure, "prior"))
+
+
+def _order(candidates: Sequence[Candidate], scores: Scores | None, weight: float) -> Order:
+    places, values, signals = fused_order(
+        [candidate.prior for candidate in candidates], list(scores.values) if scores else [], weight
+    )
+    return Order([candidates[place] for place in places], values, signals, strategy="prior")
+
+
+def _degraded(failure: tuple[Strategy, ModelError] | None, to: str) -> Degraded | None:
+    if failure is None:
+        return None
+    strategy, error = failure
+    reason = cast(Literal["timeout"], error.code)  # each ModelError's code is one of the allowed reasons
+    return Degraded(from_=f"{strategy.name}:{strategy.model}", to=to, reason=reason)

@@ -1,0 +1,156 @@
+"""A person's state from their events: the recent window, a few interests, what they have seen.
+
+`read` asks the log and the catalogue; the rest are functions of values.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from itertools import chain
+
+import numpy as np
+
+from service.catalog import Catalog, Vectors
+from service.schema import Event, Interest, Item, Meaning, Recent, User, UserState
+from service.store import Store
+from service.store.events import log_key
+
+INTERESTS = 4
+"""At most so many tastes a person."""
+SAME_TASTE = 0.5
+"""Cosine from which an item belongs to an existing interest."""
+LEARN_FROM = 100
+"""The latest events with an opinion that interests are built from."""
+RANK_DECAY = 0.97
+"""An event counts this much less than the next later one, on top of its type's half-life."""
+PUSH_AWAY = 0.3
+"""How much of the dislikes near an interest is subtracted from it."""
+
+
+def opinion(event: Event, meanings: Mapping[str, Meaning]) -> float:
+    """What an event says of its item, in [-1, 1]. An unknown type says nothing."""
+    meaning = meanings.get(event.type)
+    if meaning is None:
+        return 0.0
+    if event.value is not None and meaning.positive_from is not None and event.value < meaning.positive_from:
+        disliked = meaning.negative_to is not None and event.value <= meaning.negative_to
+        return -meaning.weight if disliked else 0.0
+    return meaning.weight
+
+
+async def read(
+    store: Store,
+    catalog: Catalog,
+    meanings: Mapping[str, Meaning],
+    *,
+    user_id: str | None,
+    session_id: str | None,
+    window: tuple[int, int],
+) -> UserState:
+    """The state of a user, a visitor's session, or both together, as of every event accepted so far."""
+    keys = [log_key(user_id, None)] if user_id is not None else []
+    keys += [log_key(None, session_id)] if session_id is not None else []
+    if not keys:
+        return UserState()
+    hides = [name for name, meaning in meanings.items() if meaning.consumes or meaning.blocks or meaning.unblocks]
+    declared, histories, latest = await asyncio.gather(
+        asyncio.gather(*(store.users.get(key) for key in keys)),
+        asyncio.gather(*(store.events.history(key) for key in keys)),
+        asyncio.gather(*(store.events.latest_by_type(key, hides) for key in keys)),
+    )
+    events = histories[0] if len(keys) == 1 else sorted(chain(*histories), key=lambda event: event.occurred_at)
+    telling = [event for event in events if opinion(event, meanings) or (event.type == "search" and event.text)]
+    shown = anchored([event for n, event in enumerate(telling) if n == 0 or not _repeats(event, telling[n - 1])], *window)
+    rated = [event for event in telling if event.item_id is not None][-LEARN_FROM:]
+    ids = {event.item_id for event in [*shown, *rated] if event.item_id is not None}
+    items, vectors = await asyncio.gather(catalog.get(ids), catalog.vectors(ids))
+    found = [entry for entry in declared if entry is not None]
+    user = found[0][0] if user_id is not None and declared[0] is not None else User.model_construct(user_id="")
+    return UserState(
+        version=sum(version for _, version in found),
+        recent=recent(shown, items, meanings),
+        interests=interests(rated, vectors, meanings),
+        attributes=user.attributes,
+        locale=user.locale,
+        allow_hosted=user.allow_hosted,
+        seen=seen([*chain(*latest)], meanings),
+        source="events" if user_id is not None and histories[0] else "session" if events else "popularity",
+    )
+
+
+def anchored(events: Sequence[Event], low: int, high: int) -> Sequence[Event]:
+    """The recent window: grows at its end to `high`, then starts again with the last `low`.
+
+    Its first event stays the same for `high - low + 1` events, so an engine's prefix cache keeps what it knows.
+    """
+    if len(events) <= high:
+        return events
+    step = high - low + 1
+    return events[((len(events) - high - 1) // step + 1) * step :]
+
+
+def recent(events: Sequence[Event], items: Mapping[str, Item], meanings: Mapping[str, Meaning]) -> tuple[Recent, ...]:
+    """Events whose item the catalogue knows, and searches, oldest first."""
+    found = []
+    for event in events:
+        item = items.get(event.item_id) if event.item_id is not None else None
+        if item is not None or event.type == "search":
+            meaning = meanings[event.type]
+            found.append(
+                Recent.model_construct(
+                    event=event, item=item, weight=opinion(event, meanings), verb=meaning.verb or event.type.replace("_", " ")
+                )
+            )
+    return tuple(found)
+
+
+def interests(events: Sequence[Event], vectors: Mapping[str, Vectors], meanings: Mapping[str, Meaning]) -> tuple[Interest, ...]:
+    """Several tastes, not one mean: liked items are grouped around the strongest (leader clustering by cosine), recent
+    and strong opinions count more, dislikes near a taste push it away. Heaviest first; weights sum to 1."""
+    known = [event for event in events if event.item_id in vectors]
+    if not known:
+        return ()
+    now = known[-1].occurred_at
+    liked: list[tuple[float, Vectors]] = []
+    disliked: list[tuple[float, Vectors]] = []
+    for age, event in enumerate(reversed(known)):
+        days = (now - event.occurred_at).total_seconds() / 86_400
+        weight = opinion(event, meanings) * RANK_DECAY**age * 0.5 ** (days / meanings[event.type].half_life_days)
+        (liked if weight > 0 else disliked).append((abs(weight), vectors[event.item_id or ""]))
+    liked.sort(key=lambda pair: -pair[0])
+    sums: list[Vectors] = []
+    weights: list[float] = []
+    for weight, vector in liked:
+        cosines = [float(total @ vector / np.linalg.norm(total)) for total in sums]
+        if not sums or (max(cosines) < SAME_TASTE and len(sums) < INTERESTS):
+            sums.append(weight * vector)
+            weights.append(weight)
+        else:
+            nearest = int(np.argmax(cosines))
+            sums[nearest] = sums[nearest] + weight * vector
+            weights[nearest] += weight
+    tastes = []
+    for total, weight in zip(sums, weights, strict=True):
+        center = total / np.linalg.norm(total)
+        for dislike, vector in disliked:
+            center = center - PUSH_AWAY * dislike / (weight + dislike) * max(0.0, float(center @ vector)) * vector
+        tastes.append((weight / sum(weights), center / np.linalg.norm(center)))
+    tastes.sort(key=lambda taste: -taste[0])
+    return tuple(Interest.model_construct(vector=tuple(center.tolist()), weight=weight) for weight, center in tastes)
+
+
+def seen(latest: Sequence[tuple[str, str, int]], meanings: Mapping[str, Meaning]) -> frozenset[str]:
+    """Items that need no showing again: consumed ones, and blocked ones whose block was not taken back since."""
+    consumed = {item_id for item_id, kind, _ in latest if meanings[kind].consumes}
+    blocked: dict[str, int] = {}
+    unblocked: dict[str, int] = {}
+    for item_id, kind, at in latest:
+        for wanted, times in ((meanings[kind].blocks, blocked), (meanings[kind].unblocks, unblocked)):
+            if wanted:
+                times[item_id] = max(at, times.get(item_id, at))
+    return frozenset(consumed | {item_id for item_id, at in blocked.items() if at > unblocked.get(item_id, at - 1)})
+
+
+def _repeats(event: Event, before: Event) -> bool:
+    return event.item_id is not None and (event.item_id, event.type, event.value) == (before.item_id, before.type, before.value)
