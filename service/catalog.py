@@ -102,8 +102,10 @@ class Catalog:
         await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
         database = await lancedb.connect_async(Path.cwd() / folder, read_consistency_interval=timedelta(0))
         declared = [pa.field(_column(key), ARROW[kind]) for key, kind in filterable.items()]
-        vector = [pa.field("vector", pa.list_(pa.float32(), embed.dimension)), pa.field("vector_sha", pa.string())]
-        table = await database.create_table("items", schema=pa.schema([*ITEM, *declared, *vector]), exist_ok=True)
+        columns = pa.schema([*ITEM, *declared, *_vector(embed.dimension)])
+        with suppress(ValueError):  # it exists: made earlier, or by another process this moment
+            await database.create_table("items", schema=columns)
+        table = await database.open_table("items")
         stored = await table.schema()
         if stored.field("vector").type.list_size != embed.dimension:
             raise ConfigError(
@@ -198,13 +200,14 @@ class Catalog:
         done, total = 0, await self.backlog()
         while rows := await self._table.query().where(PENDING).select(["id", "words", "words_sha"]).limit(512).to_list():
             vectors = await self._embed.embed([row["words"] for row in rows])
-            columns = {
-                "id": pa.array([row["id"] for row in rows]),
-                "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), self._embed.dimension),
-                "vector_sha": pa.array([row["words_sha"] for row in rows]),
-            }
+            columns = [
+                pa.array([row["id"] for row in rows]),
+                pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), self._embed.dimension),
+                pa.array([row["words_sha"] for row in rows]),
+            ]
+            update = pa.table(columns, schema=pa.schema([ITEM.field("id"), *_vector(self._embed.dimension)]))
             async with self._writing:
-                await self._table.merge_insert("id").when_matched_update_all().execute(pa.table(columns))
+                await self._table.merge_insert("id").when_matched_update_all().execute(update)
             done += len(rows)
             step(done, max(done, total))
         return done
@@ -341,6 +344,10 @@ class Catalog:
     def _undeclared(self, key: str) -> Kind:
         known = ", ".join(["id", *self._filterable])
         raise BadRequest(f"filters.{key}: not filterable; declared: {known} (catalog.filterable)", param=f"filters.{key}")
+
+
+def _vector(dimension: int) -> list[pa.Field]:
+    return [pa.field("vector", pa.list_(pa.float32(), dimension)), pa.field("vector_sha", pa.string())]
 
 
 def words_of(item: Item) -> str:

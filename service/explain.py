@@ -1,28 +1,31 @@
-"""Why each of the best was chosen: the model's sentence if every claim in it checks out, else a true template.
+"""Why each of the best was chosen: the model's words if every claim in them checks out, else a true template.
 
-The grammar lets evidence be nothing but labels of items the person liked. A sentence stands only if it names a cited item
-or a shared attribute, and nothing that is not in the cited items or the candidate: no other title, no attribute they
-don't share, no number, no name.
+For each item the grammar offers as evidence only liked items that share something with it; the sentence begins with their
+titles, and the model continues it: `Like "Gattaca", it is …`. It stands only if it names something the cited items and the
+chosen one share, and nothing else that can be looked up: no other title, no attribute they don't share, no number, no name.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Iterable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import combinations
 
-from service.errors import InvalidOutput, ModelError, ModelTimeout, PromptError
-from service.llm import LLM, Call
+from service.errors import InvalidOutput, ModelError, ModelTimeout
+from service.llm import LLM, Call, Piece
 from service.prompts import LETTERS, Prompt, harmless, variables
 from service.schema import Candidate, Degraded, Item, Reason, Recent, Usage, UserState
 
 EVIDENCE = 2
 """At most so many cited items a reason."""
-LONGEST = 160
-"""Characters of a sentence that the grammar allows; the prompt asks for less."""
-LINE_TOKENS = 80
+LONGEST = 100
+"""Characters of the model's part of a sentence; the prompt asks for less."""
+LINE_TOKENS = 60
+NEAR = 3
+"""So many liked items a chosen one may be justified by."""
 
 
 @dataclass(frozen=True)
@@ -53,102 +56,135 @@ async def explain(
     """
     liked = {n: entry for n, entry in enumerate(state.recent, 1) if entry.weight > 0 and entry.item is not None}
     vocabulary = [*known, *(entry.item for entry in state.recent if entry.item is not None)]
-    usage, degraded, said = Usage(), None, 0
-    if llm is not None and liked and top and chosen:
-        asked = chosen[:top]
-        shown = variables(state, asked, instruction=instruction, locale=locale, line_tokens=line_tokens)
-        try:
-            call = Call(
-                prompt.render(shown),
-                max_tokens=LINE_TOKENS * len(asked),
-                grammar=grammar(len(asked), tuple(liked)),
-                temperature=prompt.sampling.temperature,
-            )
-            async with asyncio.timeout_at(deadline), aclosing(llm.stream(call)) as pieces:
-                line = ""
-                async for piece in pieces:
-                    usage = piece.usage or usage
-                    *whole, line = (line + piece.text).split("\n")
-                    for text in whole if piece.usage is None else [*whole, line]:
-                        if text and said < len(asked):
-                            yield _reason(asked[said], said + 1, text, liked, vocabulary)
-                            said += 1
-            if said < len(asked):
-                raise InvalidOutput(f"{said} of {len(asked)} lines")
-        except (ModelError, PromptError, TimeoutError) as error:
-            degraded = _degraded(llm.alias, error)
-    for n in range(said, len(chosen)):
-        yield template(chosen[n], n + 1, closest(chosen[n].item, liked.values()))
+    evidence = [closest(candidate.item, liked) for candidate in chosen]
+    asked = [n for n, labels in enumerate(evidence) if labels][:top] if llm is not None else []
+    usage, degraded, said = Usage(), None, None
+    if llm is not None and asked:
+        shown = variables(state, [chosen[n] for n in asked], instruction=instruction, locale=locale, line_tokens=line_tokens)
+        call = Call(
+            prompt.render(shown),
+            max_tokens=LINE_TOKENS * len(asked),
+            grammar=grammar([evidence[n] for n in asked]),
+            temperature=prompt.sampling.temperature,
+        )
+        said = Lines(llm, call, deadline)
+    for n, candidate in enumerate(chosen):
+        line = ""
+        if said is not None and n in asked and degraded is None:
+            try:
+                line = await said.next()
+            except ModelError as error:
+                degraded = Degraded.model_validate({"from": f"explain:{said.alias}", "to": "template", "reason": error.code})
+        yield _reason(candidate, n + 1, line, [liked[label] for label in evidence[n]], liked, vocabulary)
+    if said is not None:
+        usage = await said.finish()
     yield Explained(usage, degraded)
 
 
-def _degraded(alias: str, error: Exception) -> Degraded:
-    if isinstance(error, PromptError):
-        error = InvalidOutput(error.message)
-    code = error.code if isinstance(error, ModelError) else ModelTimeout.code
-    return Degraded.model_validate({"from": f"explain:{alias}", "to": "template", "reason": code})
+class Lines:
+    """A model's answer line by line, each when it is whole, none after the deadline (a time of the event loop)."""
+
+    def __init__(self, llm: LLM, call: Call, deadline: float) -> None:
+        self.alias = llm.alias
+        self._pieces = llm.stream(call)
+        self._deadline = deadline
+        self._text = ""
+        self._usage = Usage()
+
+    async def next(self) -> str:
+        """Raises a `ModelError` when there is none in time."""
+        while "\n" not in self._text:
+            piece = await self._piece()
+            if piece is None:
+                if not self._text:
+                    raise InvalidOutput("fewer lines than asked for")
+                self._text += "\n"
+                break
+            self._text += piece.text
+        line, _, self._text = self._text.partition("\n")
+        return line
+
+    async def finish(self) -> Usage:
+        """Tokens, as far as the model told; its work is stopped if it isn't done."""
+        with suppress(ModelError):
+            while await self._piece():
+                pass
+        await self._pieces.aclose()
+        return self._usage
+
+    async def _piece(self) -> Piece | None:
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                piece = await anext(self._pieces, None)
+        except TimeoutError as error:
+            raise ModelTimeout("the deadline passed") from error
+        if piece is not None and piece.usage is not None:
+            self._usage = piece.usage
+        return piece
 
 
-def grammar(count: int, labels: Sequence[int]) -> str:
-    """llguidance: `count` lines, letters in order, one to `EVIDENCE` different labels of `labels`, one bounded sentence."""
-    lines = ' "\\n" '.join(f'"{letter} [" ev::0x0 "] " why' for letter in LETTERS[:count])
-    options = " | ".join(f'"h{label}" more::set_bit({n}) %if bit_clear({n})' for n, label in enumerate(labels))
-    span = f"[0:{len(labels)}]"
-    return (
-        f"start: {lines}\n"
-        f"ev::_: {options}\n"
-        f'more::_: "" | "," ev::_ %if bit_count_lt({span},{min(EVIDENCE, len(labels))})\n'
-        f"why: /[A-Z][^\\n\\[\\]]{{20,{LONGEST}}}[.!]/\n"
-    )
+def grammar(evidence: Sequence[Sequence[int]]) -> str:
+    """llguidance: a line for each item, letters in order: one or two of its evidence labels, then a bounded clause."""
+    lines = []
+    for letter, labels in zip(LETTERS, evidence, strict=False):
+        sets = [(one,) for one in labels] + list(combinations(labels, EVIDENCE))
+        options = " | ".join('"' + ",".join(f"h{label}" for label in chosen) + '"' for chosen in sets)
+        lines.append(f'"{letter} [" ({options}) "] " why')
+    newline = ' "\\n" '
+    return f'start: {newline.join(lines)}\nwhy: /(is|has|mixes|shares|offers) [^\\n.\\[\\]"]{{12,{LONGEST}}}\\./\n'
 
 
-_LINE = re.compile(r"[A-Z] \[(h\d+(?:,h\d+)*)\] (.+)")
+_LINE = re.compile(r"[A-Z] \[(h\d+(?:,h\d+)*)\] (.+\.)")
 
 
-def _reason(candidate: Candidate, rank: int, line: str, liked: dict[int, Recent], known: Sequence[Item]) -> Reason:
-    """The model's line if it holds, else a template with the evidence it cited."""
+def _reason(
+    candidate: Candidate, rank: int, line: str, near: Sequence[Recent], liked: dict[int, Recent], known: Sequence[Item]
+) -> Reason:
+    """The model's line if it holds, else a template."""
     if match := _LINE.fullmatch(line.strip()):
         cited = [liked[n] for n in dict.fromkeys(int(label[1:]) for label in match[1].split(",")) if n in liked]
-        text = first_sentence(match[2])
         items = [entry.item for entry in cited if entry.item is not None]
-        if items and grounded(text, candidate.item, items, known):
-            ids = [item.id for item in items]
-            return Reason(item_id=candidate.item.id, rank=rank, reason=text, evidence=ids, grounded=True)
-    return template(candidate, rank, closest(candidate.item, liked.values()))
+        why = finished(match[2])
+        if items and grounded(why, candidate.item, items, known):
+            titles = " and ".join(f'"{item.title}"' for item in items)
+            text = f"Like {titles}, it {why}"
+            return Reason(item_id=candidate.item.id, rank=rank, reason=text, evidence=[i.id for i in items], grounded=True)
+    return template(candidate, rank, near)
 
 
-def first_sentence(text: str) -> str:
-    """Up to the first full stop that ends a sentence."""
-    match = re.match(r".+?[.!](?=\s|$)", text.strip())
-    return match[0] if match else ""
+def finished(clause: str) -> str:
+    """A clause that ran into the length bound ends at its last comma, or is dropped."""
+    if len(clause) < LONGEST:
+        return clause
+    head, comma, _ = clause.rpartition(",")
+    return f"{head}." if comma else ""
 
 
 # ── the check ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def grounded(text: str, candidate: Item, cited: Sequence[Item], known: Iterable[Item]) -> bool:
-    """Does every claim that can be looked up hold for the cited items and the candidate?"""
+    """Does every claim that can be looked up hold? Attributes: of the candidate and every cited item, and at least one is
+    named. Titles, numbers, names: of the cited items or the candidate."""
     mine = [candidate, *cited]
-    plain = _plain(text)
     titles = {_plain(item.title) for item in mine if item.title}
     if any(not any(_plain(quoted) in title for title in titles) for quoted in re.findall(r'"([^"]+)"', text)):
         return False
-    rest = plain
+    rest = _plain(text)
     for title in sorted(titles, key=len, reverse=True):
         rest = _without(rest, title)
     if any(_mentions(rest, _plain(item.title)) for item in known if len(item.title) > 3):
         return False
-    shared = {value for item in cited for value in _values(item)} & _values(candidate)
+    shared = set.intersection(*(_values(item) for item in mine))
     others = {value for item in [*known, *mine] for value in _values(item)} - shared
-    if any(_names(rest, value) for value in others):
+    if any(_names(rest, value) for value in others if not any(_names(value, one) for one in shared)):
         return False
     facts = " ".join(_plain(f"{item.title} {' '.join(str(part) for _, part in item.facts())} {item.text}") for item in mine)
     words = re.findall(r"[\w'-]+", text)
-    loose = [word for word in words[1:] if word[0].isdigit() or (word[0].isupper() and word not in {"I", "I'm"})]
-    if any(not _mentions(facts, _plain(word)) for word in loose) or re.search(r"\bh\d+\b", text):
+    claims = [word for word in words if word[0].isdigit() or (word[0].isupper() and word != "I")]
+    if any(not _mentions(facts, _plain(word)) for word in claims) or re.search(r"\bh\d+\b", text):
         return False
-    named = any(_mentions(plain, _plain(item.title)) for item in cited if item.title)
-    return bool(text) and (named or any(_names(rest, value) for value in shared))
+    return any(_names(rest, value) for value in shared)
 
 
 def _plain(text: str) -> str:
@@ -178,11 +214,10 @@ def _values(item: Item) -> set[str]:
 # ── the template ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def closest(item: Item, liked: Iterable[Recent]) -> list[Recent]:
-    """The liked item that shares most attribute values, the later on ties; none if nothing is shared."""
-    scored = [(len(_common(item, entry.item)), n, entry) for n, entry in enumerate(liked) if entry.item is not None]
-    best = max(scored, key=lambda entry: entry[:2], default=None)
-    return [best[2]] if best and best[0] else []
+def closest(item: Item, liked: Mapping[int, Recent]) -> list[int]:
+    """Labels of the liked items that share most with an item, the later first on ties; at most `NEAR`, none if none does."""
+    shares = {label: len(_common(item, entry.item)) for label, entry in liked.items() if entry.item is not None}
+    return sorted((label for label, count in shares.items() if count), key=lambda label: (-shares[label], -label))[:NEAR]
 
 
 def template(candidate: Candidate, rank: int, cited: Sequence[Recent]) -> Reason:
@@ -204,11 +239,6 @@ def template(candidate: Candidate, rank: int, cited: Sequence[Recent]) -> Reason
 
 
 def _common(one: Item, other: Item) -> list[str]:
-    """Attribute values that both have, in the first one's words; at most three."""
+    """Attribute values in words that both have; at most three."""
     theirs = set(other.facts())
-    found = [
-        part if isinstance(part, str) else f"{key} {part}"
-        for key, part in one.facts()
-        if (key, part) in theirs and not isinstance(part, bool)
-    ]
-    return sorted(found, key=lambda part: part[0].islower())[:3]
+    return [part for key, part in one.facts() if isinstance(part, str) and (key, part) in theirs][:3]

