@@ -149,10 +149,10 @@ class Retrieve(Part):
     """`k`: candidates kept after fusion. Source weights of the fused prior; 0 switches a source off."""
 
     k: int = Field(50, ge=1, le=1_000)
-    similar: Share = 1.0
+    similar: Share = 0.5
     context: Share = 1.0
     query: Share = 1.0
-    popular: Share = 0.5
+    popular: Share = 1.0
     popular_half_life_days: float = Field(30, gt=0)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -69,3 +69,11 @@ class Embedder:
         mean = (hidden * weights).sum(axis=1) / weights.sum(axis=1)
         unit: Vectors = mean / np.linalg.norm(mean, axis=1, keepdims=True)
         return unit
+
+
+def count_tokens(messages: Sequence[Mapping[str, str]], tokenizer: Path) -> int | None:
+    """Tokens of a chat's text, without the template's own; None if there is no such tokenizer."""
+    if not tokenizer.exists():
+        return None
+    reader = Tokenizer.from_file(str(tokenizer))
+    return sum(len(reader.encode(message["content"], add_special_tokens=False).ids) for message in messages)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import combinations
 
-from service.errors import InvalidOutput, ModelError, ModelTimeout
+from service.errors import InvalidOutput, ModelError, ModelTimeout, PromptError
 from service.llm import LLM, Call, Piece
 from service.prompts import LETTERS, Prompt, harmless, variables
 from service.schema import Candidate, Degraded, Item, Reason, Recent, Usage, UserState
@@ -61,31 +61,35 @@ async def explain(
     usage, degraded, said = Usage(), None, None
     if llm is not None and asked:
         shown = variables(state, [chosen[n] for n in asked], instruction=instruction, locale=locale, line_tokens=line_tokens)
-        call = Call(
-            prompt.render(shown),
-            max_tokens=LINE_TOKENS * len(asked),
-            grammar=grammar([evidence[n] for n in asked]),
-            temperature=prompt.sampling.temperature,
-        )
-        said = Lines(llm, call, deadline)
+        try:
+            messages = prompt.render(shown)
+        except PromptError:
+            degraded = _degraded(llm, InvalidOutput.code)
+        else:
+            lines = grammar([evidence[n] for n in asked])
+            call = Call(messages, LINE_TOKENS * len(asked), grammar=lines, temperature=prompt.sampling.temperature)
+            said = Lines(llm, call, deadline)
     for n, candidate in enumerate(chosen):
         line = ""
-        if said is not None and n in asked and degraded is None:
+        if llm is not None and said is not None and n in asked and degraded is None:
             try:
                 line = await said.next()
             except ModelError as error:
-                degraded = Degraded.model_validate({"from": f"explain:{said.alias}", "to": "template", "reason": error.code})
+                degraded = _degraded(llm, error.code)
         yield _reason(candidate, n + 1, line, [liked[label] for label in evidence[n]], liked, vocabulary)
     if said is not None:
         usage = await said.finish()
     yield Explained(usage, degraded)
 
 
+def _degraded(llm: LLM, reason: str) -> Degraded:
+    return Degraded.model_validate({"from": f"explain:{llm.alias}", "to": "template", "reason": reason})
+
+
 class Lines:
     """A model's answer line by line, each when it is whole, none after the deadline (a time of the event loop)."""
 
     def __init__(self, llm: LLM, call: Call, deadline: float) -> None:
-        self.alias = llm.alias
         self._pieces = llm.stream(call)
         self._deadline = deadline
         self._text = ""

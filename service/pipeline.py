@@ -22,7 +22,7 @@ from pydantic import BaseModel, ValidationError
 from service import explain, retrieve, state
 from service.catalog import Catalog, Scope
 from service.config import HOUSE, Settings
-from service.embed import Embedder
+from service.embed import Embedder, count_tokens
 from service.errors import BadRequest, ConfigError, ModelError, NotFound, Unsupported, reasons
 from service.llm import LLM, Call
 from service.llm.vllm import VLLM
@@ -36,6 +36,7 @@ from service.schema import (
     IngestReport,
     Item,
     Meaning,
+    PromptRef,
     Ranked,
     Ranking,
     Reason,
@@ -286,7 +287,7 @@ class Recommender:
             raise NotFound("item", item_id)
         return found[item_id]
 
-    async def titles(self, ids: Iterable[str]) -> dict[str, Item]:
+    async def items(self, ids: Iterable[str]) -> dict[str, Item]:
         """The known ones of many ids."""
         return await self._catalog.get(ids)
 
@@ -318,7 +319,7 @@ class Recommender:
     def prompts(self) -> list[Prompt]:
         return list(self._prompts.all().values())
 
-    async def preview(self, request: RecommendRequest, task: Literal["rank", "explain"]) -> tuple[Prompt, list[Message]]:
+    async def preview(self, request: RecommendRequest, task: Literal["rank", "explain"]) -> Preview:
         """What a model would be shown for this request; nothing is sent."""
         plan = self._plan(request)
         person = await self._state(request, plan)
@@ -332,7 +333,9 @@ class Recommender:
             locale=request.locale,
             line_tokens=plan.context.line_tokens,
         )
-        return prompt, prompt.render(shown)
+        messages = prompt.render(shown)
+        tokenizer = self.settings.weights_path(self.settings.roles.rank) / "tokenizer.json"
+        return Preview(prompt.ref, messages, await asyncio.to_thread(count_tokens, messages, tokenizer))
 
     async def readiness(self) -> dict[str, Any]:
         """Each part with `ok` and, where it is not, why. Only store and catalogue are needed to answer."""
@@ -352,6 +355,11 @@ class Recommender:
             why = await self.probe(alias)
             parts[f"model:{role}"] = {"ok": not why, "alias": alias} | ({"why": why} if why else {})
         return parts
+
+    async def metrics(self) -> bytes:
+        """In Prometheus' text format."""
+        self.telemetry.backlog.set(await self._catalog.backlog())
+        return self.telemetry.exposition()
 
     async def probe(self, alias: str, seconds: float = 5) -> str:
         """What is wrong with a model: unreachable, slow, or blind to grammars; empty if nothing."""
@@ -386,6 +394,15 @@ class Recommender:
         for llm in self._llms.values():
             await llm.close()
         self._store.close()
+
+
+@dataclass(frozen=True)
+class Preview:
+    """`tokens`: of the messages' text by the model's own tokenizer; None where that is not on this machine."""
+
+    prompt: PromptRef
+    messages: list[Message]
+    tokens: int | None
 
 
 @dataclass(frozen=True)

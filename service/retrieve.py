@@ -17,7 +17,8 @@ RRF = 60
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to look for. `k`: how many candidates; `given`: rank these ids instead of looking; weights by source name."""
+    """What to look for. `k`: how many candidates, `depth` of them from each source; `given`: rank these ids instead of
+    looking; weights by source name."""
 
     k: int
     weights: Mapping[str, float]
@@ -26,9 +27,14 @@ class Wanted:
     instruction: str | None = None
     context_items: Sequence[str] = ()
 
+    @property
+    def depth(self) -> int:
+        """Sources go deeper than what is kept: an item that several of them name far down may beat one's favourite."""
+        return 4 * self.k
+
 
 class Source(Protocol):
-    """A ranked list of admissible items, best first, at most k."""
+    """A ranked list of admissible items, best first, at most `wanted.depth`."""
 
     def __call__(self, state: UserState, wanted: Wanted) -> Awaitable[Sequence[Item]]: ...
 
@@ -47,22 +53,22 @@ async def retrieve(store: Store, catalog: Catalog, state: UserState, wanted: Wan
         return await nearest(wanted, [(vector, 1.0) for vector in vectors.values()])
 
     async def query(state: UserState, wanted: Wanted) -> Sequence[Item]:
-        return await catalog.search(wanted.instruction, wanted.k, wanted.scope) if wanted.instruction else []
+        return await catalog.search(wanted.instruction, wanted.depth, wanted.scope) if wanted.instruction else []
 
     async def popular(state: UserState, wanted: Wanted) -> Sequence[Item]:
         if wanted.given is not None:
             return list((await catalog.get(await store.popularity.among(list(wanted.given)))).values())
         found: list[Item] = []
-        page, offset = 2 * wanted.k + len(wanted.scope.exclude), 0
-        while len(found) < wanted.k and (ids := await store.popularity.top(page, offset)):
+        page, offset = wanted.depth + len(wanted.scope.exclude), 0
+        while len(found) < wanted.depth and (ids := await store.popularity.top(page, offset)):
             found += (await catalog.get(ids, wanted.scope)).values()
             offset += page
-        return found[: wanted.k]
+        return found[: wanted.depth]
 
     async def nearest(wanted: Wanted, tastes: Sequence[tuple[Sequence[float] | Vectors, float]]) -> Sequence[Item]:
-        lists = await asyncio.gather(*(catalog.similar(vector, wanted.k, wanted.scope) for vector, _ in tastes))
+        lists = await asyncio.gather(*(catalog.similar(vector, wanted.depth, wanted.scope) for vector, _ in tastes))
         weighted = {str(n): (weight, found) for n, (found, (_, weight)) in enumerate(zip(lists, tastes, strict=True))}
-        return [candidate.item for candidate in fuse(weighted)][: wanted.k]
+        return [candidate.item for candidate in fuse(weighted)][: wanted.depth]
 
     sources: dict[str, Source] = {"similar": similar, "context": context, "query": query, "popular": popular}
     used = {name: weight for name, weight in wanted.weights.items() if weight > 0}

@@ -1,0 +1,67 @@
+# `make demo` runs the main job, `make test` checks everything; both set up what they need, once.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+MODEL ?= small
+BIN := .venv/bin
+UV := $(BIN)/uv
+# torch's CPU build is not on the package index: from a folder of wheels if one is named, else from its own index
+TORCH := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS),--torch-backend cpu)
+COMPILE = $(UV) pip compile --quiet --generate-hashes --python-version 3.11 --no-annotate --no-header
+WEIGHTS := tiny small minilm movielens-100k
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test up lint bench verify lock clean
+
+help:  ## This list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+setup: .stamps/dev  ## .venv with everything, hash-locked
+
+.stamps/dev: requirements/dev.lock pyproject.toml
+	@mkdir -p .stamps
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || python3 -m venv .venv
+	@test -x $(UV) || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	$(UV) pip install --python $(BIN)/python --no-deps --require-hashes $(TORCH) -r requirements/dev.lock
+	$(UV) pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup  ## Films ranked and justified for three people, on a real model (MODEL=tiny for the small one)
+	$(BIN)/whyrank demo --model $(MODEL)
+
+up: setup  ## Engine and service together; Ctrl-C stops both
+	$(BIN)/whyrank up
+
+lint: setup  ## Style, types and the laws of the house
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: setup lint  ## Linters, types and all tests, one of them against a real vLLM serving `tiny`
+	$(BIN)/whyrank models pull minilm
+	$(BIN)/whyrank models pull tiny
+	$(BIN)/pytest
+
+bench: setup  ## The service's own time around the model call
+	$(BIN)/whyrank models pull minilm
+	$(BIN)/whyrank data movielens-100k
+	$(BIN)/pytest tests/bench.py -q -s --no-cov
+
+verify: setup  ## The long checks: hostile titles against the real engine
+	$(BIN)/whyrank models pull minilm
+	$(BIN)/whyrank models pull tiny
+	$(BIN)/pytest tests/verify.py -q -s --no-cov
+
+lock: .stamps/uv  ## Compile the locks anew
+	$(COMPILE) pyproject.toml --extra engine --extra dev --excludes requirements/excludes.txt $(TORCH) -o requirements/dev.lock
+	$(COMPILE) pyproject.toml -o requirements/service.lock
+	@for name in $(WEIGHTS); do $(COMPILE) --no-deps requirements/$$name.in -o requirements/$$name.lock; done
+
+.stamps/uv:
+	@mkdir -p .stamps
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	@touch $@
+
+clean:  ## Take away what the targets made, models and data included
+	rm -rf .venv .stamps .whyrank

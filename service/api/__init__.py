@@ -1,0 +1,44 @@
+"""The faces over HTTP: `create_app(settings)` is the whole service."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+
+from fastapi import FastAPI
+
+from service.api import events, health, items, recommend, users
+from service.api.edge import Edge
+from service.api.envelope import install
+from service.config import Settings
+from service.pipeline import Recommender, build
+
+__all__ = ["create_app"]
+
+ABOUT = """Ranks, for one person, what to show next, and says why.
+
+Send what users do to `/v1/events`; ask `/v1/recommendations`. The very next answer knows the event. Every answer is complete
+and valid; when the model could not do its part, `degraded` says so. Errors share one body; every answer has `x-request-id`.
+"""
+
+
+def create_app(settings: Settings, make: Callable[[Settings], Awaitable[Recommender]] = build) -> FastAPI:
+    """The service for these settings. `make(settings)` is awaited at start for the `Recommender`."""
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        app.state.recommender = recommender = await make(settings)
+        work = asyncio.create_task(recommender.work())
+        yield
+        work.cancel()
+        with suppress(asyncio.CancelledError):
+            await work
+        await recommender.close()
+
+    app = FastAPI(title="whyrank", version="0.1.0", description=ABOUT, lifespan=life, redoc_url=None)
+    install(app)
+    for face in (recommend, events, items, users, health):
+        app.include_router(face.router)
+    app.add_middleware(Edge, settings=settings, state=app.state)
+    return app

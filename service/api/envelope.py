@@ -1,0 +1,61 @@
+"""One body for all errors, whatever raised them."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from service.errors import BadRequest, ModelError, Unauthorized, WhyrankError
+
+TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+RETRY_S = "1"
+
+
+def respond(error: WhyrankError, request_id: str) -> JSONResponse:
+    """The envelope of an error. The message of a defect is not shown: the log has it under the request id."""
+    return _body(error.status, error.code, error.message, request_id, error.param)
+
+
+def _body(status: int, code: str, message: str, request_id: str, param: str | None = None) -> JSONResponse:
+    text = message.encode("utf-8", "replace").decode()
+    kind = TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+    inner = {"message": text, "type": kind, "param": param, "code": code}
+    headers = {"retry-after": RETRY_S} if status in {429, 503} else {}
+    if status == Unauthorized.status:
+        headers["www-authenticate"] = "Bearer"
+    return JSONResponse({"error": inner, "message": text, "detail": text, "id": request_id}, status, headers)
+
+
+def install(app: FastAPI) -> None:
+    """Teach the app to answer every error with the envelope."""
+
+    @app.exception_handler(WhyrankError)
+    async def ours(request: Request, error: WhyrankError) -> JSONResponse:
+        if not isinstance(error, BadRequest | ModelError):
+            request.app.state.recommender.telemetry.log.error("failed", code=error.code, error=error.message)
+        return respond(error, request.state.request_id)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        parts = []
+        for found in error.errors()[:5]:
+            where = ".".join(str(step) for step in found["loc"] if step != "body")
+            parts.append(f"{where}: {found['msg'].removeprefix('Value error, ')}".removeprefix(": "))
+        first = ".".join(str(step) for step in error.errors()[0]["loc"] if step != "body")
+        return _body(422, "invalid_request", "; ".join(parts), request.state.request_id, first or None)
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        names = {404: "route_not_found", 405: "method_not_allowed", 415: "unsupported_media_type"}
+        code = names.get(error.status_code, "invalid_request")
+        message = f"{request.method} {request.url.path}: {error.detail}"
+        answer = _body(error.status_code, code, message, request.state.request_id)
+        answer.headers.update(error.headers or {})
+        return answer
+
+    @app.exception_handler(Exception)
+    async def crash(request: Request, error: Exception) -> JSONResponse:
+        request.app.state.recommender.telemetry.log.error("crashed", exc_info=error, route=request.url.path)
+        return _body(500, "internal", "an error on our side; the log has it under this id", request.state.request_id)

@@ -1,0 +1,16 @@
+"""`POST /v1/events`: what people do, as they do it."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from service.api.needs import FeedDep, RecommenderDep, feed_body
+from service.schema import IngestReport
+
+router = APIRouter(prefix="/v1", tags=["feeds"])
+
+
+@router.post("/events", summary="Take events, one or many", openapi_extra=feed_body("Event"))
+async def events(feed: FeedDep, recommender: RecommenderDep) -> IngestReport:
+    """An accepted event is on disk before this answers, and the very next ranking sees it. Sending it again is harmless."""
+    return feed.report(await recommender.ingest_events(feed.rows))

@@ -1,0 +1,31 @@
+"""`/healthz`, `/readyz`, `/metrics`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from service.api.needs import RecommenderDep
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/healthz", summary="Is the process up?")
+async def healthz() -> dict[str, str]:
+    return {"status": "ok"}
+
+
+@router.get("/readyz", summary="Which part is ready, and if not, why")
+async def readyz(recommender: RecommenderDep, response: Response) -> dict[str, Any]:
+    """503 when nothing can be answered. A missing model only makes it `degraded`: the prior answers."""
+    parts = await recommender.readiness()
+    needed = parts["store"]["ok"] and parts["catalog"]["ok"]
+    response.status_code = 200 if needed else 503
+    status = "ready" if all(part["ok"] for part in parts.values()) else "degraded" if needed else "not ready"
+    return {"status": status, "parts": parts}
+
+
+@router.get("/metrics", summary="Prometheus metrics")
+async def metrics(recommender: RecommenderDep) -> Response:
+    return Response(await recommender.metrics(), media_type="text/plain; version=0.0.4")

@@ -1,0 +1,27 @@
+"""`/v1/items`: what can be shown."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from service.api.needs import FeedDep, PathId, RecommenderDep, feed_body
+from service.schema import IngestReport, Item
+
+router = APIRouter(prefix="/v1/items", tags=["feeds"])
+
+
+@router.post("", summary="Insert or replace items, one or many", openapi_extra=feed_body("Item"))
+async def put_items(feed: FeedDep, recommender: RecommenderDep) -> IngestReport:
+    """Durable before this answers; vectors follow in the background (`/readyz` shows the backlog)."""
+    return feed.report(await recommender.ingest_items(feed.rows))
+
+
+@router.get("/{item_id}", summary="One item")
+async def get_item(item_id: PathId, recommender: RecommenderDep) -> Item:
+    return await recommender.item(item_id)
+
+
+@router.delete("/{item_id}", status_code=204, summary="Take an item out of the catalogue")
+async def delete_item(item_id: PathId, recommender: RecommenderDep) -> None:
+    """Events about it are kept, and used again should it return."""
+    await recommender.delete_item(item_id)

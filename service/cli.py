@@ -1,0 +1,505 @@
+"""`whyrank`: everything the product does, from a shell. Exit codes: 0 done, 1 failed, 2 wrong usage."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from service.config import Settings
+from service.errors import BadRequest, ConfigError, WhyrankError, reasons
+from service.pipeline import Recommender, build
+from service.schema import Item, Ranking, RecommendRequest
+
+app = typer.Typer(
+    help="Ranks, for one person, what to show next, and says why.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+models = typer.Typer(help="Weights of the local models.", no_args_is_help=True)
+prompts = typer.Typer(help="The prompts in use, and what a model would be shown.", no_args_is_help=True)
+app.add_typer(models, name="models")
+app.add_typer(prompts, name="prompts")
+
+console = Console()
+errors = Console(stderr=True)
+CHUNK = 2_000
+
+
+class Feed(StrEnum):
+    items = "items"
+    users = "users"
+    events = "events"
+
+
+class Format(StrEnum):
+    jsonl = "jsonl"
+    csv = "csv"
+    parquet = "parquet"
+
+
+class Explain(StrEnum):
+    none = "none"
+    short = "short"
+    full = "full"
+
+
+class Task(StrEnum):
+    rank = "rank"
+    explain = "explain"
+
+
+@app.callback()
+def main(
+    context: typer.Context,
+    config: Annotated[
+        Path | None, typer.Option(help="Configuration file; else $WHYRANK_CONFIG, else configs/cpu.yaml.")
+    ] = None,
+) -> None:
+    """Settings are read once, here; every command gets them."""
+    if context.invoked_subcommand is not None:
+        with _clear_errors():
+            context.obj = Settings.load(config)
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    """What went wrong and what cures it, in words; a trace only for defects."""
+    try:
+        yield
+    except BadRequest as error:
+        errors.print(f"[red]error:[/] {escape(error.message)}")
+        raise typer.Exit(2) from error
+    except WhyrankError as error:
+        errors.print(f"[red]error:[/] {escape(error.message)}")
+        raise typer.Exit(1) from error
+
+
+def _run(settings: Settings, job: Callable[[Recommender], Any]) -> Any:
+    """Run a coroutine function on a recommender made for it."""
+
+    async def whole() -> Any:
+        async with _recommender(settings) as recommender:
+            return await job(recommender)
+
+    with _clear_errors():
+        return asyncio.run(whole())
+
+
+@asynccontextmanager
+async def _recommender(settings: Settings) -> AsyncIterator[Recommender]:
+    recommender = await build(settings)
+    try:
+        yield recommender
+    finally:
+        await recommender.close()
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar a step: `step(what, done, total)`; total 0: nobody knows how long."""
+    columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=console) as bars:
+        known: dict[str, Any] = {}
+
+        def step(what: str, done: int, total: int) -> None:
+            if what not in known:
+                known[what] = bars.add_task(what)
+            bars.update(known[what], completed=done, total=total or None)
+
+        yield step
+
+
+# ── weights and data ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@models.command("list")
+def list_models(context: typer.Context) -> None:
+    """What is configured, and whether its weights are here."""
+    from service.engine.weights import SOURCES
+
+    settings: Settings = context.obj
+    table = Table("alias", "model", "licence", "weights", "serves")
+    roles = {settings.roles.rank: "rank", settings.roles.explain: "explain"}
+    both = settings.roles.rank == settings.roles.explain
+    for alias in dict.fromkeys([*settings.models, *SOURCES]):
+        source = SOURCES.get(alias)
+        path = settings.weights_path(alias) if alias in settings.models else settings.data / "models" / alias
+        name = source.title if source else settings.models[alias].model
+        role = "rank, explain" if both and alias in roles else roles.get(alias, "")
+        table.add_row(alias, name, source.licence if source else "see the hub", "here" if path.exists() else "not here", role)
+    console.print(table)
+
+
+@models.command()
+def pull(context: typer.Context, alias: Annotated[str, typer.Argument(help="tiny, small or minilm.")]) -> None:
+    """Fetch and convert a model's weights; nothing to do if they are here."""
+    from service.engine import weights
+
+    settings: Settings = context.obj
+    with _clear_errors(), _progress() as step:
+        path = weights.pull(alias, settings.data / "models", step)
+    console.print(f"{weights.SOURCES[alias].title} ({weights.SOURCES[alias].licence}) is in {path}")
+
+
+@app.command()
+def data(context: typer.Context, name: Annotated[str, typer.Argument(help="movielens-100k.")] = "movielens-100k") -> None:
+    """Fetch a data set as feeds that `ingest` reads."""
+    from service.engine import movielens
+
+    if name != "movielens-100k":
+        raise typer.BadParameter(f"no data set {name!r}; known: movielens-100k")
+    settings: Settings = context.obj
+    with _clear_errors(), _progress() as step:
+        path = movielens.pull(settings.data, step)
+    console.print(f"{path}\n[dim]{movielens.TERMS}[/]")
+
+
+@app.command()
+def ingest(
+    context: typer.Context,
+    feed: Annotated[Feed, typer.Argument(help="What the file holds.")],
+    file: Annotated[Path, typer.Argument(help="JSON lines, CSV or Parquet.")],
+    format: Annotated[Format | None, typer.Option(help="Of the file, if its name doesn't tell.")] = None,  # noqa: A002  the flag's name
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad line.")] = False,
+) -> None:
+    """Take items, users or events from a file. Bad lines are reported, kept in FILE.rejected.jsonl, and stop nothing else.
+
+    In CSV, columns outside the schema become attributes and '|' splits lists. Items are embedded before this returns.
+    """
+    rejected = _run(context.obj, lambda recommender: _ingest(recommender, feed, file, format, strict=strict))
+    if strict and rejected:
+        raise typer.Exit(1)
+
+
+async def _ingest(recommender: Recommender, feed: str, file: Path, format_: str | None, *, strict: bool) -> int:
+    from service.files import Line, read
+
+    put = {"items": recommender.ingest_items, "users": recommender.ingest_users, "events": recommender.ingest_events}[feed]
+    bad: list[tuple[Line, str]] = []
+    accepted = duplicates = 0
+    waiting: list[Line] = []
+
+    async def flush() -> None:
+        nonlocal accepted, duplicates
+        report = await put([line.row for line in waiting])
+        accepted, duplicates = accepted + report.accepted, duplicates + report.duplicates
+        bad.extend((waiting[one.index], one.message) for one in report.rejected)
+        waiting.clear()
+
+    with _progress() as step:
+        number = 0
+        for number, line in enumerate(read(file, feed, format_), 1):
+            if line.row is None:
+                bad.append((line, line.reason))
+            else:
+                waiting.append(line)
+            if len(waiting) >= (1 if strict else CHUNK):
+                await flush()
+                step(f"{feed}", number, 0)
+            if strict and bad:
+                break
+        if waiting:
+            await flush()
+        step(f"{feed}", number, number)
+        if feed == "items":
+            await recommender.embed_pending(lambda done, total: step("embedding", done, total))
+    _rejects(file, sorted(bad, key=lambda one: one[0].number))
+    told = f"{feed}: {accepted} accepted" + (f", {duplicates} duplicates" if duplicates else "")
+    console.print(told + (f", [red]{len(bad)} rejected[/]" if bad else ""))
+    return len(bad)
+
+
+def _rejects(file: Path, bad: list[Any]) -> None:
+    """Bad lines on the console (the first few) and, whole, in a file beside the feed; a clean run leaves none."""
+    target = file.with_name(f"{file.name}.rejected.jsonl")
+    target.unlink(missing_ok=True)
+    if bad:
+        with target.open("w") as out:
+            for line, reason in bad:
+                out.write(json.dumps({"line": line.number, "reason": reason, "source": line.source}, ensure_ascii=False) + "\n")
+        for line, reason in bad[:5]:
+            errors.print(f"[yellow]line {line.number}:[/] {escape(reason)}")
+        errors.print(f"[yellow]{len(bad)} bad lines, all of them in[/] {target}")
+
+
+# ── serving ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@app.command()
+def engine(context: typer.Context) -> None:
+    """Start the local language model server and keep it until Ctrl-C."""
+    with _clear_errors(), _engine(context.obj) as process:
+        with _until_stopped():
+            code = process.wait()
+        errors.print(f"[red]the engine stopped with code {code}[/]")
+        raise typer.Exit(1)
+
+
+@app.command()
+def serve(context: typer.Context) -> None:
+    """Start the HTTP service; the engine may run elsewhere, or not at all (then the prior ranks)."""
+    _serve(context.obj)
+
+
+@app.command()
+def up(context: typer.Context) -> None:
+    """Engine and service together; Ctrl-C stops both."""
+    with _clear_errors(), _engine(context.obj):
+        _serve(context.obj)
+
+
+@contextmanager
+def _engine(settings: Settings) -> Iterator[Any]:
+    from service.engine import server
+
+    alias = settings.engine.model
+    with console.status(f"starting vLLM with {alias} …") as status:
+        running = server.running(settings, lambda seconds: status.update(f"starting vLLM with {alias} … {seconds:.0f} s"))
+        process = running.__enter__()
+    console.print(f"vLLM serves {alias} at {settings.models[alias].base_url} (log: {settings.data / 'engine.log'})")
+    try:
+        yield process
+    finally:
+        with console.status("stopping vLLM …"):
+            running.__exit__(None, None, None)
+
+
+@contextmanager
+def _until_stopped() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(_signal: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _serve(settings: Settings) -> None:
+    import uvicorn
+
+    from service.api import create_app
+    from service.telemetry import log_as_json
+
+    log_as_json()
+    service = settings.service
+    with _clear_errors():
+        config = uvicorn.Config(
+            create_app(settings),
+            host=service.host,
+            port=service.port,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=int(service.deadline_ms / 1000) + 5,
+        )
+        console.print(f"whyrank on http://{service.host}:{service.port}  (API: /docs, readiness: /readyz)")
+        server = uvicorn.Server(config)
+        server.run()
+        if not server.started:
+            raise ConfigError(f"the service could not start on {service.host}:{service.port}")
+
+
+# ── asking ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@app.command()
+def recommend(
+    context: typer.Context,
+    user_id: Annotated[str, typer.Argument(help="For whom.")],
+    top_n: Annotated[int, typer.Option(help="How many.")] = 5,
+    strategy: Annotated[str | None, typer.Option(help="prior (no model) or listwise.")] = None,
+    instruction: Annotated[str | None, typer.Option(help="What the person wants now, in words.")] = None,
+    explain: Annotated[Explain, typer.Option(help="Reasons: none, short, or full with all signals.")] = Explain.short,
+    as_json: Annotated[bool, typer.Option("--json", help="The whole answer as JSON.")] = False,
+) -> None:
+    """The ranked, justified list for a user."""
+    request = _request(user_id=user_id, top_n=top_n, strategy=strategy, instruction=instruction, explain=explain.value)
+
+    async def ask(recommender: Recommender) -> tuple[Ranking, dict[str, Item]]:
+        ranking = await recommender.recommend(request)
+        return ranking, await recommender.items(cited for item in ranking.items for cited in (item.item_id, *item.evidence))
+
+    ranking, items = _run(context.obj, ask)
+    if as_json:
+        typer.echo(ranking.model_dump_json(indent=2))
+    else:
+        _show(ranking, items, f"for {user_id}")
+
+
+def _request(**fields: Any) -> RecommendRequest:
+    try:
+        return RecommendRequest.model_validate(fields)
+    except ValidationError as error:
+        raise typer.BadParameter(reasons(error)) from error
+
+
+def _show(ranking: Ranking, items: dict[str, Item], title: str) -> None:
+    """A ranking as a table, with what was used below it."""
+    table = Table(title=title, title_justify="left", show_lines=False, expand=True)
+    for name, ratio in (("#", None), ("title", 3), ("year", None), ("score", None), ("why", 5), ("cites", 3)):
+        table.add_column(name, ratio=ratio)
+    for row in ranking.items:
+        item = items.get(row.item_id)
+        cited = ", ".join(items[one].title for one in row.evidence if one in items)
+        year = str(item.attributes.get("year", "")) if item else ""
+        table.add_row(
+            str(row.rank), escape(row.title or row.item_id), year, f"{row.score:.3f}", escape(row.reason or ""), escape(cited)
+        )
+    console.print(table)
+    usage, times = ranking.usage, ranking.timings
+    used = f"{ranking.strategy}" + (f" by {ranking.model}" if ranking.model else ", no model")
+    told = f"{used} · {usage.prompt_tokens} tokens read ({usage.cached_tokens} cached), {usage.completion_tokens} written"
+    console.print(f"[dim]{told} · {times.total_ms / 1000:.1f} s · {ranking.ranking_id}[/]")
+    if ranking.degraded:
+        gone = ranking.degraded
+        console.print(f"[yellow]degraded: {gone.reason}, {gone.from_} → {gone.to}[/]")
+
+
+@prompts.command("list")
+def list_prompts(context: typer.Context) -> None:
+    """Every prompt with its version and hash."""
+    table = Table("id", "version", "sha")
+
+    async def ask(recommender: Recommender) -> list[Any]:
+        return [prompt.ref for prompt in recommender.prompts()]
+
+    for ref in _run(context.obj, ask):
+        table.add_row(ref.id, ref.version, ref.sha)
+    console.print(table)
+
+
+@prompts.command()
+def preview(
+    context: typer.Context,
+    user_id: Annotated[str, typer.Argument(help="For whom.")],
+    task: Annotated[Task, typer.Option(help="Which of the two prompts.")] = Task.rank,
+    instruction: Annotated[str | None, typer.Option(help="What the person wants now.")] = None,
+) -> None:
+    """What the model would be shown for a user, and how many tokens that is; nothing is sent."""
+    request = _request(user_id=user_id, instruction=instruction)
+    shown = _run(context.obj, lambda recommender: recommender.preview(request, task.value))
+    for message in shown.messages:
+        console.rule(message["role"])
+        console.print(message["content"], markup=False, highlight=False)
+    console.rule()
+    count = f"{shown.tokens} tokens" if shown.tokens is not None else "tokens unknown: the model's tokenizer is not here"
+    console.print(f"{shown.prompt.id} {shown.prompt.version} ({shown.prompt.sha}) · {count}")
+
+
+@app.command()
+def doctor(context: typer.Context) -> None:
+    """Check every part, and say what to do about what is wrong."""
+    settings: Settings = context.obj
+    table = Table("part", "", "")
+    wrong = 0
+
+    def line(part: str, ok: bool, told: str) -> None:
+        nonlocal wrong
+        wrong += not ok
+        table.add_row(part, "[green]ok[/]" if ok else "[red]no[/]", escape(told))
+
+    line("configuration", True, f"domain {settings.service.domain}, data in {settings.data}")
+    alias = settings.engine.model
+    here = settings.weights_path(alias).exists()
+    found = str(settings.weights_path(alias)) if here else f"not here: whyrank models pull {alias}"
+    line("weights", here or "/" in settings.models[alias].model, found)
+
+    async def ask(recommender: Recommender) -> dict[str, Any]:
+        return await recommender.readiness()
+
+    try:
+        parts = asyncio.run(_with_recommender(settings, ask))
+    except WhyrankError as error:
+        line("service", False, error.message)
+        parts = {}
+    for name, part in parts.items():
+        told = ", ".join(f"{key} {value}" for key, value in part.items() if key not in {"ok", "why"})
+        cure = "; 'whyrank up' starts the engine" if name.startswith("model:") and not part["ok"] else ""
+        line(name, part["ok"], f"{told}{': ' if told and not part['ok'] else ''}{part.get('why', '')}{cure}")
+    console.print(table)
+    if wrong:
+        raise typer.Exit(1)
+
+
+async def _with_recommender(settings: Settings, job: Callable[[Recommender], Any]) -> Any:
+    async with _recommender(settings) as recommender:
+        return await job(recommender)
+
+
+# ── the demonstration ───────────────────────────────────────────────────────────────────────────────────────────────
+
+DEMO = {"366": "horror", "904": "romance", "127": "science fiction"}
+
+
+@app.command()
+def demo(
+    context: typer.Context,
+    model: Annotated[str, typer.Option(help="small (1.5B) or tiny (135M).")] = "small",
+) -> None:
+    """The whole job on real films: fetch, ingest, start vLLM, rank and justify for three people, stop."""
+    from service.engine import movielens, weights
+
+    start = time.monotonic()
+    settings = _with_model(context.obj, model)
+    with _clear_errors():
+        with _progress() as step:
+            for alias in ("minilm", model):
+                weights.pull(alias, settings.data / "models", step)
+            feeds = movielens.pull(settings.data, step)
+        asyncio.run(_with_recommender(settings, lambda recommender: _fill(recommender, feeds)))
+        with _engine(settings):
+            asyncio.run(_with_recommender(settings, _three))
+    console.print(f"[dim]{time.monotonic() - start:.0f} s in all. {movielens.TERMS}.[/]")
+    console.print("Next: [bold]make up[/] serves it on http://127.0.0.1:8080; the README sends it an event.")
+
+
+def _with_model(settings: Settings, alias: str) -> Settings:
+    """The same settings with one alias in every role."""
+    if alias not in settings.models:
+        raise typer.BadParameter(f"no model {alias!r}; configured: {', '.join(settings.models)}")
+    changed = {
+        "roles": settings.roles.model_copy(update={"rank": alias, "explain": alias}),
+        "engine": settings.engine.model_copy(update={"model": alias}),
+    }
+    return settings.model_copy(update=changed)
+
+
+async def _fill(recommender: Recommender, feeds: Path) -> None:
+    """Ingest the feeds; what is already there is found out by the log itself, which takes nothing twice."""
+    from service.engine.movielens import FILES
+
+    stamp = recommender.settings.data / ".movielens.ingested"
+    if not stamp.exists():
+        for feed in FILES:
+            await _ingest(recommender, feed, feeds / f"{feed}.jsonl", None, strict=False)
+        stamp.touch()
+
+
+async def _three(recommender: Recommender) -> None:
+    """Three people of different taste, asked for at once."""
+    requests = [RecommendRequest(user_id=user, top_n=5, deadline_ms=120_000) for user in DEMO]
+    with console.status("ranking for three people at once …"):
+        rankings = await asyncio.gather(*(recommender.recommend(request) for request in requests))
+    for (user, taste), ranking in zip(DEMO.items(), rankings, strict=True):
+        ids = [cited for item in ranking.items for cited in (item.item_id, *item.evidence)]
+        _show(ranking, await recommender.items(ids), f"user {user}, who likes {taste}")
