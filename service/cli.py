@@ -503,3 +503,7 @@ async def _three(recommender: Recommender) -> None:
     for (user, taste), ranking in zip(DEMO.items(), rankings, strict=True):
         ids = [cited for item in ranking.items for cited in (item.item_id, *item.evidence)]
         _show(ranking, await recommender.items(ids), f"user {user}, who likes {taste}")
+
+
+if __name__ == "__main__":
+    app()

@@ -117,6 +117,8 @@ class Lines:
         return self._usage
 
     async def _piece(self) -> Piece | None:
+        if asyncio.get_running_loop().time() >= self._deadline:
+            raise ModelTimeout("the deadline passed")
         try:
             async with asyncio.timeout_at(self._deadline):
                 piece = await anext(self._pieces, None)

@@ -74,7 +74,8 @@ Moment = Annotated[datetime, BeforeValidator(_moment), AfterValidator(_zoned)]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[a-z0-9_.:-]+$")]
 Locale = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z]{2,3}(-[a-zA-Z0-9]{2,8})*$")]
 Scalar = StrictBool | StrictInt | FiniteFloat | Annotated[Text, StringConstraints(max_length=4_000)]
-Attributes = dict[Annotated[Text, StringConstraints(min_length=1, max_length=64)], Scalar | list[Scalar]]
+Key = Annotated[Text, StringConstraints(min_length=1, max_length=64)]
+Attributes = dict[Key, Scalar | list[Scalar]]
 AttributesIn = Annotated[Attributes, Field(max_length=100)]
 
 
@@ -347,7 +348,7 @@ class RecommendRequest(Value):
     instruction: Annotated[Text, StringConstraints(max_length=2_000)] | None = Field(
         None, description="What the person wants now, in words."
     )
-    filters: dict[str, Filter] = Field({}, description="Conditions on `id` and on keys declared in catalog.filterable.")
+    filters: dict[Key, Filter] = Field({}, description="Conditions on `id` and on keys in catalog.filterable.")
     exclude: list[Id] = Field([], max_length=10_000, description="Items never to return.")
     domain: Label | None = Field(None, description="Selects prompts and event meanings; the service's by default.")
     locale: Locale | None = Field(None, description="Language of the reasons; the user's by default.")

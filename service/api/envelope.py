@@ -19,13 +19,18 @@ def respond(error: WhyrankError, request_id: str) -> JSONResponse:
 
 
 def _body(status: int, code: str, message: str, request_id: str, param: str | None = None) -> JSONResponse:
-    text = message.encode("utf-8", "replace").decode()
+    text, param = _sendable(message), param and _sendable(param)
     kind = TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
     inner = {"message": text, "type": kind, "param": param, "code": code}
     headers = {"retry-after": RETRY_S} if status in {429, 503} else {}
     if status == Unauthorized.status:
         headers["www-authenticate"] = "Bearer"
     return JSONResponse({"error": inner, "message": text, "detail": text, "id": request_id}, status, headers)
+
+
+def _sendable(text: str) -> str:
+    """A caller's lone surrogate can't be sent back."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def install(app: FastAPI) -> None:
@@ -58,4 +63,6 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def crash(request: Request, error: Exception) -> JSONResponse:
         request.app.state.recommender.telemetry.log.error("crashed", exc_info=error, route=request.url.path)
-        return _body(500, "internal", "an error on our side; the log has it under this id", request.state.request_id)
+        answer = _body(500, "internal", "an error on our side; the log has it under this id", request.state.request_id)
+        answer.headers["x-request-id"] = request.state.request_id  # answered outside of the edge, which sets it elsewhere
+        return answer

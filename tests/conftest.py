@@ -1,0 +1,107 @@
+"""Real parts on a temporary folder: LanceDB, SQLite, MiniLM. Only the language model is scripted."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+
+from service.config import HOUSE, Settings
+from service.errors import ModelError
+from service.llm import LLM, Call
+from service.llm.scripted import ScriptedLLM
+from service.pipeline import Recommender, build
+
+MODELS = Path(os.environ.get("WHYRANK_DATA", HOUSE / ".whyrank")) / "models"
+
+FILMS = [
+    {"id": "alien", "title": "Alien", "attributes": {"year": 1979, "genre": ["Horror", "Sci-Fi"]}},
+    {"id": "thing", "title": "The Thing", "attributes": {"year": 1982, "genre": ["Horror", "Sci-Fi"]}},
+    {"id": "shining", "title": "The Shining", "attributes": {"year": 1980, "genre": ["Horror"]}},
+    {"id": "solaris", "title": "Solaris", "attributes": {"year": 1972, "genre": ["Drama", "Sci-Fi"]}},
+    {"id": "notting", "title": "Notting Hill", "attributes": {"year": 1999, "genre": ["Comedy", "Romance"]}},
+    {"id": "amelie", "title": "Amélie", "attributes": {"year": 2001, "genre": ["Comedy", "Romance"]}},
+    {"id": "sunrise", "title": "Before Sunrise", "attributes": {"year": 1995, "genre": ["Drama", "Romance"]}},
+    {"id": "heat", "title": "Heat", "attributes": {"year": 1995, "genre": ["Action", "Crime"]}},
+]
+
+
+def letters_of(call: Call) -> list[str]:
+    """The candidates' letters and titles as a model reads them in its prompt."""
+    shown = call.messages[-1]["content"].split("Candidates:")[-1].split("Chosen for this person:")[-1]
+    return re.findall(r'^([A-Z])\) "', shown, flags=re.MULTILINE)
+
+
+def backwards(call: Call) -> str:
+    """A model that ranks in reverse, and says of everything what its grammar offers first."""
+    if "why:" in (call.grammar or ""):
+        lines = re.findall(r'"([A-Z]) \[" \("(h\d+)"', call.grammar or "")
+        return "\n".join(f"{letter} [{label}] is a film you may like." for letter, label in lines)
+    return " ".join(reversed(letters_of(call)))
+
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    found = Settings.load(HOUSE / "configs" / "test.yaml")
+    embed = found.embed.model_copy(update={"path": MODELS / "minilm"})
+    return found.model_copy(update={"data": tmp_path / "data", "embed": embed})
+
+
+@pytest.fixture
+async def make(settings: Settings) -> AsyncIterator[Make]:
+    """`await make(answer, films=…)`: a recommender whose model answers so, on a catalogue with vectors."""
+    made: list[Recommender] = []
+
+    async def one(
+        answer: Callable[[Call], str | ModelError] = backwards,
+        *,
+        films: list[dict[str, Any]] = FILMS,
+        llm: LLM | None = None,
+        changed: Settings = settings,
+        weight: float = 0.9,
+    ) -> Recommender:
+        model = llm or ScriptedLLM(answer, alias="tiny", weight=weight)
+        recommender = await build(changed, llms={"tiny": model})
+        made.append(recommender)
+        if films:
+            report = await recommender.ingest_items(films)
+            assert report.accepted == len(films)
+            await recommender.embed_pending()
+        return recommender
+
+    yield one
+    for recommender in made:
+        await recommender.close()
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Callable[[Any], Any]]:
+    """`await serve(app)`: a real uvicorn on a free port; returns its base URL."""
+    import asyncio
+
+    running: list[tuple[uvicorn.Server, asyncio.Task[None]]] = []
+
+    async def one(app: Any) -> str:
+        listener = socket.socket()
+        listener.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on", ws="none"))
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        running.append((server, task))
+        while not server.started:
+            assert not task.done(), "the server stopped at start"
+            await asyncio.sleep(0.01)
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+    yield one
+    for server, task in running:
+        server.should_exit = True
+        await task

@@ -1,0 +1,92 @@
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from typer.testing import CliRunner, Result
+
+from service.cli import app
+from service.config import HOUSE
+from tests.conftest import FILMS, MODELS
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WHYRANK_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("WHYRANK_CONFIG", str(HOUSE / "configs" / "test.yaml"))
+    monkeypatch.setenv("WHYRANK_EMBED__PATH", str(MODELS / "minilm"))
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(app, list(words))
+
+
+def feed(folder: Path, name: str, text: str) -> Path:
+    file = folder / name
+    file.write_text(text)
+    return file
+
+
+def test_files_of_every_format_become_a_recommendation(tmp_path: Path) -> None:
+    lines = "\n".join(json.dumps(film) for film in FILMS[:4])
+    assert "4 accepted" in run("ingest", "items", str(feed(tmp_path, "films.jsonl", lines))).output
+    csv = "id,title,year,genre\nnotting,Notting Hill,1999,Comedy|Romance\namelie,Amélie,2001,Comedy|Romance\n"
+    assert "2 accepted" in run("ingest", "items", str(feed(tmp_path, "films.csv", csv))).output
+    rows = [{"user_id": "u", "item_id": "alien", "type": "rating", "value": 5.0, "occurred_at": 1_700_000_000_000}]
+    pyarrow.parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "events.parquet")
+    assert "1 accepted" in run("ingest", "events", str(tmp_path / "events.parquet")).output
+    answer = run("recommend", "u", "--strategy", "prior", "--json")
+    ranking = json.loads(answer.output)
+    assert {item["item_id"] for item in ranking["items"]} == {"thing", "shining", "solaris", "notting", "amelie"}
+    table = run("recommend", "u", "--strategy", "prior")
+    assert table.exit_code == 0
+    assert "The Thing" in table.output
+
+
+def test_bad_lines_are_reported_kept_and_stop_nothing(tmp_path: Path) -> None:
+    file = feed(tmp_path, "users.jsonl", '{"user_id": "a"}\nnot json\n{"user_id": "x/y"}\n[1]\n{"user_id": "b"}\n')
+    answer = run("ingest", "users", str(file))
+    assert answer.exit_code == 0
+    assert "2 accepted" in answer.output
+    kept = [json.loads(line) for line in (tmp_path / "users.jsonl.rejected.jsonl").read_text().splitlines()]
+    assert [one["line"] for one in kept] == [2, 3, 4]
+    strict = run("ingest", "users", str(file), "--strict")
+    assert strict.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (("ingest", "items", "ghost.jsonl"), 2, "no such file"),
+        (("recommend", "u", "--strategy", "magic"), 2, "prior, listwise"),
+        (("recommend", "a/b"), 2, "may not hold"),
+        (("models", "pull", "huge"), 1, "known: tiny"),
+        (("--config", "ghost.yaml", "doctor"), 1, "can't be read"),
+        (("data", "netflix"), 2, "movielens-100k"),
+    ],
+)
+def test_a_mistake_is_told_in_words(words: tuple[str, ...], code: int, told: str) -> None:
+    answer = run(*words)
+    assert answer.exit_code == code
+    assert told in answer.output
+    assert "Traceback" not in answer.output
+
+
+def test_the_doctor_says_what_is_wrong_and_what_to_do() -> None:
+    answer = run("doctor")
+    assert answer.exit_code == 1
+    assert "whyrank up" in " ".join(answer.output.split())
+
+
+def test_prompts_are_listed_and_previewed_without_a_model(tmp_path: Path) -> None:
+    assert "movies/rank" in run("prompts", "list").output
+    run("ingest", "items", str(feed(tmp_path, "films.jsonl", "\n".join(json.dumps(film) for film in FILMS))))
+    assert 'A) "' in run("prompts", "preview", "u").output
+
+
+@pytest.mark.parametrize("words", [(), ("ingest",), ("recommend",), ("models",), ("serve",), ("up",), ("doctor",), ("demo",)])
+def test_help_teaches(words: tuple[str, ...]) -> None:
+    answer = run(*words, "--help")
+    assert answer.exit_code == 0
+    assert len(answer.output) > 200

@@ -1,0 +1,62 @@
+from pathlib import Path
+
+import pytest
+
+from service.config import HOUSE, Settings
+from service.errors import ConfigError
+
+
+@pytest.mark.parametrize("name", ["cpu", "gpu", "test"])
+def test_every_shipped_configuration_loads(name: str) -> None:
+    assert Settings.load(HOUSE / "configs" / f"{name}.yaml").models
+
+
+def written(folder: Path, more: str) -> Path:
+    file = folder / "mine.yaml"
+    file.write_text((HOUSE / "configs" / "test.yaml").read_text() + more)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ("rank: {windw: 3}\n", "rank.windw: no such setting"),
+        ("rank: {window: 99}\n", "rank.window"),
+        ("surprise: 1\n", "surprise: no such setting"),
+        ("retrieve: {k: many}\n", "retrieve.k"),
+        ("fallback: [ghost]\n", "fallback[0] names 'ghost'"),
+        ("api_key: sixteen-characters\n", "WHYRANK_API_KEY"),
+        ("rank: [\n", "not YAML"),
+    ],
+)
+def test_a_mistake_is_named_with_file_key_and_reason(tmp_path: Path, more: str, told: str) -> None:
+    text = more
+    file = written(tmp_path, "")
+    if more.startswith("fallback"):
+        file.write_text(file.read_text().replace("fallback: []\n", more))
+    else:
+        file = written(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        Settings.load(file)
+    assert told in caught.value.message
+    assert str(file) in caught.value.message
+
+
+def test_the_environment_wins_and_is_named_when_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WHYRANK_RANK__WINDOW", "7")
+    assert Settings.load(HOUSE / "configs" / "test.yaml").rank.window == 7
+    monkeypatch.setenv("WHYRANK_RANK__WINDOW", "700")
+    with pytest.raises(ConfigError, match="environment WHYRANK_RANK__WINDOW"):
+        Settings.load(HOUSE / "configs" / "test.yaml")
+    monkeypatch.delenv("WHYRANK_RANK__WINDOW")
+    monkeypatch.setenv("WHYRANK_SURPRISE", "1")
+    with pytest.raises(ConfigError, match="WHYRANK_SURPRISE"):
+        Settings.load(HOUSE / "configs" / "test.yaml")
+
+
+def test_a_wide_bind_without_a_key_is_refused_and_the_key_never_prints(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WHYRANK_SERVICE__HOST", "0.0.0.0")  # noqa: S104  that is the point
+    with pytest.raises(ConfigError, match="WHYRANK_API_KEY"):
+        Settings.load(HOUSE / "configs" / "test.yaml")
+    monkeypatch.setenv("WHYRANK_API_KEY", "a-key-of-enough-length")
+    assert "a-key-of-enough-length" not in repr(Settings.load(HOUSE / "configs" / "test.yaml"))

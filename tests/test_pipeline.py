@@ -1,0 +1,184 @@
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from service.errors import BadRequest, ModelUnreachable, NotFound, Unsupported
+from service.llm import Call
+from service.schema import RecommendRequest
+from tests.conftest import FILMS, Make, backwards
+
+NOW = datetime.now(UTC)
+
+
+def rated(user: str, item: str, value: float = 5, minutes: int = 0) -> dict[str, Any]:
+    moment = NOW + timedelta(minutes=minutes - 60)
+    return {"user_id": user, "item_id": item, "type": "rating", "value": value, "occurred_at": moment}
+
+
+def ask(**fields: Any) -> RecommendRequest:
+    return RecommendRequest.model_validate(fields)
+
+
+async def test_an_event_changes_the_very_next_answer(make: Make) -> None:
+    recommender = await make()
+    await recommender.ingest_events([rated("u", "notting")])
+    before = await recommender.recommend(ask(user_id="u", strategy="prior"))
+    assert before.items[0].item_id in {"amelie", "sunrise"}
+    await recommender.ingest_events([rated("u", "alien", minutes=n) for n in range(3)])
+    after = await recommender.recommend(ask(user_id="u", strategy="prior"))
+    assert "alien" not in [item.item_id for item in after.items]
+    assert after.state_version > before.state_version
+    assert [item.item_id for item in after.items].index("thing") < [item.item_id for item in before.items].index("thing")
+
+
+async def test_the_model_is_shown_the_person_and_moves_the_order(make: Make) -> None:
+    recommender = await make()
+    await recommender.ingest_events([rated("u", "alien")])
+    prior = await recommender.recommend(ask(user_id="u", strategy="prior"))
+    ranked = await recommender.recommend(ask(user_id="u"))
+    assert [item.item_id for item in ranked.items] == [item.item_id for item in reversed(prior.items)]
+    assert (ranked.strategy, ranked.model, ranked.degraded) == ("listwise", "tiny", None)
+    assert ranked.prompt is not None
+    assert ranked.prompt.id == "movies/rank"
+    prompt = (await recommender.preview(ask(user_id="u"), "rank")).messages[1]["content"]
+    assert 'rated 5 "Alien"' in prompt
+
+
+async def test_reasons_cite_what_the_person_really_did(make: Make) -> None:
+    recommender = await make()
+    await recommender.ingest_events([rated("u", "alien"), rated("u", "notting", minutes=1)])
+    ranking = await recommender.recommend(ask(user_id="u"))
+    assert all(item.reason for item in ranking.items)
+    cited = {one for item in ranking.items for one in item.evidence}
+    assert cited
+    assert cited <= {"alien", "notting"}
+
+
+async def test_a_dead_model_is_a_prior_that_says_so(make: Make) -> None:
+    recommender = await make(lambda call: ModelUnreachable("refused"))
+    ranking = await recommender.recommend(ask(user_id="u", top_n=8))
+    assert ranking.strategy == "prior"
+    assert ranking.degraded is not None
+    assert ranking.degraded.reason == "unreachable"
+    assert len({item.item_id for item in ranking.items}) == len(FILMS)
+
+
+async def test_given_candidates_come_back_exactly_once_in_any_order(make: Make) -> None:
+    recommender = await make()
+    given = ["heat", "ghost", "alien", "thing", "nowhere"]
+    for candidates in (given, given[::-1]):
+        ranking = await recommender.recommend(ask(user_id="u", candidates=candidates, strategy="prior"))
+        assert sorted(item.item_id for item in ranking.items) == sorted(given)
+        assert [item.item_id for item in ranking.items][-2:] == ["ghost", "nowhere"]
+    one, two = [
+        [item.item_id for item in (await recommender.recommend(ask(candidates=some, strategy="prior"))).items]
+        for some in (given, given[::-1])
+    ]
+    assert one == two
+
+
+async def test_a_newcomer_gets_what_is_popular_then_anything(make: Make) -> None:
+    recommender = await make()
+    await recommender.ingest_events([rated(f"u{n}", "heat") for n in range(3)])
+    ranking = await recommender.recommend(ask(user_id="stranger", strategy="prior", top_n=8))
+    assert ranking.profile_source == "popularity"
+    assert ranking.items[0].item_id == "heat"
+    assert len(ranking.items) == 8
+
+
+async def test_a_session_without_a_user_counts_as_history(make: Make) -> None:
+    recommender = await make()
+    await recommender.ingest_events([{"session_id": "s", "item_id": "alien", "type": "play"}])
+    ranking = await recommender.recommend(ask(session_id="s", strategy="prior", top_n=2))
+    assert ranking.profile_source == "session"
+    assert {item.item_id for item in ranking.items} <= {"thing", "shining", "solaris"}
+
+
+async def test_what_was_declared_speaks_for_a_user_without_events(make: Make) -> None:
+    recommender = await make()
+    await recommender.ingest_users([{"user_id": "u", "attributes": {"favourite": "romance and comedy"}}])
+    ranking = await recommender.recommend(ask(user_id="u", strategy="prior", top_n=2))
+    assert ranking.profile_source == "attributes"
+    assert {item.item_id for item in ranking.items} <= {"notting", "amelie", "sunrise"}
+
+
+async def test_an_instruction_filters_and_context_steer(make: Make) -> None:
+    recommender = await make()
+    asked = await recommender.recommend(ask(instruction="a crime film with action", strategy="prior", top_n=1))
+    assert (asked.items[0].item_id, asked.profile_source) == ("heat", "instruction")
+    like_alien = await recommender.recommend(ask(context_items=["alien"], strategy="prior", top_n=1))
+    assert like_alien.items[0].item_id == "thing"
+    filtered = await recommender.recommend(ask(filters={"genre": {"any": ["Romance"]}}, exclude=["amelie"], strategy="prior"))
+    assert {item.item_id for item in filtered.items} == {"notting", "sunrise"}
+
+
+async def test_an_event_for_an_unknown_item_is_used_once_the_item_arrives(make: Make) -> None:
+    recommender = await make()
+    await recommender.ingest_events([rated("u", "later")])
+    assert "Prometheus" not in (await recommender.preview(ask(user_id="u"), "rank")).messages[1]["content"]
+    await recommender.ingest_items([{"id": "later", "title": "Prometheus"}])
+    assert "Prometheus" in (await recommender.preview(ask(user_id="u"), "rank")).messages[1]["content"]
+
+
+async def test_a_bad_row_costs_itself_only(make: Make) -> None:
+    recommender = await make()
+    rows = [rated("u", "alien"), {"type": "like"}, "nonsense", rated("u", "heat") | {"occurred_at": NOW + timedelta(days=9)}]
+    report = await recommender.ingest_events(rows)
+    assert report.accepted == 1
+    assert [one.index for one in report.rejected] == [1, 2, 3]
+    assert "future" in report.rejected[2].message
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({"stream": True}, Unsupported),
+        ({"strategy": "magic"}, BadRequest),
+        ({"model": "gpt-9"}, NotFound),
+        ({"top_n": 10_000}, BadRequest),
+        ({"prompt_id": "movies/ghost"}, NotFound),
+        ({"filters": {"colour": {"any": ["red"]}}}, BadRequest),
+    ],
+)
+async def test_what_can_not_be_done_is_refused_clearly(make: Make, fields: dict[str, Any], error: type[Exception]) -> None:
+    recommender = await make()
+    with pytest.raises(error):
+        await recommender.recommend(ask(**fields))
+
+
+async def test_a_ranking_is_kept_under_its_id(make: Make) -> None:
+    recommender = await make()
+    ranking = await recommender.recommend(ask(user_id="u"))
+    while recommender._tasks:
+        await next(iter(recommender._tasks))
+    assert await recommender.ranking(ranking.ranking_id) == ranking
+
+
+async def test_nothing_of_a_person_who_disallowed_it_goes_to_a_hosted_model(make: Make, settings: Any) -> None:
+    outside = settings.models["tiny"].model_copy(update={"hosted": True})
+
+    def never(call: Call) -> str:
+        raise AssertionError("a model was asked")
+
+    recommender = await make(never, changed=settings.model_copy(update={"models": {"tiny": outside}}))
+    await recommender.ingest_users([{"user_id": "u", "allow_hosted": False}])
+    await recommender.ingest_events([rated("u", "alien")])
+    ranking = await recommender.recommend(ask(user_id="u"))
+    assert ranking.degraded is not None
+    assert ranking.degraded.reason == "not_allowed"
+
+
+async def test_ids_never_reach_the_model(make: Make) -> None:
+    seen: list[str] = []
+
+    def watching(call: Call) -> str:
+        seen.extend(message["content"] for message in call.messages)
+        return backwards(call)
+
+    films = [film | {"id": f"item-id-{n}"} for n, film in enumerate(FILMS)]
+    recommender = await make(watching, films=films)
+    await recommender.ingest_events([rated("user-id-7", "item-id-0")])
+    await recommender.recommend(ask(user_id="user-id-7"))
+    assert seen
+    assert not any("item-id" in text or "user-id" in text for text in seen)

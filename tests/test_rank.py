@@ -1,0 +1,102 @@
+import asyncio
+import math
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.config import HOUSE
+from service.errors import InvalidOutput, ModelOverloaded, ModelUnreachable
+from service.llm.scripted import ScriptedLLM
+from service.prompts import LETTERS, PromptLibrary
+from service.rank import Context, rank
+from service.rank.fusion import falling, fused_order
+from service.rank.listwise import Listwise, parse, permutation
+from service.schema import MIN_GAP, Candidate, Item, UserState
+
+finite = st.floats(-1e9, 1e9)
+
+
+@given(st.lists(finite, max_size=300))
+def test_scores_lie_in_the_unit_interval_and_fall_strictly(values: list[float]) -> None:
+    scores = falling(sorted(values, reverse=True))
+    assert all(0 < score < 1 for score in scores)
+    assert all(high - low >= MIN_GAP for high, low in pairwise(scores))
+
+
+@given(st.lists(finite, min_size=1, max_size=60), st.data(), st.floats(0, 1))
+def test_fusion_is_a_permutation_with_finite_signals(prior: list[float], data: st.DataObject, weight: float) -> None:
+    prior = sorted(prior, reverse=True)
+    model = data.draw(st.lists(finite, max_size=len(prior)))
+    places, scores, signals = fused_order(prior, model, weight)
+    assert sorted(places) == list(range(len(prior)))
+    assert places[len(model) :] == list(range(len(model), len(prior)))
+    assert all(math.isfinite(value) for row in signals for value in row.values())
+    assert len(scores) == len(prior)
+
+
+def test_a_weight_moves_the_order_from_the_prior_to_the_model() -> None:
+    assert fused_order([3, 2, 1], [1, 2, 3], 0.0)[0] == [0, 1, 2]
+    assert fused_order([3, 2, 1], [1, 2, 3], 1.0)[0] == [2, 1, 0]
+
+
+@given(st.text(max_size=200), st.integers(2, 26))
+def test_any_text_is_a_permutation_or_invalid(text: str, count: int) -> None:
+    try:
+        order, _ = parse(text, count)
+    except InvalidOutput:
+        return
+    assert sorted(order) == list(range(count))
+
+
+def test_repairs_are_counted() -> None:
+    order, repairs = parse("C A C Z what", 4)
+    assert order == [2, 0, 1, 3]
+    assert (repairs.missing, repairs.duplicate, repairs.unknown) == (2, 1, 2)
+
+
+def test_the_grammar_names_every_letter_once_a_rule() -> None:
+    assert permutation(3).count("set_bit(2)") == 2
+
+
+def candidates(count: int) -> list[Candidate]:
+    return [Candidate(item=Item(id=f"i{n}", title=f"Film {n}"), prior=1 / (n + 1)) for n in range(count)]
+
+
+def context(seconds: float = 5) -> Context:
+    prompt = PromptLibrary(HOUSE / "prompts").find("rank", "movies", None)
+    return Context(prompt, asyncio.get_running_loop().time() + seconds, window=20, line_tokens=96)
+
+
+async def test_the_model_changes_the_order_and_the_tail_stays_behind() -> None:
+    model = ScriptedLLM(lambda call: " ".join(reversed(LETTERS[:20])), weight=1)
+    order = await rank(UserState(), candidates(25), context(), [Listwise(model)])
+    assert [candidate.item.id for candidate in order.candidates] == [f"i{n}" for n in [*range(19, -1, -1), *range(20, 25)]]
+    assert (order.strategy, order.model, order.degraded) == ("listwise", "scripted", None)
+
+
+async def test_the_ladder_goes_down_and_says_so() -> None:
+    dead = ScriptedLLM(lambda call: ModelUnreachable("refused"), alias="dead")
+    full = ScriptedLLM(lambda call: ModelOverloaded("503"), alias="full")
+    fine = ScriptedLLM(lambda call: " ".join(LETTERS[:3]), alias="fine")
+    order = await rank(UserState(), candidates(3), context(), [Listwise(dead), Listwise(full), Listwise(fine)])
+    assert order.degraded is not None
+    assert (order.degraded.from_, order.degraded.to, order.degraded.reason) == ("listwise:dead", "listwise:fine", "unreachable")
+    alone = await rank(UserState(), candidates(3), context(), [Listwise(full)])
+    assert alone.degraded is not None
+    assert (alone.strategy, alone.degraded.to, alone.degraded.reason) == ("prior", "prior", "overload")
+    assert [candidate.item.id for candidate in alone.candidates] == ["i0", "i1", "i2"]
+
+
+@pytest.mark.parametrize("garbage", ["", "no letters here", "{}", "AAAA", "\x00"])
+async def test_garbage_falls_to_the_prior(garbage: str) -> None:
+    order = await rank(UserState(), candidates(4), context(), [Listwise(ScriptedLLM(lambda call: garbage))])
+    assert order.degraded is not None
+    assert order.degraded.reason == "invalid_output"
+
+
+async def test_one_candidate_never_asks_a_model() -> None:
+    model = ScriptedLLM(lambda call: "A")
+    assert (await rank(UserState(), candidates(1), context(), [Listwise(model)])).strategy == "prior"
+    assert model.calls == []

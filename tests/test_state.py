@@ -1,0 +1,49 @@
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from service.config import MEANINGS
+from service.schema import Event
+from service.state import anchored, interests, opinion, seen
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def event(kind: str, item: str = "a", minutes: int = 0, **more: object) -> Event:
+    moment = NOON + timedelta(minutes=minutes)
+    return Event.model_validate({"user_id": "u", "type": kind, "item_id": item, "occurred_at": moment, **more})
+
+
+@pytest.mark.parametrize(("value", "expected"), [(5, 1), (4, 1), (3, 0), (2, -1), (0.5, -1), (None, 1)])
+def test_a_rating_says_what_its_value_says(value: float | None, expected: float) -> None:
+    assert opinion(event("rating", value=value), MEANINGS) == expected
+
+
+def test_an_unknown_type_says_nothing() -> None:
+    assert opinion(event("teleport"), MEANINGS) == 0
+
+
+def test_the_window_grows_at_its_end_and_then_starts_again() -> None:
+    events = [event("like", f"i{n}", n) for n in range(40)]
+    sizes = [len(anchored(events[:n], 6, 15)) for n in range(1, 41)]
+    assert sizes[:16] == [*range(1, 16), 6]
+    assert max(sizes) == 15
+    assert sizes[15:25] == list(range(6, 16))
+    firsts = [anchored(events[:n], 6, 15)[0].item_id for n in range(16, 26)]
+    assert len(set(firsts)) == 1
+
+
+def test_two_tastes_stay_two_and_a_dislike_pushes_away() -> None:
+    vectors = {name: np.array(vector, dtype=np.float32) for name, vector in {"a": [1, 0], "b": [0, 1], "c": [0.6, 0.8]}.items()}
+    both = interests([event("like", "a"), event("like", "b", 1)], vectors, MEANINGS)
+    assert len(both) == 2
+    assert sum(taste.weight for taste in both) == pytest.approx(1)
+    pushed = interests([event("like", "a"), event("dislike", "c", 1)], vectors, MEANINGS)[0]
+    assert pushed.vector[1] < 0
+    assert np.linalg.norm(pushed.vector) == pytest.approx(1, abs=1e-5)
+
+
+def test_blocked_until_unblocked_consumed_for_good() -> None:
+    latest = [("x", "block", 5), ("y", "block", 5), ("y", "unblock", 6), ("z", "unblock", 4), ("z", "block", 5)]
+    assert seen([*latest, ("w", "play", 1)], MEANINGS) == {"x", "z", "w"}

@@ -1,0 +1,107 @@
+import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from service.schema import Event, User, UserPatch
+from service.store import Store
+from service.store.events import PAGE, log_key
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def liking(event: Event) -> float:
+    return 1.0 if event.type == "like" else 0.0
+
+
+def opened(folder: Path, meaning: str = "") -> Store:
+    return Store(f"sqlite:///{folder / 'a.db'}", weigh=liking, half_life_days=1, meaning=meaning)
+
+
+def like(user: str, item: str, minutes: int = 0, **more: object) -> Event:
+    moment = NOON + timedelta(minutes=minutes)
+    return Event.model_validate({"user_id": user, "item_id": item, "type": "like", "occurred_at": moment, **more})
+
+
+async def test_a_duplicate_is_told_and_changes_nothing(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    assert await store.events.add([like("u", "a"), like("u", "b"), like("u", "a")]) == [True, True, False]
+    assert await store.events.add([like("u", "b"), like("u", "c")]) == [False, True]
+    found = await store.users.get("u")
+    assert found is not None
+    assert found[1] == 3
+    store.close()
+
+
+async def test_the_same_event_id_of_two_people_is_two_events(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    assert await store.events.add([like("u", "a", event_id="1"), like("v", "a", event_id="1")]) == [True, True]
+    store.close()
+
+
+async def test_late_events_are_placed_by_when_they_happened(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    await store.events.add([like("u", "second", 10)])
+    await store.events.add([like("u", "first", 5)])
+    assert [event.item_id for event in await store.events.history("u")] == ["first", "second"]
+    store.close()
+
+
+async def test_a_session_is_nobody_and_no_user_can_pose_as_one(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    visit = Event.model_validate({"session_id": "s", "type": "like", "item_id": "a", "occurred_at": NOON})
+    await store.events.add([visit])
+    assert await store.events.history("s") == []
+    assert (await store.events.history(log_key(None, "s")))[0].user_id is None
+    store.close()
+
+
+async def test_history_begins_at_the_same_event_for_a_page_of_new_ones(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    await store.events.add([like("u", f"i{n}", n) for n in range(2 * PAGE + 10)])
+    first = (await store.events.history("u"))[0].item_id
+    await store.events.add([like("u", "more", 10_000)])
+    history = await store.events.history("u")
+    assert (history[0].item_id, history[-1].item_id) == (first, "more")
+    store.close()
+
+
+async def test_popularity_decays_and_is_recounted_when_meanings_change(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    old = [like(f"u{n}", "old") for n in range(3)]
+    await store.events.add([*old, *(like(f"v{n}", "new", 60 * 24 * 5) for n in range(2))])
+    assert await store.popularity.top(5) == ["new", "old"]
+    store.close()
+    again = opened(tmp_path, meaning="changed")
+    assert await again.popularity.top(5) == ["new", "old"]
+    assert await again.popularity.among(["old", "ghost"]) == ["old"]
+    again.close()
+
+
+async def test_writers_in_many_threads_lose_nothing(tmp_path: Path) -> None:
+    stores = [opened(tmp_path) for _ in range(3)]
+    await asyncio.gather(*(stores[n % 3].events.add([like("u", f"i{n}", n)]) for n in range(30)))
+    assert len(await stores[0].events.history("u")) == 30
+    for store in stores:
+        store.close()
+
+
+async def test_a_patch_changes_what_it_names_and_the_version(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    await store.users.put([User(user_id="u", attributes={"age": 20}, locale="de")])
+    user = await store.users.patch("u", UserPatch(allow_hosted=False))
+    assert user == User(user_id="u", attributes={"age": 20}, locale="de", allow_hosted=False)
+    assert await store.users.patch("ghost", UserPatch(locale="en")) is None
+    found = await store.users.get("u")
+    assert found is not None
+    assert found[1] == 2
+    store.close()
+
+
+@pytest.mark.parametrize("name", ["journal_mode", "synchronous"])
+async def test_writes_are_on_disk_when_they_return(tmp_path: Path, name: str) -> None:
+    store = opened(tmp_path)
+    with store._engine.connect() as connection:
+        assert connection.exec_driver_sql(f"PRAGMA {name}").scalar() == {"journal_mode": "wal", "synchronous": 2}[name]
+    store.close()
