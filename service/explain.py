@@ -61,6 +61,9 @@ async def explain(
     usage, degraded, said = Usage(), None, None
     if llm is not None and asked:
         shown = variables(state, [chosen[n] for n in asked], instruction=instruction, locale=locale, line_tokens=line_tokens)
+        for line, n in zip(shown["candidates"], asked, strict=True):
+            best = liked[evidence[n][0]].item
+            line["common"] = ", ".join(_common(chosen[n].item, best)) if best is not None else ""
         try:
             messages = prompt.render(shown)
         except PromptError:
@@ -221,9 +224,13 @@ def _values(item: Item) -> set[str]:
 
 
 def closest(item: Item, liked: Mapping[int, Recent]) -> list[int]:
-    """Labels of the liked items that share most with an item, the later first on ties; at most `NEAR`, none if none does."""
-    shares = {label: len(_common(item, entry.item)) for label, entry in liked.items() if entry.item is not None}
-    return sorted((label for label, count in shares.items() if count), key=lambda label: (-shares[label], -label))[:NEAR]
+    """Labels of the liked item that shares most with an item, and of those that share all of that with it too; the later
+    first, at most `NEAR`, none if nothing is shared."""
+    shares = {label: set(_common(item, entry.item)) for label, entry in liked.items() if entry.item is not None}
+    best = max(shares, key=lambda label: (len(shares[label]), label), default=None)
+    if best is None or not shares[best]:
+        return []
+    return sorted((label for label in shares if shares[label] >= shares[best]), reverse=True)[:NEAR]
 
 
 def template(candidate: Candidate, rank: int, cited: Sequence[Recent]) -> Reason:

@@ -333,6 +333,8 @@ class Recommender:
             locale=request.locale,
             line_tokens=plan.context.line_tokens,
         )
+        for line in shown["candidates"]:
+            line.setdefault("common", line["details"])
         messages = prompt.render(shown)
         tokenizer = self.settings.weights_path(self.settings.roles.rank) / "tokenizer.json"
         return Preview(prompt.ref, messages, await asyncio.to_thread(count_tokens, messages, tokenizer))

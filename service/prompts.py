@@ -29,7 +29,8 @@ from service.schema import Candidate, Item, Label, PromptRef, UserState
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 VARIABLES = {"history", "candidates", "latest", "instruction", "person", "locale"}
 """What a template may name. `history`: lines with `label title details verb value`; `candidates`: lines with `label title
-details`; `latest`: title of the newest history item; `instruction`; `person`: declared attributes as text; `locale`."""
+details`, and in explain `common`: what the item shares with the past one that speaks most for it; `latest`: title of the
+newest history item; `instruction`; `person`: declared attributes as text; `locale`."""
 
 Message = dict[str, str]
 

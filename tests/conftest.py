@@ -49,6 +49,14 @@ def backwards(call: Call) -> str:
 Make = Callable[..., Any]
 
 
+def on_real_tiny(data: Path, port: int) -> Settings:
+    """Settings for the real `tiny` on an engine at `port`."""
+    found = Settings.load(HOUSE / "configs" / "test.yaml")
+    tiny = found.models["tiny"].model_copy(update={"path": MODELS / "tiny", "base_url": f"http://127.0.0.1:{port}/v1"})
+    embed = found.embed.model_copy(update={"path": MODELS / "minilm"})
+    return found.model_copy(update={"data": data, "models": {"tiny": tiny}, "embed": embed})
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     found = Settings.load(HOUSE / "configs" / "test.yaml")

@@ -12,7 +12,7 @@ from service.engine.movielens import _item
 from service.errors import ConfigError
 from service.pipeline import build
 from service.schema import RecommendRequest
-from tests.conftest import FILMS, MODELS
+from tests.conftest import FILMS, on_real_tiny
 from tests.test_prompts import HOSTILE
 
 PORT = 18431
@@ -20,11 +20,7 @@ PORT = 18431
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    found = Settings.load(HOUSE / "configs" / "test.yaml")
-    tiny = found.models["tiny"].model_copy(update={"path": MODELS / "tiny", "base_url": f"http://127.0.0.1:{PORT}/v1"})
-    embed = found.embed.model_copy(update={"path": MODELS / "minilm"})
-    data = tmp_path_factory.mktemp("data")
-    settings = found.model_copy(update={"data": data, "models": {"tiny": tiny}, "embed": embed})
+    settings = on_real_tiny(tmp_path_factory.mktemp("data"), PORT)
     with server.running(settings):
         yield settings
 

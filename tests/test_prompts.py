@@ -32,7 +32,8 @@ def shown(titles: list[str]) -> dict[str, object]:
         for item in items
     )
     candidates = [Candidate(item=item, prior=0) for item in items]
-    return variables(UserState(recent=recent), candidates, instruction=titles[0], locale=None, line_tokens=96)
+    found = variables(UserState(recent=recent), candidates, instruction=titles[0], locale=None, line_tokens=96)
+    return found | {"candidates": [line | {"common": line["details"]} for line in found["candidates"]]}
 
 
 @pytest.mark.parametrize("name", ["movies/rank", "movies/explain", "generic/rank", "generic/explain"])
