@@ -2,14 +2,14 @@
 
 For each item the grammar offers as evidence only liked items that share something with it; the sentence begins with their
 titles, and the model continues it: `Like "Gattaca", it is …`. It stands only if it names something the cited items and the
-chosen one share, and nothing else that can be looked up: no other title, no attribute they don't share, no number, no name.
+chosen one share, and says nothing else that could be false: no other title, attribute, number, name or plot.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import combinations
@@ -39,7 +39,6 @@ class Explained:
 async def explain(
     state: UserState,
     chosen: Sequence[Candidate],
-    known: Iterable[Item],
     llm: LLM | None,
     prompt: Prompt,
     *,
@@ -52,10 +51,9 @@ async def explain(
     """A reason for each of `chosen` in order, as soon as it is there, then what it took.
 
     The model (None: no model) speaks for the first `top`, until `deadline`, a time of the event loop; templates do for the
-    rest, and where its words fail the check. `known`: items whose titles and attributes a sentence may wrongly name.
+    rest, and where its words fail the check.
     """
     liked = {n: entry for n, entry in enumerate(state.recent, 1) if entry.weight > 0 and entry.item is not None}
-    vocabulary = [*known, *(entry.item for entry in state.recent if entry.item is not None)]
     evidence = [closest(candidate.item, liked) for candidate in chosen]
     asked = [n for n, labels in enumerate(evidence) if labels][:top] if llm is not None else []
     usage, degraded, said = Usage(), None, None
@@ -79,7 +77,7 @@ async def explain(
                 line = await said.next()
             except ModelError as error:
                 degraded = _degraded(llm, error.code)
-        yield _reason(candidate, n + 1, line, [liked[label] for label in evidence[n]], liked, vocabulary)
+        yield _reason(candidate, n + 1, line, [liked[label] for label in evidence[n]], liked)
     if said is not None:
         usage = await said.finish()
     yield Explained(usage, degraded)
@@ -146,15 +144,13 @@ def grammar(evidence: Sequence[Sequence[int]]) -> str:
 _LINE = re.compile(r"[A-Z] \[(h\d+(?:,h\d+)*)\] (.+\.)")
 
 
-def _reason(
-    candidate: Candidate, rank: int, line: str, near: Sequence[Recent], liked: dict[int, Recent], known: Sequence[Item]
-) -> Reason:
+def _reason(candidate: Candidate, rank: int, line: str, near: Sequence[Recent], liked: dict[int, Recent]) -> Reason:
     """The model's line if it holds, else a template."""
     if match := _LINE.fullmatch(line.strip()):
         cited = [liked[n] for n in dict.fromkeys(int(label[1:]) for label in match[1].split(",")) if n in liked]
         items = [entry.item for entry in cited if entry.item is not None]
         why = finished(match[2])
-        if items and grounded(why, candidate.item, items, known):
+        if items and grounded(why, candidate.item, items):
             titles = " and ".join(f'"{item.title}"' for item in items)
             text = f"Like {titles}, it {why}"
             return Reason(item_id=candidate.item.id, rank=rank, reason=text, evidence=[i.id for i in items], grounded=True)
@@ -172,28 +168,31 @@ def finished(clause: str) -> str:
 # ── the check ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def grounded(text: str, candidate: Item, cited: Sequence[Item], known: Iterable[Item]) -> bool:
-    """Does every claim that can be looked up hold? Attributes: of the candidate and every cited item, and at least one is
-    named. Titles, numbers, names: of the cited items or the candidate."""
-    mine = [candidate, *cited]
-    titles = {_plain(item.title) for item in mine if item.title}
-    if any(not any(_plain(quoted) in title for title in titles) for quoted in re.findall(r'"([^"]+)"', text)):
-        return False
-    rest = _plain(text)
-    for title in sorted(titles, key=len, reverse=True):
-        rest = _without(rest, title)
-    if any(_mentions(rest, _plain(item.title)) for item in known if len(item.title) > 3):
-        return False
-    shared = set.intersection(*(_values(item) for item in mine))
-    others = {value for item in [*known, *mine] for value in _values(item)} - shared
-    if any(_names(rest, value) for value in others if not any(_names(value, one) for one in shared)):
-        return False
-    facts = " ".join(_plain(f"{item.title} {' '.join(str(part) for _, part in item.facts())} {item.text}") for item in mine)
-    words = re.findall(r"[\w'-]+", text)
-    claims = [word for word in words if word[0].isdigit() or (word[0].isupper() and word != "I")]
-    if any(not _mentions(facts, _plain(word)) for word in claims) or re.search(r"\bh\d+\b", text):
-        return False
-    return any(_names(rest, value) for value in shared)
+NEUTRAL = frozenset(
+    re.findall(
+        r"\w+",
+        "a about again also an and another as at both but by element elements fan fans feel feels film films "
+        "for from full gives has have in into is it item items its kind like likes love lot lots many mix "
+        "mixed mixes more much of offers one others piece plenty same setting shares similar some sort "
+        "special story strong style that the there this to together too touch twist type very well with you "
+        "your",
+    )
+)
+"""Words that claim nothing which could be false."""
+
+
+def grounded(text: str, candidate: Item, cited: Sequence[Item]) -> bool:
+    """Can every word be accounted for? It names something that the candidate and all cited items share; whatever else it
+    says stands in the candidate's own title, text or numbers, or claims nothing."""
+    shared = set.intersection(*(_values(item) for item in [candidate, *cited]))
+    own = {_plain(str(part)) for _, part in candidate.facts() if not isinstance(part, str)}
+    known = {*NEUTRAL, *_plain(f"{candidate.title} {candidate.text}").split(), *own}
+    plain = _plain(text)
+    rest = plain
+    for value in sorted(shared, key=len, reverse=True):
+        rest = _without(rest, value)
+    loose = [word for word in rest.split() if word not in known and not any(_names(word, value) for value in shared)]
+    return not loose and any(_names(plain, value) for value in shared)
 
 
 def _plain(text: str) -> str:
@@ -205,7 +204,7 @@ def _mentions(text: str, phrase: str) -> bool:
 
 
 def _without(text: str, phrase: str) -> str:
-    return f" {text} ".replace(f" {phrase} ", " · ").strip() if phrase else text
+    return f" {text} ".replace(f" {phrase} ", " ").strip() if phrase else text
 
 
 def _names(text: str, value: str) -> bool:

@@ -105,7 +105,7 @@ class Recommender:
         yield ranking
         if request.explain != "none":
             shown = order.candidates[: request.top_n]
-            async for part in self._explain(plan, person, candidates, shown):
+            async for part in self._explain(plan, person, shown):
                 if isinstance(part, Reason):
                     yield part
                 ranking = _with(ranking, part)
@@ -212,7 +212,7 @@ class Recommender:
         )
 
     def _explain(
-        self, plan: Plan, person: UserState, candidates: Sequence[Candidate], shown: Sequence[Candidate]
+        self, plan: Plan, person: UserState, shown: Sequence[Candidate]
     ) -> AsyncGenerator[Reason | explain.Explained, None]:
         """A ranking that asked for no model, and a person no model may see, get templates."""
         request, alias = plan.request, self.settings.roles.explain
@@ -221,7 +221,6 @@ class Recommender:
         return explain.explain(
             person,
             shown,
-            [candidate.item for candidate in candidates],
             self._llms[alias] if speaks else None,
             self._prompts.find("explain", plan.domain, locale),
             top=self.settings.explain.top,

@@ -13,7 +13,6 @@ ALIEN = Item(id="alien", title="Alien", attributes={"year": 1979, "genre": ["Hor
 GATTACA = Item(id="gattaca", title="Gattaca", attributes={"year": 1997, "genre": ["Drama", "Sci-Fi"]})
 THING = Item(id="thing", title="The Thing", attributes={"year": 1982, "genre": ["Horror", "Sci-Fi"]})
 HEAT = Item(id="heat", title="Heat", attributes={"year": 1995, "genre": ["Action", "Crime"]})
-KNOWN = [ALIEN, GATTACA, THING, HEAT]
 
 
 @pytest.mark.parametrize(
@@ -21,7 +20,8 @@ KNOWN = [ALIEN, GATTACA, THING, HEAT]
     [
         ("is a horror story with sci-fi elements.", True),
         ("mixes Horror and Sci-Fi.", True),
-        ("has horrors in space and sci-fi.", True),
+        ("has horrors and sci-fi.", True),
+        ("is a horror film about a vampire hunter.", False),
         ("is a tense action thriller.", False),
         ("is a crime drama.", False),
         ("is sci-fi like Heat.", False),
@@ -35,12 +35,12 @@ KNOWN = [ALIEN, GATTACA, THING, HEAT]
     ],
 )
 def test_a_clause_stands_only_if_every_claim_can_be_looked_up(text: str, holds: bool) -> None:
-    assert grounded(text, THING, [ALIEN], KNOWN) is holds
+    assert grounded(text, THING, [ALIEN]) is holds
 
 
 def test_an_attribute_must_be_shared_with_every_cited_item() -> None:
-    assert not grounded("is a horror film.", THING, [ALIEN, GATTACA], KNOWN)
-    assert grounded("is a sci-fi film.", THING, [ALIEN, GATTACA], KNOWN)
+    assert not grounded("is a horror film.", THING, [ALIEN, GATTACA])
+    assert grounded("is a sci-fi film.", THING, [ALIEN, GATTACA])
 
 
 def test_a_clause_cut_by_the_bound_ends_at_its_last_comma() -> None:
@@ -61,7 +61,7 @@ async def told(answer: str | ModelError, *, top: int = 5, seconds: float = 5) ->
     chosen = [Candidate(item=THING, prior=1), Candidate(item=HEAT, prior=0.5, sources={"popular": 1})]
     deadline = asyncio.get_running_loop().time() + seconds
     llm = ScriptedLLM(lambda call: answer)
-    parts = [part async for part in explain(person(), chosen, KNOWN, llm, prompt, top=top, deadline=deadline, line_tokens=96)]
+    parts = [part async for part in explain(person(), chosen, llm, prompt, top=top, deadline=deadline, line_tokens=96)]
     return [part for part in parts if isinstance(part, Reason)], next(part for part in parts if isinstance(part, Explained))
 
 
