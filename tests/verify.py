@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import signal
 import time
 from collections import Counter
@@ -24,6 +25,7 @@ from tests.test_prompts import HOSTILE
 
 COUNT = 200
 PORT = 18433
+ENGINE = f"http://127.0.0.1:{PORT}"
 TYPES = ("like", "rating", "play", "purchase", "click")
 
 
@@ -86,7 +88,8 @@ async def test_an_engine_that_dies_and_returns(tmp_path: Path, serve: Callable[[
         with server.running(settings) as engine:
             before = [await ask(n) for n in range(3)]
             flying = [asyncio.create_task(ask(n)) for n in range(20)]
-            await asyncio.sleep(0.5)
+            while not re.search(r"vllm:num_requests_running\{.*\} [1-9]", (await client.get(f"{ENGINE}/metrics")).text):
+                pass  # the question itself yields
             os.killpg(engine.pid, signal.SIGKILL)
             during = [*await asyncio.gather(*flying), *[await ask(n) for n in range(10)]]
         with server.running(settings):
