@@ -243,15 +243,11 @@ class Catalog:
     async def count(self) -> int:
         return int(await self._table.count_rows())
 
-    async def get(self, ids: Iterable[str], scope: Scope | None = None) -> dict[str, Item]:
-        """The known ones of `ids`; with a scope only those that it and their availability admit."""
-        wanted = [item_id for item_id in dict.fromkeys(ids) if scope is None or scope.admits(item_id)]
-        if not wanted:
+    async def get(self, ids: Iterable[str]) -> dict[str, Item]:
+        """The known ones of `ids`, in their order."""
+        if not (wanted := list(dict.fromkeys(ids))):
             return {}
-        where = _ids_in(wanted)
-        if scope is not None and scope.only is None:
-            where += f" AND {self._where(Scope(filters=scope.filters))}"
-        found = (await self._table.query().where(where).select(SHOWN).limit(len(wanted)).to_arrow()).to_pylist()
+        found = (await self._table.query().where(_ids_in(wanted)).select(SHOWN).limit(len(wanted)).to_arrow()).to_pylist()
         rows = {row["id"]: row for row in found}
         return {item_id: _item(rows[item_id]) for item_id in wanted if item_id in rows}
 
@@ -268,45 +264,53 @@ class Catalog:
         """A taste that is only described, as a vector of the catalogue's space."""
         return Interest(vector=tuple((await self._embed.embed_one(text)).tolist()), weight=1)
 
-    async def some(self, k: int, scope: Scope) -> list[Item]:
+    async def admitted(self, ids: Iterable[str], scope: Scope) -> list[str]:
+        """Those of `ids`, in their order, that the catalogue knows and the scope and their availability admit."""
+        wanted = [item_id for item_id in dict.fromkeys(ids) if scope.admits(item_id)]
+        if not wanted:
+            return []
+        where = f"{_ids_in(wanted)} AND {self._where(Scope(only=scope.only and frozenset(wanted), filters=scope.filters))}"
+        found = set((await self._table.query().where(where).select(["id"]).limit(len(wanted)).to_arrow())["id"].to_pylist())
+        return [item_id for item_id in wanted if item_id in found]
+
+    async def some(self, k: int, scope: Scope) -> list[str]:
         """Any k admissible items: what a catalogue without events and vectors can still show."""
 
-        async def search(limit: int) -> list[dict[str, Any]]:
-            return list((await self._table.query().where(self._where(scope)).limit(limit).select(SHOWN).to_arrow()).to_pylist())
+        async def search(limit: int) -> pa.Table:
+            return await self._table.query().where(self._where(scope)).limit(limit).select(["id"]).to_arrow()
 
         return await self._enough(search, k, scope)
 
-    async def similar(self, vector: Sequence[float] | Vectors, k: int, scope: Scope) -> list[Item]:
-        """The k nearest by cosine, nearest first."""
+    async def similar(self, vector: Sequence[float] | Vectors, k: int, scope: Scope) -> list[str]:
+        """Ids of the k nearest by cosine, nearest first."""
         where = f"vector IS NOT NULL AND {self._where(scope)}"
 
-        async def search(limit: int) -> list[dict[str, Any]]:
+        async def search(limit: int) -> pa.Table:
             query = self._table.query().nearest_to(np.asarray(vector, dtype=np.float32)).distance_type("cosine")
-            found = await query.where(where).ef(max(2 * limit, 100)).limit(limit).select([*SHOWN, "_distance"]).to_arrow()
-            return list(found.to_pylist())
+            return await query.where(where).ef(max(2 * limit, 100)).limit(limit).select(["id", "_distance"]).to_arrow()
 
         return await self._enough(search, k, scope)
 
-    async def search(self, text: str, k: int, scope: Scope) -> list[Item]:
-        """Full text and vector search fused by reciprocal ranks, best first."""
+    async def search(self, text: str, k: int, scope: Scope) -> list[str]:
+        """Full text and vector search fused by reciprocal ranks: ids, best first."""
         vector = await self._embed.embed_one(text)
         where = self._where(scope)
 
-        async def search(limit: int) -> list[dict[str, Any]]:
+        async def search(limit: int) -> pa.Table:
             query = self._table.query().nearest_to(vector).distance_type("cosine").nearest_to_text(text)
             ranked = query.where(f"vector IS NOT NULL AND {where}").limit(limit).rerank(RRFReranker())
-            return list((await ranked.select(SHOWN).to_arrow()).to_pylist())
+            return await ranked.select(["id"]).to_arrow()
 
         return await self._enough(search, k, scope)
 
-    async def _enough(self, search: Callable[[int], Awaitable[list[dict[str, Any]]]], k: int, scope: Scope) -> list[Item]:
+    async def _enough(self, search: Callable[[int], Awaitable[pa.Table]], k: int, scope: Scope) -> list[str]:
         """Fetch, drop what may not take a place, and fetch more until k are left or there is no more."""
         limit = k
         while True:
-            rows = await search(limit)
-            kept = [row for row in rows if scope.admits(row["id"])]
-            if len(kept) >= k or len(rows) < limit:
-                return [_item(row) for row in kept[:k]]
+            ids = (await search(limit))["id"].to_pylist()
+            kept = [item_id for item_id in ids if scope.admits(item_id)]
+            if len(kept) >= k or len(ids) < limit:
+                return kept[:k]
             limit *= 4
 
     def _where(self, scope: Scope) -> str:

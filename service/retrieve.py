@@ -34,9 +34,9 @@ class Wanted:
 
 
 class Source(Protocol):
-    """A ranked list of admissible items, best first, at most `wanted.depth`."""
+    """Ids of admissible items, best first, at most `wanted.depth`."""
 
-    def __call__(self, state: UserState, wanted: Wanted) -> Awaitable[Sequence[Item]]: ...
+    def __call__(self, state: UserState, wanted: Wanted) -> Awaitable[Sequence[str]]: ...
 
 
 async def retrieve(store: Store, catalog: Catalog, state: UserState, wanted: Wanted) -> list[Candidate]:
@@ -45,70 +45,59 @@ async def retrieve(store: Store, catalog: Catalog, state: UserState, wanted: Wan
     With `given`, every one of its ids comes back exactly once; the catalogue's unknown ones last and without a title.
     """
 
-    async def similar(state: UserState, wanted: Wanted) -> Sequence[Item]:
+    async def similar(state: UserState, wanted: Wanted) -> Sequence[str]:
         return await nearest(wanted, [(taste.vector, taste.weight) for taste in state.interests])
 
-    async def context(state: UserState, wanted: Wanted) -> Sequence[Item]:
+    async def context(state: UserState, wanted: Wanted) -> Sequence[str]:
         vectors = await catalog.vectors(wanted.context_items)
         return await nearest(wanted, [(vector, 1.0) for vector in vectors.values()])
 
-    async def query(state: UserState, wanted: Wanted) -> Sequence[Item]:
+    async def query(state: UserState, wanted: Wanted) -> Sequence[str]:
         return await catalog.search(wanted.instruction, wanted.depth, wanted.scope) if wanted.instruction else []
 
-    async def popular(state: UserState, wanted: Wanted) -> Sequence[Item]:
+    async def popular(state: UserState, wanted: Wanted) -> Sequence[str]:
         if wanted.given is not None:
-            return list((await catalog.get(await store.popularity.among(list(wanted.given)))).values())
-        found: list[Item] = []
+            return await catalog.admitted(await store.popularity.among(list(wanted.given)), wanted.scope)
+        found: list[str] = []
         page, offset = wanted.depth + len(wanted.scope.exclude), 0
         while len(found) < wanted.depth and (ids := await store.popularity.top(page, offset)):
-            found += (await catalog.get(ids, wanted.scope)).values()
+            found += await catalog.admitted(ids, wanted.scope)
             offset += page
         return found[: wanted.depth]
 
-    async def nearest(wanted: Wanted, tastes: Sequence[tuple[Sequence[float] | Vectors, float]]) -> Sequence[Item]:
+    async def nearest(wanted: Wanted, tastes: Sequence[tuple[Sequence[float] | Vectors, float]]) -> Sequence[str]:
         lists = await asyncio.gather(*(catalog.similar(vector, wanted.depth, wanted.scope) for vector, _ in tastes))
         weighted = {str(n): (weight, found) for n, (found, (_, weight)) in enumerate(zip(lists, tastes, strict=True))}
-        return [candidate.item for candidate in fuse(weighted)][: wanted.depth]
+        return list(fuse(weighted))[: wanted.depth]
 
     sources: dict[str, Source] = {"similar": similar, "context": context, "query": query, "popular": popular}
     used = {name: weight for name, weight in wanted.weights.items() if weight > 0}
     lists = await asyncio.gather(*(sources[name](state, wanted) for name in used))
-    fused = fuse({name: (used[name], found) for name, found in zip(used, lists, strict=True)})[: wanted.k]
+    fused = fuse({name: (used[name], found) for name, found in zip(used, lists, strict=True)})
+    ids = list(fused)[: wanted.k]
     if wanted.given is not None:
-        return fused + await _rest(catalog, wanted.given, fused)
-    if len(fused) < wanted.k:
-        held = {candidate.item.id for candidate in fused}
-        fused += [
-            Candidate.model_construct(item=item, prior=0.0, sources={})
-            for item in await catalog.some(wanted.k, wanted.scope)
-            if item.id not in held
-        ][: wanted.k - len(fused)]
-    return fused
+        ids += sorted(set(wanted.given) - set(ids))
+    elif len(ids) < wanted.k:
+        ids += [item_id for item_id in await catalog.some(wanted.k, wanted.scope) if item_id not in fused]
+    items = await catalog.get(ids[: max(wanted.k, len(wanted.given or ()))])
+    found = [_candidate(items[item_id], fused.get(item_id, {}), used) for item_id in items]
+    unknown = sorted(set(wanted.given or ()) - set(items))
+    return found + [_candidate(Item.model_construct(id=item_id), {}, used) for item_id in unknown]
 
 
-def fuse(lists: Mapping[str, tuple[float, Sequence[Item]]]) -> list[Candidate]:
-    """Σ weight / (60 + rank) over the lists that name an item; highest first, ties by id."""
-    items: dict[str, Item] = {}
+def fuse(lists: Mapping[str, tuple[float, Sequence[str]]]) -> dict[str, dict[str, int]]:
+    """Ids by falling Σ weight / (60 + rank) over the lists that name them, ties by id; for each its rank in every list."""
     ranks: dict[str, dict[str, int]] = {}
     for name, (_, found) in lists.items():
-        for rank, item in enumerate(found, 1):
-            items[item.id] = item
-            ranks.setdefault(item.id, {})[name] = rank
-    candidates = [
-        Candidate.model_construct(
-            item=item,
-            prior=sum(lists[name][0] / (RRF + rank) for name, rank in ranks[item_id].items()),
-            sources=ranks[item_id],
-        )
-        for item_id, item in items.items()
-    ]
-    return sorted(candidates, key=lambda candidate: (-candidate.prior, candidate.item.id))
+        for rank, item_id in enumerate(found, 1):
+            ranks.setdefault(item_id, {})[name] = rank
+    weights = {name: weight for name, (weight, _) in lists.items()}
+    return dict(sorted(ranks.items(), key=lambda entry: (-_prior(entry[1], weights), entry[0])))
 
 
-async def _rest(catalog: Catalog, given: Sequence[str], ranked: Sequence[Candidate]) -> list[Candidate]:
-    """Given ids that no source named: known ones first."""
-    missing = set(given) - {candidate.item.id for candidate in ranked}
-    known = await catalog.get(missing)
-    items = [known.get(item_id) or Item.model_construct(id=item_id) for item_id in missing]
-    items.sort(key=lambda item: (item.id not in known, item.id))
-    return [Candidate.model_construct(item=item, prior=0.0, sources={}) for item in items]
+def _prior(ranks: Mapping[str, int], weights: Mapping[str, float]) -> float:
+    return sum(weights[name] / (RRF + rank) for name, rank in ranks.items())
+
+
+def _candidate(item: Item, ranks: dict[str, int], weights: Mapping[str, float]) -> Candidate:
+    return Candidate.model_construct(item=item, prior=_prior(ranks, weights), sources=ranks)
