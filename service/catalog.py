@@ -251,14 +251,15 @@ class Catalog:
         rows = {row["id"]: row for row in found}
         return {item_id: _item(rows[item_id]) for item_id in wanted if item_id in rows}
 
-    async def vectors(self, ids: Iterable[str]) -> dict[str, Vectors]:
-        """Unit vectors of those items that have one, each of shape [dimension]."""
+    async def known(self, ids: Iterable[str]) -> tuple[dict[str, Item], dict[str, Vectors]]:
+        """The known ones of `ids`, and the unit vectors, each of shape [dimension], of those that have one."""
         if not (wanted := list(dict.fromkeys(ids))):
-            return {}
-        where = f"{_ids_in(wanted)} AND vector IS NOT NULL"
-        table = await self._table.query().where(where).select(["id", "vector"]).limit(len(wanted)).to_arrow()
-        flat = table["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-        return dict(zip(table["id"].to_pylist(), flat.reshape(-1, self._embed.dimension), strict=True))
+            return {}, {}
+        table = await self._table.query().where(_ids_in(wanted)).select([*SHOWN, "vector"]).limit(len(wanted)).to_arrow()
+        items = {row["id"]: _item(row) for row in table.drop_columns(["vector"]).to_pylist()}
+        embedded = table.filter(table["vector"].is_valid())
+        flat = embedded["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+        return items, dict(zip(embedded["id"].to_pylist(), flat.reshape(-1, self._embed.dimension), strict=True))
 
     async def interest(self, text: str) -> Interest:
         """A taste that is only described, as a vector of the catalogue's space."""
@@ -279,17 +280,18 @@ class Catalog:
         async def search(limit: int) -> pa.Table:
             return await self._table.query().where(self._where(scope)).limit(limit).select(["id"]).to_arrow()
 
-        return await self._enough(search, k, scope)
+        return (await self._enough(search, k, scope))[0]
 
-    async def similar(self, vector: Sequence[float] | Vectors, k: int, scope: Scope) -> list[str]:
-        """Ids of the k nearest by cosine, nearest first."""
+    async def similar(self, vectors: Sequence[Sequence[float] | Vectors], k: int, scope: Scope) -> list[list[str]]:
+        """For each vector the ids of the k nearest by cosine, nearest first; one query for all of them."""
         where = f"vector IS NOT NULL AND {self._where(scope)}"
+        asked = [np.asarray(vector, dtype=np.float32) for vector in vectors]
 
         async def search(limit: int) -> pa.Table:
-            query = self._table.query().nearest_to(np.asarray(vector, dtype=np.float32)).distance_type("cosine")
+            query = self._table.query().nearest_to(asked if len(asked) > 1 else asked[0]).distance_type("cosine")
             return await query.where(where).ef(max(2 * limit, 100)).limit(limit).select(["id", "_distance"]).to_arrow()
 
-        return await self._enough(search, k, scope)
+        return await self._enough(search, k, scope, len(asked)) if asked else []
 
     async def search(self, text: str, k: int, scope: Scope) -> list[str]:
         """Full text and vector search fused by reciprocal ranks: ids, best first."""
@@ -301,16 +303,22 @@ class Catalog:
             ranked = query.where(f"vector IS NOT NULL AND {where}").limit(limit).rerank(RRFReranker())
             return await ranked.select(["id"]).to_arrow()
 
-        return await self._enough(search, k, scope)
+        return (await self._enough(search, k, scope))[0]
 
-    async def _enough(self, search: Callable[[int], Awaitable[pa.Table]], k: int, scope: Scope) -> list[str]:
-        """Fetch, drop what may not take a place, and fetch more until k are left or there is no more."""
+    async def _enough(
+        self, search: Callable[[int], Awaitable[pa.Table]], k: int, scope: Scope, queries: int = 1
+    ) -> list[list[str]]:
+        """For each query: fetch, drop what may not take a place, and fetch more until k are left or there is no more."""
         limit = k
         while True:
-            ids = (await search(limit))["id"].to_pylist()
-            kept = [item_id for item_id in ids if scope.admits(item_id)]
-            if len(kept) >= k or len(ids) < limit:
-                return kept[:k]
+            table = await search(limit)
+            of = table["query_index"].to_pylist() if queries > 1 else [0] * table.num_rows
+            found: list[list[str]] = [[] for _ in range(queries)]
+            for query, item_id in zip(of, table["id"].to_pylist(), strict=True):
+                found[query].append(item_id)
+            kept = [[item_id for item_id in ids if scope.admits(item_id)] for ids in found]
+            if all(len(good) >= k or len(ids) < limit for good, ids in zip(kept, found, strict=True)):
+                return [good[:k] for good in kept]
             limit *= 4
 
     def _where(self, scope: Scope) -> str:

@@ -49,7 +49,7 @@ async def retrieve(store: Store, catalog: Catalog, state: UserState, wanted: Wan
         return await nearest(wanted, [(taste.vector, taste.weight) for taste in state.interests])
 
     async def context(state: UserState, wanted: Wanted) -> Sequence[str]:
-        vectors = await catalog.vectors(wanted.context_items)
+        _, vectors = await catalog.known(wanted.context_items)
         return await nearest(wanted, [(vector, 1.0) for vector in vectors.values()])
 
     async def query(state: UserState, wanted: Wanted) -> Sequence[str]:
@@ -66,7 +66,7 @@ async def retrieve(store: Store, catalog: Catalog, state: UserState, wanted: Wan
         return found[: wanted.depth]
 
     async def nearest(wanted: Wanted, tastes: Sequence[tuple[Sequence[float] | Vectors, float]]) -> Sequence[str]:
-        lists = await asyncio.gather(*(catalog.similar(vector, wanted.depth, wanted.scope) for vector, _ in tastes))
+        lists = await catalog.similar([vector for vector, _ in tastes], wanted.depth, wanted.scope)
         weighted = {str(n): (weight, found) for n, (found, (_, weight)) in enumerate(zip(lists, tastes, strict=True))}
         return list(fuse(weighted))[: wanted.depth]
 

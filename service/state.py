@@ -65,7 +65,7 @@ async def read(
     disliked = [event for event in events if opinion(event, meanings) < 0]
     rated = sorted([*liked[-LEARN_FROM:], *disliked[-LEARN_FROM:]], key=lambda event: event.occurred_at)
     ids = {event.item_id for event in [*shown, *rated] if event.item_id is not None}
-    items, vectors = await asyncio.gather(catalog.get(ids), catalog.vectors(ids))
+    items, vectors = await catalog.known(ids)
     found = [entry for entry in declared if entry is not None]
     user = found[0][0] if user_id is not None and declared[0] is not None else User.model_construct(user_id="")
     return UserState(

@@ -24,18 +24,19 @@ async def filled(folder: Path) -> Catalog:
 async def test_search_finds_by_meaning_words_and_filter(tmp_path: Path) -> None:
     catalog = await filled(tmp_path)
     assert set(await catalog.search("scary horror", 3, Scope())) == {"alien", "thing", "shining"}
-    vector = (await catalog.vectors(["alien"]))["alien"]
-    assert (await catalog.similar(vector, 2, Scope()))[0] == "alien"
+    vector = (await catalog.known(["alien"]))[1]["alien"]
+    assert (await catalog.similar([vector], 2, Scope()))[0][0] == "alien"
     filters = {"year": Filter(gte=1995), "genre": Filter(any=["Romance"]), "id": Filter(none=["amelie"])}
-    assert set(await catalog.similar(vector, 9, Scope(filters=filters))) == {"notting", "sunrise"}
+    assert set((await catalog.similar([vector], 9, Scope(filters=filters)))[0]) == {"notting", "sunrise"}
 
 
 async def test_excluded_items_take_no_place_however_many_they_are(tmp_path: Path) -> None:
     catalog = await filled(tmp_path)
     many = frozenset({"alien", "thing", *(f"ghost{n}" for n in range(IN_FILTER + 1))})
-    vector = (await catalog.vectors(["alien"]))["alien"]
+    vector = (await catalog.known(["alien"]))[1]["alien"]
     for exclude in (frozenset({"alien", "thing"}), many):
-        found = await catalog.similar(vector, 3, Scope(exclude=exclude))
+        found, twice = await catalog.similar([vector, vector], 3, Scope(exclude=exclude))
+        assert found == twice
         assert len(found) == 3
         assert not {"alien", "thing"} & set(found)
 
