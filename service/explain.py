@@ -225,7 +225,8 @@ def _values(item: Item) -> set[str]:
 def closest(item: Item, liked: Mapping[int, Recent]) -> list[int]:
     """Labels of the liked item that shares most with an item, and of those that share all of that with it too; the later
     first, at most `NEAR`, none if nothing is shared."""
-    shares = {label: set(_common(item, entry.item)) for label, entry in liked.items() if entry.item is not None}
+    mine = {fact for fact in item.facts() if isinstance(fact[1], str)}
+    shares = {label: mine.intersection(entry.item.facts()) for label, entry in liked.items() if entry.item is not None}
     best = max(shares, key=lambda label: (len(shares[label]), label), default=None)
     if best is None or not shares[best]:
         return []

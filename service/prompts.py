@@ -15,6 +15,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +222,7 @@ _POWER = str.maketrans({"<": "(", ">": ")", "[": "(", "]": ")", "{": "(", "}": "
 _LABEL = re.compile(r"\b([A-Z]|[hH]\d{1,3})\s*[):](?=\s|$)")
 
 
+@lru_cache(maxsize=16_384)  # titles and attributes come again and again
 def harmless(text: str) -> str:
     """Text as quoted data: one line, no invisible or control characters, no quotes, brackets or chat markers, no labels."""
     visible = "".join(" " if unicodedata.category(char) in {"Cc", "Cf", "Zl", "Zp"} else char for char in text)
