@@ -243,9 +243,8 @@ def _rejects(file: Path, bad: list[Any]) -> None:
 @app.command()
 def engine(context: typer.Context) -> None:
     """Start the local language model server and keep it until Ctrl-C."""
-    with _clear_errors(), _engine(context.obj) as process:
-        with _until_stopped():
-            code = process.wait()
+    with _clear_errors(), _until_stopped(), _engine(context.obj) as process:
+        code = process.wait()
         errors.print(f"[red]the engine stopped with code {code}[/]")
         raise typer.Exit(1)
 
@@ -253,13 +252,14 @@ def engine(context: typer.Context) -> None:
 @app.command()
 def serve(context: typer.Context) -> None:
     """Start the HTTP service; the engine may run elsewhere, or not at all (then the prior ranks)."""
-    _serve(context.obj)
+    with _until_stopped():
+        _serve(context.obj)
 
 
 @app.command()
 def up(context: typer.Context) -> None:
     """Engine and service together; Ctrl-C stops both."""
-    with _clear_errors(), _engine(context.obj):
+    with _clear_errors(), _until_stopped(), _engine(context.obj):
         _serve(context.obj)
 
 
@@ -281,7 +281,7 @@ def _engine(settings: Settings) -> Iterator[Any]:
 
 @contextmanager
 def _until_stopped() -> Iterator[None]:
-    """SIGTERM ends the block as Ctrl-C does."""
+    """SIGTERM ends the block as Ctrl-C does, so that what the block started is stopped with it."""
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
@@ -461,7 +461,7 @@ def demo(
 
     start = time.monotonic()
     settings = _with_model(context.obj, model)
-    with _clear_errors():
+    with _clear_errors(), _until_stopped():
         with _progress() as step:
             for alias in ("minilm", model):
                 weights.pull(alias, settings.data / "models", step)

@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 from service.errors import InvalidOutput, ModelError, ModelTimeout, PromptError
 from service.llm import LLM, Call, Piece
@@ -53,15 +54,11 @@ async def explain(
     The model (None: no model) speaks for the first `top`, until `deadline`, a time of the event loop; templates do for the
     rest, and where its words fail the check.
     """
-    liked = {n: entry for n, entry in enumerate(state.recent, 1) if entry.weight > 0 and entry.item is not None}
-    evidence = [closest(candidate.item, liked) for candidate in chosen]
+    liked, evidence = _evidence(state, chosen)
     asked = [n for n, labels in enumerate(evidence) if labels][:top] if llm is not None else []
     usage, degraded, said = Usage(), None, None
     if llm is not None and asked:
-        shown = variables(state, [chosen[n] for n in asked], instruction=instruction, locale=locale, line_tokens=line_tokens)
-        for line, n in zip(shown["candidates"], asked, strict=True):
-            best = liked[evidence[n][0]].item
-            line["common"] = ", ".join(_common(chosen[n].item, best)) if best is not None else ""
+        shown = material(state, chosen, top=top, line_tokens=line_tokens, instruction=instruction, locale=locale)
         try:
             messages = prompt.render(shown)
         except PromptError:
@@ -81,6 +78,31 @@ async def explain(
     if said is not None:
         usage = await said.finish()
     yield Explained(usage, degraded)
+
+
+def material(
+    state: UserState,
+    chosen: Sequence[Candidate],
+    *,
+    top: int,
+    line_tokens: int,
+    instruction: str | None = None,
+    locale: str | None = None,
+) -> dict[str, Any]:
+    """What the prompt is rendered with: the first `top` of `chosen` that share something with a liked item, and what."""
+    liked, evidence = _evidence(state, chosen)
+    asked = [n for n, labels in enumerate(evidence) if labels][:top]
+    shown = variables(state, [chosen[n] for n in asked], instruction=instruction, locale=locale, line_tokens=line_tokens)
+    for line, n in zip(shown["candidates"], asked, strict=True):
+        best = liked[evidence[n][0]].item
+        line["common"] = ", ".join(_common(chosen[n].item, best)) if best is not None else ""
+    return shown
+
+
+def _evidence(state: UserState, chosen: Sequence[Candidate]) -> tuple[dict[int, Recent], list[list[int]]]:
+    """The liked entries by label, and for each chosen item the labels that speak for it."""
+    liked = {n: entry for n, entry in enumerate(state.recent, 1) if entry.weight > 0 and entry.item is not None}
+    return liked, [closest(candidate.item, liked) for candidate in chosen]
 
 
 def _degraded(llm: LLM, reason: str) -> Degraded:

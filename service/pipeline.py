@@ -323,17 +323,16 @@ class Recommender:
         plan = self._plan(request)
         person = await self._state(request, plan)
         candidates = await retrieve.retrieve(self._store, self._catalog, person, plan.wanted(person))
-        count = self.settings.rank.window if task == "rank" else self.settings.explain.top
-        prompt = plan.context.prompt if task == "rank" else self._prompts.find("explain", plan.domain, request.locale)
-        shown = variables(
-            person,
-            candidates[:count],
-            instruction=request.instruction,
-            locale=request.locale,
-            line_tokens=plan.context.line_tokens,
-        )
-        for line in shown["candidates"]:
-            line.setdefault("common", line["details"])
+        line_tokens, locale = plan.context.line_tokens, request.locale or person.locale
+        if task == "rank":
+            prompt, window = plan.context.prompt, candidates[: plan.context.window]
+            shown = variables(person, window, instruction=request.instruction, locale=locale, line_tokens=line_tokens)
+        else:
+            prompt, top = self._prompts.find("explain", plan.domain, locale), self.settings.explain.top
+            chosen = candidates[: request.top_n]
+            shown = explain.material(
+                person, chosen, top=top, line_tokens=line_tokens, instruction=request.instruction, locale=locale
+            )
         messages = prompt.render(shown)
         tokenizer = self.settings.weights_path(self.settings.roles.rank) / "tokenizer.json"
         return Preview(prompt.ref, messages, await asyncio.to_thread(count_tokens, messages, tokenizer))
