@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping, Sequence
 from itertools import chain
 
@@ -24,6 +25,8 @@ LEARN_FROM = 100
 """So many of the latest likes, and of the latest dislikes, make the interests."""
 RANK_DECAY = 0.97
 """An event counts this much less than the next later one, on top of its type's half-life."""
+NEGLIGIBLE = 20
+"""An opinion this many halvings weaker than the strongest like is not heard."""
 PUSH_AWAY = 0.3
 """How much of the dislikes near an interest is subtracted from it."""
 
@@ -113,12 +116,19 @@ def interests(events: Sequence[Event], vectors: Mapping[str, Vectors], meanings:
     if not known:
         return ()
     now = known[-1].occurred_at
-    liked: list[tuple[float, Vectors]] = []
-    disliked: list[tuple[float, Vectors]] = []
+    strengths: list[float] = []  # base-2 logarithms: a taste of years ago must not vanish in a product of decays
     for age, event in enumerate(reversed(known)):
         days = (now - event.occurred_at).total_seconds() / 86_400
-        weight = opinion(event, meanings) * RANK_DECAY**age * 0.5 ** (days / meanings[event.type].half_life_days)
-        (liked if weight > 0 else disliked).append((abs(weight), vectors[event.item_id or ""]))
+        decay = age * math.log2(RANK_DECAY) - days / meanings[event.type].half_life_days
+        strengths.append(math.log2(abs(opinion(event, meanings))) + decay)
+    signs = [opinion(event, meanings) > 0 for event in reversed(known)]
+    top = max((strength for strength, sign in zip(strengths, signs, strict=True) if sign), default=0.0)
+    liked: list[tuple[float, Vectors]] = []
+    disliked: list[tuple[float, Vectors]] = []
+    for strength, sign, event in zip(strengths, signs, reversed(known), strict=True):
+        if strength > top - NEGLIGIBLE:
+            weight = 2.0 ** min(strength - top, NEGLIGIBLE)
+            (liked if sign else disliked).append((weight, vectors[event.item_id or ""]))
     liked.sort(key=lambda pair: -pair[0])
     sums: list[Vectors] = []
     weights: list[float] = []

@@ -47,3 +47,14 @@ def test_two_tastes_stay_two_and_a_dislike_pushes_away() -> None:
 def test_blocked_until_unblocked_consumed_for_good() -> None:
     latest = [("x", "block", 5), ("y", "block", 5), ("y", "unblock", 6), ("z", "unblock", 4), ("z", "block", 5)]
     assert seen([*latest, ("w", "play", 1)], MEANINGS) == {"x", "z", "w"}
+
+
+def test_a_like_today_and_tastes_of_decades_ago_stay_finite_unit_vectors() -> None:
+    vectors = {name: np.eye(3, dtype=np.float32)[n] for n, name in enumerate("abc")}
+    years = 60 * 24 * 365 * 28
+    now = [event("like", "a"), event("dislike", "b", 1), event("like", "c", years)]
+    alone = [event("like", "a"), event("dislike", "b", years)]
+    for events in (now, alone):
+        found = interests(events, vectors, MEANINGS)
+        assert found
+        assert all(np.linalg.norm(taste.vector) == pytest.approx(1, abs=1e-5) for taste in found)
