@@ -497,7 +497,7 @@ async def _fill(recommender: Recommender, feeds: Path) -> None:
 
 async def _three(recommender: Recommender) -> None:
     """Three people of different taste, asked for at once."""
-    requests = [RecommendRequest(user_id=user, top_n=5, deadline_ms=120_000) for user in DEMO]
+    requests = [RecommendRequest(user_id=user, top_n=5, deadline_ms=300_000) for user in DEMO]
     with console.status("ranking for three people at once …"):
         rankings = await asyncio.gather(*(recommender.recommend(request) for request in requests))
     for (user, taste), ranking in zip(DEMO.items(), rankings, strict=True):

