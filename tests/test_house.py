@@ -1,11 +1,19 @@
 """The agreements: locks, routes and settings are what the documents say."""
 
+import json
+import os
 import re
+import shutil
+import socket
 import subprocess
 import sys
+from pathlib import Path
+
+import httpx
 
 from service.api import create_app
 from service.config import HOUSE, Settings
+from tests.conftest import MODELS
 
 
 def test_locks_hold_no_host_no_path_and_hash_everything() -> None:
@@ -39,3 +47,40 @@ def test_help_and_service_load_no_torch_no_engine_and_no_litellm() -> None:
     code = "import service.api, service.cli, sys; print(*{'torch','vllm','litellm','transformers'} & set(sys.modules))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == ""
+
+
+def test_the_image_serves_from_what_its_dockerfile_installs_and_copies(tmp_path: Path) -> None:
+    """Its last stage, step by step, in a clean environment: no Docker is needed to find a missing file or package."""
+    stage = (HOUSE / "Dockerfile").read_text().split("\nFROM ")[-1].replace("\\\n", " ")
+    for names in re.findall(r"^COPY (?!--from)(.+)$", stage, flags=re.MULTILINE):
+        source, goal = names.split()
+        copy = shutil.copytree if (HOUSE / source).is_dir() else shutil.copy
+        (tmp_path / goal if goal.endswith("/") else (tmp_path / goal).parent).mkdir(parents=True, exist_ok=True)
+        copy(HOUSE / source, tmp_path / goal)
+    uv = Path(sys.executable).with_name("uv")
+    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, tmp_path / "venv"], check=True)
+    step = re.search(r"RUN uv pip install --system (.+)", stage)
+    assert step is not None
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([uv, "pip", "install", "--quiet", "--python", python, *step[1].split()], cwd=tmp_path, check=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    given = dict(re.findall(r"(WHYRANK_\w+)=(\S+)", stage))
+    given |= {"WHYRANK_DATA": str(tmp_path / "data"), "WHYRANK_EMBED__PATH": str(MODELS / "minilm")}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("WHYRANK_", "PYTHON"))}
+    environment = {**clean, **given, "WHYRANK_SERVICE__PORT": port, "WHYRANK_API_KEY": "a key of 16 characters"}
+    serve = json.loads(re.findall(r"^CMD (.+)$", stage, flags=re.MULTILINE)[-1])
+    healthy = json.loads(re.findall(r"^\s*HEALTHCHECK .*?CMD (.+)$", stage, flags=re.MULTILINE)[0].replace("8080", port))
+    with (tmp_path / "log").open("wb") as log:
+        service = subprocess.Popen([python, *serve[1:]], cwd=tmp_path, env=environment, stdout=log, stderr=log)
+    try:
+        while subprocess.run([python, *healthy[1:]], capture_output=True).returncode:
+            assert service.poll() is None, (tmp_path / "log").read_text()
+        parts = httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=30).json()["parts"]
+        assert parts["store"]["ok"]
+        assert parts["catalog"]["ok"]
+        assert "unreachable" in parts["model:rank"]["why"]
+    finally:
+        service.terminate()
+        service.wait(30)
