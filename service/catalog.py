@@ -27,6 +27,7 @@ from service.errors import BadRequest, ConfigError
 from service.schema import Filter, Interest, Item
 
 Vectors = npt.NDArray[np.float32]
+Row = tuple[Item, Vectors | None]
 Kind = Literal["int", "float", "str", "bool", "list"]
 
 ARROW: dict[Kind, pa.DataType] = {
@@ -55,6 +56,8 @@ SHOWN = ["id", "title", "text", "attributes", "url", "image_url", "published_at"
 PENDING = "(vector_sha IS NULL OR vector_sha != words_sha)"
 IN_FILTER = 500
 """More excluded ids than this are dropped after the search: a longer NOT IN costs more than over-fetching."""
+REMEMBERED = 5_000
+"""So many rows are kept in memory between two writes."""
 INDEX_FROM = 10_000
 """Below this many rows an exhaustive vector search is faster than any index, and exact."""
 
@@ -94,6 +97,8 @@ class Catalog:
         self._filterable = dict(filterable)
         self._columns = pa.schema([*ITEM, *(pa.field(_column(key), ARROW[kind]) for key, kind in filterable.items())])
         self._writing = asyncio.Lock()
+        self._seen: dict[str, Row | None] = {}
+        self._seen_at = -1
         self._arrived = asyncio.Event()
 
     @classmethod
@@ -245,21 +250,33 @@ class Catalog:
 
     async def get(self, ids: Iterable[str]) -> dict[str, Item]:
         """The known ones of `ids`, in their order."""
-        if not (wanted := list(dict.fromkeys(ids))):
-            return {}
-        found = (await self._table.query().where(_ids_in(wanted)).select(SHOWN).limit(len(wanted)).to_arrow()).to_pylist()
-        rows = {row["id"]: row for row in found}
-        return {item_id: _item(rows[item_id]) for item_id in wanted if item_id in rows}
+        return {item_id: item for item_id, (item, _) in (await self._known(ids)).items()}
 
-    async def known(self, ids: Iterable[str]) -> tuple[dict[str, Item], dict[str, Vectors]]:
-        """The known ones of `ids`, and the unit vectors, each of shape [dimension], of those that have one."""
-        if not (wanted := list(dict.fromkeys(ids))):
-            return {}, {}
-        table = await self._table.query().where(_ids_in(wanted)).select([*SHOWN, "vector"]).limit(len(wanted)).to_arrow()
+    async def vectors(self, ids: Iterable[str]) -> dict[str, Vectors]:
+        """The unit vectors, each of shape [dimension], of those of `ids` that have one."""
+        return {item_id: vector for item_id, (_, vector) in (await self._known(ids)).items() if vector is not None}
+
+    async def _known(self, ids: Iterable[str]) -> dict[str, Row]:
+        """The known ones of `ids`, in their order. They are remembered for as long as nobody, in any process, has written."""
+        wanted = list(dict.fromkeys(ids))
+        version = await self._table.version()
+        if version != self._seen_at or len(self._seen) > REMEMBERED:
+            self._seen, self._seen_at = {}, version
+        found = {item_id: self._seen[item_id] for item_id in wanted if item_id in self._seen}
+        if missing := [item_id for item_id in wanted if item_id not in found]:
+            rows = await self._fetch(missing)
+            found |= {item_id: rows.get(item_id) for item_id in missing}
+            if version == self._seen_at:  # else another call saw a newer table meanwhile
+                self._seen |= found
+        return {item_id: row for item_id in wanted if (row := found[item_id]) is not None}
+
+    async def _fetch(self, ids: Sequence[str]) -> dict[str, Row]:
+        table = await self._table.query().where(_ids_in(ids)).select([*SHOWN, "vector"]).limit(len(ids)).to_arrow()
         items = {row["id"]: _item(row) for row in table.drop_columns(["vector"]).to_pylist()}
         embedded = table.filter(table["vector"].is_valid())
         flat = embedded["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-        return items, dict(zip(embedded["id"].to_pylist(), flat.reshape(-1, self._embed.dimension), strict=True))
+        vectors = dict(zip(embedded["id"].to_pylist(), flat.reshape(-1, self._embed.dimension), strict=True))
+        return {item_id: (item, vectors.get(item_id)) for item_id, item in items.items()}
 
     async def interest(self, text: str) -> Interest:
         """A taste that is only described, as a vector of the catalogue's space."""
@@ -268,6 +285,8 @@ class Catalog:
     async def admitted(self, ids: Iterable[str], scope: Scope) -> list[str]:
         """Those of `ids`, in their order, that the catalogue knows and the scope and their availability admit."""
         wanted = [item_id for item_id in dict.fromkeys(ids) if scope.admits(item_id)]
+        if not scope.filters:
+            return [item_id for item_id, item in (await self.get(wanted)).items() if item.available or scope.only is not None]
         if not wanted:
             return []
         where = f"{_ids_in(wanted)} AND {self._where(Scope(only=scope.only and frozenset(wanted), filters=scope.filters))}"

@@ -18,7 +18,7 @@ from typing import Any
 from service.errors import InvalidOutput, ModelError, ModelTimeout, PromptError
 from service.llm import LLM, Call, Piece
 from service.prompts import LETTERS, Prompt, harmless, variables
-from service.schema import Candidate, Degraded, Item, Reason, Recent, Usage, UserState
+from service.schema import Candidate, Degraded, Fact, Item, Reason, Recent, Usage, UserState
 
 EVIDENCE = 2
 """At most so many cited items a reason."""
@@ -58,7 +58,7 @@ async def explain(
     asked = [n for n, labels in enumerate(evidence) if labels][:top] if llm is not None else []
     usage, degraded, said = Usage(), None, None
     if llm is not None and asked:
-        shown = material(state, chosen, top=top, line_tokens=line_tokens, instruction=instruction, locale=locale)
+        shown = _shown(state, chosen, liked, evidence, asked, line_tokens, instruction, locale)
         try:
             messages = prompt.render(shown)
         except PromptError:
@@ -92,6 +92,19 @@ def material(
     """What the prompt is rendered with: the first `top` of `chosen` that share something with a liked item, and what."""
     liked, evidence = _evidence(state, chosen)
     asked = [n for n, labels in enumerate(evidence) if labels][:top]
+    return _shown(state, chosen, liked, evidence, asked, line_tokens, instruction, locale)
+
+
+def _shown(
+    state: UserState,
+    chosen: Sequence[Candidate],
+    liked: Mapping[int, Recent],
+    evidence: Sequence[Sequence[int]],
+    asked: Sequence[int],
+    line_tokens: int,
+    instruction: str | None,
+    locale: str | None,
+) -> dict[str, Any]:
     shown = variables(state, [chosen[n] for n in asked], instruction=instruction, locale=locale, line_tokens=line_tokens)
     for line, n in zip(shown["candidates"], asked, strict=True):
         best = liked[evidence[n][0]].item
@@ -102,7 +115,8 @@ def material(
 def _evidence(state: UserState, chosen: Sequence[Candidate]) -> tuple[dict[int, Recent], list[list[int]]]:
     """The liked entries by label, and for each chosen item the labels that speak for it."""
     liked = {n: entry for n, entry in enumerate(state.recent, 1) if entry.weight > 0 and entry.item is not None}
-    return liked, [closest(candidate.item, liked) for candidate in chosen]
+    facts = {label: frozenset(entry.item.facts()) for label, entry in liked.items() if entry.item is not None}
+    return liked, [closest(candidate.item, facts) for candidate in chosen]
 
 
 def _degraded(llm: LLM, reason: str) -> Degraded:
@@ -244,11 +258,11 @@ def _values(item: Item) -> set[str]:
 # ── the template ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def closest(item: Item, liked: Mapping[int, Recent]) -> list[int]:
+def closest(item: Item, liked: Mapping[int, frozenset[Fact]]) -> list[int]:
     """Labels of the liked item that shares most with an item, and of those that share all of that with it too; the later
     first, at most `NEAR`, none if nothing is shared."""
-    mine = {fact for fact in item.facts() if isinstance(fact[1], str)}
-    shares = {label: mine.intersection(entry.item.facts()) for label, entry in liked.items() if entry.item is not None}
+    mine = frozenset(fact for fact in item.facts() if isinstance(fact[1], str))
+    shares = {label: mine & facts for label, facts in liked.items()}
     best = max(shares, key=lambda label: (len(shares[label]), label), default=None)
     if best is None or not shares[best]:
         return []

@@ -104,11 +104,12 @@ class Recommender:
         ranking = self._ranking(request, plan, person, order, watch)
         yield ranking
         if request.explain != "none":
-            shown = order.candidates[: request.top_n]
-            async for part in self._explain(plan, person, shown):
+            parts = []
+            async for part in self._explain(plan, person, order.candidates[: request.top_n]):
                 if isinstance(part, Reason):
                     yield part
-                ranking = _with(ranking, part)
+                parts.append(part)
+            ranking = _with(ranking, parts)
         watch.lap("explain_ms")
         ranking = ranking.model_copy(update={"timings": watch.timings()})
         self._log(ranking, request, plan)
@@ -351,9 +352,11 @@ class Recommender:
             parts["catalog"] = {"ok": True, "items": await self._catalog.count(), "embedding_backlog": backlog}
         except Exception as error:
             parts["catalog"] = {"ok": False, "why": str(error)}
-        for role, alias in {"rank": self.settings.roles.rank, "explain": self.settings.roles.explain}.items():
-            why = await self.probe(alias)
-            parts[f"model:{role}"] = {"ok": not why, "alias": alias} | ({"why": why} if why else {})
+        roles = {"rank": self.settings.roles.rank, "explain": self.settings.roles.explain}
+        aliases = list(dict.fromkeys(roles.values()))
+        wrong = dict(zip(aliases, await asyncio.gather(*map(self.probe, aliases)), strict=True))
+        for role, alias in roles.items():
+            parts[f"model:{role}"] = {"ok": not wrong[alias], "alias": alias} | ({"why": wrong[alias]} if wrong[alias] else {})
         return parts
 
     async def metrics(self) -> bytes:
@@ -459,14 +462,17 @@ class Watch:
         return Timings(total_ms=round((time.perf_counter() - self._start) * 1000, 2), **self._laps)
 
 
-def _with(ranking: Ranking, part: Reason | explain.Explained) -> Ranking:
-    if isinstance(part, explain.Explained):
-        degraded = ranking.degraded or part.degraded
-        return ranking.model_copy(update={"usage": ranking.usage + part.usage, "degraded": degraded})
-    old = ranking.items[part.rank - 1]
-    signals = {**old.signals, "grounded": part.grounded}
-    new = old.model_copy(update={"reason": part.reason, "evidence": part.evidence, "signals": signals})
-    return ranking.model_copy(update={"items": [*ranking.items[: part.rank - 1], new, *ranking.items[part.rank :]]})
+def _with(ranking: Ranking, parts: Sequence[Reason | explain.Explained]) -> Ranking:
+    """The ranking with its reasons, and with what they cost."""
+    items, usage, degraded = list(ranking.items), ranking.usage, ranking.degraded
+    for part in parts:
+        if isinstance(part, explain.Explained):
+            usage, degraded = usage + part.usage, degraded or part.degraded
+        else:
+            old = items[part.rank - 1]
+            signals = {**old.signals, "grounded": part.grounded}
+            items[part.rank - 1] = old.model_copy(update={"reason": part.reason, "evidence": part.evidence, "signals": signals})
+    return ranking.model_copy(update={"items": items, "usage": usage, "degraded": degraded})
 
 
 Noun = TypeVar("Noun", bound=BaseModel)

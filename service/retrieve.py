@@ -49,7 +49,7 @@ async def retrieve(store: Store, catalog: Catalog, state: UserState, wanted: Wan
         return await nearest(wanted, [(taste.vector, taste.weight) for taste in state.interests])
 
     async def context(state: UserState, wanted: Wanted) -> Sequence[str]:
-        _, vectors = await catalog.known(wanted.context_items)
+        vectors = await catalog.vectors(wanted.context_items)
         return await nearest(wanted, [(vector, 1.0) for vector in vectors.values()])
 
     async def query(state: UserState, wanted: Wanted) -> Sequence[str]:
@@ -61,7 +61,10 @@ async def retrieve(store: Store, catalog: Catalog, state: UserState, wanted: Wan
         found: list[str] = []
         page, offset = wanted.depth + len(wanted.scope.exclude), 0
         while len(found) < wanted.depth and (ids := await store.popularity.top(page, offset)):
-            found += await catalog.admitted(ids, wanted.scope)
+            allowed = [item_id for item_id in ids if wanted.scope.admits(item_id)]
+            for start in range(0, len(allowed), wanted.depth):
+                if len(found) < wanted.depth:
+                    found += await catalog.admitted(allowed[start : start + wanted.depth], wanted.scope)
             offset += page
         return found[: wanted.depth]
 
@@ -88,11 +91,12 @@ async def retrieve(store: Store, catalog: Catalog, state: UserState, wanted: Wan
 def fuse(lists: Mapping[str, tuple[float, Sequence[str]]]) -> dict[str, dict[str, int]]:
     """Ids by falling Σ weight / (60 + rank) over the lists that name them, ties by id; for each its rank in every list."""
     ranks: dict[str, dict[str, int]] = {}
-    for name, (_, found) in lists.items():
+    priors: dict[str, float] = {}
+    for name, (weight, found) in lists.items():
         for rank, item_id in enumerate(found, 1):
             ranks.setdefault(item_id, {})[name] = rank
-    weights = {name: weight for name, (weight, _) in lists.items()}
-    return dict(sorted(ranks.items(), key=lambda entry: (-_prior(entry[1], weights), entry[0])))
+            priors[item_id] = priors.get(item_id, 0.0) + weight / (RRF + rank)
+    return {item_id: ranks[item_id] for item_id in sorted(ranks, key=lambda item_id: (-priors[item_id], item_id))}
 
 
 def _prior(ranks: Mapping[str, int], weights: Mapping[str, float]) -> float:

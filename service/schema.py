@@ -77,6 +77,7 @@ Scalar = StrictBool | StrictInt | FiniteFloat | Annotated[Text, StringConstraint
 Key = Annotated[Text, StringConstraints(min_length=1, max_length=64)]
 Attributes = dict[Key, Scalar | list[Scalar]]
 AttributesIn = Annotated[Attributes, Field(max_length=100)]
+Fact = tuple[str, str | int | float | bool]
 
 
 # ── items, users, events ────────────────────────────────────────────────────────────────────────────────────────────
@@ -94,7 +95,7 @@ class Item(Value):
     published_at: Moment | None = None
     available: bool = True
 
-    def facts(self) -> list[tuple[str, str | int | float | bool]]:
+    def facts(self) -> list[Fact]:
         """(key, value) of every attribute, lists taken apart."""
         return [
             (key, part) for key, value in self.attributes.items() for part in (value if isinstance(value, list) else [value])
@@ -182,6 +183,13 @@ class Meaning(Value):
     positive_from: float | None = None
     negative_to: float | None = None
     verb: str = ""
+
+    def opinion(self, value: float | None) -> float:
+        """What an event of this type and value says of its item, in [-1, 1]."""
+        if value is not None and self.positive_from is not None and value < self.positive_from:
+            disliked = self.negative_to is not None and value <= self.negative_to
+            return -self.weight if disliked else 0.0
+        return self.weight
 
 
 # ── what a ranking may know of a person ─────────────────────────────────────────────────────────────────────────────

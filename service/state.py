@@ -34,12 +34,7 @@ PUSH_AWAY = 0.3
 def opinion(event: Event, meanings: Mapping[str, Meaning]) -> float:
     """What an event says of its item, in [-1, 1]. An unknown type says nothing."""
     meaning = meanings.get(event.type)
-    if meaning is None:
-        return 0.0
-    if event.value is not None and meaning.positive_from is not None and event.value < meaning.positive_from:
-        disliked = meaning.negative_to is not None and event.value <= meaning.negative_to
-        return -meaning.weight if disliked else 0.0
-    return meaning.weight
+    return meaning.opinion(event.value) if meaning is not None else 0.0
 
 
 async def read(
@@ -57,30 +52,29 @@ async def read(
     if not keys:
         return UserState()
     hides = [name for name, meaning in meanings.items() if meaning.consumes or meaning.blocks or meaning.unblocks]
-    declared, histories, latest = await asyncio.gather(
-        asyncio.gather(*(store.users.get(key) for key in keys)),
-        asyncio.gather(*(store.events.history(key) for key in keys)),
-        asyncio.gather(*(store.events.latest_by_type(key, hides) for key in keys)),
-    )
-    events = histories[0] if len(keys) == 1 else sorted(chain(*histories), key=lambda event: event.occurred_at)
+    people = await asyncio.gather(*(store.person(key, hides) for key in keys))
+    events = sorted(chain(*(person.events for person in people)), key=lambda event: event.occurred_at)
     liked = [event for event in events if opinion(event, meanings) > 0 or (event.type == "search" and event.text)]
     shown = anchored([event for n, event in enumerate(liked) if n == 0 or not _repeats(event, liked[n - 1])], *window)
     disliked = [event for event in events if opinion(event, meanings) < 0]
     rated = sorted([*liked[-LEARN_FROM:], *disliked[-LEARN_FROM:]], key=lambda event: event.occurred_at)
-    ids = {event.item_id for event in [*shown, *rated] if event.item_id is not None}
-    items, vectors = await catalog.known(ids)
-    found = [entry for entry in declared if entry is not None]
-    user = found[0][0] if user_id is not None and declared[0] is not None else User.model_construct(user_id="")
+    items, vectors = await catalog.get(_items_of(shown)), await catalog.vectors(_items_of(rated))
+    declared = people[0].declared if user_id is not None else None
+    user = declared or User.model_construct(user_id="")
     return UserState(
-        version=sum(version for _, version in found),
+        version=sum(person.version for person in people),
         recent=recent(shown, items, meanings),
         interests=interests(rated, vectors, meanings),
         attributes=user.attributes,
         locale=user.locale,
         allow_hosted=user.allow_hosted,
-        seen=seen([*chain(*latest)], meanings),
-        source="events" if user_id is not None and histories[0] else "session" if events else "popularity",
+        seen=seen([*chain(*(person.latest for person in people))], meanings),
+        source="events" if user_id is not None and people[0].events else "session" if events else "popularity",
     )
+
+
+def _items_of(events: Sequence[Event]) -> set[str]:
+    return {event.item_id for event in events if event.item_id is not None}
 
 
 def anchored(events: Sequence[Event], low: int, high: int) -> Sequence[Event]:
@@ -133,7 +127,7 @@ def interests(events: Sequence[Event], vectors: Mapping[str, Vectors], meanings:
     sums: list[Vectors] = []
     weights: list[float] = []
     for weight, vector in liked:
-        cosines = [float(total @ vector / np.linalg.norm(total)) for total in sums]
+        cosines = [float(total @ vector) / math.sqrt(float(total @ total)) for total in sums]
         if not sums or (max(cosines) < SAME_TASTE and len(sums) < INTERESTS):
             sums.append(weight * vector)
             weights.append(weight)

@@ -6,9 +6,9 @@ import statistics
 import time
 from pathlib import Path
 
-from service.cli import _ingest
 from service.config import HOUSE, Settings
 from service.engine import movielens
+from service.files import read
 from service.llm.scripted import ScriptedLLM
 from service.pipeline import build
 from service.schema import RecommendRequest
@@ -23,8 +23,13 @@ async def test_overhead(tmp_path: Path) -> None:
     embed = found.embed.model_copy(update={"path": MODELS / "minilm"})
     settings = found.model_copy(update={"data": tmp_path, "embed": embed})
     recommender = await build(settings, llms={alias: ScriptedLLM(backwards, alias=alias) for alias in settings.models})
-    for feed in movielens.FILES:
-        await _ingest(recommender, feed, feeds / f"{feed}.jsonl", None, strict=False)
+    for feed, put in (
+        ("items", recommender.ingest_items),
+        ("users", recommender.ingest_users),
+        ("events", recommender.ingest_events),
+    ):
+        await put([line.row for line in read(feeds / f"{feed}.jsonl", feed, None)])
+    await recommender.embed_pending()
     parts: dict[str, list[float]] = {}
     for n in range(RUNS):
         start = time.perf_counter()

@@ -1,8 +1,11 @@
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from service.catalog import IN_FILTER, Catalog, Scope
+from service.catalog import IN_FILTER, INDEX_FROM, Catalog, Scope, Vectors
 from service.embed import Embedder
 from service.errors import BadRequest
 from service.schema import Filter, Item
@@ -24,7 +27,7 @@ async def filled(folder: Path) -> Catalog:
 async def test_search_finds_by_meaning_words_and_filter(tmp_path: Path) -> None:
     catalog = await filled(tmp_path)
     assert set(await catalog.search("scary horror", 3, Scope())) == {"alien", "thing", "shining"}
-    vector = (await catalog.known(["alien"]))[1]["alien"]
+    vector = (await catalog.vectors(["alien"]))["alien"]
     assert (await catalog.similar([vector], 2, Scope()))[0][0] == "alien"
     filters = {"year": Filter(gte=1995), "genre": Filter(any=["Romance"]), "id": Filter(none=["amelie"])}
     assert set((await catalog.similar([vector], 9, Scope(filters=filters)))[0]) == {"notting", "sunrise"}
@@ -33,7 +36,7 @@ async def test_search_finds_by_meaning_words_and_filter(tmp_path: Path) -> None:
 async def test_excluded_items_take_no_place_however_many_they_are(tmp_path: Path) -> None:
     catalog = await filled(tmp_path)
     many = frozenset({"alien", "thing", *(f"ghost{n}" for n in range(IN_FILTER + 1))})
-    vector = (await catalog.known(["alien"]))[1]["alien"]
+    vector = (await catalog.vectors(["alien"]))["alien"]
     for exclude in (frozenset({"alien", "thing"}), many):
         found, twice = await catalog.similar([vector, vector], 3, Scope(exclude=exclude))
         assert found == twice
@@ -69,6 +72,7 @@ async def test_a_wrong_filter_is_named(tmp_path: Path, filters: dict[str, Filter
 async def test_another_process_sees_writes_at_once_and_upserts_make_no_twins(tmp_path: Path) -> None:
     one, two = await filled(tmp_path), await opened(tmp_path)
     await one.put([Item(id="new", title="New")])
+    assert (await one.get(["new"]))["new"].title == "New"
     await two.put([Item(id="new", title="Newer")])
     assert (await one.get(["new"]))["new"].title == "Newer"
     assert await one.count() == len(FILMS) + 1
@@ -103,3 +107,39 @@ async def test_indexes_and_compaction_leave_search_as_it_was(tmp_path: Path) -> 
     assert set(await catalog.search("romance", 3, Scope())) == romances
     await catalog.tidy()
     assert set(await catalog.search("romance", 3, Scope())) == romances
+
+
+class Dice:
+    """An embedding space of 32 dimensions in which a text's place follows from the text alone."""
+
+    name, dimension = "dice", 32
+
+    async def embed(self, texts: Sequence[str]) -> Vectors:
+        return np.array([self._vector(text) for text in texts], dtype=np.float32)
+
+    async def embed_one(self, text: str) -> Vectors:
+        return self._vector(text)
+
+    def _vector(self, text: str) -> Vectors:
+        rng = np.random.default_rng(zlib.crc32(text.encode()))
+        vector = rng.standard_normal(self.dimension, dtype=np.float32)
+        unit: Vectors = vector / np.linalg.norm(vector)
+        return unit
+
+
+async def test_a_large_catalogue_gets_a_vector_index_that_finds_what_is_near(tmp_path: Path) -> None:
+    embed = Dice()
+    catalog = await Catalog.open(tmp_path / "c", embed=embed, filterable={})
+    titles = [f"film {n}" for n in range(INDEX_FROM)]
+    await catalog.put([Item(id=f"i{n}", title=title) for n, title in enumerate(titles)])
+    await catalog.embed_pending()
+    await catalog.tidy()
+    assert "vector" in {column for index in await catalog._table.list_indices() for column in index.columns}
+    await catalog.put([Item(id="late", title="came after the index")])
+    await catalog.embed_pending()
+    space = await embed.embed(titles)
+    asked = [await embed.embed_one("somewhere"), await embed.embed_one("came after the index")]
+    near, late = await catalog.similar(asked, 20, Scope(exclude=frozenset({"i0"})))
+    exact = [f"i{n}" for n in np.argsort(-(space @ asked[0])) if n != 0][:20]
+    assert len(set(near) & set(exact)) >= 18
+    assert late[0] == "late"

@@ -6,7 +6,9 @@ Methods are coroutines; the work runs on a thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,27 @@ from alembic import command
 from alembic.config import Config as AlembicConfig
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 
-from service.schema import Event
-from service.store.database import writing
+from service.schema import Event, User
+from service.store.database import micros, writing
 from service.store.events import Events
 from service.store.popularity import Popularity
 from service.store.rankings import Rankings
 from service.store.users import Users
 
-__all__ = ["Store"]
+__all__ = ["Person", "Store"]
+
+
+@dataclass(frozen=True)
+class Person:
+    """All that is stored of a person at one moment. `declared`: None if they never declared anything and never acted.
+
+    `events`: the history's end, oldest first. `latest`: (item id, type, time in microseconds) over the whole log.
+    """
+
+    declared: User | None
+    version: int
+    events: list[Event]
+    latest: list[tuple[str, str, int]]
 
 
 class Store:
@@ -40,6 +55,18 @@ class Store:
         with writing(self._engine) as connection:
             self.popularity.recount_if_changed(connection, meaning)
 
+    async def person(self, key: str, types: Sequence[str]) -> Person:
+        """One person by log key, in one snapshot; `latest` of the given event types."""
+        return await asyncio.to_thread(self._person, key, types)
+
+    def _person(self, key: str, types: Sequence[str]) -> Person:
+        with self._engine.connect() as connection:
+            found = self.users.read(connection, key)
+            declared, version = found if found is not None else (None, 0)
+            events, whole = self.events.history(connection, key) if version else ([], True)
+            latest = _latest(events, types) if whole else self.events.latest_by_type(connection, key, types)
+            return Person(declared, version, events, latest)
+
     def check(self) -> None:
         """Raises if the database can't be read."""
         with self._engine.connect() as connection:
@@ -47,6 +74,13 @@ class Store:
 
     def close(self) -> None:
         self._engine.dispose()
+
+
+def _latest(events: Sequence[Event], types: Sequence[str]) -> list[tuple[str, str, int]]:
+    """What `Events.latest_by_type` finds, from events in the order of time."""
+    asked = set(types)
+    last = {(one.item_id, one.type): one.occurred_at for one in events if one.item_id is not None and one.type in asked}
+    return [(item_id, kind, micros(at)) for (item_id, kind), at in last.items()]
 
 
 def _open(url: str) -> Engine:

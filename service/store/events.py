@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Engine, Float, Index, Integer, Table, Text, UniqueConstraint, func, select
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Engine,
+    Float,
+    Index,
+    Integer,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+    select,
+)
 from sqlalchemy.dialects.sqlite import insert
 
 from service.schema import Event
@@ -68,30 +81,22 @@ class Events:
             new.discard(key)
         return taken
 
-    async def history(self, key: str) -> list[Event]:
-        """The person's events, oldest first: at least the last `PAGE` of them, at most twice as many."""
-        return await asyncio.to_thread(self._history, key)
-
-    def _history(self, key: str) -> list[Event]:
+    def history(self, connection: Connection, key: str) -> tuple[list[Event], bool]:
+        """The person's events, oldest first: at least the last `PAGE` of them, at most twice as many. Is that all of them?"""
         mine = events.c.who == key
-        with self._engine.connect() as connection:
-            count = connection.scalar(select(func.count()).where(mine)) or 0
-            skip = max(0, count // PAGE - 1) * PAGE
-            query = select(events).where(mine).order_by(events.c.occurred_at, events.c.seq).offset(skip).limit(2 * PAGE)
-            return [_event(row) for row in connection.execute(query)]
+        count = connection.scalar(select(func.count()).where(mine)) or 0
+        skip = max(0, count // PAGE - 1) * PAGE
+        query = select(events).where(mine).order_by(events.c.occurred_at, events.c.seq).offset(skip).limit(2 * PAGE)
+        return [_event(row) for row in connection.execute(query)], skip == 0
 
-    async def latest_by_type(self, key: str, types: Iterable[str]) -> list[tuple[str, str, int]]:
+    def latest_by_type(self, connection: Connection, key: str, types: Sequence[str]) -> list[tuple[str, str, int]]:
         """(item id, type, time of the last such event in microseconds) over the person's whole log."""
-        return await asyncio.to_thread(self._latest_by_type, key, list(types))
-
-    def _latest_by_type(self, key: str, types: list[str]) -> list[tuple[str, str, int]]:
         query = (
             select(events.c.item_id, events.c.type, func.max(events.c.occurred_at))
             .where(events.c.who == key, events.c.type.in_(types), events.c.item_id.is_not(None))
             .group_by(events.c.item_id, events.c.type)
         )
-        with self._engine.connect() as connection:
-            return [(row[0], row[1], row[2]) for row in connection.execute(query)]
+        return [(row[0], row[1], row[2]) for row in connection.execute(query)]
 
 
 def _row(key: str, event: Event) -> dict[str, Any]:
@@ -104,16 +109,16 @@ def _row(key: str, event: Event) -> dict[str, Any]:
 
 def _event(row: Any) -> Event:
     """Rows were checked when they came in: no second validation on the read path."""
-    anonymous = row.who.startswith("\x1f")
+    _, who, event_id, item_id, kind, value, text, occurred_at, session_id, ranking_id, position = row
     return Event.model_construct(
-        event_id=row.event_id,
-        user_id=None if anonymous else row.who,
-        item_id=row.item_id,
-        type=row.type,
-        value=row.value,
-        text=row.text,
-        occurred_at=moment(row.occurred_at),
-        session_id=row.session_id,
-        ranking_id=row.ranking_id,
-        position=row.position,
+        event_id=event_id,
+        user_id=None if who.startswith("\x1f") else who,
+        item_id=item_id,
+        type=kind,
+        value=value,
+        text=text,
+        occurred_at=moment(occurred_at),
+        session_id=session_id,
+        ranking_id=ranking_id,
+        position=position,
     )

@@ -67,7 +67,10 @@ class Users:
 
     def _get(self, who: str) -> tuple[User, int] | None:
         with self._engine.connect() as connection:
-            row = connection.execute(select(users).where(users.c.who == who)).first()
+            return self.read(connection, who)
+
+    def read(self, connection: Connection, who: str) -> tuple[User, int] | None:
+        row = connection.execute(select(users).where(users.c.who == who)).first()
         if row is None:
             return None
         user = User.model_construct(
