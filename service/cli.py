@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from enum import StrEnum
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -34,6 +35,9 @@ models = typer.Typer(help="Weights of the local models.", no_args_is_help=True)
 prompts = typer.Typer(help="The prompts in use, and what a model would be shown.", no_args_is_help=True)
 app.add_typer(models, name="models")
 app.add_typer(prompts, name="prompts")
+
+for plugin in entry_points(group="whyrank.commands"):
+    app.add_typer(plugin.load(), name=plugin.name)
 
 console = Console()
 errors = Console(stderr=True)

@@ -7,9 +7,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import yaml
@@ -157,11 +158,15 @@ class Retrieve(Part):
 
 
 class Rank(Part):
-    """`window`: candidates the model sees. `recent_min`/`recent_max`: the anchored history window. `line_tokens`: bound
-    on one item's line in a prompt, kept by cutting its UTF-8 bytes (a byte-level token holds at least one byte)."""
+    """`window`: candidates the model sees; `shown`: in which order (shuffled: by a hash of the id).
+
+    `recent_min`/`recent_max`: the anchored history window. `line_tokens`: bound on one item's line in a prompt, kept by
+    cutting its UTF-8 bytes (a byte-level token holds at least one byte).
+    """
 
     strategy: Literal["listwise", "prior"] = "listwise"
     window: int = Field(20, ge=2, le=26)
+    shown: Literal["prior", "reversed", "shuffled"] = "prior"
     recent_min: int = Field(6, ge=1, le=20)
     recent_max: int = Field(15, ge=1, le=40)
     line_tokens: int = Field(96, ge=16, le=1_000)
@@ -242,6 +247,13 @@ class Settings(BaseSettings):
             )
         return self
 
+    def changed(self, parts: Mapping[str, Any]) -> Settings:
+        """These settings with some keys replaced, at any depth. Raises `ConfigError` naming the key and reason."""
+        try:
+            return type(self)(**_merged(self.model_dump(), parts))
+        except ValidationError as error:
+            raise _explained(Path("settings"), error) from error
+
     @property
     def store_url(self) -> str:
         return self.store.url or f"sqlite:///{(self.data / 'whyrank.db').resolve()}"
@@ -273,6 +285,15 @@ class Settings(BaseSettings):
             return cls(**content)
         except ValidationError as error:
             raise _explained(file, error) from error
+
+
+def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    deeper = {
+        key: _merged(old[key], value)
+        for key, value in new.items()
+        if isinstance(value, Mapping) and isinstance(old.get(key), Mapping)
+    }
+    return {**old, **new, **deeper}
 
 
 def _stray_variables(known: set[str]) -> list[str]:

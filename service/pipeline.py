@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from os import environ
@@ -24,10 +25,10 @@ from service.catalog import Catalog, Scope
 from service.config import HOUSE, Settings
 from service.embed import Embedder, count_tokens
 from service.errors import BadRequest, ConfigError, ModelError, NotFound, Unsupported, reasons
-from service.llm import LLM, Call
+from service.llm import LLM, Call, Piece
 from service.llm.vllm import VLLM
 from service.prompts import Message, Prompt, PromptLibrary, variables
-from service.rank import Context, Order, Strategy, rank
+from service.rank import Context, Order, Strategy, rank, slots
 from service.rank.listwise import Listwise
 from service.schema import (
     Candidate,
@@ -76,7 +77,7 @@ class Recommender:
         self._store = store
         self._catalog = catalog
         self._prompts = prompts
-        self._llms = llms
+        self._llms: dict[str, LLM] = {alias: _Tap(llm) for alias, llm in llms.items()}
         self._clock = clock
         self._warned: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -90,6 +91,15 @@ class Recommender:
                 if isinstance(part, Ranking):
                     ranking = part
         return ranking
+
+    async def trace(self, request: RecommendRequest) -> tuple[Ranking, list[Exchange]]:
+        """`recommend`, and what was asked of models and what they said."""
+        exchanges: list[Exchange] = []
+        token = _HEARD.set(exchanges)
+        try:
+            return await self.recommend(request), exchanges
+        finally:
+            _HEARD.reset(token)
 
     async def stream(self, request: RecommendRequest) -> AsyncGenerator[Ranking | Reason, None]:
         """The ranking first, then a reason for each item, then the whole."""
@@ -140,7 +150,13 @@ class Recommender:
             meanings=settings.events.of(domain),
             ladder=self._ladder(request),
             context=Context(
-                prompt, deadline, rank_settings.window, rank_settings.line_tokens, request.instruction, request.locale
+                prompt,
+                deadline,
+                rank_settings.window,
+                rank_settings.line_tokens,
+                rank_settings.shown,
+                request.instruction,
+                request.locale,
             ),
         )
 
@@ -326,7 +342,7 @@ class Recommender:
         candidates = await retrieve.retrieve(self._store, self._catalog, person, plan.wanted(person))
         line_tokens, locale = plan.context.line_tokens, request.locale or person.locale
         if task == "rank":
-            prompt, window = plan.context.prompt, candidates[: plan.context.window]
+            prompt, window = plan.context.prompt, [candidates[place] for place in slots(candidates, plan.context)]
             shown = variables(person, window, instruction=request.instruction, locale=locale, line_tokens=line_tokens)
         else:
             prompt, top = self._prompts.find("explain", plan.domain, locale), self.settings.explain.top
@@ -397,6 +413,37 @@ class Recommender:
         for llm in self._llms.values():
             await llm.close()
         self._store.close()
+
+
+@dataclass
+class Exchange:
+    """One call of a model: what it was asked and, as far as it came, what it said."""
+
+    alias: str
+    messages: list[Message]
+    answer: str = ""
+
+
+_HEARD: ContextVar[list[Exchange] | None] = ContextVar("_HEARD", default=None)
+
+
+class _Tap:
+    """A model whose exchanges are kept while `Recommender.trace` listens."""
+
+    def __init__(self, llm: LLM) -> None:
+        self._llm = llm
+        self.alias = llm.alias
+        self.weight = llm.weight
+        self.close = llm.close
+
+    async def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
+        exchange = Exchange(self.alias, call.messages)
+        if (heard := _HEARD.get()) is not None:
+            heard.append(exchange)
+        async with aclosing(self._llm.stream(call)) as pieces:
+            async for piece in pieces:
+                exchange.answer += piece.text
+                yield piece
 
 
 @dataclass(frozen=True)

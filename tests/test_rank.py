@@ -1,5 +1,7 @@
 import asyncio
 import math
+import re
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 from service.config import HOUSE
 from service.errors import InvalidOutput, ModelOverloaded, ModelUnreachable
+from service.llm import Call
 from service.llm.scripted import ScriptedLLM
 from service.prompts import LETTERS, PromptLibrary
 from service.rank import Context, rank
@@ -100,3 +103,14 @@ async def test_one_candidate_never_asks_a_model() -> None:
     model = ScriptedLLM(lambda call: "A")
     assert (await rank(UserState(), candidates(1), context(), [Listwise(model)])).strategy == "prior"
     assert model.calls == []
+
+
+@pytest.mark.parametrize("shown", ["prior", "reversed", "shuffled"])
+async def test_the_order_in_which_a_model_sees_candidates_does_not_mix_up_whose_score_is_whose(shown: str) -> None:
+    def by_title(call: Call) -> str:
+        lines = re.findall(r'^([A-Z])\) "(.*?)"', call.messages[-1]["content"].split("Candidates:")[-1], flags=re.MULTILINE)
+        return " ".join(letter for letter, _ in sorted(lines, key=lambda line: line[1], reverse=True))
+
+    model = ScriptedLLM(by_title, weight=1)
+    order = await rank(UserState(), candidates(4), replace(context(), shown=shown), [Listwise(model)])
+    assert [candidate.item.id for candidate in order.candidates] == ["i3", "i2", "i1", "i0"]

@@ -31,7 +31,7 @@ TYPES = ("like", "rating", "play", "purchase", "click")
 
 async def test_hostile_titles(tmp_path: Path) -> None:
     settings = on_real_tiny(tmp_path, PORT)
-    dice = random.Random(0)  # noqa: S311  a seed, no secret
+    dice = random.Random(0)
     titles = [f"{dice.choice(HOSTILE)} {n} {dice.choice(HOSTILE)}"[:2_000] for n in range(300)]
     items = [
         {"id": f"i{n}", "title": title, "attributes": {"genre": [dice.choice(HOSTILE)[:60]]}} for n, title in enumerate(titles)

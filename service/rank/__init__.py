@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Literal, Protocol, cast
 
 from service.errors import ModelError, ModelTimeout
@@ -12,7 +13,7 @@ from service.prompts import Prompt
 from service.rank.fusion import fused_order
 from service.schema import Candidate, Degraded, PromptRef, Repairs, Usage, UserState
 
-__all__ = ["Context", "Order", "Scores", "Strategy", "rank"]
+__all__ = ["Context", "Order", "Scores", "Strategy", "rank", "slots"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Context:
     deadline: float
     window: int
     line_tokens: int
+    shown: Literal["prior", "reversed", "shuffled"] = "prior"
     instruction: str | None = None
     locale: str | None = None
 
@@ -63,13 +65,22 @@ class Order:
     repairs: Repairs = Repairs()
 
 
+def slots(candidates: Sequence[Candidate], context: Context) -> list[int]:
+    """Places of the window's candidates in the order in which the model sees them."""
+    places = list(range(min(len(candidates), context.window)))
+    if context.shown == "shuffled":
+        return sorted(places, key=lambda place: sha256(candidates[place].item.id.encode()).digest())
+    return places[::-1] if context.shown == "reversed" else places
+
+
 async def rank(state: UserState, candidates: Sequence[Candidate], context: Context, ladder: Sequence[Strategy]) -> Order:
     """The first strategy of the ladder that answers in time, fused with the prior; the prior alone if none does.
 
     `candidates` come by falling prior; the model sees the first `context.window`, the rest follow in prior order.
     """
     failure: tuple[Strategy, ModelError] | None = None
-    window = candidates[: context.window]
+    places = slots(candidates, context)
+    window = [candidates[place] for place in places]
     for strategy in ladder if len(window) > 1 else ():
         try:
             async with asyncio.timeout_at(context.deadline):
@@ -80,7 +91,8 @@ async def rank(state: UserState, candidates: Sequence[Candidate], context: Conte
         except ModelError as error:
             failure = failure or (strategy, error)
             continue
-        order = _order(candidates, scores, strategy.weight)
+        values = dict(zip(places, scores.values, strict=True))
+        order = _order(candidates, [values[place] for place in range(len(places))], strategy.weight)
         return replace(
             order,
             strategy=strategy.name,
@@ -90,14 +102,12 @@ async def rank(state: UserState, candidates: Sequence[Candidate], context: Conte
             usage=scores.usage,
             repairs=scores.repairs,
         )
-    return replace(_order(candidates, None, 0), degraded=_degraded(failure, "prior"))
+    return replace(_order(candidates, [], 0), degraded=_degraded(failure, "prior"))
 
 
-def _order(candidates: Sequence[Candidate], scores: Scores | None, weight: float) -> Order:
-    places, values, signals = fused_order(
-        [candidate.prior for candidate in candidates], list(scores.values) if scores else [], weight
-    )
-    return Order([candidates[place] for place in places], values, signals, strategy="prior")
+def _order(candidates: Sequence[Candidate], values: Sequence[float], weight: float) -> Order:
+    places, scores, signals = fused_order([candidate.prior for candidate in candidates], values, weight)
+    return Order([candidates[place] for place in places], scores, signals, strategy="prior")
 
 
 def _degraded(failure: tuple[Strategy, ModelError] | None, to: str) -> Degraded | None:
