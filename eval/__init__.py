@@ -1,0 +1,1 @@
+"""Offline evaluation of the service's own pipeline, unchanged: cases, runs, metrics, statistics, reports, fitting."""

@@ -1,0 +1,236 @@
+"""`whyrank eval …`: mounted by the command line through the entry-point group `whyrank.commands`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from eval import report as reports
+from eval.cases import PROTOCOLS, Data, Options, make
+from eval.run import Job, Make, Run, asked_sha, rows
+from eval.run import Progress as Done
+from eval.suite import Suite
+from service.config import HOUSE, Settings
+from service.errors import BadRequest, WhyrankError
+from service.pipeline import build
+
+app = typer.Typer(help="Which prompt, model and strategy ranks best on your data, with intervals.", no_args_is_help=True)
+console = Console()
+errors = Console(stderr=True)
+
+Out = Annotated[Path, typer.Argument(help="A run's folder.")]
+Protocol = StrEnum("Protocol", {name: name for name in PROTOCOLS})  # type: ignore[misc]  # its members are the protocols
+DEFAULT = Protocol("temporal")
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    try:
+        yield
+    except WhyrankError as error:
+        errors.print(f"[red]error:[/] {escape(error.message)}")
+        raise typer.Exit(2 if isinstance(error, BadRequest) else 1) from error
+
+
+@app.command()
+def cases(
+    context: typer.Context,
+    data: Annotated[
+        str, typer.Argument(help="A data folder, or movielens-100k once 'whyrank data movielens-100k' fetched it.")
+    ],
+    out: Annotated[Path, typer.Option(help="The case folder to make.")],
+    protocol: Annotated[Protocol, typer.Option(help="How history is split from what is asked for.")] = DEFAULT,
+    negatives: Annotated[int, typer.Option(min=1, help="Of sampled and popularity-matched, a case.")] = 19,
+    share: Annotated[float, typer.Option(min=0.01, max=0.9, help="Of temporal: the last share of liked items.")] = 0.2,
+    cut: Annotated[float, typer.Option(min=0.05, max=0.99, help="Of global-time: the share of events before the cut.")] = 0.9,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same cases.")] = 0,
+) -> None:
+    """Make cases from a log: what was known of a person, and what they liked next."""
+    settings: Settings = context.obj
+    folder = settings.data / data if data == "movielens-100k" else Path(data)
+    options = Options(settings.events.of(settings.service.domain), negatives, share, cut, seed)
+    with _clear_errors(), console.status("making cases …"):
+        told = make(Data.read(folder), protocol.value, out, options)
+    console.print(
+        f"{told['cases']} cases in {out}: {told['relevant_per_case']} relevant items each, {told['log']} events may be known"
+    )
+    console.print(f"{told['ties']} cases have events tied in their second (neither known nor asked for)")
+    for note in told["notes"]:
+        console.print(f"[yellow]{escape(note)}[/]")
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    suite: Annotated[Path, typer.Argument(help="YAML: data × prompts × models × strategies × settings.")],
+    out: Annotated[Path, typer.Option(help="Where rows go; a killed run goes on from there.")],
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N cases (they stand in random order).")] = None,
+    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Rankings at a time.")] = 4,
+) -> None:
+    """Run a suite through the service's own pipeline, then report. Costs nothing for what is done already."""
+    with _clear_errors():
+        asked = Suite.read(suite)
+        asyncio.run(_run(asked, context.obj, out, _maker(asked), limit, concurrency))
+        flags = asyncio.run(_leaks(asked, context.obj, out, limit))
+        _print(reports.report(out, flags=flags), out)
+
+
+def _maker(suite: Suite) -> Make:
+    return partial(build, prompts=suite.prompt_folder or HOUSE / "prompts")
+
+
+async def _run(suite: Suite, settings: Settings, out: Path, maker: Make, limit: int | None, concurrency: int) -> None:
+    with console.status("checking the suite, filling its store …"):
+        opened = Run.open(suite, settings, out, maker, limit)
+        work = await opened.__aenter__()
+    try:
+        with _progress(suite.metrics[0]) as step:
+            done = await work.go(step, concurrency)
+    finally:
+        await opened.__aexit__(None, None, None)
+    if done.asked_s:
+        console.print(
+            f"[dim]{done.done} rankings; evaluation itself took {done.own_s / (done.asked_s + done.own_s):.1%} of their time[/]"
+        )
+
+
+async def _leaks(suite: Suite, settings: Settings, out: Path, limit: int | None) -> dict[str, str]:
+    async with Run.open(suite, settings, out, _maker(suite), limit) as work:
+        return await work.leaks()
+
+
+@contextmanager
+def _progress(headline: str) -> Iterator[Callable[[Done], None]]:
+    columns = BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.description}")
+    with Progress(*columns, console=console) as bars:
+        bar = bars.add_task("")
+
+        def step(done: Done) -> None:
+            best = sorted(done.running.items(), key=lambda pair: -pair[1])[:3]
+            told = " · ".join(f"{escape(name)} {100 * value:.2f}" for name, value in best)
+            spent = f"{done.tokens:,} tokens" + (f", ${done.cost:.4f}" if done.cost else "")
+            bars.update(bar, completed=done.done, total=done.total, description=f"{spent} · {headline}: {told}")
+
+        yield step
+
+
+@app.command()
+def report(
+    context: typer.Context,
+    folder: Out,
+    by: Annotated[list[str] | None, typer.Option(help="Also slice by this attribute of users; may be given again.")] = None,
+) -> None:
+    """Leaderboard and slices in the terminal, and as CSV, JSON, Markdown and one HTML page in the folder."""
+    with _clear_errors():
+        _print(reports.report(folder, by or ()), folder)
+
+
+def _print(found: reports.Report, folder: Path) -> None:
+    header, lines = reports.table(found)
+    wide = console.width >= 150
+    shown = range(len(header)) if wide else range(7)
+    board = Table(title=f"{found.headline} × 100, against {found.baseline}", title_justify="left")
+    for n in shown:
+        board.add_column(header[n], justify="left" if n == 0 else "right", overflow="fold")
+    for line in lines:
+        board.add_row(*(escape(line[n]) for n in shown), style="bold" if line[0] == found.baseline else "")
+    console.print(board)
+    for name in dict.fromkeys(one.name for one in found.slices):
+        parts = [one for one in found.slices if one.name == name]
+        cut = Table("arm", *(f"{one.value} ({one.cases})" for one in parts), title=f"by {name}", title_justify="left")
+        for arm in (line.arm for line in found.lines):
+            cut.add_row(escape(arm), *(f"{100 * one.means[arm]:.2f}" if arm in one.means else "–" for one in parts))
+        console.print(cut)
+    for told in [*(reports.verdict(found, line) for line in found.lines), *reports.notes(found)]:
+        if told:
+            console.print(f"· {escape(told)}")
+    files = reports.write(found, folder)
+    console.print(
+        f"[dim]{'all columns are in' if not wide else 'written:'} {', '.join(file.name for file in files)} in {folder}[/]"
+    )
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    folder: Out,
+    case: Annotated[str, typer.Argument(help="The case's id.")],
+    suite: Annotated[Path, typer.Option(help="The suite that was run.")],
+    arm: Annotated[str | None, typer.Option(help="Which arm; default: the first that asked a model.")] = None,
+) -> None:
+    """One case from inside: prompt, tokens, what the model said, how it was read, and the ranking."""
+    with _clear_errors():
+        asked = Suite.read(suite)
+        found = [row for row in rows(folder) if row["case"] == case and not row["probe"] and arm in {None, row["arm"]}]
+        if not found:
+            raise BadRequest(f"{folder} has no row of case {case!r}" + (f" and arm {arm!r}" if arm else ""))
+        row = next((row for row in found if row["said"]), found[0])
+        asyncio.run(_show(asked, context.obj, folder, row))
+
+
+async def _show(suite: Suite, settings: Settings, out: Path, row: dict[str, Any]) -> None:
+    async with Run.open(suite, settings, out, _maker(suite)) as work:
+        arm = next(arm for arm in work.arms if arm.name == row["arm"])
+        data = work.data[arm.data]
+        case = next(case for case in data.cases if case.case_id == row["case"])
+        titles = {item.id: item.title for item in data.items}
+        recommender = await work.recommender(arm)
+        size = f"{len(case.history)} known, {len(case.relevant)} asked for"
+        console.print(f"[bold]{escape(arm.name)}[/], case {escape(case.case_id)}: {size}")
+        if row["said"]:
+            shown = await recommender.preview(work.request(Job(arm, case)), "rank")
+            for message in shown.messages:
+                console.rule(message["role"])
+                console.print(message["content"], markup=False, highlight=False)
+            same = asked_sha(shown.messages) == row["asked"][0]
+            told = f"{row['tokens'][0]} tokens read, {row['tokens'][1]} written, {row['seconds']:.2f} s"
+            console.rule(f"said ({told}{'' if same else '; the prompt or the data have changed since'})")
+            for said in row["said"]:
+                console.print(said, markup=False, highlight=False)
+        console.rule(f"read as (repairs: {row['repairs']}, degraded: {row['degraded'] or 'no'})")
+        if row["order"]:
+            console.print(" › ".join(titles.get(item, item) for item in row["order"]), markup=False, highlight=False)
+        table = Table("#", "id", "title", "score", "relevant")
+        for place, (item, score) in enumerate(zip(row["items"], row["scores"], strict=True), 1):
+            if place <= 20 or item in case.relevant:
+                hit = "[green]yes[/]" if item in case.relevant else ""
+                table.add_row(str(place), escape(item), escape(titles.get(item, "")), f"{score:.4f}", hit)
+        console.print(table)
+        lost = [titles.get(item, item) for item in case.relevant if item not in row["items"]]
+        if lost:
+            console.print(f"[yellow]not among the candidates:[/] {escape(', '.join(lost))}")
+
+
+@app.command()
+def compare(
+    context: typer.Context,
+    folder: Out,
+    one: Annotated[str, typer.Argument(help="An arm.")],
+    other: Annotated[str, typer.Argument(help="Another arm.")],
+    metric: Annotated[str | None, typer.Option(help="Default: the suite's first.")] = None,
+) -> None:
+    """The paired difference of two arms, and the cases where the first gains and loses most."""
+    with _clear_errors():
+        found = reports.compare(folder, one, other, metric)
+    gap = found.versus
+    told = (
+        f"95 % {100 * gap.low:+.2f} … {100 * gap.high:+.2f}, p {gap.p:.4f}, {gap.cases} cases; could see {100 * gap.seen:.2f}"
+    )
+    console.print(f"{escape(one)} − {escape(other)}: [bold]{100 * gap.difference:+.2f}[/] ({told})")
+    for title, gaps in (("gains", found.better), ("loses", found.worse)):
+        if gaps:
+            table = Table("case", one, other, title=f"{one} {title}", title_justify="left")
+            for case, a, b in gaps:
+                table.add_row(escape(case), f"{100 * a:.2f}", f"{100 * b:.2f}")
+            console.print(table)

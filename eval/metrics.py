@@ -1,0 +1,132 @@
+"""Metrics as values that print as typed: `nDCG@10`. Relevance is binary; all are means over cases unless said otherwise.
+
+A case without an answer, or with a degraded one, counts as what was served. Formulas: nDCG (Järvelin & Kekäläinen, TOIS
+2002; gain 1, discount log2(rank + 1)), recall, MRR and HR as in TREC; novelty, ILD and coverage as in Castells et al.,
+"Novelty and Diversity in Recommender Systems", 2015.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from itertools import combinations
+
+from service.errors import BadRequest
+
+Facts = frozenset[tuple[str, object]]
+
+
+@dataclass(frozen=True)
+class World:
+    """What metrics beyond relevance are measured against: how often the log's people acted on each item, and what items
+    are. `people`: how many people the log knows."""
+
+    facts: Mapping[str, Facts]
+    actors: Mapping[str, int]
+    people: int
+    _near: dict[tuple[str, str], float] = field(default_factory=dict, compare=False)
+
+    def distance(self, one: str, other: str) -> float:
+        """1 − Jaccard of the two items' attribute values, in [0, 1]; 1 where either has none."""
+        pair = (one, other) if one < other else (other, one)
+        if pair not in self._near:
+            a, b = self.facts.get(one, frozenset()), self.facts.get(other, frozenset())
+            self._near[pair] = 1 - len(a & b) / len(a | b) if a and b else 1.0
+        return self._near[pair]
+
+    def surprise(self, item: str) -> float:
+        """Self-information −log2 p(item), p by the share of people who acted on it (add-one smoothed)."""
+        return self._surprise.get(item, math.log2(self.people + 2))
+
+    @cached_property
+    def _surprise(self) -> dict[str, float]:
+        return {item: -math.log2((count + 1) / (self.people + 2)) for item, count in self.actors.items()}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """`nDCG@10` and its like: one number a ranking. `k`: the depth, None for the whole list."""
+
+    name: str
+    k: int | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.k is None else f"{self.name}@{self.k}"
+
+    def of(self, ranking: Sequence[str], relevant: Collection[str], world: World | None = None) -> float:
+        """In [0, 1] but for novelty, which is in bits. Raises `ValueError` if it needs a `World` and there is none."""
+        if self.name in RELEVANCE:
+            hits = tuple(place for place, item in enumerate(ranking[: self.k]) if item in relevant)
+            return RELEVANCE[self.name](hits, len(relevant), len(ranking) if self.k is None else self.k)
+        if world is None:
+            raise ValueError(f"{self} needs to know the items and the log")
+        return BEYOND[self.name](ranking[: self.k], world)
+
+
+def metric(text: str) -> Metric:
+    """`metric("nDCG@10")`; names in any case. Raises `BadRequest` naming the known ones."""
+    match = re.fullmatch(r"([a-zA-Z]+)(?:@([1-9]\d{0,3}))?", text.strip())
+    known = {name.casefold(): name for name in [*RELEVANCE, *BEYOND]}
+    if match is None or match[1].casefold() not in known:
+        raise BadRequest(f"no metric {text!r}; known: {', '.join(known.values())}, each with @k")
+    return Metric(known[match[1].casefold()], int(match[2]) if match[2] else None)
+
+
+def _ndcg(hits: Sequence[int], relevant: int, k: int) -> float:
+    ideal = _ideal(min(relevant, k))
+    return sum(1 / math.log2(place + 2) for place in hits) / ideal if ideal else 0.0
+
+
+@cache
+def _ideal(count: int) -> float:
+    return sum(1 / math.log2(place + 2) for place in range(count))
+
+
+def _recall(hits: Sequence[int], relevant: int, k: int) -> float:
+    return len(hits) / relevant if relevant else 0.0
+
+
+def _mrr(hits: Sequence[int], relevant: int, k: int) -> float:
+    return 1 / (hits[0] + 1) if hits else 0.0
+
+
+def _hr(hits: Sequence[int], relevant: int, k: int) -> float:
+    return float(bool(hits))
+
+
+def _novelty(items: Sequence[str], world: World) -> float:
+    return sum(map(world.surprise, items)) / len(items) if items else 0.0
+
+
+def _ild(items: Sequence[str], world: World) -> float:
+    pairs = [world.distance(one, other) for one, other in combinations(items, 2)]
+    return sum(pairs) / len(pairs) if pairs else 0.0
+
+
+RELEVANCE: dict[str, Callable[[Sequence[int], int, int], float]] = {"nDCG": _ndcg, "recall": _recall, "MRR": _mrr, "HR": _hr}
+BEYOND: dict[str, Callable[[Sequence[str], World], float]] = {"novelty": _novelty, "ILD": _ild}
+
+
+def coverage(rankings: Collection[Sequence[str]], k: int, catalogue: int) -> float:
+    """`coverage@k`: the share of the catalogue that stands in the first k of at least one ranking."""
+    return len({item for ranking in rankings for item in ranking[:k]}) / catalogue if catalogue else 0.0
+
+
+def kendall(one: Sequence[str], other: Sequence[str]) -> float:
+    """Kendall's τ of two orders of the same items, in [−1, 1]; 1 for fewer than two items."""
+    places = {item: place for place, item in enumerate(other)}
+    order = [places[item] for item in one if item in places]
+    pairs = len(order) * (len(order) - 1) // 2
+    falling = sum(a > b for a, b in combinations(order, 2))
+    return 1 - 2 * falling / pairs if pairs else 1.0
+
+
+def spearman(one: Sequence[str], other: Sequence[str]) -> float:
+    """Spearman's ρ of two orders of the same items, in [−1, 1]; 0 for fewer than two items."""
+    places = {item: place for place, item in enumerate(other)}
+    gaps = sum((place - places[item]) ** 2 for place, item in enumerate(one))
+    n = len(one)
+    return 1 - 6 * gaps / (n * (n * n - 1)) if n > 1 else 0.0

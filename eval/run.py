@@ -1,0 +1,363 @@
+"""Runs a suite through the service's own pipeline. Rows are kept as they come; a killed run goes on where it stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from random import Random
+from typing import Any, TextIO
+
+from eval.cases import Case, Data
+from eval.metrics import metric
+from eval.suite import Arm, Suite, fingerprint
+from service.config import Settings
+from service.errors import BadRequest, WhyrankError
+from service.pipeline import Exchange, Recommender
+from service.schema import Ranked, Ranking, RecommendRequest
+
+Make = Callable[[Settings], Awaitable[Recommender]]
+Step = Callable[["Progress"], None]
+BATCH = 2_000
+DEADLINE_MS = 600_000
+"""A case may take long: what is measured is quality, and time beside it, not what a deadline leaves of it."""
+LEAK_CASES = 50
+
+
+@dataclass(frozen=True)
+class Job:
+    """One question. `probe`: "" for the case itself, `reversed`, or `own` and `other` (the same candidates in one neutral
+    order, for the case's user and for another)."""
+
+    arm: Arm
+    case: Case
+    repeat: int = 0
+    probe: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, int, str]:
+        return self.arm.name, self.case.case_id, self.repeat, self.probe
+
+
+@dataclass
+class Progress:
+    """What a run has done. `running`: the mean of the first metric by arm, over this session's and kept rows."""
+
+    total: int
+    done: int = 0
+    cost: float = 0.0
+    tokens: int = 0
+    own_s: float = 0.0
+    asked_s: float = 0.0
+    sums: dict[str, tuple[float, int]] = field(default_factory=dict)
+
+    @property
+    def running(self) -> dict[str, float]:
+        return {name: total / count for name, (total, count) in self.sums.items()}
+
+
+class Run:
+    """A folder with `manifest.json`, `rows.jsonl` and a store for each data folder. Made by `async with Run.open(…)`."""
+
+    def __init__(self, suite: Suite, settings: Settings, out: Path, make: Make, limit: int | None) -> None:
+        self.suite = suite
+        self.out = out
+        self.base = settings
+        self.arms = suite.arms(settings)
+        self.data = {folder: Data.read(folder) for folder in suite.data}
+        self.limit = limit
+        self._make = make
+        self._made: dict[str, Recommender] = {}
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, suite: Suite, settings: Settings, out: Path, make: Make, limit: int | None = None
+    ) -> AsyncIterator[Run]:
+        """Checks everything that can be checked without a model. Raises `BadRequest`, `ConfigError` or `PromptError`."""
+        run = cls(suite, settings, out, make, limit)
+        try:
+            await run._check()
+            yield run
+        finally:
+            for recommender in run._made.values():
+                await recommender.close()
+
+    async def _check(self) -> None:
+        names = {arm.name for arm in self.arms}
+        if self.suite.baseline not in names:
+            raise BadRequest(f"baseline {self.suite.baseline!r} is no arm; arms: {', '.join(sorted(names))}")
+        for folder, data in self.data.items():
+            if not data.cases:
+                raise BadRequest(f"{folder}: no cases.jsonl: 'whyrank eval cases' makes one")
+            data.audit()
+        for arm in self.arms:
+            case = self._cases(arm)[0]
+            recommender = await self.recommender(arm)
+            await recommender.preview(self.request(Job(arm, case)), "rank")
+        self._manifest()
+
+    def _manifest(self) -> None:
+        """Written at the first run; a later one in the same folder must have the same, or the rows would not compare."""
+        file = self.out / "manifest.json"
+        made = self.manifest()
+        if file.exists():
+            kept = json.loads(file.read_text())
+            if changed := [key for key in made if json.loads(json.dumps(made[key])) != kept.get(key)]:
+                raise BadRequest(f"{self.out} holds a run with another {', '.join(changed)}: choose another --out")
+        else:
+            self.out.mkdir(parents=True, exist_ok=True)
+            folders = [str(folder.resolve()) for folder in self.suite.data]
+            file.write_text(json.dumps({**made, "folders": folders}, indent=2) + "\n")
+
+    def manifest(self) -> dict[str, Any]:
+        """Versions, hashes and settings: what a repetition needs."""
+        prompts = {prompt.ref.id: prompt.ref.sha for made in self._made.values() for prompt in made.prompts()}
+        packages = ("whyrank", "lancedb", "onnxruntime", "numpy", "pydantic", "openai")
+        return {
+            "suite": self.suite.model_dump(mode="json", exclude={"data", "prompt_folder"}),
+            "settings": self.base.model_dump(mode="json", exclude={"data", "api_key", "embed", "engine", "service"}),
+            "data": {folder.name: data.sha() for folder, data in self.data.items()},
+            "prompts": prompts,
+            "versions": {name: importlib.metadata.version(name) for name in packages},
+        }
+
+    async def recommender(self, arm: Arm, shown: str | None = None) -> Recommender:
+        """The recommender for an arm's settings, on a store that holds its data's log; made at first use."""
+        settings = arm.settings(self.base, shown)
+        folder = self.out / "data" / f"{arm.data.name}-{fingerprint(settings)}"
+        paths = {alias: {"path": str(settings.weights_path(alias).resolve())} for alias in settings.models}
+        here = {"data": str(folder), "embed": {"path": str(settings.embedder_path.resolve())}, "models": paths}
+        settings = settings.changed(here)
+        key = repr(settings)
+        if key not in self._made:
+            self._made[key] = await self._make(settings)
+            await _fill(self._made[key], self.data[arm.data], folder)
+        return self._made[key]
+
+    def _cases(self, arm: Arm) -> list[Case]:
+        return self.data[arm.data].cases[: self.limit]
+
+    def jobs(self) -> Iterator[Job]:
+        """Case by case over all arms, so that a run cut short still compares them; the probes last."""
+        for folder in self.suite.data:
+            arms = [arm for arm in self.arms if arm.data == folder]
+            asked = [arm for arm in arms if arm.model is not None]
+            for repeat in range(self.suite.repeats):
+                for case in self.data[folder].cases[: self.limit]:
+                    yield from (Job(arm, case, repeat) for arm in (arms if repeat == 0 else asked))
+            for case in self.data[folder].cases[: self.limit][: self.suite.probes]:
+                yield from (Job(arm, case, 0, probe) for arm in asked for probe in ("reversed", "own", "other"))
+
+    def request(self, job: Job, window: Sequence[str] | None = None) -> RecommendRequest:
+        """`window`: for the `own` and `other` probes, the candidates that both get."""
+        case, user = job.case, job.case.user_id
+        if job.probe == "other":
+            others = self.data[job.arm.data].cases
+            user = others[(others.index(case) + 1) % len(others)].user_id
+        given = list(window) if window is not None else case.candidates
+        settings = job.arm.settings(self.base)
+        size = len(given) if given is not None else settings.retrieve.k
+        fields = {
+            "user_id": user,
+            "instruction": case.instruction,
+            "exclude": [] if window is not None else case.exclude,
+            "candidates": given,
+            "top_n": min(size, settings.limits.top_n),
+            "deadline_ms": DEADLINE_MS,
+        }
+        return job.arm.request(fields, "none" if job.probe else self.suite.explain)
+
+    async def ask(self, job: Job) -> dict[str, Any]:
+        """One row. Raises nothing a single case could cause: what failed is a row too."""
+        shown = {"": None, "reversed": "reversed"}.get(job.probe, "shuffled")
+        recommender = await self.recommender(job.arm, shown)
+        window = None
+        if job.probe in {"own", "other"}:
+            plain = await recommender.recommend(
+                self.request(Job(job.arm, job.case)).model_copy(update={"strategy": "prior", "explain": "none"})
+            )
+            window = [item.item_id for item in plain.items[: job.arm.settings(self.base).rank.window]]
+        start = time.perf_counter()
+        try:
+            ranking, exchanges = await recommender.trace(self.request(job, window))
+        except WhyrankError as error:
+            return _row(job, error=f"{error.code}: {error.message}", seconds=time.perf_counter() - start)
+        return _row(job, ranking, exchanges, time.perf_counter() - start)
+
+    async def go(self, step: Step = lambda progress: None, concurrency: int = 4) -> Progress:
+        """Ask what has no row yet, `concurrency` at a time, and append the rows."""
+        kept = {_key(row) for row in rows(self.out)}
+        jobs = list(self.jobs())
+        progress = Progress(total=len(jobs))
+        for row in rows(self.out):
+            self._count(progress, row)
+        await self._models_answer([job for job in jobs if job.key not in kept])
+        todo = iter([job for job in jobs if job.key not in kept])
+        with (self.out / "rows.jsonl").open("a", encoding="utf-8") as out:
+
+            async def worker() -> None:
+                for job in todo:
+                    row = await self.ask(job)
+                    start = time.perf_counter()
+                    _append(out, row)
+                    self._count(progress, row)
+                    step(progress)
+                    progress.own_s += time.perf_counter() - start
+                    progress.asked_s += row["seconds"]
+
+            step(progress)
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(concurrency):
+                    tasks.create_task(worker())
+        return progress
+
+    async def _models_answer(self, jobs: Sequence[Job]) -> None:
+        """Hours of answers from the prior because the engine was not up would be no evaluation."""
+        for alias, arm in {job.arm.model: job.arm for job in jobs if job.arm.model is not None}.items():
+            why = await (await self.recommender(arm)).probe(alias, 60)
+            if why:
+                raise BadRequest(f"model {alias} can't be evaluated: {why}; 'whyrank engine' starts the local one")
+
+    def _count(self, progress: Progress, row: dict[str, Any]) -> None:
+        progress.done += 1
+        progress.cost += row["cost"] or 0.0
+        progress.tokens += sum(row["tokens"])
+        if not row["probe"]:
+            case = self._by_id[row["data"], row["case"]]
+            value = metric(self.suite.metrics[0]).of(row["items"], case.relevant)
+            total, count = progress.sums.get(row["arm"], (0.0, 0))
+            progress.sums[row["arm"]] = total + value, count + 1
+
+    @property
+    def _by_id(self) -> dict[tuple[str, str], Case]:
+        if not hasattr(self, "_index"):
+            self._index = {(folder.name, case.case_id): case for folder, data in self.data.items() for case in data.cases}
+        return self._index
+
+    async def leaks(self) -> dict[str, str]:
+        """Arms whose prompt names the answers before the candidates do, and how often. Sends nothing.
+
+        A prompt may name any title by chance (the next film of a series): flagged is who names answers more often than
+        other candidates, by Fisher's exact test at 0.001.
+        """
+        from eval.stats import fisher
+
+        found = {}
+        for arm in (arm for arm in self.arms if arm.model is not None):
+            recommender = await self.recommender(arm)
+            titles = {item.id: item.title.casefold() for item in self.data[arm.data].items}
+            named = of = others = of_others = 0
+            for case in self._cases(arm)[:LEAK_CASES]:
+                shown = await recommender.preview(self.request(Job(arm, case)), "rank")
+                text = _before_the_candidates("\n".join(message["content"] for message in shown.messages)).casefold()
+                answers = set(case.relevant)
+                rest = Random(case.case_id).sample(
+                    sorted(titles.keys() - answers - set(case.history)), min(100, len(titles) // 2)
+                )
+                named += sum(_names(text, titles.get(item, "")) for item in answers)
+                of += len(answers)
+                others += sum(_names(text, titles[item]) for item in rest)
+                of_others += len(rest)
+            if named and fisher(named, of, others, of_others) < 0.001:
+                found[arm.name] = f"its prompt names {named} of {of} answers, and {others} of {of_others} other items"
+        return found
+
+
+def _names(text: str, title: str) -> bool:
+    return len(title) > 3 and title in text
+
+
+def _before_the_candidates(text: str) -> str:
+    """A candidate's line begins with its letter; what stands there is no leak."""
+    return "\n".join(line for line in text.splitlines() if not (line[1:2] == ")" and line[:1].isupper()))
+
+
+async def _fill(recommender: Recommender, data: Data, folder: Path) -> None:
+    stamp = folder / ".filled"
+    if stamp.exists():
+        return
+    for put, nouns in (
+        (recommender.ingest_items, data.items),
+        (recommender.ingest_users, data.users),
+        (recommender.ingest_events, data.events),
+    ):
+        for start in range(0, len(nouns), BATCH):
+            report = await put([noun.model_dump(mode="python") for noun in nouns[start : start + BATCH]])
+            if report.rejected:
+                raise BadRequest(f"{data.folder}: {report.rejected[0].message}")
+    await recommender.embed_pending()
+    stamp.touch()
+
+
+# ── rows ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _row(
+    job: Job, ranking: Ranking | None = None, exchanges: Sequence[Exchange] = (), seconds: float = 0.0, error: str = ""
+) -> dict[str, Any]:
+    """`window`: what the model saw, in prior order; `order`: the same in the model's own order, before fusion."""
+    items = ranking.items if ranking else []
+    seen = [item for item in items if "model" in item.signals]
+    usage = ranking.usage if ranking else None
+    repairs = ranking.repairs if ranking else None
+    said = [item.signals["grounded"] for item in items if "grounded" in item.signals]
+    return {
+        "arm": job.arm.name,
+        "data": job.arm.data.name,
+        "case": job.case.case_id,
+        "repeat": job.repeat,
+        "probe": job.probe,
+        "items": [item.item_id for item in items],
+        "scores": [item.score for item in items],
+        "window": [item.item_id for item in sorted(seen, key=_prior_order)],
+        "order": [item.item_id for item in sorted(seen, key=lambda item: (-item.signals["model"], *_prior_order(item)))],
+        "strategy": ranking.strategy if ranking else None,
+        "model": ranking.model if ranking else None,
+        "prompt": ranking.prompt.model_dump() if ranking and ranking.prompt else None,
+        "degraded": ranking.degraded.model_dump(by_alias=True) if ranking and ranking.degraded else None,
+        "repairs": repairs.missing + repairs.duplicate + repairs.unknown if repairs else 0,
+        "grounded": sum(map(bool, said)) / len(said) if said else None,
+        "tokens": [usage.prompt_tokens, usage.completion_tokens] if usage else [0, 0],
+        "cost": usage.cost if usage else None,
+        "seconds": round(seconds, 4),
+        "asked": [asked_sha(exchange.messages) for exchange in exchanges],
+        "said": [exchange.answer for exchange in exchanges],
+        "error": error,
+    }
+
+
+def _prior_order(item: Ranked) -> tuple[float, str]:
+    return -item.signals["prior"], item.item_id
+
+
+def asked_sha(messages: Sequence[dict[str, str]]) -> str:
+    return sha256(json.dumps(messages, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _key(row: dict[str, Any]) -> tuple[str, str, int, str]:
+    return row["arm"], row["case"], row["repeat"], row["probe"]
+
+
+def _append(out: TextIO, row: dict[str, Any]) -> None:
+    out.write(json.dumps(row, ensure_ascii=False) + "\n")
+    out.flush()
+
+
+def rows(out: Path) -> list[dict[str, Any]]:
+    """The rows of a run. A last line torn by a kill is taken away, so that its case is asked again."""
+    file = out / "rows.jsonl"
+    if not file.exists():
+        return []
+    content = file.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if len(whole) < len(content):
+        with file.open("rb+") as torn:
+            torn.truncate(len(whole))
+    return [json.loads(line) for line in whole.splitlines()]

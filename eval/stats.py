@@ -1,0 +1,89 @@
+"""Is A better than B, by how much, and could it be luck? Everything is paired by case, and says what it could not have seen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+RESAMPLES = 10_000
+Z_95, Z_80_POWER = 1.959964, 0.841621
+Values = Sequence[float] | npt.NDArray[np.float64]
+BLOCK = 2_000_000
+"""Random numbers drawn at a time, so that many cases need little memory."""
+
+
+@dataclass(frozen=True)
+class Paired:
+    """The mean of per-case differences. `low`, `high`: its 95 % interval. `p`: two-sided, under "no difference". `seen`: the
+    smallest true difference that so many cases would show in 80 of 100 experiments."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    seen: float
+    cases: int
+
+    @property
+    def clear(self) -> bool:
+        """Does the interval leave out zero?"""
+        return self.low > 0 or self.high < 0
+
+
+def paired(one: Values, other: Values, seed: int = 0, resamples: int = RESAMPLES) -> Paired:
+    """Compare two systems on the same cases, in the same order. Raises `ValueError` for none, or for unequal lengths.
+
+    Interval: percentile bootstrap over cases (Sakai, SIGIR 2006). p: randomisation by random signs (Smucker et al., CIKM
+    2007), with the +1 of Phipson & Smyth (2010), so never 0. `seen`: (z_0.975 + z_0.8) · sd / √n.
+    """
+    if len(one) != len(other) or not len(one):
+        raise ValueError(f"paired values needed, got {len(one)} and {len(other)}")
+    gaps = np.asarray(one, dtype=np.float64) - np.asarray(other, dtype=np.float64)
+    mean, n = float(gaps.mean()), len(gaps)
+    if not gaps.any():
+        return Paired(0.0, 0.0, 0.0, 1.0, 0.0, n)
+    dice = np.random.default_rng(seed)
+    means = np.concatenate([gaps[dice.integers(0, n, (rows, n))].mean(axis=1) for rows in _blocks(resamples, n)])
+    signs = np.concatenate([(dice.integers(0, 2, (rows, n)) * 2 - 1) @ gaps / n for rows in _blocks(resamples, n)])
+    extreme = int((np.abs(signs) >= abs(mean) - 1e-12).sum())
+    low, high = np.quantile(means, [0.025, 0.975]).tolist()
+    spread = float(gaps.std(ddof=1)) if n > 1 else math.inf
+    return Paired(mean, low, high, (extreme + 1) / (resamples + 1), (Z_95 + Z_80_POWER) * spread / math.sqrt(n), n)
+
+
+def interval(values: Sequence[float], seed: int = 0, resamples: int = RESAMPLES) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of a mean over cases; (nan, nan) for none."""
+    found = np.asarray(values, dtype=np.float64)
+    if not len(found):
+        return math.nan, math.nan
+    dice = np.random.default_rng(seed)
+    n = len(found)
+    means = np.concatenate([found[dice.integers(0, n, (rows, n))].mean(axis=1) for rows in _blocks(resamples, n)])
+    low, high = np.quantile(means, [0.025, 0.975]).tolist()
+    return low, high
+
+
+def holm(p: Mapping[str, float]) -> dict[str, float]:
+    """p-values adjusted for how many were looked at (Holm, 1979); at most 1, in the given order of names."""
+    adjusted: dict[str, float] = {}
+    worst = 0.0
+    for place, (name, value) in enumerate(sorted(p.items(), key=lambda pair: pair[1])):
+        worst = max(worst, min(1.0, (len(p) - place) * value))
+        adjusted[name] = worst
+    return {name: adjusted[name] for name in p}
+
+
+def _blocks(rows: int, width: int) -> list[int]:
+    step = max(1, BLOCK // width)
+    return [min(step, rows - start) for start in range(0, rows, step)]
+
+
+def fisher(hits: int, of: int, others: int, of_others: int) -> float:
+    """One-sided p of Fisher's exact test: are `hits` of `of` more than `others` of `of_others` explain?"""
+    total, drawn = of + of_others, hits + others
+    ways = [math.comb(of, k) * math.comb(of_others, drawn - k) for k in range(hits, min(of, drawn) + 1)]
+    return sum(ways) / math.comb(total, drawn)

@@ -1,0 +1,134 @@
+"""A suite: data × prompts × models × strategies × settings, as a YAML file; its arms, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import sha256
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from eval.metrics import metric
+from service.config import Settings
+from service.errors import BadRequest, reasons
+from service.schema import Locale, RecommendRequest
+
+SOURCES = ("similar", "context", "query", "popular")
+ALONE = ("similar", "popular")
+"""Sources that find something without an instruction or an item to start from."""
+TUNABLE = {"retrieve", "rank", "explain", "models", "locale"}
+"""Settings that a suite may vary: everything else would change the data that its arms share."""
+
+
+class Suite(BaseModel):
+    """`data`: case folders, relative to the suite's file. `prompts`: ids in `prompt_folder` (default: the product's own);
+    none: the domain's. `settings`: by name, changes to the configuration, and `locale`. `probes`: so many cases of each arm
+    are asked again with the candidates reversed, and for somebody else. `baseline`: the arm that others are compared with.
+    `sources`: also measure each source of candidates that can stand alone."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: list[Path] = Field(min_length=1)
+    prompts: list[str] = []
+    prompt_folder: Path | None = None
+    models: list[str] = []
+    strategies: list[str] = Field(["listwise"], min_length=1)
+    settings: dict[str, dict[str, Any]] = {"": {}}
+    baseline: str = "prior"
+    sources: bool = False
+    metrics: list[str] = ["nDCG@10", "recall@10", "MRR@10", "HR@10", "novelty@10", "ILD@10"]
+    explain: Literal["none", "short"] = "none"
+    repeats: int = Field(1, ge=1, le=100)
+    probes: int = Field(20, ge=0)
+    seed: int = 0
+
+    @field_validator("metrics")
+    @classmethod
+    def _known(cls, names: list[str]) -> list[str]:
+        try:
+            return [str(metric(name)) for name in names]
+        except BadRequest as error:
+            raise ValueError(error.message) from error
+
+    @field_validator("settings")
+    @classmethod
+    def _tunable(cls, settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name, parts in settings.items():
+            if stray := set(parts) - TUNABLE:
+                raise ValueError(f"{name}: {', '.join(sorted(stray))} can't vary in a suite; {', '.join(sorted(TUNABLE))} can")
+        return settings
+
+    @classmethod
+    def read(cls, file: Path) -> Suite:
+        """Raises `BadRequest` naming file, key and reason."""
+        try:
+            content = yaml.safe_load(file.read_text())
+            suite = cls.model_validate(content)
+        except OSError as error:
+            raise BadRequest(f"{file}: can't be read: {error.strerror}") from error
+        except yaml.YAMLError as error:
+            raise BadRequest(f"{file}: not YAML: {error}") from error
+        except ValidationError as error:
+            raise BadRequest(f"{file}: {reasons(error)}") from error
+        here = file.parent
+        folder = here / suite.prompt_folder if suite.prompt_folder else None
+        return suite.model_copy(update={"data": [here / path for path in suite.data], "prompt_folder": folder})
+
+    def arms(self, settings: Settings) -> list[Arm]:
+        """Every combination once; `prior` and the sources need neither prompt nor model. Baselines come first."""
+        found: dict[str, Arm] = {}
+        for (label, parts), folder in product(self.settings.items(), self.data):
+            changes = {key: value for key, value in parts.items() if key != "locale"}
+            suffix = [*([label] if label else []), *([folder.name] if len(self.data) > 1 else [])]
+
+            def arm(*name: str, **fields: Any) -> None:
+                made = Arm(name=" ".join([":".join(name), *suffix]), data=folder, locale=parts.get("locale"), **fields)  # noqa: B023  called at once
+                found.setdefault(made.name, made)
+
+            arm("prior", strategy="prior", changes=changes)
+            for source in ALONE if self.sources else ("popular",):
+                only = {"retrieve": {**changes.get("retrieve", {}), **{one: float(one == source) for one in SOURCES}}}
+                arm(source, strategy="prior", changes={**changes, **only})
+            prompts: list[str | None] = [*self.prompts] or [None]
+            models = self.models or [settings.roles.rank]
+            asked = [strategy for strategy in self.strategies if strategy != "prior"]
+            for strategy, model, prompt in product(asked, models, prompts):
+                words = [strategy, model, *([prompt] if prompt else [])]
+                arm(*words, strategy=strategy, model=model, prompt=prompt, changes=changes)
+        return list(found.values())
+
+
+class Arm(BaseModel):
+    """One way to rank. `changes`: to the settings. Several arms may share one set of changes, hence one `Recommender`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    data: Path
+    strategy: str
+    model: str | None = None
+    prompt: str | None = None
+    locale: Locale | None = None
+    changes: dict[str, Any] = {}
+
+    def settings(self, base: Settings, shown: str | None = None) -> Settings:
+        """Raises `ConfigError` naming the key. `shown`: the order in which the model sees the candidates."""
+        changes: Mapping[str, Any] = self.changes
+        if self.model is not None:
+            changes = {**changes, "roles": {"rank": self.model, "explain": self.model}}
+        if shown is not None:
+            changes = {**changes, "rank": {**changes.get("rank", {}), "shown": shown}}
+        return base.changed(changes)
+
+    def request(self, fields: Mapping[str, Any], explain: str) -> RecommendRequest:
+        asked = {"strategy": self.strategy, "model": self.model, "prompt_id": self.prompt, "locale": self.locale}
+        return RecommendRequest.model_validate({**asked, "explain": explain, **fields})
+
+
+def fingerprint(settings: Settings) -> str:
+    """Of all that decides what a data folder's store and catalogue hold: runs with another one need another store."""
+    parts = settings.service.domain, settings.events, settings.catalog, settings.retrieve.popular_half_life_days
+    return sha256(repr(parts).encode()).hexdigest()[:8]

@@ -1,0 +1,280 @@
+"""Truths are planted, and must be found, with a model that really reads its prompt."""
+
+import json
+import random
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eval import report as reports
+from eval.cases import Data, Options, make
+from eval.run import Run, rows
+from eval.suite import Suite
+from service.config import HOUSE, MEANINGS, Settings
+from service.errors import BadRequest, ConfigError, ModelUnreachable, PromptError
+from service.llm import Call
+from service.llm.scripted import ScriptedLLM
+from service.pipeline import build
+
+GENRES = ("Horror", "Romance", "War", "Comedy")
+CASES = 60
+
+
+def reader(call: Call) -> str:
+    """Ranks by genre: first what the history holds most of, as anyone would who reads the prompt; unknown ones as shown."""
+    if "QXJ" in (call.grammar or ""):
+        return "QXJ"
+    text = call.messages[-1]["content"]
+    before, _, after = text.partition("Candidates:")
+    lines = re.findall(r'^([A-Z])\) "(.*?)" - (\w+)', after, flags=re.MULTILINE)
+    told = re.search(r"next (.+?)[,.]", before, flags=re.MULTILINE)
+    weight = {genre: len(re.findall(rf"^h\d+\) .* - {genre}", before, flags=re.MULTILINE)) for genre in GENRES}
+    order = sorted(lines, key=lambda line: (told is None or line[1] != told[1], -weight[line[2]]))
+    return " ".join(letter for letter, _, _ in order)
+
+
+def toy(path: Path) -> Path:
+    """People of one taste each, asked for one item among nine, of which two are of their taste."""
+    dice = random.Random(0)
+    path.mkdir(parents=True)
+    items = [{"id": f"i{n}", "title": f"Item {n}", "attributes": {"genre": GENRES[n % 4]}} for n in range(80)]
+    cases, users = [], []
+    for n in range(CASES):
+        mine = [f"i{m}" for m in range(80) if m % 4 == n % 4]
+        *history, answer, near, nearer = dice.sample(mine, 9)
+        others = [near, nearer, *dice.sample([f"i{m}" for m in range(80) if m % 4 != n % 4], 7)]
+        one = {"case_id": str(n), "user_id": f"u{n}", "history": history, "relevant": [answer]}
+        cases.append({**one, "candidates": dice.sample([answer, *others], 10)})
+        users.append({"user_id": f"u{n}", "attributes": {"next": f"Item {answer[1:]}", "side": "left" if n % 2 else "right"}})
+    for name, rows_ in (("items", items), ("events", []), ("cases", cases), ("users", users)):
+        (path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows_))
+    return path
+
+
+GOOD = """\
+---
+id: {id}
+version: "1"
+variables: [history, candidates, person]
+---
+[system]
+Rank.
+[user]
+{top}
+{history}
+Candidates:
+{{% include "_candidates.j2" %}}
+"""
+LINES = '{% for line in history %}\n{{ line.label }}) liked "{{ line.title }}" - {{ line.details }}\n{% endfor %}'
+
+
+def prompts(path: Path) -> Path:
+    """`good` reads the history, `twin` is the same, `blind` shows none, `leaky` prints what people declared."""
+    (path / "generic").mkdir(parents=True)
+    shared = (HOUSE / "prompts" / "generic" / "_candidates.j2").read_text()
+    (path / "_candidates.j2").write_text(shared)
+    parts = {"rank": ("", LINES), "twin": ("", LINES), "blind": ("", ""), "leaky": ("They are {{ person }}.", "")}
+    for name, (top, history) in parts.items():
+        text = GOOD.format(id=f"generic/{name}", top=top, history=history)
+        (path / "generic" / f"{name}.j2").write_text(text.replace("\n\n", "\n"))
+    explain = (HOUSE / "prompts" / "generic" / "explain.j2").read_text()
+    for part in ("_system", "_person"):
+        (path / "generic" / f"{part}.j2").write_text((HOUSE / "prompts" / "generic" / f"{part}.j2").read_text())
+    (path / "generic" / "explain.j2").write_text(explain)
+    return path
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Suite:
+    data = Data.read(toy(tmp_path / "toy"))
+    make(data, "given", tmp_path / "cases", Options(MEANINGS))
+    return Suite(
+        data=[tmp_path / "cases"],
+        prompts=["generic/rank", "generic/twin", "generic/blind"],
+        prompt_folder=prompts(tmp_path / "prompts"),
+        models=["tiny"],
+        settings={"": {"retrieve": {"similar": 0}}},
+        baseline="listwise:tiny:generic/rank",
+        probes=10,
+    )
+
+
+Play = Callable[..., Any]
+
+
+@pytest.fixture
+def play(settings: Settings, tmp_path: Path) -> Play:
+    """`await play(suite)`: a whole run; returns its report. Calls of the model are in `play.llm.calls`."""
+    llm = ScriptedLLM(reader, alias="tiny", weight=0.9)
+    plain = settings.changed({"service": {"domain": "generic"}})
+
+    async def one(suite: Suite, *, out: str = "run", answer: ScriptedLLM = llm, by: tuple[str, ...] = (), **more: Any) -> Any:
+        maker = partial(build, llms={"tiny": answer}, prompts=suite.prompt_folder or HOUSE / "prompts")
+        async with Run.open(suite, plain, tmp_path / out, maker, **more) as run:
+            await run.go()
+            return reports.report(tmp_path / out, by, await run.leaks())
+
+    one.llm = llm  # type: ignore[attr-defined]  # a test wants to count calls
+    return one
+
+
+def arm(name: str) -> str:
+    return f"listwise:tiny:generic/{name}"
+
+
+async def test_a_prompt_without_history_is_worse_and_a_twin_is_no_different(suite: Suite, play: Play) -> None:
+    found = await play(suite, by=("side",))
+    blind, twin = found.line(arm("blind")), found.line(arm("twin"))
+    assert (twin.versus.difference, twin.versus.p, twin.versus.clear) == (0, 1, False)
+    assert "no difference" in reports.verdict(found, twin)
+    assert blind.versus.high < 0
+    assert blind.holm < 0.05
+    assert "worse" in reports.verdict(found, blind)
+    assert [line.flags for line in (twin, blind, found.line("prior"))] == [[], [], []]
+    order = [found.line(name).values["nDCG@10"] for name in ("oracle", arm("rank"), "shuffled")]
+    assert order == sorted(order, reverse=True)
+    assert {(one.name, one.value) for one in found.slices} >= {("side", "left"), ("side", "right"), ("history", "usual")}
+
+
+async def test_a_model_that_reads_the_history_is_sensitive_and_not_biased_by_place(suite: Suite, play: Play) -> None:
+    found = await play(suite)
+    reads, blind = found.line(arm("rank")).rates, found.line(arm("blind")).rates
+    assert reads["sensitivity"] > 0.5  # a neighbour may be of the same taste
+    assert blind["sensitivity"] == 0
+    assert blind["position_bias"] == pytest.approx(1)
+    assert blind["order_stability"] == pytest.approx(-1)
+    assert reads["position_bias"] < 1
+    assert reads["valid_rate"] == 1
+    assert reads["repair_rate"] == reads["degraded_rate"] == 0
+
+
+async def test_a_prompt_that_leaks_the_answer_is_flagged(suite: Suite, play: Play) -> None:
+    leaky = suite.model_copy(update={"prompts": ["generic/rank", "generic/leaky"], "probes": 0})
+    found = await play(leaky)
+    assert found.line(arm("rank")).flags == []
+    flags = found.line(arm("leaky")).flags
+    assert any("names 50 of 50 answers" in flag for flag in flags)
+    assert any("oracle" in flag for flag in flags)
+    assert "flag: " in reports.markdown(found)
+
+
+async def test_a_broken_prompt_fails_before_a_token_is_spent(suite: Suite, play: Play, tmp_path: Path) -> None:
+    (tmp_path / "prompts" / "generic" / "twin.j2").write_text("---\nid: generic/twin\n---\n{% for %}")
+    with pytest.raises(PromptError, match=r"twin\.j2"):
+        await play(suite)
+    assert play.llm.calls == []  # type: ignore[attr-defined]
+
+
+async def test_a_killed_run_goes_on_and_asks_nothing_twice(suite: Suite, play: Play, tmp_path: Path) -> None:
+    whole = await play(suite, out="whole")
+    asked = len(play.llm.calls)  # type: ignore[attr-defined]
+    out = tmp_path / "killed"
+    stopped = ScriptedLLM(lambda call: reader(call) if len(stopped.calls) < 50 else _stop(), alias="tiny", weight=0.9)
+    with pytest.raises(ExceptionGroup):
+        await play(suite, out="killed", answer=stopped)
+    kept = len(rows(out))
+    with (out / "rows.jsonl").open("a") as torn:
+        torn.write('{"arm": "half a li')
+    rest = ScriptedLLM(reader, alias="tiny", weight=0.9)
+    found = await play(suite, out="killed", answer=rest)
+    assert 0 < kept < len(rows(out)) == len(rows(tmp_path / "whole"))
+    assert len(rest.calls) + 49 <= asked + 5  # the probe call of each session, and the calls in flight at the kill
+    keys = [(row["arm"], row["case"], row["repeat"], row["probe"]) for row in rows(out)]
+    assert len(keys) == len(set(keys))
+    assert [line.values["nDCG@10"] for line in found.lines] == [line.values["nDCG@10"] for line in whole.lines]
+
+
+def _stop() -> str:
+    raise RuntimeError("killed")
+
+
+async def test_the_same_seed_gives_the_same_numbers(suite: Suite, play: Play) -> None:
+    one, two = await play(suite, out="one"), await play(suite, out="two")
+    assert [(line.arm, line.values, line.interval, line.versus) for line in one.lines] == [
+        (line.arm, line.values, line.interval, line.versus) for line in two.lines
+    ]
+
+
+async def test_another_suite_may_not_write_into_a_runs_folder(suite: Suite, play: Play) -> None:
+    await play(suite, limit=3)
+    with pytest.raises(BadRequest, match="another suite"):
+        await play(suite.model_copy(update={"seed": 1}), limit=3)
+
+
+async def test_an_engine_that_is_not_up_is_found_out_before_the_first_case(suite: Suite, play: Play) -> None:
+    dead = ScriptedLLM(lambda call: ModelUnreachable("refused"), alias="tiny")
+    with pytest.raises(BadRequest, match="whyrank engine"):
+        await play(suite, answer=dead)
+
+
+async def test_what_was_degraded_counts_as_what_was_served(suite: Suite, play: Play) -> None:
+    def tired(call: Call) -> str | ModelUnreachable:
+        return ModelUnreachable("gone") if len(llm.calls) % 2 else reader(call)
+
+    llm = ScriptedLLM(tired, alias="tiny", weight=0.9)
+    first = ScriptedLLM(lambda call: reader(call) if len(first.calls) < 2 else tired(call), alias="tiny", weight=0.9)
+    llm.calls = first.calls
+    found = await play(suite.model_copy(update={"probes": 0}), answer=first)
+    rates = found.line(arm("rank")).rates
+    assert 0.2 < rates["degraded_rate"] < 0.8
+    assert rates["valid_rate"] == 1
+    assert found.line(arm("rank")).cases == CASES
+
+
+async def test_cases_where_one_arm_wins_are_named(suite: Suite, play: Play, tmp_path: Path) -> None:
+    await play(suite)
+    found = reports.compare(tmp_path / "run", arm("rank"), arm("blind"), "mrr@10")
+    assert found.versus.difference > 0
+    assert all(a > b for _, a, b in found.better)
+    with pytest.raises(BadRequest, match="arms:"):
+        reports.compare(tmp_path / "run", "nobody", arm("blind"))
+    with pytest.raises(BadRequest, match="not measured"):
+        reports.compare(tmp_path / "run", arm("rank"), arm("blind"), "mrr@7")
+
+
+async def test_the_files_say_what_the_terminal_says(suite: Suite, play: Play, tmp_path: Path) -> None:
+    found = await play(suite)
+    files = {file.name: file.read_text() for file in reports.write(found, tmp_path / "run")}
+    assert set(files) == {"report.json", "leaderboard.csv", "slices.csv", "report.md", "report.html"}
+    for name in ("leaderboard.csv", "report.md", "report.html"):
+        assert all(line.arm in files[name] for line in found.lines), name
+    assert json.loads(files["report.json"])["headline"] == "nDCG@10"
+    assert "http" not in files["report.html"].replace("http://127.0.0.1", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("data: [x]\nprompt: [a]", "prompt"),
+        ("data: []", "data"),
+        ("data: [x]\nmetrics: [accuracy]", "nDCG"),
+        ("data: [x]\nsettings: {a: {store: {}}}", "store"),
+        ("data: [x]\nrepeats: 0", "repeats"),
+        ("- x", "dictionary"),
+        ("data: [", "YAML"),
+    ],
+)
+def test_a_bad_suite_is_told_by_file_and_key(tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "s.yaml").write_text(text)
+    with pytest.raises(BadRequest, match=told):
+        Suite.read(tmp_path / "s.yaml")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"baseline": "best"}, "no arm"),
+        ({"prompts": ["generic/ghost"]}, "generic/ghost"),
+        ({"models": ["ghost"]}, "ghost"),
+        ({"strategies": ["magic"]}, "magic"),
+        ({"settings": {"": {"rank": {"window": 99}}}}, "window"),
+    ],
+)
+async def test_what_a_suite_names_must_exist(suite: Suite, play: Play, change: dict[str, Any], told: str) -> None:
+    with pytest.raises((BadRequest, ConfigError), match=told):
+        await play(suite.model_copy(update={"baseline": "prior", **change}))
+    assert play.llm.calls == []  # type: ignore[attr-defined]
