@@ -3,6 +3,7 @@ import math
 import re
 from dataclasses import replace
 from itertools import pairwise
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -106,7 +107,9 @@ async def test_one_candidate_never_asks_a_model() -> None:
 
 
 @pytest.mark.parametrize("shown", ["prior", "reversed", "shuffled"])
-async def test_the_order_in_which_a_model_sees_candidates_does_not_mix_up_whose_score_is_whose(shown: str) -> None:
+async def test_the_order_in_which_a_model_sees_candidates_does_not_mix_up_whose_score_is_whose(
+    shown: Literal["prior", "reversed", "shuffled"],
+) -> None:
     def by_title(call: Call) -> str:
         lines = re.findall(r'^([A-Z])\) "(.*?)"', call.messages[-1]["content"].split("Candidates:")[-1], flags=re.MULTILINE)
         return " ".join(letter for letter, _ in sorted(lines, key=lambda line: line[1], reverse=True))
