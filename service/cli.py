@@ -37,7 +37,11 @@ app.add_typer(models, name="models")
 app.add_typer(prompts, name="prompts")
 
 for plugin in entry_points(group="whyrank.commands"):
-    app.add_typer(plugin.load(), name=plugin.name)
+    command = plugin.load()
+    if isinstance(command, typer.Typer):
+        app.add_typer(command, name=plugin.name)
+    else:
+        app.command(plugin.name)(command)
 
 console = Console()
 errors = Console(stderr=True)

@@ -161,7 +161,10 @@ class Rank(Part):
     """`window`: candidates the model sees; `shown`: in which order (shuffled: by a hash of the id).
 
     `recent_min`/`recent_max`: the anchored history window. `line_tokens`: bound on one item's line in a prompt, kept by
-    cutting its UTF-8 bytes (a byte-level token holds at least one byte).
+    cutting its UTF-8 bytes (a byte-level token holds at least one byte). `popularity`: how much of an item's log-popularity
+    is taken off its score; `diversity`: how much being like a better-placed item takes off (maximal marginal relevance).
+    `fitted`: weights that `whyrank fit` found take the place of configured ones; `weights`: their folder, if not
+    weights/ under the data folder.
     """
 
     strategy: Literal["listwise", "prior"] = "listwise"
@@ -170,12 +173,32 @@ class Rank(Part):
     recent_min: int = Field(6, ge=1, le=20)
     recent_max: int = Field(15, ge=1, le=40)
     line_tokens: int = Field(96, ge=16, le=1_000)
+    popularity: float = Field(0, ge=-1, le=1)
+    diversity: Share = 0
+    fitted: bool = True
+    weights: Path | None = None
 
     @model_validator(mode="after")
     def _grows(self) -> Rank:
         if self.recent_min >= self.recent_max:
             raise ValueError("recent_min must be below recent_max: the window grows from one to the other")
         return self
+
+
+class Weights(Part):
+    """All that fusion weighs: sources of the prior, the model's share against it, popularity and likeness taken off."""
+
+    similar: Share
+    context: Share
+    query: Share
+    popular: Share
+    model: Share
+    popularity: float = Field(0, ge=-1, le=1)
+    diversity: Share = 0
+
+    @property
+    def sources(self) -> dict[str, float]:
+        return {"similar": self.similar, "context": self.context, "query": self.query, "popular": self.popular}
 
 
 class Explain(Part):
@@ -261,6 +284,35 @@ class Settings(BaseSettings):
     @property
     def embedder_path(self) -> Path:
         return self.embed.path or self.data / "models" / "minilm"
+
+    @property
+    def weights_folder(self) -> Path:
+        return self.rank.weights or self.data / "weights"
+
+    def configured(self, alias: str) -> Weights:
+        """What is weighed how while nothing has been fitted."""
+        sources, rank = self.retrieve, self.rank
+        return Weights(
+            similar=sources.similar,
+            context=sources.context,
+            query=sources.query,
+            popular=sources.popular,
+            model=self.models[alias].weight,
+            popularity=rank.popularity,
+            diversity=rank.diversity,
+        )
+
+    def fitted(self) -> dict[str, Weights]:
+        """By `{domain}.{alias}`, what `whyrank fit` found. Raises `ConfigError` naming a file that can't be used."""
+        found = {}
+        for file in sorted(self.weights_folder.glob("*.yaml")) if self.rank.fitted else ():
+            try:
+                found[file.stem] = Weights.model_validate(yaml.safe_load(file.read_text())["weights"])
+            except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+                raise ConfigError(f"{file}: no fitted weights: {error!r}; 'whyrank fit' writes it anew") from error
+            except ValidationError as error:
+                raise _explained(file, error) from error
+        return found
 
     def weights_path(self, alias: str) -> Path:
         return self.models[alias].path or self.data / "models" / alias

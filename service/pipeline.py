@@ -22,13 +22,14 @@ from pydantic import BaseModel, ValidationError
 
 from service import explain, retrieve, state
 from service.catalog import Catalog, Scope
-from service.config import HOUSE, Settings
+from service.config import HOUSE, Settings, Weights
 from service.embed import Embedder, count_tokens
 from service.errors import BadRequest, ConfigError, ModelError, NotFound, Unsupported, reasons
 from service.llm import LLM, Call, Piece
 from service.llm.vllm import VLLM
 from service.prompts import Message, Prompt, PromptLibrary, variables
 from service.rank import Context, Order, Strategy, rank, slots
+from service.rank.fusion import Terms, fused_order
 from service.rank.listwise import Listwise
 from service.schema import (
     Candidate,
@@ -79,6 +80,7 @@ class Recommender:
         self._prompts = prompts
         self._llms: dict[str, LLM] = {alias: _Tap(llm) for alias, llm in llms.items()}
         self._clock = clock
+        self._fitted = settings.fitted()
         self._warned: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -143,24 +145,31 @@ class Recommender:
         seconds = (request.deadline_ms or settings.service.deadline_ms) / 1000
         deadline = asyncio.get_running_loop().time() + seconds - min(FINISH_S, seconds / 10)
         rank_settings = settings.rank
+        weights = self._weights(domain, request.model if request.model in self._llms else settings.roles.rank)
         return Plan(
             request=request,
             settings=settings,
             domain=domain,
             meanings=settings.events.of(domain),
-            ladder=self._ladder(request),
+            ladder=self._ladder(request, domain),
+            weights=weights,
             context=Context(
                 prompt,
                 deadline,
                 rank_settings.window,
                 rank_settings.line_tokens,
                 rank_settings.shown,
+                weights.popularity,
+                weights.diversity,
                 request.instruction,
                 request.locale,
             ),
         )
 
-    def _ladder(self, request: RecommendRequest) -> list[Strategy]:
+    def _weights(self, domain: str, alias: str) -> Weights:
+        return self._fitted.get(f"{domain}.{alias}") or self.settings.configured(alias)
+
+    def _ladder(self, request: RecommendRequest, domain: str) -> list[Strategy]:
         """What to try, in order; below it stands the prior, which needs no model."""
         strategy, first = request.strategy or self.settings.rank.strategy, self.settings.roles.rank
         if strategy not in STRATEGIES:
@@ -173,7 +182,8 @@ class Recommender:
             raise NotFound("model", request.model, param="model", known=", ".join(self.models()))
         if strategy == "prior":
             return []
-        return [Listwise(self._llms[alias]) for alias in dict.fromkeys([first, *self.settings.fallback])]
+        aliases = dict.fromkeys([first, *self.settings.fallback])
+        return [Listwise(self._llms[alias], self._weights(domain, alias).model) for alias in aliases]
 
     def models(self) -> list[str]:
         """What `model` in a request may name."""
@@ -261,6 +271,11 @@ class Recommender:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             self.telemetry.log.error("ranking_not_logged", error=repr(error))
+
+    @staticmethod
+    def fuse(prior: Sequence[float], model: Sequence[float], share: float) -> list[int]:
+        """Places of the candidates as every ranking orders them, had the model this share: for those who look for a better."""
+        return fused_order(prior, model, Terms(share))[0]
 
     # ── feeds ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -433,7 +448,6 @@ class _Tap:
     def __init__(self, llm: LLM) -> None:
         self._llm = llm
         self.alias = llm.alias
-        self.weight = llm.weight
         self.close = llm.close
 
     async def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
@@ -464,6 +478,7 @@ class Plan:
     domain: str
     meanings: Mapping[str, Meaning]
     ladder: list[Strategy]
+    weights: Weights
     context: Context
 
     def wanted(self, person: UserState) -> retrieve.Wanted:
@@ -477,11 +492,13 @@ class Plan:
             scope = Scope(exclude=exclude | person.seen | frozenset(request.context_items), filters=request.filters)
         return retrieve.Wanted(
             k=len(given) if request.candidates is not None else max(sources.k, request.top_n),
-            weights={name: getattr(sources, name) for name in ("similar", "context", "query", "popular")},
+            weights=self.weights.sources,
             scope=scope,
             given=given if request.candidates is not None else None,
             instruction=request.instruction,
             context_items=request.context_items,
+            popularity=bool(self.weights.popularity),
+            vectors=bool(self.weights.diversity),
         )
 
     def signals(self, order: Order) -> list[dict[str, float | bool]]:
@@ -572,4 +589,4 @@ def _open(alias: str, settings: Settings) -> LLM:
     key = None
     if model.api_key_env and not (key := environ.get(model.api_key_env)):
         raise ConfigError(f"models.{alias}.api_key_env: {model.api_key_env} is not set in the environment")
-    return VLLM(alias, model=model.model, base_url=model.base_url, api_key=key, weight=model.weight)
+    return VLLM(alias, model=model.model, base_url=model.base_url, api_key=key)

@@ -18,7 +18,7 @@ RRF = 60
 @dataclass(frozen=True)
 class Wanted:
     """What to look for. `k`: how many candidates, `depth` of them from each source; `given`: rank these ids instead of
-    looking; weights by source name."""
+    looking; weights by source name; `popularity`, `vectors`: shall candidates carry them?"""
 
     k: int
     weights: Mapping[str, float]
@@ -26,6 +26,8 @@ class Wanted:
     given: Sequence[str] | None = None
     instruction: str | None = None
     context_items: Sequence[str] = ()
+    popularity: bool = False
+    vectors: bool = False
 
     @property
     def depth(self) -> int:
@@ -85,7 +87,21 @@ async def retrieve(store: Store, catalog: Catalog, state: UserState, wanted: Wan
     items = await catalog.get(ids[: max(wanted.k, len(wanted.given or ()))])
     found = [_candidate(items[item_id], fused.get(item_id, {}), used) for item_id in items]
     unknown = sorted(set(wanted.given or ()) - set(items))
-    return found + [_candidate(Item.model_construct(id=item_id), {}, used) for item_id in unknown]
+    found += [_candidate(Item.model_construct(id=item_id), {}, used) for item_id in unknown]
+    return await _weighed(store, catalog, found, wanted)
+
+
+async def _weighed(store: Store, catalog: Catalog, found: list[Candidate], wanted: Wanted) -> list[Candidate]:
+    """With popularity and vectors where they are wanted. An item nobody liked is as popular as the least popular one."""
+    ids = [candidate.item.id for candidate in found]
+    if wanted.popularity:
+        votes = await store.popularity.votes(ids)
+        least = min(votes.values(), default=0.0)
+        found = [one.model_copy(update={"popularity": votes.get(one.item.id, least)}) for one in found]
+    if wanted.vectors:
+        vectors = {item_id: tuple(vector.tolist()) for item_id, vector in (await catalog.vectors(ids)).items()}
+        found = [one.model_copy(update={"vector": vectors.get(one.item.id)}) for one in found]
+    return found
 
 
 def fuse(lists: Mapping[str, tuple[float, Sequence[str]]]) -> dict[str, dict[str, int]]:

@@ -231,11 +231,17 @@ class UserState(Value):
 
 
 class Candidate(Value):
-    """`prior`: fused score of the sources, higher is better. `sources`: 1-based rank in each source that named it."""
+    """`prior`: fused score of the sources, higher is better. `sources`: 1-based rank in each source that named it.
+
+    `popularity`: log2 of its decayed votes, comparable within one list; `vector`: its unit vector; both where fusion weighs
+    them.
+    """
 
     item: Item
     prior: float
     sources: dict[str, int] = {}
+    popularity: float = 0
+    vector: tuple[float, ...] | None = None
 
 
 class Ranked(Value):

@@ -77,8 +77,8 @@ async def make(settings: Settings) -> AsyncIterator[Make]:
         changed: Settings = settings,
         weight: float = 0.9,
     ) -> Recommender:
-        model = llm or ScriptedLLM(answer, alias="tiny", weight=weight)
-        recommender = await build(changed, llms={"tiny": model})
+        model = llm or ScriptedLLM(answer, alias="tiny")
+        recommender = await build(changed.changed({"models": {"tiny": {"weight": weight}}}), llms={"tiny": model})
         made.append(recommender)
         if films:
             report = await recommender.ingest_items(films)

@@ -15,7 +15,7 @@ from service.llm import Call
 from service.llm.scripted import ScriptedLLM
 from service.prompts import LETTERS, PromptLibrary
 from service.rank import Context, rank
-from service.rank.fusion import falling, fused_order
+from service.rank.fusion import Terms, falling, fused_order
 from service.rank.listwise import Listwise, parse, permutation
 from service.schema import MIN_GAP, Candidate, Item, UserState
 
@@ -29,20 +29,35 @@ def test_scores_lie_in_the_unit_interval_and_fall_strictly(values: list[float]) 
     assert all(high - low >= MIN_GAP for high, low in pairwise(scores))
 
 
-@given(st.lists(finite, min_size=1, max_size=60), st.data(), st.floats(0, 1))
-def test_fusion_is_a_permutation_with_finite_signals(prior: list[float], data: st.DataObject, weight: float) -> None:
+@given(st.lists(finite, min_size=1, max_size=60), st.data(), st.floats(0, 1), st.floats(-1, 1), st.floats(0, 1))
+def test_fusion_is_a_permutation_with_finite_signals(
+    prior: list[float], data: st.DataObject, weight: float, popularity: float, diversity: float
+) -> None:
     prior = sorted(prior, reverse=True)
     model = data.draw(st.lists(finite, max_size=len(prior)))
-    places, scores, signals = fused_order(prior, model, weight)
+    votes = data.draw(st.lists(finite, min_size=len(prior), max_size=len(prior)))
+    plane = st.sampled_from([None, (1.0, 0.0), (0.0, 1.0), (0.6, 0.8)])
+    vectors = data.draw(st.lists(plane, max_size=min(20, len(prior))))
+    terms = Terms(weight, popularity, diversity)
+    places, scores, signals = fused_order(prior, model, terms, popularity=votes, vectors=vectors)
     assert sorted(places) == list(range(len(prior)))
-    assert places[len(model) :] == list(range(len(model), len(prior)))
     assert all(math.isfinite(value) for row in signals for value in row.values())
     assert len(scores) == len(prior)
+    assert all(high > low for high, low in pairwise(scores))
+    plain, *_ = fused_order(prior, model, Terms(weight))
+    assert plain[len(model) :] == list(range(len(model), len(prior)))
+
+
+def test_popularity_and_likeness_are_taken_off() -> None:
+    assert fused_order([3, 2, 1], [], Terms(popularity=1), popularity=[9, 0, 0])[0] == [1, 0, 2]
+    twins = [(1.0, 0.0), (1.0, 0.0), (0.0, 1.0)]
+    assert fused_order([3, 2.9, 2.85], [], Terms(diversity=1), vectors=twins)[0] == [0, 2, 1]
+    assert fused_order([3, 2.9, 2.85], [], Terms(), vectors=twins)[0] == [0, 1, 2]
 
 
 def test_a_weight_moves_the_order_from_the_prior_to_the_model() -> None:
-    assert fused_order([3, 2, 1], [1, 2, 3], 0.0)[0] == [0, 1, 2]
-    assert fused_order([3, 2, 1], [1, 2, 3], 1.0)[0] == [2, 1, 0]
+    assert fused_order([3, 2, 1], [1, 2, 3], Terms(0.0))[0] == [0, 1, 2]
+    assert fused_order([3, 2, 1], [1, 2, 3], Terms(1.0))[0] == [2, 1, 0]
 
 
 @given(st.text(max_size=200), st.integers(2, 26))
@@ -74,8 +89,8 @@ def context(seconds: float = 5) -> Context:
 
 
 async def test_the_model_changes_the_order_and_the_tail_stays_behind() -> None:
-    model = ScriptedLLM(lambda call: " ".join(reversed(LETTERS[:20])), weight=1)
-    order = await rank(UserState(), candidates(25), context(), [Listwise(model)])
+    model = ScriptedLLM(lambda call: " ".join(reversed(LETTERS[:20])))
+    order = await rank(UserState(), candidates(25), context(), [Listwise(model, 1)])
     assert [candidate.item.id for candidate in order.candidates] == [f"i{n}" for n in [*range(19, -1, -1), *range(20, 25)]]
     assert (order.strategy, order.model, order.degraded) == ("listwise", "scripted", None)
 
@@ -84,10 +99,10 @@ async def test_the_ladder_goes_down_and_says_so() -> None:
     dead = ScriptedLLM(lambda call: ModelUnreachable("refused"), alias="dead")
     full = ScriptedLLM(lambda call: ModelOverloaded("503"), alias="full")
     fine = ScriptedLLM(lambda call: " ".join(LETTERS[:3]), alias="fine")
-    order = await rank(UserState(), candidates(3), context(), [Listwise(dead), Listwise(full), Listwise(fine)])
+    order = await rank(UserState(), candidates(3), context(), [Listwise(dead, 1), Listwise(full, 1), Listwise(fine, 1)])
     assert order.degraded is not None
     assert (order.degraded.from_, order.degraded.to, order.degraded.reason) == ("listwise:dead", "listwise:fine", "unreachable")
-    alone = await rank(UserState(), candidates(3), context(), [Listwise(full)])
+    alone = await rank(UserState(), candidates(3), context(), [Listwise(full, 1)])
     assert alone.degraded is not None
     assert (alone.strategy, alone.degraded.to, alone.degraded.reason) == ("prior", "prior", "overload")
     assert [candidate.item.id for candidate in alone.candidates] == ["i0", "i1", "i2"]
@@ -95,14 +110,14 @@ async def test_the_ladder_goes_down_and_says_so() -> None:
 
 @pytest.mark.parametrize("garbage", ["", "no letters here", "{}", "AAAA", "\x00"])
 async def test_garbage_falls_to_the_prior(garbage: str) -> None:
-    order = await rank(UserState(), candidates(4), context(), [Listwise(ScriptedLLM(lambda call: garbage))])
+    order = await rank(UserState(), candidates(4), context(), [Listwise(ScriptedLLM(lambda call: garbage), 1)])
     assert order.degraded is not None
     assert order.degraded.reason == "invalid_output"
 
 
 async def test_one_candidate_never_asks_a_model() -> None:
     model = ScriptedLLM(lambda call: "A")
-    assert (await rank(UserState(), candidates(1), context(), [Listwise(model)])).strategy == "prior"
+    assert (await rank(UserState(), candidates(1), context(), [Listwise(model, 1)])).strategy == "prior"
     assert model.calls == []
 
 
@@ -114,6 +129,6 @@ async def test_the_order_in_which_a_model_sees_candidates_does_not_mix_up_whose_
         lines = re.findall(r'^([A-Z])\) "(.*?)"', call.messages[-1]["content"].split("Candidates:")[-1], flags=re.MULTILINE)
         return " ".join(letter for letter, _ in sorted(lines, key=lambda line: line[1], reverse=True))
 
-    model = ScriptedLLM(by_title, weight=1)
-    order = await rank(UserState(), candidates(4), replace(context(), shown=shown), [Listwise(model)])
+    model = ScriptedLLM(by_title)
+    order = await rank(UserState(), candidates(4), replace(context(), shown=shown), [Listwise(model, 1)])
     assert [candidate.item.id for candidate in order.candidates] == ["i3", "i2", "i1", "i0"]

@@ -28,14 +28,9 @@ class Piece:
 
 
 class LLM(Protocol):
-    """A model under its configured alias. `stream` raises only `ModelError`s; closing the iterator stops the model's work.
-
-    `weight`: the model's share in a fused ranking until it has been fitted.
-    """
+    """A model under its configured alias. `stream` raises only `ModelError`s; closing the iterator stops the model's work."""
 
     @property
     def alias(self) -> str: ...
-    @property
-    def weight(self) -> float: ...
     def stream(self, call: Call) -> AsyncGenerator[Piece, None]: ...
     async def close(self) -> None: ...

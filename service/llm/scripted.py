@@ -12,9 +12,8 @@ from service.schema import Usage
 class ScriptedLLM:
     """`answer(call)` returns the text, or an error to raise. Every call is kept in `calls`. Tokens are words."""
 
-    def __init__(self, answer: Callable[[Call], str | ModelError], *, alias: str = "scripted", weight: float = 0.5) -> None:
+    def __init__(self, answer: Callable[[Call], str | ModelError], *, alias: str = "scripted") -> None:
         self.alias = alias
-        self.weight = weight
         self.calls: list[Call] = []
         self._answer = answer
 

@@ -19,9 +19,8 @@ CONNECT_S = 2.0
 class VLLM:
     """No retries: a retry would spend the caller's deadline. No read time-out: the caller's deadline closes the socket."""
 
-    def __init__(self, alias: str, *, model: str, base_url: str, api_key: str | None = None, weight: float = 0.1) -> None:
+    def __init__(self, alias: str, *, model: str, base_url: str, api_key: str | None = None) -> None:
         self.alias = alias
-        self.weight = weight
         self._model = model
         timeout = httpx.Timeout(None, connect=CONNECT_S)
         self._client = openai.AsyncOpenAI(base_url=base_url, api_key=api_key or "none", max_retries=0, timeout=timeout)

@@ -10,7 +10,7 @@ from typing import Literal, Protocol, cast
 
 from service.errors import ModelError, ModelTimeout
 from service.prompts import Prompt
-from service.rank.fusion import fused_order
+from service.rank.fusion import Terms, fused_order
 from service.schema import Candidate, Degraded, PromptRef, Repairs, Usage, UserState
 
 __all__ = ["Context", "Order", "Scores", "Strategy", "rank", "slots"]
@@ -18,13 +18,16 @@ __all__ = ["Context", "Order", "Scores", "Strategy", "rank", "slots"]
 
 @dataclass(frozen=True)
 class Context:
-    """What a strategy may know beside the person and the candidates. `deadline`: the event loop's time to be done by."""
+    """What a strategy may know beside the person and the candidates. `deadline`: the event loop's time to be done by.
+    `popularity`, `diversity`: what fusion takes off for them."""
 
     prompt: Prompt
     deadline: float
     window: int
     line_tokens: int
     shown: Literal["prior", "reversed", "shuffled"] = "prior"
+    popularity: float = 0
+    diversity: float = 0
     instruction: str | None = None
     locale: str | None = None
 
@@ -92,7 +95,7 @@ async def rank(state: UserState, candidates: Sequence[Candidate], context: Conte
             failure = failure or (strategy, error)
             continue
         values = dict(zip(places, scores.values, strict=True))
-        order = _order(candidates, [values[place] for place in range(len(places))], strategy.weight)
+        order = _order(candidates, [values[place] for place in range(len(places))], strategy.weight, context)
         return replace(
             order,
             strategy=strategy.name,
@@ -102,11 +105,19 @@ async def rank(state: UserState, candidates: Sequence[Candidate], context: Conte
             usage=scores.usage,
             repairs=scores.repairs,
         )
-    return replace(_order(candidates, [], 0), degraded=_degraded(failure, "prior"))
+    return replace(_order(candidates, [], 0, context), degraded=_degraded(failure, "prior"))
 
 
-def _order(candidates: Sequence[Candidate], values: Sequence[float], weight: float) -> Order:
-    places, scores, signals = fused_order([candidate.prior for candidate in candidates], values, weight)
+def _order(candidates: Sequence[Candidate], model: Sequence[float], weight: float, context: Context) -> Order:
+    terms = Terms(weight, context.popularity, context.diversity)
+    vectors = [candidate.vector for candidate in candidates[: context.window]] if context.diversity else []
+    places, scores, signals = fused_order(
+        [candidate.prior for candidate in candidates],
+        model,
+        terms,
+        popularity=[candidate.popularity for candidate in candidates],
+        vectors=vectors,
+    )
     return Order([candidates[place] for place in places], scores, signals, strategy="prior")
 
 

@@ -18,10 +18,10 @@ class Listwise:
 
     name = "listwise"
 
-    def __init__(self, llm: LLM) -> None:
+    def __init__(self, llm: LLM, weight: float) -> None:
         self._llm = llm
         self.model = llm.alias
-        self.weight = llm.weight
+        self.weight = weight
 
     async def score(self, state: UserState, candidates: Sequence[Candidate], context: Context) -> Scores:
         shown = variables(

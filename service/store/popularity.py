@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from sqlalchemy import Column, Connection, Engine, Float, Index, Table, Text, delete, select
 from sqlalchemy.dialects.sqlite import insert
@@ -72,6 +72,15 @@ class Popularity:
         query = select(popularity.c.item_id).where(popularity.c.item_id.in_(ids)).order_by(*order)
         with self._engine.connect() as connection:
             return list(connection.scalars(query))
+
+    async def votes(self, ids: Sequence[str]) -> dict[str, float]:
+        """log2 of the decayed votes of those of `ids` that anyone liked, up to one constant for all items."""
+        return await asyncio.to_thread(self._votes, ids)
+
+    def _votes(self, ids: Sequence[str]) -> dict[str, float]:
+        query = select(popularity).where(popularity.c.item_id.in_(ids))
+        with self._engine.connect() as connection:
+            return {row.item_id: row.log2_votes for row in connection.execute(query)}
 
     def recount_if_changed(self, connection: Connection, meaning: str) -> None:
         """Count anew from the log when what an event means, or the half-life, is not what the sums were made with."""
