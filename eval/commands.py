@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from eval import fit as fitting
 from eval import report as reports
 from eval.cases import PROTOCOLS, Data, Options, make
 from eval.run import Job, Make, Run, asked_sha, rows
@@ -123,6 +124,46 @@ def _progress(headline: str) -> Iterator[Callable[[Done], None]]:
             bars.update(bar, completed=done.done, total=done.total, description=f"{spent} · {headline}: {told}")
 
         yield step
+
+
+def fit(
+    context: typer.Context,
+    data: Annotated[Path, typer.Argument(help="A case folder, as 'whyrank eval cases' makes it.")],
+    out: Annotated[Path, typer.Option(help="Where the model's answers go; a killed fit goes on from there.")],
+    model: Annotated[str | None, typer.Option(help="Alias whose share to fit; default: the one that ranks.")] = None,
+    limit: Annotated[int | None, typer.Option(min=40, help="Only the first N cases.")] = None,
+    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Rankings at a time.")] = 4,
+) -> None:
+    """Learn what fusion weighs on one half of the people, report once on the other half, and write the weights.
+
+    Source weights, what popularity and likeness take off, and the model's share: 0 if it does not beat a shuffle.
+    """
+    settings: Settings = context.obj
+    alias = model or settings.roles.rank
+    with _clear_errors():
+        if alias not in settings.models:
+            raise BadRequest(f"no model {alias!r}; configured: {', '.join(settings.models)}")
+        with console.status("fitting …") as status:
+            told: list[str] = []
+
+            def tell(line: str) -> None:
+                told.append(line)
+                status.update(line)
+
+            maker = partial(build, prompts=HOUSE / "prompts")
+            found = asyncio.run(fitting.fit(data, alias, settings, out, maker, tell, limit=limit, concurrency=concurrency))
+    for line in dict.fromkeys(line for line in told if not line.startswith("asking")):
+        console.print(f"· {escape(line)}")
+    for part in ("validation", "test"):
+        table = Table(f"nDCG@10 × 100, {part} people ({found.found['people'][part]})", "")
+        for name, value in found.found[part].items():
+            table.add_row(name, _gap(value) if isinstance(value, dict) else f"{value:.2f}")
+        console.print(table)
+    console.print(f"written: {found.file}; the service uses it from its next start")
+
+
+def _gap(found: dict[str, float]) -> str:
+    return f"{found['difference']:+.2f} ({found['low']:+.2f}…{found['high']:+.2f})"
 
 
 @app.command()

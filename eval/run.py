@@ -125,6 +125,7 @@ class Run:
             "settings": self.base.model_dump(mode="json", exclude={"data", "api_key", "embed", "engine", "service"}),
             "data": {folder.name: data.sha() for folder, data in self.data.items()},
             "prompts": prompts,
+            "fitted": {name: weights.model_dump() for name, weights in self.base.fitted().items()},
             "versions": {name: importlib.metadata.version(name) for name in packages},
         }
 
@@ -133,7 +134,12 @@ class Run:
         settings = arm.settings(self.base, shown)
         folder = self.out / "data" / f"{arm.data.name}-{fingerprint(settings)}"
         paths = {alias: {"path": str(settings.weights_path(alias).resolve())} for alias in settings.models}
-        here = {"data": str(folder), "embed": {"path": str(settings.embedder_path.resolve())}, "models": paths}
+        here = {
+            "data": str(folder),
+            "embed": {"path": str(settings.embedder_path.resolve())},
+            "models": paths,
+            "rank": {"weights": str(settings.weights_folder.resolve())},
+        }
         settings = settings.changed(here)
         key = repr(settings)
         if key not in self._made:
@@ -302,9 +308,10 @@ async def _fill(recommender: Recommender, data: Data, folder: Path) -> None:
 def _row(
     job: Job, ranking: Ranking | None = None, exchanges: Sequence[Exchange] = (), seconds: float = 0.0, error: str = ""
 ) -> dict[str, Any]:
-    """`window`: what the model saw, in prior order; `order`: the same in the model's own order, before fusion."""
+    """`window`: what the model saw, in prior order; `order`: the same in the model's own order, before fusion; `prior_values`
+    and `model_values`: what was fused, as `window` stands."""
     items = ranking.items if ranking else []
-    seen = [item for item in items if "model" in item.signals]
+    seen = sorted((item for item in items if "model" in item.signals), key=_prior_order)
     usage = ranking.usage if ranking else None
     repairs = ranking.repairs if ranking else None
     said = [item.signals["grounded"] for item in items if "grounded" in item.signals]
@@ -316,8 +323,10 @@ def _row(
         "probe": job.probe,
         "items": [item.item_id for item in items],
         "scores": [item.score for item in items],
-        "window": [item.item_id for item in sorted(seen, key=_prior_order)],
+        "window": [item.item_id for item in seen],
         "order": [item.item_id for item in sorted(seen, key=lambda item: (-item.signals["model"], *_prior_order(item)))],
+        "prior_values": [item.signals["prior"] for item in seen],
+        "model_values": [item.signals["model"] for item in seen],
         "strategy": ranking.strategy if ranking else None,
         "model": ranking.model if ranking else None,
         "prompt": ranking.prompt.model_dump() if ranking and ranking.prompt else None,

@@ -17,6 +17,7 @@ from service.errors import BadRequest, reasons
 from service.schema import Locale, RecommendRequest
 
 SOURCES = ("similar", "context", "query", "popular")
+WEIGHED = {*SOURCES, "weight", "popularity", "diversity"}
 ALONE = ("similar", "popular")
 """Sources that find something without an instruction or an item to start from."""
 TUNABLE = {"retrieve", "rank", "explain", "models", "locale"}
@@ -25,7 +26,8 @@ TUNABLE = {"retrieve", "rank", "explain", "models", "locale"}
 
 class Suite(BaseModel):
     """`data`: case folders, relative to the suite's file. `prompts`: ids in `prompt_folder` (default: the product's own);
-    none: the domain's. `settings`: by name, changes to the configuration, and `locale`. `probes`: so many cases of each arm
+    none: the domain's. `settings`: by name, changes to the configuration, and `locale`; fitted weights stand back where one
+    changes a weight. `probes`: so many cases of each arm
     are asked again with the candidates reversed, and for somebody else. `baseline`: the arm that others are compared with.
     `sources`: also measure each source of candidates that can stand alone."""
 
@@ -119,6 +121,8 @@ class Arm(BaseModel):
         changes: Mapping[str, Any] = self.changes
         if self.model is not None:
             changes = {**changes, "roles": {"rank": self.model, "explain": self.model}}
+        if WEIGHED & {name for part in changes.values() if isinstance(part, Mapping) for name in _names(part)}:
+            changes = {**changes, "rank": {"fitted": False, **changes.get("rank", {})}}
         if shown is not None:
             changes = {**changes, "rank": {**changes.get("rank", {}), "shown": shown}}
         return base.changed(changes)
@@ -126,6 +130,11 @@ class Arm(BaseModel):
     def request(self, fields: Mapping[str, Any], explain: str) -> RecommendRequest:
         asked = {"strategy": self.strategy, "model": self.model, "prompt_id": self.prompt, "locale": self.locale}
         return RecommendRequest.model_validate({**asked, "explain": explain, **fields})
+
+
+def _names(part: Mapping[str, Any]) -> set[str]:
+    deeper = {name for value in part.values() if isinstance(value, Mapping) for name in _names(value)}
+    return {*part, *deeper}
 
 
 def fingerprint(settings: Settings) -> str:

@@ -109,8 +109,8 @@ Play = Callable[..., Any]
 @pytest.fixture
 def play(settings: Settings, tmp_path: Path) -> Play:
     """`await play(suite)`: a whole run; returns its report. Calls of the model are in `play.llm.calls`."""
-    llm = ScriptedLLM(reader, alias="tiny", weight=0.9)
-    plain = settings.changed({"service": {"domain": "generic"}})
+    llm = ScriptedLLM(reader, alias="tiny")
+    plain = settings.changed({"service": {"domain": "generic"}, "models": {"tiny": {"weight": 0.9}}})
 
     async def one(suite: Suite, *, out: str = "run", answer: ScriptedLLM = llm, by: tuple[str, ...] = (), **more: Any) -> Any:
         maker = partial(build, llms={"tiny": answer}, prompts=suite.prompt_folder or HOUSE / "prompts")
@@ -173,13 +173,13 @@ async def test_a_killed_run_goes_on_and_asks_nothing_twice(suite: Suite, play: P
     whole = await play(suite, out="whole")
     asked = len(play.llm.calls)  # type: ignore[attr-defined]
     out = tmp_path / "killed"
-    stopped = ScriptedLLM(lambda call: reader(call) if len(stopped.calls) < 50 else _stop(), alias="tiny", weight=0.9)
+    stopped = ScriptedLLM(lambda call: reader(call) if len(stopped.calls) < 50 else _stop(), alias="tiny")
     with pytest.raises(ExceptionGroup):
         await play(suite, out="killed", answer=stopped)
     kept = len(rows(out))
     with (out / "rows.jsonl").open("a") as torn:
         torn.write('{"arm": "half a li')
-    rest = ScriptedLLM(reader, alias="tiny", weight=0.9)
+    rest = ScriptedLLM(reader, alias="tiny")
     found = await play(suite, out="killed", answer=rest)
     assert 0 < kept < len(rows(out)) == len(rows(tmp_path / "whole"))
     assert len(rest.calls) + 49 <= asked + 5  # the probe call of each session, and the calls in flight at the kill
@@ -215,8 +215,8 @@ async def test_what_was_degraded_counts_as_what_was_served(suite: Suite, play: P
     def tired(call: Call) -> str | ModelUnreachable:
         return ModelUnreachable("gone") if len(llm.calls) % 2 else reader(call)
 
-    llm = ScriptedLLM(tired, alias="tiny", weight=0.9)
-    first = ScriptedLLM(lambda call: reader(call) if len(first.calls) < 2 else tired(call), alias="tiny", weight=0.9)
+    llm = ScriptedLLM(tired, alias="tiny")
+    first = ScriptedLLM(lambda call: reader(call) if len(first.calls) < 2 else tired(call), alias="tiny")
     llm.calls = first.calls
     found = await play(suite.model_copy(update={"probes": 0}), answer=first)
     rates = found.line(arm("rank")).rates

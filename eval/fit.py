@@ -1,0 +1,277 @@
+"""Learns what fusion weighs on validation people, and reports once on test people whom it never saw.
+
+One weight after the other, each to the best mean nDCG@10: the sources of the prior, what popularity takes off, what likeness
+takes off, then the model's share against that prior. A model that does not beat a shuffle of its window gets 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+
+from eval import stats
+from eval.cases import Case
+from eval.metrics import metric
+from eval.run import Job, Make, Run, rows
+from eval.suite import SOURCES, Arm, Suite
+from service.config import Settings, Weights
+from service.errors import BadRequest
+from service.pipeline import Recommender
+from service.schema import Ranked
+
+RRF = 60
+WIDE = 400
+"""Candidates fetched per person, so that any weighting of the sources finds its own best among them."""
+SHARES = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0)
+POPULARITY = (-0.2, -0.1, 0.0, 0.05, 0.1, 0.2, 0.3)
+DIVERSITY = (0.0, 0.05, 0.1, 0.2, 0.4)
+MODEL = tuple(n / 20 for n in range(21))
+ROUNDS = 3
+HEADLINE = metric("nDCG@10")
+FEWEST = 20
+
+Values = npt.NDArray[np.float64]
+Told = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """`found`: data, run and figures, as they stand in the file."""
+
+    weights: Weights
+    found: dict[str, Any]
+    file: Path
+
+
+@dataclass(frozen=True)
+class Pool:
+    """One person's candidates: `ranks` of shape [items, sources] (inf: not named), `relevant` of [items]."""
+
+    ids: list[str]
+    ranks: Values
+    relevant: npt.NDArray[np.bool_]
+    asked: int
+
+
+async def fit(
+    folder: Path,
+    alias: str,
+    settings: Settings,
+    out: Path,
+    make: Make,
+    told: Told,
+    *,
+    limit: int | None = None,
+    concurrency: int = 4,
+) -> Fit:
+    """Fit the weights of a domain and a model on a case folder, and write them. A killed fit pays for no case twice.
+
+    Raises `BadRequest` when there are too few people, or the model does not answer.
+    """
+    plain = settings.changed({"rank": {"fitted": False}})
+    suite = Suite(data=[folder], models=[alias], strategies=["listwise"], probes=0)
+    async with Run.open(suite, plain, out / "sources", make, limit) as run:
+        work = _Fit(run, folder, alias, told)
+        sources = await work.sources()
+        terms = await work.terms(sources)
+    changes = {"retrieve": sources, "rank": terms}
+    better = plain.changed(changes)
+    learned = _hash(repr(changes))
+    async with Run.open(suite, better, out / f"model-{learned}", make, limit) as run:
+        work = _Fit(run, folder, alias, told)
+        share, validation = await work.share(concurrency)
+        test = await work.test(plain, changes, share, concurrency)
+    weights = Weights(**sources, model=share, **terms)
+    found = {
+        "data": {"folder": str(folder), "sha": run.data[folder].sha()},
+        "run": str(out),
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "people": {"validation": len(work.validation), "test": len(work.tested)},
+        "validation": validation,
+        "test": test,
+    }
+    file = settings.weights_folder / f"{settings.service.domain}.{alias}.yaml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    head = "# written by whyrank fit; the service reads it when it starts\n"
+    file.write_text(head + yaml.safe_dump({"weights": weights.model_dump(), "found": found}, sort_keys=False))
+    return Fit(weights, found, file)
+
+
+class _Fit:
+    def __init__(self, run: Run, folder: Path, alias: str, told: Told) -> None:
+        self.run = run
+        self.folder = folder
+        self.alias = alias
+        self.told = told
+        cases = run.data[folder].cases[: run.limit]
+        self.validation = [case for case in cases if not _tested(case)]
+        self.tested = [case for case in cases if _tested(case)]
+        if min(len(self.validation), len(self.tested)) < FEWEST:
+            raise BadRequest(f"{folder}: {len(cases)} cases are too few to fit on one half and test on the other")
+
+    def arm(self, changes: Mapping[str, Any] | None = None, strategy: str = "prior") -> Arm:
+        return Arm(name="fit", data=self.folder, strategy=strategy, model=self.alias, changes=dict(changes or {}))
+
+    async def sources(self) -> dict[str, float]:
+        """Source weights of the prior. Sources that never name a candidate keep what is configured."""
+        base = self.run.base
+        pools = [await self._pool(case) for case in self.validation]
+        weights = {name: float(getattr(base.retrieve, name)) for name in SOURCES}
+        present = [n for n, name in enumerate(SOURCES) if any(np.isfinite(pool.ranks[:, n]).any() for pool in pools)]
+        best = _mean_ndcg(pools, list(weights.values()))
+        self.told(f"sources as configured: {100 * best:.2f}")
+        for _ in range(ROUNDS):
+            before = dict(weights)
+            for n in present:
+                for share in SHARES:
+                    tried = {**weights, SOURCES[n]: share}
+                    value = _mean_ndcg(pools, list(tried.values())) if any(tried.values()) else 0.0
+                    if value > best + 1e-12:
+                        best, weights = value, tried
+            if weights == before:
+                break
+        self.told(
+            f"sources fitted: {100 * best:.2f} with " + ", ".join(f"{SOURCES[n]} {weights[SOURCES[n]]:g}" for n in present)
+        )
+        return weights
+
+    async def _pool(self, case: Case) -> Pool:
+        changes = {"retrieve": {"k": WIDE, **dict.fromkeys(SOURCES, 1.0)}, "limits": {"top_n": WIDE}}
+        recommender = await self.run.recommender(self.arm(changes))
+        request = self.run.request(Job(self.arm(changes), case)).model_copy(update={"explain": "full", "strategy": "prior"})
+        items = (await recommender.recommend(request)).items
+        depth = 4 * self.run.base.retrieve.k
+        ranks = np.array([[_rank(item, name, depth) for name in SOURCES] for item in items])
+        relevant = np.array([item.item_id in case.relevant for item in items])
+        return Pool([item.item_id for item in items], ranks, relevant, len(case.relevant))
+
+    async def terms(self, sources: Mapping[str, float]) -> dict[str, float]:
+        """What popularity and likeness take off, measured by the service itself."""
+        found = {"popularity": 0.0, "diversity": 0.0}
+        best = float(np.mean(await self._measure(self.validation, sources, found)))
+        for name, grid in (("popularity", POPULARITY), ("diversity", DIVERSITY)):
+            for value in grid:
+                if value:
+                    tried = {**found, name: value}
+                    mean = float(np.mean(await self._measure(self.validation, sources, tried)))
+                    self.told(f"{name} {value:g}: {100 * mean:.2f}")
+                    if mean > best + 1e-12:
+                        best, found = mean, tried
+        return found
+
+    async def _measure(self, cases: Sequence[Case], sources: Mapping[str, float], terms: Mapping[str, float]) -> list[float]:
+        arm = self.arm({"retrieve": dict(sources), "rank": {**terms, "fitted": False}})
+        recommender = await self.run.recommender(arm)
+        return [await _served(recommender, self.run, Job(arm, case)) for case in cases]
+
+    async def share(self, concurrency: int) -> tuple[float, dict[str, Any]]:
+        """The model's share against the fitted prior, and what decided it."""
+        await self.run.go(lambda done: self.told(f"asking {self.alias}: {done.done} of {done.total}"), concurrency)
+        kept = {row["case"]: row for row in rows(self.run.out) if row["arm"].startswith("listwise:") and row["order"]}
+        cases = [case for case in self.validation if case.case_id in kept]
+        if len(cases) < FEWEST:
+            raise BadRequest(
+                f"{self.alias} answered {len(cases)} of {len(self.validation)} validation cases: too few to weigh it"
+            )
+        curve = {share: [_fused(kept[case.case_id], case, share) for case in cases] for share in MODEL}
+        floor = [_shuffled(kept[case.case_id], case) for case in cases]
+        alone = stats.paired(curve[1.0], floor)
+        best = max(MODEL, key=lambda share: (float(np.mean(curve[share])), -share)) if alone.low > 0 else 0.0
+        figures = {
+            "prior": _percent(np.mean(curve[0.0])),
+            "model alone": _percent(np.mean(curve[1.0])),
+            "shuffled window": _percent(np.mean(floor)),
+            "model alone - shuffled": _gap(alone),
+            "fused": _percent(np.mean(curve[best])),
+        }
+        verdict = "beats" if alone.low > 0 else "does not beat"
+        self.told(f"{self.alias} alone {verdict} the shuffled floor; its share: {best:g}")
+        return best, figures
+
+    async def test(
+        self, plain: Settings, changes: Mapping[str, Mapping[str, float]], share: float, concurrency: int
+    ) -> dict[str, Any]:
+        """Once, on people nothing was chosen for: the prior as configured, as fitted, and with the model's share."""
+        before = {
+            "retrieve": {name: getattr(plain.retrieve, name) for name in SOURCES},
+            "rank": {"popularity": 0, "diversity": 0},
+        }
+        configured = await self._measure(self.tested, before["retrieve"], before["rank"])
+        fitted = await self._measure(self.tested, changes["retrieve"], changes["rank"])
+        kept = {row["case"]: row for row in rows(self.run.out) if row["arm"].startswith("listwise:") and row["order"]}
+        asked = [case for case in self.tested if case.case_id in kept]
+        alone, fused = ([_fused(kept[case.case_id], case, value) for case in asked] for value in (0.0, share))
+        return {
+            "prior as configured": _percent(np.mean(configured)),
+            "prior as fitted": _percent(np.mean(fitted)),
+            "fitted - configured": _gap(stats.paired(fitted, configured)),
+            "fused - prior": _gap(stats.paired(fused, alone)),
+        }
+
+
+def _tested(case: Case) -> bool:
+    """Half of the people, the same ones whatever the run."""
+    return sha256(case.user_id.encode()).digest()[0] % 2 == 1
+
+
+def _rank(item: Ranked, source: str, depth: int) -> float:
+    rank = item.signals.get(f"source.{source}", math.inf)
+    return rank if rank <= depth else math.inf
+
+
+def _mean_ndcg(pools: Sequence[Pool], weights: Sequence[float]) -> float:
+    return float(np.mean([_ndcg(pool, weights) for pool in pools]))
+
+
+def _ndcg(pool: Pool, weights: Sequence[float]) -> float:
+    """Of weighted reciprocal ranks, as retrieval fuses them; ties by id."""
+    scores = (np.asarray(weights) / (RRF + pool.ranks)).sum(axis=1)
+    order = np.lexsort((np.array(pool.ids), -scores))[: HEADLINE.k]
+    hits = [str(place) for place, at in enumerate(order) if pool.relevant[at]]
+    shown = [str(place) for place in range(len(order))]
+    return HEADLINE.of(shown, {*hits, *(f"lost {n}" for n in range(pool.asked - len(hits)))})
+
+
+async def _served(recommender: Recommender, run: Run, job: Job) -> float:
+    ranking = await recommender.recommend(run.request(job))
+    return HEADLINE.of([item.item_id for item in ranking.items], frozenset(job.case.relevant))
+
+
+def _fused(row: Mapping[str, Any], case: Case, share: float) -> float:
+    """The metric had the model had this share, and popularity and likeness taken off nothing. What the window does not hold
+    keeps its place behind it."""
+    places = Recommender.fuse(row["prior_values"], row["model_values"], share)
+    window = [row["window"][place] for place in places]
+    seen = set(window)
+    return HEADLINE.of([*window, *(item for item in row["items"] if item not in seen)], frozenset(case.relevant))
+
+
+def _shuffled(row: Mapping[str, Any], case: Case) -> float:
+    """The mean of ten shuffles of the window."""
+    window, seen = list(row["window"]), set(row["window"])
+    rest = [item for item in row["items"] if item not in seen]
+    dice, relevant = Random(case.case_id), frozenset(case.relevant)
+    return sum(HEADLINE.of([*dice.sample(window, len(window)), *rest], relevant) for _ in range(10)) / 10
+
+
+def _percent(value: Any) -> float:
+    return round(100 * float(value), 3)
+
+
+def _gap(found: stats.Paired) -> dict[str, float]:
+    numbers = {"difference": found.difference, "low": found.low, "high": found.high}
+    return {name: _percent(value) for name, value in numbers.items()} | {"p": round(found.p, 5), "cases": found.cases}
+
+
+def _hash(text: str) -> str:
+    return sha256(text.encode()).hexdigest()[:8]

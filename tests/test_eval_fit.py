@@ -1,0 +1,98 @@
+"""Weights that should be found are, and a model that only guesses gets none."""
+
+import random
+from functools import partial
+from pathlib import Path
+
+import pytest
+import yaml
+
+from eval.cases import Data, Options, make
+from eval.fit import fit
+from service.config import HOUSE, MEANINGS, Settings
+from service.errors import BadRequest, ConfigError
+from service.llm import Call
+from service.llm.scripted import ScriptedLLM
+from service.pipeline import build
+from tests.conftest import letters_of
+from tests.test_eval_run import reader, toy
+
+PROMPTS = HOUSE / "prompts"
+
+
+def guesser(call: Call) -> str:
+    if "QXJ" in (call.grammar or ""):
+        return "QXJ"
+    letters = letters_of(call)
+    random.Random(call.messages[-1]["content"]).shuffle(letters)
+    return " ".join(letters)
+
+
+@pytest.fixture
+def cases(tmp_path: Path) -> Path:
+    make(Data.read(toy(tmp_path / "toy")), "given", tmp_path / "cases", Options(MEANINGS))
+    return tmp_path / "cases"
+
+
+async def test_a_model_that_reads_gets_a_share_and_one_that_guesses_gets_none(
+    cases: Path, settings: Settings, tmp_path: Path
+) -> None:
+    blind = settings.changed({"retrieve": {"similar": 0.0}})
+    for answer, name in ((reader, "reads"), (guesser, "guesses")):
+        maker = partial(build, llms={"tiny": ScriptedLLM(answer, alias="tiny")}, prompts=PROMPTS)
+        found = await fit(cases, "tiny", blind, tmp_path / name, maker, lambda line: None)
+        test = found.found["test"]
+        if answer is reader:
+            assert found.weights.similar > 0  # the taste shows in the vectors: the fit finds the source it was denied
+            assert test["fitted - configured"]["low"] > 0
+        else:
+            assert found.weights.model == 0
+            assert test["fused - prior"]["difference"] == 0
+        assert found.found["people"]["validation"] + found.found["people"]["test"] == 60
+    assert found.file == settings.data / "weights" / f"{settings.service.domain}.tiny.yaml"
+    assert settings.fitted() == {f"{settings.service.domain}.tiny": found.weights}
+
+
+async def test_a_model_alone_in_knowing_is_given_a_share(cases: Path, settings: Settings, tmp_path: Path) -> None:
+    """Popularity is the only source: the taste can be known from the prompt alone."""
+    file = cases / "items.jsonl"
+    file.write_text("\n".join(sorted(file.read_text().splitlines())) + "\n")
+    maker = partial(build, llms={"tiny": ScriptedLLM(reader, alias="tiny")}, prompts=PROMPTS)
+    found = await fit(cases, "tiny", settings, tmp_path / "out", maker, lambda line: None)
+    assert 0 <= found.weights.model <= 1
+    assert found.found["validation"]["model alone - shuffled"]["low"] > 0
+    assert found.found["validation"]["fused"] >= found.found["validation"]["prior"]
+
+
+async def test_too_few_people_are_refused(cases: Path, settings: Settings, tmp_path: Path) -> None:
+    maker = partial(build, llms={"tiny": ScriptedLLM(reader, alias="tiny")}, prompts=PROMPTS)
+    with pytest.raises(BadRequest, match="too few"):
+        await fit(cases, "tiny", settings, tmp_path / "out", maker, lambda line: None, limit=30)
+
+
+@pytest.mark.parametrize("text", ["", "weights: 1", "weights: {similar: 2}", "{", "found: {}"])
+def test_weights_that_cannot_be_used_are_named_at_the_start(settings: Settings, text: str) -> None:
+    folder = settings.data / "weights"
+    folder.mkdir(parents=True)
+    (folder / "movies.tiny.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"movies\.tiny\.yaml"):
+        settings.fitted()
+    assert settings.changed({"rank": {"fitted": False}}).fitted() == {}
+
+
+async def test_the_service_ranks_by_fitted_weights(cases: Path, settings: Settings) -> None:
+    folder = settings.data / "weights"
+    folder.mkdir(parents=True)
+    given = {"similar": 0, "context": 0, "query": 0, "popular": 1, "model": 1, "popularity": -0.1, "diversity": 0.1}
+    (folder / f"{settings.service.domain}.tiny.yaml").write_text(yaml.safe_dump({"weights": given}))
+    recommender = await build(settings, llms={"tiny": ScriptedLLM(reader, alias="tiny")})
+    from service.schema import RecommendRequest
+
+    await recommender.ingest_items([{"id": f"i{n}", "title": f"t {n}", "attributes": {"genre": ["War"]}} for n in range(8)])
+    await recommender.embed_pending()
+    await recommender.ingest_events([{"user_id": "v", "item_id": f"i{n}", "type": "like"} for n in (3, 5)])
+    ranking = await recommender.recommend(RecommendRequest(user_id="u", strategy="prior", explain="full"))
+    assert {name for item in ranking.items for name in item.signals if name.startswith("source.")} == {"source.popular"}
+    assert "popularity" in ranking.items[0].signals
+    assert {item.item_id for item in ranking.items[:2]} == {"i3", "i5"}
+    await recommender.close()
