@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 PYTHON ?= python3.11
 MODEL ?= small
+LIMIT ?= 300
 BIN := .venv/bin
 UV := $(BIN)/uv
 # torch's CPU build is not on the package index: from a folder of wheels if one is named, else from its own index
@@ -10,10 +11,10 @@ COMPILE = $(UV) pip compile --quiet --generate-hashes --python-version 3.11 --no
 WEIGHTS := tiny small minilm movielens-100k
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test up lint bench verify lock clean
+.PHONY: help setup demo test up lint bench bench-rank verify lock clean
 
 help:  ## This list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
 
 setup: .stamps/dev  ## .venv with everything, hash-locked
 
@@ -46,6 +47,15 @@ bench: setup  ## The service's own time around the model call
 	$(BIN)/whyrank models pull minilm
 	$(BIN)/whyrank data movielens-100k
 	$(BIN)/pytest tests/bench.py -q -s --no-cov
+
+bench-rank: setup  ## Who ranks MovieLens-100K best: writes docs/ranking.md (LIMIT=300 cases)
+	$(BIN)/whyrank models pull minilm
+	$(BIN)/whyrank models pull tiny
+	$(BIN)/whyrank data movielens-100k
+	$(BIN)/whyrank eval cases movielens-100k --out .whyrank/eval/temporal
+	WHYRANK_ENGINE__MODEL=tiny $(BIN)/whyrank engine \
+	  $(BIN)/whyrank eval run eval/suites/movielens.yaml --out .whyrank/eval/movielens --limit $(LIMIT)
+	$(BIN)/whyrank eval report .whyrank/eval/movielens --markdown docs/ranking.md
 
 verify: setup  ## The long checks: hostile titles against the real engine
 	$(BIN)/whyrank models pull minilm

@@ -171,10 +171,14 @@ def report(
     context: typer.Context,
     folder: Out,
     by: Annotated[list[str] | None, typer.Option(help="Also slice by this attribute of users; may be given again.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Also write the Markdown to this file.")] = None,
 ) -> None:
     """Leaderboard and slices in the terminal, and as CSV, JSON, Markdown and one HTML page in the folder."""
     with _clear_errors():
-        _print(reports.report(folder, by or ()), folder)
+        found = reports.report(folder, by or ())
+        _print(found, folder)
+        if markdown is not None:
+            markdown.write_text(reports.markdown(found), encoding="utf-8")
 
 
 def _print(found: reports.Report, folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import Environment
 
-from eval.report import CEILING, FLOOR, Line, Report, notes, table, verdict
+from eval.report import CEILING, FLOOR, LEGEND, Line, Report, notes, table, verdict
 
 WIDTH, LEFT, RIGHT, ROW = 860, 250, 70, 26
 PLOT_HEIGHT, BELOW = 340, 46
@@ -103,6 +103,9 @@ def page(found: Report) -> str:
     for one in found.slices:
         slices.setdefault(one.name, []).append(one)
     return _PAGE.render(
+        title=found.title,
+        about=found.about,
+        legend=LEGEND,
         headline=found.headline,
         baseline=found.baseline,
         header=header,
@@ -124,7 +127,7 @@ _PAGE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <link rel="icon" href="data:,">
-<title>whyrank: {{ headline }}</title>
+<title>{{ title }}</title>
 <style>
 :root { color-scheme: light dark; --ink: light-dark(#1d2530, #e6e9ee); --soft: light-dark(#6b7684, #97a1ad);
   --line: light-dark(#dde2e8, #39424d); --arm: light-dark(#1f6feb, #6cb0ff); --base: light-dark(#b35900, #f0a050); }
@@ -145,7 +148,8 @@ li { margin: .2rem 0; } details { margin-top: 2rem; } pre { overflow-x: auto; fo
 </style>
 </head>
 <body>
-<h1>Who ranks best? {{ headline }}, against {{ baseline }}</h1>
+<h1>{{ title }}</h1>
+{% if about %}<p>{{ about }}</p>{% endif %}
 <ul>{% for told in verdicts %}<li>{{ told }}</li>{% endfor %}{% for told in notes %}<li>{{ told }}</li>{% endfor %}</ul>
 <h2>{{ headline }} × 100 with 95 % intervals</h2>
 <svg viewBox="0 0 {{ intervals.width }} {{ intervals.height + 34 }}" role="img" aria-label="{{ headline }} by arm">
@@ -178,7 +182,7 @@ li { margin: .2rem 0; } details { margin-top: 2rem; } pre { overflow-x: auto; fo
 </svg>
 {% endif %}
 <h2>Leaderboard</h2>
-<p>Metrics × 100 (novelty in bits, p and rates as they are). “could see”: the smallest true difference that so many cases show in 8 of 10 experiments.</p>
+<p>{{ legend }}</p>
 <div class="wide"><table>
 <tr>{% for name in header %}<th>{{ name }}</th>{% endfor %}</tr>
 {% for line in lines %}

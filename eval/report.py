@@ -25,6 +25,11 @@ from service.schema import Event, Item
 FLOOR, CEILING = "shuffled", "oracle"
 TOO_GOOD = 0.95
 """An arm that reaches so much of the oracle is flagged: no honest ranking does."""
+LEGEND = (
+    "Metrics × 100 (novelty in bits; p and rates as they are). “could see”: the smallest true difference that so many cases "
+    "show in 8 of 10 experiments. “shuffled” and “oracle” reorder what a model would see of the prior's candidates: what no "
+    "information and full information would reach."
+)
 FEW = 5
 """A slice of fewer cases is not shown."""
 
@@ -57,8 +62,11 @@ class Slice:
 
 @dataclass(frozen=True)
 class Report:
-    """`headline`: the metric that the intervals are of. `protocols`: what each case folder says of itself."""
+    """`title`, `about`: the suite's own words. `headline`: the metric that the intervals are of. `protocols`: what each case
+    folder says of itself."""
 
+    title: str
+    about: str
     headline: str
     baseline: str
     lines: list[Line]
@@ -158,7 +166,9 @@ def report(out: Path, by: Sequence[str] = (), flags: Mapping[str, str] | None = 
     protocols = {name: _protocol(folder) for name, folder in found.folders.items()}
     asked = max(len(cases) for cases in found.rows.values())
     missing = sum(asked - len(found.rows[arm]) for arm in others)
-    return Report(found.names[0], found.baseline, lines, _slices(found, by), protocols, found.manifest, missing)
+    title = found.manifest["suite"]["title"] or f"Who ranks best? {found.names[0]}, against {found.baseline}"
+    about = found.manifest["suite"]["about"].strip()
+    return Report(title, about, found.names[0], found.baseline, lines, _slices(found, by), protocols, found.manifest, missing)
 
 
 def _line(found: Results, arm: str, versus: stats.Paired | None, holm: float | None, leak: str | None) -> Line:
@@ -362,7 +372,8 @@ def verdict(found: Report, line: Line) -> str:
 
 def markdown(found: Report) -> str:
     header, lines = table(found)
-    out = [_row(header), _row(["---"] * len(header)), *map(_row, lines), ""]
+    told = [f"# {found.title}", "", *([found.about, ""] if found.about else []), f"{LEGEND}", ""]
+    out = [*told, _row(header), _row(["---"] * len(header)), *map(_row, lines), ""]
     out += [f"- {told}" for told in [*notes(found), *filter(None, (verdict(found, line) for line in found.lines))]]
     for name in dict.fromkeys(one.name for one in found.slices):
         parts = [one for one in found.slices if one.name == name]

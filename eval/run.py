@@ -194,8 +194,8 @@ class Run:
         try:
             ranking, exchanges = await recommender.trace(self.request(job, window))
         except WhyrankError as error:
-            return _row(job, error=f"{error.code}: {error.message}", seconds=time.perf_counter() - start)
-        return _row(job, ranking, exchanges, time.perf_counter() - start)
+            return row_of(job, error=f"{error.code}: {error.message}", seconds=time.perf_counter() - start)
+        return row_of(job, ranking, exchanges, time.perf_counter() - start)
 
     async def go(self, step: Step = lambda progress: None, concurrency: int = 4) -> Progress:
         """Ask what has no row yet, `concurrency` at a time, and append the rows."""
@@ -305,7 +305,7 @@ async def _fill(recommender: Recommender, data: Data, folder: Path) -> None:
 # ── rows ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _row(
+def row_of(
     job: Job, ranking: Ranking | None = None, exchanges: Sequence[Exchange] = (), seconds: float = 0.0, error: str = ""
 ) -> dict[str, Any]:
     """`window`: what the model saw, in prior order; `order`: the same in the model's own order, before fusion; `prior_values`

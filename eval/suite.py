@@ -25,14 +25,19 @@ TUNABLE = {"retrieve", "rank", "explain", "models", "locale"}
 
 
 class Suite(BaseModel):
-    """`data`: case folders, relative to the suite's file. `prompts`: ids in `prompt_folder` (default: the product's own);
-    none: the domain's. `settings`: by name, changes to the configuration, and `locale`; fitted weights stand back where one
-    changes a weight. `probes`: so many cases of each arm
-    are asked again with the candidates reversed, and for somebody else. `baseline`: the arm that others are compared with.
-    `sources`: also measure each source of candidates that can stand alone."""
+    """`title`, `about`: head the report. `data`: case folders, relative to the suite's file. `baseline`: the arm that others
+    are compared with.
+
+    `prompts`: ids in `prompt_folder` (default: the product's own); none: the domain's. `settings`: by name, changes to the
+    configuration, and `locale`; fitted weights stand back where one changes a weight. `sources`: also measure each source of
+    candidates that can stand alone. `probes`: so many cases of each arm are asked again with the candidates reversed, and for
+    somebody else. `explain`: `short` also measures reasons, at their cost.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    title: str = ""
+    about: str = ""
     data: list[Path] = Field(min_length=1)
     prompts: list[str] = []
     prompt_folder: Path | None = None

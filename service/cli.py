@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -248,10 +249,18 @@ def _rejects(file: Path, bad: list[Any]) -> None:
 # ── serving ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@app.command()
-def engine(context: typer.Context) -> None:
-    """Start the local language model server and keep it until Ctrl-C."""
+@app.command(context_settings={"allow_interspersed_args": False})
+def engine(
+    context: typer.Context,
+    command: Annotated[list[str] | None, typer.Argument(help="Stop when this command, which needs the engine, ends.")] = None,
+) -> None:
+    """Start the local language model server and keep it until Ctrl-C, or for as long as a command runs.
+
+    whyrank engine whyrank eval run suite.yaml --out results
+    """
     with _clear_errors(), _until_stopped(), _engine(context.obj) as process:
+        if command:
+            raise typer.Exit(subprocess.run(command, check=False).returncode)
         code = process.wait()
         errors.print(f"[red]the engine stopped with code {code}[/]")
         raise typer.Exit(1)

@@ -1,11 +1,18 @@
-"""`make bench`: the service's own time around the model call, on MovieLens-100K. Not a test: it prints."""
+"""`make bench`: the service's own time around the model call on MovieLens-100K, and a large report. No test: it prints."""
 
 from __future__ import annotations
 
+import json
+import random
 import statistics
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+from eval.cases import Case
+from eval.run import Job, row_of
+from eval.suite import Arm, Suite
 from service.config import HOUSE, Settings
 from service.engine import movielens
 from service.files import read
@@ -15,6 +22,7 @@ from service.schema import RecommendRequest
 from tests.conftest import MODELS, backwards
 
 RUNS = 200
+ROWS = 100_000
 
 
 async def test_overhead(tmp_path: Path) -> None:
@@ -43,3 +51,31 @@ async def test_overhead(tmp_path: Path) -> None:
         cuts = statistics.quantiles(values, n=20)
         print(f"  {name:12} median {statistics.median(values):6.1f} ms   p95 {cuts[-1]:6.1f} ms")
     await recommender.close()
+
+
+def test_report_of_many_rows(tmp_path: Path) -> None:
+    """`whyrank eval report` on 100,000 rows, in a process of its own: seconds and peak memory."""
+    items = [f"i{n}" for n in range(1_700)]
+    dice = random.Random(0)
+    folder, out = tmp_path / "cases", tmp_path / "run"
+    folder.mkdir()
+    out.mkdir()
+    lines = [{"id": item, "title": item, "attributes": {"genre": [f"g{n % 19}", f"g{n % 7}"]}} for n, item in enumerate(items)]
+    cases = [{"case_id": str(n), "user_id": f"u{n}", "relevant": dice.sample(items, 10)} for n in range(1_000)]
+    for name, rows in (("items", lines), ("events", []), ("cases", cases)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = Settings.load(HOUSE / "configs" / "test.yaml")
+    suite = Suite(data=[folder])
+    parts = {"suite": suite.model_dump(mode="json"), "settings": settings.model_dump(mode="json"), "folders": [str(folder)]}
+    (out / "manifest.json").write_text(json.dumps(parts))
+    with (out / "rows.jsonl").open("w") as file:
+        for n in range(ROWS):
+            arm = ["prior", "popular", *(f"arm {m}" for m in range(98))][n % 100]
+            job = Job(Arm(name=arm, data=folder, strategy="prior"), Case.model_validate(cases[n // 100]))
+            row = row_of(job, seconds=0.5) | {"items": dice.sample(items, 50), "scores": [0.5] * 50}
+            file.write(json.dumps(row) + "\n")
+    code = "import resource, sys; from pathlib import Path; from eval.report import report, write; out = Path(sys.argv[1]); "
+    code += "write(report(out), out); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    start = time.perf_counter()
+    ran = subprocess.run([sys.executable, "-c", code, str(out)], capture_output=True, text=True, check=True)
+    print(f"\nreport of {ROWS:,} rows of 100 arms: {time.perf_counter() - start:.1f} s, peak {ran.stdout.strip()} MB")

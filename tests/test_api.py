@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -134,28 +133,30 @@ async def test_metrics_and_readiness_tell_what_happened(make: Make, serve: Serve
         assert "grammar" in ready["parts"]["model:rank"]["why"]
 
 
-async def test_a_killed_service_loses_nothing_it_answered(settings: Settings, tmp_path: Path) -> None:
+async def started(settings: Settings, port: int, **more: str) -> tuple[subprocess.Popen[bytes], httpx.AsyncClient]:
+    """A real `whyrank serve` in a process of its own."""
     environment = {
         "PATH": "/usr/bin:/bin",
         "WHYRANK_DATA": str(settings.data),
         "WHYRANK_EMBED__PATH": str(MODELS / "minilm"),
-        "WHYRANK_SERVICE__PORT": "18437",
+        "WHYRANK_SERVICE__PORT": str(port),
+        **more,
     }
     command = [sys.executable, "-m", "service.cli", "--config", str(HOUSE / "configs" / "test.yaml"), "serve"]
+    process = await asyncio.to_thread(subprocess.Popen, command, env=environment, cwd=HOUSE)
+    client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60)
+    for _ in range(600):
+        assert process.poll() is None
+        try:
+            await client.get("/healthz")
+            return process, client
+        except httpx.TransportError:
+            await asyncio.sleep(0.1)
+    raise AssertionError("the service did not start")
 
-    async def up() -> tuple[subprocess.Popen[bytes], httpx.AsyncClient]:
-        process = await asyncio.to_thread(subprocess.Popen, command, env=environment, cwd=tmp_path)
-        client = httpx.AsyncClient(base_url="http://127.0.0.1:18437")
-        for _ in range(600):
-            assert process.poll() is None
-            try:
-                await client.get("/healthz")
-                return process, client
-            except httpx.TransportError:
-                await asyncio.sleep(0.1)
-        raise AssertionError("the service did not start")
 
-    process, client = await up()
+async def test_a_killed_service_loses_nothing_it_answered(settings: Settings) -> None:
+    process, client = await started(settings, 18437)
     for n in range(20):
         event = {"user_id": "u", "item_id": f"i{n}", "type": "like", "event_id": str(n)}
         assert (await client.post("/v1/events", json=event)).status_code == 200
@@ -163,10 +164,41 @@ async def test_a_killed_service_loses_nothing_it_answered(settings: Settings, tm
     process.kill()
     process.wait()
     await client.aclose()
-    process, client = await up()
+    process, client = await started(settings, 18437)
     again = json.dumps([{"user_id": "u", "item_id": f"i{n}", "type": "like", "event_id": str(n)} for n in range(20)])
     assert (await client.post("/v1/events", content=again)).json()["duplicates"] == 20
     assert (await client.get("/v1/items/heat")).status_code == 200
     await client.aclose()
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) in (0, -signal.SIGTERM)
+
+
+async def test_a_stopped_service_first_ends_what_is_in_flight(settings: Settings) -> None:
+    """The model's server answers only after the stop: the request that waits for it still gets its ranking."""
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        asked.set()
+        await go.wait()
+        letters = " ".join("HGFEDCBA")
+        chunk = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "tiny"}
+        chunk["choices"] = [{"index": 0, "delta": {"content": letters}, "finish_reason": "stop"}]
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+        writer.write(head + b"data: " + json.dumps(chunk).encode() + b"\n\ndata: [DONE]\n\n")
+        await writer.drain()
+        writer.close()
+
+    model = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{model.sockets[0].getsockname()[1]}/v1"
+    process, client = await started(settings, 18438, WHYRANK_MODELS__TINY__BASE_URL=url)
+    await client.post("/v1/items", json=FILMS)
+    request = asyncio.create_task(client.post("/v1/recommendations", json={"user_id": "u", "explain": "none"}))
+    await asyncio.wait_for(asked.wait(), 30)
+    process.send_signal(signal.SIGTERM)
+    go.set()
+    ranking = (await request).json()
+    assert (ranking["strategy"], ranking["degraded"], len(ranking["items"])) == ("listwise", None, len(FILMS))
+    await client.aclose()
+    assert await asyncio.to_thread(process.wait, 20) in (0, -signal.SIGTERM)
+    model.close()

@@ -85,8 +85,11 @@ def test_prompts_are_listed_and_previewed_without_a_model(tmp_path: Path) -> Non
     assert 'A) "' in run("prompts", "preview", "u").output
 
 
-@pytest.mark.parametrize("words", [(), ("ingest",), ("recommend",), ("models",), ("serve",), ("up",), ("doctor",), ("demo",)])
-def test_help_teaches(words: tuple[str, ...]) -> None:
-    answer = run(*words, "--help")
+HELP = ["", "ingest", "recommend", "models", "serve", "up", "doctor", "demo", "engine", "eval", "eval run", "eval cases", "fit"]
+
+
+@pytest.mark.parametrize("words", HELP)
+def test_help_teaches(words: str) -> None:
+    answer = run(*words.split(), "--help")
     assert answer.exit_code == 0
     assert len(answer.output) > 200

