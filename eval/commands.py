@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from eval import fit as fitting
@@ -113,15 +113,15 @@ async def _leaks(suite: Suite, settings: Settings, out: Path, limit: int | None)
 
 @contextmanager
 def _progress(headline: str) -> Iterator[Callable[[Done], None]]:
-    columns = BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.description}")
+    columns = BarColumn(12), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}")
     with Progress(*columns, console=console) as bars:
         bar = bars.add_task("")
 
         def step(done: Done) -> None:
-            best = sorted(done.running.items(), key=lambda pair: -pair[1])[:3]
-            told = " · ".join(f"{escape(name)} {100 * value:.2f}" for name, value in best)
+            name, value = max(done.running.items(), key=lambda pair: pair[1], default=("", 0.0))
             spent = f"{done.tokens:,} tokens" + (f", ${done.cost:.4f}" if done.cost else "")
-            bars.update(bar, completed=done.done, total=done.total, description=f"{spent} · {headline}: {told}")
+            told = f"{spent} · best {headline}: {100 * value:.2f} {escape(name)}"
+            bars.update(bar, completed=done.done, total=done.total, description=told)
 
         yield step
 

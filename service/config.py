@@ -273,7 +273,8 @@ class Settings(BaseSettings):
     def changed(self, parts: Mapping[str, Any]) -> Settings:
         """These settings with some keys replaced, at any depth. Raises `ConfigError` naming the key and reason."""
         try:
-            return type(self)(**_merged(self.model_dump(), parts))
+            # no variable has this prefix: the environment has had its say and must not undo the change
+            return type(self)(_env_prefix="unset ", **_merged(self.model_dump(), parts))
         except ValidationError as error:
             raise _explained(Path("settings"), error) from error
 

@@ -54,6 +54,15 @@ def test_the_environment_wins_and_is_named_when_wrong(monkeypatch: pytest.Monkey
         Settings.load(HOUSE / "configs" / "test.yaml")
 
 
+def test_a_change_in_code_is_not_undone_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WHYRANK_RANK__WINDOW", "7")
+    settings = Settings.load(HOUSE / "configs" / "test.yaml")
+    assert settings.changed({"rank": {"window": 9}}).rank.window == 9
+    assert settings.changed({"explain": {"top": 2}}).rank.window == 7
+    with pytest.raises(ConfigError, match=r"rank\.window"):
+        settings.changed({"rank": {"window": 700}})
+
+
 def test_a_wide_bind_without_a_key_is_refused_and_the_key_never_prints(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WHYRANK_SERVICE__HOST", "0.0.0.0")  # noqa: S104  that is the point
     with pytest.raises(ConfigError, match="WHYRANK_API_KEY"):
