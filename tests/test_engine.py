@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from service.config import HOUSE, Settings
-from service.engine import server
+from service.engine import cpu, server
 from service.engine.fetch import unpack
 from service.engine.movielens import _item
 from service.errors import ConfigError
@@ -65,11 +65,14 @@ def test_the_gpu_configuration_makes_a_plain_vllm_command() -> None:
     assert line[line.index("--model") + 1] == "Qwen/Qwen3-8B"
 
 
-@pytest.mark.parametrize(("flags", "dtype"), [("avx2 avx512_bf16", "bfloat16"), ("avx avx2", "float32")])
-def test_the_engine_counts_in_what_the_cpu_is_fast_in(tmp_path: Path, flags: str, dtype: str) -> None:
+@pytest.mark.parametrize(
+    ("flags", "dtype", "int8"), [("avx2 avx512_bf16 avx512_vnni", "bfloat16", True), ("avx avx2", "float32", False)]
+)
+def test_the_engine_counts_in_what_the_cpu_is_fast_in(tmp_path: Path, flags: str, dtype: str, int8: bool) -> None:
     (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags : fpu {flags}\n")
-    assert server.cpu_dtype(tmp_path / "cpuinfo") == [f"--dtype={dtype}"]
-    assert server.cpu_dtype(tmp_path / "none") == []
+    assert cpu.dtype(tmp_path / "cpuinfo") == [f"--dtype={dtype}"]
+    assert cpu.int8(tmp_path / "cpuinfo") == int8
+    assert cpu.dtype(tmp_path / "none") == []
 
 
 def test_an_archive_without_the_file_is_refused(tmp_path: Path) -> None:

