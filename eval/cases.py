@@ -67,23 +67,27 @@ class Data:
             cure = ": 'whyrank data movielens-100k' fetches it" if folder.name == "movielens-100k" else ""
             raise BadRequest(f"{folder} is no data folder: it holds no items.jsonl{cure}")
         events = [event for event in _rows(folder / "events.jsonl", Event) if event.user_id is not None]
+        cases = _rows(folder / "cases.jsonl", Case)
+        if twice := [case for case, count in Counter(case.case_id for case in cases).items() if count > 1]:
+            raise BadRequest(f"{folder / 'cases.jsonl'}: case_id {twice[0]!r} stands there twice")
         return cls(
             folder,
             items=_rows(folder / "items.jsonl", Item),
             users=_rows(folder / "users.jsonl", User),
             events=sorted(events, key=_place),
-            cases=_rows(folder / "cases.jsonl", Case),
+            cases=cases,
         )
 
     def audit(self) -> None:
-        """Raises `BadRequest` if the log knows anything of a case's user at or after the case, or an answer."""
-        cases = {case.user_id: case for case in self.cases}
-        for event in self.events:
-            case = cases.get(event.user_id or "")
-            if case is None:
-                continue
+        """Raises `BadRequest` if the log knows anything of a case's user at or after the case, or an answer that is not also
+        part of the history (an item seen, but not liked or consumed before, may be one)."""
+        cases: dict[str, list[Case]] = {}
+        for case in self.cases:
+            cases.setdefault(case.user_id, []).append(case)
+        pairs = ((event, case) for event in self.events for case in cases.get(event.user_id or "", ()))
+        for event, case in pairs:
             late = case.at is not None and second(event) >= case.at
-            if late or event.item_id in case.relevant:
+            if late or (event.item_id in case.relevant and event.item_id not in case.history):
                 raise BadRequest(
                     f"{self.folder / 'events.jsonl'} leaks: event {event.event_id} of user {event.user_id} lies at or after "
                     f"case {case.case_id}, or is on one of its answers"
@@ -128,12 +132,10 @@ def _place(event: Event) -> tuple[str, datetime, str, str]:
 
 @dataclass
 class Split:
-    """What a protocol makes of the data. `log`: events that may be known. `users`: those it made up. `notes`: what a reader
-    of the results must know."""
+    """What a protocol makes of the data. `log`: events that may be known. `notes`: what a reader of the results must know."""
 
     cases: list[Case] = field(default_factory=list)
     log: list[Event] = field(default_factory=list)
-    users: list[User] = field(default_factory=list)
     ties: int = 0
     notes: list[str] = field(default_factory=list)
 
@@ -151,6 +153,11 @@ class Options:
     def likes(self, event: Event) -> bool:
         meaning = self.meanings.get(event.type)
         return event.item_id is not None and meaning is not None and meaning.opinion(event.value) >= LIKED
+
+    def settles(self, event: Event) -> bool:
+        """After it the item is no answer any more: liked or consumed, not only seen."""
+        meaning = self.meanings.get(event.type)
+        return self.likes(event) or (meaning is not None and (meaning.consumes or meaning.blocks))
 
 
 def temporal(data: Data, options: Options) -> Split:
@@ -170,16 +177,17 @@ def _per_person(data: Data, options: Options, asked: Callable[[Sequence[Event]],
         if len(likes) < FEWEST:
             split.log += events
         else:
-            _ask(split, user, events, likes[-asked(likes) :])
+            _ask(split, options, user, events, likes[-asked(likes) :])
     return split
 
 
-def _ask(split: Split, user: str, events: Sequence[Event], wanted: Sequence[Event]) -> None:
+def _ask(split: Split, options: Options, user: str, events: Sequence[Event], wanted: Sequence[Event]) -> None:
     """A case from a person's events; without a history, or a new item to find, there is none and nothing is known."""
     at = second(wanted[0])
     before = [event for event in events if second(event) < at]
     history = list(dict.fromkeys(event.item_id for event in before if event.item_id is not None))
-    relevant = list(dict.fromkeys(event.item_id for event in wanted if event.item_id not in history and event.item_id))
+    settled = {event.item_id for event in before if options.settles(event)}
+    relevant = list(dict.fromkeys(event.item_id for event in wanted if event.item_id not in settled and event.item_id))
     split.log += before
     if history and relevant:
         tied = [event.item_id for event in events if second(event) == at and event.item_id not in {*relevant, *history, None}]
@@ -199,7 +207,7 @@ def global_time(data: Data, options: Options) -> Split:
         late = [event for event in events if second(event) >= cut]
         if wanted := [event for event in late if options.likes(event)]:
             moved = [event.model_copy(update={"occurred_at": cut}) for event in wanted[:1]] + wanted[1:]
-            _ask(split, user, [event for event in events if event not in late] + late, moved)
+            _ask(split, options, user, [event for event in events if event not in late] + late, moved)
         else:
             split.log += [event for event in events if second(event) < cut]
     if len(split.cases) < len(people) / 10:
@@ -218,7 +226,8 @@ def sampled(data: Data, options: Options) -> Split:
 
 def popularity_matched(data: Data, options: Options) -> Split:
     """The last liked item among items about as popular as it is: popularity alone can't find it."""
-    counts = Counter(event.item_id for event in data.events if event.item_id is not None)
+    log = leave_last_out(data, options).log  # what the service will know: the answer's own event must not count
+    counts = Counter(event.item_id for event in log if event.item_id is not None)
     by_count = sorted((item.id for item in data.items), key=lambda item: (-counts[item], item))
     places = {item: place for place, item in enumerate(by_count)}
 
@@ -253,26 +262,27 @@ def cold(data: Data, options: Options) -> Split:
         first = [event for event in events if second(event) < second(events[known])][:known]
         wanted = [event for event in events[known:] if options.likes(event)]
         if first and wanted:
-            _ask(split, user, [*first, *wanted], wanted)
+            _ask(split, options, user, [*first, *wanted], wanted)
     return split
 
 
 def given(data: Data, options: Options) -> Split:
-    """The folder's own `cases.jsonl`: history and candidates as they stand there. The log forgets the cases' people."""
+    """The folder's own `cases.jsonl`: history and candidates as they stand there, one case a person. Of the cases' people the
+    log knows that history alone."""
     if not data.cases:
         raise BadRequest(f"{data.folder / 'cases.jsonl'}: protocol 'given' needs it, and it holds no case")
-    asked = Counter(case.user_id for case in data.cases)
-    declared = {user.user_id: user for user in data.users}
-    split = Split(log=[event for event in data.events if event.user_id not in asked])
+    last = {case.user_id: case for case in sorted(data.cases, key=lambda case: len(case.history))}
+    split = Split(log=[event for event in data.events if event.user_id not in last])
+    if len(last) < len(data.cases):
+        split.notes.append(f"{len(data.cases) - len(last)} cases left out: one a person, the one with the longest history")
     now = max((event.occurred_at for event in split.log), default=datetime(2026, 1, 1, tzinfo=UTC))
-    for case in data.cases:
-        user = case.user_id if asked[case.user_id] == 1 else f"{case.user_id} in {case.case_id}"
-        if user != case.user_id and case.user_id in declared:
-            split.users.append(declared[case.user_id].model_copy(update={"user_id": user}))
+    for case in last.values():
         exclude = sorted({*case.exclude, *case.history} - set(case.relevant))
-        split.cases.append(case.model_copy(update={"user_id": user, "exclude": exclude}))
+        split.cases.append(case.model_copy(update={"exclude": exclude}))
         split.log += [
-            Event(user_id=user, item_id=item, type="like", occurred_at=now - timedelta(minutes=len(case.history) - place))
+            Event(
+                user_id=case.user_id, item_id=item, type="like", occurred_at=now - timedelta(minutes=len(case.history) - place)
+            )
             for place, item in enumerate(case.history)
         ]
     return split
@@ -301,13 +311,15 @@ def _by_person(events: Iterable[Event]) -> dict[str, list[Event]]:
 
 def make(data: Data, protocol: str, out: Path, options: Options) -> dict[str, Any]:
     """Write a case folder; returns what `protocol.json` says. Raises `BadRequest` when no case comes out."""
+    if out.resolve() == data.folder.resolve():
+        raise BadRequest(f"{out} is the data itself: choose another --out")
     split = PROTOCOLS[protocol](data, options)
     if not split.cases:
         raise BadRequest(f"{data.folder}: protocol {protocol} finds no case: nobody has both a history and a later liked item")
     cases = _sliced(split)
     random.Random(options.seed).shuffle(cases)
     out.mkdir(parents=True, exist_ok=True)
-    for name, rows in (("items", data.items), ("users", data.users + split.users), ("events", split.log), ("cases", cases)):
+    for name, rows in (("items", data.items), ("users", data.users), ("events", split.log), ("cases", cases)):
         with (out / f"{name}.jsonl").open("w", encoding="utf-8") as lines:
             lines.writelines(row.model_dump_json(exclude_defaults=True) + "\n" for row in rows)
     told = {

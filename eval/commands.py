@@ -83,8 +83,7 @@ def run(
     with _clear_errors():
         asked = Suite.read(suite)
         asyncio.run(_run(asked, context.obj, out, _maker(asked), limit, concurrency))
-        flags = asyncio.run(_leaks(asked, context.obj, out, limit))
-        _print(reports.report(out, flags=flags), out)
+        _print(reports.report(out), out)
 
 
 def _maker(suite: Suite) -> Make:
@@ -98,17 +97,13 @@ async def _run(suite: Suite, settings: Settings, out: Path, maker: Make, limit: 
     try:
         with _progress(suite.metrics[0]) as step:
             done = await work.go(step, concurrency)
+        await work.leaks()
     finally:
         await opened.__aexit__(None, None, None)
     if done.asked_s:
         console.print(
             f"[dim]{done.done} rankings; evaluation itself took {done.own_s / (done.asked_s + done.own_s):.1%} of their time[/]"
         )
-
-
-async def _leaks(suite: Suite, settings: Settings, out: Path, limit: int | None) -> dict[str, str]:
-    async with Run.open(suite, settings, out, _maker(suite), limit) as work:
-        return await work.leaks()
 
 
 @contextmanager

@@ -177,7 +177,9 @@ class _Fit:
     async def share(self, concurrency: int) -> tuple[float, dict[str, Any]]:
         """The model's share against the fitted prior, and what decided it."""
         await self.run.go(lambda done: self.told(f"asking {self.alias}: {done.done} of {done.total}"), concurrency)
-        kept = {row["case"]: row for row in rows(self.run.out) if row["arm"].startswith("listwise:") and row["order"]}
+        kept = {
+            row["case"]: row for row in rows(self.run.out) if row["arm"].startswith("listwise:") and row["model"] == self.alias
+        }
         cases = [case for case in self.validation if case.case_id in kept]
         if len(cases) < FEWEST:
             raise BadRequest(
@@ -198,6 +200,11 @@ class _Fit:
         self.told(f"{self.alias} alone {verdict} the shuffled floor; its share: {best:g}")
         return best, figures
 
+    def _answered(self) -> dict[str, dict[str, Any]]:
+        """Rows that this model answered, by case; not those of a fallback."""
+        mine = (row for row in rows(self.run.out) if row["arm"].startswith("listwise:"))
+        return {row["case"]: row for row in mine if row["model"] == self.alias}
+
     async def test(
         self, plain: Settings, changes: Mapping[str, Mapping[str, float]], share: float, concurrency: int
     ) -> dict[str, Any]:
@@ -208,7 +215,9 @@ class _Fit:
         }
         configured = await self._measure(self.tested, before["retrieve"], before["rank"])
         fitted = await self._measure(self.tested, changes["retrieve"], changes["rank"])
-        kept = {row["case"]: row for row in rows(self.run.out) if row["arm"].startswith("listwise:") and row["order"]}
+        kept = {
+            row["case"]: row for row in rows(self.run.out) if row["arm"].startswith("listwise:") and row["model"] == self.alias
+        }
         asked = [case for case in self.tested if case.case_id in kept]
         alone, fused = ([_fused(kept[case.case_id], case, value) for case in asked] for value in (0.0, share))
         return {

@@ -60,7 +60,7 @@ class Metric:
         """In [0, 1] but for novelty, which is in bits. Raises `ValueError` if it needs a `World` and there is none."""
         if self.name in RELEVANCE:
             hits = tuple(place for place, item in enumerate(ranking[: self.k]) if item in relevant)
-            return RELEVANCE[self.name](hits, len(relevant), len(ranking) if self.k is None else self.k)
+            return RELEVANCE[self.name](hits, len(relevant), max(len(relevant), len(ranking)) if self.k is None else self.k)
         if world is None:
             raise ValueError(f"{self} needs to know the items and the log")
         return BEYOND[self.name](ranking[: self.k], world)

@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import Environment
 
-from eval.report import CEILING, FLOOR, LEGEND, Line, Report, notes, table, verdict
+from eval.report import LEGEND, Line, Report, bound, notes, table, verdict
 
 WIDTH, LEFT, RIGHT, ROW = 860, 250, 70, 26
 PLOT_HEIGHT, BELOW = 340, 46
@@ -72,7 +72,7 @@ def _intervals(found: Report) -> dict[str, Any]:
 
 def _latency(found: Report) -> dict[str, Any] | None:
     """Quality against median seconds, on a logarithmic axis; labels that would overlap move down."""
-    lines = [line for line in found.lines if line.arm not in {FLOOR, CEILING} and (line.rates["seconds_p50"] or 0) > 0]
+    lines = [line for line in found.lines if not bound(line.arm) and (line.rates["seconds_p50"] or 0) > 0]
     if not lines:
         return None
     seconds = [line.rates["seconds_p50"] or 1 for line in lines]
@@ -93,7 +93,7 @@ def _latency(found: Report) -> dict[str, Any] | None:
 
 
 def _kind(found: Report, line: Line) -> str:
-    return "bound" if line.arm in {FLOOR, CEILING} else "base" if line.arm == found.baseline else "arm"
+    return "bound" if bound(line.arm) else "base" if line.arm == line.baseline else "arm"
 
 
 def page(found: Report) -> str:

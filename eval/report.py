@@ -19,6 +19,7 @@ from eval import metrics, stats
 from eval.cases import Data
 from eval.metrics import World, metric
 from eval.run import rows
+from eval.suite import beside
 from service.errors import BadRequest
 from service.schema import Event, Item
 
@@ -30,6 +31,8 @@ LEGEND = (
     "show in 8 of 10 experiments. “shuffled” and “oracle” reorder what a model would see of the prior's candidates: what no "
     "information and full information would reach."
 )
+DEGRADED = 0.05
+"""More rankings than this without what was asked for are flagged."""
 FEW = 5
 """A slice of fewer cases is not shown."""
 
@@ -38,10 +41,14 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Line:
-    """One arm. `values`: mean of each metric. `interval`: of the first. `versus`: the first metric against the baseline,
-    `holm`: its p-value adjusted for the number of arms looked at. `rates`: operational figures, None where there is none."""
+    """One arm. `baseline`: the arm of the same settings and data that it is compared with. `values`: mean of each metric.
+
+    `interval`: of the first. `versus`: the first metric against the baseline, `holm`: its p-value adjusted for the number of
+    arms looked at. `rates`: operational figures, None where there is none.
+    """
 
     arm: str
+    baseline: str
     cases: int
     values: dict[str, float]
     interval: tuple[float, float]
@@ -95,9 +102,11 @@ class Results:
         self.names: list[str] = suite["metrics"]
         self.baseline: str = suite["baseline"]
         self.seed: int = suite["seed"]
-        self.window: int = self.manifest["settings"]["rank"]["window"]
         self.folders = {Path(one).name: Path(one) for one in self.manifest["folders"]}
         self.data = {name: Data.read(folder) for name, folder in self.folders.items()}
+        for name, data in self.data.items():
+            if data.sha() != self.manifest["data"][name]:
+                raise BadRequest(f"{data.folder} is not what it was when {out} was run: its rows can't be scored any more")
         self.cases = {(name, case.case_id): case for name, data in self.data.items() for case in data.cases}
         self.worlds = {name: world(data.items, data.events) for name, data in self.data.items()}
         self.rows: dict[str, dict[tuple[str, str], list[Row]]] = defaultdict(lambda: defaultdict(list))
@@ -107,24 +116,34 @@ class Results:
                 self.probes[row["arm"]][row["case"]][row["probe"]] = row
             else:
                 self.rows[row["arm"]][row["data"], row["case"]].append(row)
-        if self.baseline not in self.rows:
+        if not any(self.baseline in {arm, arm.partition(" ")[0]} for arm in self.rows):
             raise BadRequest(f"{out}: no row of the baseline {self.baseline!r} yet: let the run go on")
         places = {key: place for place, key in enumerate(self.cases)}
         for arm, of in self.rows.items():  # rows come in the order of their finish: every run must fold them alike
             self.rows[arm] = defaultdict(list, sorted(of.items(), key=lambda pair: places[pair[0]]))
         self._bounds()
+        wanted = json.loads((out / "wanted.json").read_text())["rankings"] if (out / "wanted.json").exists() else 0
+        self.missing = max(0, wanted - sum(1 for _ in rows(out)))
         self.scores = {arm: {key: self._score(key, of) for key, of in cases.items()} for arm, cases in self.rows.items()}
 
     def _bounds(self) -> None:
-        """What any reordering of the window that the model sees could at worst and at best reach: shuffled and oracle.
-        Shuffled is the mean of ten shuffles of each case."""
-        for key, (row, *_) in list(self.rows["prior"].items()):
-            window, rest = row["items"][: self.window], row["items"][self.window :]
-            relevant = set(self.cases[key].relevant)
-            dice = Random(f"{self.seed} {key}")
-            plain = {**row, "seconds": 0.0}
-            self.rows[CEILING][key] = [{**plain, "items": sorted(window, key=lambda item: item not in relevant) + rest}]
-            self.rows[FLOOR][key] = [{**plain, "items": dice.sample(window, len(window)) + rest} for _ in range(10)]
+        """What any reordering of the window that the model sees could at worst and at best reach: shuffled and oracle, for
+        each prior. Shuffled is the mean of ten shuffles of each case."""
+        for prior in [arm for arm in self.rows if arm.partition(" ")[0] == "prior"]:
+            size = self.manifest["windows"][prior]
+            for key, (row, *_) in list(self.rows[prior].items()):
+                window, rest = row["items"][:size], row["items"][size:]
+                relevant = set(self.cases[key].relevant)
+                dice = Random(f"{self.seed} {key}")
+                best = sorted(window, key=lambda item: item not in relevant)
+                mixed = [dice.sample(window, len(window)) for _ in range(10)]
+                self.rows[beside(CEILING, prior)][key] = [{**row, "items": best + rest}]
+                self.rows[beside(FLOOR, prior)][key] = [{**row, "items": order + rest} for order in mixed]
+
+    def against(self, arm: str) -> str:
+        """The baseline for an arm: of the same settings and data, else the one that was named."""
+        near = beside(self.baseline, arm)
+        return near if near in self.rows else self.baseline
 
     def _score(self, key: tuple[str, str], of: Sequence[Row]) -> list[float]:
         case, known = self.cases[key], self.worlds[key[0]]
@@ -150,25 +169,30 @@ def world(items: Sequence[Item], events: Sequence[Event]) -> World:
 # ── the fold ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def report(out: Path, by: Sequence[str] = (), flags: Mapping[str, str] | None = None) -> Report:
+def report(out: Path, by: Sequence[str] = ()) -> Report:
     """Fold a run's rows. `by`: attributes of users to slice by, beside history and target. Raises `BadRequest`."""
     found = Results(out)
-    arms = [FLOOR, *sorted(found.rows.keys() - {FLOOR, CEILING}), CEILING]
-    others = [arm for arm in arms if arm not in {FLOOR, CEILING, found.baseline}]
-    versus = {
-        arm: stats.paired(found.column(arm, keys), found.column(found.baseline, keys), found.seed)
-        for arm in [FLOOR, *others]
-        if (keys := found.shared(arm, found.baseline))
-    }
+    leaks = json.loads((out / "leaks.json").read_text()) if (out / "leaks.json").exists() else {}
+    arms = sorted(found.rows)
+    others = [arm for arm in arms if not bound(arm) and arm != found.against(arm)]
+    versus = {}
+    for arm in [*others, *(arm for arm in arms if arm.partition(" ")[0] == FLOOR)]:
+        if keys := found.shared(arm, found.against(arm)):
+            pairs = found.column(arm, keys), found.column(found.against(arm), keys)
+            versus[arm] = stats.paired(*pairs, found.seed, looks=max(1, len(others)))
     adjusted = stats.holm({arm: versus[arm].p for arm in others if arm in versus})
-    lines = [_line(found, arm, versus.get(arm), adjusted.get(arm), (flags or {}).get(arm)) for arm in arms]
+    lines = [_line(found, arm, versus.get(arm), adjusted.get(arm), leaks.get(arm)) for arm in arms]
     lines.sort(key=lambda line: (-line.values[found.names[0]], line.arm))
     protocols = {name: _protocol(folder) for name, folder in found.folders.items()}
-    asked = max(len(cases) for cases in found.rows.values())
-    missing = sum(asked - len(found.rows[arm]) for arm in others)
     title = found.manifest["suite"]["title"] or f"Who ranks best? {found.names[0]}, against {found.baseline}"
     about = found.manifest["suite"]["about"].strip()
-    return Report(title, about, found.names[0], found.baseline, lines, _slices(found, by), protocols, found.manifest, missing)
+    return Report(
+        title, about, found.names[0], found.baseline, lines, _slices(found, by), protocols, found.manifest, found.missing
+    )
+
+
+def bound(arm: str) -> bool:
+    return arm.partition(" ")[0] in {FLOOR, CEILING}
 
 
 def _line(found: Results, arm: str, versus: stats.Paired | None, holm: float | None, leak: str | None) -> Line:
@@ -177,14 +201,16 @@ def _line(found: Results, arm: str, versus: stats.Paired | None, holm: float | N
     every = [row for of in cases.values() for row in of]
     values = {name: float(np.mean(found.column(arm, keys, name))) for name in found.names}
     depth = metric(found.names[0]).k or 10
-    catalogue = max(len(data.items) for data in found.data.values())
-    values[f"coverage@{depth}"] = metrics.coverage([row["items"] for row in every], depth, catalogue)
+    catalogue = sum(len(found.data[name].items) for name in {name for name, _ in keys})
+    values[f"coverage@{depth}"] = metrics.coverage([of[0]["items"] for of in cases.values()], depth, catalogue)
     flags = [leak] if leak else []
-    best = [found.scores[CEILING][key][0] for key in keys if key in found.scores[CEILING]]
-    if arm not in {FLOOR, CEILING} and best and values[found.names[0]] > TOO_GOOD * float(np.mean(best)) > 0:
+    ceiling = found.scores.get(beside(CEILING, arm), {})
+    best = [ceiling[key][0] for key in keys if key in ceiling]
+    if not bound(arm) and best and values[found.names[0]] > TOO_GOOD * float(np.mean(best)) > 0:
         flags.append(f"reaches {values[found.names[0]] / float(np.mean(best)):.0%} of the oracle: look for a leak")
     interval = stats.interval(found.column(arm, keys), found.seed)
-    return Line(arm, len(cases), values, interval, versus, holm, _rates(every, found.probes.get(arm, {})), flags)
+    rates = dict.fromkeys(RATES) if bound(arm) else _rates(every, found.probes.get(arm, {}))
+    return Line(arm, found.against(arm), len(cases), values, interval, versus, holm, rates, flags)
 
 
 def _rates(every: Sequence[Row], probes: Mapping[str, Mapping[str, Row]]) -> dict[str, float | None]:
@@ -207,6 +233,12 @@ def _rates(every: Sequence[Row], probes: Mapping[str, Mapping[str, Row]]) -> dic
         "tokens": _mean(sum(row["tokens"]) for row in every),
         "cost": sum(costs) if costs else None,
     }
+
+
+RATES = (
+    *("valid_rate", "repair_rate", "degraded_rate", "grounded_rate", "position_bias", "order_stability", "sensitivity"),
+    *("seconds_p50", "seconds_p95", "tokens", "cost"),
+)
 
 
 def _mean(values: Iterable[float]) -> float | None:
@@ -245,7 +277,7 @@ def _slices(found: Results, by: Sequence[str]) -> list[Slice]:
         declared = {user.user_id: user.attributes for user in data.users}
         for case in data.cases:
             key = name, case.case_id
-            if key in found.scores[found.baseline]:
+            if any(key in found.scores[arm] for arm in found.scores if arm == found.against(arm)):
                 for label, value in case.slices.items():
                     groups[label, value].append(key)
                 for label in by:
@@ -261,8 +293,10 @@ def _slices(found: Results, by: Sequence[str]) -> list[Slice]:
             shared = [key for key in keys if key in found.scores[arm]]
             if len(shared) >= FEW:
                 means[arm] = float(np.mean(found.column(arm, shared)))
-                if arm not in {FLOOR, CEILING, found.baseline}:
-                    one, other = found.column(arm, shared), found.column(found.baseline, shared)
+                base = found.against(arm)
+                both = [key for key in shared if key in found.scores[base]]
+                if not bound(arm) and arm != base and len(both) >= FEW:
+                    one, other = found.column(arm, both), found.column(base, both)
                     versus[arm] = stats.paired(one, other, found.seed, resamples=2_000)
         if means:
             slices.append(Slice(label, value, len(keys), means, versus))
@@ -359,15 +393,15 @@ def _rate(name: str, value: float | None) -> str:
 def verdict(found: Report, line: Line) -> str:
     """One sentence on an arm against the baseline, or "" where there is nothing to say."""
     gap = line.versus
-    if gap is None or line.arm == FLOOR:
+    if gap is None or bound(line.arm):
         return ""
     if line.holm is not None and line.holm < 0.05 and gap.clear:
         word = "better" if gap.difference > 0 else "worse"
-        return f"{line.arm} is {word} than {found.baseline}: {_signed(gap.difference)} {found.headline}"
+        return f"{line.arm} is {word} than {line.baseline}: {_signed(gap.difference)} {found.headline}"
     if gap.difference == gap.low == gap.high == 0:
-        return f"{line.arm}: no difference to {found.baseline}"
+        return f"{line.arm}: no difference to {line.baseline}"
     seen = f"{100 * gap.seen:.2f}"
-    return f"{line.arm}: no difference to {found.baseline} is shown; {gap.cases} cases could have shown {seen}"
+    return f"{line.arm}: no difference to {line.baseline} is shown; {gap.cases} cases could have shown {seen}"
 
 
 def markdown(found: Report) -> str:
@@ -403,6 +437,12 @@ def notes(found: Report) -> list[str]:
         told.append(f"{name}: protocol {made['protocol']}, {size}" + "".join(f"; {note}" for note in made.get("notes", [])))
     if found.missing:
         told.append(f"unfinished: {found.missing} rankings are missing; arms are compared on the cases both have")
+    told += found.manifest["notes"]
+    told += [
+        f"flag: {line.arm}: {line.rates['degraded_rate']:.0%} of its rankings were degraded"
+        for line in found.lines
+        if (line.rates["degraded_rate"] or 0) > DEGRADED
+    ]
     told += [f"flag: {line.arm}: {flag}" for line in found.lines for flag in line.flags]
     return told
 

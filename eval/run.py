@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import importlib.metadata
 import json
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from random import Random
 from typing import Any, TextIO
 
+import yaml
+from pydantic import ValidationError
+
 from eval.cases import Case, Data
 from eval.metrics import metric
 from eval.suite import Arm, Suite, fingerprint
 from service.config import Settings
-from service.errors import BadRequest, WhyrankError
+from service.errors import BadRequest, WhyrankError, reasons
 from service.pipeline import Exchange, Recommender
 from service.schema import Ranked, Ranking, RecommendRequest
 
@@ -91,30 +96,34 @@ class Run:
 
     async def _check(self) -> None:
         names = {arm.name for arm in self.arms}
-        if self.suite.baseline not in names:
+        if not any(self.suite.baseline in {name, name.partition(" ")[0]} for name in names):
             raise BadRequest(f"baseline {self.suite.baseline!r} is no arm; arms: {', '.join(sorted(names))}")
         for folder, data in self.data.items():
-            if not data.cases:
-                raise BadRequest(f"{folder}: no cases.jsonl: 'whyrank eval cases' makes one")
+            if not data.cases or not (folder / "protocol.json").exists():
+                raise BadRequest(f"{folder} is no case folder: 'whyrank eval cases' makes one (--protocol given for your own)")
             data.audit()
         for arm in self.arms:
-            case = self._cases(arm)[0]
             recommender = await self.recommender(arm)
-            await recommender.preview(self.request(Job(arm, case)), "rank")
+            for case in self._cases(arm):
+                try:
+                    request = self.request(Job(arm, case))
+                except ValidationError as error:
+                    raise BadRequest(f"{arm.data / 'cases.jsonl'}: case {case.case_id}: {reasons(error)}") from error
+            await recommender.preview(request, "rank")
         self._manifest()
 
     def _manifest(self) -> None:
         """Written at the first run; a later one in the same folder must have the same, or the rows would not compare."""
         file = self.out / "manifest.json"
         made = self.manifest()
+        here = {"folders": [str(folder.resolve()) for folder in self.suite.data], "notes": self._notes()}
         if file.exists():
             kept = json.loads(file.read_text())
             if changed := [key for key in made if json.loads(json.dumps(made[key])) != kept.get(key)]:
                 raise BadRequest(f"{self.out} holds a run with another {', '.join(changed)}: choose another --out")
         else:
             self.out.mkdir(parents=True, exist_ok=True)
-            folders = [str(folder.resolve()) for folder in self.suite.data]
-            file.write_text(json.dumps({**made, "folders": folders}, indent=2) + "\n")
+            file.write_text(json.dumps({**made, **here}, indent=2) + "\n")
 
     def manifest(self) -> dict[str, Any]:
         """Versions, hashes and settings: what a repetition needs."""
@@ -123,16 +132,29 @@ class Run:
         return {
             "suite": self.suite.model_dump(mode="json", exclude={"data", "prompt_folder"}),
             "settings": self.base.model_dump(mode="json", exclude={"data", "api_key", "embed", "engine", "service"}),
+            "domain": self.base.service.domain,
+            "windows": {arm.name: arm.settings(self.base).rank.window for arm in self.arms},
             "data": {folder.name: data.sha() for folder, data in self.data.items()},
             "prompts": prompts,
             "fitted": {name: weights.model_dump() for name, weights in self.base.fitted().items()},
             "versions": {name: importlib.metadata.version(name) for name in packages},
         }
 
+    def _notes(self) -> list[str]:
+        """Weights that were fitted on half of the very people who are asked about flatter whoever uses them."""
+        notes = []
+        for file in sorted(self.base.weights_folder.glob("*.yaml")) if self.base.rank.fitted else ():
+            fitted_on = yaml.safe_load(file.read_text()).get("found", {}).get("data", {}).get("sha")
+            if fitted_on in {data.sha() for data in self.data.values()}:
+                notes.append(
+                    f"flag: {file.name} was fitted on half of these people: set rank.fitted to false, or use other cases"
+                )
+        return notes
+
     async def recommender(self, arm: Arm, shown: str | None = None) -> Recommender:
         """The recommender for an arm's settings, on a store that holds its data's log; made at first use."""
         settings = arm.settings(self.base, shown)
-        folder = self.out / "data" / f"{arm.data.name}-{fingerprint(settings)}"
+        folder = self.out / "data" / f"{arm.data.name}-{fingerprint(settings)}-{self.data[arm.data].sha()[:8]}"
         paths = {alias: {"path": str(settings.weights_path(alias).resolve())} for alias in settings.models}
         here = {
             "data": str(folder),
@@ -181,32 +203,40 @@ class Run:
         return job.arm.request(fields, "none" if job.probe else self.suite.explain)
 
     async def ask(self, job: Job) -> dict[str, Any]:
-        """One row. Raises nothing a single case could cause: what failed is a row too."""
+        """One row. A case that fails is a row too. Raises `BadRequest` when the model has gone: hours of answers by the prior
+        would be no evaluation."""
         shown = {"": None, "reversed": "reversed"}.get(job.probe, "shuffled")
         recommender = await self.recommender(job.arm, shown)
         window = None
         if job.probe in {"own", "other"}:
-            plain = await recommender.recommend(
-                self.request(Job(job.arm, job.case)).model_copy(update={"strategy": "prior", "explain": "none"})
-            )
-            window = [item.item_id for item in plain.items[: job.arm.settings(self.base).rank.window]]
+            prior = self.request(Job(job.arm, job.case)).model_copy(update={"strategy": "prior", "explain": "none"})
+            plain = await recommender.recommend(prior)
+            window = [item.item_id for item in plain.items[: recommender.settings.rank.window]]
+        request = self.request(job, window)
         start = time.perf_counter()
         try:
-            ranking, exchanges = await recommender.trace(self.request(job, window))
+            ranking, exchanges = await recommender.trace(request)
         except WhyrankError as error:
             return row_of(job, error=f"{error.code}: {error.message}", seconds=time.perf_counter() - start)
-        return row_of(job, ranking, exchanges, time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        gone = ranking.degraded is not None and ranking.degraded.reason == "unreachable"
+        if gone and job.arm.model is not None and (why := await recommender.probe(job.arm.model, 60)):
+            raise BadRequest(f"{job.arm.model} went away: {why}; start it and run again: what is done is kept")
+        return row_of(job, ranking, exchanges, seconds, recommender.settings.explain.top)
 
     async def go(self, step: Step = lambda progress: None, concurrency: int = 4) -> Progress:
         """Ask what has no row yet, `concurrency` at a time, and append the rows."""
-        kept = {_key(row) for row in rows(self.out)}
         jobs = list(self.jobs())
         progress = Progress(total=len(jobs))
-        for row in rows(self.out):
+        _mend(self.out / "rows.jsonl")
+        done = rows(self.out)
+        kept = {_key(row) for row in done}
+        for row in done:
             self._count(progress, row)
+        (self.out / "wanted.json").write_text(json.dumps({"rankings": len(jobs)}) + "\n")
         await self._models_answer([job for job in jobs if job.key not in kept])
         todo = iter([job for job in jobs if job.key not in kept])
-        with (self.out / "rows.jsonl").open("a", encoding="utf-8") as out:
+        with _alone(self.out / "rows.jsonl") as out:
 
             async def worker() -> None:
                 for job in todo:
@@ -219,9 +249,12 @@ class Run:
                     progress.asked_s += row["seconds"]
 
             step(progress)
-            async with asyncio.TaskGroup() as tasks:
-                for _ in range(concurrency):
-                    tasks.create_task(worker())
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    for _ in range(concurrency):
+                        tasks.create_task(worker())
+            except* WhyrankError as group:
+                raise group.exceptions[0] from None
         return progress
 
     async def _models_answer(self, jobs: Sequence[Job]) -> None:
@@ -248,7 +281,8 @@ class Run:
         return self._index
 
     async def leaks(self) -> dict[str, str]:
-        """Arms whose prompt names the answers before the candidates do, and how often. Sends nothing.
+        """Arms whose prompt names the answers before the candidates do, and how often. Sends nothing; writes `leaks.json`,
+        which reports read.
 
         A prompt may name any title by chance (the next film of a series): flagged is who names answers more often than
         other candidates, by Fisher's exact test at 0.001.
@@ -273,6 +307,7 @@ class Run:
                 of_others += len(rest)
             if named and fisher(named, of, others, of_others) < 0.001:
                 found[arm.name] = f"its prompt names {named} of {of} answers, and {others} of {of_others} other items"
+        (self.out / "leaks.json").write_text(json.dumps(found) + "\n")
         return found
 
 
@@ -306,15 +341,20 @@ async def _fill(recommender: Recommender, data: Data, folder: Path) -> None:
 
 
 def row_of(
-    job: Job, ranking: Ranking | None = None, exchanges: Sequence[Exchange] = (), seconds: float = 0.0, error: str = ""
+    job: Job,
+    ranking: Ranking | None = None,
+    exchanges: Sequence[Exchange] = (),
+    seconds: float = 0.0,
+    explained: int = 0,
+    error: str = "",
 ) -> dict[str, Any]:
     """`window`: what the model saw, in prior order; `order`: the same in the model's own order, before fusion; `prior_values`
-    and `model_values`: what was fused, as `window` stands."""
+    and `model_values`: what was fused, as `window` stands; `grounded`: of the first `explained`, which a model may justify."""
     items = ranking.items if ranking else []
     seen = sorted((item for item in items if "model" in item.signals), key=_prior_order)
     usage = ranking.usage if ranking else None
     repairs = ranking.repairs if ranking else None
-    said = [item.signals["grounded"] for item in items if "grounded" in item.signals]
+    said = [item.signals["grounded"] for item in items[:explained] if "grounded" in item.signals and job.arm.model]
     return {
         "arm": job.arm.name,
         "data": job.arm.data.name,
@@ -360,13 +400,26 @@ def _append(out: TextIO, row: dict[str, Any]) -> None:
 
 
 def rows(out: Path) -> list[dict[str, Any]]:
-    """The rows of a run. A last line torn by a kill is taken away, so that its case is asked again."""
+    """The whole rows of a run; a last line that is still being written, or was torn by a kill, is none."""
     file = out / "rows.jsonl"
-    if not file.exists():
-        return []
-    content = file.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
-        with file.open("rb+") as torn:
-            torn.truncate(len(whole))
-    return [json.loads(line) for line in whole.splitlines()]
+    content = file.read_bytes() if file.exists() else b""
+    return [json.loads(line) for line in content[: content.rfind(b"\n") + 1].splitlines()]
+
+
+def _mend(file: Path) -> None:
+    """Takes a torn last line away, so that its case is asked again."""
+    if file.exists():
+        with _alone(file):
+            content = file.read_bytes()
+            os.truncate(file, content.rfind(b"\n") + 1)
+
+
+@contextmanager
+def _alone(file: Path) -> Iterator[TextIO]:
+    """The file, to append to, for one process at a time: two that run the same suite would pay twice."""
+    with file.open("a", encoding="utf-8") as out:
+        try:
+            fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise BadRequest(f"another run is writing to {file}: let it end, or choose another --out") from error
+        yield out

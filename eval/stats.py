@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 
 RESAMPLES = 10_000
-Z_95, Z_80_POWER = 1.959964, 0.841621
+NORMAL = NormalDist()
 Values = Sequence[float] | npt.NDArray[np.float64]
 BLOCK = 2_000_000
 """Random numbers drawn at a time, so that many cases need little memory."""
@@ -34,11 +35,12 @@ class Paired:
         return self.low > 0 or self.high < 0
 
 
-def paired(one: Values, other: Values, seed: int = 0, resamples: int = RESAMPLES) -> Paired:
+def paired(one: Values, other: Values, seed: int = 0, resamples: int = RESAMPLES, looks: int = 1) -> Paired:
     """Compare two systems on the same cases, in the same order. Raises `ValueError` for none, or for unequal lengths.
 
     Interval: percentile bootstrap over cases (Sakai, SIGIR 2006). p: randomisation by random signs (Smucker et al., CIKM
-    2007), with the +1 of Phipson & Smyth (2010), so never 0. `seen`: (z_0.975 + z_0.8) · sd / √n.
+    2007), with the +1 of Phipson & Smyth (2010), so never 0. `seen`: (z_0.975 + z_0.8) · sd / √n, the
+    first for `looks` comparisons at once (Bonferroni).
     """
     if len(one) != len(other) or not len(one):
         raise ValueError(f"paired values needed, got {len(one)} and {len(other)}")
@@ -52,7 +54,8 @@ def paired(one: Values, other: Values, seed: int = 0, resamples: int = RESAMPLES
     extreme = int((np.abs(signs) >= abs(mean) - 1e-12).sum())
     low, high = np.quantile(means, [0.025, 0.975]).tolist()
     spread = float(gaps.std(ddof=1)) if n > 1 else math.inf
-    return Paired(mean, low, high, (extreme + 1) / (resamples + 1), (Z_95 + Z_80_POWER) * spread / math.sqrt(n), n)
+    seen = (NORMAL.inv_cdf(1 - 0.025 / looks) + NORMAL.inv_cdf(0.8)) * spread / math.sqrt(n)
+    return Paired(mean, low, high, (extreme + 1) / (resamples + 1), seen, n)
 
 
 def interval(values: Sequence[float], seed: int = 0, resamples: int = RESAMPLES) -> tuple[float, float]:

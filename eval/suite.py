@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from itertools import product
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from eval.metrics import metric
+from eval.metrics import RELEVANCE, metric
 from service.config import Settings
 from service.errors import BadRequest, reasons
 from service.schema import Locale, RecommendRequest
@@ -46,7 +46,7 @@ class Suite(BaseModel):
     settings: dict[str, dict[str, Any]] = {"": {}}
     baseline: str = "prior"
     sources: bool = False
-    metrics: list[str] = ["nDCG@10", "recall@10", "MRR@10", "HR@10", "novelty@10", "ILD@10"]
+    metrics: list[str] = Field(min_length=1, default=["nDCG@10", "recall@10", "MRR@10", "HR@10", "novelty@10", "ILD@10"])
     explain: Literal["none", "short"] = "none"
     repeats: int = Field(1, ge=1, le=100)
     probes: int = Field(20, ge=0)
@@ -56,14 +56,26 @@ class Suite(BaseModel):
     @classmethod
     def _known(cls, names: list[str]) -> list[str]:
         try:
-            return [str(metric(name)) for name in names]
+            found = [metric(name) for name in names]
         except BadRequest as error:
             raise ValueError(error.message) from error
+        if found[0].name not in RELEVANCE:
+            raise ValueError(f"the first one decides and must be of relevance: {', '.join(RELEVANCE)}")
+        return [str(one) for one in found]
+
+    @field_validator("data")
+    @classmethod
+    def _told_apart(cls, folders: list[Path]) -> list[Path]:
+        if len({folder.name for folder in folders}) < len(folders):
+            raise ValueError("folders are told apart by their last name: no two may share it")
+        return folders
 
     @field_validator("settings")
     @classmethod
     def _tunable(cls, settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         for name, parts in settings.items():
+            if broken := [key for key, part in parts.items() if key != "locale" and not isinstance(part, dict)]:
+                raise ValueError(f"{name}: {broken[0]} holds keys and values")
             if stray := set(parts) - TUNABLE:
                 raise ValueError(f"{name}: {', '.join(sorted(stray))} can't vary in a suite; {', '.join(sorted(TUNABLE))} can")
         return settings
@@ -82,34 +94,38 @@ class Suite(BaseModel):
             raise BadRequest(f"{file}: {reasons(error)}") from error
         here = file.parent
         folder = here / suite.prompt_folder if suite.prompt_folder else None
-        return suite.model_copy(update={"data": [here / path for path in suite.data], "prompt_folder": folder})
+        return suite.model_copy(update={"data": [(here / path).resolve() for path in suite.data], "prompt_folder": folder})
 
     def arms(self, settings: Settings) -> list[Arm]:
         """Every combination once; `prior` and the sources need neither prompt nor model. Baselines come first."""
-        found: dict[str, Arm] = {}
+        found: list[Arm] = []
+        models = self.models or [settings.roles.rank]
+        asked = [strategy for strategy in dict.fromkeys(self.strategies) if strategy != "prior"]
+        prompts: list[str | None] = [*self.prompts] or [None]
         for (label, parts), folder in product(self.settings.items(), self.data):
             changes = {key: value for key, value in parts.items() if key != "locale"}
-            suffix = [*([label] if label else []), *([folder.name] if len(self.data) > 1 else [])]
-
-            def arm(*name: str, **fields: Any) -> None:
-                made = Arm(name=" ".join([":".join(name), *suffix]), data=folder, locale=parts.get("locale"), **fields)  # noqa: B023  called at once
-                found.setdefault(made.name, made)
-
-            arm("prior", strategy="prior", changes=changes)
+            suffix = " ".join([*([label] if label else []), *([folder.name] if len(self.data) > 1 else [])])
+            shared = {"suffix": suffix, "data": folder, "locale": parts.get("locale")}
+            found.append(_arm(["prior"], strategy="prior", changes=changes, **shared))
             for source in ALONE if self.sources else ("popular",):
                 only = {"retrieve": {**changes.get("retrieve", {}), **{one: float(one == source) for one in SOURCES}}}
-                arm(source, strategy="prior", changes={**changes, **only})
-            prompts: list[str | None] = [*self.prompts] or [None]
-            models = self.models or [settings.roles.rank]
-            asked = [strategy for strategy in self.strategies if strategy != "prior"]
+                found.append(_arm([source], strategy="prior", changes={**changes, **only}, **shared))
             for strategy, model, prompt in product(asked, models, prompts):
                 words = [strategy, model, *([prompt] if prompt else [])]
-                arm(*words, strategy=strategy, model=model, prompt=prompt, changes=changes)
-        return list(found.values())
+                found.append(_arm(words, strategy=strategy, model=model, prompt=prompt, changes=changes, **shared))
+        return found
+
+
+def _arm(words: Sequence[str], *, suffix: str, **fields: Any) -> Arm:
+    try:
+        return Arm(name=f"{':'.join(words)} {suffix}".strip(), **fields)
+    except ValidationError as error:
+        raise BadRequest(f"settings {suffix!r}: {reasons(error)}") from error
 
 
 class Arm(BaseModel):
-    """One way to rank. `changes`: to the settings. Several arms may share one set of changes, hence one `Recommender`."""
+    """One way to rank. Its name: strategy:model:prompt, then its settings and data where there are several. `changes`: to the
+    settings. Several arms may share one set of changes, hence one `Recommender`."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -135,6 +151,11 @@ class Arm(BaseModel):
     def request(self, fields: Mapping[str, Any], explain: str) -> RecommendRequest:
         asked = {"strategy": self.strategy, "model": self.model, "prompt_id": self.prompt, "locale": self.locale}
         return RecommendRequest.model_validate({**asked, "explain": explain, **fields})
+
+
+def beside(name: str, arm: str) -> str:
+    """The arm `name` of the same settings and data as `arm`: `prior` beside `listwise:tiny k50` is `prior k50`."""
+    return f"{name} {arm.partition(' ')[2]}".strip()
 
 
 def _names(part: Mapping[str, Any]) -> set[str]:

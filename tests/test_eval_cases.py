@@ -82,19 +82,40 @@ def test_negatives_are_new_to_the_person_and_as_many_as_asked(tmp_path: Path) ->
     assert told["notes"] == []
 
 
-def test_given_cases_bring_their_own_history(tmp_path: Path) -> None:
+def test_given_cases_bring_their_own_history_one_a_person(tmp_path: Path) -> None:
+    """An earlier case's answer is a later case's history: of one person's cases only the last is asked."""
     cases = [
-        {"case_id": "1", "user_id": "u0", "history": ["i1", "i2"], "candidates": ["i3", "i4"], "relevant": ["i4"]},
-        {"case_id": "2", "user_id": "u0", "history": ["i5"], "candidates": ["i3", "i4"], "relevant": ["i3"]},
+        {"case_id": "1", "user_id": "u0", "history": ["i1"], "candidates": ["i2", "i3"], "relevant": ["i2"]},
+        {"case_id": "2", "user_id": "u0", "history": ["i1", "i2"], "candidates": ["i3", "i4"], "relevant": ["i4"]},
+        {"case_id": "3", "user_id": "u1", "history": ["i5"], "relevant": ["i3"]},
     ]
     users = [{"user_id": "u0", "attributes": {"age": 30}}]
     data = Data.read(folder(tmp_path / "d", busy(), cases=cases, users=users))
-    make(data, "given", tmp_path / "c", OPTIONS)
+    told = make(data, "given", tmp_path / "c", OPTIONS)
     made = Data.read(tmp_path / "c")
-    known = {case.case_id: [event.item_id for event in made.events if event.user_id == case.user_id] for case in made.cases}
-    assert {case: set(items) for case, items in known.items()} == {"1": {"i1", "i2"}, "2": {"i5"}}
-    assert "u0" not in {event.user_id for event in made.events}
-    assert {user.attributes["age"] for user in made.users} == {30}
+    known = {user: {event.item_id for event in made.events if event.user_id == user} for user in ("u0", "u1")}
+    assert sorted(case.case_id for case in made.cases) == ["2", "3"]
+    assert known == {"u0": {"i1", "i2"}, "u1": {"i5"}}
+    assert "1 cases left out" in told["notes"][0]
+
+
+def test_an_item_only_seen_before_may_still_be_asked_for(tmp_path: Path) -> None:
+    liked = [rating("u", n, 100 * n) for n in range(6)]
+    seen = [{**event, "type": "view", "occurred_at": _before(event)} for event in liked]
+    make(Data.read(folder(tmp_path / "d", liked + seen)), "leave-last-out", tmp_path / "c", OPTIONS)
+    (case,) = Data.read(tmp_path / "c").cases
+    assert case.relevant == ["i5"]
+    assert "i5" in case.history
+
+
+def _before(event: dict[str, Any]) -> str:
+    return (datetime.fromisoformat(event["occurred_at"]) - timedelta(seconds=5)).isoformat()
+
+
+def test_the_data_itself_is_not_written_over(tmp_path: Path) -> None:
+    data = Data.read(folder(tmp_path / "d", busy()))
+    with pytest.raises(BadRequest, match="the data itself"):
+        make(data, "temporal", tmp_path / "d", OPTIONS)
 
 
 def test_the_same_seed_makes_the_same_cases(tmp_path: Path) -> None:
@@ -129,6 +150,11 @@ def test_an_answer_in_the_log_is_caught_whenever_it_is_said_to_have_happened(tmp
         ("events", '{"user_id": "u", "type": "rating", "occurred_at": "yesterday"}', "occurred_at"),
         ("items", '{"id": "a/b"}', "may not hold"),
         ("cases", '{"case_id": "1", "user_id": "u", "relevant": []}', "relevant"),
+        (
+            "cases",
+            '{"case_id": "1", "user_id": "u", "relevant": ["a"]}\n{"case_id": "1", "user_id": "v", "relevant": ["a"]}',
+            "twice",
+        ),
         ("cases", '{"case_id": "1", "user_id": "u", "relevant": ["a"], "answer": "a"}', "answer"),
     ],
 )

@@ -20,7 +20,7 @@ def test_metrics_agree_with_ir_measures(order: list[str], length: int, relevant:
     ranking = order[:length]
     run = {"q": {item: float(len(ranking) - place) for place, item in enumerate(ranking)}}
     truth = {"q": dict.fromkeys(relevant, 1)}
-    pairs = {f"nDCG@{k}": nDCG @ k, f"recall@{k}": R @ k, f"MRR@{k}": RR @ k, f"HR@{k}": Success @ k, "MRR": RR}
+    pairs = {f"nDCG@{k}": nDCG @ k, f"recall@{k}": R @ k, f"MRR@{k}": RR @ k, f"HR@{k}": Success @ k, "MRR": RR, "nDCG": nDCG}
     expected = ir_measures.calc_aggregate(list(pairs.values()), truth, run)
     for name, theirs in pairs.items():
         assert metric(name).of(ranking, relevant) == pytest.approx(expected[theirs], abs=1e-9), name

@@ -15,7 +15,7 @@ from eval.cases import Data, Options, make
 from eval.run import Run, rows
 from eval.suite import Suite
 from service.config import HOUSE, MEANINGS, Settings
-from service.errors import BadRequest, ConfigError, ModelUnreachable, PromptError
+from service.errors import BadRequest, ConfigError, ModelOverloaded, ModelUnreachable, PromptError
 from service.llm import Call
 from service.llm.scripted import ScriptedLLM
 from service.pipeline import build
@@ -116,7 +116,8 @@ def play(settings: Settings, tmp_path: Path) -> Play:
         maker = partial(build, llms={"tiny": answer}, prompts=suite.prompt_folder or HOUSE / "prompts")
         async with Run.open(suite, plain, tmp_path / out, maker, **more) as run:
             await run.go()
-            return reports.report(tmp_path / out, by, await run.leaks())
+            await run.leaks()
+            return reports.report(tmp_path / out, by)
 
     one.llm = llm  # type: ignore[attr-defined]  # a test wants to count calls
     return one
@@ -212,8 +213,8 @@ async def test_an_engine_that_is_not_up_is_found_out_before_the_first_case(suite
 
 
 async def test_what_was_degraded_counts_as_what_was_served(suite: Suite, play: Play) -> None:
-    def tired(call: Call) -> str | ModelUnreachable:
-        return ModelUnreachable("gone") if len(llm.calls) % 2 else reader(call)
+    def tired(call: Call) -> str | ModelOverloaded:
+        return ModelOverloaded("busy") if len(llm.calls) % 2 else reader(call)
 
     llm = ScriptedLLM(tired, alias="tiny")
     first = ScriptedLLM(lambda call: reader(call) if len(first.calls) < 2 else tired(call), alias="tiny")
@@ -246,6 +247,68 @@ async def test_the_files_say_what_the_terminal_says(suite: Suite, play: Play, tm
     assert "http" not in files["report.html"].replace("http://127.0.0.1", "")
 
 
+async def test_settings_and_data_of_several_names_are_each_compared_with_their_own(
+    suite: Suite, play: Play, tmp_path: Path
+) -> None:
+    toy(tmp_path / "toy2")
+    make(Data.read(tmp_path / "toy2"), "given", tmp_path / "more", Options(MEANINGS, seed=1))
+    blind = {"retrieve": {"similar": 0}}
+    many = suite.model_copy(
+        update={
+            "data": [tmp_path / "cases", tmp_path / "more"],
+            "prompts": ["generic/rank"],
+            "settings": {"wide": blind, "narrow": {**blind, "rank": {"window": 5}}},
+            "baseline": "prior",
+            "probes": 2,
+        }
+    )
+    found = await play(many, limit=12)
+    assert found.line(f"{arm('rank')} narrow more").baseline == "prior narrow more"
+    assert found.line("shuffled narrow cases").cases == 12
+    assert found.line("oracle wide cases").values["nDCG@10"] == 1 >= found.line("oracle narrow cases").values["nDCG@10"]
+    assert found.missing == 0
+
+
+async def test_cases_made_anew_are_not_scored_with_old_rows(suite: Suite, play: Play, tmp_path: Path) -> None:
+    await play(suite, limit=3)
+    make(Data.read(tmp_path / "toy"), "given", tmp_path / "cases", Options(MEANINGS, seed=9))
+    with pytest.raises(BadRequest, match="not what it was"):
+        reports.report(tmp_path / "run")
+
+
+async def test_a_run_that_stopped_short_says_so(suite: Suite, play: Play, tmp_path: Path) -> None:
+    await play(suite, limit=5)
+    file = tmp_path / "run" / "rows.jsonl"
+    file.write_text("\n".join(file.read_text().splitlines()[:-7]) + "\n")
+    found = reports.report(tmp_path / "run")
+    assert found.missing == 7
+    assert "unfinished: 7" in reports.markdown(found)
+
+
+async def test_a_model_that_goes_away_stops_the_run_and_keeps_what_is_done(suite: Suite, play: Play, tmp_path: Path) -> None:
+    weak = ScriptedLLM(lambda call: reader(call) if len(weak.calls) < 20 else ModelUnreachable("gone"), alias="tiny")
+    with pytest.raises(BadRequest, match="went away"):
+        await play(suite, answer=weak)
+    assert not any(row["degraded"] for row in rows(tmp_path / "run"))
+    found = await play(suite)
+    assert found.missing == 0
+
+
+async def test_a_flag_outlives_the_run(suite: Suite, play: Play, tmp_path: Path) -> None:
+    await play(suite.model_copy(update={"prompts": ["generic/rank", "generic/leaky"], "probes": 0}))
+    assert "names 50 of 50 answers" in reports.markdown(reports.report(tmp_path / "run"))
+
+
+async def test_weights_fitted_on_the_same_people_are_told(suite: Suite, play: Play, settings: Settings) -> None:
+    folder = settings.data / "weights"
+    folder.mkdir(parents=True)
+    weights = {"similar": 0, "context": 0, "query": 0, "popular": 1, "model": 0.5}
+    found = {"data": {"sha": Data.read(suite.data[0]).sha()}}
+    (folder / "generic.tiny.yaml").write_text(json.dumps({"weights": weights, "found": found}))
+    told = reports.notes(await play(suite.model_copy(update={"probes": 0}), limit=3))
+    assert any("fitted on half of these people" in note for note in told)
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -254,6 +317,10 @@ async def test_the_files_say_what_the_terminal_says(suite: Suite, play: Play, tm
         ("data: [x]\nmetrics: [accuracy]", "nDCG"),
         ("data: [x]\nsettings: {a: {store: {}}}", "store"),
         ("data: [x]\nrepeats: 0", "repeats"),
+        ("data: [x/a, y/a]", "no two may share"),
+        ("data: [x]\nmetrics: []", "metrics"),
+        ("data: [x]\nmetrics: [novelty@10]", "relevance"),
+        ("data: [x]\nsettings: {a: {retrieve: }}", "keys and values"),
         ("- x", "dictionary"),
         ("data: [", "YAML"),
     ],
@@ -270,6 +337,7 @@ def test_a_bad_suite_is_told_by_file_and_key(tmp_path: Path, text: str, told: st
         ({"baseline": "best"}, "no arm"),
         ({"prompts": ["generic/ghost"]}, "generic/ghost"),
         ({"models": ["ghost"]}, "ghost"),
+        ({"settings": {"": {"locale": "zh_CN"}}}, "locale"),
         ({"strategies": ["magic"]}, "magic"),
         ({"settings": {"": {"rank": {"window": 99}}}}, "window"),
     ],
