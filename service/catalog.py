@@ -141,6 +141,11 @@ class Catalog:
             if _column(key) not in have:
                 await self._table.create_index(_column(key), config=LabelList() if kind == "list" else BTree())
 
+    @property
+    def dimension(self) -> int:
+        """Of the vectors, the same in the table and from the embedder: `open` refuses anything else."""
+        return self._embed.dimension
+
     # ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def put(self, items: Sequence[Item]) -> None:

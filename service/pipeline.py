@@ -380,7 +380,8 @@ class Recommender:
         try:
             backlog = await self._catalog.backlog()
             self.telemetry.backlog.set(backlog)
-            parts["catalog"] = {"ok": True, "items": await self._catalog.count(), "embedding_backlog": backlog}
+            size = {"items": await self._catalog.count(), "dimension": self._catalog.dimension}
+            parts["catalog"] = {"ok": True, **size, "embedding_backlog": backlog}
         except Exception as error:
             parts["catalog"] = {"ok": False, "why": str(error)}
         roles = {"rank": self.settings.roles.rank, "explain": self.settings.roles.explain}
