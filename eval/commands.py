@@ -173,6 +173,7 @@ def report(
         found = reports.report(folder, by or ())
         _print(found, folder)
         if markdown is not None:
+            markdown.parent.mkdir(parents=True, exist_ok=True)
             markdown.write_text(reports.markdown(found), encoding="utf-8")
 
 

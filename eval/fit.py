@@ -159,6 +159,7 @@ class _Fit:
         """What popularity and likeness take off, measured by the service itself."""
         found = {"popularity": 0.0, "diversity": 0.0}
         best = float(np.mean(await self._measure(self.validation, sources, found)))
+        self.told(f"the same, served: {100 * best:.2f}")
         for name, grid in (("popularity", POPULARITY), ("diversity", DIVERSITY)):
             for value in grid:
                 if value:
@@ -243,7 +244,8 @@ def _mean_ndcg(pools: Sequence[Pool], weights: Sequence[float]) -> float:
 
 
 def _ndcg(pool: Pool, weights: Sequence[float]) -> float:
-    """Of weighted reciprocal ranks, as retrieval fuses them; ties by id."""
+    """Of weighted reciprocal ranks, as retrieval fuses them; ties by id. Close to what is served, not equal: with fewer
+    candidates a person's several tastes are merged from shorter lists, so their ranks can differ."""
     scores = (np.asarray(weights) / (RRF + pool.ranks)).sum(axis=1)
     order = np.lexsort((np.array(pool.ids), -scores))[: HEADLINE.k]
     hits = [str(place) for place, at in enumerate(order) if pool.relevant[at]]

@@ -1,6 +1,7 @@
 """Weights that should be found are, and a model that only guesses gets none."""
 
 import random
+import re
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from service.pipeline import build
 from tests.conftest import letters_of
 from tests.test_eval_run import reader, toy
 
+BEGIN = "sources fitted", "the same, served"
 PROMPTS = HOUSE / "prompts"
 
 
@@ -40,7 +42,12 @@ async def test_a_model_that_reads_gets_a_share_and_one_that_guesses_gets_none(
     blind = settings.changed({"retrieve": {"similar": 0.0}})
     for answer, name in ((reader, "reads"), (guesser, "guesses")):
         maker = partial(build, llms={"tiny": ScriptedLLM(answer, alias="tiny")}, prompts=PROMPTS)
-        found = await fit(cases, "tiny", blind, tmp_path / name, maker, lambda line: None)
+        told: list[str] = []
+        found = await fit(cases, "tiny", blind, tmp_path / name, maker, told.append)
+        counted, served = (re.search(r": ([\d.]+)", next(line for line in told if line.startswith(begin))) for begin in BEGIN)
+        assert counted is not None
+        assert served is not None
+        assert counted[1] == served[1]  # weights are weighed by the same arithmetic that serves
         test = found.found["test"]
         if answer is reader:
             assert found.weights.similar > 0  # the taste shows in the vectors: the fit finds the source it was denied
