@@ -31,6 +31,8 @@ LEGEND = (
     "show in 8 of 10 experiments. “shuffled” and “oracle” reorder what a model would see of the prior's candidates: what no "
     "information and full information would reach."
 )
+HEAVY = ("scores", "said", "asked", "prior_values", "model_values")
+"""What a report does not need of a row: a hundred thousand of them are to fit in memory."""
 DEGRADED = 0.05
 """More rankings than this without what was asked for are flagged."""
 FEW = 5
@@ -111,7 +113,13 @@ class Results:
         self.worlds = {name: world(data.items, data.events) for name, data in self.data.items()}
         self.rows: dict[str, dict[tuple[str, str], list[Row]]] = defaultdict(lambda: defaultdict(list))
         self.probes: dict[str, dict[str, dict[str, Row]]] = defaultdict(lambda: defaultdict(dict))
-        for row in rows(out):
+        self.missing = 0
+        known: dict[str, str] = {}
+        for number, row in enumerate(rows(out), 1):
+            self.missing = -number
+            for name in HEAVY:
+                del row[name]
+            row["items"] = [known.setdefault(item, item) for item in row["items"]]
             if row["probe"]:
                 self.probes[row["arm"]][row["case"]][row["probe"]] = row
             else:
@@ -123,7 +131,7 @@ class Results:
             self.rows[arm] = defaultdict(list, sorted(of.items(), key=lambda pair: places[pair[0]]))
         self._bounds()
         wanted = json.loads((out / "wanted.json").read_text())["rankings"] if (out / "wanted.json").exists() else 0
-        self.missing = max(0, wanted - sum(1 for _ in rows(out)))
+        self.missing = max(0, wanted + self.missing)
         self.scores = {arm: {key: self._score(key, of) for key, of in cases.items()} for arm, cases in self.rows.items()}
 
     def _bounds(self) -> None:

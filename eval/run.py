@@ -229,9 +229,9 @@ class Run:
         jobs = list(self.jobs())
         progress = Progress(total=len(jobs))
         _mend(self.out / "rows.jsonl")
-        done = rows(self.out)
-        kept = {_key(row) for row in done}
-        for row in done:
+        kept = set()
+        for row in rows(self.out):
+            kept.add(_key(row))
             self._count(progress, row)
         (self.out / "wanted.json").write_text(json.dumps({"rankings": len(jobs)}) + "\n")
         await self._models_answer([job for job in jobs if job.key not in kept])
@@ -399,11 +399,12 @@ def _append(out: TextIO, row: dict[str, Any]) -> None:
     out.flush()
 
 
-def rows(out: Path) -> list[dict[str, Any]]:
+def rows(out: Path) -> Iterator[dict[str, Any]]:
     """The whole rows of a run; a last line that is still being written, or was torn by a kill, is none."""
     file = out / "rows.jsonl"
-    content = file.read_bytes() if file.exists() else b""
-    return [json.loads(line) for line in content[: content.rfind(b"\n") + 1].splitlines()]
+    if file.exists():
+        with file.open("rb") as lines:
+            yield from (json.loads(line) for line in lines if line.endswith(b"\n"))
 
 
 def _mend(file: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -48,9 +50,8 @@ def paired(one: Values, other: Values, seed: int = 0, resamples: int = RESAMPLES
     mean, n = float(gaps.mean()), len(gaps)
     if not gaps.any():
         return Paired(0.0, 0.0, 0.0, 1.0, 0.0, n)
-    dice = np.random.default_rng(seed)
-    means = np.concatenate([gaps[dice.integers(0, n, (rows, n))].mean(axis=1) for rows in _blocks(resamples, n)])
-    signs = np.concatenate([(dice.integers(0, 2, (rows, n)) * 2 - 1) @ gaps / n for rows in _blocks(resamples, n)])
+    means = np.concatenate([counts @ gaps for counts in _draws(n, seed, resamples)]) / n
+    signs = np.concatenate([flips @ gaps for flips in _signs(n, seed, resamples)]) / n
     extreme = int((np.abs(signs) >= abs(mean) - 1e-12).sum())
     low, high = np.quantile(means, [0.025, 0.975]).tolist()
     spread = float(gaps.std(ddof=1)) if n > 1 else math.inf
@@ -63,9 +64,8 @@ def interval(values: Sequence[float], seed: int = 0, resamples: int = RESAMPLES)
     found = np.asarray(values, dtype=np.float64)
     if not len(found):
         return math.nan, math.nan
-    dice = np.random.default_rng(seed)
     n = len(found)
-    means = np.concatenate([found[dice.integers(0, n, (rows, n))].mean(axis=1) for rows in _blocks(resamples, n)])
+    means = np.concatenate([counts @ found for counts in _draws(n, seed, resamples)]) / n
     low, high = np.quantile(means, [0.025, 0.975]).tolist()
     return low, high
 
@@ -78,6 +78,22 @@ def holm(p: Mapping[str, float]) -> dict[str, float]:
         worst = max(worst, min(1.0, (len(p) - place) * value))
         adjusted[name] = worst
     return {name: adjusted[name] for name in p}
+
+
+Matrices = list[npt.NDArray[np.floating[Any]]]
+
+
+@lru_cache(maxsize=2)  # arms share their cases, hence their draws
+def _draws(n: int, seed: int, resamples: int) -> Matrices:
+    """How often each of n cases is drawn, resample by resample."""
+    dice = np.random.default_rng(seed)
+    return [dice.multinomial(n, np.full(n, 1 / n), rows).astype(np.float64) for rows in _blocks(resamples, n)]
+
+
+@lru_cache(maxsize=2)
+def _signs(n: int, seed: int, resamples: int) -> Matrices:
+    dice = np.random.default_rng([seed, 1])
+    return [dice.integers(0, 2, (rows, n)) * 2.0 - 1 for rows in _blocks(resamples, n)]
 
 
 def _blocks(rows: int, width: int) -> list[int]:

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from eval.cases import Case
+from eval.cases import Case, Data
 from eval.run import Job, row_of
 from eval.suite import Arm, Suite
 from service.config import HOUSE, Settings
@@ -67,11 +67,12 @@ def test_report_of_many_rows(tmp_path: Path) -> None:
     settings = Settings.load(HOUSE / "configs" / "test.yaml")
     suite = Suite(data=[folder])
     parts = {"suite": suite.model_dump(mode="json"), "settings": settings.model_dump(mode="json"), "folders": [str(folder)]}
+    arms = ["prior", "popular", *(f"arm-{m}" for m in range(98))]
+    parts |= {"data": {"cases": Data.read(folder).sha()}, "windows": dict.fromkeys(arms, 20), "notes": []}
     (out / "manifest.json").write_text(json.dumps(parts))
     with (out / "rows.jsonl").open("w") as file:
         for n in range(ROWS):
-            arm = ["prior", "popular", *(f"arm {m}" for m in range(98))][n % 100]
-            job = Job(Arm(name=arm, data=folder, strategy="prior"), Case.model_validate(cases[n // 100]))
+            job = Job(Arm(name=arms[n % 100], data=folder, strategy="prior"), Case.model_validate(cases[n // 100]))
             row = row_of(job, seconds=0.5) | {"items": dice.sample(items, 50), "scores": [0.5] * 50}
             file.write(json.dumps(row) + "\n")
     code = "import resource, sys; from pathlib import Path; from eval.report import report, write; out = Path(sys.argv[1]); "

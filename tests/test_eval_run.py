@@ -177,12 +177,12 @@ async def test_a_killed_run_goes_on_and_asks_nothing_twice(suite: Suite, play: P
     stopped = ScriptedLLM(lambda call: reader(call) if len(stopped.calls) < 50 else _stop(), alias="tiny")
     with pytest.raises(ExceptionGroup):
         await play(suite, out="killed", answer=stopped)
-    kept = len(rows(out))
+    kept = len([*rows(out)])
     with (out / "rows.jsonl").open("a") as torn:
         torn.write('{"arm": "half a li')
     rest = ScriptedLLM(reader, alias="tiny")
     found = await play(suite, out="killed", answer=rest)
-    assert 0 < kept < len(rows(out)) == len(rows(tmp_path / "whole"))
+    assert 0 < kept < len([*rows(out)]) == len([*rows(tmp_path / "whole")])
     assert len(rest.calls) + 49 <= asked + 5  # the probe call of each session, and the calls in flight at the kill
     keys = [(row["arm"], row["case"], row["repeat"], row["probe"]) for row in rows(out)]
     assert len(keys) == len(set(keys))
