@@ -178,9 +178,7 @@ class _Fit:
     async def share(self, concurrency: int) -> tuple[float, dict[str, Any]]:
         """The model's share against the fitted prior, and what decided it."""
         await self.run.go(lambda done: self.told(f"asking {self.alias}: {done.done} of {done.total}"), concurrency)
-        kept = {
-            row["case"]: row for row in rows(self.run.out) if row["arm"].startswith("listwise:") and row["model"] == self.alias
-        }
+        kept = self._answered()
         cases = [case for case in self.validation if case.case_id in kept]
         if len(cases) < FEWEST:
             raise BadRequest(
@@ -216,9 +214,7 @@ class _Fit:
         }
         configured = await self._measure(self.tested, before["retrieve"], before["rank"])
         fitted = await self._measure(self.tested, changes["retrieve"], changes["rank"])
-        kept = {
-            row["case"]: row for row in rows(self.run.out) if row["arm"].startswith("listwise:") and row["model"] == self.alias
-        }
+        kept = self._answered()
         asked = [case for case in self.tested if case.case_id in kept]
         alone, fused = ([_fused(kept[case.case_id], case, value) for case in asked] for value in (0.0, share))
         return {
