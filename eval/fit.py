@@ -208,11 +208,9 @@ class _Fit:
         self, plain: Settings, changes: Mapping[str, Mapping[str, float]], share: float, concurrency: int
     ) -> dict[str, Any]:
         """Once, on people nothing was chosen for: the prior as configured, as fitted, and with the model's share."""
-        before = {
-            "retrieve": {name: getattr(plain.retrieve, name) for name in SOURCES},
-            "rank": {"popularity": 0, "diversity": 0},
-        }
-        configured = await self._measure(self.tested, before["retrieve"], before["rank"])
+        before = {name: getattr(plain.retrieve, name) for name in SOURCES}
+        terms = {"popularity": plain.rank.popularity, "diversity": plain.rank.diversity}
+        configured = await self._measure(self.tested, before, terms)
         fitted = await self._measure(self.tested, changes["retrieve"], changes["rank"])
         kept = self._answered()
         asked = [case for case in self.tested if case.case_id in kept]
