@@ -271,11 +271,8 @@ def _position_bias(forward: Row, backward: Row) -> float:
 
 def _asked_twice(probes: Mapping[str, Mapping[str, Row]]) -> list[tuple[Row, Row]]:
     """The same candidates in the same order, for the case's user and for another."""
-    return [
-        (asked["own"], asked["other"])
-        for asked in probes.values()
-        if {"own", "other"} <= asked.keys() and asked["own"]["order"]
-    ]
+    both = [(asked["own"], asked["other"]) for asked in probes.values() if {"own", "other"} <= asked.keys()]
+    return [(own, other) for own, other in both if own["order"] and other["order"]]
 
 
 def _slices(found: Results, by: Sequence[str]) -> list[Slice]:

@@ -298,9 +298,8 @@ class Run:
                 shown = await recommender.preview(self.request(Job(arm, case)), "rank")
                 text = _before_the_candidates("\n".join(message["content"] for message in shown.messages)).casefold()
                 answers = set(case.relevant)
-                rest = Random(case.case_id).sample(
-                    sorted(titles.keys() - answers - set(case.history)), min(100, len(titles) // 2)
-                )
+                free = sorted(titles.keys() - answers - set(case.history))
+                rest = Random(case.case_id).sample(free, min(100, len(free)))
                 named += sum(_names(text, titles.get(item, "")) for item in answers)
                 of += len(answers)
                 others += sum(_names(text, titles[item]) for item in rest)

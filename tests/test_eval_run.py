@@ -226,6 +226,28 @@ async def test_what_was_degraded_counts_as_what_was_served(suite: Suite, play: P
     assert found.line(arm("rank")).cases == CASES
 
 
+async def test_a_person_who_knows_most_of_a_small_catalogue_is_checked_for_leaks_too(play: Play, tmp_path: Path) -> None:
+    toy(tmp_path / "small")
+    file = tmp_path / "small" / "cases.jsonl"
+    cases = [json.loads(line) for line in file.read_text().splitlines()]
+    for case in cases:
+        case["history"] = [f"i{n}" for n in range(80) if f"i{n}" not in case["candidates"]]
+    file.write_text("".join(json.dumps(case) + "\n" for case in cases))
+    make(Data.read(tmp_path / "small"), "given", tmp_path / "known", Options(MEANINGS))
+    found = await play(Suite(data=[tmp_path / "known"], prompt_folder=HOUSE / "prompts", models=["tiny"], probes=0), limit=2)
+    assert [line.cases for line in found.lines] == [2] * len(found.lines)
+
+
+async def test_a_probe_without_an_answer_is_no_changed_list(suite: Suite, play: Play, tmp_path: Path) -> None:
+    await play(suite.model_copy(update={"prompts": ["generic/blind"], "baseline": "prior", "probes": 3}), limit=3)
+    file = tmp_path / "run" / "rows.jsonl"
+    found = [json.loads(line) for line in file.read_text().splitlines()]
+    lost = next(row for row in found if row["probe"] == "other")
+    lost["order"] = []
+    file.write_text("".join(json.dumps(row) + "\n" for row in found))
+    assert reports.report(tmp_path / "run").line(arm("blind")).rates["sensitivity"] == 0
+
+
 async def test_cases_where_one_arm_wins_are_named(suite: Suite, play: Play, tmp_path: Path) -> None:
     await play(suite)
     found = reports.compare(tmp_path / "run", arm("rank"), arm("blind"), "mrr@10")
