@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
@@ -93,8 +94,9 @@ class Data:
                     f"case {case.case_id}, or is on one of its answers"
                 )
 
+    @cached_property
     def sha(self) -> str:
-        """Of the folder's files, as bytes."""
+        """Of the folder's files, as bytes, as they are at the first look."""
         digest = sha256()
         for name in ("items.jsonl", "users.jsonl", "events.jsonl", "cases.jsonl"):
             file = self.folder / name

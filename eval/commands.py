@@ -91,19 +91,16 @@ def _maker(suite: Suite) -> Make:
 
 
 async def _run(suite: Suite, settings: Settings, out: Path, maker: Make, limit: int | None, concurrency: int) -> None:
-    with console.status("checking the suite, filling its store …"):
-        opened = Run.open(suite, settings, out, maker, limit)
-        work = await opened.__aenter__()
+    status = console.status("checking the suite, filling its store …")
+    status.start()
     try:
-        with _progress(suite.metrics[0]) as step:
-            done = await work.go(step, concurrency)
-        await work.leaks()
+        async with Run.open(suite, settings, out, maker, limit) as work:
+            status.stop()
+            with _progress(suite.metrics[0]) as step:
+                await work.go(step, concurrency)
+            await work.leaks()
     finally:
-        await opened.__aexit__(None, None, None)
-    if done.asked_s:
-        console.print(
-            f"[dim]{done.done} rankings; evaluation itself took {done.own_s / (done.asked_s + done.own_s):.1%} of their time[/]"
-        )
+        status.stop()
 
 
 @contextmanager

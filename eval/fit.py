@@ -93,7 +93,7 @@ async def fit(
         test = await work.test(plain, changes, share, concurrency)
     weights = Weights(**sources, model=share, **terms)
     found = {
-        "data": {"folder": str(folder), "sha": run.data[folder].sha()},
+        "data": {"folder": str(folder), "sha": run.data[folder].sha},
         "run": str(out),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "people": {"validation": len(work.validation), "test": len(work.tested)},

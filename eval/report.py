@@ -107,7 +107,7 @@ class Results:
         self.folders = {Path(one).name: Path(one) for one in self.manifest["folders"]}
         self.data = {name: Data.read(folder) for name, folder in self.folders.items()}
         for name, data in self.data.items():
-            if data.sha() != self.manifest["data"][name]:
+            if data.sha != self.manifest["data"][name]:
                 raise BadRequest(f"{data.folder} is not what it was when {out} was run: its rows can't be scored any more")
         self.cases = {(name, case.case_id): case for name, data in self.data.items() for case in data.cases}
         self.worlds = {name: world(data.items, data.events) for name, data in self.data.items()}

@@ -58,8 +58,6 @@ class Progress:
     done: int = 0
     cost: float = 0.0
     tokens: int = 0
-    own_s: float = 0.0
-    asked_s: float = 0.0
     sums: dict[str, tuple[float, int]] = field(default_factory=dict)
 
     @property
@@ -79,6 +77,8 @@ class Run:
         self.limit = limit
         self._make = make
         self._made: dict[str, Recommender] = {}
+        self._settings: dict[str, Settings] = {}
+        self._by_id = {(folder.name, case.case_id): case for folder, data in self.data.items() for case in data.cases}
 
     @classmethod
     @asynccontextmanager
@@ -133,8 +133,8 @@ class Run:
             "suite": self.suite.model_dump(mode="json", exclude={"data", "prompt_folder"}),
             "settings": self.base.model_dump(mode="json", exclude={"data", "api_key", "embed", "engine", "service"}),
             "domain": self.base.service.domain,
-            "windows": {arm.name: arm.settings(self.base).rank.window for arm in self.arms},
-            "data": {folder.name: data.sha() for folder, data in self.data.items()},
+            "windows": {arm.name: self.settings(arm).rank.window for arm in self.arms},
+            "data": {folder.name: data.sha for folder, data in self.data.items()},
             "prompts": prompts,
             "fitted": {name: weights.model_dump() for name, weights in self.base.fitted().items()},
             "versions": {name: importlib.metadata.version(name) for name in packages},
@@ -145,7 +145,7 @@ class Run:
         notes = []
         for file in sorted(self.base.weights_folder.glob("*.yaml")) if self.base.rank.fitted else ():
             fitted_on = yaml.safe_load(file.read_text()).get("found", {}).get("data", {}).get("sha")
-            if fitted_on in {data.sha() for data in self.data.values()}:
+            if fitted_on in {data.sha for data in self.data.values()}:
                 notes.append(
                     f"flag: {file.name} was fitted on half of these people: set rank.fitted to false, or use other cases"
                 )
@@ -153,21 +153,26 @@ class Run:
 
     async def recommender(self, arm: Arm, shown: str | None = None) -> Recommender:
         """The recommender for an arm's settings, on a store that holds its data's log; made at first use."""
-        settings = arm.settings(self.base, shown)
-        folder = self.out / "data" / f"{arm.data.name}-{fingerprint(settings)}-{self.data[arm.data].sha()[:8]}"
-        paths = {alias: {"path": str(settings.weights_path(alias).resolve())} for alias in settings.models}
-        here = {
-            "data": str(folder),
-            "embed": {"path": str(settings.embedder_path.resolve())},
-            "models": paths,
-            "rank": {"weights": str(settings.weights_folder.resolve())},
-        }
-        settings = settings.changed(here)
-        key = repr(settings)
-        if key not in self._made:
+        settings = self.settings(arm, shown)
+        if (key := repr(settings)) not in self._made:
             self._made[key] = await self._make(settings)
-            await _fill(self._made[key], self.data[arm.data], folder)
+            await _fill(self._made[key], self.data[arm.data], settings.data)
         return self._made[key]
+
+    def settings(self, arm: Arm, shown: str | None = None) -> Settings:
+        """The arm's settings, with the store in the run's folder and everything else where it was; made once."""
+        if (key := repr((arm, shown))) not in self._settings:
+            settings = arm.settings(self.base, shown)
+            folder = self.out / "data" / f"{arm.data.name}-{fingerprint(settings)}-{self.data[arm.data].sha[:8]}"
+            paths = {alias: {"path": str(settings.weights_path(alias).resolve())} for alias in settings.models}
+            here = {
+                "data": str(folder),
+                "embed": {"path": str(settings.embedder_path.resolve())},
+                "models": paths,
+                "rank": {"weights": str(settings.weights_folder.resolve())},
+            }
+            self._settings[key] = settings.changed(here)
+        return self._settings[key]
 
     def _cases(self, arm: Arm) -> list[Case]:
         return self.data[arm.data].cases[: self.limit]
@@ -190,7 +195,7 @@ class Run:
             others = self.data[job.arm.data].cases
             user = others[(others.index(case) + 1) % len(others)].user_id
         given = list(window) if window is not None else case.candidates
-        settings = job.arm.settings(self.base)
+        settings = self.settings(job.arm)
         size = len(given) if given is not None else settings.retrieve.k
         fields = {
             "user_id": user,
@@ -241,12 +246,9 @@ class Run:
             async def worker() -> None:
                 for job in todo:
                     row = await self.ask(job)
-                    start = time.perf_counter()
                     _append(out, row)
                     self._count(progress, row)
                     step(progress)
-                    progress.own_s += time.perf_counter() - start
-                    progress.asked_s += row["seconds"]
 
             step(progress)
             try:
@@ -273,12 +275,6 @@ class Run:
             value = metric(self.suite.metrics[0]).of(row["items"], case.relevant)
             total, count = progress.sums.get(row["arm"], (0.0, 0))
             progress.sums[row["arm"]] = total + value, count + 1
-
-    @property
-    def _by_id(self) -> dict[tuple[str, str], Case]:
-        if not hasattr(self, "_index"):
-            self._index = {(folder.name, case.case_id): case for folder, data in self.data.items() for case in data.cases}
-        return self._index
 
     async def leaks(self) -> dict[str, str]:
         """Arms whose prompt names the answers before the candidates do, and how often. Sends nothing; writes `leaks.json`,

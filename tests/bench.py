@@ -10,8 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-from eval.cases import Case, Data
-from eval.run import Job, row_of
+from eval.cases import Case, Data, Options
+from eval.cases import make as make_cases
+from eval.run import Job, Run, row_of, rows
 from eval.suite import Arm, Suite
 from service.config import HOUSE, Settings
 from service.engine import movielens
@@ -53,6 +54,21 @@ async def test_overhead(tmp_path: Path) -> None:
     await recommender.close()
 
 
+async def test_overhead_of_evaluation(tmp_path: Path) -> None:
+    """What `whyrank eval run` adds to a ranking: one at a time, the run's time less the rankings' own."""
+    found = Settings.load(HOUSE / "configs" / "cpu.yaml")
+    feeds = movielens.pull(found.data, lambda what, done, total: None)
+    make_cases(Data.read(feeds), "temporal", tmp_path / "cases", Options(found.events.of("movies")))
+    settings = found.changed({"embed": {"path": str(MODELS / "minilm")}})
+    suite = Suite(data=[tmp_path / "cases"], strategies=["prior"])
+    async with Run.open(suite, settings, tmp_path / "run", build, RUNS) as run:
+        start = time.perf_counter()
+        done = await run.go(concurrency=1)
+        took = time.perf_counter() - start
+    own = (took - sum(row["seconds"] for row in rows(tmp_path / "run"))) / done.total
+    print(f"\nevaluation's own time: {1000 * own:.2f} ms a ranking, {done.total} rankings")
+
+
 def test_report_of_many_rows(tmp_path: Path) -> None:
     """`whyrank eval report` on 100,000 rows, in a process of its own: seconds and peak memory."""
     items = [f"i{n}" for n in range(1_700)]
@@ -62,13 +78,13 @@ def test_report_of_many_rows(tmp_path: Path) -> None:
     out.mkdir()
     lines = [{"id": item, "title": item, "attributes": {"genre": [f"g{n % 19}", f"g{n % 7}"]}} for n, item in enumerate(items)]
     cases = [{"case_id": str(n), "user_id": f"u{n}", "relevant": dice.sample(items, 10)} for n in range(1_000)]
-    for name, rows in (("items", lines), ("events", []), ("cases", cases)):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name, nouns in (("items", lines), ("events", []), ("cases", cases)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(noun) + "\n" for noun in nouns))
     settings = Settings.load(HOUSE / "configs" / "test.yaml")
     suite = Suite(data=[folder])
     parts = {"suite": suite.model_dump(mode="json"), "settings": settings.model_dump(mode="json"), "folders": [str(folder)]}
     arms = ["prior", "popular", *(f"arm-{m}" for m in range(98))]
-    parts |= {"data": {"cases": Data.read(folder).sha()}, "windows": dict.fromkeys(arms, 20), "notes": []}
+    parts |= {"data": {"cases": Data.read(folder).sha}, "windows": dict.fromkeys(arms, 20), "notes": []}
     (out / "manifest.json").write_text(json.dumps(parts))
     with (out / "rows.jsonl").open("w") as file:
         for n in range(ROWS):

@@ -325,7 +325,7 @@ async def test_weights_fitted_on_the_same_people_are_told(suite: Suite, play: Pl
     folder = settings.data / "weights"
     folder.mkdir(parents=True)
     weights = {"similar": 0, "context": 0, "query": 0, "popular": 1, "model": 0.5}
-    found = {"data": {"sha": Data.read(suite.data[0]).sha()}}
+    found = {"data": {"sha": Data.read(suite.data[0]).sha}}
     (folder / "generic.tiny.yaml").write_text(json.dumps({"weights": weights, "found": found}))
     told = reports.notes(await play(suite.model_copy(update={"probes": 0}), limit=3))
     assert any("fitted on half of these people" in note for note in told)
