@@ -14,6 +14,7 @@ from contextlib import aclosing
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from os import environ
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -565,7 +566,7 @@ async def build(settings: Settings, *, llms: Mapping[str, LLM] | None = None, pr
     meanings = settings.events.of(settings.service.domain)
     library = PromptLibrary(prompts, failed=lambda message: telemetry.log.error("prompt_not_reloaded", error=message))
     embed = await asyncio.to_thread(
-        Embedder, settings.embedder_path, threads=settings.embed.threads, batch=settings.embed.batch
+        _embedder, settings.embedder_path, threads=settings.embed.threads, batch=settings.embed.batch
     )
     catalog = await Catalog.open(settings.data / "catalog", embed=embed, filterable=settings.catalog.filterable)
     store = await asyncio.to_thread(
@@ -583,6 +584,10 @@ async def build(settings: Settings, *, llms: Mapping[str, LLM] | None = None, pr
         llms=llms if llms is not None else {alias: _open(alias, settings) for alias in settings.models},
         telemetry=telemetry,
     )
+
+
+_embedder = lru_cache(maxsize=1)(Embedder)
+"""Recommenders of one process share it: an evaluation makes one for each of its settings, all on the same embedder."""
 
 
 def _open(alias: str, settings: Settings) -> LLM:
