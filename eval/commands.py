@@ -23,25 +23,16 @@ from eval.run import Job, Make, Run, asked_sha, rows
 from eval.run import Progress as Done
 from eval.suite import Suite
 from service.config import HOUSE, Settings
-from service.errors import BadRequest, WhyrankError
+from service.errors import BadRequest
 from service.pipeline import build
 
 app = typer.Typer(help="Which prompt, model and strategy ranks best on your data, with intervals.", no_args_is_help=True)
 console = Console()
-errors = Console(stderr=True)
+
 
 Out = Annotated[Path, typer.Argument(help="A run's folder.")]
 Protocol = StrEnum("Protocol", {name: name for name in PROTOCOLS})  # type: ignore[misc]  # its members are the protocols
 DEFAULT = Protocol("temporal")
-
-
-@contextmanager
-def _clear_errors() -> Iterator[None]:
-    try:
-        yield
-    except WhyrankError as error:
-        errors.print(f"[red]error:[/] {escape(error.message)}")
-        raise typer.Exit(2 if isinstance(error, BadRequest) else 1) from error
 
 
 @app.command()
@@ -61,7 +52,7 @@ def cases(
     settings: Settings = context.obj
     folder = settings.data / data if data == "movielens-100k" else Path(data)
     options = Options(settings.events.of(settings.service.domain), negatives, share, cut, seed)
-    with _clear_errors(), console.status("making cases …"):
+    with console.status("making cases …"):
         told = make(Data.read(folder), protocol.value, out, options)
     console.print(
         f"{told['cases']} cases in {out}: {told['relevant_per_case']} relevant items each, {told['log']} events may be known"
@@ -80,10 +71,9 @@ def run(
     concurrency: Annotated[int, typer.Option(min=1, max=256, help="Rankings at a time.")] = 4,
 ) -> None:
     """Run a suite through the service's own pipeline, then report. Costs nothing for what is done already."""
-    with _clear_errors():
-        asked = Suite.read(suite)
-        asyncio.run(_run(asked, context.obj, out, _maker(asked), limit, concurrency))
-        _print(reports.report(out), out)
+    asked = Suite.read(suite)
+    asyncio.run(_run(asked, context.obj, out, _maker(asked), limit, concurrency))
+    _print(reports.report(out), out)
 
 
 def _maker(suite: Suite) -> Make:
@@ -132,18 +122,17 @@ def fit(
     """
     settings: Settings = context.obj
     alias = model or settings.roles.rank
-    with _clear_errors():
-        if alias not in settings.models:
-            raise BadRequest(f"no model {alias!r}; configured: {', '.join(settings.models)}")
-        with console.status("fitting …") as status:
-            told: list[str] = []
+    if alias not in settings.models:
+        raise BadRequest(f"no model {alias!r}; configured: {', '.join(settings.models)}")
+    with console.status("fitting …") as status:
+        told: list[str] = []
 
-            def tell(line: str) -> None:
-                told.append(line)
-                status.update(line)
+        def tell(line: str) -> None:
+            told.append(line)
+            status.update(line)
 
-            maker = partial(build, prompts=HOUSE / "prompts")
-            found = asyncio.run(fitting.fit(data, alias, settings, out, maker, tell, limit=limit, concurrency=concurrency))
+        maker = partial(build, prompts=HOUSE / "prompts")
+        found = asyncio.run(fitting.fit(data, alias, settings, out, maker, tell, limit=limit, concurrency=concurrency))
     for line in dict.fromkeys(line for line in told if not line.startswith("asking")):
         console.print(f"· {escape(line)}")
     for part in ("validation", "test"):
@@ -166,12 +155,11 @@ def report(
     markdown: Annotated[Path | None, typer.Option(help="Also write the Markdown to this file.")] = None,
 ) -> None:
     """Leaderboard and slices in the terminal, and as CSV, JSON, Markdown and one HTML page in the folder."""
-    with _clear_errors():
-        found = reports.report(folder, by or ())
-        _print(found, folder)
-        if markdown is not None:
-            markdown.parent.mkdir(parents=True, exist_ok=True)
-            markdown.write_text(reports.markdown(found), encoding="utf-8")
+    found = reports.report(folder, by or ())
+    _print(found, folder)
+    if markdown is not None:
+        markdown.parent.mkdir(parents=True, exist_ok=True)
+        markdown.write_text(reports.markdown(found), encoding="utf-8")
 
 
 def _print(found: reports.Report, folder: Path) -> None:
@@ -208,13 +196,12 @@ def show(
     arm: Annotated[str | None, typer.Option(help="Which arm; default: the first that asked a model.")] = None,
 ) -> None:
     """One case from inside: prompt, tokens, what the model said, how it was read, and the ranking."""
-    with _clear_errors():
-        asked = Suite.read(suite)
-        found = [row for row in rows(folder) if row["case"] == case and not row["probe"] and arm in {None, row["arm"]}]
-        if not found:
-            raise BadRequest(f"{folder} has no row of case {case!r}" + (f" and arm {arm!r}" if arm else ""))
-        row = next((row for row in found if row["said"]), found[0])
-        asyncio.run(_show(asked, context.obj, folder, row))
+    asked = Suite.read(suite)
+    found = [row for row in rows(folder) if row["case"] == case and not row["probe"] and arm in {None, row["arm"]}]
+    if not found:
+        raise BadRequest(f"{folder} has no row of case {case!r}" + (f" and arm {arm!r}" if arm else ""))
+    row = next((row for row in found if row["said"]), found[0])
+    asyncio.run(_show(asked, context.obj, folder, row))
 
 
 async def _show(suite: Suite, settings: Settings, out: Path, row: dict[str, Any]) -> None:
@@ -259,8 +246,7 @@ def compare(
     metric: Annotated[str | None, typer.Option(help="Default: the suite's first.")] = None,
 ) -> None:
     """The paired difference of two arms, and the cases where the first gains and loses most."""
-    with _clear_errors():
-        found = reports.compare(folder, one, other, metric)
+    found = reports.compare(folder, one, other, metric)
     gap = found.versus
     told = (
         f"95 % {100 * gap.low:+.2f} … {100 * gap.high:+.2f}, p {gap.p:.4f}, {gap.cases} cases; could see {100 * gap.seen:.2f}"

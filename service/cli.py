@@ -20,13 +20,27 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from typer.core import TyperGroup
 
 from service.config import Settings
 from service.errors import BadRequest, ConfigError, WhyrankError, reasons
 from service.pipeline import Recommender, build
 from service.schema import Item, Ranking, RecommendRequest
 
+
+class Clear(TyperGroup):
+    """What went wrong and what cures it, in words, whichever command it was; a trace only for defects."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except WhyrankError as error:
+            errors.print(f"[red]error:[/] {escape(error.message)}")
+            raise typer.Exit(2 if isinstance(error, BadRequest) else 1) from error
+
+
 app = typer.Typer(
+    cls=Clear,
     help="Ranks, for one person, what to show next, and says why.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -81,21 +95,7 @@ def main(
 ) -> None:
     """Settings are read once, here; every command gets them."""
     if context.invoked_subcommand is not None:
-        with _clear_errors():
-            context.obj = Settings.load(config)
-
-
-@contextmanager
-def _clear_errors() -> Iterator[None]:
-    """What went wrong and what cures it, in words; a trace only for defects."""
-    try:
-        yield
-    except BadRequest as error:
-        errors.print(f"[red]error:[/] {escape(error.message)}")
-        raise typer.Exit(2) from error
-    except WhyrankError as error:
-        errors.print(f"[red]error:[/] {escape(error.message)}")
-        raise typer.Exit(1) from error
+        context.obj = Settings.load(config)
 
 
 def _run(settings: Settings, job: Callable[[Recommender], Any]) -> Any:
@@ -105,8 +105,7 @@ def _run(settings: Settings, job: Callable[[Recommender], Any]) -> Any:
         async with _recommender(settings) as recommender:
             return await job(recommender)
 
-    with _clear_errors():
-        return asyncio.run(whole())
+    return asyncio.run(whole())
 
 
 @asynccontextmanager
@@ -160,7 +159,7 @@ def pull(context: typer.Context, alias: Annotated[str, typer.Argument(help="tiny
     from service.engine import weights
 
     settings: Settings = context.obj
-    with _clear_errors(), _progress() as step:
+    with _progress() as step:
         path = weights.pull(alias, settings.data / "models", step)
     console.print(f"{weights.SOURCES[alias].title} ({weights.SOURCES[alias].licence}) is in {path}")
 
@@ -173,7 +172,7 @@ def data(context: typer.Context, name: Annotated[str, typer.Argument(help="movie
     if name != "movielens-100k":
         raise typer.BadParameter(f"no data set {name!r}; known: movielens-100k")
     settings: Settings = context.obj
-    with _clear_errors(), _progress() as step:
+    with _progress() as step:
         path = movielens.pull(settings.data, step)
     console.print(f"{path}\n[dim]{movielens.TERMS}[/]")
 
@@ -258,7 +257,7 @@ def engine(
 
     whyrank engine whyrank eval run suite.yaml --out results
     """
-    with _clear_errors(), _until_stopped(), _engine(context.obj) as process:
+    with _until_stopped(), _engine(context.obj) as process:
         if command:
             raise typer.Exit(subprocess.run(command, check=False).returncode)
         code = process.wait()
@@ -276,7 +275,7 @@ def serve(context: typer.Context) -> None:
 @app.command()
 def up(context: typer.Context) -> None:
     """Engine and service together; Ctrl-C stops both."""
-    with _clear_errors(), _until_stopped(), _engine(context.obj):
+    with _until_stopped(), _engine(context.obj):
         _serve(context.obj)
 
 
@@ -320,20 +319,19 @@ def _serve(settings: Settings) -> None:
 
     log_as_json()
     service = settings.service
-    with _clear_errors():
-        config = uvicorn.Config(
-            create_app(settings),
-            host=service.host,
-            port=service.port,
-            log_level="warning",
-            access_log=False,
-            timeout_graceful_shutdown=int(service.deadline_ms / 1000) + 5,
-        )
-        console.print(f"whyrank on http://{service.host}:{service.port}  (API: /docs, readiness: /readyz)")
-        server = uvicorn.Server(config)
-        server.run()
-        if not server.started:
-            raise ConfigError(f"the service could not start on {service.host}:{service.port}")
+    config = uvicorn.Config(
+        create_app(settings),
+        host=service.host,
+        port=service.port,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=int(service.deadline_ms / 1000) + 5,
+    )
+    console.print(f"whyrank on http://{service.host}:{service.port}  (API: /docs, readiness: /readyz)")
+    server = uvicorn.Server(config)
+    server.run()
+    if not server.started:
+        raise ConfigError(f"the service could not start on {service.host}:{service.port}")
 
 
 # ── asking ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -478,7 +476,7 @@ def demo(
 
     start = time.monotonic()
     settings = _with_model(context.obj, model)
-    with _clear_errors(), _until_stopped():
+    with _until_stopped():
         with _progress() as step:
             for alias in ("minilm", model):
                 weights.pull(alias, settings.data / "models", step)
