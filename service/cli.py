@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import signal
 import subprocess
 import time
@@ -257,6 +258,8 @@ def engine(
 
     whyrank engine whyrank eval run suite.yaml --out results
     """
+    if command and shutil.which(command[0]) is None:
+        raise typer.BadParameter(f"no such command: {command[0]}")
     with _until_stopped(), _engine(context.obj) as process:
         if command:
             raise typer.Exit(subprocess.run(command, check=False).returncode)

@@ -64,6 +64,7 @@ def test_bad_lines_are_reported_kept_and_stop_nothing(tmp_path: Path) -> None:
         (("models", "pull", "huge"), 1, "known: tiny"),
         (("--config", "ghost.yaml", "doctor"), 1, "can't be read"),
         (("data", "netflix"), 2, "movielens-100k"),
+        (("engine", "no-such-command"), 2, "no-such-command"),
     ],
 )
 def test_a_mistake_is_told_in_words(words: tuple[str, ...], code: int, told: str) -> None:
