@@ -6,17 +6,16 @@ takes off, then the model's share against that prior. A model that does not beat
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
+from itertools import product
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import yaml
 
 from eval import stats
@@ -29,7 +28,6 @@ from service.errors import BadRequest
 from service.pipeline import Recommender
 from service.schema import Ranked
 
-RRF = 60
 WIDE = 400
 """Candidates fetched per person, so that any weighting of the sources finds its own best among them."""
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0)
@@ -40,7 +38,6 @@ ROUNDS = 3
 HEADLINE = metric("nDCG@10")
 FEWEST = 20
 
-Values = npt.NDArray[np.float64]
 Told = Callable[[str], None]
 
 
@@ -55,12 +52,10 @@ class Fit:
 
 @dataclass(frozen=True)
 class Pool:
-    """One person's candidates: `ranks` of shape [items, sources] (inf: not named), `relevant` of [items]."""
+    """One person's candidates: for each its rank in the sources that name it; and what is asked for."""
 
-    ids: list[str]
-    ranks: Values
-    relevant: npt.NDArray[np.bool_]
-    asked: int
+    ranks: dict[str, dict[str, int]]
+    relevant: frozenset[str]
 
 
 async def fit(
@@ -86,11 +81,11 @@ async def fit(
         terms = await work.terms(sources)
     changes = {"retrieve": sources, "rank": terms}
     better = plain.changed(changes)
-    learned = _hash(repr(changes))
+    learned = sha256(repr(changes).encode()).hexdigest()[:8]
     async with Run.open(suite, better, out / f"model-{learned}", make, limit) as run:
         work = _Fit(run, folder, alias, told)
         share, validation = await work.share(concurrency)
-        test = await work.test(plain, changes, share, concurrency)
+        test = await work.test(plain, changes, share)
     weights = Weights(**sources, model=share, **terms)
     found = {
         "data": {"folder": str(folder), "sha": run.data[folder].sha},
@@ -119,41 +114,38 @@ class _Fit:
         if min(len(self.validation), len(self.tested)) < FEWEST:
             raise BadRequest(f"{folder}: {len(cases)} cases are too few to fit on one half and test on the other")
 
-    def arm(self, changes: Mapping[str, Any] | None = None, strategy: str = "prior") -> Arm:
-        return Arm(name="fit", data=self.folder, strategy=strategy, model=self.alias, changes=dict(changes or {}))
+    def arm(self, changes: Mapping[str, Any]) -> Arm:
+        return Arm(name="fit", data=self.folder, strategy="prior", model=self.alias, changes=dict(changes))
 
     async def sources(self) -> dict[str, float]:
         """Source weights of the prior. Sources that never name a candidate keep what is configured."""
         base = self.run.base
         pools = [await self._pool(case) for case in self.validation]
         weights = {name: float(getattr(base.retrieve, name)) for name in SOURCES}
-        present = [n for n, name in enumerate(SOURCES) if any(np.isfinite(pool.ranks[:, n]).any() for pool in pools)]
-        best = _mean_ndcg(pools, list(weights.values()))
+        present = [name for name in SOURCES if any(name in ranks for pool in pools for ranks in pool.ranks.values())]
+        best = _mean_ndcg(pools, weights)
         self.told(f"sources as configured: {100 * best:.2f}")
         for _ in range(ROUNDS):
             before = dict(weights)
-            for n in present:
-                for share in SHARES:
-                    tried = {**weights, SOURCES[n]: share}
-                    value = _mean_ndcg(pools, list(tried.values())) if any(tried.values()) else 0.0
+            for name, share in product(present, SHARES):
+                if any((tried := {**weights, name: share}).values()):
+                    value = _mean_ndcg(pools, tried)
                     if value > best + 1e-12:
                         best, weights = value, tried
             if weights == before:
                 break
-        self.told(
-            f"sources fitted: {100 * best:.2f} with " + ", ".join(f"{SOURCES[n]} {weights[SOURCES[n]]:g}" for n in present)
-        )
+        named = ", ".join(f"{name} {weights[name]:g}" for name in present)
+        self.told(f"sources fitted: {100 * best:.2f} with {named}")
         return weights
 
     async def _pool(self, case: Case) -> Pool:
         changes = {"retrieve": {"k": WIDE, **dict.fromkeys(SOURCES, 1.0)}, "limits": {"top_n": WIDE}}
         recommender = await self.run.recommender(self.arm(changes))
-        request = self.run.request(Job(self.arm(changes), case)).model_copy(update={"explain": "full", "strategy": "prior"})
+        request = self.run.request(Job(self.arm(changes), case)).model_copy(update={"explain": "full"})
         items = (await recommender.recommend(request)).items
-        depth = 4 * self.run.base.retrieve.k
-        ranks = np.array([[_rank(item, name, depth) for name in SOURCES] for item in items])
-        relevant = np.array([item.item_id in case.relevant for item in items])
-        return Pool([item.item_id for item in items], ranks, relevant, len(case.relevant))
+        depth = 4 * self.run.base.retrieve.k  # as deep as serving looks
+        ranks = {item.item_id: _ranks(item, depth) for item in items}
+        return Pool(ranks, frozenset(case.relevant))
 
     async def terms(self, sources: Mapping[str, float]) -> dict[str, float]:
         """What popularity and likeness take off, measured by the service itself."""
@@ -204,9 +196,7 @@ class _Fit:
         mine = (row for row in rows(self.run.out) if row["arm"].startswith("listwise:"))
         return {row["case"]: row for row in mine if row["model"] == self.alias}
 
-    async def test(
-        self, plain: Settings, changes: Mapping[str, Mapping[str, float]], share: float, concurrency: int
-    ) -> dict[str, Any]:
+    async def test(self, plain: Settings, changes: Mapping[str, Mapping[str, float]], share: float) -> dict[str, Any]:
         """Once, on people nothing was chosen for: the prior as configured, as fitted, and with the model's share."""
         before = {name: getattr(plain.retrieve, name) for name in SOURCES}
         terms = {"popularity": plain.rank.popularity, "diversity": plain.rank.diversity}
@@ -228,23 +218,20 @@ def _tested(case: Case) -> bool:
     return sha256(case.user_id.encode()).digest()[0] % 2 == 1
 
 
-def _rank(item: Ranked, source: str, depth: int) -> float:
-    rank = item.signals.get(f"source.{source}", math.inf)
-    return rank if rank <= depth else math.inf
+def _ranks(item: Ranked, depth: int) -> dict[str, int]:
+    found = {name: int(item.signals[f"source.{name}"]) for name in SOURCES if f"source.{name}" in item.signals}
+    return {name: rank for name, rank in found.items() if rank <= depth}
 
 
-def _mean_ndcg(pools: Sequence[Pool], weights: Sequence[float]) -> float:
-    return float(np.mean([_ndcg(pool, weights) for pool in pools]))
+def _mean_ndcg(pools: Sequence[Pool], weights: Mapping[str, float]) -> float:
+    """By the prior that these weights make. Close to what is served, not equal: with fewer candidates a person's several
+    tastes are merged from shorter lists, so their ranks can differ."""
 
+    def ndcg(pool: Pool) -> float:
+        priors = {item: Recommender.prior_of(ranks, weights) for item, ranks in pool.ranks.items()}
+        return HEADLINE.of(sorted(priors, key=lambda item: (-priors[item], item)), pool.relevant)
 
-def _ndcg(pool: Pool, weights: Sequence[float]) -> float:
-    """Of weighted reciprocal ranks, as retrieval fuses them; ties by id. Close to what is served, not equal: with fewer
-    candidates a person's several tastes are merged from shorter lists, so their ranks can differ."""
-    scores = (np.asarray(weights) / (RRF + pool.ranks)).sum(axis=1)
-    order = np.lexsort((np.array(pool.ids), -scores))[: HEADLINE.k]
-    hits = [str(place) for place, at in enumerate(order) if pool.relevant[at]]
-    shown = [str(place) for place in range(len(order))]
-    return HEADLINE.of(shown, {*hits, *(f"lost {n}" for n in range(pool.asked - len(hits)))})
+    return sum(map(ndcg, pools)) / len(pools)
 
 
 async def _served(recommender: Recommender, run: Run, job: Job) -> float:
@@ -276,7 +263,3 @@ def _percent(value: Any) -> float:
 def _gap(found: stats.Paired) -> dict[str, float]:
     numbers = {"difference": found.difference, "low": found.low, "high": found.high}
     return {name: _percent(value) for name, value in numbers.items()} | {"p": round(found.p, 5), "cases": found.cases}
-
-
-def _hash(text: str) -> str:
-    return sha256(text.encode()).hexdigest()[:8]

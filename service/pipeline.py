@@ -273,6 +273,8 @@ class Recommender:
         if not task.cancelled() and (error := task.exception()):
             self.telemetry.log.error("ranking_not_logged", error=repr(error))
 
+    prior_of = staticmethod(retrieve.prior_of)
+
     @staticmethod
     def fuse(prior: Sequence[float], model: Sequence[float], share: float) -> list[int]:
         """Places of the candidates as every ranking orders them, had the model this share: for those who look for a better."""

@@ -115,9 +115,10 @@ def fuse(lists: Mapping[str, tuple[float, Sequence[str]]]) -> dict[str, dict[str
     return {item_id: ranks[item_id] for item_id in sorted(ranks, key=lambda item_id: (-priors[item_id], item_id))}
 
 
-def _prior(ranks: Mapping[str, int], weights: Mapping[str, float]) -> float:
+def prior_of(ranks: Mapping[str, int], weights: Mapping[str, float]) -> float:
+    """Σ weight / (60 + rank) over the sources that name an item."""
     return sum(weights[name] / (RRF + rank) for name, rank in ranks.items())
 
 
 def _candidate(item: Item, ranks: dict[str, int], weights: Mapping[str, float]) -> Candidate:
-    return Candidate.model_construct(item=item, prior=_prior(ranks, weights), sources=ranks)
+    return Candidate.model_construct(item=item, prior=prior_of(ranks, weights), sources=ranks)
