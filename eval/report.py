@@ -113,10 +113,10 @@ class Results:
         self.worlds = {name: world(data.items, data.events) for name, data in self.data.items()}
         self.rows: dict[str, dict[tuple[str, str], list[Row]]] = defaultdict(lambda: defaultdict(list))
         self.probes: dict[str, dict[str, dict[str, Row]]] = defaultdict(lambda: defaultdict(dict))
-        self.missing = 0
         known: dict[str, str] = {}
-        for number, row in enumerate(rows(out), 1):
-            self.missing = -number
+        count = 0
+        for row in rows(out):
+            count += 1
             for name in HEAVY:
                 del row[name]
             row["items"] = [known.setdefault(item, item) for item in row["items"]]
@@ -131,7 +131,7 @@ class Results:
             self.rows[arm] = defaultdict(list, sorted(of.items(), key=lambda pair: places[pair[0]]))
         self._bounds()
         wanted = json.loads((out / "wanted.json").read_text())["rankings"] if (out / "wanted.json").exists() else 0
-        self.missing = max(0, wanted + self.missing)
+        self.missing = max(0, wanted - count)
         self.scores = {arm: {key: self._score(key, of) for key, of in cases.items()} for arm, cases in self.rows.items()}
 
     def _bounds(self) -> None:

@@ -58,7 +58,7 @@ async def explain(
     asked = [n for n, labels in enumerate(evidence) if labels][:top] if llm is not None else []
     usage, degraded, said = Usage(), None, None
     if llm is not None and asked:
-        shown = _shown(state, chosen, liked, evidence, asked, line_tokens, instruction, locale)
+        shown = material(state, chosen, top=top, line_tokens=line_tokens, instruction=instruction, locale=locale)
         try:
             messages = prompt.render(shown)
         except PromptError:
@@ -92,19 +92,6 @@ def material(
     """What the prompt is rendered with: the first `top` of `chosen` that share something with a liked item, and what."""
     liked, evidence = _evidence(state, chosen)
     asked = [n for n, labels in enumerate(evidence) if labels][:top]
-    return _shown(state, chosen, liked, evidence, asked, line_tokens, instruction, locale)
-
-
-def _shown(
-    state: UserState,
-    chosen: Sequence[Candidate],
-    liked: Mapping[int, Recent],
-    evidence: Sequence[Sequence[int]],
-    asked: Sequence[int],
-    line_tokens: int,
-    instruction: str | None,
-    locale: str | None,
-) -> dict[str, Any]:
     shown = variables(state, [chosen[n] for n in asked], instruction=instruction, locale=locale, line_tokens=line_tokens)
     for line, n in zip(shown["candidates"], asked, strict=True):
         best = liked[evidence[n][0]].item

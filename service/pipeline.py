@@ -455,12 +455,14 @@ class _Tap:
         self.close = llm.close
 
     async def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
+        heard = _HEARD.get()
         exchange = Exchange(self.alias, call.messages)
-        if (heard := _HEARD.get()) is not None:
+        if heard is not None:
             heard.append(exchange)
         async with aclosing(self._llm.stream(call)) as pieces:
             async for piece in pieces:
-                exchange.answer += piece.text
+                if heard is not None:
+                    exchange.answer += piece.text
                 yield piece
 
 
