@@ -63,10 +63,7 @@ async def retrieve(store: Store, catalog: Catalog, state: UserState, wanted: Wan
         found: list[str] = []
         page, offset = wanted.depth + len(wanted.scope.exclude), 0
         while len(found) < wanted.depth and (ids := await store.popularity.top(page, offset)):
-            allowed = [item_id for item_id in ids if wanted.scope.admits(item_id)]
-            for start in range(0, len(allowed), wanted.depth):
-                if len(found) < wanted.depth:
-                    found += await catalog.admitted(allowed[start : start + wanted.depth], wanted.scope)
+            found += await catalog.admitted(ids, wanted.scope)
             offset += page
         return found[: wanted.depth]
 

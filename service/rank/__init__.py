@@ -79,7 +79,7 @@ def slots(candidates: Sequence[Candidate], context: Context) -> list[int]:
 async def rank(state: UserState, candidates: Sequence[Candidate], context: Context, ladder: Sequence[Strategy]) -> Order:
     """The first strategy of the ladder that answers in time, fused with the prior; the prior alone if none does.
 
-    `candidates` come by falling prior; the model sees the first `context.window`, the rest follow in prior order.
+    `candidates` come by falling prior; the model sees the first `context.window`, the rest follow behind them.
     """
     failure: tuple[Strategy, ModelError] | None = None
     places = slots(candidates, context)
