@@ -1,7 +1,8 @@
 """Items and their vectors in LanceDB: search by vector, by text, by filter; every read sees every finished write.
 
 An item's row is durable when `put` returns. Its vector follows in the background (`work`), which also keeps the indexes
-fresh and the table compact. `backlog` counts the rows whose vector is still to come.
+fresh and the table compact. `backlog` counts the rows whose vector is still to come. A second vector, its `factors` of a
+matrix factorisation, comes from whoever trains one: all rows' factors change together, in one write.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ from service.errors import BadRequest, ConfigError
 from service.schema import Filter, Interest, Item
 
 Vectors = npt.NDArray[np.float32]
-Row = tuple[Item, Vectors | None]
 Kind = Literal["int", "float", "str", "bool", "list"]
 
 ARROW: dict[Kind, pa.DataType] = {
@@ -58,6 +58,7 @@ IN_FILTER = 500
 """More excluded ids than this are dropped after the search: a longer NOT IN costs more than over-fetching."""
 REMEMBERED = 5_000
 """So many rows are kept in memory between two writes."""
+DISTANCES: dict[str, Literal["cosine", "dot"]] = {"vector": "cosine", "factors": "dot"}
 INDEX_FROM = 10_000
 """Below this many rows an exhaustive vector search is faster than any index, and exact."""
 
@@ -77,6 +78,24 @@ class Scope:
 EVERYTHING = Scope()
 
 
+@dataclass(frozen=True)
+class Taste:
+    """A person's vector among the items' factors of one training."""
+
+    vector: tuple[float, ...]
+    factors_of: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is kept of an item: its unit vector; its factors and the training they are of."""
+
+    item: Item
+    vector: Vectors | None = None
+    factors: Vectors | None = None
+    factors_of: str | None = None
+
+
 class Embeds(Protocol):
     """What the catalogue needs of an embedder: unit vectors in one space of a fixed dimension, and the space's name."""
 
@@ -89,11 +108,12 @@ class Embeds(Protocol):
 
 
 class Catalog:
-    """Made by `await Catalog.open(folder, embed=…, filterable=…)`."""
+    """Made by `await Catalog.open(folder, embed=…, filterable=…, factors=…)`."""
 
-    def __init__(self, table: lancedb.AsyncTable, embed: Embeds, filterable: Mapping[str, Kind]) -> None:
+    def __init__(self, table: lancedb.AsyncTable, embed: Embeds, filterable: Mapping[str, Kind], factors: int) -> None:
         self._table = table
         self._embed = embed
+        self._factors = factors
         self._filterable = dict(filterable)
         self._columns = pa.schema([*ITEM, *(pa.field(_column(key), ARROW[kind]) for key, kind in filterable.items())])
         self._writing = asyncio.Lock()
@@ -102,12 +122,15 @@ class Catalog:
         self._arrived = asyncio.Event()
 
     @classmethod
-    async def open(cls, folder: Path, *, embed: Embeds, filterable: Mapping[str, Kind]) -> Catalog:
-        """Create or open the table. Raises `ConfigError` when its vectors are of another dimension than the embedder's."""
+    async def open(cls, folder: Path, *, embed: Embeds, filterable: Mapping[str, Kind], factors: int = 64) -> Catalog:
+        """Create or open the table. Raises `ConfigError` when its vectors are of another dimension than the embedder's.
+
+        `factors`: how many numbers an item's factors are; those of another length are forgotten.
+        """
         await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
         database = await lancedb.connect_async(Path.cwd() / folder, read_consistency_interval=timedelta(0))
         declared = [pa.field(_column(key), ARROW[kind]) for key, kind in filterable.items()]
-        columns = pa.schema([*ITEM, *declared, *_vector(embed.dimension)])
+        columns = pa.schema([*ITEM, *declared, *_vector(embed.dimension), *_factors(factors)])
         with suppress(ValueError):  # it exists: made earlier, or by another process this moment
             await database.create_table("items", schema=columns)
         table = await database.open_table("items")
@@ -117,7 +140,7 @@ class Catalog:
                 f"the catalogue in {folder} holds vectors of {stored.field('vector').type.list_size} dimensions, the embedder "
                 f"makes {embed.dimension}: embed the items anew into another data folder"
             )
-        catalog = cls(table, embed, filterable)
+        catalog = cls(table, embed, filterable, factors)
         await catalog._declare(stored, declared)
         return catalog
 
@@ -125,11 +148,8 @@ class Catalog:
         """First use: key and indexes. A newly declared filter key: its column, filled from the items' attributes."""
         with suppress(RuntimeError, ValueError):  # already set: by us or by a process that opened it meanwhile
             await self._table.set_unenforced_primary_key(["id"])
-        missing = [field for field in declared if field.name not in stored.names or stored.field(field.name).type != field.type]
-        if missing:
-            if stale := [field.name for field in missing if field.name in stored.names]:
-                await self._table.drop_columns(stale)
-            await self._table.add_columns(pa.schema(missing))
+        await self._add_missing(stored, _factors(self._factors))
+        if await self._add_missing(stored, declared):
             async for batch in await self._table.query().select(SHOWN).to_batches():
                 await self.put([_item(row) for row in batch.to_pylist()])
         have = {name for index in await self._table.list_indices() for name in index.columns}
@@ -140,6 +160,15 @@ class Catalog:
         for key, kind in self._filterable.items():
             if _column(key) not in have:
                 await self._table.create_index(_column(key), config=LabelList() if kind == "list" else BTree())
+
+    async def _add_missing(self, stored: pa.Schema, wanted: Sequence[pa.Field]) -> bool:
+        """Empty columns for the fields that the table has not, or has with another type. Were there any?"""
+        missing = [field for field in wanted if field.name not in stored.names or stored.field(field.name).type != field.type]
+        if stale := [field.name for field in missing if field.name in stored.names]:
+            await self._table.drop_columns(stale)
+        if missing:
+            await self._table.add_columns(pa.schema(missing))
+        return bool(missing)
 
     @property
     def dimension(self) -> int:
@@ -160,6 +189,28 @@ class Catalog:
                 merge = self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
                 await merge.execute(table)
             self._arrived.set()
+
+    async def put_factors(self, version: str, factors: Mapping[str, Vectors]) -> int:
+        """In one write, these factors for the items that the catalogue knows, and none for all others; returns how many.
+
+        `version` names the training that they are of. Each is of shape [factors], finite.
+        """
+        async with self._writing:
+            rows = await self._table.query().select(["id", "factors_of"]).to_arrow()
+            held = zip(rows["id"].to_pylist(), rows["factors_of"].to_pylist(), strict=True)
+            changed = [item_id for item_id, of in held if item_id in factors or of is not None]
+            if changed:
+                nothing = np.zeros(self._factors, dtype=np.float32)
+                flat = np.concatenate([factors.get(item_id, nothing) for item_id in changed]).astype(np.float32)
+                lacking = pa.array([item_id not in factors for item_id in changed])
+                columns = [
+                    pa.array(changed),
+                    pa.FixedSizeListArray.from_arrays(pa.array(flat), self._factors, mask=lacking),
+                    pa.array([version if item_id in factors else None for item_id in changed], pa.string()),
+                ]
+                update = pa.table(columns, schema=pa.schema([ITEM.field("id"), *_factors(self._factors)]))
+                await self._table.merge_insert("id").when_matched_update_all().execute(update)
+        return sum(item_id in factors for item_id in changed)
 
     async def delete(self, item_id: str) -> bool:
         """Was there such an item?"""
@@ -226,8 +277,9 @@ class Catalog:
         """Compact, bring the indexes up to date, drop versions nobody reads; index vectors once the table is large."""
         async with self._writing:
             indexed = {name for index in await self._table.list_indices() for name in index.columns}
-            if "vector" not in indexed and await self._table.count_rows("vector IS NOT NULL") >= INDEX_FROM:
-                await self._table.create_index("vector", config=HnswSq(distance_type="cosine"))
+            for column, distance in DISTANCES.items():
+                if column not in indexed and await self._table.count_rows(f"{column} IS NOT NULL") >= INDEX_FROM:
+                    await self._table.create_index(column, config=HnswSq(distance_type=distance))
             await self._table.optimize(cleanup_older_than=timedelta(minutes=10))
 
     async def work(self, every_s: float, failed: Callable[[Exception], None]) -> None:
@@ -255,11 +307,18 @@ class Catalog:
 
     async def get(self, ids: Iterable[str]) -> dict[str, Item]:
         """The known ones of `ids`, in their order."""
-        return {item_id: item for item_id, (item, _) in (await self._known(ids)).items()}
+        return {item_id: row.item for item_id, row in (await self._known(ids)).items()}
 
     async def vectors(self, ids: Iterable[str]) -> dict[str, Vectors]:
         """The unit vectors, each of shape [dimension], of those of `ids` that have one."""
-        return {item_id: vector for item_id, (_, vector) in (await self._known(ids)).items() if vector is not None}
+        return {item_id: row.vector for item_id, row in (await self._known(ids)).items() if row.vector is not None}
+
+    async def factors(self, ids: Iterable[str]) -> tuple[str, dict[str, Vectors]]:
+        """The version of the factors, and the factors, each of shape [factors], of those of `ids` that have some; "" if none
+        has."""
+        rows = [row for row in (await self._known(ids)).values() if row.factors is not None]
+        version = max((row.factors_of or "" for row in rows), default="")
+        return version, {row.item.id: row.factors for row in rows if row.factors is not None and row.factors_of == version}
 
     async def _known(self, ids: Iterable[str]) -> dict[str, Row]:
         """The known ones of `ids`, in their order. They are remembered for as long as nobody, in any process, has written."""
@@ -276,12 +335,13 @@ class Catalog:
         return {item_id: row for item_id in wanted if (row := found[item_id]) is not None}
 
     async def _fetch(self, ids: Sequence[str]) -> dict[str, Row]:
-        table = await self._table.query().where(_ids_in(ids)).select([*SHOWN, "vector"]).limit(len(ids)).to_arrow()
-        items = {row["id"]: _item(row) for row in table.drop_columns(["vector"]).to_pylist()}
-        embedded = table.filter(table["vector"].is_valid())
-        flat = embedded["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-        vectors = dict(zip(embedded["id"].to_pylist(), flat.reshape(-1, self._embed.dimension), strict=True))
-        return {item_id: (item, vectors.get(item_id)) for item_id, item in items.items()}
+        columns = [*SHOWN, "vector", "factors", "factors_of"]
+        table = await self._table.query().where(_ids_in(ids)).select(columns).limit(len(ids)).to_arrow()
+        vectors, factors = _by_id(table, "vector"), _by_id(table, "factors")
+        return {
+            row["id"]: Row(_item(row), vectors.get(row["id"]), factors.get(row["id"]), row["factors_of"])
+            for row in table.drop_columns(["vector", "factors"]).to_pylist()
+        }
 
     async def interest(self, text: str) -> Interest:
         """A taste that is only described, as a vector of the catalogue's space."""
@@ -312,10 +372,22 @@ class Catalog:
         asked = [np.asarray(vector, dtype=np.float32) for vector in vectors]
 
         async def search(limit: int) -> pa.Table:
-            query = self._table.query().nearest_to(asked if len(asked) > 1 else asked[0]).distance_type("cosine")
-            return await query.where(where).ef(max(2 * limit, 100)).limit(limit).select(["id", "_distance"]).to_arrow()
+            near = self._table.query().nearest_to(asked if len(asked) > 1 else asked[0]).column("vector")
+            query = near.distance_type("cosine").where(where).ef(max(2 * limit, 100))
+            return await query.limit(limit).select(["id", "_distance"]).to_arrow()
 
         return await self._enough(search, k, scope, len(asked)) if asked else []
+
+    async def favoured(self, taste: Taste, k: int, scope: Scope) -> list[str]:
+        """Ids of the k items whose factors have the greatest inner product with a person's, greatest first."""
+        where = f"factors_of = {_literal(taste.factors_of)} AND {self._where(scope)}"
+        asked = np.asarray(taste.vector, dtype=np.float32)
+
+        async def search(limit: int) -> pa.Table:
+            query = self._table.query().nearest_to(asked).column("factors").distance_type("dot")
+            return await query.where(where).ef(max(2 * limit, 100)).limit(limit).select(["id", "_distance"]).to_arrow()
+
+        return (await self._enough(search, k, scope))[0]
 
     async def search(self, text: str, k: int, scope: Scope) -> list[str]:
         """Full text and vector search fused by reciprocal ranks: ids, best first."""
@@ -323,7 +395,7 @@ class Catalog:
         where = self._where(scope)
 
         async def search(limit: int) -> pa.Table:
-            query = self._table.query().nearest_to(vector).distance_type("cosine").nearest_to_text(text)
+            query = self._table.query().nearest_to(vector).column("vector").distance_type("cosine").nearest_to_text(text)
             ranked = query.where(f"vector IS NOT NULL AND {where}").limit(limit).rerank(RRFReranker())
             return await ranked.select(["id"]).to_arrow()
 
@@ -384,6 +456,17 @@ class Catalog:
 
 def _vector(dimension: int) -> list[pa.Field]:
     return [pa.field("vector", pa.list_(pa.float32(), dimension)), pa.field("vector_sha", pa.string())]
+
+
+def _factors(count: int) -> list[pa.Field]:
+    return [pa.field("factors", pa.list_(pa.float32(), count)), pa.field("factors_of", pa.string())]
+
+
+def _by_id(table: pa.Table, column: str) -> dict[str, Vectors]:
+    """The vectors of a column, of those rows that have one."""
+    found = table.filter(table[column].is_valid())
+    flat = found[column].combine_chunks().flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+    return dict(zip(found["id"].to_pylist(), flat.reshape(found.num_rows, -1) if len(flat) else [], strict=True))
 
 
 def words_of(item: Item) -> str:

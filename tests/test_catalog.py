@@ -2,10 +2,11 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
+import lancedb
 import numpy as np
 import pytest
 
-from service.catalog import IN_FILTER, INDEX_FROM, Catalog, Scope, Vectors
+from service.catalog import IN_FILTER, INDEX_FROM, Catalog, Scope, Taste, Vectors
 from service.embed import Embedder
 from service.errors import BadRequest
 from service.schema import Filter, Item
@@ -109,6 +110,70 @@ async def test_indexes_and_compaction_leave_search_as_it_was(tmp_path: Path) -> 
     assert set(await catalog.search("romance", 3, Scope())) == romances
 
 
+def axes(**places: float) -> dict[str, Vectors]:
+    """Factors along the first of four axes, so far as told."""
+    return {item_id: np.array([place, 0, 0, 0], dtype=np.float32) for item_id, place in places.items()}
+
+
+async def with_factors(folder: Path, count: int = 4) -> Catalog:
+    catalog = await Catalog.open(folder / "c", embed=Dice(), filterable={"year": "int", "genre": "list"}, factors=count)
+    await catalog.put([Item.model_validate(film) for film in FILMS])
+    await catalog.embed_pending()
+    return catalog
+
+
+async def test_factors_are_searched_by_inner_product_within_the_scope(tmp_path: Path) -> None:
+    catalog = await with_factors(tmp_path)
+    assert await catalog.put_factors("1", axes(alien=3, thing=2, amelie=1, heat=-1, ghost=9)) == 4
+    taste = Taste((1, 0, 0, 0), "1")
+    assert await catalog.favoured(taste, 9, Scope()) == ["alien", "thing", "amelie", "heat"]
+    many = frozenset({"alien", *(f"ghost{n}" for n in range(IN_FILTER + 1))})
+    for exclude in (frozenset({"alien"}), many):
+        assert await catalog.favoured(taste, 2, Scope(exclude=exclude)) == ["thing", "amelie"]
+    assert await catalog.favoured(taste, 9, Scope(only=frozenset({"heat", "thing", "solaris"}))) == ["thing", "heat"]
+    assert await catalog.favoured(taste, 9, Scope(filters={"genre": Filter(any=["Romance"])})) == ["amelie"]
+    await catalog.put([Item.model_validate({**FILMS[0], "available": False})])
+    assert await catalog.favoured(taste, 1, Scope()) == ["thing"]
+
+
+async def test_a_retraining_replaces_all_factors_at_once(tmp_path: Path) -> None:
+    one, two = await with_factors(tmp_path), await with_factors(tmp_path)
+    assert await one.factors(["alien"]) == ("", {})
+    await one.put_factors("1", axes(alien=3, thing=2))
+    assert (await two.factors(["alien", "heat"]))[0] == "1"
+    await two.put_factors("2", axes(thing=1, heat=2))
+    version, found = await one.factors(["alien", "thing", "heat"])
+    assert (version, {item_id: float(vector[0]) for item_id, vector in found.items()}) == ("2", {"thing": 1, "heat": 2})
+    assert await one.favoured(Taste((1, 0, 0, 0), "2"), 9, Scope()) == ["heat", "thing"]
+    assert await one.favoured(Taste((1, 0, 0, 0), "1"), 9, Scope()) == []
+    assert await one.put_factors("3", {}) == 0
+    assert await two.factors(["thing"]) == ("", {})
+
+
+async def test_a_changed_item_keeps_its_factors_and_a_vector_search_does_not_mind_them(tmp_path: Path) -> None:
+    catalog = await with_factors(tmp_path)
+    await catalog.put_factors("1", axes(alien=3))
+    await catalog.put([Item.model_validate({**FILMS[0], "title": "Aliens"})])
+    await catalog.embed_pending()
+    assert "alien" in (await catalog.factors(["alien"]))[1]
+    vector = (await catalog.vectors(["alien"]))["alien"]
+    assert (await catalog.similar([vector], 1, Scope()))[0] == ["alien"]
+    assert len(await catalog.search("Aliens", 3, Scope())) == 3
+
+
+async def test_a_table_without_factors_or_with_others_gets_the_columns_when_opened(tmp_path: Path) -> None:
+    await with_factors(tmp_path)
+    table = await (await lancedb.connect_async(tmp_path / "c")).open_table("items")
+    await table.drop_columns(["factors", "factors_of"])
+    for count in (4, 3):
+        catalog = await with_factors(tmp_path, count)
+        assert await catalog.factors(["alien"]) == ("", {})
+        assert await catalog.put_factors("1", {"alien": np.ones(count, dtype=np.float32)}) == 1
+        assert await catalog.favoured(Taste((1,) * count, "1"), 5, Scope()) == ["alien"]
+        assert await catalog.count() == len(FILMS)
+        assert await catalog.backlog() == 0
+
+
 class Dice:
     """An embedding space of 32 dimensions in which a text's place follows from the text alone."""
 
@@ -143,3 +208,18 @@ async def test_a_large_catalogue_gets_a_vector_index_that_finds_what_is_near(tmp
     exact = [f"i{n}" for n in np.argsort(-(space @ asked[0])) if n != 0][:20]
     assert len(set(near) & set(exact)) >= 18
     assert late[0] == "late"
+
+
+async def test_a_large_catalogue_finds_what_is_favoured(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    catalog = await Catalog.open(tmp_path / "c", embed=Dice(), filterable={}, factors=32)
+    await catalog.put([Item(id=f"i{n}") for n in range(INDEX_FROM)])
+    for version in ("1", "2"):  # the second training goes into an index made for the first
+        lengths = rng.gamma(1, 1, (INDEX_FROM, 1))  # a few are liked by many
+        space = (rng.standard_normal((INDEX_FROM, 32)) * lengths).astype(np.float32)
+        await catalog.put_factors(version, {f"i{n}": space[n] for n in range(INDEX_FROM)})
+        await catalog.tidy()
+        asked = rng.standard_normal(32)
+        exact = [f"i{n}" for n in np.argsort(-(space @ asked))][:50]
+        found = await catalog.favoured(Taste(tuple(asked.tolist()), version), 50, Scope(exclude=frozenset({exact[0]})))
+        assert len(set(found) & set(exact)) >= 45, (version, len(set(found) & set(exact)))
