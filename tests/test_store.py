@@ -2,11 +2,13 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from service.schema import Event, User, UserPatch
 from service.store import Store
 from service.store.events import PAGE, log_key
+from service.store.trainings import KEPT, Training
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -101,6 +103,44 @@ async def test_a_patch_changes_what_it_names_and_the_version(tmp_path: Path) -> 
     assert found is not None
     assert found[1] == 2
     store.close()
+
+
+async def test_opinions_are_told_once_in_the_order_of_when_they_were_last_so(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    assert (await store.events.length(), await store.events.opinions(["like"])) == (0, [])
+    visit = Event.model_validate({"session_id": "s", "type": "like", "item_id": "a", "occurred_at": NOON})
+    other = like("u", "a", 7, type="view")
+    nothing = Event.model_validate({"user_id": "u", "type": "like", "occurred_at": NOON})
+    await store.events.add([like("u", "a", 9), like("u", "a", 1), like("u", "b", 5), other, visit, nothing])
+    assert await store.events.opinions(["like"]) == [
+        (log_key(None, "s"), "a", "like", None),
+        ("u", "b", "like", None),
+        ("u", "a", "like", None),
+    ]
+    assert await store.events.length() == 6
+    store.close()
+
+
+def training(version: str) -> Training:
+    gram = np.array([[2.0, 0.1], [0.1, 3.0]]) / 3
+    return Training(version, NOON, gram, alpha=5, regularization=1, events=10, items=4, made_with="x")
+
+
+async def test_another_process_sees_a_training_and_old_ones_are_forgotten(tmp_path: Path) -> None:
+    one, two = opened(tmp_path), opened(tmp_path)
+    assert (await one.trainings.latest(), await one.trainings.get("1")) == (None, None)
+    for n in range(1, 6):
+        await two.trainings.add(training(f"{n}"))
+    found, last = await one.trainings.get("1"), await one.trainings.latest()
+    assert found is not None
+    assert last is not None
+    assert (found.version, last.version, last.trained_at) == ("1", "5", NOON)
+    assert np.array_equal(found.gram, training("1").gram)
+    await two.trainings.forget_old()
+    assert await one.trainings.get("5") is not None
+    assert [await one.trainings.get(f"{n}") is not None for n in range(1, 6)] == [n > 5 - KEPT for n in range(1, 6)]
+    one.close()
+    two.close()
 
 
 @pytest.mark.parametrize("name", ["journal_mode", "synchronous"])

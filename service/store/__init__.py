@@ -21,6 +21,7 @@ from service.store.database import micros, writing
 from service.store.events import Events
 from service.store.popularity import Popularity
 from service.store.rankings import Rankings
+from service.store.trainings import Trainings
 from service.store.users import Users
 
 __all__ = ["Person", "Store"]
@@ -52,6 +53,7 @@ class Store:
         self.popularity = Popularity(self._engine, weigh=weigh, half_life_days=half_life_days)
         self.events = Events(self._engine, self.popularity)
         self.rankings = Rankings(self._engine)
+        self.trainings = Trainings(self._engine)
         with writing(self._engine) as connection:
             self.popularity.recount_if_changed(connection, meaning)
 

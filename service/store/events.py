@@ -98,6 +98,25 @@ class Events:
         )
         return [(row[0], row[1], row[2]) for row in connection.execute(query)]
 
+    async def opinions(self, types: Sequence[str]) -> list[tuple[str, str, str, float | None]]:
+        """(log key, item id, type, value) of the whole log's events of these types, each once, by when it was last so."""
+        return await asyncio.to_thread(self._opinions, types)
+
+    def _opinions(self, types: Sequence[str]) -> list[tuple[str, str, str, float | None]]:
+        parts = events.c.who, events.c.item_id, events.c.type, events.c.value
+        last = func.max(events.c.occurred_at), func.max(events.c.seq)
+        query = select(*parts).where(events.c.type.in_(types), events.c.item_id.is_not(None)).group_by(*parts).order_by(*last)
+        with self._engine.connect() as connection:
+            return [(row[0], row[1], row[2], row[3]) for row in connection.execute(query)]
+
+    async def length(self) -> int:
+        """How many events the log has ever taken."""
+        return await asyncio.to_thread(self._length)
+
+    def _length(self) -> int:
+        with self._engine.connect() as connection:
+            return connection.scalar(select(func.max(events.c.seq))) or 0
+
 
 def _row(key: str, event: Event) -> dict[str, Any]:
     return {

@@ -1,0 +1,96 @@
+"""What a matrix factorisation learned beside the items' factors: all that folding a person in needs, a row a training.
+
+A training is written before the factors that carry its version, and the last few are kept: whoever holds factors finds what
+belongs to them, whatever another process is training meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import Engine, delete, select
+from sqlalchemy.dialects.sqlite import insert
+
+from service.store.database import writing
+from service.store.popularity import notes
+
+PREFIX = "training."
+KEPT = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """`version`: later ones compare greater. `gram`: Σ y yᵀ over the item factors, [f, f]. `events`: how long the log was;
+    `items`: how many have factors; `made_with`: a fingerprint of the settings."""
+
+    version: str
+    trained_at: datetime
+    gram: npt.NDArray[np.float64]
+    alpha: float
+    regularization: float
+    events: int
+    items: int
+    made_with: str
+
+
+class Trainings:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._last: Training | None = None
+
+    async def add(self, training: Training) -> None:
+        """Durable on return."""
+        await asyncio.to_thread(self._add, training)
+
+    def _add(self, training: Training) -> None:
+        with writing(self._engine) as connection:
+            connection.execute(insert(notes).values(key=PREFIX + training.version, value=_written(training)))
+
+    async def get(self, version: str) -> Training | None:
+        """A version never changes, so the last one read is remembered."""
+        if self._last is None or self._last.version != version:
+            self._last = await asyncio.to_thread(self._get, version)
+        return self._last
+
+    def _get(self, version: str) -> Training | None:
+        with self._engine.connect() as connection:
+            value = connection.scalar(select(notes.c.value).where(notes.c.key == PREFIX + version))
+        return None if value is None else _read(value)
+
+    async def latest(self) -> Training | None:
+        return await asyncio.to_thread(self._latest)
+
+    def _latest(self) -> Training | None:
+        query = select(notes.c.value).where(notes.c.key.startswith(PREFIX)).order_by(notes.c.key.desc()).limit(1)
+        with self._engine.connect() as connection:
+            value = connection.scalar(query)
+        return None if value is None else _read(value)
+
+    async def forget_old(self) -> None:
+        """All but the last few; called once the latest one's factors are in place."""
+        await asyncio.to_thread(self._forget_old)
+
+    def _forget_old(self) -> None:
+        mine = notes.c.key.startswith(PREFIX)
+        last = select(notes.c.key).where(mine).order_by(notes.c.key.desc()).limit(KEPT)
+        with writing(self._engine) as connection:
+            connection.execute(delete(notes).where(mine, notes.c.key.not_in(last)))
+
+
+def _written(training: Training) -> str:
+    gram = base64.b64encode(training.gram.astype("<f8").tobytes()).decode()
+    return json.dumps({**asdict(training), "trained_at": training.trained_at.isoformat(), "gram": gram})
+
+
+def _read(value: str) -> Training:
+    fields = json.loads(value)
+    flat = np.frombuffer(base64.b64decode(fields.pop("gram")), dtype="<f8")
+    size = round(len(flat) ** 0.5)
+    trained_at = datetime.fromisoformat(fields.pop("trained_at"))
+    return Training(**fields, trained_at=trained_at, gram=flat.reshape(size, size))
