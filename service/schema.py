@@ -215,11 +215,15 @@ class Interest(Value):
 
 
 class UserState(Value):
-    """All that a ranking may know of a person. `version` changes with every accepted event; caches key on it."""
+    """All that a ranking may know of a person. `version` changes with every accepted event; caches key on it.
+
+    `likes`: (item id, weight in (0, 1]) of the latest liked items, oldest first.
+    """
 
     version: int = 0
     recent: tuple[Recent, ...] = ()
     interests: tuple[Interest, ...] = ()
+    likes: tuple[tuple[str, float], ...] = ()
     attributes: Attributes = {}
     locale: str | None = None
     allow_hosted: bool = True

@@ -25,6 +25,8 @@ LEARN_FROM = 100
 """So many of the latest likes, and of the latest dislikes, make the interests."""
 RANK_DECAY = 0.97
 """An event counts this much less than the next later one, on top of its type's half-life."""
+LIKE_DECAY = 0.9
+"""A like counts this much less than the next later one where people of similar taste are looked for."""
 NEGLIGIBLE = 20
 """An opinion this many halvings weaker than the strongest like is not heard."""
 PUSH_AWAY = 0.3
@@ -65,6 +67,7 @@ async def read(
         version=sum(person.version for person in people),
         recent=recent(shown, items, meanings),
         interests=interests(rated, vectors, meanings),
+        likes=likes(events, meanings),
         attributes=user.attributes,
         locale=user.locale,
         allow_hosted=user.allow_hosted,
@@ -143,6 +146,19 @@ def interests(events: Sequence[Event], vectors: Mapping[str, Vectors], meanings:
         tastes.append((weight / sum(weights), center / np.linalg.norm(center)))
     tastes.sort(key=lambda taste: -taste[0])
     return tuple(Interest.model_construct(vector=tuple(center.tolist()), weight=weight) for weight, center in tastes)
+
+
+def likes(events: Sequence[Event], meanings: Mapping[str, Meaning]) -> tuple[tuple[str, float], ...]:
+    """(item id, weight) of the latest liked items, oldest first: of an item's several likes the greatest counts, and a
+    dislike takes those before it back."""
+    held: dict[str, float] = {}
+    for event in events:
+        if event.item_id is not None and (says := opinion(event, meanings)):
+            before = held.pop(event.item_id, 0.0)
+            if says > 0:
+                held[event.item_id] = max(says, before)
+    last = [*held.items()][-LEARN_FROM:]
+    return tuple((item_id, weight * LIKE_DECAY ** (len(last) - n)) for n, (item_id, weight) in enumerate(last, 1))
 
 
 def seen(latest: Sequence[tuple[str, str, int]], meanings: Mapping[str, Meaning]) -> frozenset[str]:
