@@ -1,0 +1,96 @@
+"""People who like the same things, by matrix factorisation (implicit ALS: Hu, Koren & Volinsky, ICDM 2008).
+
+A person is a vector x and an item a vector y, such that x·y is near 1 for what the person likes and near 0 for the rest;
+what is liked counts c = 1 + alpha · weight, anything else 1. Items are trained now and then; a person is folded in at each
+request, so that their latest like counts at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from service.catalog import Catalog, Taste
+from service.schema import UserState
+from service.store import Store
+
+FEWEST = 20
+"""Below so many people, or items, that liked or were liked, there is nothing to learn."""
+THIN = 0.5
+"""λ is at most this share of what the likes of a mean item count: more of it shrinks every factor to nothing."""
+
+Values = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Factors:
+    """`items`: [factors] each, by id. `gram`: Σ y yᵀ over them, [factors, factors]. `regularization`: the λ they took."""
+
+    items: Mapping[str, npt.NDArray[np.float32]]
+    gram: Values
+    regularization: float
+
+
+def train(
+    opinions: Iterable[tuple[str, str, float]],
+    *,
+    factors: int,
+    alpha: float,
+    regularization: float,
+    iterations: int,
+    seed: int = 0,
+) -> Factors | None:
+    """Factors of all liked items from (person, item, opinion in [-1, 1]) in the order of time.
+
+    Of a pair's several likes the greatest counts; a dislike takes those before it back. The same opinions make the same
+    factors. None where likes are of too few people or items. Takes a core for seconds: call it on a thread.
+    """
+    liked: dict[tuple[str, str], float] = {}
+    for who, item_id, opinion in opinions:
+        before = liked.pop((who, item_id), 0.0)
+        if opinion >= 0 and (weight := max(opinion, before)) > 0:
+            liked[who, item_id] = weight
+    people = {who: n for n, who in enumerate(sorted({who for who, _ in liked}))}
+    items = {item_id: n for n, item_id in enumerate(sorted({item_id for _, item_id in liked}))}
+    if len(people) < FEWEST or len(items) < FEWEST:
+        return None
+    from implicit.cpu.als import AlternatingLeastSquares
+    from scipy.sparse import csr_matrix
+    from threadpoolctl import threadpool_limits
+
+    places = [people[who] for who, _ in liked], [items[item_id] for _, item_id in liked]
+    confidence = 1 + alpha * np.fromiter(liked.values(), dtype=np.float32, count=len(liked))
+    matrix = csr_matrix((confidence, places), shape=(len(people), len(items)))
+    regularization = min(regularization, THIN * float(confidence.sum()) / len(items))
+    with threadpool_limits(1, "blas"):  # its threads and the solver's own would fight
+        model = AlternatingLeastSquares(
+            factors=factors, regularization=regularization, iterations=iterations, num_threads=1, random_state=seed
+        )
+        model.fit(matrix, show_progress=False)
+    found = model.item_factors.astype(np.float64)
+    return Factors({item_id: model.item_factors[n] for item_id, n in items.items()}, found.T @ found, regularization)
+
+
+def fold_in(vectors: Values, weights: Values, gram: Values, *, alpha: float, regularization: float) -> Values:
+    """A person's vector, [factors], from the factors [n, factors] of what they like and how much, [n] in (0, 1].
+
+    x = (YᵀY + Σ (c − 1) y yᵀ + λI)⁻¹ Σ c y with c = 1 + alpha · weight: the paper's equation 4.
+    """
+    extra = alpha * weights
+    left = gram + (vectors.T * extra) @ vectors + regularization * np.eye(len(gram))
+    return np.asarray(np.linalg.solve(left, vectors.T @ (1 + extra)), dtype=np.float64)
+
+
+async def taste(store: Store, catalog: Catalog, state: UserState) -> Taste | None:
+    """A person's place among the items' factors, by all their likes so far; None if nothing they like has any."""
+    version, factors = await catalog.factors(item_id for item_id, _ in state.likes)
+    training = await store.trainings.get(version) if factors else None
+    known = [(factors[item_id], weight) for item_id, weight in state.likes if item_id in factors]
+    if training is None or training.gram.shape[0] != len(known[0][0]):
+        return None
+    vectors, weights = np.array([vector for vector, _ in known], dtype=np.float64), np.array([weight for _, weight in known])
+    found = fold_in(vectors, weights, training.gram, alpha=training.alpha, regularization=training.regularization)
+    return Taste(tuple(found.tolist()), version)
