@@ -128,7 +128,7 @@ class Run:
     def manifest(self) -> dict[str, Any]:
         """Versions, hashes and settings: what a repetition needs."""
         prompts = {prompt.ref.id: prompt.ref.sha for made in self._made.values() for prompt in made.prompts()}
-        packages = ("whyrank", "lancedb", "onnxruntime", "numpy", "pydantic", "openai")
+        packages = ("whyrank", "lancedb", "implicit", "onnxruntime", "numpy", "pydantic", "openai")
         return {
             "suite": self.suite.model_dump(mode="json", exclude={"data", "prompt_folder"}),
             "settings": self.base.model_dump(mode="json", exclude={"data", "api_key", "embed", "engine", "service"}),
@@ -329,6 +329,7 @@ async def _fill(recommender: Recommender, data: Data, folder: Path) -> None:
             if report.rejected:
                 raise BadRequest(f"{data.folder}: {report.rejected[0].message}")
     await recommender.embed_pending()
+    await recommender.train()
     stamp.touch()
 
 

@@ -16,9 +16,9 @@ from service.config import Settings
 from service.errors import BadRequest, reasons
 from service.schema import Locale, RecommendRequest
 
-SOURCES = ("similar", "context", "query", "popular")
+SOURCES = ("similar", "collaborative", "context", "query", "popular")
 WEIGHED = {*SOURCES, "weight", "popularity", "diversity"}
-ALONE = ("similar", "popular")
+ALONE = ("similar", "collaborative", "popular")
 """Sources that find something without an instruction or an item to start from."""
 TUNABLE = {"retrieve", "rank", "explain", "models", "locale"}
 """Settings that a suite may vary: everything else would change the data that its arms share."""
@@ -165,5 +165,6 @@ def _names(part: Mapping[str, Any]) -> set[str]:
 
 def fingerprint(settings: Settings) -> str:
     """Of all that decides what a data folder's store and catalogue hold: runs with another one need another store."""
-    parts = settings.service.domain, settings.events, settings.catalog, settings.retrieve.popular_half_life_days
+    retrieve = settings.retrieve
+    parts = settings.service.domain, settings.events, settings.catalog, retrieve.popular_half_life_days, retrieve.training
     return sha256(repr(parts).encode()).hexdigest()[:8]

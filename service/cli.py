@@ -227,6 +227,9 @@ async def _ingest(recommender: Recommender, feed: str, file: Path, format_: str 
         step(f"{feed}", number, number)
         if feed == "items":
             await recommender.embed_pending(lambda done, total: step("embedding", done, total))
+    if feed != "users" and accepted:
+        with console.status("learning who likes what …"):
+            await recommender.train()
     _rejects(file, sorted(bad, key=lambda one: one[0].number))
     told = f"{feed}: {accepted} accepted" + (f", {duplicates} duplicates" if duplicates else "")
     console.print(told + (f", [red]{len(bad)} rejected[/]" if bad else ""))

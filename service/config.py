@@ -146,15 +146,32 @@ class Events(Part):
         return {**MEANINGS, **self.meanings.get("generic", {}), **self.meanings.get(domain, {})}
 
 
+class Training(Part):
+    """Of the matrix factorisation behind the collaborative source. `alpha`: how much more a like counts than no event;
+    `regularization`: the paper's λ, less where the log is too thin for it.
+
+    Trained anew when the log has grown by the share `growth` since the last time, which is looked at every `every_s`.
+    """
+
+    factors: int = Field(64, ge=2, le=512)
+    alpha: float = Field(5, gt=0, le=1_000)
+    regularization: float = Field(20, gt=0, le=10_000)
+    iterations: int = Field(15, ge=1, le=200)
+    growth: float = Field(0.1, gt=0)
+    every_s: float = Field(300, gt=0)
+
+
 class Retrieve(Part):
     """`k`: candidates kept after fusion. Source weights of the fused prior; 0 switches a source off."""
 
     k: int = Field(50, ge=1, le=1_000)
     similar: Share = 0.5
+    collaborative: Share = 1.0
     context: Share = 1.0
     query: Share = 1.0
     popular: Share = 1.0
     popular_half_life_days: float = Field(30, gt=0)
+    training: Training = Training()
 
 
 class Rank(Part):
@@ -189,6 +206,7 @@ class Weights(Part):
     """All that fusion weighs: sources of the prior, the model's share against it, popularity and likeness taken off."""
 
     similar: Share
+    collaborative: Share = 0
     context: Share
     query: Share
     popular: Share
@@ -198,7 +216,13 @@ class Weights(Part):
 
     @property
     def sources(self) -> dict[str, float]:
-        return {"similar": self.similar, "context": self.context, "query": self.query, "popular": self.popular}
+        return {
+            "similar": self.similar,
+            "collaborative": self.collaborative,
+            "context": self.context,
+            "query": self.query,
+            "popular": self.popular,
+        }
 
 
 class Explain(Part):
@@ -295,6 +319,7 @@ class Settings(BaseSettings):
         sources, rank = self.retrieve, self.rank
         return Weights(
             similar=sources.similar,
+            collaborative=sources.collaborative,
             context=sources.context,
             query=sources.query,
             popular=sources.popular,

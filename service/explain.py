@@ -268,6 +268,7 @@ def template(candidate: Candidate, rank: int, cited: Sequence[Recent]) -> Reason
         "query": "Matches what you asked for.",
         "context": "Close to what you are looking at.",
         "similar": "Close in content to what you liked.",
+        "collaborative": "Liked by people who like what you like.",
         "popular": "Popular with others.",
     }
     text = next((text for source, text in origins.items() if source in candidate.sources), "Not seen by you yet.")

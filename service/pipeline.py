@@ -15,14 +15,15 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from hashlib import sha256
 from os import environ
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from service import explain, retrieve, state
-from service.catalog import Catalog, Scope
+from service import collaborative, explain, retrieve, state
+from service.catalog import Catalog, Scope, Taste
 from service.config import HOUSE, Settings, Weights
 from service.embed import Embedder, count_tokens
 from service.errors import BadRequest, ConfigError, ModelError, NotFound, Unsupported, reasons
@@ -53,6 +54,7 @@ from service.schema import (
 from service.store import Store
 from service.store.database import micros
 from service.store.events import log_key
+from service.store.trainings import Training
 from service.telemetry import Telemetry
 
 STRATEGIES = ("prior", "listwise")
@@ -110,7 +112,7 @@ class Recommender:
         watch = Watch()
         person = await self._state(request, plan)
         watch.lap("state_ms")
-        candidates = await retrieve.retrieve(self._store, self._catalog, person, plan.wanted(person))
+        candidates = await self._candidates(plan, person)
         watch.lap("retrieve_ms")
         order = await rank(person, candidates, plan.context, self._allowed(plan.ladder, person))
         watch.lap("model_ms")
@@ -214,6 +216,10 @@ class Recommender:
             interest = await self._catalog.interest(", ".join(f"{key} {value}" for key, value in person.attributes.items()))
             return person.model_copy(update={"source": "attributes", "interests": (interest,)})
         return person.model_copy(update={"source": "instruction"}) if request.instruction else person
+
+    async def _candidates(self, plan: Plan, person: UserState) -> list[Candidate]:
+        taste = await collaborative.taste(self._store, self._catalog, person) if plan.weights.collaborative else None
+        return await retrieve.retrieve(self._store, self._catalog, person, plan.wanted(person, taste))
 
     def _ranking(self, request: RecommendRequest, plan: Plan, person: UserState, order: Order, watch: Watch) -> Ranking:
         items = [
@@ -357,7 +363,7 @@ class Recommender:
         """What a model would be shown for this request; nothing is sent."""
         plan = self._plan(request)
         person = await self._state(request, plan)
-        candidates = await retrieve.retrieve(self._store, self._catalog, person, plan.wanted(person))
+        candidates = await self._candidates(plan, person)
         line_tokens, locale = plan.context.line_tokens, request.locale or person.locale
         if task == "rank":
             prompt, window = plan.context.prompt, [candidates[place] for place in slots(candidates, plan.context)]
@@ -387,12 +393,23 @@ class Recommender:
             parts["catalog"] = {"ok": True, **size, "embedding_backlog": backlog}
         except Exception as error:
             parts["catalog"] = {"ok": False, "why": str(error)}
+        parts["collaborative"] = await self._trained()
         roles = {"rank": self.settings.roles.rank, "explain": self.settings.roles.explain}
         aliases = list(dict.fromkeys(roles.values()))
         wrong = dict(zip(aliases, await asyncio.gather(*map(self.probe, aliases)), strict=True))
         for role, alias in roles.items():
             parts[f"model:{role}"] = {"ok": not wrong[alias], "alias": alias} | ({"why": wrong[alias]} if wrong[alias] else {})
         return parts
+
+    async def _trained(self) -> dict[str, Any]:
+        """What the collaborative source knows; `ok` also before anybody liked enough for a training."""
+        try:
+            last = await self._store.trainings.latest()
+        except Exception as error:
+            return {"ok": False, "why": str(error)}
+        if last is None:
+            return {"ok": True, "trained_at": None, "events": 0, "items": 0}
+        return {"ok": True, "trained_at": last.trained_at.isoformat(), "events": last.events, "items": last.items}
 
     async def metrics(self) -> bytes:
         """In Prometheus' text format."""
@@ -414,11 +431,75 @@ class Recommender:
     # ── life ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def work(self) -> None:
-        """Embed and tidy in the background until cancelled."""
-        await self._catalog.work(
-            self.settings.catalog.optimize_every_s,
-            failed=lambda error: self.telemetry.log.error("catalog_work_failed", error=repr(error)),
+        """Embed, tidy and train in the background until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_trained())
+            tasks.create_task(
+                self._catalog.work(
+                    self.settings.catalog.optimize_every_s,
+                    failed=lambda error: self.telemetry.log.error("catalog_work_failed", error=repr(error)),
+                )
+            )
+
+    async def _keep_trained(self) -> None:
+        """A failure is logged and tried again a round later."""
+        tried = 0
+        while True:
+            try:
+                length = await self._store.events.length()
+                if length > tried and await self._outgrown(length):
+                    tried = length
+                    await self.train()
+            except Exception as error:
+                tried = 0
+                self.telemetry.log.error("training_failed", error=repr(error))
+            await asyncio.sleep(self.settings.retrieve.training.every_s)
+
+    async def _outgrown(self, length: int) -> bool:
+        last = await self._store.trainings.latest()
+        if last is None or last.made_with != self._made_with:
+            return True
+        return length >= last.events * (1 + self.settings.retrieve.training.growth)
+
+    @property
+    def _made_with(self) -> str:
+        """A fingerprint of all that decides what a training makes of a log."""
+        training = self.settings.retrieve.training.model_dump(exclude={"growth", "every_s"})
+        meanings = sorted(self.settings.events.of(self.settings.service.domain).items())
+        return sha256(repr((training, meanings)).encode()).hexdigest()[:16]
+
+    async def train(self) -> int:
+        """Learn from the whole log who likes what, off the event loop; returns how many items then have factors.
+
+        With too few people or items to learn from nothing changes.
+        """
+        training = self.settings.retrieve.training
+        meanings = self.settings.events.of(self.settings.service.domain)
+        length, now = await self._store.events.length(), self._clock()
+        rows = await self._store.events.opinions([name for name, meaning in meanings.items() if meaning.weight])
+        found = await asyncio.to_thread(
+            collaborative.train,
+            ((who, item_id, meanings[kind].opinion(value)) for who, item_id, kind, value in rows),
+            **training.model_dump(exclude={"growth", "every_s"}),
         )
+        if found is None:
+            return 0
+        version = f"{micros(now):017d}-{uuid.uuid4().hex[:8]}"
+        await self._store.trainings.add(
+            Training(
+                version,
+                trained_at=now,
+                gram=found.gram,
+                alpha=training.alpha,
+                regularization=found.regularization,
+                events=length,
+                items=len(found.items),
+                made_with=self._made_with,
+            )
+        )
+        count = await self._catalog.put_factors(version, found.items)
+        await self._store.trainings.forget_old()
+        return count
 
     async def embed_pending(self, step: Callable[[int, int], None] = lambda done, total: None) -> int:
         """Embed now what is waiting, then tidy: for loads that a person waits for."""
@@ -487,7 +568,7 @@ class Plan:
     weights: Weights
     context: Context
 
-    def wanted(self, person: UserState) -> retrieve.Wanted:
+    def wanted(self, person: UserState, taste: Taste | None) -> retrieve.Wanted:
         """What to look for, given what the person has seen; a list the caller gives is ranked whole."""
         request, sources = self.request, self.settings.retrieve
         exclude = frozenset(request.exclude)
@@ -503,6 +584,7 @@ class Plan:
             given=given if request.candidates is not None else None,
             instruction=request.instruction,
             context_items=request.context_items,
+            taste=taste,
             popularity=bool(self.weights.popularity),
             vectors=bool(self.weights.diversity),
         )
@@ -572,7 +654,12 @@ async def build(settings: Settings, *, llms: Mapping[str, LLM] | None = None, pr
     embed = await asyncio.to_thread(
         _embedder, settings.embedder_path, threads=settings.embed.threads, batch=settings.embed.batch
     )
-    catalog = await Catalog.open(settings.data / "catalog", embed=embed, filterable=settings.catalog.filterable)
+    catalog = await Catalog.open(
+        settings.data / "catalog",
+        embed=embed,
+        filterable=settings.catalog.filterable,
+        factors=settings.retrieve.training.factors,
+    )
     store = await asyncio.to_thread(
         Store,
         settings.store_url,

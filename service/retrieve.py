@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from service.catalog import EVERYTHING, Catalog, Scope, Vectors
+from service.catalog import EVERYTHING, Catalog, Scope, Taste, Vectors
 from service.schema import Candidate, Item, UserState
 from service.store import Store
 
@@ -18,7 +18,7 @@ RRF = 60
 @dataclass(frozen=True)
 class Wanted:
     """What to look for. `k`: how many candidates, `depth` of them from each source; `given`: rank these ids instead of
-    looking; weights by source name; `popularity`, `vectors`: shall candidates carry them?"""
+    looking; weights by source name; `taste`: among the items' factors; `popularity`, `vectors`: shall candidates carry them?"""
 
     k: int
     weights: Mapping[str, float]
@@ -26,6 +26,7 @@ class Wanted:
     given: Sequence[str] | None = None
     instruction: str | None = None
     context_items: Sequence[str] = ()
+    taste: Taste | None = None
     popularity: bool = False
     vectors: bool = False
 
@@ -57,6 +58,9 @@ async def retrieve(store: Store, catalog: Catalog, state: UserState, wanted: Wan
     async def query(state: UserState, wanted: Wanted) -> Sequence[str]:
         return await catalog.search(wanted.instruction, wanted.depth, wanted.scope) if wanted.instruction else []
 
+    async def collaborative(state: UserState, wanted: Wanted) -> Sequence[str]:
+        return await catalog.favoured(wanted.taste, wanted.depth, wanted.scope) if wanted.taste is not None else []
+
     async def popular(state: UserState, wanted: Wanted) -> Sequence[str]:
         if wanted.given is not None:
             return await catalog.admitted(await store.popularity.among(list(wanted.given)), wanted.scope)
@@ -72,7 +76,13 @@ async def retrieve(store: Store, catalog: Catalog, state: UserState, wanted: Wan
         weighted = {str(n): (weight, found) for n, (found, (_, weight)) in enumerate(zip(lists, tastes, strict=True))}
         return list(fuse(weighted))[: wanted.depth]
 
-    sources: dict[str, Source] = {"similar": similar, "context": context, "query": query, "popular": popular}
+    sources: dict[str, Source] = {
+        "similar": similar,
+        "collaborative": collaborative,
+        "context": context,
+        "query": query,
+        "popular": popular,
+    }
     used = {name: weight for name, weight in wanted.weights.items() if weight > 0}
     lists = await asyncio.gather(*(sources[name](state, wanted) for name in used))
     fused = fuse({name: (used[name], found) for name, found in zip(used, lists, strict=True)})

@@ -33,7 +33,7 @@ def test_from_a_log_to_a_leaderboard_and_into_a_case(tmp_path: Path) -> None:
     assert ran.exit_code == 0, ran.output
     assert "prior" in ran.output
     again = run("eval", "run", suite, "--out", tmp_path / "run", "--limit", "12")
-    assert "36/36" in again.output.replace(" ", "")
+    assert "48/48" in again.output.replace(" ", "")
     report = run("eval", "report", tmp_path / "run", "--by", "side", "--markdown", tmp_path / "docs" / "mine.md")
     assert "by side" in report.output
     assert (tmp_path / "docs" / "mine.md").read_text().startswith("# Mine")

@@ -39,7 +39,7 @@ def cases(tmp_path: Path) -> Path:
 async def test_a_model_that_reads_gets_a_share_and_one_that_guesses_gets_none(
     cases: Path, settings: Settings, tmp_path: Path
 ) -> None:
-    blind = settings.changed({"retrieve": {"similar": 0.0}})
+    blind = settings.changed({"retrieve": {"similar": 0.0, "collaborative": 0.0}})
     for answer, name in ((reader, "reads"), (guesser, "guesses")):
         maker = partial(build, llms={"tiny": ScriptedLLM(answer, alias="tiny")}, prompts=PROMPTS)
         told: list[str] = []
@@ -50,7 +50,7 @@ async def test_a_model_that_reads_gets_a_share_and_one_that_guesses_gets_none(
         assert counted[1] == served[1]  # weights are weighed by the same arithmetic that serves
         test = found.found["test"]
         if answer is reader:
-            assert found.weights.similar > 0  # the taste shows in the vectors: the fit finds the source it was denied
+            assert found.weights.similar + found.weights.collaborative > 0  # the fit finds the sources it was denied
             assert test["fitted - configured"]["low"] > 0
         else:
             assert found.weights.model == 0

@@ -1,3 +1,4 @@
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -30,6 +31,72 @@ async def test_an_event_changes_the_very_next_answer(make: Make) -> None:
     assert "alien" not in [item.item_id for item in after.items]
     assert after.state_version > before.state_version
     assert [item.item_id for item in after.items].index("thing") < [item.item_id for item in before.items].index("thing")
+
+
+def blocks(people: int = 40) -> list[dict[str, Any]]:
+    """Half of the people like some of the even films, half of the odd ones."""
+    likes = [(f"v{n}", f"f{2 * ((7 * n + m * m) % 15) + n % 2}") for n in range(people) for m in (0, 1, 2, 3, 5)]
+    return [{"user_id": user, "item_id": item, "type": "like", "occurred_at": NOW - timedelta(days=1)} for user, item in likes]
+
+
+ALIKE = [{"id": f"f{n}", "title": "Film"} for n in range(30)]
+"""Films that only those who liked them tell apart."""
+TOGETHER = {"similar": 0, "collaborative": 1, "popular": 0}
+
+
+async def test_a_like_changes_the_very_next_choice_of_people_with_the_same_taste(make: Make, settings: Any) -> None:
+    recommender = await make(films=ALIKE, changed=settings.changed({"retrieve": TOGETHER}))
+    await recommender.ingest_events(blocks())
+    assert (await recommender.readiness())["collaborative"] == {"ok": True, "trained_at": None, "events": 0, "items": 0}
+    await recommender.ingest_events([rated("u", "f4")])
+    nobody = ask(user_id="u", strategy="prior", top_n=8, explain="full")
+    assert "source.collaborative" not in (await recommender.recommend(nobody)).items[0].signals
+    assert await recommender.train() == 30
+    even = await recommender.recommend(nobody)
+    assert {int(item.item_id[1:]) % 2 for item in even.items} == {0}
+    assert even.items[0].signals["source.collaborative"] == 1
+    assert even.items[0].reason == "Liked by people who like what you like."
+    await recommender.ingest_events([rated("w", "f7"), rated("stranger", "ghost")])
+    odd = await recommender.recommend(ask(user_id="w", strategy="prior", top_n=8))
+    assert {int(item.item_id[1:]) % 2 for item in odd.items} == {1}
+    stranger = await recommender.recommend(ask(user_id="stranger", strategy="prior", explain="full"))
+    assert not any("source.collaborative" in item.signals for item in stranger.items)
+    ready = (await recommender.readiness())["collaborative"]
+    assert (ready["events"], ready["items"]) == (201, 30)
+    assert NOW <= datetime.fromisoformat(ready["trained_at"]) <= datetime.now(UTC)
+
+
+async def test_another_process_uses_a_training_at_once(make: Make, settings: Any) -> None:
+    changed = settings.changed({"retrieve": TOGETHER})
+    one, two = await make(films=ALIKE, changed=changed), await make(films=[], changed=changed)
+    await one.ingest_events([*blocks(), rated("u", "f4")])
+    request = ask(user_id="u", strategy="prior", top_n=8)
+    for trainer in (one, two, one):
+        await trainer.train()
+        for other in (one, two):
+            assert {int(item.item_id[1:]) % 2 for item in (await other.recommend(request)).items} == {0}
+
+
+async def test_the_background_trains_when_the_log_has_grown(make: Make, settings: Any) -> None:
+    changed = settings.changed({"retrieve": {**TOGETHER, "training": {"every_s": 0.02}}})
+    recommender = await make(films=ALIKE, changed=changed)
+    work = asyncio.create_task(recommender.work())
+
+    async def trained_on(events: int) -> None:
+        while (await recommender.readiness())["collaborative"]["events"] != events:
+            assert not work.done()
+            await asyncio.sleep(0.02)
+
+    try:
+        async with asyncio.timeout(20):
+            await recommender.ingest_events(blocks())
+            await trained_on(200)
+            await recommender.ingest_events([rated("u", "f4"), *(rated(f"v{n}", "f29") for n in range(29))])
+            await trained_on(230)
+    finally:
+        work.cancel()
+        await asyncio.wait([work])
+    assert work.cancelled()
 
 
 async def test_the_model_is_shown_the_person_and_moves_the_order(make: Make) -> None:
