@@ -69,3 +69,10 @@ def test_a_wide_bind_without_a_key_is_refused_and_the_key_never_prints(monkeypat
         Settings.load(HOUSE / "configs" / "test.yaml")
     monkeypatch.setenv("WHYRANK_API_KEY", "a-key-of-enough-length")
     assert "a-key-of-enough-length" not in repr(Settings.load(HOUSE / "configs" / "test.yaml"))
+
+
+def test_weights_that_an_older_build_fitted_know_no_collaborative_source(settings: Settings) -> None:
+    folder = settings.data / "weights"
+    folder.mkdir(parents=True)
+    (folder / "movies.tiny.yaml").write_text("weights: {similar: 0.5, context: 1, query: 1, popular: 1, model: 0.2}\n")
+    assert settings.fitted()["movies.tiny"].sources["collaborative"] == 0

@@ -97,7 +97,7 @@ def suite(tmp_path: Path) -> Suite:
         prompts=["generic/rank", "generic/twin", "generic/blind"],
         prompt_folder=prompts(tmp_path / "prompts"),
         models=["tiny"],
-        settings={"": {"retrieve": {"similar": 0}}},
+        settings={"": {"retrieve": {"similar": 0, "collaborative": 0}}},
         baseline="listwise:tiny:generic/rank",
         probes=10,
     )
@@ -274,7 +274,7 @@ async def test_settings_and_data_of_several_names_are_each_compared_with_their_o
 ) -> None:
     toy(tmp_path / "toy2")
     make(Data.read(tmp_path / "toy2"), "given", tmp_path / "more", Options(MEANINGS, seed=1))
-    blind = {"retrieve": {"similar": 0}}
+    blind = {"retrieve": {"similar": 0, "collaborative": 0}}
     many = suite.model_copy(
         update={
             "data": [tmp_path / "cases", tmp_path / "more"],
