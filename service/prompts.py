@@ -1,7 +1,8 @@
 """Prompts: Jinja2 files with front matter, found by domain and locale, checked when loaded, hashed, reloaded when edited.
 
 A file `prompts/{domain}/{task}[.{locale}].j2` begins with YAML between `---` lines (id, version, variables, sampling);
-its body has a `[system]` and a `[user]` part. What templates share stands in files that begin with `_`. An edit that
+its body has a `[system]` and a `[user]` part, or, for `score`, a `[head]` and a `[line]` that is repeated for each item.
+What templates share stands in files that begin with `_`. An edit that
 can't be loaded is reported and the last good version stays in use.
 
 Everything that a template prints is made harmless on its way out: quotes, control characters, brackets, chat markers and
@@ -28,10 +29,15 @@ from service.errors import NotFound, PromptError
 from service.schema import Candidate, Item, Label, PromptRef, UserState
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-VARIABLES = {"history", "candidates", "latest", "instruction", "person", "locale"}
+PARTS = (["system", "user"], ["head", "line"])
+VARIABLES = {"history", "candidates", "latest", "instruction", "person", "locale", "answer", "title", "details"}
 """What a template may name. `history`: lines with `label title details verb value`; `candidates`: lines with `label title
 details`, and in explain `common`: what the item shares with the past one that speaks most for it; `latest`: title of the
-newest history item; `instruction`; `person`: declared attributes as text; `locale`."""
+newest history item; `instruction`; `person`: declared attributes as text; `locale`; `answer`: what is expected, `order`,
+`letter`, `scores` or `yes or no`. The line of a `score` template has one item's `title` and `details`."""
+
+FAILURES = (TemplateError, TypeError, ValueError, ArithmeticError, AttributeError, LookupError)
+"""What a template may raise on values that its author did not think of."""
 
 Message = dict[str, str]
 
@@ -63,7 +69,24 @@ class Prompt:
         """Chat messages. Raises `PromptError` when the template fails on these values."""
         try:
             return [{"role": role, "content": part.render(variables).strip()} for role, part in self.parts.items()]
-        except (TemplateError, TypeError, ValueError, ArithmeticError, AttributeError, LookupError) as error:
+        except FAILURES as error:
+            raise PromptError(f"prompt {self.ref.id} {self.ref.version}: {error}") from error
+
+    def document(self, state: UserState, most: int, line_tokens: int) -> tuple[str, dict[int, str]]:
+        """Of a `score` template: its head, and a line for each of the last `most` liked items, by label (its place in
+        `state.recent`, from 1). Head and lines end in a line break."""
+        liked = {n: entry.item for n, entry in enumerate(state.recent, 1) if entry.item is not None and entry.weight > 0}
+        latest = list(liked.items())[-most:]
+        return self._part("head", {}) + "\n", {n: self.line(item, line_tokens) + "\n" for n, item in latest}
+
+    def line(self, item: Item, line_tokens: int) -> str:
+        """An item as a `score` template writes it, without a line break."""
+        return self._part("line", _line(item, line_tokens))
+
+    def _part(self, name: str, variables: Mapping[str, str]) -> str:
+        try:
+            return " ".join(self.parts[name].render(variables).split()) or "untitled"
+        except FAILURES as error:
             raise PromptError(f"prompt {self.ref.id} {self.ref.version}: {error}") from error
 
 
@@ -139,10 +162,11 @@ def _read(environment: Environment, folder: Path, file: Path) -> Prompt:
         raise PromptError(f"{file}: front matter: {error}") from error
     if front.id != (expected := f"{file.parent.name}/{file.name.removesuffix('.j2')}"):
         raise PromptError(f"{file}: its id is {front.id}, its place says {expected}")
-    sections = re.split(r"^\[(system|user)\]\n", body, flags=re.MULTILINE)
+    sections = re.split(r"^\[(system|user|head|line)\]\n", body, flags=re.MULTILINE)
     parts = dict(zip(sections[1::2], sections[2::2], strict=True))
-    if sections[0].strip() or list(parts) != ["system", "user"]:
-        raise PromptError(f"{file}: the body needs a [system] part and then a [user] part")
+    wanted = PARTS[front.id.split("/")[1].startswith("score")]
+    if sections[0].strip() or list(parts) != wanted:
+        raise PromptError(f"{file}: the body needs a [{wanted[0]}] part and then a [{wanted[1]}] part")
     digest = hashlib.sha256(source.encode())
     try:
         used = _uses(environment, folder, body, digest.update)
@@ -174,7 +198,13 @@ def _uses(environment: Environment, folder: Path, source: str, include: Callable
 
 
 def variables(
-    state: UserState, candidates: Sequence[Candidate], *, instruction: str | None, locale: str | None, line_tokens: int
+    state: UserState,
+    candidates: Sequence[Candidate],
+    *,
+    instruction: str | None,
+    locale: str | None,
+    line_tokens: int,
+    answer: str = "order",
 ) -> dict[str, Any]:
     """The values of `VARIABLES`. No line is longer than `line_tokens` bytes, hence tokens, of titles and details."""
     history = [
@@ -197,6 +227,7 @@ def variables(
         "instruction": cut(instruction or "", 4 * line_tokens),
         "person": cut(", ".join(f"{key} {_flat(value)}" for key, value in state.attributes.items()), 2 * line_tokens),
         "locale": locale or "",
+        "answer": answer,
     }
 
 

@@ -74,9 +74,9 @@ def test_a_prompt_is_found_by_domain_and_locale_with_generic_behind() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ("{{ latest }}", "{{ secret }}", "secret"),
-        ("{{ latest }}", "{% if %}", "rank.j2"),
-        ('version: "1"', "version: [1]", "front matter"),
+        ('{% include "generic/_task.j2" %}', "{{ secret }}", "secret"),
+        ('{% include "generic/_task.j2" %}', "{% if %}", "rank.j2"),
+        ('version: "2"', "version: [1]", "front matter"),
         ("[user]", "[person]", r"\[user\]"),
         ("id: movies/rank", "id: shop/rank", "its place says"),
         ("generic/_person.j2", "generic/_ghost.j2", "_ghost"),

@@ -2,35 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from service.schema import Usage
 
 
 @dataclass(frozen=True)
 class Call:
-    """What is asked of a model. `grammar`: an llguidance Lark grammar that the answer must follow."""
+    """What is asked of a model. `grammar`: an llguidance Lark grammar, `schema`: a JSON schema that the answer must follow.
+    `tokens`: ids whose log-probabilities as the first token are asked for."""
 
     messages: list[dict[str, str]]
     max_tokens: int
     grammar: str | None = None
     temperature: float = 0
+    schema: Mapping[str, Any] | None = None
+    tokens: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Part of an answer; the last piece carries the usage."""
+    """Part of an answer; the last piece carries the usage. `logs`: the natural logarithms asked for by `Call.tokens`, all of
+    them, in their order; in the first piece that has any."""
 
     text: str = ""
     usage: Usage | None = None
+    logs: tuple[float, ...] = ()
 
 
-class LLM(Protocol):
-    """A model under its configured alias. `stream` raises only `ModelError`s; closing the iterator stops the model's work."""
+@dataclass(frozen=True)
+class Asked:
+    """How likely is `text` after `context`? The context comes in the pieces by which it grows."""
+
+    context: tuple[str, ...]
+    text: str
+
+
+@dataclass(frozen=True)
+class Likelihoods:
+    """The natural logarithm of P(text | context), summed over its tokens, for each that was asked."""
+
+    values: list[float]
+    usage: Usage = Usage()
+
+
+class Scorer(Protocol):
+    """A model that tells likelihoods. Raises only `ModelError`s. What may be kept for the next time is the first context."""
 
     @property
     def alias(self) -> str: ...
-    def stream(self, call: Call) -> AsyncGenerator[Piece, None]: ...
+    async def loglikelihoods(self, asked: Sequence[Asked]) -> Likelihoods: ...
     async def close(self) -> None: ...
+
+
+class LLM(Scorer, Protocol):
+    """A model that writes, under its configured alias. All methods raise only `ModelError`s; closing the iterator of `stream`
+    stops the model's work. `token` is the id of a word that is a single token; `ModelIncapable` if it is none."""
+
+    def stream(self, call: Call) -> AsyncGenerator[Piece, None]: ...
+    async def token(self, word: str) -> int: ...

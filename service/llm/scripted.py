@@ -2,31 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
+from difflib import SequenceMatcher
 
 from service.errors import ModelError
-from service.llm import Call, Piece
+from service.llm import Asked, Call, Likelihoods, Piece
 from service.schema import Usage
+
+Answer = str | Sequence[float] | ModelError
 
 
 class ScriptedLLM:
-    """`answer(call)` returns the text, or an error to raise. Every call is kept in `calls`. Tokens are words."""
+    """`answer(call)` returns the text, the log-probabilities of `call.tokens`, or an error to raise. `likely(asked)` is a
+    logarithm: by default, texts are the likelier the more they look like their context. Every call is kept in `calls`.
+    Tokens are words; a word's id is its first character's number."""
 
-    def __init__(self, answer: Callable[[Call], str | ModelError], *, alias: str = "scripted") -> None:
+    def __init__(
+        self,
+        answer: Callable[[Call], Answer],
+        *,
+        likely: Callable[[Asked], float] | None = None,
+        alias: str = "scripted",
+    ) -> None:
         self.alias = alias
         self.calls: list[Call] = []
         self._answer = answer
+        self._likely = likely or alike
 
     async def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
         self.calls.append(call)
         answer = self._answer(call)
         if isinstance(answer, ModelError):
             raise answer
-        for line in answer.splitlines(keepends=True):
-            yield Piece(line)
-        asked = sum(len(message["content"].split()) for message in call.messages)
-        said = len(answer.split())
+        asked, said = sum(len(message["content"].split()) for message in call.messages), 1
+        if isinstance(answer, str):
+            said = len(answer.split())
+            for line in answer.splitlines(keepends=True):
+                yield Piece(line)
+        else:
+            yield Piece("A", logs=tuple(answer))
         yield Piece(usage=Usage(prompt_tokens=asked, completion_tokens=said, total_tokens=asked + said))
+
+    async def token(self, word: str) -> int:
+        return ord(word[0])
+
+    async def loglikelihoods(self, asked: Sequence[Asked]) -> Likelihoods:
+        tokens = sum(len(one.text.split()) for one in asked)
+        return Likelihoods([self._likely(one) for one in asked], Usage(prompt_tokens=tokens, total_tokens=tokens))
 
     async def close(self) -> None:
         pass
+
+
+def alike(asked: Asked) -> float:
+    """Between −len(text) and 0."""
+    match = max((SequenceMatcher(None, piece, asked.text).ratio() for piece in asked.context), default=0.0)
+    return -len(asked.text) * (1 - match)
