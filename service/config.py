@@ -47,31 +47,37 @@ class Engine(Part):
 
 
 class Model(Part):
-    """One language model behind an OpenAI-compatible URL. `model`: its name there. `path`: its weights, if local.
+    """One language model. `vllm`: behind an OpenAI-compatible `base_url`, where it is called `model`. `local`: its weights in
+    this process, by torch, for likelihoods only; `model`: whose pulled weights, if `path` doesn't say where they are.
 
-    `weight`: its share in the fused ranking until it has been fitted on data; 0 leaves the prior's order alone.
+    `weight`: its share in the fused ranking until it has been fitted on data; 0 leaves the prior's order alone. `null`: how
+    much of what a title is likely without any history is taken off its likelihood. `threads`, `cache_mb`: of a local model.
     """
 
-    backend: Literal["vllm"]
+    backend: Literal["vllm", "local"]
     model: str
-    base_url: str
+    base_url: str = ""
     path: Path | None = None
     api_key_env: str | None = None
     hosted: bool | None = None
     weight: Share = 0.1
+    null: Share = 0.6
+    threads: int = Field(2, ge=1, le=256)
+    cache_mb: int = Field(256, ge=1)
 
-    @field_validator("base_url")
-    @classmethod
-    def _http(cls, url: str) -> str:
-        if urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:
-            raise ValueError("expected an http(s) URL, as http://127.0.0.1:8001/v1")
-        return url
+    @model_validator(mode="after")
+    def _reachable(self) -> Model:
+        if self.backend == "vllm" and (
+            urlsplit(self.base_url).scheme not in {"http", "https"} or not urlsplit(self.base_url).hostname
+        ):
+            raise ValueError("base_url: expected an http(s) URL, as http://127.0.0.1:8001/v1")
+        return self
 
     @property
     def leaves_the_house(self) -> bool:
         """Does a request to it leave the machine or its private network? Decides privacy; `hosted` overrules."""
-        if self.hosted is not None:
-            return self.hosted
+        if self.hosted is not None or self.backend == "local":
+            return bool(self.hosted)
         host = urlsplit(self.base_url).hostname or ""
         try:
             return not ip_address(host).is_private
@@ -80,10 +86,11 @@ class Model(Part):
 
 
 class Roles(Part):
-    """Which alias does what."""
+    """Which alias does what. `score`: tells likelihoods, for ranking by them and for what moved an item's score."""
 
     rank: str = "small"
     explain: str = "small"
+    score: str | None = None
 
 
 class Store(Part):
@@ -176,7 +183,13 @@ class Retrieve(Part):
 
 
 class Rank(Part):
-    """`window`: candidates the model sees; `shown`: in which order (shuffled: by a hash of the id).
+    """`strategy`: how to rank; `auto` takes the first of `prefer` that the model can do and that is expected to be done by the
+    deadline, and none where less than `least_history` is known of the person or the prior is clear (its best candidate is
+    `clear_prior` standard deviations above the next).
+
+    `depth`: so many candidates are judged by the model, `window` of them in one prompt; `shown`: in which order (shuffled: by
+    a hash of the id). `orderings`: how often a model that writes is asked, each time with the candidates in another order.
+    `titles`: so many liked titles are the history that a likelihood is told after.
 
     `recent_min`/`recent_max`: the anchored history window. `line_tokens`: bound on one item's line in a prompt, kept by
     cutting its UTF-8 bytes (a byte-level token holds at least one byte). `popularity`: how much of an item's log-popularity
@@ -185,8 +198,16 @@ class Rank(Part):
     weights/ under the data folder.
     """
 
-    strategy: Literal["listwise", "prior"] = "listwise"
+    strategy: Literal["auto", "likelihood", "first_token", "listwise", "keyed", "pointwise", "prior"] = "auto"
+    prefer: list[Literal["likelihood", "first_token", "listwise", "keyed", "pointwise"]] = Field(
+        ["likelihood", "first_token", "listwise", "keyed"], min_length=1
+    )
     window: int = Field(20, ge=2, le=26)
+    depth: int = Field(20, ge=2, le=1_000)
+    orderings: int = Field(2, ge=1, le=8)
+    titles: int = Field(10, ge=1, le=40)
+    least_history: int = Field(1, ge=0)
+    clear_prior: float = Field(4, gt=0)
     shown: Literal["prior", "reversed", "shuffled"] = "prior"
     recent_min: int = Field(6, ge=1, le=20)
     recent_max: int = Field(15, ge=1, le=40)
@@ -212,6 +233,7 @@ class Weights(Part):
     query: Share
     popular: Share
     model: Share
+    null: Share = 0.6
     popularity: float = Field(0, ge=-1, le=1)
     diversity: Share = 0
 
@@ -281,10 +303,13 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _aliases_exist(self) -> Settings:
         named = {"roles.rank": self.roles.rank, "roles.explain": self.roles.explain, "engine.model": self.engine.model}
+        named |= {"roles.score": self.roles.score} if self.roles.score is not None else {}
         named |= {f"fallback[{n}]": alias for n, alias in enumerate(self.fallback)}
         for where, alias in named.items():
             if alias not in self.models:
                 raise ValueError(f"{where} names {alias!r}, which is not under models ({', '.join(self.models) or 'none'})")
+            if self.models[alias].backend == "local" and where != "roles.score":
+                raise ValueError(f"{where} names {alias!r}, whose backend local tells likelihoods only")
         return self
 
     @model_validator(mode="after")
@@ -325,6 +350,7 @@ class Settings(BaseSettings):
             query=sources.query,
             popular=sources.popular,
             model=self.models[alias].weight,
+            null=self.models[alias].null,
             popularity=rank.popularity,
             diversity=rank.diversity,
         )
@@ -342,7 +368,8 @@ class Settings(BaseSettings):
         return found
 
     def weights_path(self, alias: str) -> Path:
-        return self.models[alias].path or self.data / "models" / alias
+        model = self.models[alias]
+        return model.path or self.data / "models" / (model.model if model.backend == "local" else alias)
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> Settings:

@@ -7,6 +7,7 @@ store, catalogue, embedder and models as defaults; tests pass their own.
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
@@ -27,12 +28,17 @@ from service.catalog import Catalog, Scope, Taste
 from service.config import HOUSE, Settings, Weights
 from service.embed import Embedder, count_tokens
 from service.errors import BadRequest, ConfigError, ModelError, NotFound, Unsupported, reasons
-from service.llm import LLM, Call, Piece
+from service.llm import LLM, Asked, Call, Likelihoods, Piece, Scorer
 from service.llm.vllm import VLLM
 from service.prompts import Message, Prompt, PromptLibrary, variables
-from service.rank import Context, Order, Strategy, rank, slots
+from service.rank import Context, Order, Strategy, gated, rank, slots
+from service.rank.first_token import FirstToken
 from service.rank.fusion import Terms, fused_order
+from service.rank.keyed import Keyed
+from service.rank.likelihood import Likelihood
 from service.rank.listwise import Listwise
+from service.rank.pace import Pace
+from service.rank.pointwise import Pointwise
 from service.schema import (
     Candidate,
     Degraded,
@@ -57,7 +63,15 @@ from service.store.events import log_key
 from service.store.trainings import Training
 from service.telemetry import Telemetry
 
-STRATEGIES = ("prior", "listwise")
+ASKING: dict[str, Callable[[LLM, float], Strategy]] = {
+    "first_token": FirstToken,
+    "listwise": Listwise,
+    "keyed": Keyed,
+    "pointwise": Pointwise,
+}
+COSTS = ("likelihood", "first_token", "listwise", "keyed", "pointwise")
+"""From the cheapest, in tokens read and written."""
+STRATEGIES = ("auto", "likelihood", *ASKING, "prior")
 FINISH_S = 0.25
 """Kept back from a deadline for what follows the model; at most a tenth of it."""
 
@@ -73,6 +87,7 @@ class Recommender:
         catalog: Catalog,
         prompts: PromptLibrary,
         llms: Mapping[str, LLM],
+        scorers: Mapping[str, Scorer] | None = None,
         telemetry: Telemetry,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -81,7 +96,12 @@ class Recommender:
         self._store = store
         self._catalog = catalog
         self._prompts = prompts
-        self._llms: dict[str, LLM] = {alias: _Tap(llm) for alias, llm in llms.items()}
+        self._pace = Pace()
+        self._llms: dict[str, LLM] = {alias: _Tap(llm, self._pace) for alias, llm in llms.items()}
+        self._scorers: dict[str, Scorer] = {
+            **self._llms,
+            **{alias: _Meter(one, self._pace) for alias, one in (scorers or {}).items()},
+        }
         self._clock = clock
         self._fitted = settings.fitted()
         self._warned: set[str] = set()
@@ -114,7 +134,7 @@ class Recommender:
         watch.lap("state_ms")
         candidates = await self._candidates(plan, person)
         watch.lap("retrieve_ms")
-        order = await rank(person, candidates, plan.context, self._allowed(plan.ladder, person))
+        order = await self._ranked(plan, person, candidates)
         watch.lap("model_ms")
         ranking = self._ranking(request, plan, person, order, watch)
         yield ranking
@@ -147,54 +167,99 @@ class Recommender:
             raise NotFound("prompt", f"{prompt.ref.id} {request.prompt_version}", param="prompt_version")
         seconds = (request.deadline_ms or settings.service.deadline_ms) / 1000
         deadline = asyncio.get_running_loop().time() + seconds - min(FINISH_S, seconds / 10)
-        rank_settings = settings.rank
-        weights = self._weights(domain, request.model if request.model in self._llms else settings.roles.rank)
+        sizes = settings.rank
+        asked, ladder = self._ladder(request, domain)
+        weights = self._weights(domain, ladder[0].model if ladder else self._asked(request))
         return Plan(
             request=request,
             settings=settings,
             domain=domain,
             meanings=settings.events.of(domain),
-            ladder=self._ladder(request, domain),
+            asked=asked,
+            ladder=ladder,
             weights=weights,
             context=Context(
                 prompt,
+                self._score_prompt(request, domain),
                 deadline,
-                rank_settings.window,
-                rank_settings.line_tokens,
-                rank_settings.shown,
-                weights.popularity,
-                weights.diversity,
-                request.instruction,
-                request.locale,
+                window=sizes.window,
+                line_tokens=sizes.line_tokens,
+                depth=sizes.depth,
+                orderings=sizes.orderings,
+                titles=sizes.titles,
+                shown=sizes.shown,
+                popularity=weights.popularity,
+                diversity=weights.diversity,
+                instruction=request.instruction,
+                locale=request.locale,
             ),
         )
 
     def _weights(self, domain: str, alias: str) -> Weights:
         return self._fitted.get(f"{domain}.{alias}") or self.settings.configured(alias)
 
-    def _ladder(self, request: RecommendRequest, domain: str) -> list[Strategy]:
-        """What to try, in order; below it stands the prior, which needs no model."""
-        strategy, first = request.strategy or self.settings.rank.strategy, self.settings.roles.rank
-        if strategy not in STRATEGIES:
-            raise BadRequest(f"strategy {strategy!r}: this build has {', '.join(STRATEGIES)}", param="strategy")
-        if request.model is not None and request.model in self._llms:
-            first = request.model
-        elif request.model == "whyrank-prior":
-            strategy = "prior"
-        elif request.model not in (None, "whyrank"):
+    def _asked(self, request: RecommendRequest) -> str:
+        """The alias that a request names, else the one for ranking."""
+        return request.model if request.model in self.settings.models else self.settings.roles.rank
+
+    def _ladder(self, request: RecommendRequest, domain: str) -> tuple[str, list[Strategy]]:
+        """What is asked for, and what to try, in order; below it stands the prior, which needs no model."""
+        asked = request.strategy or self.settings.rank.strategy
+        if asked not in STRATEGIES:
+            raise BadRequest(f"strategy {asked!r}: this build has {', '.join(STRATEGIES)}", param="strategy")
+        if request.model == "whyrank-prior":
+            asked = "prior"
+        elif request.model is not None and request.model not in ("whyrank", *self.settings.models):
             raise NotFound("model", request.model, param="model", known=", ".join(self.models()))
-        if strategy == "prior":
-            return []
-        aliases = dict.fromkeys([first, *self.settings.fallback])
-        return [Listwise(self._llms[alias], self._weights(domain, alias).model) for alias in aliases]
+        if asked == "prior":
+            return asked, []
+        names: list[str] = list(self.settings.rank.prefer)
+        if asked != "auto":
+            cheaper = COSTS[: COSTS.index(asked)]
+            names = [asked, *(name for name in names if name in cheaper)]
+        found: list[Strategy] = []
+        for name in names:
+            found += self._steps(name, request, domain)
+        if asked not in {"auto", *(step.name for step in found)}:
+            raise BadRequest(f"strategy {asked!r} needs a model (roles.score) and a prompt for it", param="strategy")
+        return asked, found
+
+    def _steps(self, name: str, request: RecommendRequest, domain: str) -> list[Strategy]:
+        """One strategy by the model asked for, then by those that stand in for it."""
+        if name == "likelihood":
+            alias = self.settings.roles.score
+            if request.model in self.settings.models:
+                alias = request.model
+            if alias is None or alias not in self._scorers or self._score_prompt(request, domain) is None:
+                return []
+            weights = self._weights(domain, alias)
+            return [Likelihood(self._scorers[alias], weights.model, weights.null, self._store.nulls)]
+        aliases = dict.fromkeys([self._asked(request), *self.settings.fallback])
+        able = [alias for alias in aliases if alias in self._llms]
+        return [ASKING[name](self._llms[alias], self._weights(domain, alias).model) for alias in able]
+
+    def _score_prompt(self, request: RecommendRequest, domain: str) -> Prompt | None:
+        """A folder of somebody's own prompts may hold none."""
+        try:
+            return self._prompts.find("score", domain, request.locale)
+        except NotFound:
+            return None
+
+    async def _ranked(self, plan: Plan, person: UserState, candidates: Sequence[Candidate]) -> Order:
+        """Without a model where `auto` sees that none would help."""
+        sizes, ladder = self.settings.rank, self._allowed(plan.ladder, person)
+        why = gated(person, candidates, sizes.least_history, sizes.clear_prior) if plan.asked == "auto" else ""
+        why = why or ("" if ladder or not plan.ladder else "this person may not be shown to a hosted model")
+        ladder = [] if why else ladder
+        return await rank(person, candidates, plan.context, ladder, self._pace, asked=plan.asked, why=why)
 
     def models(self) -> list[str]:
         """What `model` in a request may name."""
-        return ["whyrank", "whyrank-prior", *self._llms]
+        return ["whyrank", "whyrank-prior", *self.settings.models]
 
     def _allowed(self, ladder: Sequence[Strategy], person: UserState) -> list[Strategy]:
         """Nothing of a person who disallowed it is shown to a model outside."""
-        return [step for step in ladder if step.model and self._may_see(step.model, person)]
+        return [step for step in ladder if self._may_see(step.model, person)]
 
     def _may_see(self, alias: str, person: UserState) -> bool:
         return person.allow_hosted or not self.settings.models[alias].leaves_the_house
@@ -237,6 +302,7 @@ class Recommender:
             strategy=order.strategy,
             model=order.model,
             prompt=order.prompt,
+            choice=order.choice,
             state_version=person.version,
             profile_source=person.source,
             degraded=degraded,
@@ -418,6 +484,8 @@ class Recommender:
 
     async def probe(self, alias: str, seconds: float = 5) -> str:
         """What is wrong with a model: unreachable, slow, or blind to grammars; empty if nothing."""
+        if alias not in self._llms:
+            return await self._probe_scorer(alias, seconds)
         call = Call([{"role": "user", "content": "Say hello."}], max_tokens=8, grammar='start: "QXJ"\n')
         try:
             async with asyncio.timeout(seconds), aclosing(self._llms[alias].stream(call)) as pieces:
@@ -427,6 +495,18 @@ class Recommender:
         except ModelError as error:
             return f"{error.code}: {error.message}"
         return "" if said == "QXJ" else f"no_capability: it ignores the grammar (asked for 'QXJ', got {said[:20]!r})"
+
+    async def _probe_scorer(self, alias: str, seconds: float) -> str:
+        if alias not in self._scorers:
+            return "left out at start: see the log"
+        try:
+            async with asyncio.timeout(seconds):
+                await self._scorers[alias].loglikelihoods([Asked(("Hello",), " world")])
+        except TimeoutError:
+            return f"no answer within {seconds:g} s"
+        except ModelError as error:
+            return f"{error.code}: {error.message}"
+        return ""
 
     # ── life ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -510,8 +590,8 @@ class Recommender:
     async def close(self) -> None:
         if self._tasks:
             await asyncio.wait(self._tasks)
-        for llm in self._llms.values():
-            await llm.close()
+        for model in self._scorers.values():
+            await model.close()
         self._store.close()
 
 
@@ -527,23 +607,44 @@ class Exchange:
 _HEARD: ContextVar[list[Exchange] | None] = ContextVar("_HEARD", default=None)
 
 
-class _Tap:
+class _Meter:
+    """A model whose pace is measured while it works."""
+
+    def __init__(self, scorer: Scorer, pace: Pace) -> None:
+        self._scorer = scorer
+        self._pace = pace
+        self.alias = scorer.alias
+        self.close = scorer.close
+
+    async def loglikelihoods(self, asked: Sequence[Asked]) -> Likelihoods:
+        start = time.perf_counter()
+        found = await self._scorer.loglikelihoods(asked)
+        took = time.perf_counter() - start
+        self._pace.saw(self.alias, found.usage, took, took)
+        return found
+
+
+class _Tap(_Meter):
     """A model whose exchanges are kept while `Recommender.trace` listens."""
 
-    def __init__(self, llm: LLM) -> None:
+    def __init__(self, llm: LLM, pace: Pace) -> None:
+        super().__init__(llm, pace)
         self._llm = llm
-        self.alias = llm.alias
-        self.close = llm.close
+        self.token = llm.token
 
     async def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
         heard = _HEARD.get()
         exchange = Exchange(self.alias, call.messages)
         if heard is not None:
             heard.append(exchange)
+        start, first = time.perf_counter(), 0.0
         async with aclosing(self._llm.stream(call)) as pieces:
             async for piece in pieces:
+                first = first or time.perf_counter() - start
                 if heard is not None:
                     exchange.answer += piece.text
+                if piece.usage is not None:
+                    self._pace.saw(self.alias, piece.usage, first, time.perf_counter() - start)
                 yield piece
 
 
@@ -564,6 +665,7 @@ class Plan:
     settings: Settings
     domain: str
     meanings: Mapping[str, Meaning]
+    asked: str
     ladder: list[Strategy]
     weights: Weights
     context: Context
@@ -646,7 +748,13 @@ def _sorted_out(noun: type[Noun], rows: Sequence[Any], check: Callable[[Noun], N
     return good, rejected
 
 
-async def build(settings: Settings, *, llms: Mapping[str, LLM] | None = None, prompts: Path = HOUSE / "prompts") -> Recommender:
+async def build(
+    settings: Settings,
+    *,
+    llms: Mapping[str, LLM] | None = None,
+    scorers: Mapping[str, Scorer] | None = None,
+    prompts: Path = HOUSE / "prompts",
+) -> Recommender:
     """A recommender on the real store, catalogue, embedder and models. Raises `ConfigError` naming what is missing."""
     telemetry = Telemetry()
     meanings = settings.events.of(settings.service.domain)
@@ -672,13 +780,40 @@ async def build(settings: Settings, *, llms: Mapping[str, LLM] | None = None, pr
         store=store,
         catalog=catalog,
         prompts=library,
-        llms=llms if llms is not None else {alias: _open(alias, settings) for alias in settings.models},
+        llms=llms if llms is not None else {alias: _open(alias, settings) for alias in _named(settings, "vllm")},
+        scorers=scorers if scorers is not None else _in_process(settings, telemetry),
         telemetry=telemetry,
     )
 
 
 _embedder = lru_cache(maxsize=1)(Embedder)
 """Recommenders of one process share it: an evaluation makes one for each of its settings, all on the same embedder."""
+
+
+def _named(settings: Settings, backend: str) -> list[str]:
+    return [alias for alias, model in settings.models.items() if model.backend == backend]
+
+
+def _in_process(settings: Settings, telemetry: Telemetry) -> dict[str, Scorer]:
+    """Those that can run here; without torch or without weights one is left out, and likelihoods with it."""
+    found: dict[str, Scorer] = {}
+    for alias in _named(settings, "local"):
+        model, folder = settings.models[alias], settings.weights_path(alias)
+        if importlib.util.find_spec("torch") is None:
+            telemetry.log.warning("model_left_out", alias=alias, why="backend local needs torch: pip install 'whyrank[engine]'")
+        elif not folder.exists():
+            telemetry.log.warning("model_left_out", alias=alias, why=f"no weights: whyrank models pull {model.model}")
+        else:
+            found[alias] = _weights_in_process(alias, folder, model.threads, model.cache_mb)
+    return found
+
+
+@lru_cache(maxsize=4)
+def _weights_in_process(alias: str, folder: Path, threads: int, cache_mb: int) -> Scorer:
+    """Recommenders of one process share it."""
+    from service.llm.local import Local  # torch takes seconds to import
+
+    return Local(alias, folder, threads=threads, cache_mb=cache_mb)
 
 
 def _open(alias: str, settings: Settings) -> LLM:

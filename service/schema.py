@@ -293,6 +293,23 @@ class Repairs(Value):
     duplicate: int = 0
     unknown: int = 0
 
+    def __add__(self, other: Repairs) -> Repairs:
+        return Repairs(
+            missing=self.missing + other.missing,
+            duplicate=self.duplicate + other.duplicate,
+            unknown=self.unknown + other.unknown,
+        )
+
+
+class Choice(Value):
+    """How the strategy was chosen. `asked`: auto, or the one that was named; `estimate_ms`: what it was expected to take (None:
+    nothing measured yet), `took_ms`: what it took, failures before it included; `why`: in words."""
+
+    asked: str
+    why: str = ""
+    estimate_ms: float | None = None
+    took_ms: float = 0
+
 
 class Usage(Value):
     """Tokens over all model calls of a request. `cost` in US dollars; None where no price is known."""
@@ -332,6 +349,7 @@ class Ranking(Value):
     prompt: PromptRef | None = None
     state_version: int = 0
     profile_source: ProfileSource = "popularity"
+    choice: Choice | None = None
     degraded: Degraded | None = None
     repairs: Repairs = Repairs()
     usage: Usage = Usage()
@@ -370,7 +388,7 @@ class RecommendRequest(Value):
     exclude: list[Id] = Field([], max_length=10_000, description="Items never to return.")
     domain: Label | None = Field(None, description="Selects prompts and event meanings; the service's by default.")
     locale: Locale | None = Field(None, description="Language of the reasons; the user's by default.")
-    strategy: str | None = Field(None, description="How to rank: prior or listwise.")
+    strategy: str | None = Field(None, description="auto, likelihood, first_token, listwise, keyed, pointwise or prior.")
     model: str | None = Field(None, description="`whyrank`, `whyrank-prior`, or a configured model alias.")
     prompt_id: str | None = Field(None, description="A ranking prompt other than the domain's, as `movies/rank`.")
     prompt_version: str | None = Field(None, description="Refuse unless the prompt has this version.")

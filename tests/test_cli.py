@@ -59,7 +59,7 @@ def test_bad_lines_are_reported_kept_and_stop_nothing(tmp_path: Path) -> None:
     ("words", "code", "told"),
     [
         (("ingest", "items", "ghost.jsonl"), 2, "no such file"),
-        (("recommend", "u", "--strategy", "magic"), 2, "prior, listwise"),
+        (("recommend", "u", "--strategy", "magic"), 2, "first_token, listwise"),
         (("recommend", "a/b"), 2, "may not hold"),
         (("models", "pull", "huge"), 1, "known: tiny"),
         (("--config", "ghost.yaml", "doctor"), 1, "can't be read"),

@@ -1,7 +1,9 @@
 import asyncio
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from typing import Literal
 
@@ -14,9 +16,10 @@ from service.errors import InvalidOutput, ModelOverloaded, ModelUnreachable
 from service.llm import Call
 from service.llm.scripted import ScriptedLLM
 from service.prompts import LETTERS, PromptLibrary
-from service.rank import Context, rank
+from service.rank import Context, Order, Strategy, rank
 from service.rank.fusion import Terms, falling, fused_order
 from service.rank.listwise import Listwise, parse, permutation
+from service.rank.pace import Pace
 from service.schema import MIN_GAP, Candidate, Item, UserState
 
 finite = st.floats(-1e9, 1e9)
@@ -84,13 +87,26 @@ def candidates(count: int) -> list[Candidate]:
 
 
 def context(seconds: float = 5) -> Context:
-    prompt = PromptLibrary(HOUSE / "prompts").find("rank", "movies", None)
-    return Context(prompt, asyncio.get_running_loop().time() + seconds, window=20, line_tokens=96)
+    prompts = PromptLibrary(HOUSE / "prompts")
+    find = partial(prompts.find, domain="movies", locale=None)
+    deadline = asyncio.get_running_loop().time() + seconds
+    return Context(find("rank"), find("score"), deadline, window=20, line_tokens=96, orderings=1)
+
+
+async def ranked(
+    shown: Sequence[Candidate],
+    *ladder: Strategy,
+    state: UserState = UserState(),  # noqa: B008  frozen
+    within: Context | None = None,
+    asked: str = "listwise",
+    pace: Pace | None = None,
+) -> Order:
+    return await rank(state, shown, within or context(), ladder, pace or Pace(), asked=asked)
 
 
 async def test_the_model_changes_the_order_and_the_tail_stays_behind() -> None:
     model = ScriptedLLM(lambda call: " ".join(reversed(LETTERS[:20])))
-    order = await rank(UserState(), candidates(25), context(), [Listwise(model, 1)])
+    order = await ranked(candidates(25), Listwise(model, 1))
     assert [candidate.item.id for candidate in order.candidates] == [f"i{n}" for n in [*range(19, -1, -1), *range(20, 25)]]
     assert (order.strategy, order.model, order.degraded) == ("listwise", "scripted", None)
 
@@ -99,10 +115,10 @@ async def test_the_ladder_goes_down_and_says_so() -> None:
     dead = ScriptedLLM(lambda call: ModelUnreachable("refused"), alias="dead")
     full = ScriptedLLM(lambda call: ModelOverloaded("503"), alias="full")
     fine = ScriptedLLM(lambda call: " ".join(LETTERS[:3]), alias="fine")
-    order = await rank(UserState(), candidates(3), context(), [Listwise(dead, 1), Listwise(full, 1), Listwise(fine, 1)])
+    order = await ranked(candidates(3), Listwise(dead, 1), Listwise(full, 1), Listwise(fine, 1))
     assert order.degraded is not None
     assert (order.degraded.from_, order.degraded.to, order.degraded.reason) == ("listwise:dead", "listwise:fine", "unreachable")
-    alone = await rank(UserState(), candidates(3), context(), [Listwise(full, 1)])
+    alone = await ranked(candidates(3), Listwise(full, 1))
     assert alone.degraded is not None
     assert (alone.strategy, alone.degraded.to, alone.degraded.reason) == ("prior", "prior", "overload")
     assert [candidate.item.id for candidate in alone.candidates] == ["i0", "i1", "i2"]
@@ -110,14 +126,14 @@ async def test_the_ladder_goes_down_and_says_so() -> None:
 
 @pytest.mark.parametrize("garbage", ["", "no letters here", "{}", "AAAA", "\x00"])
 async def test_garbage_falls_to_the_prior(garbage: str) -> None:
-    order = await rank(UserState(), candidates(4), context(), [Listwise(ScriptedLLM(lambda call: garbage), 1)])
+    order = await ranked(candidates(4), Listwise(ScriptedLLM(lambda call: garbage), 1))
     assert order.degraded is not None
     assert order.degraded.reason == "invalid_output"
 
 
 async def test_one_candidate_never_asks_a_model() -> None:
     model = ScriptedLLM(lambda call: "A")
-    assert (await rank(UserState(), candidates(1), context(), [Listwise(model, 1)])).strategy == "prior"
+    assert (await ranked(candidates(1), Listwise(model, 1))).strategy == "prior"
     assert model.calls == []
 
 
@@ -130,5 +146,5 @@ async def test_the_order_in_which_a_model_sees_candidates_does_not_mix_up_whose_
         return " ".join(letter for letter, _ in sorted(lines, key=lambda line: line[1], reverse=True))
 
     model = ScriptedLLM(by_title)
-    order = await rank(UserState(), candidates(4), replace(context(), shown=shown), [Listwise(model, 1)])
+    order = await ranked(candidates(4), Listwise(model, 1), within=replace(context(), shown=shown))
     assert [candidate.item.id for candidate in order.candidates] == ["i3", "i2", "i1", "i0"]

@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Literal, Protocol, cast
 
 from service.errors import ModelError, ModelTimeout
 from service.prompts import Prompt
-from service.rank.fusion import Terms, fused_order
-from service.schema import Candidate, Degraded, PromptRef, Repairs, Usage, UserState
+from service.rank.fusion import Terms, fused_order, z_scores
+from service.rank.pace import Pace
+from service.schema import Candidate, Choice, Degraded, PromptRef, Repairs, Usage, UserState
 
-__all__ = ["Context", "Order", "Scores", "Strategy", "rank", "slots"]
+__all__ = ["Context", "Order", "Scores", "Strategy", "gated", "rank", "slots"]
+
+SAFETY = 1.25
+"""An estimate is trusted to be this much too short."""
+LEAST_TRY = 0.1
+"""A strategy gets at least this share of the time that is left, whatever those after it need."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a strategy may know beside the person and the candidates. `deadline`: the event loop's time to be done by.
-    `popularity`, `diversity`: what fusion takes off for them."""
+    """What a strategy may know beside the person and the candidates. `prompt`, `score`: templates of a question and of a list
+    of titles; `deadline`: the event loop's time to be done by; the rest as in the configuration of `rank`."""
 
     prompt: Prompt
+    score: Prompt | None
     deadline: float
     window: int
     line_tokens: int
+    depth: int = 20
+    orderings: int = 2
+    titles: int = 10
     shown: Literal["prior", "reversed", "shuffled"] = "prior"
     popularity: float = 0
     diversity: float = 0
@@ -34,23 +44,30 @@ class Context:
 
 @dataclass(frozen=True)
 class Scores:
-    """One finite value a candidate, higher is better, in the candidates' order."""
+    """One finite value a candidate, higher is better, in the candidates' order. `signals`: other values behind it, by name;
+    `prompt`: the template, if it isn't the context's `prompt`."""
 
     values: Sequence[float]
     usage: Usage = Usage()
     repairs: Repairs = Repairs()
+    signals: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    prompt: PromptRef | None = None
 
 
 class Strategy(Protocol):
-    """`model`: alias of the model it asks; `weight`: its share against the prior. `score` raises only `ModelError`s."""
+    """`model`: alias of the model it asks; `weight`: its share against the prior; `in_letters`: it shows candidates by letter,
+    no more than a window at once. `score` raises only `ModelError`s; `tokens`: what so many candidates may cost."""
 
     @property
     def name(self) -> str: ...
     @property
-    def model(self) -> str | None: ...
+    def model(self) -> str: ...
     @property
     def weight(self) -> float: ...
+    @property
+    def in_letters(self) -> bool: ...
     async def score(self, state: UserState, candidates: Sequence[Candidate], context: Context) -> Scores: ...
+    def tokens(self, count: int, context: Context) -> Usage: ...
 
 
 @dataclass(frozen=True)
@@ -63,62 +80,136 @@ class Order:
     strategy: str
     model: str | None = None
     prompt: PromptRef | None = None
+    choice: Choice | None = None
     degraded: Degraded | None = None
     usage: Usage = Usage()
     repairs: Repairs = Repairs()
 
 
 def slots(candidates: Sequence[Candidate], context: Context) -> list[int]:
-    """Places of the window's candidates in the order in which the model sees them."""
-    places = list(range(min(len(candidates), context.window)))
+    """Places of the judged candidates in the order in which the model sees them."""
+    places = list(range(min(len(candidates), context.depth)))
     if context.shown == "shuffled":
         return sorted(places, key=lambda place: sha256(candidates[place].item.id.encode()).digest())
     return places[::-1] if context.shown == "reversed" else places
 
 
-async def rank(state: UserState, candidates: Sequence[Candidate], context: Context, ladder: Sequence[Strategy]) -> Order:
+def gated(state: UserState, candidates: Sequence[Candidate], least_history: int, clear_prior: float) -> str:
+    """Why no model needs to be asked; empty if one may help."""
+    if len([entry for entry in state.recent if entry.item is not None]) < least_history:
+        return "hardly any history"
+    if len(candidates) < 2:
+        return "nothing to order"
+    first = z_scores([candidate.prior for candidate in candidates])
+    return "the prior is clear" if first[0] - first[1] > clear_prior else ""
+
+
+async def rank(
+    state: UserState,
+    candidates: Sequence[Candidate],
+    context: Context,
+    ladder: Sequence[Strategy],
+    pace: Pace,
+    *,
+    asked: str,
+    why: str = "",
+) -> Order:
     """The first strategy of the ladder that answers in time, fused with the prior; the prior alone if none does.
 
-    `candidates` come by falling prior; the model sees the first `context.window`, the rest follow behind them.
+    `candidates` come by falling prior; the model judges the first `context.depth`, the rest follow behind them. With `asked`
+    auto a strategy that is not expected to be done in time is passed over; a named one is tried, for as long as one after it
+    would still be in time. `why`: the reason for this ladder.
     """
+    loop = asyncio.get_running_loop()
+    start = loop.time()
     failure: tuple[Strategy, ModelError] | None = None
     places = slots(candidates, context)
-    window = [candidates[place] for place in places]
-    for strategy in ladder if len(window) > 1 else ():
+    judged = [candidates[place] for place in places]
+    steps = list(ladder) if len(judged) > 1 else []
+    for n, strategy in enumerate(steps):
+        expected = strategy.tokens(len(judged), context)
+        estimate = pace.seconds(strategy.model, expected)
+        began = loop.time()
+        left = context.deadline - began
+        if left <= 0 or (asked == "auto" and estimate is not None and SAFETY * estimate > left):
+            failure = failure or (strategy, ModelTimeout("it would take longer than the deadline leaves"))
+            continue
         try:
-            async with asyncio.timeout_at(context.deadline):
-                scores = await strategy.score(state, window, context)
+            async with asyncio.timeout(left - _reserved(left, steps[n + 1 :], len(judged), context, pace)):
+                scores = await _judged(strategy, state, judged, context)
         except TimeoutError:
+            pace.gave_up(strategy.model, expected, loop.time() - began)
             failure = failure or (strategy, ModelTimeout("the deadline passed"))
-            break
+            continue
         except ModelError as error:
             failure = failure or (strategy, error)
             continue
-        values = dict(zip(places, scores.values, strict=True))
-        order = _order(candidates, [values[place] for place in range(len(places))], strategy.weight, context)
         return replace(
-            order,
+            _order(candidates, places, scores, strategy.weight, context),
             strategy=strategy.name,
             model=strategy.model,
-            prompt=context.prompt.ref,
+            prompt=scores.prompt or context.prompt.ref,
+            choice=_choice(asked, why, loop.time() - start, estimate),
             degraded=_degraded(failure, f"{strategy.name}:{strategy.model}"),
             usage=scores.usage,
             repairs=scores.repairs,
         )
-    return replace(_order(candidates, [], 0, context), degraded=_degraded(failure, "prior"))
+    order = _order(candidates, [], Scores([]), 0, context)
+    return replace(order, choice=_choice(asked, why, loop.time() - start), degraded=_degraded(failure, "prior"))
 
 
-def _order(candidates: Sequence[Candidate], model: Sequence[float], weight: float, context: Context) -> Order:
-    terms = Terms(weight, context.popularity, context.diversity)
-    vectors = [candidate.vector for candidate in candidates[: context.window]] if context.diversity else []
-    places, scores, signals = fused_order(
+def _reserved(left: float, later: Sequence[Strategy], count: int, context: Context, pace: Pace) -> float:
+    """Seconds kept for the first later strategy whose pace is known and that would fit."""
+    for strategy in later:
+        estimate = pace.seconds(strategy.model, strategy.tokens(count, context))
+        if estimate is not None and SAFETY * estimate <= left * (1 - LEAST_TRY):
+            return SAFETY * estimate
+    return 0.0
+
+
+async def _judged(strategy: Strategy, state: UserState, judged: Sequence[Candidate], context: Context) -> Scores:
+    """Scores of all; more than a window are dealt out to several, as at cards, so that each holds good and bad ones, and every
+    window's scores are made comparable by their mean and spread."""
+    windows = -(-len(judged) // context.window) if strategy.in_letters else 1
+    if windows == 1:
+        return await strategy.score(state, judged, context)
+    hands = [list(range(first, len(judged), windows)) for first in range(windows)]
+    values = [0.0] * len(judged)
+    usage, repairs = Usage(), Repairs()
+    for hand in hands:
+        scores = await strategy.score(state, [judged[place] for place in hand], context)
+        usage, repairs = usage + scores.usage, repairs + scores.repairs
+        for place, value in zip(hand, z_scores(scores.values), strict=True):
+            values[place] = float(value)
+    return Scores(values, usage, repairs)
+
+
+def _order(candidates: Sequence[Candidate], judged: Sequence[int], scores: Scores, weight: float, context: Context) -> Order:
+    """`judged`: the places that the scores belong to."""
+    model = _by_place(judged, scores.values)
+    places, values, signals = fused_order(
         [candidate.prior for candidate in candidates],
         model,
-        terms,
+        Terms(weight, context.popularity, context.diversity),
         popularity=[candidate.popularity for candidate in candidates],
-        vectors=vectors,
+        vectors=[candidate.vector for candidate in candidates[: context.depth]] if context.diversity else [],
     )
-    return Order([candidates[place] for place in places], scores, signals, strategy="prior")
+    more = {name: _by_place(judged, found) for name, found in scores.signals.items()}
+    signals = [
+        shown | {name: found[place] for name, found in more.items() if place < len(found)}
+        for place, shown in zip(places, signals, strict=True)
+    ]
+    return Order([candidates[place] for place in places], values, signals, strategy="prior")
+
+
+def _by_place(places: Sequence[int], values: Sequence[float]) -> list[float]:
+    found = dict(zip(places, values, strict=False))
+    return [found[place] for place in range(len(found))]
+
+
+def _choice(asked: str, why: str, took_s: float, estimate_s: float | None = None) -> Choice:
+    estimate = None if estimate_s is None else round(1000 * estimate_s, 1)
+    return Choice(asked=asked, why=why, estimate_ms=estimate, took_ms=round(1000 * took_s, 1))
 
 
 def _degraded(failure: tuple[Strategy, ModelError] | None, to: str) -> Degraded | None:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import aclosing
+from dataclasses import replace
 from functools import cache
 
-from service.errors import InvalidOutput, PromptError
-from service.llm import LLM, Call
-from service.prompts import LETTERS, variables
+from service.errors import InvalidOutput
+from service.llm import LLM
+from service.prompts import LETTERS
 from service.rank import Context, Scores
+from service.rank.ask import Question, ask, averaged
 from service.schema import Candidate, Repairs, Usage, UserState
 
 
 class Listwise:
-    """One output token a candidate. Scores are places counted from the end: K − 1 for the first, 0 for the last."""
+    """One output token a candidate and ordering. Scores are places counted from the end, K − 1 for the first, 0 for the last,
+    averaged over the orderings (Borda)."""
 
     name = "listwise"
+    in_letters = True
 
     def __init__(self, llm: LLM, weight: float) -> None:
         self._llm = llm
@@ -24,33 +27,27 @@ class Listwise:
         self.weight = weight
 
     async def score(self, state: UserState, candidates: Sequence[Candidate], context: Context) -> Scores:
-        shown = variables(
-            state,
-            candidates,
-            instruction=context.instruction,
-            locale=context.locale,
-            line_tokens=context.line_tokens,
-        )
-        try:
-            messages = context.prompt.render(shown)
-        except PromptError as error:
-            raise InvalidOutput(error.message) from error
-        call = Call(
-            messages,
-            max_tokens=2 * len(candidates) + 8,
-            grammar=permutation(len(candidates)),
-            temperature=context.prompt.sampling.temperature,
-        )
-        text, usage = "", Usage()
-        async with aclosing(self._llm.stream(call)) as pieces:
-            async for piece in pieces:
-                text += piece.text
-                usage = piece.usage or usage
-        order, repairs = parse(text, len(candidates))
-        values = [0.0] * len(candidates)
-        for place, candidate in enumerate(order):
-            values[candidate] = float(len(order) - 1 - place)
-        return Scores(values, usage, repairs)
+        count, question = len(candidates), Question(state, context, "order")
+
+        async def one(order: list[int]) -> Scores:
+            call = question.call([candidates[place] for place in order], 2 * count + 8)
+            answer = await ask(self._llm, replace(call, grammar=permutation(count)))
+            slots, repairs = parse(answer.text, count)
+            values = [0.0] * count
+            for place, slot in enumerate(slots):
+                values[slot] = float(count - 1 - place)
+            return Scores(values, answer.usage, repairs)
+
+        return await averaged(count, range(context.orderings), one)
+
+    def tokens(self, count: int, context: Context) -> Usage:
+        return prompted(count, count, context)
+
+
+def prompted(count: int, written: int, context: Context) -> Usage:
+    """About what a prompt of `count` candidates costs, in tokens; measured where it was asked before."""
+    read = context.orderings * (150 + (count + context.titles) * 22)
+    return Usage(prompt_tokens=read, completion_tokens=context.orderings * written, total_tokens=read + written)
 
 
 @cache

@@ -1,0 +1,100 @@
+"""What the strategies that ask a model have in common: one question, and the same question with the candidates reordered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from random import Random
+from typing import Any, TypeVar
+
+from service.errors import InvalidOutput, ModelError, PromptError
+from service.llm import LLM, Call
+from service.prompts import variables
+from service.rank import Context, Scores
+from service.schema import Candidate, Repairs, Usage, UserState
+
+
+@dataclass(frozen=True)
+class Question:
+    """One person, what is asked of them, and how. `answer`: as the template's variable of that name."""
+
+    state: UserState
+    context: Context
+    answer: str
+
+    def call(self, candidates: Sequence[Candidate], max_tokens: int) -> Call:
+        context = self.context
+        shown = variables(
+            self.state,
+            candidates,
+            instruction=context.instruction,
+            locale=context.locale,
+            line_tokens=context.line_tokens,
+            answer=self.answer,
+        )
+        try:
+            messages = context.prompt.render(shown)
+        except PromptError as error:
+            raise InvalidOutput(error.message) from error
+        return Call(messages, max_tokens, temperature=context.prompt.sampling.temperature)
+
+
+@dataclass(frozen=True)
+class Answer:
+    text: str
+    usage: Usage
+    logs: tuple[float, ...]
+
+
+async def ask(llm: LLM, call: Call) -> Answer:
+    """The whole answer; the model stops working when the caller is cancelled."""
+    text, usage = "", Usage()
+    logs: tuple[float, ...] = ()
+    async with aclosing(llm.stream(call)) as pieces:
+        async for piece in pieces:
+            text += piece.text
+            usage = piece.usage or usage
+            logs = piece.logs or logs
+    if call.tokens and not logs:
+        raise InvalidOutput("no log-probabilities")
+    return Answer(text, usage, logs)
+
+
+def ordering(count: int, n: int) -> list[int]:
+    """The n-th order to show candidates in: as they are, reversed, then shuffles, each followed by its reverse. Over a pair
+    every candidate's mean slot is the same."""
+    places = list(range(count))
+    if n > 1:
+        Random(n // 2).shuffle(places)  # noqa: S311  the same shuffles every time, no secret
+    return places[::-1] if n % 2 else places
+
+
+Got = TypeVar("Got")
+Ask = Callable[[list[int]], Coroutine[Any, Any, Scores]]
+"""Scores by slot, with the candidates shown in this order."""
+
+
+async def averaged(count: int, numbers: Sequence[int], ask_one: Ask) -> Scores:
+    """The mean of each candidate's scores over several orderings, asked at the same time: Borda's count where the scores are
+    places."""
+    orders = [ordering(count, n) for n in numbers]
+    found = await together([ask_one(order) for order in orders])
+    totals = [0.0] * count
+    usage, repairs = Usage(), Repairs()
+    for order, scores in zip(orders, found, strict=True):
+        usage, repairs = usage + scores.usage, repairs + scores.repairs
+        for slot, place in enumerate(order):
+            totals[place] += scores.values[slot] / len(orders)
+    return Scores(totals, usage, repairs)
+
+
+async def together(questions: Sequence[Coroutine[Any, Any, Got]]) -> list[Got]:
+    """All answers in order; the first `ModelError` stops the other questions and is raised alone."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            asked = [tasks.create_task(question) for question in questions]
+    except ExceptionGroup as group:
+        raise next((error for error in group.exceptions if isinstance(error, ModelError)), group) from None
+    return [task.result() for task in asked]

@@ -1,0 +1,96 @@
+"""The model gives every letter a score from 0 to 10 in a JSON object of constant shape: what hosted models can do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+from pydantic_core import from_json
+
+from service.errors import InvalidOutput
+from service.llm import LLM
+from service.prompts import LETTERS
+from service.rank import Context, Scores
+from service.rank.ask import Question, ask, averaged
+from service.rank.listwise import prompted
+from service.schema import Candidate, Repairs, Usage, UserState
+
+SIZES = (10, 20, len(LETTERS))
+"""Schemas of few sizes, so that a server compiles few."""
+MISSING = 0.0
+
+
+class Keyed:
+    """Scores from 0 to 10, averaged over the orderings; ties are left to the prior."""
+
+    name = "keyed"
+    in_letters = True
+
+    def __init__(self, llm: LLM, weight: float) -> None:
+        self._llm = llm
+        self.model = llm.alias
+        self.weight = weight
+
+    async def score(self, state: UserState, candidates: Sequence[Candidate], context: Context) -> Scores:
+        count, question = len(candidates), Question(state, context, "scores")
+        size = next(size for size in SIZES if size >= count)
+
+        async def one(order: list[int]) -> Scores:
+            call = question.call([candidates[place] for place in order], 8 * size + 16)
+            answer = await ask(self._llm, replace(call, schema=schema(size)))
+            values, repairs = parse(answer.text, count, size)
+            return Scores(values, answer.usage, repairs)
+
+        return await averaged(count, range(context.orderings), one)
+
+    def tokens(self, count: int, context: Context) -> Usage:
+        return prompted(count, 5 * count, context)
+
+
+@cache
+def schema(size: int) -> dict[str, Any]:
+    """No bounds on the numbers: hosted models refuse such schemas."""
+    letters = list(LETTERS[:size])
+    properties = {letter: {"type": "integer"} for letter in letters}
+    return {"type": "object", "properties": properties, "required": letters, "additionalProperties": False}
+
+
+def parse(text: str, count: int, size: int) -> tuple[list[float], Repairs]:
+    """A score in [0, 10] for each of the first `count` letters; those up to `size` are padding. Text around the object is
+    skipped and a cut one read as far as it goes. Unknown keys and values that are no numbers are dropped, missing letters get
+    0, each counted. Raises `InvalidOutput` when fewer than half of the letters have a score."""
+    try:
+        found = from_json(text[text.index("{") :].encode(errors="replace"), allow_partial="trailing-strings")
+    except ValueError:
+        found = _first_object(text)
+    if not isinstance(found, dict):
+        raise InvalidOutput(f"no JSON object in {text[:80]!r}")
+    values: dict[int, float] = {}
+    unknown = 0
+    for key, value in found.items():
+        place = LETTERS.find(key) if len(key) == 1 else -1
+        if not 0 <= place < size or not _number(value):
+            unknown += 1
+        elif place < count:
+            values[place] = min(10.0, max(0.0, float(value)))
+    if 2 * len(values) < count:
+        raise InvalidOutput(f"{len(values)} of {count} scores in {text[:80]!r}")
+    return [values.get(place, MISSING) for place in range(count)], Repairs(missing=count - len(values), unknown=unknown)
+
+
+def _first_object(text: str) -> Any:
+    """The object that ends at the first closing brace, for answers that go on after it."""
+    try:
+        start = text.index("{")
+        return from_json(text[start : text.index("}", start) + 1].encode(errors="replace"))
+    except ValueError:
+        return None
+
+
+def _number(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return isinstance(value, int) or math.isfinite(value)

@@ -1,0 +1,70 @@
+"""How fast models are, as measured while they work: running rates, and what a strategy may be expected to take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+
+from service.schema import Usage
+
+NEWEST = 0.3
+"""Weight of the newest measurement in a running rate."""
+STALE_S = 120
+"""A pace that was last seen longer ago is not relied on: a server that was slow may have recovered."""
+LEAST_TOKENS = 8
+"""Shorter work says more about the network than about the model."""
+
+
+@dataclass
+class Rates:
+    """Seconds per token read (uncached) and per token written; `at`: when last measured."""
+
+    read: float
+    write: float
+    at: float
+
+
+class Pace:
+    """By model alias. One per process."""
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._rates: dict[str, Rates] = {}
+
+    def saw(self, alias: str, usage: Usage, first_s: float, whole_s: float) -> None:
+        """An answer whose first piece came after `first_s` and whose last after `whole_s`."""
+        read, written = max(usage.prompt_tokens - usage.cached_tokens, LEAST_TOKENS), usage.completion_tokens
+        self._learn(alias, first_s / read, (whole_s - first_s) / written if written > 1 else None)
+
+    def gave_up(self, alias: str, expected: Usage, after_s: float) -> None:
+        """No answer within `after_s`: it takes longer than that; twice as long is a guess."""
+        tokens = max(expected.prompt_tokens, LEAST_TOKENS)
+        before = self._rates.get(alias)
+        floor = 2 * after_s / tokens
+        self._rates[alias] = Rates(max(floor, before.read if before else 0), before.write if before else 0, self._clock())
+
+    def seconds(self, alias: str, expected: Usage) -> float | None:
+        """None: never or too long ago measured."""
+        rates = self._rates.get(alias)
+        if rates is None or self._clock() - rates.at > STALE_S:
+            return None
+        return rates.read * expected.prompt_tokens + rates.write * expected.completion_tokens
+
+    def known(self) -> dict[str, tuple[float, float]]:
+        """Tokens per second (read, written) by alias."""
+        return {alias: (_rate(rates.read), _rate(rates.write)) for alias, rates in self._rates.items()}
+
+    def _learn(self, alias: str, read: float, write: float | None) -> None:
+        old = self._rates.get(alias)
+        if old is None:
+            self._rates[alias] = Rates(read, write or 0.0, self._clock())
+            return
+        old.read += NEWEST * (read - old.read)
+        if write is not None:
+            old.write += NEWEST * (write - old.write) if old.write else write
+        old.at = self._clock()
+
+
+def _rate(seconds: float) -> float:
+    return 1 / seconds if seconds else 0.0
