@@ -8,7 +8,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -31,7 +31,8 @@ LEGEND = (
     "show in 8 of 10 experiments. “shuffled” and “oracle” reorder what a model would see of the prior's candidates: what no "
     "information and full information would reach."
 )
-HEAVY = ("scores", "said", "asked", "prior_values", "model_values")
+ALONE = "alone:"
+HEAVY = ("scores", "said", "asked", "prior_values", "model_values", "likelihoods")
 """What a report does not need of a row: a hundred thousand of them are to fit in memory."""
 DEGRADED = 0.05
 """More rankings than this without what was asked for are flagged."""
@@ -46,7 +47,7 @@ class Line:
     """One arm. `baseline`: the arm of the same settings and data that it is compared with. `values`: mean of each metric.
 
     `interval`: of the first. `versus`: the first metric against the baseline, `holm`: its p-value adjusted for the number of
-    arms looked at. `rates`: operational figures, None where there is none.
+    arms looked at; `also`: against the suite's second baseline. `rates`: operational figures, None where there is none.
     """
 
     arm: str
@@ -55,6 +56,7 @@ class Line:
     values: dict[str, float]
     interval: tuple[float, float]
     versus: stats.Paired | None
+    also: stats.Paired | None
     holm: float | None
     rates: dict[str, float | None]
     flags: list[str] = field(default_factory=list)
@@ -118,7 +120,7 @@ class Results:
         for row in rows(out):
             count += 1
             for name in HEAVY:
-                del row[name]
+                row.pop(name, None)
             row["items"] = [known.setdefault(item, item) for item in row["items"]]
             if row["probe"]:
                 self.probes[row["arm"]][row["case"]][row["probe"]] = row
@@ -136,7 +138,13 @@ class Results:
 
     def _bounds(self) -> None:
         """What any reordering of the window that the model sees could at worst and at best reach: shuffled and oracle, for
-        each prior. Shuffled is the mean of ten shuffles of each case."""
+        each prior; and what each model's own order does without the prior. Shuffled is the mean of ten shuffles of each
+        case."""
+        for arm in [arm for arm in self.rows if not bound(arm)]:
+            for key, (row, *_) in list(self.rows[arm].items()):
+                if row["order"]:
+                    rest = [item for item in row["items"] if item not in set(row["order"])]
+                    self.rows[ALONE + arm][key] = [{**row, "items": [*row["order"], *rest]}]
         for prior in [arm for arm in self.rows if arm.partition(" ")[0] == "prior"]:
             size = self.manifest["windows"][prior]
             for key, (row, *_) in list(self.rows[prior].items()):
@@ -184,12 +192,13 @@ def report(out: Path, by: Sequence[str] = ()) -> Report:
     arms = sorted(found.rows)
     others = [arm for arm in arms if not bound(arm) and arm != found.against(arm)]
     versus = {}
-    for arm in [*others, *(arm for arm in arms if arm.partition(" ")[0] == FLOOR)]:
+    for arm in [*others, *(arm for arm in arms if arm.partition(" ")[0] == FLOOR or arm.startswith(ALONE))]:
         if keys := found.shared(arm, found.against(arm)):
             pairs = found.column(arm, keys), found.column(found.against(arm), keys)
             versus[arm] = stats.paired(*pairs, found.seed, looks=max(1, len(others)))
     adjusted = stats.holm({arm: versus[arm].p for arm in others if arm in versus})
     lines = [_line(found, arm, versus.get(arm), adjusted.get(arm), leaks.get(arm)) for arm in arms]
+    lines = [replace(line, also=_also(found, line.arm)) for line in lines]
     lines.sort(key=lambda line: (-line.values[found.names[0]], line.arm))
     protocols = {name: _protocol(folder) for name, folder in found.folders.items()}
     title = found.manifest["suite"]["title"] or f"Who ranks best? {found.names[0]}, against {found.baseline}"
@@ -199,8 +208,17 @@ def report(out: Path, by: Sequence[str] = ()) -> Report:
     )
 
 
+def _also(found: Results, arm: str) -> stats.Paired | None:
+    """Against the suite's second baseline, where it has one."""
+    other = found.manifest["suite"].get("beside")
+    if other is None or other not in found.scores or arm == other or arm.partition(" ")[0] == CEILING:
+        return None
+    keys = found.shared(arm, other)
+    return stats.paired(found.column(arm, keys), found.column(other, keys), found.seed) if keys else None
+
+
 def bound(arm: str) -> bool:
-    return arm.partition(" ")[0] in {FLOOR, CEILING}
+    return arm.partition(" ")[0] in {FLOOR, CEILING} or arm.startswith(ALONE)
 
 
 def _line(found: Results, arm: str, versus: stats.Paired | None, holm: float | None, leak: str | None) -> Line:
@@ -218,7 +236,7 @@ def _line(found: Results, arm: str, versus: stats.Paired | None, holm: float | N
         flags.append(f"reaches {values[found.names[0]] / float(np.mean(best)):.0%} of the oracle: look for a leak")
     interval = stats.interval(found.column(arm, keys), found.seed)
     rates = dict.fromkeys(RATES) if bound(arm) else _rates(every, found.probes.get(arm, {}))
-    return Line(arm, found.against(arm), len(cases), values, interval, versus, holm, rates, flags)
+    return Line(arm, found.against(arm), len(cases), values, interval, versus, None, holm, rates, flags)
 
 
 def _rates(every: Sequence[Row], probes: Mapping[str, Mapping[str, Row]]) -> dict[str, float | None]:
@@ -351,6 +369,7 @@ def table(found: Report) -> tuple[list[str], list[list[str]]]:
     """The leaderboard as text: header, rows. Metrics times 100; the interval is of the first."""
     names = list(found.lines[0].values)
     rates = [name for name in found.lines[0].rates if any(line.rates[name] is not None for line in found.lines)]
+    second = found.manifest["suite"].get("beside")
     header = [
         "arm",
         "cases",
@@ -360,13 +379,14 @@ def table(found: Report) -> tuple[list[str], list[list[str]]]:
         "95 %",
         "p (Holm)",
         "could see",
+        *([f"− {second}", "95 %"] if second else []),
         *names[1:],
         *rates,
     ]
-    return header, [_cells(line, names, rates) for line in found.lines]
+    return header, [_cells(line, names, rates, second=bool(second)) for line in found.lines]
 
 
-def _cells(line: Line, names: Sequence[str], rates: Sequence[str]) -> list[str]:
+def _cells(line: Line, names: Sequence[str], rates: Sequence[str], *, second: bool) -> list[str]:
     low, high = line.interval
     cells = [line.arm, str(line.cases), _hundred(line.values[names[0]]), f"{_hundred(low)}…{_hundred(high)}"]
     if line.versus is None:
@@ -375,6 +395,9 @@ def _cells(line: Line, names: Sequence[str], rates: Sequence[str]) -> list[str]:
         gap = line.versus
         cells += [_signed(gap.difference), f"{_signed(gap.low)}…{_signed(gap.high)}"]
         cells += ["" if line.holm is None else "<0.001" if line.holm < 0.001 else f"{line.holm:.3f}", f"{100 * gap.seen:.2f}"]
+    if second:
+        also = line.also
+        cells += [_signed(also.difference), f"{_signed(also.low)}…{_signed(also.high)}"] if also is not None else ["", ""]
     cells += [f"{line.values[name]:.2f}" if name.startswith("novelty") else _hundred(line.values[name]) for name in names[1:]]
     return cells + [_rate(name, line.rates[name]) for name in rates]
 

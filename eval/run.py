@@ -175,7 +175,8 @@ class Run:
         return self._settings[key]
 
     def _cases(self, arm: Arm) -> list[Case]:
-        return self.data[arm.data].cases[: self.limit]
+        limits = [limit for limit in (self.limit, arm.most) if limit is not None]
+        return self.data[arm.data].cases[: min(limits, default=None)]
 
     def jobs(self) -> Iterator[Job]:
         """Case by case over all arms, so that a run cut short still compares them; the probes last."""
@@ -183,8 +184,9 @@ class Run:
             arms = [arm for arm in self.arms if arm.data == folder]
             asked = [arm for arm in arms if arm.model is not None]
             for repeat in range(self.suite.repeats):
-                for case in self.data[folder].cases[: self.limit]:
-                    yield from (Job(arm, case, repeat) for arm in (arms if repeat == 0 else asked))
+                for place, case in enumerate(self.data[folder].cases[: self.limit]):
+                    these = [arm for arm in (arms if repeat == 0 else asked) if arm.most is None or place < arm.most]
+                    yield from (Job(arm, case, repeat) for arm in these)
             for case in self.data[folder].cases[: self.limit][: self.suite.probes]:
                 yield from (Job(arm, case, 0, probe) for arm in asked for probe in ("reversed", "own", "other"))
 
@@ -286,7 +288,7 @@ class Run:
         from eval.stats import fisher
 
         found = {}
-        for arm in (arm for arm in self.arms if arm.model is not None):
+        for arm in (arm for arm in self.arms if arm.model is not None and arm.strategy != "likelihood"):
             recommender = await self.recommender(arm)
             titles = {item.id: item.title.casefold() for item in self.data[arm.data].items}
             named = of = others = of_others = 0
@@ -345,7 +347,8 @@ def row_of(
     error: str = "",
 ) -> dict[str, Any]:
     """`window`: what the model saw, in prior order; `order`: the same in the model's own order, before fusion; `prior_values`
-    and `model_values`: what was fused, as `window` stands; `grounded`: of the first `explained`, which a model may justify."""
+    and `model_values`: what was fused, as `window` stands; `likelihoods`: with and without history, where that was the model's
+    value; `grounded`: of the first `explained`, which a model may justify."""
     items = ranking.items if ranking else []
     seen = sorted((item for item in items if "model" in item.signals), key=_prior_order)
     usage = ranking.usage if ranking else None
@@ -363,6 +366,7 @@ def row_of(
         "order": [item.item_id for item in sorted(seen, key=lambda item: (-item.signals["model"], *_prior_order(item)))],
         "prior_values": [item.signals["prior"] for item in seen],
         "model_values": [item.signals["model"] for item in seen],
+        "likelihoods": [[item.signals["likelihood"], item.signals["null"]] for item in seen if "null" in item.signals],
         "strategy": ranking.strategy if ranking else None,
         "model": ranking.model if ranking else None,
         "prompt": ranking.prompt.model_dump() if ranking and ranking.prompt else None,

@@ -17,7 +17,7 @@ from service.errors import BadRequest, reasons
 from service.schema import Locale, RecommendRequest
 
 SOURCES = ("similar", "collaborative", "context", "query", "popular")
-WEIGHED = {*SOURCES, "weight", "popularity", "diversity"}
+WEIGHED = {*SOURCES, "weight", "null", "popularity", "diversity"}
 ALONE = ("similar", "collaborative", "popular")
 """Sources that find something without an instruction or an item to start from."""
 TUNABLE = {"retrieve", "rank", "explain", "models", "locale"}
@@ -26,12 +26,14 @@ TUNABLE = {"retrieve", "rank", "explain", "models", "locale"}
 
 class Suite(BaseModel):
     """`title`, `about`: head the report. `data`: case folders, relative to the suite's file. `baseline`: the arm that others
-    are compared with.
+    are compared with; `beside`: one more, as `prior equal`.
 
-    `prompts`: ids in `prompt_folder` (default: the product's own); none: the domain's. `settings`: by name, changes to the
-    configuration, and `locale`; fitted weights stand back where one changes a weight. `sources`: also measure each source of
-    candidates that can stand alone. `probes`: so many cases of each arm are asked again with the candidates reversed, and for
-    somebody else. `explain`: `short` also measures reasons, at their cost.
+    `strategies`: each for every one of `models`, or as `strategy:model`; `cases`: at most so many of a strategy or a
+    `strategy:model`. `prompts`: ids in `prompt_folder` (default: the product's own); none: the domain's. `settings`: by name,
+    changes to the configuration, and `locale`; fitted weights stand back where one changes a weight. `priors`:
+    the same, to measure the prior alone with. `sources`: also measure
+    each source of candidates that can stand alone. `probes`: so many cases of each arm are asked again with the candidates
+    reversed, and for somebody else. `explain`: `short` also measures reasons, at their cost.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,7 +46,10 @@ class Suite(BaseModel):
     models: list[str] = []
     strategies: list[str] = Field(["listwise"], min_length=1)
     settings: dict[str, dict[str, Any]] = {"": {}}
+    priors: dict[str, dict[str, Any]] = {}
+    cases: dict[str, int] = {}
     baseline: str = "prior"
+    beside: str | None = None
     sources: bool = False
     metrics: list[str] = Field(min_length=1, default=["nDCG@10", "recall@10", "MRR@10", "HR@10", "novelty@10", "ILD@10"])
     explain: Literal["none", "short"] = "none"
@@ -70,7 +75,7 @@ class Suite(BaseModel):
             raise ValueError("folders are told apart by their last name: no two may share it")
         return folders
 
-    @field_validator("settings")
+    @field_validator("settings", "priors")
     @classmethod
     def _tunable(cls, settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         for name, parts in settings.items():
@@ -100,7 +105,7 @@ class Suite(BaseModel):
         """Every combination once; `prior` and the sources need neither prompt nor model. Baselines come first."""
         found: list[Arm] = []
         models = self.models or [settings.roles.rank]
-        asked = [strategy for strategy in dict.fromkeys(self.strategies) if strategy != "prior"]
+        asked = [pair for pair in self._pairs(models) if pair[0] != "prior"]
         prompts: list[str | None] = [*self.prompts] or [None]
         for (label, parts), folder in product(self.settings.items(), self.data):
             changes = {key: value for key, value in parts.items() if key != "locale"}
@@ -110,10 +115,27 @@ class Suite(BaseModel):
             for source in ALONE if self.sources else ("popular",):
                 only = {"retrieve": {**changes.get("retrieve", {}), **{one: float(one == source) for one in SOURCES}}}
                 found.append(_arm([source], strategy="prior", changes={**changes, **only}, **shared))
-            for strategy, model, prompt in product(asked, models, prompts):
+            if not label:
+                for name, only in self.priors.items():
+                    found.append(
+                        _arm(["prior"], strategy="prior", changes=only, **{**shared, "suffix": f"{name} {suffix}".strip()})
+                    )
+            for (strategy, model), prompt in product(asked, prompts):
                 words = [strategy, model, *([prompt] if prompt else [])]
-                found.append(_arm(words, strategy=strategy, model=model, prompt=prompt, changes=changes, **shared))
+                most = self.cases.get(f"{strategy}:{model}", self.cases.get(strategy))
+                own = {**shared, "strategy": strategy, "model": model, "prompt": prompt, "changes": changes, "most": most}
+                found.append(_arm(words, **own))
         return found
+
+    def _pairs(self, models: Sequence[str]) -> list[tuple[str, str]]:
+        """(strategy, model) as named, or by every model."""
+        pairs = [
+            (name, model)
+            for strategy in self.strategies
+            for name, _, own in [strategy.partition(":")]
+            for model in ([own] if own else models)
+        ]
+        return list(dict.fromkeys(pairs))
 
 
 def _arm(words: Sequence[str], *, suffix: str, **fields: Any) -> Arm:
@@ -125,7 +147,7 @@ def _arm(words: Sequence[str], *, suffix: str, **fields: Any) -> Arm:
 
 class Arm(BaseModel):
     """One way to rank. Its name: strategy:model:prompt, then its settings and data where there are several. `changes`: to the
-    settings. Several arms may share one set of changes, hence one `Recommender`."""
+    settings; `most`: of the cases. Several arms may share one set of changes, hence one `Recommender`."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -136,12 +158,14 @@ class Arm(BaseModel):
     prompt: str | None = None
     locale: Locale | None = None
     changes: dict[str, Any] = {}
+    most: int | None = None
 
     def settings(self, base: Settings, shown: str | None = None) -> Settings:
         """Raises `ConfigError` naming the key. `shown`: the order in which the model sees the candidates."""
         changes: Mapping[str, Any] = self.changes
         if self.model is not None:
-            changes = {**changes, "roles": {"rank": self.model, "explain": self.model}}
+            roles = ("score",) if self.strategy == "likelihood" else ("rank", "explain")
+            changes = {**changes, "roles": dict.fromkeys(roles, self.model)}
         if WEIGHED & {name for part in changes.values() if isinstance(part, Mapping) for name in _names(part)}:
             changes = {**changes, "rank": {"fitted": False, **changes.get("rank", {})}}
         if shown is not None:
