@@ -1,8 +1,11 @@
 import asyncio
+import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from itertools import pairwise
 from typing import Literal
@@ -12,15 +15,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.config import HOUSE
-from service.errors import InvalidOutput, ModelOverloaded, ModelUnreachable
-from service.llm import Call
+from service.errors import InvalidOutput, ModelError, ModelIncapable, ModelOverloaded, ModelUnreachable
+from service.llm import Asked, Call, Likelihoods, Piece
 from service.llm.scripted import ScriptedLLM
 from service.prompts import LETTERS, PromptLibrary
-from service.rank import Context, Order, Strategy, rank
+from service.rank import Context, Order, Strategy, gated, rank
+from service.rank.first_token import FirstToken
 from service.rank.fusion import Terms, falling, fused_order
+from service.rank.keyed import Keyed
+from service.rank.keyed import parse as keyed_parse
+from service.rank.likelihood import Likelihood
 from service.rank.listwise import Listwise, parse, permutation
 from service.rank.pace import Pace
-from service.schema import MIN_GAP, Candidate, Item, UserState
+from service.rank.pointwise import Pointwise
+from service.schema import MIN_GAP, Candidate, Event, Item, Recent, Usage, UserState
 
 finite = st.floats(-1e9, 1e9)
 
@@ -148,3 +156,245 @@ async def test_the_order_in_which_a_model_sees_candidates_does_not_mix_up_whose_
     model = ScriptedLLM(by_title)
     order = await ranked(candidates(4), Listwise(model, 1), within=replace(context(), shown=shown))
     assert [candidate.item.id for candidate in order.candidates] == ["i3", "i2", "i1", "i0"]
+
+
+# ── every strategy, one shape ───────────────────────────────────────────────────────────────────────────────────────
+
+
+class Memory:
+    def __init__(self) -> None:
+        self.kept: dict[str, float] = {}
+
+    async def get(self, keys: Sequence[str]) -> dict[str, float]:
+        return {key: self.kept[key] for key in keys if key in self.kept}
+
+    async def put(self, values: Mapping[str, float]) -> None:
+        self.kept |= values
+
+
+def a_person(*titles: str) -> UserState:
+    when = datetime(2026, 1, 1, tzinfo=UTC)
+    liked = [
+        Recent(
+            event=Event(user_id="u", item_id=title, type="like", occurred_at=when),
+            item=Item(id=title, title=title),
+            weight=1,
+            verb="liked",
+        )
+        for title in titles
+    ]
+    return UserState(recent=tuple(liked))
+
+
+STRATEGIES: dict[str, Callable[[ScriptedLLM], Strategy]] = {
+    "likelihood": lambda llm: Likelihood(llm, 1, 0.6, Memory()),
+    "first_token": lambda llm: FirstToken(llm, 1),
+    "listwise": lambda llm: Listwise(llm, 1),
+    "keyed": lambda llm: Keyed(llm, 1),
+    "pointwise": lambda llm: Pointwise(llm, 1),
+}
+
+
+def alphabetical(call: Call) -> str | list[float]:
+    """A model that likes titles by the alphabet, however it is asked."""
+    lines = re.findall(r'^([A-Z])\) "(.*?)"', call.messages[-1]["content"].split("Candidates:")[-1], flags=re.MULTILINE)
+    places = {letter: -sorted(title for _, title in lines).index(title) for letter, title in lines}
+    if call.tokens[:1] == (ord("Y"),):  # pointwise: yes, no
+        return [-float(ord(lines[0][1][5])), -999.0, -0.1, -999.0]
+    if call.tokens:
+        return [float(places[letter]) for letter in places]
+    if call.schema:
+        return json.dumps({letter: round(10 + 10 * place / len(places)) for letter, place in places.items()})
+    return " ".join(sorted(places, key=lambda letter: -places[letter]))
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("count", [2, 7, 20, 45])
+@pytest.mark.parametrize("orderings", [1, 2, 3])
+async def test_every_strategy_gives_each_candidate_one_finite_score(name: str, count: int, orderings: int) -> None:
+    model = ScriptedLLM(alphabetical)
+    within = replace(context(), orderings=orderings, depth=50)
+    order = await ranked(candidates(count), STRATEGIES[name](model), state=a_person("Film 3", "Heat"), within=within)
+    assert (order.strategy, order.degraded) == (name, None)
+    assert sorted(candidate.item.id for candidate in order.candidates) == sorted(f"i{n}" for n in range(count))
+    assert all(math.isfinite(signals["model"]) for signals in order.signals)
+
+
+@pytest.mark.parametrize("name", ["first_token", "listwise", "keyed", "pointwise"])
+async def test_every_strategy_that_asks_changes_the_order_to_the_models(name: str) -> None:
+    shown = [Candidate(item=Item(id=t, title=f"Film {t}"), prior=1 / n) for n, t in enumerate("dbace", 1)]
+    order = await ranked(shown, STRATEGIES[name](ScriptedLLM(alphabetical)), state=a_person("Heat"))
+    assert [candidate.item.id for candidate in order.candidates] == list("abcde")
+
+
+async def test_likelihood_prefers_what_is_likelier_after_these_titles_than_alone() -> None:
+    def likely(asked: Asked) -> float:
+        after = len(asked.context) > 1
+        return {"Film 1": -9.0, "Film 2": -2.0, "Film 3": -30.0}[asked.text] + (
+            5.0 if after and asked.text == "Film 3" else 0.0
+        )
+
+    memory, shown = Memory(), candidates(4)[1:]
+    strategy = Likelihood(ScriptedLLM(lambda call: "", likely=likely), 1, 1.0, memory)
+    order = await ranked(shown, strategy, state=a_person("Heat"))
+    assert order.candidates[0].item.id == "i3"
+    assert order.signals[0]["likelihood"] - order.signals[0]["null"] == 5
+    assert len(memory.kept) == 3
+    nobody = await ranked(shown, strategy)
+    assert [candidate.item.id for candidate in nobody.candidates] == ["i1", "i2", "i3"]
+
+
+@pytest.mark.parametrize("name", ["first_token", "listwise", "keyed"])
+async def test_a_model_that_likes_the_first_slot_moves_nothing(name: str) -> None:
+    def first_slot(call: Call) -> str | list[float]:
+        letters = re.findall(r'^([A-Z])\) "', call.messages[-1]["content"].split("Candidates:")[-1], flags=re.MULTILINE)
+        if call.tokens:
+            return [-float(n) for n, _ in enumerate(letters)]
+        if call.schema:
+            return json.dumps({letter: max(0, 10 - n) for n, letter in enumerate(letters)})
+        return " ".join(letters)
+
+    within = replace(context(), orderings=2)
+    order = await ranked(candidates(9), STRATEGIES[name](ScriptedLLM(first_slot)), state=a_person("Heat"), within=within)
+    assert [candidate.item.id for candidate in order.candidates] == [f"i{n}" for n in range(9)]
+
+
+async def test_letters_without_probability_are_no_answer() -> None:
+    order = await ranked(candidates(5), FirstToken(ScriptedLLM(lambda call: [-9.0] * 5), 1), state=a_person("Heat"))
+    assert order.degraded is not None
+    assert order.degraded.reason == "invalid_output"
+
+
+@pytest.mark.parametrize("name", ["listwise", "keyed", "first_token", "pointwise", "likelihood"])
+@pytest.mark.parametrize("error", [ModelUnreachable("gone"), ModelIncapable("no"), ModelOverloaded("503")])
+async def test_a_failing_model_leaves_the_prior(name: str, error: ModelError) -> None:
+    model = Failing(error)
+    order = await ranked(
+        candidates(30), STRATEGIES[name](model), state=a_person("Heat"), within=replace(context(), orderings=2, depth=30)
+    )
+    assert order.degraded is not None
+    assert (order.strategy, order.degraded.reason) == ("prior", error.code)
+    assert [candidate.item.id for candidate in order.candidates] == [f"i{n}" for n in range(30)]
+
+
+class Failing(ScriptedLLM):
+    def __init__(self, error: ModelError) -> None:
+        super().__init__(lambda call: error)
+        self.error = error
+
+    async def loglikelihoods(self, asked: Sequence[Asked]) -> Likelihoods:
+        raise self.error
+
+
+# ── the choice ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Slow(ScriptedLLM):
+    """Answers after so many seconds; notices when it is stopped."""
+
+    def __init__(self, seconds: float, *, alias: str) -> None:
+        super().__init__(alphabetical, alias=alias)
+        self.seconds = seconds
+        self.stopped = False
+
+    async def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
+        try:
+            await asyncio.sleep(self.seconds)
+            async with aclosing(super().stream(call)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        except (asyncio.CancelledError, GeneratorExit):
+            self.stopped = True
+            raise
+
+
+async def test_a_deadline_stops_the_model_and_is_kept() -> None:
+    slow = Slow(30, alias="slow")
+    start = asyncio.get_running_loop().time()
+    order = await ranked(candidates(5), Listwise(slow, 1), state=a_person("Heat"), within=context(0.2))
+    assert asyncio.get_running_loop().time() - start < 0.4
+    assert slow.stopped
+    assert order.degraded is not None
+    assert (order.degraded.from_, order.degraded.to, order.degraded.reason) == ("listwise:slow", "prior", "timeout")
+
+
+async def test_time_is_kept_for_the_cheaper_strategy_whose_pace_is_known() -> None:
+    slow, quick, pace = Slow(30, alias="slow"), ScriptedLLM(alphabetical, alias="quick"), Pace()
+    pace.saw("quick", Usage(prompt_tokens=1_000), 0.1, 0.1)
+    ladder = Listwise(slow, 1), Likelihood(quick, 1, 0.6, Memory())
+    order = await ranked(candidates(5), *ladder, state=a_person("Heat"), within=context(0.4), pace=pace)
+    assert order.strategy == "likelihood"
+    assert order.degraded is not None
+    assert (order.degraded.from_, order.degraded.reason) == ("listwise:slow", "timeout")
+
+
+async def test_auto_takes_the_first_that_is_expected_in_time_and_says_what_it_took() -> None:
+    slow, quick, pace = ScriptedLLM(alphabetical, alias="slow"), ScriptedLLM(alphabetical, alias="quick"), Pace()
+    pace.saw("slow", Usage(prompt_tokens=100), 10, 10)
+    pace.saw("quick", Usage(prompt_tokens=1_000), 0.1, 0.1)
+    ladder = Listwise(slow, 1), Likelihood(quick, 1, 0.6, Memory())
+    order = await ranked(candidates(5), *ladder, state=a_person("Heat"), within=context(2), asked="auto", pace=pace)
+    assert (order.strategy, slow.calls) == ("likelihood", [])
+    assert order.choice is not None
+    assert order.choice.estimate_ms is not None
+    assert order.choice.took_ms >= 0
+
+
+def test_a_pace_is_forgotten_so_that_a_recovered_server_is_tried_again() -> None:
+    now = [0.0]
+    pace = Pace(lambda: now[0])
+    pace.gave_up("slow", Usage(prompt_tokens=100), 10)
+    assert (pace.seconds("slow", Usage(prompt_tokens=100)) or 0) >= 10
+    now[0] = 1_000.0
+    assert pace.seconds("slow", Usage(prompt_tokens=100)) is None
+
+
+def test_no_model_is_asked_where_none_would_help() -> None:
+    assert gated(UserState(), candidates(5), 1, 9) == "hardly any history"
+    assert gated(a_person("Heat"), candidates(5), 1, 9) == ""
+    clear = [Candidate(item=Item(id="a"), prior=1.0), *(Candidate(item=Item(id=f"b{n}"), prior=0.01) for n in range(30))]
+    assert gated(a_person("Heat"), clear, 1, 4) == "the prior is clear"
+
+
+# ── answers nobody would expect ─────────────────────────────────────────────────────────────────────────────────────
+
+NOISE = st.one_of(
+    st.text(max_size=200),
+    st.lists(st.sampled_from([*LETTERS[:12], "AA", "Z", "10", "[1] >", "B)", "最佳", "\x00", "h1"]), max_size=40).map(" ".join),
+    st.dictionaries(
+        st.sampled_from([*LETTERS[:8], "x", ""]), st.one_of(st.integers(), st.floats(), st.text(max_size=3), st.none())
+    ).map(lambda found: "Sure! " + json.dumps(found) + " Hope that helps {"),
+    st.sampled_from(
+        ["", " ", "{", "null", "[]", '{"A": 1e999}', "A" * 1_000_000, '{"A": ' * 1_000, '{"A": 5, "A": 6, "B": -3']
+    ),
+)
+
+
+@given(NOISE, st.integers(2, 26))
+def test_whatever_a_model_says_the_parsers_give_scores_or_say_that_it_is_none(text: str, count: int) -> None:
+    readers: list[Callable[[], Sequence[float]]] = [lambda: parse(text, count)[0], lambda: keyed_parse(text, count, 26)[0]]
+    for read in readers:
+        try:
+            values = read()
+        except InvalidOutput:
+            continue
+        assert len(values) == count
+        assert all(map(math.isfinite, values))
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "missing"),
+    [
+        ('{"A": 7, "B": 2, "C": 9}', [7, 2, 9], 0),
+        ('Here you are:\n{"A": 7, "B": 2, "C": 99} and so on }', [7, 2, 10], 0),
+        ('{"A": 7, "B": 2, "C"', [7, 2, 0], 1),
+        ('{"A": "7", "B": 2, "C": true, "Q": 1}', None, 0),
+    ],
+)
+def test_scores_in_json_are_read_as_far_as_they_go(text: str, values: list[float] | None, missing: int) -> None:
+    if values is None:
+        with pytest.raises(InvalidOutput):
+            keyed_parse(text, 3, 10)
+    else:
+        found, repairs = keyed_parse(text, 3, 10)
+        assert (found, repairs.missing) == (values, missing)
