@@ -113,6 +113,9 @@ def fit(
     data: Annotated[Path, typer.Argument(help="A case folder, as 'whyrank eval cases' makes it.")],
     out: Annotated[Path, typer.Option(help="Where the model's answers go; a killed fit goes on from there.")],
     model: Annotated[str | None, typer.Option(help="Alias whose share to fit; default: the one that ranks.")] = None,
+    strategy: Annotated[
+        str | None, typer.Option(help="How it is asked; default: likelihood in process, else listwise.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=40, help="Only the first N cases.")] = None,
     concurrency: Annotated[int, typer.Option(min=1, max=256, help="Rankings at a time.")] = 4,
 ) -> None:
@@ -124,6 +127,7 @@ def fit(
     alias = model or settings.roles.rank
     if alias not in settings.models:
         raise BadRequest(f"no model {alias!r}; configured: {', '.join(settings.models)}")
+    way = strategy or ("likelihood" if settings.models[alias].backend == "local" else "listwise")
     with console.status("fitting …") as status:
         told: list[str] = []
 
@@ -132,7 +136,9 @@ def fit(
             status.update(line)
 
         maker = partial(build, prompts=HOUSE / "prompts")
-        found = asyncio.run(fitting.fit(data, alias, settings, out, maker, tell, limit=limit, concurrency=concurrency))
+        found = asyncio.run(
+            fitting.fit(data, alias, settings, out, maker, tell, strategy=way, limit=limit, concurrency=concurrency)
+        )
     for line in dict.fromkeys(line for line in told if not line.startswith("asking")):
         console.print(f"· {escape(line)}")
     for part in ("validation", "test"):

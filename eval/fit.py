@@ -1,7 +1,8 @@
 """Learns what fusion weighs on validation people, and reports once on test people whom it never saw.
 
 One weight after the other, each to the best mean nDCG@10: the sources of the prior, what popularity takes off, what likeness
-takes off, then the model's share against that prior. A model that does not beat a shuffle of its window gets 0.
+takes off, then the model's share against that prior and, for likelihoods, how much of the title's own is taken off. A model
+that does not beat a shuffle of its window gets 0.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ SHARES = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0)
 POPULARITY = (-0.2, -0.1, 0.0, 0.05, 0.1, 0.2, 0.3)
 DIVERSITY = (0.0, 0.05, 0.1, 0.2, 0.4)
 MODEL = tuple(n / 20 for n in range(21))
+NULL = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 ROUNDS = 3
 HEADLINE = metric("nDCG@10")
 FEWEST = 20
@@ -66,15 +68,17 @@ async def fit(
     make: Make,
     told: Told,
     *,
+    strategy: str = "listwise",
     limit: int | None = None,
     concurrency: int = 4,
 ) -> Fit:
     """Fit the weights of a domain and a model on a case folder, and write them. A killed fit pays for no case twice.
+    `strategy`: how the model is asked.
 
     Raises `BadRequest` when there are too few people, or the model does not answer.
     """
     plain = settings.changed({"rank": {"fitted": False}})
-    suite = Suite(data=[folder], models=[alias], strategies=["listwise"], probes=0)
+    suite = Suite(data=[folder], strategies=[f"{strategy}:{alias}"], probes=0)
     async with Run.open(suite, plain, out / "sources", make, limit) as run:
         work = _Fit(run, folder, alias, told)
         sources = await work.sources()
@@ -84,9 +88,9 @@ async def fit(
     learned = sha256(repr(changes).encode()).hexdigest()[:8]
     async with Run.open(suite, better, out / f"model-{learned}", make, limit) as run:
         work = _Fit(run, folder, alias, told)
-        share, validation = await work.share(concurrency)
-        test = await work.test(plain, changes, share)
-    weights = Weights(**sources, model=share, **terms)
+        share, null, validation = await work.share(concurrency)
+        test = await work.test(plain, changes, share, null)
+    weights = Weights(**sources, model=share, null=null, **terms)
     found = {
         "data": {"folder": str(folder), "sha": run.data[folder].sha},
         "run": str(out),
@@ -115,7 +119,7 @@ class _Fit:
             raise BadRequest(f"{folder}: {len(cases)} cases are too few to fit on one half and test on the other")
 
     def arm(self, changes: Mapping[str, Any]) -> Arm:
-        return Arm(name="fit", data=self.folder, strategy="prior", model=self.alias, changes=dict(changes))
+        return Arm(name="fit", data=self.folder, strategy="prior", changes=dict(changes))
 
     async def sources(self) -> dict[str, float]:
         """Source weights of the prior. Sources that never name a candidate keep what is configured."""
@@ -167,8 +171,8 @@ class _Fit:
         recommender = await self.run.recommender(arm)
         return [await _served(recommender, self.run, Job(arm, case)) for case in cases]
 
-    async def share(self, concurrency: int) -> tuple[float, dict[str, Any]]:
-        """The model's share against the fitted prior, and what decided it."""
+    async def share(self, concurrency: int) -> tuple[float, float, dict[str, Any]]:
+        """The model's share against the fitted prior, how much of a title's own likelihood is taken off, and what decided."""
         await self.run.go(lambda done: self.told(f"asking {self.alias}: {done.done} of {done.total}"), concurrency)
         kept = self._answered()
         cases = [case for case in self.validation if case.case_id in kept]
@@ -176,36 +180,52 @@ class _Fit:
             raise BadRequest(
                 f"{self.alias} answered {len(cases)} of {len(self.validation)} validation cases: too few to weigh it"
             )
-        curve = {share: [_fused(kept[case.case_id], case, share) for case in cases] for share in MODEL}
         floor = [_shuffled(kept[case.case_id], case) for case in cases]
-        alone = stats.paired(curve[1.0], floor)
-        best = max(MODEL, key=lambda share: (float(np.mean(curve[share])), -share)) if alone.low > 0 else 0.0
+        told = any(kept[case.case_id]["likelihoods"] for case in cases)
+        nulls = NULL if told else (self.run.base.configured(self.alias).null,)
+
+        def curve(share: float, null: float) -> list[float]:
+            return [_fused(kept[case.case_id], case, share, null) for case in cases]
+
+        null = max(nulls, key=lambda null: float(np.mean(curve(1.0, null))))
+        alone = stats.paired(curve(1.0, null), floor)
+        share = 0.0
+        if alone.low > 0:
+            means = {(share, null): float(np.mean(curve(share, null))) for share in MODEL for null in nulls}
+            share, null = max(means, key=lambda pair: (means[pair], -pair[0]))
         figures = {
-            "prior": _percent(np.mean(curve[0.0])),
-            "model alone": _percent(np.mean(curve[1.0])),
+            "prior": _percent(np.mean(curve(0.0, null))),
+            "model alone": _percent(np.mean(curve(1.0, null))),
             "shuffled window": _percent(np.mean(floor)),
             "model alone - shuffled": _gap(alone),
-            "fused": _percent(np.mean(curve[best])),
+            "fused": _percent(np.mean(curve(share, null))),
         }
         verdict = "beats" if alone.low > 0 else "does not beat"
-        self.told(f"{self.alias} alone {verdict} the shuffled floor; its share: {best:g}")
-        return best, figures
+        self.told(
+            f"{self.alias} alone {verdict} the shuffled floor; its share: {share:g}" + (f", null {null:g}" if told else "")
+        )
+        return share, null, figures
 
     def _answered(self) -> dict[str, dict[str, Any]]:
         """Rows that this model answered, by case; not those of a fallback."""
-        mine = (row for row in rows(self.run.out) if row["arm"].startswith("listwise:"))
-        return {row["case"]: row for row in mine if row["model"] == self.alias}
+        return {row["case"]: row for row in rows(self.run.out) if row["model"] == self.alias}
 
-    async def test(self, plain: Settings, changes: Mapping[str, Mapping[str, float]], share: float) -> dict[str, Any]:
-        """Once, on people nothing was chosen for: the prior as configured, as fitted, and with the model's share."""
+    async def test(
+        self, plain: Settings, changes: Mapping[str, Mapping[str, float]], share: float, null: float
+    ) -> dict[str, Any]:
+        """Once, on people nothing was chosen for: plain reciprocal-rank fusion of the sources, the prior as configured, as
+        fitted, and with the model's share."""
         before = {name: getattr(plain.retrieve, name) for name in SOURCES}
         terms = {"popularity": plain.rank.popularity, "diversity": plain.rank.diversity}
+        equal = await self._measure(self.tested, dict.fromkeys(SOURCES, 1.0), {})
         configured = await self._measure(self.tested, before, terms)
         fitted = await self._measure(self.tested, changes["retrieve"], changes["rank"])
         kept = self._answered()
         asked = [case for case in self.tested if case.case_id in kept]
-        alone, fused = ([_fused(kept[case.case_id], case, value) for case in asked] for value in (0.0, share))
+        alone, fused = ([_fused(kept[case.case_id], case, value, null) for case in asked] for value in (0.0, share))
         return {
+            "plain reciprocal ranks": _percent(np.mean(equal)),
+            "fitted - plain": _gap(stats.paired(fitted, equal)),
             "prior as configured": _percent(np.mean(configured)),
             "prior as fitted": _percent(np.mean(fitted)),
             "fitted - configured": _gap(stats.paired(fitted, configured)),
@@ -239,10 +259,11 @@ async def _served(recommender: Recommender, run: Run, job: Job) -> float:
     return HEADLINE.of([item.item_id for item in ranking.items], frozenset(job.case.relevant))
 
 
-def _fused(row: Mapping[str, Any], case: Case, share: float) -> float:
+def _fused(row: Mapping[str, Any], case: Case, share: float, null: float) -> float:
     """The metric had the model had this share, and popularity and likeness taken off nothing. What the window does not hold
     keeps its place behind it."""
-    places = Recommender.fuse(row["prior_values"], row["model_values"], share)
+    values = [likely - null * alone for likely, alone in row["likelihoods"]] or row["model_values"]
+    places = Recommender.fuse(row["prior_values"], values, share)
     window = [row["window"][place] for place in places]
     seen = set(window)
     return HEADLINE.of([*window, *(item for item in row["items"] if item not in seen)], frozenset(case.relevant))

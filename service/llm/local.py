@@ -339,7 +339,8 @@ def _load(folder: Path) -> _Decoder:
     model = kind.from_pretrained(None, config=config, state_dict=weights, dtype=torch.bfloat16).eval()
     if torch.cuda.is_available():
         return _Decoder(model.to("cuda"))
-    return _faster(_Decoder(model), _Decoder(deepcopy(model).float()))
+    faster: _Decoder = _faster(_Decoder(model), _Decoder(deepcopy(model).float()))
+    return faster
 
 
 @torch.inference_mode()  # type: ignore[untyped-decorator]  # torch is not type-checked here
