@@ -348,7 +348,7 @@ def recommend(
     context: typer.Context,
     user_id: Annotated[str, typer.Argument(help="For whom.")],
     top_n: Annotated[int, typer.Option(help="How many.")] = 5,
-    strategy: Annotated[str | None, typer.Option(help="prior (no model) or listwise.")] = None,
+    strategy: Annotated[str | None, typer.Option(help="auto, likelihood, listwise, …; prior asks no model.")] = None,
     instruction: Annotated[str | None, typer.Option(help="What the person wants now, in words.")] = None,
     explain: Annotated[Explain, typer.Option(help="Reasons: none, short, or full with all signals.")] = Explain.short,
     as_json: Annotated[bool, typer.Option("--json", help="The whole answer as JSON.")] = False,
@@ -390,6 +390,8 @@ def _show(ranking: Ranking, items: dict[str, Item], title: str) -> None:
     usage, times = ranking.usage, ranking.timings
     used = f"{ranking.strategy}" + (f" by {ranking.model}" if ranking.model else ", no model")
     told = f"{used} · {usage.prompt_tokens} tokens read ({usage.cached_tokens} cached), {usage.completion_tokens} written"
+    if ranking.choice is not None and ranking.choice.why:
+        told += f" · {ranking.choice.why}"
     console.print(f"[dim]{told} · {times.total_ms / 1000:.1f} s · {ranking.ranking_id}[/]")
     if ranking.degraded:
         gone = ranking.degraded
@@ -484,7 +486,7 @@ def demo(
     settings = _with_model(context.obj, model)
     with _until_stopped():
         with _progress() as step:
-            for alias in ("minilm", model):
+            for alias in dict.fromkeys(["minilm", model, *_in_process(settings)]):
                 weights.pull(alias, settings.data / "models", step)
             feeds = movielens.pull(settings.data, step)
         asyncio.run(_with_recommender(settings, lambda recommender: _fill(recommender, feeds)))
@@ -492,6 +494,12 @@ def demo(
             asyncio.run(_with_recommender(settings, _three))
     console.print(f"[dim]{time.monotonic() - start:.0f} s in all. {movielens.TERMS}.[/]")
     console.print("Next: [bold]make up[/] serves it on http://127.0.0.1:8080; the README sends it an event.")
+
+
+def _in_process(settings: Settings) -> list[str]:
+    """Whose weights are needed for likelihoods, if they are told in this process."""
+    score = settings.models[settings.roles.score] if settings.roles.score else None
+    return [score.model] if score is not None and score.backend == "local" and score.path is None else []
 
 
 def _with_model(settings: Settings, alias: str) -> Settings:

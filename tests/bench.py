@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import json
 import random
+import socket
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from tokenizers import Tokenizer
+
 from eval.cases import Case, Data, Options
 from eval.cases import make as make_cases
 from eval.run import Job, Run, row_of, rows
 from eval.suite import Arm, Suite
 from service.config import HOUSE, Settings
-from service.engine import movielens
+from service.engine import movielens, server
 from service.files import read
+from service.llm import Asked
 from service.llm.scripted import ScriptedLLM
 from service.pipeline import build
 from service.schema import RecommendRequest
-from tests.conftest import MODELS, backwards
+from tests.conftest import MODELS, backwards, on_real_tiny
 
 RUNS = 200
 ROWS = 100_000
@@ -52,6 +56,65 @@ async def test_overhead(tmp_path: Path) -> None:
         cuts = statistics.quantiles(values, n=20)
         print(f"  {name:12} median {statistics.median(values):6.1f} ms   p95 {cuts[-1]:6.1f} ms")
     await recommender.close()
+
+
+async def test_likelihood(tmp_path: Path) -> None:
+    """20 films after 10, `tiny` in this process: against one plain pass of transformers over as many tokens, and against 20
+    prompts to a vLLM on the same machine. Each pair in turns, so that what else the machine does slows both."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from service.llm.local import Local
+    from service.llm.vllm import VLLM
+
+    found = Settings.load(HOUSE / "configs" / "cpu.yaml")
+    feeds = movielens.pull(found.data, lambda what, done, total: None)
+    titles = [line.row["title"] for line in read(feeds / "items.jsonl", "items", None) if line.row]
+    local = Local("tiny", MODELS / "tiny", threads=2, cache_mb=256)
+    plain = AutoModelForCausalLM.from_pretrained(MODELS / "tiny", dtype=torch.bfloat16).eval()
+    free = socket.socket()
+    free.bind(("127.0.0.1", 0))
+    settings = on_real_tiny(tmp_path, free.getsockname()[1])
+    free.close()
+    dice = random.Random(0)
+    times: dict[str, list[float]] = {}
+
+    def took(name: str, start: float) -> None:
+        times.setdefault(name, []).append(time.perf_counter() - start)
+
+    async def ranked(history: list[str], shown: list[str]) -> int:
+        context = "Films that one person liked:\n", *(f"{title}\n" for title in history)
+        return (await local.loglikelihoods([Asked(context, title) for title in shown])).usage.total_tokens
+
+    with server.running(settings):
+        model = settings.models["tiny"]
+        server_side = VLLM("tiny", model=model.model, base_url=model.base_url)
+        for n in range(-3, 25):
+            if n == 0:
+                times.clear()  # the first ones make kernels
+            history, shown = dice.sample(titles, 10), dice.sample(titles, 20)
+            context = "Films that one person liked:\n", *(f"{title}\n" for title in history)
+            start = time.perf_counter()
+            await ranked(history, shown)
+            took("first", start)
+            start = time.perf_counter()
+            await ranked(history, dice.sample(titles, 20))
+            took("repeat", start)
+            text = "".join([*context, *(f"{title}\n" for title in shown)])
+            tokens = torch.tensor([Tokenizer.from_file(str(MODELS / "tiny" / "tokenizer.json")).encode(text).ids])
+            start = time.perf_counter()
+            with torch.inference_mode():
+                plain(input_ids=tokens, use_cache=True)
+            took("plain", start)
+            if n % 5 == 0:
+                start = time.perf_counter()
+                await server_side.loglikelihoods([Asked(context, title) for title in shown])
+                took("http", start)
+        await server_side.close()
+    first, repeat, one, http = (statistics.median(times[name]) for name in ("first", "repeat", "plain", "http"))
+    print(f"\nlikelihood of 20 films after 10, tiny: median {1000 * first:.0f} ms, again {1000 * repeat:.0f} ms")
+    print(f"  a plain pass over as many tokens: {1000 * one:.0f} ms; first {first / one:.2f} of it, again {repeat / one:.2f}")
+    print(f"  20 prompts to vLLM: {http / first:.1f} times as long")
 
 
 async def test_overhead_of_evaluation(tmp_path: Path) -> None:

@@ -59,12 +59,17 @@ class Local:
     async def close(self) -> None:
         """Nothing: what is loaded is shared by all of a process that name it, and lives as long."""
 
+    @property
+    def held(self) -> int:
+        """Bytes of kept contexts."""
+        return self._engine.held if self._engine is not None else 0
+
     def _score(self, asked: list[Asked]) -> Likelihoods:
         if self._engine is None:
             torch.set_num_threads(self._threads)
             try:
                 self._engine = _Engine(self._folder, self._bound)
-            except (OSError, ValueError, KeyError, RuntimeError) as error:
+            except Exception as error:  # tokenizers raises nothing more special
                 raise ModelUnreachable(f"{self.alias}: no weights to load in {self._folder}: {error}") from error
         return self._engine.score(asked)
 
@@ -109,6 +114,8 @@ class _Engine:
     @torch.inference_mode()  # type: ignore[untyped-decorator]  # torch is not type-checked here
     def _pass(self, asked: list[Asked]) -> tuple[list[float], Usage]:
         """The first of `asked`, as many as fit into one pass."""
+        if not all(one.context and one.text for one in asked):
+            raise InvalidOutput("a text and a context are needed to score one after the other")
         path = [token for piece in asked[0].context for token in self.tokens(piece)]
         kept, known = self._longest(asked[0].context)
         tree = _Tree(path[:known])
@@ -116,8 +123,6 @@ class _Engine:
         targets: list[list[tuple[int, int]]] = []
         for one in asked:
             text = self.tokens(one.text)
-            if not text or not one.context:
-                raise InvalidOutput(f"nothing to score: {one}")
             if targets and len(tree.tokens) + len(text) > LARGEST:
                 break
             node = tree.grow([token for piece in one.context for token in self.tokens(piece)])

@@ -1,0 +1,84 @@
+"""The real `tiny` in this process."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from service.errors import InvalidOutput, ModelUnreachable
+from service.llm import Asked
+from service.llm.local import Local
+from tests.conftest import MODELS
+
+CONTEXT = ("Films that one person liked:\n", "Alien\n", "The Thing\n")
+TITLES = ["The Shining", "The Fly", "Before Sunrise", "Amélie", "沙丘", "\N{GHOST}", "x" * 300]
+
+
+@pytest.fixture(scope="module")
+def local() -> Local:
+    return Local("tiny", MODELS / "tiny", threads=2, cache_mb=64)
+
+
+@pytest.fixture(scope="module")
+def one_by_one(local: Local) -> dict[str, float]:
+    """Each title after the context by the general classes, in float32, alone."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(MODELS / "tiny" / "tokenizer.json"))
+    model = AutoModelForCausalLM.from_pretrained(MODELS / "tiny", dtype=torch.float32).eval()
+    before = [token for piece in CONTEXT for token in tokenizer.encode(piece, add_special_tokens=False).ids]
+    found = {}
+    for title in TITLES:
+        ids = tokenizer.encode(title, add_special_tokens=False).ids
+        with torch.inference_mode():
+            logs = model(input_ids=torch.tensor([before + ids])).logits[0].log_softmax(-1)
+        found[title] = sum(float(logs[len(before) - 1 + n, token]) for n, token in enumerate(ids))
+    return found
+
+
+async def test_all_in_one_pass_are_as_likely_as_one_by_one(local: Local, one_by_one: dict[str, float]) -> None:
+    found = await local.loglikelihoods([Asked(CONTEXT, title) for title in TITLES])
+    for title, value in zip(TITLES, found.values, strict=True):
+        assert value == pytest.approx(one_by_one[title], rel=0.05, abs=1.0)  # bfloat16 where the machine is fast in it
+
+
+async def test_a_kept_context_is_not_read_again_and_changes_nothing(local: Local, one_by_one: dict[str, float]) -> None:
+    asked = [Asked(CONTEXT, title) for title in TITLES]
+    await local.loglikelihoods(asked)
+    again = await local.loglikelihoods(asked[:3])
+    assert again.usage.cached_tokens > 5
+    longer = await local.loglikelihoods([Asked((*CONTEXT, "Heat\n"), TITLES[0])])
+    assert longer.usage.cached_tokens == again.usage.cached_tokens
+    for title, value in zip(TITLES[:3], again.values, strict=True):
+        assert value == pytest.approx(one_by_one[title], rel=0.05, abs=1.0)
+
+
+async def test_contexts_of_all_kinds_share_a_pass_without_seeing_each_other(local: Local) -> None:
+    mixed = [Asked(CONTEXT, "The Fly"), Asked(CONTEXT[:2], "The Fly"), Asked(CONTEXT[:1], "The Fly"), Asked(("x",), "The Fly")]
+    together = (await local.loglikelihoods(mixed)).values
+    alone = [(await local.loglikelihoods([one])).values[0] for one in mixed]
+    assert together == pytest.approx(alone, rel=0.05, abs=1.0)
+
+
+async def test_more_than_fits_a_pass_is_scored_in_several(local: Local) -> None:
+    asked = [Asked(CONTEXT, f"{n} {title * 3}") for n in range(60) for title in TITLES[:5]]
+    found = await local.loglikelihoods(asked)
+    assert len(found.values) == len(asked)
+    assert all(value < 0 for value in found.values)
+
+
+async def test_what_is_kept_is_bounded() -> None:
+    small = Local("tiny", MODELS / "tiny", threads=2, cache_mb=1)
+    for n in range(8):
+        await small.loglikelihoods([Asked((f"Films that person {n} liked:\n", *(f"Film {m}\n" for m in range(5))), "Heat")])
+    assert small.held <= 2**20
+
+
+async def test_nothing_to_score_and_no_weights_are_errors_of_the_model(local: Local, tmp_path: Path) -> None:
+    with pytest.raises(InvalidOutput):
+        await local.loglikelihoods([Asked(CONTEXT, "")])
+    with pytest.raises(InvalidOutput):
+        await local.loglikelihoods([Asked((), "Heat")])
+    with pytest.raises(ModelUnreachable, match="no weights"):
+        await Local("ghost", tmp_path / "ghost", threads=1, cache_mb=1).loglikelihoods([Asked(CONTEXT, "Heat")])
