@@ -368,3 +368,26 @@ async def test_what_a_suite_names_must_exist(suite: Suite, play: Play, change: d
     with pytest.raises((BadRequest, ConfigError), match=told):
         await play(suite.model_copy(update={"baseline": "prior", **change}))
     assert play.llm.calls == []  # type: ignore[attr-defined]
+
+
+async def test_strategies_have_their_own_models_and_numbers_of_cases(suite: Suite, play: Play) -> None:
+    asked = suite.model_copy(
+        update={
+            "prompts": [],
+            "strategies": ["listwise:tiny"],
+            "cases": {"listwise": 20},
+            "priors": {"other": {"retrieve": {"similar": 1}}},
+            "baseline": "prior",
+            "beside": "prior other",
+            "probes": 0,
+        }
+    )
+    found = await play(asked)
+    assert found.line("listwise:tiny").cases == 20
+    assert found.line("prior").cases == found.line("prior other").cases == CASES
+    also = found.line("listwise:tiny").also
+    assert also is not None
+    assert also.cases == 20
+    alone = found.line("alone:listwise:tiny")  # the model reads the history, the prior is by id
+    assert alone.values["nDCG@10"] >= found.line("prior").values["nDCG@10"]
+    assert "− prior other" in reports.markdown(found)

@@ -340,6 +340,7 @@ def _load(folder: Path) -> _Decoder:
     for name in [name for name in weights if name.endswith("_scale")]:
         scale = weights.pop(name)
         weights[name.removesuffix("_scale")] = (weights[name.removesuffix("_scale")].float() * scale).to(torch.bfloat16)
+    transformers.utils.logging.disable_progress_bar()
     kind = getattr(transformers, config.architectures[0])
     model = kind.from_pretrained(None, config=config, state_dict=weights, dtype=torch.bfloat16).eval()
     if torch.cuda.is_available():
