@@ -4,8 +4,11 @@ from typing import Any
 
 import pytest
 
+from service.config import Settings
 from service.errors import BadRequest, ModelUnreachable, NotFound, Unsupported
 from service.llm import Call
+from service.llm.scripted import ScriptedLLM
+from service.pipeline import build
 from service.schema import RecommendRequest
 from tests.conftest import FILMS, Make, backwards
 
@@ -249,3 +252,37 @@ async def test_ids_never_reach_the_model(make: Make) -> None:
     await recommender.recommend(ask(user_id="user-id-7"))
     assert seen
     assert not any("item-id" in text or "user-id" in text for text in seen)
+
+
+async def test_auto_asks_for_likelihoods_where_they_are_at_hand_and_says_why_not_where_nothing_is_known(
+    settings: Settings,
+) -> None:
+    scorer = ScriptedLLM(lambda call: "", alias="titles", likely=lambda asked: -float("Heat" not in asked.text))
+    changed = settings.changed(
+        {
+            "models": {"titles": {"backend": "local", "model": "titles", "weight": 1.0}},
+            "roles": {"score": "titles"},
+            "rank": {"strategy": "auto"},
+        }
+    )
+    recommender = await build(changed, llms={"tiny": ScriptedLLM(backwards, alias="tiny")}, scorers={"titles": scorer})
+    await recommender.ingest_items(FILMS)
+    await recommender.embed_pending()
+    await recommender.ingest_events([{"user_id": "u", "item_id": "alien", "type": "like"}])
+    known = await recommender.recommend(RecommendRequest(user_id="u"))
+    assert (known.strategy, known.model, known.items[0].item_id) == ("likelihood", "titles", "heat")
+    assert known.choice is not None
+    assert (known.choice.asked, known.choice.why) == ("auto", "")
+    unknown = await recommender.recommend(RecommendRequest(user_id="nobody"))
+    assert (unknown.strategy, unknown.degraded) == ("prior", None)
+    assert unknown.choice is not None
+    assert unknown.choice.why == "hardly any history"
+    named = await recommender.recommend(RecommendRequest(user_id="u", strategy="listwise"))
+    assert (named.strategy, named.model) == ("listwise", "tiny")
+    await recommender.close()
+
+
+async def test_a_strategy_without_a_model_for_it_is_refused(make: Make) -> None:
+    recommender = await make()
+    with pytest.raises(BadRequest, match="likelihood"):
+        await recommender.recommend(RecommendRequest(user_id="u", strategy="likelihood"))
