@@ -8,7 +8,7 @@ UV := $(BIN)/uv
 # torch's CPU build is not on the package index: from a folder of wheels if one is named, else from its own index
 TORCH := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS),--torch-backend cpu)
 COMPILE = $(UV) pip compile --quiet --generate-hashes --python-version 3.11 --no-annotate --no-header
-WEIGHTS := tiny small minilm movielens-100k
+WEIGHTS := tiny small minilm movielens-100k groceries books
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test up lint bench bench-rank verify lock clean

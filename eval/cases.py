@@ -30,6 +30,8 @@ FEWEST = 5
 SHARE = 0.2
 CUT = 0.9
 COLD = 3
+FETCHED = ("movielens-100k", "groceries", "books")
+"""Data sets that `whyrank data` makes, in the service's data folder."""
 HEAVY = 100
 HEAD = 0.5
 
@@ -65,7 +67,7 @@ class Data:
     def read(cls, folder: Path) -> Data:
         """Raises `BadRequest` naming file, line and reason."""
         if not (folder / "items.jsonl").exists():
-            cure = ": 'whyrank data movielens-100k' fetches it" if folder.name == "movielens-100k" else ""
+            cure = f": 'whyrank data {folder.name}' fetches it" if folder.name in FETCHED else ""
             raise BadRequest(f"{folder} is no data folder: it holds no items.jsonl{cure}")
         events = [event for event in _rows(folder / "events.jsonl", Event) if event.user_id is not None]
         cases = _rows(folder / "cases.jsonl", Case)

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from eval import fit as fitting
 from eval import report as reports
-from eval.cases import PROTOCOLS, Data, Options, make
+from eval.cases import FETCHED, PROTOCOLS, Data, Options, make
 from eval.run import Job, Make, Run, asked_sha, rows
 from eval.run import Progress as Done
 from eval.suite import Suite
@@ -38,9 +38,7 @@ DEFAULT = Protocol("temporal")
 @app.command()
 def cases(
     context: typer.Context,
-    data: Annotated[
-        str, typer.Argument(help="A data folder, or movielens-100k once 'whyrank data movielens-100k' fetched it.")
-    ],
+    data: Annotated[str, typer.Argument(help="A data folder, or the name of what 'whyrank data' fetched.")],
     out: Annotated[Path, typer.Option(help="The case folder to make.")],
     protocol: Annotated[Protocol, typer.Option(help="How history is split from what is asked for.")] = DEFAULT,
     negatives: Annotated[int, typer.Option(min=1, help="Of sampled and popularity-matched, a case.")] = 19,
@@ -50,7 +48,7 @@ def cases(
 ) -> None:
     """Make cases from a log: what was known of a person, and what they liked next."""
     settings: Settings = context.obj
-    folder = settings.data / data if data == "movielens-100k" else Path(data)
+    folder = settings.data / data if data in FETCHED else Path(data)
     options = Options(settings.events.of(settings.service.domain), negatives, share, cut, seed)
     with console.status("making cases …"):
         told = make(Data.read(folder), protocol.value, out, options)

