@@ -11,7 +11,7 @@ COMPILE = $(UV) pip compile --quiet --generate-hashes --python-version 3.11 --no
 WEIGHTS := tiny small minilm movielens-100k groceries books
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test up lint bench bench-rank verify lock clean
+.PHONY: help setup demo test up lint bench bench-rank bench-domains verify lock clean
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -56,6 +56,18 @@ bench-rank: setup  ## Who ranks MovieLens-100K best: writes docs/ranking.md (LIM
 	WHYRANK_ENGINE__MODEL=tiny $(BIN)/whyrank engine \
 	  $(BIN)/whyrank eval run eval/suites/movielens.yaml --out .whyrank/eval/movielens --limit $(LIMIT)
 	$(BIN)/whyrank eval report .whyrank/eval/movielens --markdown docs/ranking.md
+
+bench-domains: setup  ## The same on groceries and books, titles only: writes docs/groceries.md, docs/books.md (LIMIT=300 cases)
+	$(BIN)/whyrank models pull minilm
+	$(BIN)/whyrank models pull tiny
+	$(BIN)/whyrank data groceries
+	$(BIN)/whyrank data books
+	$(BIN)/whyrank eval cases groceries --out .whyrank/eval/groceries
+	$(BIN)/whyrank eval cases books --protocol random --out .whyrank/eval/books
+	@set -e; for name in groceries books; do \
+	  $(BIN)/whyrank eval run eval/suites/$$name.yaml --out .whyrank/eval/$$name-run --limit $(LIMIT); \
+	  $(BIN)/whyrank eval report .whyrank/eval/$$name-run --markdown docs/$$name.md; \
+	done
 
 verify: setup  ## The long checks: hostile titles against the real engine
 	$(BIN)/whyrank models pull minilm

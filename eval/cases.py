@@ -11,7 +11,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from hashlib import sha256
@@ -146,7 +146,8 @@ class Split:
 
 @dataclass(frozen=True)
 class Options:
-    """`negatives`: of `sampled` and `popularity-matched`. `share`: of `temporal`. `cut`: of `global-time`, by events."""
+    """`negatives`: of `sampled` and `popularity-matched`. `share`: of `temporal` and `random`. `cut`: of `global-time`, by
+    events."""
 
     meanings: Mapping[str, Meaning]
     negatives: int = 19
@@ -172,6 +173,20 @@ def temporal(data: Data, options: Options) -> Split:
 def leave_last_out(data: Data, options: Options) -> Split:
     """Each person's last liked item is asked for."""
     return _per_person(data, options, lambda likes: 1)
+
+
+def shuffled(data: Data, options: Options) -> Split:
+    """A random share of each person's liked items is asked for: for data without times. Its events are given some, in random
+    order, second by second up to the person's last one, so that the log can be read as any other."""
+    dice = random.Random(options.seed)
+    events = []
+    for theirs in _by_person(data.events).values():
+        last = max(second(event) for event in theirs)
+        order = dice.sample(theirs, len(theirs))
+        events += [event.model_copy(update={"occurred_at": last - timedelta(seconds=n)}) for n, event in enumerate(order)]
+    split = temporal(replace(data, events=sorted(events, key=_place)), options)
+    split.notes.append("random order: what is asked for is not what came later")
+    return split
 
 
 def _per_person(data: Data, options: Options, asked: Callable[[Sequence[Event]], int]) -> Split:
@@ -294,6 +309,7 @@ def given(data: Data, options: Options) -> Split:
 
 PROTOCOLS: dict[str, Callable[[Data, Options], Split]] = {
     "temporal": temporal,
+    "random": shuffled,
     "leave-last-out": leave_last_out,
     "global-time": global_time,
     "sampled": sampled,
@@ -319,7 +335,9 @@ def make(data: Data, protocol: str, out: Path, options: Options) -> dict[str, An
         raise BadRequest(f"{out} is the data itself: choose another --out")
     split = PROTOCOLS[protocol](data, options)
     if not split.cases:
-        raise BadRequest(f"{data.folder}: protocol {protocol} finds no case: nobody has both a history and a later liked item")
+        cure = "; for data without times there is --protocol random" if protocol != "random" else ""
+        reason = f"protocol {protocol} finds no case: nobody has both a history and a later liked item{cure}"
+        raise BadRequest(f"{data.folder}: {reason}")
     cases = _sliced(split)
     random.Random(options.seed).shuffle(cases)
     out.mkdir(parents=True, exist_ok=True)

@@ -42,7 +42,9 @@ def cases(
     out: Annotated[Path, typer.Option(help="The case folder to make.")],
     protocol: Annotated[Protocol, typer.Option(help="How history is split from what is asked for.")] = DEFAULT,
     negatives: Annotated[int, typer.Option(min=1, help="Of sampled and popularity-matched, a case.")] = 19,
-    share: Annotated[float, typer.Option(min=0.01, max=0.9, help="Of temporal: the last share of liked items.")] = 0.2,
+    share: Annotated[
+        float, typer.Option(min=0.01, max=0.9, help="Of temporal and random: the last share of liked items.")
+    ] = 0.2,
     cut: Annotated[float, typer.Option(min=0.05, max=0.99, help="Of global-time: the share of events before the cut.")] = 0.9,
     seed: Annotated[int, typer.Option(help="The same seed makes the same cases.")] = 0,
 ) -> None:

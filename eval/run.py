@@ -71,8 +71,8 @@ class Run:
     def __init__(self, suite: Suite, settings: Settings, out: Path, make: Make, limit: int | None) -> None:
         self.suite = suite
         self.out = out
-        self.base = settings
-        self.arms = suite.arms(settings)
+        self.base = settings if suite.domain is None else settings.changed({"service": {"domain": suite.domain}})
+        self.arms = suite.arms(self.base)
         self.data = {folder: Data.read(folder) for folder in suite.data}
         self.limit = limit
         self._make = make

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from eval.metrics import RELEVANCE, metric
 from service.config import Settings
 from service.errors import BadRequest, reasons
-from service.schema import Locale, RecommendRequest
+from service.schema import Label, Locale, RecommendRequest
 
 SOURCES = ("similar", "collaborative", "context", "query", "popular")
 WEIGHED = {*SOURCES, "weight", "null", "popularity", "diversity"}
@@ -25,7 +25,8 @@ TUNABLE = {"retrieve", "rank", "explain", "models", "locale"}
 
 
 class Suite(BaseModel):
-    """`title`, `about`: head the report. `data`: case folders, relative to the suite's file. `baseline`: the arm that others
+    """`title`, `about`: head the report. `data`: case folders, relative to the suite's file; `domain`: whose prompts and event
+    meanings they take, if not the configuration's. `baseline`: the arm that others
     are compared with; `beside`: one more, as `prior equal`.
 
     `strategies`: each for every one of `models`, or as `strategy:model`; `cases`: at most so many of a strategy or a
@@ -41,6 +42,7 @@ class Suite(BaseModel):
     title: str = ""
     about: str = ""
     data: list[Path] = Field(min_length=1)
+    domain: Label | None = None
     prompts: list[str] = []
     prompt_folder: Path | None = None
     models: list[str] = []

@@ -53,6 +53,17 @@ def test_the_last_share_of_liked_items_is_asked_for(tmp_path: Path) -> None:
     assert case.history == [f"i{n}" for n in range(17)]
 
 
+def test_without_times_a_random_share_is_asked_for_and_the_split_says_so(tmp_path: Path) -> None:
+    data = Data.read(folder(tmp_path / "d", [rating(f"u{user}", n, 0) for user in range(20) for n in range(20)]))
+    with pytest.raises(BadRequest, match="protocol random"):
+        make(data, "temporal", tmp_path / "c", OPTIONS)
+    told = make(data, "random", tmp_path / "c", OPTIONS)
+    found = Data.read(tmp_path / "c").cases
+    assert [len(case.relevant) for case in found] == [4] * 20
+    assert len({item for case in found for item in case.relevant}) > 10
+    assert told["notes"] == ["random order: what is asked for is not what came later"]
+
+
 def test_events_of_the_same_second_are_neither_known_nor_asked_for_and_are_counted(tmp_path: Path) -> None:
     events = [rating("u", n, 10 * n) for n in range(6)] + [rating("u", 30, 50.2), rating("u", 20, 50.7, value=1)]
     told = make(Data.read(folder(tmp_path / "d", events)), "leave-last-out", tmp_path / "c", OPTIONS)

@@ -127,6 +127,13 @@ def arm(name: str) -> str:
     return f"listwise:tiny:generic/{name}"
 
 
+async def test_a_suite_says_whose_prompts_and_meanings_its_data_take(settings: Settings, suite: Suite, tmp_path: Path) -> None:
+    groceries = Suite(data=suite.data, strategies=["prior"], domain="shop")
+    for given, domain in ((groceries, "shop"), (groceries.model_copy(update={"domain": None}), settings.service.domain)):
+        run = Run(given, settings, tmp_path / "run", build, None)
+        assert {run.settings(one).service.domain for one in run.arms} == {run.manifest()["domain"]} == {domain}
+
+
 async def test_a_prompt_without_history_is_worse_and_a_twin_is_no_different(suite: Suite, play: Play) -> None:
     found = await play(suite, by=("side",))
     blind, twin = found.line(arm("blind")), found.line(arm("twin"))

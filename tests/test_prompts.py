@@ -67,6 +67,7 @@ def test_a_prompt_is_found_by_domain_and_locale_with_generic_behind() -> None:
     library = PromptLibrary(HOUSE / "prompts")
     assert library.find("rank", "movies", "de-AT").ref.id == "movies/rank"
     assert library.find("rank", "gardening", None).ref.id == "generic/rank"
+    assert [library.find("score", name, None).ref.id for name in ("shop", "books")] == ["shop/score", "books/score"]
     with pytest.raises(NotFound):
         library.named("movies/rank", "0")
 
