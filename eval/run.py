@@ -227,7 +227,7 @@ class Run:
             return row_of(job, error=f"{error.code}: {error.message}", seconds=time.perf_counter() - start)
         seconds = time.perf_counter() - start
         gone = ranking.degraded is not None and ranking.degraded.reason == "unreachable"
-        if gone and job.arm.model is not None and (why := await recommender.probe(job.arm.model, 60)):
+        if gone and job.arm.model is not None and (why := await recommender.wrong(job.arm.model, 60)):
             raise BadRequest(f"{job.arm.model} went away: {why}; start it and run again: what is done is kept")
         return row_of(job, ranking, exchanges, seconds, recommender.settings.explain.top)
 
@@ -264,7 +264,7 @@ class Run:
     async def _models_answer(self, jobs: Sequence[Job]) -> None:
         """Hours of answers from the prior because the engine was not up would be no evaluation."""
         for alias, arm in {job.arm.model: job.arm for job in jobs if job.arm.model is not None}.items():
-            why = await (await self.recommender(arm)).probe(alias, 60)
+            why = await (await self.recommender(arm)).wrong(alias, 300)
             if why:
                 raise BadRequest(f"model {alias} can't be evaluated: {why}; 'whyrank engine' starts the local one")
 

@@ -24,9 +24,9 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from service.config import Settings
-from service.errors import BadRequest, ConfigError, WhyrankError, reasons
+from service.errors import BadRequest, ConfigError, ModelError, WhyrankError, reasons
 from service.pipeline import Recommender, build
-from service.schema import Item, Ranking, RecommendRequest
+from service.schema import Capabilities, Item, Ranking, RecommendRequest
 
 
 class Clear(TyperGroup):
@@ -163,6 +163,61 @@ def pull(context: typer.Context, alias: Annotated[str, typer.Argument(help="tiny
     with _progress() as step:
         path = weights.pull(alias, settings.data / "models", step)
     console.print(f"{weights.SOURCES[alias].title} ({weights.SOURCES[alias].licence}) is in {path}")
+
+
+@models.command()
+def probe(
+    context: typer.Context,
+    alias: Annotated[str | None, typer.Argument(help="A configured model; else all that have a role.")] = None,
+) -> None:
+    """Ask models for what they would never do unasked, and show what they can do. Exit code 1 if one doesn't answer."""
+    settings: Settings = context.obj
+    if alias is not None and alias not in settings.models:
+        raise typer.BadParameter(f"no model {alias!r}; configured: {', '.join(settings.models)}")
+    roles = settings.roles.model_dump(exclude_none=True).values()
+    aliases = [alias] if alias else list(dict.fromkeys([*roles, *settings.fallback]))
+
+    async def ask(recommender: Recommender) -> dict[str, Capabilities | ModelError]:
+        found: dict[str, Capabilities | ModelError] = {}
+        for one in aliases:
+            with console.status(f"asking {one} …"):
+                try:
+                    found[one] = await recommender.probe(one, anew=True)
+                except ModelError as error:
+                    found[one] = error
+        return found
+
+    found = _run(settings, ask)
+    able = {one: result for one, result in found.items() if isinstance(result, Capabilities)}
+    if able:
+        table = Table("", *able)
+        for name, told in ABILITIES.items():
+            table.add_row(told, *(_told(getattr(one, name)) for one in able.values()))
+        console.print(table)
+    for one, result in found.items():
+        if isinstance(result, ModelError):
+            errors.print(f"[red]{escape(one)}:[/] {result.code}: {escape(result.message)}")
+    if len(able) < len(found):
+        raise typer.Exit(1)
+
+
+ABILITIES = {
+    "grammar": "a grammar is obeyed",
+    "json_schema": "a JSON schema is",
+    "token_logprobs": "log-probabilities by token id",
+    "top_logprobs": "log-probabilities at once",
+    "prompt_logprobs": "log-probabilities of a prompt",
+    "context": "tokens it can hold",
+    "cached_tokens": "cached tokens are reported",
+    "read_tps": "tokens read a second",
+    "write_tps": "tokens written a second",
+}
+
+
+def _told(value: object) -> str:
+    if isinstance(value, bool):
+        return "[green]yes[/]" if value else "[red]no[/]"
+    return "unknown" if value is None else f"{value}"
 
 
 @app.command()
@@ -449,7 +504,7 @@ def doctor(context: typer.Context) -> None:
     line("weights", here or "/" in settings.models[alias].model, found)
 
     async def ask(recommender: Recommender) -> dict[str, Any]:
-        return await recommender.readiness()
+        return await recommender.readiness(seconds=60)
 
     try:
         parts = asyncio.run(_with_recommender(settings, ask))
@@ -457,7 +512,7 @@ def doctor(context: typer.Context) -> None:
         line("service", False, error.message)
         parts = {}
     for name, part in parts.items():
-        told = ", ".join(f"{key} {value}" for key, value in part.items() if key not in {"ok", "why"})
+        told = ", ".join(f"{key} {value}" for key, value in part.items() if key not in {"ok", "why", "capabilities"})
         cure = "; 'whyrank up' starts the engine" if name.startswith("model:") and not part["ok"] else ""
         line(name, part["ok"], f"{told}{': ' if told and not part['ok'] else ''}{part.get('why', '')}{cure}")
     console.print(table)

@@ -29,18 +29,21 @@ from service.config import HOUSE, Settings, Weights
 from service.embed import Embedder, count_tokens
 from service.errors import BadRequest, ConfigError, ModelError, NotFound, Unsupported, reasons
 from service.llm import LLM, Asked, Call, Likelihoods, Piece, Scorer
+from service.llm.probe import Probes
 from service.llm.vllm import VLLM
 from service.prompts import Message, Prompt, PromptLibrary, variables
 from service.rank import Context, Order, Strategy, gated, rank, slots
 from service.rank.first_token import FirstToken
 from service.rank.fusion import Terms, fused_order
 from service.rank.keyed import Keyed
+from service.rank.lacking import Lacking
 from service.rank.likelihood import Likelihood
 from service.rank.listwise import Listwise
 from service.rank.pace import Pace
 from service.rank.pointwise import Pointwise
 from service.schema import (
     Candidate,
+    Capabilities,
     Degraded,
     Event,
     IngestReport,
@@ -72,6 +75,16 @@ ASKING: dict[str, Callable[[LLM, float], Strategy]] = {
 COSTS = ("likelihood", "first_token", "listwise", "keyed", "pointwise")
 """From the cheapest, in tokens read and written."""
 STRATEGIES = ("auto", "likelihood", *ASKING, "prior")
+NEEDS: dict[str, Callable[[Capabilities], bool]] = {
+    "likelihood": lambda able: able.prompt_logprobs,
+    "first_token": lambda able: able.token_logprobs,
+    "listwise": lambda able: able.grammar,
+    "keyed": lambda able: able.json_schema != "refused",
+    "pointwise": lambda able: able.token_logprobs,
+}
+"""What a model must be able to do."""
+PROBE_S = 60
+"""A model is given so long for each answer of a probe, and looked at again so often."""
 FINISH_S = 0.25
 """Kept back from a deadline for what follows the model; at most a tenth of it."""
 
@@ -102,6 +115,12 @@ class Recommender:
             **self._llms,
             **{alias: _Meter(one, self._pace) for alias, one in (scorers or {}).items()},
         }
+        self._probes = Probes(
+            settings.data / "capabilities",
+            {**llms, **(scorers or {})},
+            {alias: f"{model.backend} {model.model} {model.base_url}" for alias, model in settings.models.items()},
+            clock,
+        )
         self._clock = clock
         self._fitted = settings.fitted()
         self._warned: set[str] = set()
@@ -217,9 +236,9 @@ class Recommender:
         if asked != "auto":
             cheaper = COSTS[: COSTS.index(asked)]
             names = [asked, *(name for name in names if name in cheaper)]
-        found: list[Strategy] = []
-        for name in names:
-            found += self._steps(name, request, domain)
+        steps = [step for name in names for step in self._steps(name, request, domain)]
+        able = [step if self._can(step) else Lacking(step) for step in steps]
+        found = [step for step in able if step.name == asked or not isinstance(step, Lacking)] or able[:1]
         if asked not in {"auto", *(step.name for step in found)}:
             raise BadRequest(f"strategy {asked!r} needs a model (roles.score) and a prompt for it", param="strategy")
         return asked, found
@@ -237,6 +256,11 @@ class Recommender:
         aliases = dict.fromkeys([self._asked(request), *self.settings.fallback])
         able = [alias for alias in aliases if alias in self._llms]
         return [ASKING[name](self._llms[alias], self._weights(domain, alias).model) for alias in able]
+
+    def _can(self, step: Strategy) -> bool:
+        """As far as is known: a model that was never probed is tried."""
+        able = self._probes.known.get(step.model)
+        return able is None or NEEDS[step.name](able)
 
     def _score_prompt(self, request: RecommendRequest, domain: str) -> Prompt | None:
         """A folder of somebody's own prompts may hold none."""
@@ -444,8 +468,9 @@ class Recommender:
         tokenizer = self.settings.weights_path(self.settings.roles.rank) / "tokenizer.json"
         return Preview(prompt.ref, messages, await asyncio.to_thread(count_tokens, messages, tokenizer))
 
-    async def readiness(self) -> dict[str, Any]:
-        """Each part with `ok` and, where it is not, why. Only store and catalogue are needed to answer."""
+    async def readiness(self, seconds: float = 5) -> dict[str, Any]:
+        """Each part with `ok` and, where it is not, why. Only store and catalogue are needed to answer; models are given
+        `seconds`."""
         parts: dict[str, Any] = {}
         try:
             await asyncio.to_thread(self._store.check)
@@ -460,12 +485,27 @@ class Recommender:
         except Exception as error:
             parts["catalog"] = {"ok": False, "why": str(error)}
         parts["collaborative"] = await self._trained()
-        roles = {"rank": self.settings.roles.rank, "explain": self.settings.roles.explain}
+        roles = self.settings.roles.model_dump(exclude_none=True)
         aliases = list(dict.fromkeys(roles.values()))
-        wrong = dict(zip(aliases, await asyncio.gather(*map(self.probe, aliases)), strict=True))
+        wrong = dict(zip(aliases, await asyncio.gather(*(self.wrong(alias, seconds) for alias in aliases)), strict=True))
         for role, alias in roles.items():
-            parts[f"model:{role}"] = {"ok": not wrong[alias], "alias": alias} | ({"why": wrong[alias]} if wrong[alias] else {})
+            parts[f"model:{role}"] = self._part(role, alias, wrong[alias])
         return parts
+
+    def _part(self, role: str, alias: str, wrong: str) -> dict[str, Any]:
+        """A model that answers isn't ready for a role whose work it can't do."""
+        able = self._probes.known.get(alias)
+        if not wrong and able and not self._fits(role, able):
+            wrong = f"no_capability: it lacks what this role needs (whyrank models probe {alias})"
+        shown = {"capabilities": able.model_dump(mode="json")} if able else {}
+        return {"ok": not wrong, "alias": alias, **shown, **({"why": wrong} if wrong else {})}
+
+    def _fits(self, role: str, able: Capabilities) -> bool:
+        if role != "rank":
+            return able.prompt_logprobs if role == "score" else able.grammar
+        asked = self.settings.rank.strategy
+        names = [*self.settings.rank.prefer] if asked == "auto" else [asked]
+        return any(name == "prior" or (name in ASKING and NEEDS[name](able)) for name in names)
 
     async def _trained(self) -> dict[str, Any]:
         """What the collaborative source knows; `ok` also before anybody liked enough for a training."""
@@ -482,28 +522,20 @@ class Recommender:
         self.telemetry.backlog.set(await self._catalog.backlog())
         return self.telemetry.exposition()
 
-    async def probe(self, alias: str, seconds: float = 5) -> str:
-        """What is wrong with a model: unreachable, slow, or blind to grammars; empty if nothing."""
-        if alias not in self._llms:
-            return await self._probe_scorer(alias, seconds)
-        call = Call([{"role": "user", "content": "Say hello."}], max_tokens=8, grammar='start: "QXJ"\n')
-        try:
-            async with asyncio.timeout(seconds), aclosing(self._llms[alias].stream(call)) as pieces:
-                said = "".join([piece.text async for piece in pieces])
-        except TimeoutError:
-            return f"no answer within {seconds:g} s"
-        except ModelError as error:
-            return f"{error.code}: {error.message}"
-        return "" if said == "QXJ" else f"no_capability: it ignores the grammar (asked for 'QXJ', got {said[:20]!r})"
+    async def probe(self, alias: str, *, anew: bool = False, seconds: float = PROBE_S) -> Capabilities:
+        """What a model can do; asked of it once, and again after it changed. Raises a `ModelError` if it gives no answer."""
+        found = await self._probes.of(alias, anew=anew, seconds=seconds)
+        self._pace.expect(alias, found.read_tps, found.write_tps)
+        return found
 
-    async def _probe_scorer(self, alias: str, seconds: float) -> str:
-        if alias not in self._scorers:
-            return "left out at start: see the log"
+    async def wrong(self, alias: str, seconds: float = 5) -> str:
+        """What keeps a model from answering within so many seconds; empty if nothing."""
         try:
             async with asyncio.timeout(seconds):
-                await self._scorers[alias].loglikelihoods([Asked(("Hello",), " world")])
+                await self.probe(alias, seconds=seconds)
+                await self._probes.answers(alias)
         except TimeoutError:
-            return f"no answer within {seconds:g} s"
+            return f"timeout: no answer within {seconds:g} s"
         except ModelError as error:
             return f"{error.code}: {error.message}"
         return ""
@@ -511,8 +543,10 @@ class Recommender:
     # ── life ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def work(self) -> None:
-        """Embed, tidy and train in the background until cancelled."""
+        """Embed, tidy, train and probe in the background until cancelled."""
         async with asyncio.TaskGroup() as tasks:
+            for alias in self._scorers:
+                tasks.create_task(self._keep_probed(alias))
             tasks.create_task(self._keep_trained())
             tasks.create_task(
                 self._catalog.work(
@@ -520,6 +554,23 @@ class Recommender:
                     failed=lambda error: self.telemetry.log.error("catalog_work_failed", error=repr(error)),
                 )
             )
+
+    async def _keep_probed(self, alias: str) -> None:
+        """A model that comes back as another one, or came up after us, is probed when it is there."""
+        told = ""
+        while True:
+            try:
+                found = await self.probe(alias)
+                why = found.model_dump_json(exclude={"at", "read_tps", "write_tps"})
+            except ModelError as error:
+                found, why = None, f"{error.code}: {error.message}"
+            except Exception as error:
+                found, why = None, repr(error)
+            if why != told:
+                told = why
+                log = self.telemetry.log.info if found else self.telemetry.log.warning
+                log("model_probed" if found else "model_not_probed", alias=alias, found=why)
+            await asyncio.sleep(PROBE_S)
 
     async def _keep_trained(self) -> None:
         """A failure is logged and tried again a round later."""
@@ -614,6 +665,7 @@ class _Meter:
         self._scorer = scorer
         self._pace = pace
         self.alias = scorer.alias
+        self.about = scorer.about
         self.close = scorer.close
 
     async def loglikelihoods(self, asked: Sequence[Asked]) -> Likelihoods:
@@ -631,6 +683,7 @@ class _Tap(_Meter):
         super().__init__(llm, pace)
         self._llm = llm
         self.token = llm.token
+        self.likeliest = llm.likeliest
 
     async def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
         heard = _HEARD.get()

@@ -329,6 +329,23 @@ class Usage(Value):
         )
 
 
+class Capabilities(Value):
+    """What a model was found able to do. `json_schema`: `accepted` means without an error and without effect; `top_logprobs`:
+    the most that came at once, of a few numbers tried; `cached_tokens`: they are reported; `read_tps`, `write_tps`: tokens per
+    second of one question alone."""
+
+    grammar: bool = False
+    json_schema: Literal["enforced", "accepted", "refused"] = "refused"
+    token_logprobs: bool = False
+    top_logprobs: int = 0
+    prompt_logprobs: bool = False
+    context: int | None = None
+    cached_tokens: bool = False
+    read_tps: float | None = None
+    write_tps: float | None = None
+    at: datetime
+
+
 class Timings(Value):
     """Milliseconds. `total_ms` covers everything; the others name its parts."""
 

@@ -12,15 +12,16 @@ from pydantic import SecretStr
 
 from service.api import create_app
 from service.config import HOUSE, Settings
+from service.llm.scripted import ScriptedLLM
 from service.pipeline import Recommender
-from tests.conftest import FILMS, MODELS, Make
+from tests.conftest import FILMS, MODELS, Make, backwards
 
 Serve = Callable[[Any], Any]
 KEY = "a-key-of-enough-length"
 
 
-async def served(make: Make, serve: Serve, settings: Settings) -> httpx.AsyncClient:
-    recommender: Recommender = await make(changed=settings)
+async def served(make: Make, serve: Serve, settings: Settings, **more: Any) -> httpx.AsyncClient:
+    recommender: Recommender = await make(changed=settings, **more)
 
     async def ready(_: Settings) -> Recommender:
         return recommender
@@ -129,8 +130,16 @@ async def test_metrics_and_readiness_tell_what_happened(make: Make, serve: Serve
         assert 'whyrank_ranking_seconds_count{model="tiny",strategy="listwise"} 1.0' in metrics
         ready = (await client.get("/readyz")).json()
         assert ready["parts"]["catalog"]["items"] == len(FILMS)
-        assert ready["status"] == "degraded"  # the scripted model ignores grammars, and readiness finds out
-        assert "grammar" in ready["parts"]["model:rank"]["why"]
+        assert ready["status"] == "ready"
+        assert ready["parts"]["model:rank"]["capabilities"]["grammar"]
+
+
+async def test_readiness_finds_out_a_model_that_ignores_grammars(make: Make, serve: Serve, settings: Settings) -> None:
+    deaf = ScriptedLLM(backwards, alias="tiny", obeys=False)
+    async with await served(make, serve, settings, llm=deaf) as client:
+        ready = (await client.get("/readyz")).json()
+        assert ready["status"] == "degraded"
+        assert "no_capability" in ready["parts"]["model:rank"]["why"]
 
 
 async def started(settings: Settings, port: int, **more: str) -> tuple[subprocess.Popen[bytes], httpx.AsyncClient]:

@@ -16,6 +16,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WHYRANK_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("WHYRANK_CONFIG", str(HOUSE / "configs" / "test.yaml"))
     monkeypatch.setenv("WHYRANK_EMBED__PATH", str(MODELS / "minilm"))
+    monkeypatch.setenv("WHYRANK_MODELS__TINY__BASE_URL", "http://127.0.0.1:9/v1")  # nobody's, whoever serves on the usual one
 
 
 def run(*words: str) -> Result:
@@ -86,7 +87,10 @@ def test_prompts_are_listed_and_previewed_without_a_model(tmp_path: Path) -> Non
     assert 'A) "' in run("prompts", "preview", "u").output
 
 
-HELP = ["", "ingest", "recommend", "models", "serve", "up", "doctor", "demo", "engine", "eval", "eval run", "eval cases", "fit"]
+HELP = [
+    *("", "ingest", "recommend", "models", "models probe", "serve", "up", "doctor", "demo", "engine"),
+    *("eval", "eval run", "eval cases", "fit"),
+]
 
 
 @pytest.mark.parametrize("words", HELP)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from service.schema import Usage
 
@@ -48,18 +48,30 @@ class Likelihoods:
     usage: Usage = Usage()
 
 
+@dataclass(frozen=True)
+class About:
+    """What a model says of itself, by name: other values, another model. `context`: tokens it can hold, if it tells."""
+
+    told: Mapping[str, str]
+    context: int | None = None
+
+
 class Scorer(Protocol):
     """A model that tells likelihoods. Raises only `ModelError`s. What may be kept for the next time is the first context."""
 
     @property
     def alias(self) -> str: ...
+    async def about(self) -> About: ...
     async def loglikelihoods(self, asked: Sequence[Asked]) -> Likelihoods: ...
     async def close(self) -> None: ...
 
 
+@runtime_checkable
 class LLM(Scorer, Protocol):
     """A model that writes, under its configured alias. All methods raise only `ModelError`s; closing the iterator of `stream`
-    stops the model's work. `token` is the id of a word that is a single token; `ModelIncapable` if it is none."""
+    stops the model's work. `token` is the id of a word that is a single token; `ModelIncapable` if it is none. `likeliest`: of
+    so many likeliest first tokens asked for, how many came."""
 
     def stream(self, call: Call) -> AsyncGenerator[Piece, None]: ...
     async def token(self, word: str) -> int: ...
+    async def likeliest(self, count: int) -> int: ...

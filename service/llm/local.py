@@ -29,7 +29,7 @@ from tokenizers import Tokenizer
 from torch.nn import functional
 
 from service.errors import InvalidOutput, ModelUnreachable
-from service.llm import Asked, Likelihoods
+from service.llm import About, Asked, Likelihoods
 from service.schema import Usage
 
 LARGEST = 1_024
@@ -55,6 +55,10 @@ class Local:
     async def loglikelihoods(self, asked: Sequence[Asked]) -> Likelihoods:
         """Natural logarithms, in the order asked. Raises `ModelUnreachable` if the weights can't be loaded."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._score, list(asked))
+
+    async def about(self) -> About:
+        files = await asyncio.to_thread(lambda: sorted(self._folder.glob("*.safetensors")))
+        return About({file.name: f"{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files})
 
     async def close(self) -> None:
         """Nothing: what is loaded is shared by all of a process that name it, and lives as long."""

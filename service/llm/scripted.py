@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from difflib import SequenceMatcher
 
 from service.errors import ModelError
-from service.llm import Asked, Call, Likelihoods, Piece
+from service.llm import About, Asked, Call, Likelihoods, Piece
 from service.schema import Usage
 
 Answer = str | Sequence[float] | ModelError
@@ -15,7 +16,8 @@ Answer = str | Sequence[float] | ModelError
 class ScriptedLLM:
     """`answer(call)` returns the text, the log-probabilities of `call.tokens`, or an error to raise. `likely(asked)` is a
     logarithm: by default, texts are the likelier the more they look like their context. Every call is kept in `calls`.
-    Tokens are words; a word's id is its first character's number."""
+    Tokens are words; a word's id is its first character's number. `obeys`: it gives a grammar's only text where there is only
+    one."""
 
     def __init__(
         self,
@@ -23,15 +25,20 @@ class ScriptedLLM:
         *,
         likely: Callable[[Asked], float] | None = None,
         alias: str = "scripted",
+        obeys: bool = True,
     ) -> None:
         self.alias = alias
         self.calls: list[Call] = []
         self._answer = answer
+        self._obeys = obeys
         self._likely = likely or alike
 
     async def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
         self.calls.append(call)
+        only = re.fullmatch(r'start: "([^"]*)"\s*', call.grammar or "") if self._obeys else None
         answer = self._answer(call)
+        if only is not None and not isinstance(answer, ModelError):
+            answer = only[1]
         if isinstance(answer, ModelError):
             raise answer
         asked, said = sum(len(message["content"].split()) for message in call.messages), 1
@@ -42,6 +49,12 @@ class ScriptedLLM:
         else:
             yield Piece("A", logs=tuple(answer))
         yield Piece(usage=Usage(prompt_tokens=asked, completion_tokens=said, total_tokens=asked + said))
+
+    async def about(self) -> About:
+        return About({"id": self.alias})
+
+    async def likeliest(self, count: int) -> int:
+        return 0
 
     async def token(self, word: str) -> int:
         return ord(word[0])

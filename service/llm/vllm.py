@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 import httpx
 import openai
 
 from service.errors import InvalidOutput, ModelError, ModelIncapable, ModelOverloaded, ModelTimeout, ModelUnreachable
-from service.llm import Asked, Call, Likelihoods, Piece
+from service.llm import About, Asked, Call, Likelihoods, Piece
 from service.schema import Usage
 
 CONNECT_S = 2.0
@@ -28,6 +28,23 @@ class VLLM:
         timeout = httpx.Timeout(None, connect=CONNECT_S)
         self._client = openai.AsyncOpenAI(base_url=base_url, api_key=api_key or "none", max_retries=0, timeout=timeout)
         self._tokens: dict[str, list[int]] = {}
+
+    async def about(self) -> About:
+        """By `/models`, and vLLM's own `/version`, which stands beside /v1. A server without either says nothing of itself."""
+        told, context = {}, None
+        with suppress(ModelIncapable, InvalidOutput):
+            listed = await self._get("/models")
+            with _translated():
+                mine: dict[str, Any] = next((one for one in listed["data"] if one["id"] == self._model), {})
+            told = {name: str(mine[name]) for name in ("id", "root", "max_model_len") if mine.get(name) is not None}
+            context = mine.get("max_model_len")
+        with suppress(ModelIncapable, InvalidOutput):
+            told["version"] = str((await self._get(str(self._client.base_url.copy_with(path="/version"))))["version"])
+        return About(told, context if isinstance(context, int) else None)
+
+    async def _get(self, url: str) -> dict[str, Any]:
+        with _translated():
+            return dict(await self._client.get(url, cast_to=dict[str, Any]))
 
     async def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
         with _translated():
@@ -56,6 +73,20 @@ class VLLM:
         if len(tokens) != 1:
             raise ModelIncapable(f"{word!r} is {len(tokens)} tokens")
         return tokens[0]
+
+    async def likeliest(self, count: int) -> int:
+        """By `top_logprobs`. Not for a server that takes token ids: a step of vLLM that holds both spoils this one."""
+        with _translated():
+            found = await self._client.chat.completions.create(
+                model=self._model,
+                messages=[{"role": "user", "content": "Say hello."}],
+                max_tokens=1,
+                temperature=0,
+                logprobs=True,
+                top_logprobs=count,
+            )
+            logs = found.choices[0].logprobs
+            return len(logs.content[0].top_logprobs) if logs is not None and logs.content else 0
 
     async def loglikelihoods(self, asked: Sequence[Asked]) -> Likelihoods:
         """By `prompt_logprobs`: every context is read again for every text, whatever the prefix cache holds."""
@@ -146,7 +177,9 @@ def _translated() -> Iterator[None]:
         raise ModelUnreachable(f"HTTP {error.status_code}") from error
     except openai.APIStatusError as error:
         raise ModelIncapable(f"HTTP {error.status_code}: {error.message[:300]}") from error
-    except openai.APIError as error:
-        raise ModelError(f"broke off: {error.message[:300]}") from error
+    except openai.APIError as error:  # told inside of a stream that began with HTTP 200
+        refused = isinstance(error.body, dict) and str(error.body.get("code")).startswith("4")
+        kind = ModelIncapable if refused else ModelError
+        raise kind(f"{'refused' if refused else 'broke off'}: {error.message[:300]}") from error
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise InvalidOutput(f"not a chat completion stream: {error}") from error

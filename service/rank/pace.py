@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
@@ -31,6 +32,12 @@ class Pace:
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
         self._rates: dict[str, Rates] = {}
+        self._told: dict[str, Rates] = {}
+
+    def expect(self, alias: str, read_tps: float | None, write_tps: float | None) -> None:
+        """Rates measured earlier, in tokens per second: relied on for as long as any, from when they are first needed."""
+        if read_tps and alias not in self._told:
+            self._told[alias] = Rates(1 / read_tps, 1 / write_tps if write_tps else 0.0, math.inf)
 
     def saw(self, alias: str, usage: Usage, first_s: float, whole_s: float) -> None:
         """An answer whose first piece came after `first_s` and whose last after `whole_s`."""
@@ -46,7 +53,9 @@ class Pace:
 
     def seconds(self, alias: str, expected: Usage) -> float | None:
         """None: never or too long ago measured."""
-        rates = self._rates.get(alias)
+        rates = self._rates.get(alias) or self._told.get(alias)
+        if rates is not None and rates.at == math.inf:
+            rates.at = self._clock()
         if rates is None or self._clock() - rates.at > STALE_S:
             return None
         return rates.read * expected.prompt_tokens + rates.write * expected.completion_tokens

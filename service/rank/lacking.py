@@ -1,0 +1,26 @@
+"""A strategy that its model was found unable to do: says so at once, so that the next of the ladder answers openly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from service.errors import ModelIncapable
+from service.rank import Context, Scores, Strategy
+from service.schema import Candidate, Usage, UserState
+
+
+class Lacking:
+    """Stands in a strategy's place under its name."""
+
+    weight = 0.0
+
+    def __init__(self, strategy: Strategy) -> None:
+        self.name = strategy.name
+        self.model = strategy.model
+        self.in_letters = strategy.in_letters
+
+    async def score(self, state: UserState, candidates: Sequence[Candidate], context: Context) -> Scores:
+        raise ModelIncapable(f"{self.model} can't do what {self.name} needs")
+
+    def tokens(self, count: int, context: Context) -> Usage:
+        return Usage()
