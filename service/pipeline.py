@@ -350,9 +350,18 @@ class Recommender:
             top=self.settings.explain.top,
             deadline=plan.context.deadline,
             line_tokens=plan.context.line_tokens,
+            attribution=self._attribution(plan, person),
+            full=request.explain == "full",
             instruction=request.instruction,
             locale=locale,
         )
+
+    def _attribution(self, plan: Plan, person: UserState) -> explain.Attribution | None:
+        """By the model for likelihoods, on the same condition."""
+        alias, prompt = self.settings.roles.score, plan.context.score
+        if not plan.ladder or prompt is None or alias not in self._scorers or not self._may_see(alias, person):
+            return None
+        return explain.Attribution(self._scorers[alias], prompt, plan.context.titles)
 
     def _log(self, ranking: Ranking, request: RecommendRequest, plan: Plan) -> None:
         """Off the request path; `close` waits for it."""
@@ -450,7 +459,7 @@ class Recommender:
         return list(self._prompts.all().values())
 
     async def preview(self, request: RecommendRequest, task: Literal["rank", "explain"]) -> Preview:
-        """What a model would be shown for this request; nothing is sent."""
+        """What a model would be shown for this request; it is not asked."""
         plan = self._plan(request)
         person = await self._state(request, plan)
         candidates = await self._candidates(plan, person)
@@ -460,9 +469,12 @@ class Recommender:
             shown = variables(person, window, instruction=request.instruction, locale=locale, line_tokens=line_tokens)
         else:
             prompt, top = self._prompts.find("explain", plan.domain, locale), self.settings.explain.top
-            chosen = candidates[: request.top_n]
+            chosen, moved, attribution = candidates[: request.top_n], explain.Moved(), self._attribution(plan, person)
+            if attribution is not None:
+                until = plan.context.deadline
+                moved = await attribution.moved(person, chosen[:top], line_tokens=line_tokens, until=until)
             shown = explain.material(
-                person, chosen, top=top, line_tokens=line_tokens, instruction=request.instruction, locale=locale
+                person, chosen, top=top, line_tokens=line_tokens, moved=moved, instruction=request.instruction, locale=locale
             )
         messages = prompt.render(shown)
         tokenizer = self.settings.weights_path(self.settings.roles.rank) / "tokenizer.json"
@@ -778,7 +790,8 @@ def _with(ranking: Ranking, parts: Sequence[Reason | explain.Explained]) -> Rank
         else:
             old = items[part.rank - 1]
             signals = {**old.signals, "grounded": part.grounded}
-            items[part.rank - 1] = old.model_copy(update={"reason": part.reason, "evidence": part.evidence, "signals": signals})
+            told = part.model_dump(include={"reason", "evidence", "attribution"})
+            items[part.rank - 1] = old.model_copy(update={**told, "signals": signals})
     return ranking.model_copy(update={"items": items, "usage": usage, "degraded": degraded})
 
 

@@ -249,7 +249,11 @@ class Candidate(Value):
 
 
 class Ranked(Value):
-    """`score` in (0, 1), strictly falling; raw values stand in `signals` only. `evidence`: ids of the person's own items."""
+    """`score` in (0, 1), strictly falling; raw values stand in `signals` only. `evidence`: ids of the person's own items.
+
+    `attribution`: by the id of a liked item, how much likelier (in nats) this one is after all of them than without it; with
+    `explain: full`, for the first of a ranking, where a model can tell.
+    """
 
     rank: int
     item_id: str
@@ -257,17 +261,20 @@ class Ranked(Value):
     title: str = ""
     reason: str | None = None
     evidence: list[str] = []
+    attribution: dict[str, float] = {}
     signals: dict[str, float | bool] = {}
 
 
 class Reason(Value):
-    """`grounded`: the model's own words passed the check; False: a template built from true shared attributes."""
+    """`grounded`: the model's own words passed the check; False: a template built from true shared attributes.
+    `attribution`: as in `Ranked`."""
 
     item_id: str
     rank: int
     reason: str
     evidence: list[str]
     grounded: bool
+    attribution: dict[str, float] = {}
 
 
 class PromptRef(Value):
@@ -409,7 +416,9 @@ class RecommendRequest(Value):
     model: str | None = Field(None, description="`whyrank`, `whyrank-prior`, or a configured model alias.")
     prompt_id: str | None = Field(None, description="A ranking prompt other than the domain's, as `movies/rank`.")
     prompt_version: str | None = Field(None, description="Refuse unless the prompt has this version.")
-    explain: Literal["none", "short", "full"] = Field("short", description="Reasons for the best items.")
+    explain: Literal["none", "short", "full"] = Field(
+        "short", description="Reasons for the best items; full: with each source's rank and what moved each item."
+    )
     deadline_ms: int | None = Field(None, ge=1, le=600_000, description="Answer within this time, whatever it takes.")
     stream: bool = Field(False, description="Server-sent events; not available yet.")
 

@@ -345,7 +345,7 @@ def _load(folder: Path) -> _Decoder:
         scale = weights.pop(name)
         weights[name.removesuffix("_scale")] = (weights[name.removesuffix("_scale")].float() * scale).to(torch.bfloat16)
     transformers.utils.logging.disable_progress_bar()
-    kind = getattr(transformers, config.architectures[0])
+    kind = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     model = kind.from_pretrained(None, config=config, state_dict=weights, dtype=torch.bfloat16).eval()
     if torch.cuda.is_available():
         return _Decoder(model.to("cuda"))

@@ -1,0 +1,274 @@
+"""Why each of the best was chosen: the model's words if every claim in them checks out, else a true template.
+
+The evidence of an item is the liked ones that moved its score most, where a model can tell, else those that share most with
+it; the grammar offers no others. The sentence begins with their titles, and the model continues it: `Like "Gattaca", it is …`.
+It stands only if it names something the cited items and the chosen one share, and says nothing else that could be false: no
+other title, attribute, number, name or plot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from service.errors import InvalidOutput, ModelError, ModelTimeout, PromptError
+from service.explain.attribution import Attribution, Moved
+from service.explain.check import grounded
+from service.explain.wording import ENGLISH, VALUE, Language, name, spoken, visible
+from service.llm import LLM, Call, Piece
+from service.prompts import LETTERS, Prompt, variables
+from service.schema import Candidate, Degraded, Fact, Item, Reason, Recent, Usage, UserState
+
+__all__ = ["Attribution", "Explained", "Moved", "explain", "material"]
+
+EVIDENCE = 2
+"""At most so many cited items a reason."""
+NEAR = 3
+"""So many liked items a chosen one may be justified by."""
+LONGEST_LINE = 1_000
+"""Characters that are waited for; a model that no grammar binds may write any number."""
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What explaining cost, and whether the model could not do its part."""
+
+    usage: Usage = Usage()
+    degraded: Degraded | None = None
+
+
+@dataclass(frozen=True)
+class Support:
+    """What speaks for a chosen item. `labels`: of liked entries, the best first; `choices`: the sets of them that a reason may
+    cite; `common`: what the item shares with the best one, in words. Where that is nothing, the model isn't asked."""
+
+    labels: Sequence[int] = ()
+    choices: Sequence[tuple[int, ...]] = ()
+    common: Sequence[str] = ()
+
+
+async def explain(
+    state: UserState,
+    chosen: Sequence[Candidate],
+    llm: LLM | None,
+    prompt: Prompt,
+    *,
+    top: int,
+    deadline: float,
+    line_tokens: int,
+    attribution: Attribution | None = None,
+    full: bool = False,
+    instruction: str | None = None,
+    locale: str | None = None,
+) -> AsyncGenerator[Reason | Explained, None]:
+    """A reason for each of `chosen` in order, as soon as it is there, then what it took; in the prompt's language.
+
+    The model (None: no model) speaks for the first `top`, until `deadline`, a time of the event loop; templates do for the
+    rest, and where its words fail the check. `attribution` finds what to cite for the first `top`, in at most half of the
+    time; with `full`, reasons carry it.
+    """
+    language, moved, now = spoken(prompt.ref.id), Moved(), asyncio.get_running_loop().time()
+    if attribution is not None and now < deadline:
+        moved = await attribution.moved(state, chosen[:top], line_tokens=line_tokens, until=(now + deadline) / 2)
+    liked, supports = _liked(state), _supports(state, chosen, moved)
+    asked = _asked(supports, top) if llm is not None else []
+    usage, degraded, said = moved.usage, None, None
+    if llm is not None and asked:
+        shown = material(state, chosen, top=top, line_tokens=line_tokens, moved=moved, instruction=instruction, locale=locale)
+        try:
+            messages = prompt.render(shown)
+        except PromptError:
+            degraded = _degraded(llm, InvalidOutput.code)
+        else:
+            lines = grammar([supports[n].choices for n in asked], language)
+            size = language.line_tokens * len(asked)
+            said = Lines(llm, Call(messages, size, grammar=lines, temperature=prompt.sampling.temperature), deadline)
+    for n, candidate in enumerate(chosen):
+        line = ""
+        if llm is not None and said is not None and n in asked and degraded is None:
+            try:
+                line = await said.next()
+            except ModelError as error:
+                degraded = _degraded(llm, error.code)
+        reason = _reason(candidate, n + 1, line, supports[n], liked, language)
+        yield reason.model_copy(update={"attribution": dict(moved.by[n])}) if full and n < len(moved.by) else reason
+    if said is not None:
+        usage += await said.finish()
+    yield Explained(usage, degraded)
+
+
+def material(
+    state: UserState,
+    chosen: Sequence[Candidate],
+    *,
+    top: int,
+    line_tokens: int,
+    moved: Moved = Moved(),
+    instruction: str | None = None,
+    locale: str | None = None,
+) -> dict[str, Any]:
+    """What the prompt is rendered with: those of `chosen` that the model is asked for, and what each has in common."""
+    supports = _supports(state, chosen, moved)
+    asked = _asked(supports, top)
+    shown = variables(state, [chosen[n] for n in asked], instruction=instruction, locale=locale, line_tokens=line_tokens)
+    for line, n in zip(shown["candidates"], asked, strict=True):
+        line["common"] = ", ".join(supports[n].common)
+    return shown
+
+
+def _asked(supports: Sequence[Support], top: int) -> list[int]:
+    return [n for n, support in enumerate(supports) if support.common][: min(top, len(LETTERS))]
+
+
+def _degraded(llm: LLM, reason: str) -> Degraded:
+    return Degraded.model_validate({"from": f"explain:{llm.alias}", "to": "template", "reason": reason})
+
+
+# ── evidence ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _liked(state: UserState) -> dict[int, tuple[Recent, Item]]:
+    """Liked entries that can be named, by label."""
+    entries = {n: (entry, entry.item) for n, entry in enumerate(state.recent, 1) if entry.item is not None and entry.weight > 0}
+    return {n: (entry, item) for n, (entry, item) in entries.items() if name(item)}
+
+
+def _supports(state: UserState, chosen: Sequence[Candidate], moved: Moved) -> list[Support]:
+    """By attribution where something liked speaks for the item, else by what is shared."""
+    items = {label: item for label, (_, item) in _liked(state).items()}
+    facts = {label: words(item) for label, item in items.items()}
+    found = []
+    for n, candidate in enumerate(chosen):
+        labels = moving(items, moved.by[n]) if n < len(moved.by) else []
+        if labels:
+            mine = words(candidate.item) & facts[labels[0]]
+            choices = [(labels[0],), *((labels[0], other) for other in labels[1:] if mine <= facts[other])]
+        else:
+            labels = closest(candidate.item, facts)
+            choices = [(one,) for one in labels] + list(combinations(labels, EVIDENCE))
+        found.append(Support(labels, choices, _common(candidate.item, items[labels[0]]) if labels else []))
+    return found
+
+
+def moving(liked: Mapping[int, Item], by: Mapping[str, float]) -> list[int]:
+    """Labels of the liked items that moved an item's score up, those that moved it most first, at most `NEAR`."""
+    latest = {item.id: label for label, item in liked.items()}
+    labels = [label for one, label in latest.items() if by.get(one, 0) > 0]
+    return sorted(labels, key=lambda label: (-by[liked[label].id], -label))[:NEAR]
+
+
+def closest(item: Item, liked: Mapping[int, frozenset[Fact]]) -> list[int]:
+    """Labels of the liked item that shares most with an item, and of those that share all of that with it too; the later
+    first, at most `NEAR`, none if nothing is shared."""
+    mine = words(item)
+    shares = {label: mine & facts for label, facts in liked.items()}
+    best = max(shares, key=lambda label: (len(shares[label]), label), default=None)
+    if best is None or not shares[best]:
+        return []
+    return sorted((label for label in shares if shares[label] >= shares[best]), reverse=True)[:NEAR]
+
+
+def words(item: Item) -> frozenset[Fact]:
+    """Attributes that can be said in a sentence."""
+    return frozenset((key, part) for key, part in item.facts() if isinstance(part, str) and part == visible(part)[:VALUE] != "")
+
+
+def _common(one: Item, other: Item) -> list[str]:
+    """What both have, in words; at most three."""
+    shared = words(one) & words(other)
+    return list(dict.fromkeys(str(part) for key, part in one.facts() if (key, part) in shared))[:3]
+
+
+# ── the model's lines ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Lines:
+    """A model's answer line by line, each when it is whole, none after the deadline (a time of the event loop)."""
+
+    def __init__(self, llm: LLM, call: Call, deadline: float) -> None:
+        self._pieces = llm.stream(call)
+        self._deadline = deadline
+        self._text = ""
+        self._usage = Usage()
+
+    async def next(self) -> str:
+        """Raises a `ModelError` when there is none in time."""
+        while "\n" not in self._text:
+            if len(self._text) > LONGEST_LINE:
+                raise InvalidOutput("a line without an end")
+            piece = await self._piece()
+            if piece is None:
+                if not self._text:
+                    raise InvalidOutput("fewer lines than asked for")
+                self._text += "\n"
+                break
+            self._text += piece.text
+        line, _, self._text = self._text.partition("\n")
+        return line
+
+    async def finish(self) -> Usage:
+        """Tokens, as far as the model told; its work is stopped if it isn't done."""
+        with suppress(ModelError):
+            while await self._piece():
+                pass
+        await self._pieces.aclose()
+        return self._usage
+
+    async def _piece(self) -> Piece | None:
+        if asyncio.get_running_loop().time() >= self._deadline:
+            raise ModelTimeout("the deadline passed")
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                piece = await anext(self._pieces, None)
+        except TimeoutError as error:
+            raise ModelTimeout("the deadline passed") from error
+        if piece is not None and piece.usage is not None:
+            self._usage = piece.usage
+        return piece
+
+
+def grammar(choices: Sequence[Sequence[tuple[int, ...]]], language: Language = ENGLISH) -> str:
+    """llguidance: a line for each item, letters in order: one of the sets of labels that it may cite, then a bounded clause."""
+    lines = []
+    for letter, sets in zip(LETTERS, choices, strict=False):
+        options = " | ".join('"' + ",".join(f"h{label}" for label in labels) + '"' for labels in sets)
+        lines.append(f'"{letter} [" ({options}) "] " why')
+    newline = ' "\\n" '
+    return f"start: {newline.join(lines)}\nwhy: {language.rule()}\n"
+
+
+_LINE = re.compile(r"[A-Z] \[(h\d+(?:,h\d+)*)\] (.+)")
+
+
+def _reason(
+    candidate: Candidate, rank: int, line: str, support: Support, liked: Mapping[int, tuple[Recent, Item]], language: Language
+) -> Reason:
+    """The model's line if it holds, else a template."""
+    match = _LINE.fullmatch(line.strip()) if len(line) <= LONGEST_LINE else None
+    if match and (labels := tuple(int(label[1:]) for label in match[1].split(","))) in support.choices:
+        cited, why = [liked[label][1] for label in labels], language.finished(match[2])
+        if why and grounded(why, candidate.item, cited, language):
+            return Reason(
+                item_id=candidate.item.id,
+                rank=rank,
+                reason=language.sentence(cited, why),
+                evidence=[item.id for item in cited],
+                grounded=True,
+            )
+    return template(candidate, rank, [liked[label] for label in support.labels[:1]], support.common, language)
+
+
+def template(
+    candidate: Candidate, rank: int, cited: Sequence[tuple[Recent, Item]], common: Sequence[str], language: Language
+) -> Reason:
+    """A sentence of true shared attributes; of what moved the item's score, if it shares none with that; without either, what
+    brought the candidate here."""
+    for entry, item in cited:
+        text = language.shared(common, entry, item) if common else language.speaks.format(title=language.title(item))
+        return Reason(item_id=candidate.item.id, rank=rank, reason=text, evidence=[item.id], grounded=False)
+    return Reason(item_id=candidate.item.id, rank=rank, reason=language.origin(candidate), evidence=[], grounded=False)

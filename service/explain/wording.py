@@ -1,0 +1,141 @@
+"""How reasons are said, by language: the model's sentence with its frame, and the sentences that need no model."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from service.schema import Candidate, Item, Recent
+
+NAME = 120
+"""Characters of a title in a sentence."""
+VALUE = 60
+"""Characters of an attribute's value that can be said in one."""
+
+
+@dataclass(frozen=True)
+class Language:
+    """`quoted`, `inner`: a title, and what stands for its own quotes in it; `both`: between two titles; `like`: around the
+    model's clause, which begins with one of `verbs` and ends with `stop`; `line_tokens`: a clause's bound in tokens, by
+    `longest` characters; `listed`: between attributes, and before the last; `shares`, `speaks`, `origins`, `unseen`:
+    sentences for where the model has nothing to say or may not."""
+
+    quoted: str
+    inner: tuple[str, str]
+    both: str
+    like: str
+    verbs: tuple[str, ...]
+    gap: str
+    stop: str
+    pauses: str
+    shortest: int
+    longest: int
+    line_tokens: int
+    listed: tuple[str, str]
+    shares: str
+    speaks: str
+    origins: Mapping[str, str]
+    unseen: str
+
+    def titles(self, items: Sequence[Item]) -> str:
+        return self.both.join(self.title(item) for item in items)
+
+    def title(self, item: Item) -> str:
+        return self.quoted.format(name(item).translate(str.maketrans(*self.inner)))
+
+    def sentence(self, cited: Sequence[Item], clause: str) -> str:
+        return self.like.format(titles=self.titles(cited), why=clause)
+
+    def rule(self) -> str:
+        """The clause for llguidance: bounded, on one line, without labels, quotes or a second sentence's end."""
+        inside = f'[^\\n\\[\\]"{"." if self.stop == "." else "。!?《》“”"}]'
+        return f"/({'|'.join(self.verbs)}){self.gap}{inside}{{{self.shortest},{self.longest}}}{re.escape(self.stop)}/"
+
+    def finished(self, clause: str) -> str:
+        """A whole clause; one that ran into the length bound ends at its last pause, another is dropped: empty."""
+        if not clause.startswith(tuple(verb + self.gap for verb in self.verbs)):
+            return ""
+        if len(clause) < self.longest:
+            return clause if clause.endswith(self.stop) else ""
+        last = max(map(clause.rfind, self.pauses))
+        return f"{clause[:last]}{self.stop}" if last > 0 else ""
+
+    def shared(self, common: Sequence[str], entry: Recent, item: Item) -> str:
+        """`common`: what the chosen item shares with an entry's `item`."""
+        comma, last = self.listed
+        what = last.join([comma.join(common[:-1]), common[-1]] if len(common) > 1 else common)
+        value = "" if entry.event.value is None else f" {entry.event.value:g}"
+        return self.shares.format(what=what, title=self.title(item), verb=entry.verb, value=value)
+
+    def origin(self, candidate: Candidate) -> str:
+        """What brought a candidate here."""
+        return next((text for source, text in self.origins.items() if source in candidate.sources), self.unseen)
+
+
+ENGLISH = Language(
+    quoted='"{}"',
+    inner=('"“”', "'''"),
+    both=" and ",
+    like="Like {titles}, it {why}",
+    verbs=("is", "has", "mixes", "shares", "offers"),
+    gap=" ",
+    stop=".",
+    pauses=",",
+    shortest=12,
+    longest=100,
+    line_tokens=60,
+    listed=(", ", " and "),
+    shares="Shares {what} with {title}, which you {verb}{value}.",
+    speaks="Your liking of {title} speaks most for it.",
+    origins={
+        "query": "Matches what you asked for.",
+        "context": "Close to what you are looking at.",
+        "similar": "Close in content to what you liked.",
+        "collaborative": "Liked by people who like what you like.",
+        "popular": "Popular with others.",
+    },
+    unseen="Not seen by you yet.",
+)
+CHINESE = Language(
+    quoted="《{}》",
+    inner=("《》", "〈〉"),
+    both="和",
+    like="和{titles}一样,它{why}",
+    verbs=("也是", "是", "也有", "有", "融合了", "带有", "充满"),
+    gap="",
+    stop="。",
+    pauses=",、",
+    shortest=2,
+    longest=40,
+    line_tokens=120,
+    listed=("、", "、"),
+    shares="与你喜欢的{title}有共同点:{what}。",
+    speaks="最支持这个推荐的,是你对{title}的喜欢。",
+    origins={
+        "query": "符合你的要求。",
+        "context": "与你正在看的内容相近。",
+        "similar": "内容与你喜欢的相近。",
+        "collaborative": "和你喜好相同的人也喜欢。",
+        "popular": "很受其他人欢迎。",
+    },
+    unseen="你还没有看过。",
+)
+LANGUAGES = {"zh": CHINESE}
+
+
+def spoken(prompt_id: str) -> Language:
+    """That of a prompt: of `movies/explain.zh` Chinese, of one without a language or in one that is not here English."""
+    return LANGUAGES.get(prompt_id.partition(".")[2].split("-")[0].lower(), ENGLISH)
+
+
+def name(item: Item) -> str:
+    """An item's title as a reader may see it, else how its text begins; may be empty."""
+    said = visible(item.title) or visible(item.text[: 4 * NAME])
+    return said if len(said) <= NAME else f"{said[: NAME - 1].rstrip()}…"
+
+
+def visible(text: str) -> str:
+    """On one line, without characters that can't be seen."""
+    return " ".join("".join(" " if unicodedata.category(char) in {"Cc", "Cf", "Zl", "Zp"} else char for char in text).split())
