@@ -104,7 +104,7 @@ class PromptLibrary:
 
     def find(self, task: str, domain: str, locale: str | None) -> Prompt:
         """domain.locale → domain → generic.locale → generic. A locale `zh-CN` also finds `zh`."""
-        locales = [locale, locale.split("-")[0]] if locale else []
+        locales = [locale, locale.split("-")[0].lower()] if locale else []
         names = [f"{place}/{task}{suffix}" for place in (domain, "generic") for suffix in (*(f".{one}" for one in locales), "")]
         prompts = self.all()
         for name in names:

@@ -8,7 +8,7 @@ from service.config import HOUSE
 from service.errors import ModelError, ModelUnreachable
 from service.explain import Attribution, Explained, explain, grammar
 from service.explain.check import grounded
-from service.explain.wording import ENGLISH, visible
+from service.explain.wording import CHINESE, ENGLISH, visible
 from service.llm import Asked, Call, Likelihoods, Scorer
 from service.llm.scripted import ScriptedLLM
 from service.prompts import PromptLibrary
@@ -276,3 +276,92 @@ async def test_hostile_titles_and_answers_give_one_true_line_each(answer: str, l
         assert reason.reason[-1] in ".。"
         assert set(reason.evidence) <= {f"i{n}" for n in range(len(HOSTILE)) if visible(HOSTILE[n])}
         assert reason.evidence
+
+
+# ── in Chinese ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+ANIME = {"genre": ["动画", "奇幻"], "studio": ["Ghibli", "3D动画"]}
+SPIRITED = Item(id="spirited", title="千与千寻", attributes=ANIME)
+TOTORO = Item(id="totoro", title="龙猫", attributes={**ANIME, "mood": ["情"]})
+
+
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        ("也是Horror和Sci-Fi题材的电影。", True),
+        ("有 horror、sci-fi 元素。", True),
+        ("是一部1982年的Horror电影。", True),
+        ("是一部1950年的Horror电影。", False),
+        ("是恐怖电影。", False),
+        ("是一部Horror名作。", False),
+        ("是Horror和Action电影。", False),
+        ("是雷德利的Horror电影。", False),
+        ("和《异形》一样是Horror电影。", False),
+        ("不是Horror电影。", False),
+        ("是类似Heat的Horror电影。", False),
+        ("是Horrors电影。", False),
+        ("也是电影。", False),
+        ("", False),
+    ],
+)
+def test_a_chinese_clause_names_attributes_as_the_metadata_have_them_and_nothing_else(text: str, holds: bool) -> None:
+    assert grounded(text, THING, [ALIEN], CHINESE) is holds
+
+
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        ("也是奇幻动画。", True),
+        ("是Ghibli的动画作品。", True),
+        ("有3D动画。", True),
+        ("是奇幻爱情动画。", False),
+        ("是动画大作。", False),
+        ("是情动画。", False),
+        ("是动。", False),
+    ],
+)
+def test_a_chinese_clause_is_made_of_whole_known_words(text: str, holds: bool) -> None:
+    assert grounded(text, SPIRITED, [TOTORO], CHINESE) is holds
+    assert grounded(text, TOTORO, [TOTORO], CHINESE) is holds
+
+
+@pytest.mark.parametrize("locale", ["zh", "zh-CN", "zh-TW", "ZH-Hant-HK"])
+async def test_a_chinese_reason_stands_in_a_chinese_frame(locale: str) -> None:
+    calls: list[Call] = []
+
+    def answer(call: Call) -> str:
+        calls.append(call)
+        return "A [h1] 也是Horror和Sci-Fi题材的电影。"
+
+    scorer = ScriptedLLM(lambda call: "", likely=planted({"Alien": 2, "Heat": 1}))
+    reasons, _ = await explained(scorer, liked(ALIEN, HEAT), answer=answer, locale=locale)
+    assert reasons[0].reason == "和《Alien》一样,它也是Horror和Sci-Fi题材的电影。"
+    assert (reasons[0].evidence, reasons[0].grounded) == (["alien"], True)
+    assert '[^\\n\\[\\]"。!?《》“”]{2,40}。/' in (calls[0].grammar or "")
+    assert "共同点:Horror, Sci-Fi" in calls[0].messages[1]["content"]
+
+
+@pytest.mark.parametrize(
+    ("moved", "answer", "reason"),
+    [
+        ({"Alien": 1}, "A [h1] 是恐怖电影。", "与你喜欢的《Alien》有共同点:Horror、Sci-Fi。"),
+        ({"Alien": 1}, "A [h1] is horror.", "与你喜欢的《Alien》有共同点:Horror、Sci-Fi。"),
+        ({"Heat": 1}, "", "最支持这个推荐的,是你对《Heat》的喜欢。"),
+    ],
+)
+async def test_what_fails_in_chinese_becomes_a_chinese_template(moved: dict[str, float], answer: str, reason: str) -> None:
+    scorer = ScriptedLLM(lambda call: "", likely=planted(moved))
+    reasons, _ = await explained(scorer, liked(ALIEN, HEAT), [THING], answer=lambda call: answer, locale="zh-CN")
+    assert reasons[0].reason == reason
+    reasons, _ = await explained(None, UserState(), locale="zh-CN")
+    assert reasons[0].reason == "很受其他人欢迎。"
+
+
+async def test_another_language_is_answered_in_english() -> None:
+    reasons, _ = await explained(None, liked(ALIEN), locale="fr-CA")
+    assert reasons[0].reason.startswith("Shares Horror and Sci-Fi with")
+
+
+def test_a_chinese_clause_cut_by_the_bound_ends_at_its_last_pause() -> None:
+    assert CHINESE.finished("是动画," + "好" * 40 + "。") == "是动画。"
+    assert CHINESE.finished("是" + "好" * 40 + "。") == ""

@@ -6,10 +6,10 @@ import pytest
 
 from service.config import Settings
 from service.errors import BadRequest, ModelUnreachable, NotFound, Unsupported
-from service.llm import Call
+from service.llm import Asked, Call
 from service.llm.scripted import ScriptedLLM
 from service.pipeline import build
-from service.schema import RecommendRequest
+from service.schema import Ranking, RecommendRequest
 from tests.conftest import FILMS, Make, backwards
 
 NOW = datetime.now(UTC)
@@ -286,3 +286,31 @@ async def test_a_strategy_without_a_model_for_it_is_refused(make: Make) -> None:
     recommender = await make()
     with pytest.raises(BadRequest, match="likelihood"):
         await recommender.recommend(RecommendRequest(user_id="u", strategy="likelihood"))
+
+
+async def test_what_moved_an_item_is_found_after_the_ranking_and_told_in_full(make: Make, settings: Any) -> None:
+    """The model for likelihoods finds everything likelier by a gap of ten after Notting Hill."""
+    asked: list[Asked] = []
+
+    def likely(one: Asked) -> float:
+        asked.append(one)
+        return -20 + 10 * ("Notting Hill\n" in one.context)
+
+    changed = settings.changed({"roles": {"score": "tiny"}})
+    recommender = await make(llm=ScriptedLLM(backwards, likely=likely, alias="tiny"), changed=changed)
+    await recommender.ingest_events([rated("u", "notting"), rated("u", "alien", minutes=1)])
+    parts = recommender.stream(ask(user_id="u", explain="full"))
+    ranking = await anext(parts)
+    assert isinstance(ranking, Ranking)
+    assert asked == []
+    whole = [part async for part in parts][-1]
+    assert isinstance(whole, Ranking)
+    assert {tuple(item.evidence) for item in whole.items[:5]} == {("notting",)}
+    assert {tuple(item.attribution.items()) for item in whole.items[:5]} == {(("notting", 10.0), ("alien", 0.0))}
+    assert "source.similar" in whole.items[0].signals
+    preview = await recommender.preview(ask(user_id="u"), "explain")
+    assert "in common: Comedy, Romance" in preview.messages[1]["content"]
+    short = await recommender.recommend(ask(user_id="u"))
+    assert all(item.attribution == {} for item in short.items)
+    prior = await recommender.recommend(ask(user_id="u", explain="full", strategy="prior"))
+    assert all(item.attribution == {} for item in prior.items)

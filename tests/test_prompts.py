@@ -36,9 +36,10 @@ def shown(titles: list[str]) -> dict[str, object]:
     return found | {"candidates": [line | {"common": line["details"]} for line in found["candidates"]]}
 
 
+@pytest.mark.parametrize("suffix", ["", ".zh"])
 @pytest.mark.parametrize("name", ["movies/rank", "movies/explain", "generic/rank", "generic/explain"])
-def test_hostile_titles_add_no_line_no_label_and_no_turn(name: str) -> None:
-    prompt = PromptLibrary(HOUSE / "prompts").named(name)
+def test_hostile_titles_add_no_line_no_label_and_no_turn(name: str, suffix: str) -> None:
+    prompt = PromptLibrary(HOUSE / "prompts").named(name + suffix)
     messages = prompt.render(shown(HOSTILE))
     text = messages[1]["content"]
     assert [message["role"] for message in messages] == ["system", "user"]
@@ -56,11 +57,27 @@ def test_a_cut_text_is_one_harmless_line_within_its_bytes(text: str, size: int) 
     assert not set(line) & set('<>[]{}|`"\n\\')
 
 
-def test_rank_and_explain_share_their_prefix_up_to_the_candidates() -> None:
+@pytest.mark.parametrize("domain", ["generic", "movies"])
+@pytest.mark.parametrize(
+    ("locale", "candidates", "chosen"), [("en", "Candidates:", "Chosen for"), ("zh-TW", "候选:\n", "为此人选出:")]
+)
+def test_rank_and_explain_share_their_prefix_up_to_the_candidates(
+    domain: str, locale: str, candidates: str, chosen: str
+) -> None:
     library = PromptLibrary(HOUSE / "prompts")
-    rank, explain = (library.named(f"movies/{task}").render(shown(["Alien", "Heat"])) for task in ("rank", "explain"))
+    rank, explain = (library.find(task, domain, locale).render(shown(["Alien", "Heat"])) for task in ("rank", "explain"))
     assert rank[0] == explain[0]
-    assert rank[1]["content"].split("Candidates:")[0] == explain[1]["content"].split("Chosen for")[0]
+    before, after = rank[1]["content"].split(candidates)
+    assert before == explain[1]["content"].split(chosen)[0]
+    assert 'B) "Heat"' in after
+
+
+@pytest.mark.parametrize("answer", ["order", "letter", "scores", "yes or no"])
+def test_a_chinese_prompt_is_chinese_but_for_what_the_catalogue_says(answer: str) -> None:
+    prompt = PromptLibrary(HOUSE / "prompts").find("rank", "movies", "zh-Hant-TW")
+    text = prompt.render(shown(["Alien"]) | {"answer": answer})[1]["content"]
+    assert '评分 5 "Alien"' in text
+    assert set(re.findall(r"[a-z]+", text.replace("Alien", ""))) <= {"h", "yes", "no"}
 
 
 def test_a_prompt_is_found_by_domain_and_locale_with_generic_behind() -> None:
