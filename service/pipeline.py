@@ -123,6 +123,7 @@ class Recommender:
         )
         self._clock = clock
         self._fitted = settings.fitted()
+        self._strategies: dict[tuple[str, str, float], Strategy] = {}
         self._warned: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -255,7 +256,13 @@ class Recommender:
             return [Likelihood(self._scorers[alias], weights.model, weights.null, self._store.nulls)]
         aliases = dict.fromkeys([self._asked(request), *self.settings.fallback])
         able = [alias for alias in aliases if alias in self._llms]
-        return [ASKING[name](self._llms[alias], self._weights(domain, alias).model) for alias in able]
+        return [self._asking(name, alias, self._weights(domain, alias).model) for alias in able]
+
+    def _asking(self, name: str, alias: str, weight: float) -> Strategy:
+        """Kept from request to request, with what it has measured."""
+        if (key := (name, alias, weight)) not in self._strategies:
+            self._strategies[key] = ASKING[name](self._llms[alias], weight)
+        return self._strategies[key]
 
     def _can(self, step: Strategy) -> bool:
         """As far as is known: a model that was never probed is tried."""

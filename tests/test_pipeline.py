@@ -314,3 +314,12 @@ async def test_what_moved_an_item_is_found_after_the_ranking_and_told_in_full(ma
     assert all(item.attribution == {} for item in short.items)
     prior = await recommender.recommend(ask(user_id="u", explain="full", strategy="prior"))
     assert all(item.attribution == {} for item in prior.items)
+
+
+async def test_what_a_letters_slot_is_worth_is_asked_once(make: Make, settings: Settings) -> None:
+    llm = ScriptedLLM(lambda call: [-2.0 - n / 100 for n in range(len(call.tokens))], alias="tiny")
+    recommender = await make(llm=llm, changed=settings.changed({"rank": {"strategy": "first_token", "orderings": 2}}))
+    await recommender.ingest_events([{"user_id": "u", "item_id": "alien", "type": "like"}])
+    for calls in (3, 5):
+        ranking = await recommender.recommend(RecommendRequest(user_id="u", explain="none"))
+        assert (ranking.strategy, ranking.degraded, len(llm.calls)) == ("first_token", None, calls)
