@@ -31,10 +31,13 @@ class Part(BaseModel):
 
 
 class Service(Part):
+    """Where it listens, and for whom. `ping_s`: a stream is never silent for longer, or something on the way might cut it."""
+
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65535)
     domain: Label = "generic"
     deadline_ms: int = Field(60_000, ge=1, le=600_000)
+    ping_s: float = Field(15, gt=0)
 
 
 class Engine(Part):

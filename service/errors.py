@@ -3,8 +3,7 @@
     WhyrankError                     500 internal
     ├── BadRequest                   422 invalid_request        the caller can mend it
     │   ├── NotFound                 404 {kind}_not_found       no such item, user, prompt or model
-    │   ├── Unauthorized             401 unauthorized           no key, or a wrong one
-    │   └── Unsupported              422 unsupported            a field whose feature this build lacks
+    │   └── Unauthorized             401 unauthorized           no key, or a wrong one
     ├── ConfigError                  500 bad_config             refused at start; names file, key and reason
     ├── PromptError                  500 bad_prompt             a template that can't be loaded or rendered
     └── ModelError                   503 unreachable            the language model gave no usable answer; never reaches a
@@ -61,10 +60,6 @@ class NotFound(BadRequest):
 class Unauthorized(BadRequest):
     code = "unauthorized"
     status = 401
-
-
-class Unsupported(BadRequest):
-    code = "unsupported"
 
 
 class ConfigError(WhyrankError):

@@ -27,7 +27,7 @@ from service import collaborative, explain, retrieve, state
 from service.catalog import Catalog, Scope, Taste
 from service.config import HOUSE, Settings, Weights
 from service.embed import Embedder, count_tokens
-from service.errors import BadRequest, ConfigError, ModelError, NotFound, Unsupported, reasons
+from service.errors import BadRequest, ConfigError, ModelError, NotFound, reasons
 from service.llm import LLM, Asked, Call, Likelihoods, Piece, Scorer
 from service.llm.probe import Probes
 from service.llm.vllm import VLLM
@@ -131,7 +131,7 @@ class Recommender:
 
     async def recommend(self, request: RecommendRequest) -> Ranking:
         """The ranked, justified list: the last word of `stream`."""
-        async with aclosing(self.stream(request)) as parts:
+        async with aclosing(await self.stream(request)) as parts:
             async for part in parts:
                 if isinstance(part, Ranking):
                     ranking = part
@@ -147,34 +147,42 @@ class Recommender:
             _HEARD.reset(token)
 
     async def stream(self, request: RecommendRequest) -> AsyncGenerator[Ranking | Reason, None]:
-        """The ranking first, then a reason for each item, then the whole."""
+        """The ranking first, then a reason for each item, then the whole; closing it stops the model's work.
+
+        Whatever is wrong with the request is raised here, before there is anything to iterate over.
+        """
         plan = self._plan(request)
         watch = Watch()
         person = await self._state(request, plan)
         watch.lap("state_ms")
         candidates = await self._candidates(plan, person)
         watch.lap("retrieve_ms")
+        return self._told(plan, person, candidates, watch)
+
+    async def _told(
+        self, plan: Plan, person: UserState, candidates: Sequence[Candidate], watch: Watch
+    ) -> AsyncGenerator[Ranking | Reason, None]:
+        request, parts = plan.request, list[Reason | explain.Explained]()
         order = await self._ranked(plan, person, candidates)
         watch.lap("model_ms")
         ranking = self._ranking(request, plan, person, order, watch)
-        yield ranking
-        if request.explain != "none":
-            parts = []
-            async for part in self._explain(plan, person, order.candidates[: request.top_n]):
-                if isinstance(part, Reason):
-                    yield part
-                parts.append(part)
-            ranking = _with(ranking, parts)
-        watch.lap("explain_ms")
-        ranking = ranking.model_copy(update={"timings": watch.timings()})
-        self._log(ranking, request, plan)
+        try:
+            yield ranking
+            if request.explain != "none":
+                async with aclosing(self._explain(plan, person, order.candidates[: request.top_n])) as found:
+                    async for part in found:
+                        parts.append(part)
+                        if isinstance(part, Reason):
+                            yield part
+        finally:  # it was shown, also to somebody who did not wait for the end
+            watch.lap("explain_ms")
+            ranking = _with(ranking, parts).model_copy(update={"timings": watch.timings()})
+            self._log(ranking, request, plan)
         yield ranking
 
     def _plan(self, request: RecommendRequest) -> Plan:
         """All that can be decided, and refused, before anything is read."""
         settings = self.settings
-        if request.stream:
-            raise Unsupported("stream: this build answers in one piece", param="stream")
         if request.top_n > settings.limits.top_n:
             raise BadRequest(f"top_n: at most {settings.limits.top_n} (limits.top_n)", param="top_n")
         if len(request.candidates or ()) > settings.limits.candidates:

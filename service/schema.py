@@ -420,7 +420,7 @@ class RecommendRequest(Value):
         "short", description="Reasons for the best items; full: with each source's rank and what moved each item."
     )
     deadline_ms: int | None = Field(None, ge=1, le=600_000, description="Answer within this time, whatever it takes.")
-    stream: bool = Field(False, description="Server-sent events; not available yet.")
+    stream: bool = Field(False, description="Answer by events: `ranking`, `reason`s, `done`.")
 
     @model_validator(mode="after")
     def _coherent(self) -> RecommendRequest:

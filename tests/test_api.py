@@ -1,20 +1,27 @@
 import asyncio
 import json
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from shutil import which
 from typing import Any
 
 import httpx
 import pytest
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from service.api import create_app
 from service.config import HOUSE, Settings
+from service.llm import Call, Piece
 from service.llm.scripted import ScriptedLLM
+from service.llm.vllm import VLLM
 from service.pipeline import Recommender
+from service.schema import Ranking
 from tests.conftest import FILMS, MODELS, Make, backwards
+from tests.slow_engine import SlowEngine
 
 Serve = Callable[[Any], Any]
 KEY = "a-key-of-enough-length"
@@ -182,7 +189,8 @@ async def test_a_killed_service_loses_nothing_it_answered(settings: Settings) ->
     assert process.wait(20) in (0, -signal.SIGTERM)
 
 
-async def test_a_stopped_service_first_ends_what_is_in_flight(settings: Settings) -> None:
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_stopped_service_first_ends_what_is_in_flight(settings: Settings, stream: bool) -> None:
     """The model's server answers only after the stop: the request that waits for it still gets its ranking."""
     asked, go = asyncio.Event(), asyncio.Event()
 
@@ -202,12 +210,180 @@ async def test_a_stopped_service_first_ends_what_is_in_flight(settings: Settings
     url = f"http://127.0.0.1:{model.sockets[0].getsockname()[1]}/v1"
     process, client = await started(settings, 18438, WHYRANK_MODELS__TINY__BASE_URL=url)
     await client.post("/v1/items", json=FILMS)
-    request = asyncio.create_task(client.post("/v1/recommendations", json={"user_id": "u", "explain": "none"}))
+    body = {"user_id": "u", "explain": "none", "stream": stream}
+    request = asyncio.create_task(client.post("/v1/recommendations", json=body))
     await asyncio.wait_for(asked.wait(), 30)
     process.send_signal(signal.SIGTERM)
+    await asyncio.sleep(1)
     go.set()
-    ranking = (await request).json()
+    ranking = json.loads((await request).text.split("data: ")[-1])
     assert (ranking["strategy"], ranking["degraded"], len(ranking["items"])) == ("listwise", None, len(FILMS))
     await client.aclose()
     assert await asyncio.to_thread(process.wait, 20) in (0, -signal.SIGTERM)
     model.close()
+
+
+# ── streams ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def events_of(answer: httpx.Response) -> AsyncIterator[tuple[str, Any]]:
+    """(name, data) of each server-sent event as it comes; a comment goes by the name of ping."""
+    name, data = "message", list[str]()
+    async for line in answer.aiter_lines():
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if not line:
+            if data:
+                yield name, json.loads("\n".join(data))
+            name, data = "message", []
+        elif not field:
+            yield "ping", value
+        elif field == "event":
+            name = value
+        elif field == "data":
+            data.append(value)
+
+
+LIKED = [{"user_id": "u", "item_id": one, "type": "like"} for one in ("alien", "notting")]
+SHARING = ["thing", "shining", "amelie", "sunrise"]
+"""Each has something in common with a liked one, so that the model is asked for a reason."""
+
+
+def streamed(client: httpx.AsyncClient, **fields: Any) -> Any:
+    return client.stream("POST", "/v1/recommendations", json={"user_id": "u", "top_n": 4, "stream": True, **fields})
+
+
+class Held(ScriptedLLM):
+    """Says nothing for a reason before `go`."""
+
+    def __init__(self) -> None:
+        super().__init__(backwards, alias="tiny")
+        self.go = asyncio.Event()
+
+    async def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
+        if "why:" in (call.grammar or ""):
+            await self.go.wait()
+        async for piece in super().stream(call):
+            yield piece
+
+
+async def test_the_ranking_is_sent_before_any_reason_is_written(make: Make, serve: Serve, settings: Settings) -> None:
+    llm, often = Held(), settings.changed({"service": {"ping_s": 0.05}})
+    async with await served(make, serve, often, llm=llm) as client:
+        await client.post("/v1/events", json=LIKED)
+        async with streamed(client, candidates=SHARING) as answer:
+            assert answer.headers["content-type"].startswith("text/event-stream")
+            assert answer.headers["x-request-id"].startswith("req-")
+            events = events_of(answer)
+            name, ranking = await anext(events)
+            assert (name, [item["reason"] for item in ranking["items"]]) == ("ranking", [None] * 4)
+            assert [(await anext(events))[0] for _ in range(3)] == ["ping"] * 3
+            llm.go.set()
+            rest = [event async for event in events if event[0] != "ping"]
+        assert [name for name, _ in rest] == ["reason"] * 4 + ["done"]
+        whole = rest[-1][1]
+        assert [told for _, told in rest[:-1]] == [
+            {name: item[name] for name in ("item_id", "rank", "reason", "evidence")} for item in whole["items"]
+        ]
+        assert all(item["reason"] for item in whole["items"])
+        assert 'whyrank_ranking_seconds_count{model="tiny",strategy="listwise"} 1.0' in (await client.get("/metrics")).text
+
+
+@pytest.mark.parametrize("fields", [{}, {"explain": "none"}, {"explain": "full", "strategy": "prior"}])
+async def test_done_is_what_an_answer_in_one_piece_would_be(
+    make: Make, serve: Serve, settings: Settings, fields: dict[str, Any]
+) -> None:
+    async with await served(make, serve, settings) as client:
+        await client.post("/v1/events", json=LIKED)
+        async with streamed(client, **fields) as answer:
+            *_, (name, done) = [event async for event in events_of(answer)]
+        whole = (await client.post("/v1/recommendations", json={"user_id": "u", "top_n": 4, **fields})).json()
+    assert name == "done"
+    for ranking in (done, whole):
+        for of_this_one in ("ranking_id", "timings", "choice"):
+            del ranking[of_this_one]
+    assert done == whole
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"model": "gpt-9"}, "model_not_found"),
+        ({"filters": {"colour": {"any": ["red"]}}}, "invalid_request"),
+        ({"top_n": 0}, "invalid_request"),
+        ({"strategy": "magic"}, "invalid_request"),
+    ],
+)
+async def test_a_mistake_in_a_request_for_a_stream_is_a_plain_error(
+    make: Make, serve: Serve, settings: Settings, fields: dict[str, Any], code: str
+) -> None:
+    async with await served(make, serve, settings) as client, streamed(client, **fields) as answer:
+        assert 400 <= answer.status_code < 500
+        told = json.loads(await answer.aread())
+        assert (set(told), told["error"]["code"]) == ({"error", "message", "detail", "id"}, code)
+
+
+@pytest.mark.parametrize("broken", ["rank", "explain"])
+async def test_a_failure_in_mid_stream_is_the_last_event(make: Make, serve: Serve, settings: Settings, broken: str) -> None:
+    def answer(call: Call) -> str:
+        if ("why:" in (call.grammar or "")) == (broken == "explain"):
+            raise RuntimeError("a defect of ours")
+        return backwards(call)
+
+    async with await served(make, serve, settings, answer=answer) as client:
+        await client.post("/v1/events", json=LIKED)
+        with capture_logs() as logged:
+            async with streamed(client, candidates=SHARING) as response:
+                found = [event async for event in events_of(response)]
+            plain = await client.post("/v1/recommendations", json={"user_id": "u"})
+    assert [entry["event"] for entry in logged] == ["crashed"] * 2
+    name, told = found[-1]
+    assert [name for name, _ in found[:-1]] == ([] if broken == "rank" else ["ranking"])
+    assert (name, told["id"]) == ("error", response.headers["x-request-id"])
+    assert plain.status_code == 500
+    assert told | {"id": ""} == plain.json() | {"id": ""}
+
+
+@pytest.mark.parametrize("task", ["rank", "explain"])
+async def test_whoever_hangs_up_stops_the_models_work(make: Make, serve: Serve, settings: Settings, task: str) -> None:
+    async with SlowEngine(30 if task == "rank" else 0, reasons_s=30).running() as engine:
+        llm = VLLM("tiny", model="tiny", base_url=engine.url)
+        client = await served(make, serve, settings, llm=llm)
+        await client.post("/v1/events", json=LIKED)
+        async with streamed(client) as answer, asyncio.timeout(10):
+            assert answer.status_code == 200
+            await engine.heard[task].wait()
+        await asyncio.wait_for(engine.asked[task][0].over.wait(), 1)
+        assert engine.asked[task][0].hung_up_at is not None
+        counted = "whyrank_ranking_seconds_count" in (await client.get("/metrics")).text
+        assert counted == (task == "explain")  # what was shown is logged, whoever waited for the rest
+        await client.aclose()
+
+
+@pytest.mark.parametrize("kind", ["python", pytest.param("sh", marks=pytest.mark.skipif(not which("curl"), reason="no curl"))])
+async def test_a_client_in_the_readme_shows_the_stream(make: Make, serve: Serve, settings: Settings, kind: str) -> None:
+    section = (HOUSE / "README.md").read_text().split("## Show the list before")[1].split("\n## ")[0]
+    code = re.findall(rf"```{kind}\n(.+?)```", section, flags=re.DOTALL)[0]
+    async with await served(make, serve, settings) as client:
+        await client.post("/v1/events", json=[event | {"user_id": "127"} for event in LIKED])
+        code = code.replace("localhost:8080", client.base_url.netloc.decode())
+        command = [sys.executable if kind == "python" else "bash", "-c", code]
+        ran = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    if kind == "sh":
+        names = re.findall(r"^event: (\w+)", ran.stdout, flags=re.MULTILINE)
+        assert names == ["ranking", *["reason"] * len(FILMS), "done"]
+    else:
+        lines = ran.stdout.splitlines()
+        assert set(lines[:3]) < {film["title"] for film in FILMS}
+        assert [line.split()[0] for line in lines[3:]] == ["1.", "2.", "3."]
+
+
+async def test_openapi_shows_an_answer_of_each_kind(settings: Settings) -> None:
+    told = create_app(settings).openapi()["paths"]["/v1/recommendations"]["post"]["responses"]["200"]["content"]
+    assert told["application/json"]["schema"]["$ref"].endswith("/Ranking")
+    whole = Ranking.model_validate(told["application/json"]["example"])
+    example = httpx.Response(200, content=told["text/event-stream"]["example"])
+    events = [event async for event in events_of(example)]
+    assert [name for name, _ in events] == ["ranking", "reason", "done"]
+    assert Ranking.model_validate(events[-1][1]) == whole

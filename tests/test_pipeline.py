@@ -1,15 +1,16 @@
 import asyncio
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from service.config import Settings
-from service.errors import BadRequest, ModelUnreachable, NotFound, Unsupported
-from service.llm import Asked, Call
+from service.errors import BadRequest, ModelUnreachable, NotFound
+from service.llm import Asked, Call, Piece
 from service.llm.scripted import ScriptedLLM
 from service.pipeline import build
-from service.schema import Ranking, RecommendRequest
+from service.schema import Ranking, Reason, RecommendRequest
 from tests.conftest import FILMS, Make, backwards
 
 NOW = datetime.now(UTC)
@@ -203,7 +204,6 @@ async def test_a_bad_row_costs_itself_only(make: Make) -> None:
 @pytest.mark.parametrize(
     ("fields", "error"),
     [
-        ({"stream": True}, Unsupported),
         ({"strategy": "magic"}, BadRequest),
         ({"model": "gpt-9"}, NotFound),
         ({"top_n": 10_000}, BadRequest),
@@ -215,6 +215,39 @@ async def test_what_can_not_be_done_is_refused_clearly(make: Make, fields: dict[
     recommender = await make()
     with pytest.raises(error):
         await recommender.recommend(ask(**fields))
+
+
+class Watched(ScriptedLLM):
+    """`ended`: a call was answered to its end, or given up."""
+
+    def __init__(self) -> None:
+        super().__init__(backwards, alias="tiny")
+        self.ended = asyncio.Event()
+
+    async def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
+        self.ended.clear()
+        try:
+            async for piece in super().stream(call):
+                yield piece
+        finally:
+            self.ended.set()
+
+
+async def test_a_stream_that_is_closed_stops_the_model_and_is_kept(make: Make) -> None:
+    llm = Watched()
+    recommender = await make(llm=llm)
+    await recommender.ingest_events([rated("u", "alien")])
+    parts = await recommender.stream(ask(user_id="u", candidates=["thing", "shining", "solaris"]))
+    shown, reason = await anext(parts), await anext(parts)
+    assert isinstance(shown, Ranking)
+    assert isinstance(reason, Reason)
+    assert not llm.ended.is_set()
+    await parts.aclose()
+    await asyncio.wait_for(llm.ended.wait(), 1)
+    while recommender._tasks:
+        await next(iter(recommender._tasks))
+    kept = await recommender.ranking(shown.ranking_id)
+    assert [item.reason for item in kept.items] == [reason.reason, None, None]
 
 
 async def test_a_ranking_is_kept_under_its_id(make: Make) -> None:

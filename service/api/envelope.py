@@ -14,8 +14,19 @@ RETRY_S = "1"
 
 
 def respond(error: WhyrankError, request_id: str) -> JSONResponse:
-    """The envelope of an error. The message of a defect is not shown: the log has it under the request id."""
+    """The envelope of an error of ours."""
     return _body(error.status, error.code, error.message, request_id, error.param)
+
+
+def enveloped(request: Request, error: Exception) -> JSONResponse:
+    """The envelope of whatever a route raised; what is our fault is logged."""
+    log = request.app.state.recommender.telemetry.log
+    if isinstance(error, WhyrankError):
+        if not isinstance(error, BadRequest | ModelError):
+            log.error("failed", code=error.code, error=error.message)
+        return respond(error, request.state.request_id)
+    log.error("crashed", exc_info=error, route=request.url.path)
+    return _body(500, "internal", "an error on our side; the log has it under this id", request.state.request_id)
 
 
 def _body(status: int, code: str, message: str, request_id: str, param: str | None = None) -> JSONResponse:
@@ -38,9 +49,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(WhyrankError)
     async def ours(request: Request, error: WhyrankError) -> JSONResponse:
-        if not isinstance(error, BadRequest | ModelError):
-            request.app.state.recommender.telemetry.log.error("failed", code=error.code, error=error.message)
-        return respond(error, request.state.request_id)
+        return enveloped(request, error)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -62,7 +71,6 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def crash(request: Request, error: Exception) -> JSONResponse:
-        request.app.state.recommender.telemetry.log.error("crashed", exc_info=error, route=request.url.path)
-        answer = _body(500, "internal", "an error on our side; the log has it under this id", request.state.request_id)
+        answer = enveloped(request, error)
         answer.headers["x-request-id"] = request.state.request_id  # answered outside of the edge, which sets it elsewhere
         return answer

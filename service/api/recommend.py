@@ -1,19 +1,77 @@
-"""`POST /v1/recommendations`."""
+"""`POST /v1/recommendations`: in one piece, or as server-sent events."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
 
+from fastapi import APIRouter, Request
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+from service.api.envelope import enveloped
 from service.api.needs import RecommenderDep
-from service.schema import Ranking, RecommendRequest
+from service.schema import Ranked, Ranking, Reason, RecommendRequest
 
 router = APIRouter(prefix="/v1", tags=["recommend"])
 
+REASON = {"item_id", "rank", "reason", "evidence"}
 
-@router.post("/recommendations", summary="Rank for one person, and say why")
-async def recommendations(request: RecommendRequest, recommender: RecommenderDep) -> Ranking:
+
+def _shown() -> dict[str, Any]:
+    """An answer of each kind, for OpenAPI."""
+    why = Reason(
+        item_id="181", rank=1, reason='Shares Sci-Fi with "Alien", which you rated 5.', evidence=["183"], grounded=False
+    )
+    first = Ranked(rank=1, item_id="181", score=0.908, title="Return of the Jedi", signals={"prior": 1.4})
+    plain = Ranking(ranking_id="rk-ff0d8b5b754c4e53", items=[first], strategy="listwise", model="small", state_version=12)
+    told = {"reason": why.reason, "evidence": why.evidence, "signals": {**first.signals, "grounded": why.grounded}}
+    whole = plain.model_copy(update={"items": [first.model_copy(update=told)]})
+    events = b"".join(event.encode() for event in (_event("ranking", plain), _event("reason", why), _event("done", whole)))
+    return {
+        "application/json": {"example": whole.model_dump(mode="json")},
+        "text/event-stream": {"schema": {"type": "string"}, "example": events.decode()},
+    }
+
+
+def _event(name: str, value: Ranking | Reason) -> ServerSentEvent:
+    return ServerSentEvent(value.model_dump_json(include=REASON if isinstance(value, Reason) else None), event=name)
+
+
+@router.post(
+    "/recommendations",
+    summary="Rank for one person, and say why",
+    response_model=Ranking,
+    responses={200: {"description": "The ranking; with `stream: true` as events", "content": _shown()}},
+)
+async def recommendations(
+    request: Request, asked: RecommendRequest, recommender: RecommenderDep
+) -> Ranking | EventSourceResponse:
     """Retrieves candidates (or takes yours), ranks them for this person as they are now, and justifies the best.
 
     Always a complete ranking within `deadline_ms`: if the model can't answer in time, the prior does, and `degraded` says so.
+
+    With `stream: true` the answer comes as events, each with JSON as `data`: `ranking` as soon as the order is decided, a
+    `reason` for each item as soon as it is written, and `done`, which is the answer that would have come in one piece. What is
+    wrong with the request is answered as without `stream`; should anything fail later, the last event is an `error` with the
+    same body. Whoever hangs up stops the model's work.
     """
-    return await recommender.recommend(request)
+    if not asked.stream:
+        return await recommender.recommend(asked)
+    parts = await recommender.stream(asked)
+    service = recommender.settings.service
+    return EventSourceResponse(_events(request, parts), ping=service.ping_s, shutdown_grace_period=service.deadline_ms / 1000)
+
+
+async def _events(request: Request, parts: AsyncGenerator[Ranking | Reason, None]) -> AsyncGenerator[ServerSentEvent, None]:
+    name = "ranking"
+    try:
+        async with aclosing(parts):
+            async for part in parts:
+                if isinstance(part, Reason):
+                    yield _event("reason", part)
+                else:
+                    yield _event(name, part)
+                    name = "done"
+    except Exception as error:
+        yield ServerSentEvent(bytes(enveloped(request, error).body).decode(), event="error")
