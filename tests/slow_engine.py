@@ -27,8 +27,8 @@ class SlowEngine:
     ranks in reverse. `asked`: for a ranking and for reasons; `heard`: was anything asked for?"""
 
     def __init__(self, seconds: float, reasons_s: float | None = None) -> None:
-        self.seconds = {"rank": seconds, "explain": seconds if reasons_s is None else reasons_s}
-        self.asked: dict[str, list[Asked]] = {"rank": [], "explain": []}
+        self.seconds = {"rank": seconds, "explain": seconds if reasons_s is None else reasons_s, "probe": seconds}
+        self.asked: dict[str, list[Asked]] = {"rank": [], "explain": [], "probe": []}
         self.heard = {task: asyncio.Event() for task in self.asked}
         self.url = ""
 
@@ -49,7 +49,7 @@ class SlowEngine:
         if "/chat/completions" in head:
             grammar = body.get("structured_outputs", {}).get("grammar")
             call = Call(body["messages"], body["max_tokens"], grammar=grammar)
-            task, asked = "explain" if "why:" in (grammar or "") else "rank", Asked(_now())
+            task, asked = _task(call), Asked(_now())
             self.asked[task].append(asked)
             self.heard[task].set()
             await self._answer(asked, self.seconds[task] / 2, backwards(call).split(" "), writer, gone)
@@ -73,6 +73,12 @@ class SlowEngine:
             writer.write(_chunk({"choices": [{"index": 0, "delta": {"content": word if n == 0 else f" {word}"}}]}))
         usage = {"prompt_tokens": 400, "completion_tokens": len(words), "total_tokens": 400 + len(words)}
         writer.write(_chunk({"choices": [], "usage": usage}) + b"data: [DONE]\n\n")
+
+
+def _task(call: Call) -> str:
+    if "why:" in (call.grammar or ""):
+        return "explain"
+    return "rank" if "Candidates:" in call.messages[-1]["content"] else "probe"
 
 
 def _now() -> float:

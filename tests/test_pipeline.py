@@ -332,7 +332,7 @@ async def test_what_moved_an_item_is_found_after_the_ranking_and_told_in_full(ma
     changed = settings.changed({"roles": {"score": "tiny"}})
     recommender = await make(llm=ScriptedLLM(backwards, likely=likely, alias="tiny"), changed=changed)
     await recommender.ingest_events([rated("u", "notting"), rated("u", "alien", minutes=1)])
-    parts = recommender.stream(ask(user_id="u", explain="full"))
+    parts = await recommender.stream(ask(user_id="u", explain="full"))
     ranking = await anext(parts)
     assert isinstance(ranking, Ranking)
     assert asked == []
