@@ -160,26 +160,40 @@ def first_choice(call: Call) -> str:
 
 async def test_what_moved_an_item_most_becomes_its_evidence() -> None:
     """Gattaca shares less with The Thing than Alien does, but moved it more."""
-    scorer = ScriptedLLM(lambda call: "", likely=planted({"Alien": 0.5, "Gattaca": 2}))
+    scorer = ScriptedLLM(lambda call: "", likely=planted({"Alien": -0.5, "Gattaca": 2}))
     reasons, _ = await explained(scorer, liked(ALIEN, GATTACA, HEAT), answer=first_choice)
     assert reasons[0].reason == 'Like "Gattaca", it has Sci-Fi.'
     assert (reasons[0].evidence, reasons[0].grounded) == (["gattaca"], True)
-    assert reasons[0].attribution == pytest.approx({"alien": 0.5, "gattaca": 2, "heat": 0})
+    assert reasons[0].attribution == pytest.approx({"alien": -0.5, "gattaca": 2, "heat": 0})
 
 
-@pytest.mark.parametrize(("said", "cited"), [("h1,h3", ["alien", "aliens"]), ("h3", ["alien"]), ("h2", ["alien"])])
-async def test_a_second_that_moved_it_and_shares_as_much_may_stand_beside_the_first_never_alone(
-    said: str, cited: list[str]
-) -> None:
-    state = liked(ALIEN, GATTACA, ALIEN.model_copy(update={"id": "aliens", "title": "Aliens"}))
-    scorer = ScriptedLLM(lambda call: "", likely=planted({"Alien": 3, "Gattaca": 2, "Aliens": 1}))
+@pytest.mark.parametrize(
+    ("second", "reason"),
+    [
+        (GATTACA, 'Like "Alien" and "Gattaca", it has Sci-Fi.'),
+        (HEAT, 'Like "Alien", it has Horror, Sci-Fi; your liking of "Heat" speaks for it too.'),
+    ],
+)
+async def test_the_second_is_cited_too_whether_or_not_it_shares_anything(second: Item, reason: str) -> None:
+    scorer = ScriptedLLM(lambda call: "", likely=planted({"Alien": 2, second.title: 1, "The Shining": 0.5}))
+    shining = ALIEN.model_copy(update={"id": "shining", "title": "The Shining"})
+    reasons, _ = await explained(scorer, liked(shining, second, ALIEN), answer=first_choice)
+    assert reasons[0].reason == reason
+    assert (reasons[0].evidence, reasons[0].grounded) == (["alien", second.id], True)
+    reasons, _ = await explained(scorer, liked(shining, second, ALIEN), answer=lambda call: "A [h1] has horror and sci-fi.")
+    assert (reasons[0].evidence, reasons[0].grounded) == (["alien", second.id], False)
+    assert reasons[0].reason.endswith(f'which you rated 5; your liking of "{second.title}" speaks for it too.')
 
+
+async def test_the_prompt_and_the_grammar_offer_only_what_moved_it() -> None:
     def answer(call: Call) -> str:
-        assert '"A [" ("h1" | "h1,h3") "] "' in (call.grammar or "")
-        return f"A [{said}] has horror and sci-fi."
+        assert '"A [" ("h1,h2") "] "' in (call.grammar or "")
+        assert call.messages[-1]["content"].count("- in common: Sci-Fi\n") == 1
+        return ""
 
-    reasons, _ = await explained(scorer, state, answer=answer)
-    assert (reasons[0].evidence, reasons[0].grounded) == (cited, len(cited) == 2)
+    scorer = ScriptedLLM(lambda call: "", likely=planted({"Alien": 3, "Gattaca": 2, "The Shining": 1}))
+    shining = ALIEN.model_copy(update={"id": "shining", "title": "The Shining"})
+    await explained(scorer, liked(ALIEN, GATTACA, shining), answer=answer)
 
 
 async def test_one_that_shares_nothing_with_what_moved_it_says_so_and_no_model_is_asked() -> None:
@@ -208,7 +222,8 @@ async def test_the_whole_list_is_asked_first_and_an_item_liked_twice_leaves_it_w
     await explained(scorer, liked(ALIEN, HEAT, ALIEN), [THING, GATTACA])
     head, *_ = asked[0].context
     lines = [[line.strip() for line in one.context[1:]] for one in asked]
-    assert lines == 2 * [["Alien", "Heat", "Alien"]] + 2 * [["Heat"]] + 2 * [["Alien", "Alien"]]
+    whole, alien, heat = ["Alien", "Heat", "Alien"], ["Alien", "Alien"], ["Heat"]
+    assert lines == [given for given in (whole, heat, alien, alien, heat, []) for _ in range(2)]
     assert head == "Films that one person liked:\n"
 
 
@@ -335,8 +350,8 @@ async def test_a_chinese_reason_stands_in_a_chinese_frame(locale: str) -> None:
 
     scorer = ScriptedLLM(lambda call: "", likely=planted({"Alien": 2, "Heat": 1}))
     reasons, _ = await explained(scorer, liked(ALIEN, HEAT), answer=answer, locale=locale)
-    assert reasons[0].reason == "和《Alien》一样,它也是Horror和Sci-Fi题材的电影。"
-    assert (reasons[0].evidence, reasons[0].grounded) == (["alien"], True)
+    assert reasons[0].reason == "和《Alien》一样,它也是Horror和Sci-Fi题材的电影;你对《Heat》的喜欢也支持这个推荐。"
+    assert (reasons[0].evidence, reasons[0].grounded) == (["alien", "heat"], True)
     assert '[^\\n\\[\\]"。!?《》“”]{2,40}。/' in (calls[0].grammar or "")
     assert "共同点:Horror, Sci-Fi" in calls[0].messages[1]["content"]
 

@@ -122,7 +122,7 @@ def films(feed: str) -> list[dict[str, Any]]:
 
 async def filled(folder: Path) -> Recommender:
     """On MovieLens, with `tiny` also in this process to tell likelihoods."""
-    local = {"tiny-local": {"backend": "local", "model": "tiny", "path": str(MODELS / "tiny"), "weight": 0.05}}
+    local = {"tiny-local": {"backend": "local", "model": "tiny", "path": str(MODELS / "tiny"), "threads": 1}}
     changes = {"models": local, "roles": {"score": "tiny-local"}, "rank": {"strategy": "likelihood"}}
     recommender = await build(on_real_tiny(folder, PORT).changed(changes))
     await recommender.ingest_items(films("items"))
@@ -151,7 +151,7 @@ async def test_reasons_are_true_and_are_the_reason(tmp_path: Path) -> None:
         shown[f"{locale} {user}"] = ranking.items
 
     with contextlib.nullcontext() if "VERIFY_PORT" in os.environ else server.running(recommender.settings):
-        await asyncio.gather(*(ask(user, locale) for user in people for locale in ("en", "zh-CN")))
+        await asyncio.gather(*(ask(user, "en") for user in people), *(ask(user, "zh-CN") for user in people[: PEOPLE // 3]))
     print()
     for locale in ("en", "zh-CN"):
         rows = [row for who, items in shown.items() if who.startswith(locale) for row in items]

@@ -44,10 +44,11 @@ class Explained:
 
 @dataclass(frozen=True)
 class Support:
-    """What speaks for a chosen item. `labels`: of liked entries, the best first; `choices`: the sets of them that a reason may
-    cite; `common`: what the item shares with the best one, in words. Where that is nothing, the model isn't asked."""
+    """What speaks for a chosen item, as labels of liked entries. `moved`: those that moved its score most; `choices`: sets of
+    which a model may say that the item shares something with them, the best first; `common`: what that is, in words. Where
+    that is nothing, the model isn't asked."""
 
-    labels: Sequence[int] = ()
+    moved: Sequence[int] = ()
     choices: Sequence[tuple[int, ...]] = ()
     common: Sequence[str] = ()
 
@@ -146,20 +147,23 @@ def _supports(state: UserState, chosen: Sequence[Candidate], moved: Moved) -> li
     for n, candidate in enumerate(chosen):
         labels = moving(items, moved.by[n]) if n < len(moved.by) else []
         if labels:
-            mine = words(candidate.item) & facts[labels[0]]
-            choices = [(labels[0],), *((labels[0], other) for other in labels[1:] if mine <= facts[other])]
-        else:
-            labels = closest(candidate.item, facts)
+            sets = [tuple(labels), tuple(labels[:1])]
+            common = {cited: _common(candidate.item, [items[label] for label in cited]) for cited in sets}
+            choice = next((cited for cited in sets if common[cited]), ())
+            found.append(Support(labels, [choice] if choice else [], common.get(choice, [])))
+        elif labels := closest(candidate.item, facts):
             choices = [(one,) for one in labels] + list(combinations(labels, EVIDENCE))
-        found.append(Support(labels, choices, _common(candidate.item, items[labels[0]]) if labels else []))
+            found.append(Support((), choices, _common(candidate.item, [items[labels[0]]])))
+        else:
+            found.append(Support())
     return found
 
 
 def moving(liked: Mapping[int, Item], by: Mapping[str, float]) -> list[int]:
-    """Labels of the liked items that moved an item's score up, those that moved it most first, at most `NEAR`."""
+    """Labels of the liked items that moved an item's score up, those that moved it most first, at most `EVIDENCE`."""
     latest = {item.id: label for label, item in liked.items()}
     labels = [label for one, label in latest.items() if by.get(one, 0) > 0]
-    return sorted(labels, key=lambda label: (-by[liked[label].id], -label))[:NEAR]
+    return sorted(labels, key=lambda label: (-by[liked[label].id], -label))[:EVIDENCE]
 
 
 def closest(item: Item, liked: Mapping[int, frozenset[Fact]]) -> list[int]:
@@ -178,10 +182,10 @@ def words(item: Item) -> frozenset[Fact]:
     return frozenset((key, part) for key, part in item.facts() if isinstance(part, str) and part == visible(part)[:VALUE] != "")
 
 
-def _common(one: Item, other: Item) -> list[str]:
-    """What both have, in words; at most three."""
-    shared = words(one) & words(other)
-    return list(dict.fromkeys(str(part) for key, part in one.facts() if (key, part) in shared))[:3]
+def _common(item: Item, others: Sequence[Item]) -> list[str]:
+    """What all have, in words; at most three."""
+    shared = words(item).intersection(*map(words, others))
+    return list(dict.fromkeys(str(part) for key, part in item.facts() if (key, part) in shared))[:3]
 
 
 # ── the model's lines ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -252,23 +256,29 @@ def _reason(
     match = _LINE.fullmatch(line.strip()) if len(line) <= LONGEST_LINE else None
     if match and (labels := tuple(int(label[1:]) for label in match[1].split(","))) in support.choices:
         cited, why = [liked[label][1] for label in labels], language.finished(match[2])
+        more = [liked[label][1] for label in support.moved if label not in labels]
         if why and grounded(why, candidate.item, cited, language):
             return Reason(
                 item_id=candidate.item.id,
                 rank=rank,
-                reason=language.sentence(cited, why),
-                evidence=[item.id for item in cited],
+                reason=language.sentence(cited, why, more),
+                evidence=[item.id for item in [*cited, *more]],
                 grounded=True,
             )
-    return template(candidate, rank, [liked[label] for label in support.labels[:1]], support.common, language)
+    return template(candidate, rank, support, liked, language)
 
 
 def template(
-    candidate: Candidate, rank: int, cited: Sequence[tuple[Recent, Item]], common: Sequence[str], language: Language
+    candidate: Candidate, rank: int, support: Support, liked: Mapping[int, tuple[Recent, Item]], language: Language
 ) -> Reason:
     """A sentence of true shared attributes; of what moved the item's score, if it shares none with that; without either, what
     brought the candidate here."""
-    for entry, item in cited:
-        text = language.shared(common, entry, item) if common else language.speaks.format(title=language.title(item))
-        return Reason(item_id=candidate.item.id, rank=rank, reason=text, evidence=[item.id], grounded=False)
-    return Reason(item_id=candidate.item.id, rank=rank, reason=language.origin(candidate), evidence=[], grounded=False)
+    cited = [liked[label] for label in support.moved or [labels[0] for labels in support.choices[:1]]]
+    items = [item for _, item in cited]
+    if support.common:
+        text = language.shared(support.common, *cited[0], items[1:])
+    elif items:
+        text = language.speaks.format(titles=language.titles(items))
+    else:
+        text = language.origin(candidate)
+    return Reason(item_id=candidate.item.id, rank=rank, reason=text, evidence=[item.id for item in items], grounded=False)

@@ -1,4 +1,4 @@
-"""Which of a person's liked items moved an item's score: leave one out, and see how much less likely the item becomes."""
+"""Which of a person's liked items moved an item's score: how likely is it without one of them, and with one alone?"""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ class Moved:
 
 @dataclass(frozen=True)
 class Attribution:
-    """log P(title | liked) − log P(title | liked without one), over the last `titles` liked items of a `score` prompt.
+    """What a liked item adds to log P(title | liked), over the last `titles` liked items of a `score` prompt: the mean of what
+    it adds last, to all the others, and first, to none. These are the two ends of its Shapley value; a small model's words
+    about one end are so noisy that another model often sees no such effect (`make verify`).
 
     One call: the lists share their beginnings, and the whole one, which comes first, is what a ranking by likelihood has read.
     """
@@ -41,11 +43,13 @@ class Attribution:
         except PromptError:
             return Moved()
         whose = {n: entry.item.id for n, entry in enumerate(state.recent, 1) if entry.item is not None}
-        left_out = list(dict.fromkeys(whose[label] for label in lines))
-        if not left_out or not texts:
+        ids = list(dict.fromkeys(whose[label] for label in lines))
+        if not ids or not texts:
             return Moved()
-        without = [(head, *(line for label, line in lines.items() if whose[label] != one)) for one in left_out]
-        asked = [Asked(context, text) for context in [(head, *lines.values()), *without] for text in texts]
+        without = [(head, *(line for label, line in lines.items() if whose[label] != one)) for one in ids]
+        alone = [(head, *(line for label, line in lines.items() if whose[label] == one)) for one in ids]
+        contexts = [(head, *lines.values()), *without, *alone, (head,)]
+        asked = [Asked(context, text) for context in contexts for text in texts]
         try:
             async with asyncio.timeout_at(until):
                 found = await self.scorer.loglikelihoods(asked)
@@ -53,6 +57,9 @@ class Attribution:
             return Moved()
         if len(found.values) != len(asked) or not all(map(isfinite, found.values)):
             return Moved(usage=found.usage)
-        whole, *rows = [found.values[start : start + len(texts)] for start in range(0, len(asked), len(texts))]
-        by = [{one: whole[n] - row[n] for one, row in zip(left_out, rows, strict=True)} for n in range(len(texts))]
+        rows = [found.values[start : start + len(texts)] for start in range(0, len(asked), len(texts))]
+        whole, less, single, none = rows[0], rows[1 : len(ids) + 1], rows[len(ids) + 1 : -1], rows[-1]
+        by = [
+            {one: (whole[n] - less[m][n] + single[m][n] - none[n]) / 2 for m, one in enumerate(ids)} for n in range(len(texts))
+        ]
         return Moved(by, found.usage)

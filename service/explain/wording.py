@@ -20,7 +20,7 @@ class Language:
     """`quoted`, `inner`: a title, and what stands for its own quotes in it; `both`: between two titles; `like`: around the
     model's clause, which begins with one of `verbs` and ends with `stop`; `line_tokens`: a clause's bound in tokens, by
     `longest` characters; `listed`: between attributes, and before the last; `shares`, `speaks`, `origins`, `unseen`:
-    sentences for where the model has nothing to say or may not."""
+    sentences for where the model has nothing to say or may not; `too`: a sentence's end about what else speaks for the item."""
 
     quoted: str
     inner: tuple[str, str]
@@ -36,6 +36,7 @@ class Language:
     listed: tuple[str, str]
     shares: str
     speaks: str
+    too: str
     origins: Mapping[str, str]
     unseen: str
 
@@ -45,8 +46,12 @@ class Language:
     def title(self, item: Item) -> str:
         return self.quoted.format(name(item).translate(str.maketrans(*self.inner)))
 
-    def sentence(self, cited: Sequence[Item], clause: str) -> str:
-        return self.like.format(titles=self.titles(cited), why=clause)
+    def sentence(self, cited: Sequence[Item], clause: str, more: Sequence[Item]) -> str:
+        """`more`: items that speak for the chosen one beside those that the clause is about."""
+        return self._ended(self.like.format(titles=self.titles(cited), why=clause), more)
+
+    def _ended(self, sentence: str, more: Sequence[Item]) -> str:
+        return sentence.removesuffix(self.stop) + self.too.format(titles=self.titles(more)) if more else sentence
 
     def rule(self) -> str:
         """The clause for llguidance: bounded, on one line, without labels, quotes or a second sentence's end."""
@@ -62,12 +67,12 @@ class Language:
         last = max(map(clause.rfind, self.pauses))
         return f"{clause[:last]}{self.stop}" if last > 0 else ""
 
-    def shared(self, common: Sequence[str], entry: Recent, item: Item) -> str:
+    def shared(self, common: Sequence[str], entry: Recent, item: Item, more: Sequence[Item]) -> str:
         """`common`: what the chosen item shares with an entry's `item`."""
         comma, last = self.listed
         what = last.join([comma.join(common[:-1]), common[-1]] if len(common) > 1 else common)
         value = "" if entry.event.value is None else f" {entry.event.value:g}"
-        return self.shares.format(what=what, title=self.title(item), verb=entry.verb, value=value)
+        return self._ended(self.shares.format(what=what, title=self.title(item), verb=entry.verb, value=value), more)
 
     def origin(self, candidate: Candidate) -> str:
         """What brought a candidate here."""
@@ -88,7 +93,8 @@ ENGLISH = Language(
     line_tokens=60,
     listed=(", ", " and "),
     shares="Shares {what} with {title}, which you {verb}{value}.",
-    speaks="Your liking of {title} speaks most for it.",
+    speaks="Your liking of {titles} speaks most for it.",
+    too="; your liking of {titles} speaks for it too.",
     origins={
         "query": "Matches what you asked for.",
         "context": "Close to what you are looking at.",
@@ -112,7 +118,8 @@ CHINESE = Language(
     line_tokens=120,
     listed=("、", "、"),
     shares="与你喜欢的{title}有共同点:{what}。",
-    speaks="最支持这个推荐的,是你对{title}的喜欢。",
+    speaks="最支持这个推荐的,是你对{titles}的喜欢。",
+    too=";你对{titles}的喜欢也支持这个推荐。",
     origins={
         "query": "符合你的要求。",
         "context": "与你正在看的内容相近。",
