@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 PYTHON ?= python3.11
 MODEL ?= small
-LIMIT ?= 300
+LIMIT ?=
 BIN := .venv/bin
 UV := $(BIN)/uv
 # torch's CPU build is not on the package index: from a folder of wheels if one is named, else from its own index
@@ -48,16 +48,17 @@ bench: setup  ## The service's own time around the model call
 	$(BIN)/whyrank data movielens-100k
 	$(BIN)/pytest tests/bench.py -q -s --no-cov
 
-bench-rank: setup  ## Who ranks MovieLens-100K best: writes docs/ranking.md (LIMIT=300 cases)
+bench-rank: setup  ## Who ranks MovieLens-100K best: writes docs/ranking.md (about an hour; LIMIT=300 for fewer cases)
 	$(BIN)/whyrank models pull minilm
 	$(BIN)/whyrank models pull tiny
+	$(BIN)/whyrank models pull small
 	$(BIN)/whyrank data movielens-100k
 	$(BIN)/whyrank eval cases movielens-100k --out .whyrank/eval/temporal
 	WHYRANK_ENGINE__MODEL=tiny $(BIN)/whyrank engine \
-	  $(BIN)/whyrank eval run eval/suites/movielens.yaml --out .whyrank/eval/movielens --limit $(LIMIT)
+	  $(BIN)/whyrank eval run eval/suites/movielens.yaml --out .whyrank/eval/movielens $(addprefix --limit ,$(LIMIT))
 	$(BIN)/whyrank eval report .whyrank/eval/movielens --markdown docs/ranking.md
 
-bench-domains: setup  ## The same on groceries and books, titles only: writes docs/groceries.md, docs/books.md (LIMIT=300 cases)
+bench-domains: setup  ## The same on groceries and books, titles only: writes docs/groceries.md, docs/books.md
 	$(BIN)/whyrank models pull minilm
 	$(BIN)/whyrank models pull tiny
 	$(BIN)/whyrank data groceries
@@ -65,7 +66,7 @@ bench-domains: setup  ## The same on groceries and books, titles only: writes do
 	$(BIN)/whyrank eval cases groceries --out .whyrank/eval/groceries
 	$(BIN)/whyrank eval cases books --protocol random --out .whyrank/eval/books
 	@set -e; for name in groceries books; do \
-	  $(BIN)/whyrank eval run eval/suites/$$name.yaml --out .whyrank/eval/$$name-run --limit $(LIMIT); \
+	  $(BIN)/whyrank eval run eval/suites/$$name.yaml --out .whyrank/eval/$$name-run $(addprefix --limit ,$(LIMIT)); \
 	  $(BIN)/whyrank eval report .whyrank/eval/$$name-run --markdown docs/$$name.md; \
 	done
 
