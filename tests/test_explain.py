@@ -396,9 +396,12 @@ def test_a_chinese_clause_cut_by_the_bound_ends_at_its_last_pause() -> None:
         ('Like "Heat", it is of 1982 and like The Thing.', {("Heat", False), ("1982", True), ("The Thing", True)}),
         ("和《Gattaca》一样,它也是Drama和Horror电影。", {("Gattaca", False), ("Drama", False), ("Horror", True)}),
         ('Shares Sci-Fi with "Alien", which you rated 5.', {("Alien", True), ("Sci-Fi", True)}),
+        ('Shares Horror with "Alien"; your liking of "Heat" speaks too.', {("Alien", True), ("Horror", True), ("Heat", True)}),
+        ("与你喜欢的《Heat》有共同点:Horror;你对《Alien》的喜欢。", {("Heat", True), ("Horror", False), ("Alien", True)}),
         ("Popular with others.", set()),
     ],
 )
 def test_what_a_reason_says_is_found_and_judged(reason: str, said: set[tuple[str, bool]]) -> None:
-    found = statements(reason, THING, [ALIEN], [ALIEN, GATTACA, THING, HEAT])
+    cited = [ALIEN, HEAT] if "liking" in reason or "喜欢" in reason else [ALIEN]
+    found = statements(reason, THING, cited, [ALIEN, GATTACA, THING, HEAT])
     assert {(one.named, one.true) for one in found} == said
