@@ -1,6 +1,6 @@
 """The real thing: vLLM serving `tiny`, started and stopped by us."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -8,18 +8,48 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
+from scipy.stats import spearmanr
+from tokenizers import Tokenizer
 
 from service.config import HOUSE, Settings
 from service.engine import books, cpu, feeds, groceries, server
 from service.engine.fetch import unpack
 from service.engine.movielens import _item
 from service.errors import BadRequest, ConfigError
+from service.llm import Asked
+from service.llm.local import Local
+from service.llm.vllm import VLLM
 from service.pipeline import build
-from service.schema import RecommendRequest
-from tests.conftest import FILMS, on_real_tiny
+from service.schema import RecommendRequest, Repairs
+from tests.conftest import FILMS, MODELS, on_real_tiny
 from tests.test_prompts import HOSTILE
 
 PORT = 18431
+BLOCK = 32
+"""Tokens of a block of the prefix cache, as in the configuration."""
+LIKED = ["Star Wars (1977)", "The Empire Strikes Back (1980)", "Raiders of the Lost Ark (1981)", "Aliens (1986)"]
+OTHERS = [
+    *("Return of the Jedi (1983)", "The Terminator (1984)", "Blade Runner (1982)", "Sense and Sensibility (1995)"),
+    *("The English Patient (1996)", "Toy Story (1995)", "Fargo (1996)", "Scream (1996)", "Emma (1996)", "Clueless (1995)"),
+]
+
+
+async def compared(settings: Settings, cases: Iterable[tuple[list[str], list[str]]]) -> tuple[list[float], list[float]]:
+    """How far the engine's likelihoods lie from those of the same weights in process, in nats, for each title of cases of
+    (liked titles, others), and for each case the rank correlation."""
+    model = settings.models["tiny"]
+    there = VLLM("tiny", model=model.model, base_url=model.base_url)
+    here = Local("tiny", MODELS / "tiny", threads=2, cache_mb=64)
+    differences: list[float] = []
+    correlations = []
+    for liked, titles in cases:
+        context = "Films that one person liked:\n", *(f"{title}\n" for title in liked)
+        asked = [Asked(context, title) for title in titles]
+        one, two = await there.loglikelihoods(asked), await here.loglikelihoods(asked)
+        differences += [abs(a - b) for a, b in zip(one.values, two.values, strict=True)]
+        correlations.append(float(spearmanr(one.values, two.values).statistic))
+    await there.close()
+    return differences, correlations
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +74,71 @@ async def test_a_real_model_ranks_and_justifies_hostile_titles(engine: Settings)
     again = await recommender.recommend(RecommendRequest(user_id="u", top_n=20, deadline_ms=120_000))
     assert again.usage.cached_tokens > ranking.usage.cached_tokens
     assert [item.item_id for item in again.items] == [item.item_id for item in ranking.items]
+    await recommender.close()
+
+
+async def test_a_real_engine_is_found_able_to_do_everything(engine: Settings) -> None:
+    recommender = await build(engine)
+    able = await recommender.probe("tiny", seconds=120)
+    assert (able.grammar, able.json_schema, able.context) == (True, "enforced", 4_096)
+    assert (able.token_logprobs, able.top_logprobs, able.prompt_logprobs) == (True, 128, True)
+    assert able.cached_tokens
+    assert able.read_tps is not None
+    assert able.write_tps is not None
+    assert 0 < able.write_tps < able.read_tps
+    await recommender.close()
+
+
+@pytest.mark.parametrize("strategy", ["likelihood", "first_token", "listwise", "keyed", "pointwise"])
+async def test_every_strategy_ranks_on_the_real_engine(engine: Settings, strategy: str) -> None:
+    changed = {"rank": {"orderings": 2}, "roles": {"score": "tiny"}, "models": {"tiny": {"weight": 1}}}
+    recommender = await build(engine.changed(changed))
+    await recommender.ingest_items(FILMS)
+    await recommender.embed_pending()
+    await recommender.ingest_events([{"user_id": "s", "item_id": item, "type": "like"} for item in ("alien", "thing")])
+    request = RecommendRequest(user_id="s", top_n=8, strategy=strategy, explain="none", deadline_ms=300_000)
+    ranking = await recommender.recommend(request)
+    assert (ranking.strategy, ranking.model, ranking.degraded) == (strategy, "tiny", None)
+    assert ranking.repairs == Repairs()
+    assert sorted(item.item_id for item in ranking.items) == sorted(str(film["id"]) for film in FILMS)
+    assert all("model" in item.signals for item in ranking.items)
+    await recommender.close()
+
+
+async def test_likelihoods_over_http_are_those_of_the_weights_in_process(engine: Settings) -> None:
+    differences, correlations = await compared(engine, [(LIKED[:n], OTHERS) for n in (1, 4)])
+    assert max(differences) < 0.5
+    assert min(correlations) > 0.95  # of ten titles two may be as likely
+
+
+async def test_an_engine_reads_again_only_what_changed(engine: Settings) -> None:
+    """Candidates, task and at most a block; after an event also the event and at most another."""
+    recommender = await build(engine)
+    more = [{"id": f"m{n}", "title": title, "attributes": {"genre": ["Drama"]}} for n, title in enumerate(LIKED + OTHERS)]
+    await recommender.ingest_items(FILMS + more)
+    await recommender.embed_pending()
+    await recommender.ingest_events([{"user_id": "p", "item_id": f"m{n}", "type": "like"} for n in range(5)])
+    tokenizer = Tokenizer.from_file(str(MODELS / "tiny" / "tokenizer.json"))
+
+    async def read(candidates: Sequence[str]) -> tuple[int, int]:
+        """Tokens of the prompt that were computed, and of its candidates and task."""
+        request = RecommendRequest(user_id="p", candidates=list(candidates), explain="none", deadline_ms=300_000)
+        usage = (await recommender.recommend(request)).usage
+        shown = (await recommender.preview(request, "rank")).messages[-1]["content"]
+        tail = "\n\nCandidates:" + shown.split("\n\nCandidates:")[1] + "<|im_end|>\n<|im_start|>assistant\n"
+        return usage.prompt_tokens - usage.cached_tokens, len(tokenizer.encode(tail).ids)
+
+    films = [str(film["id"]) for film in FILMS]
+    cold, tail = await read(films)
+    assert cold > tail + 2 * BLOCK
+    same, tail = await read(films)
+    assert same <= BLOCK
+    others, tail = await read([f"m{n}" for n in range(5, 13)])
+    assert others <= tail + BLOCK
+    await recommender.ingest_events([{"user_id": "p", "item_id": "m5", "type": "like"}])
+    event = len(tokenizer.encode(f'h6) liked "{more[5]["title"]}" - Drama\n').ids)
+    after, tail = await read(films)
+    assert after <= tail + event + 2 * BLOCK
     await recommender.close()
 
 

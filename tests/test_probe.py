@@ -192,6 +192,13 @@ def test_a_rate_told_is_relied_on_for_a_while_from_its_first_use() -> None:
     assert pace.seconds("m", work) == pytest.approx(2)
 
 
+def test_a_prompt_that_was_cached_says_little_about_how_fast_a_model_reads() -> None:
+    pace, work = Pace(lambda: 0.0), Usage(prompt_tokens=1_000)
+    pace.saw("m", Usage(prompt_tokens=1_000, completion_tokens=1), 1, 1)
+    pace.saw("m", Usage(prompt_tokens=1_000, cached_tokens=992, completion_tokens=1), 0.5, 0.5)
+    assert pace.seconds("m", work) == pytest.approx(1)
+
+
 async def test_the_command_shows_what_was_found(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeOpenAI("ignores")
     models = {

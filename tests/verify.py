@@ -11,9 +11,10 @@ import random
 import re
 import signal
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import httpx
@@ -28,6 +29,7 @@ from service.prompts import Prompt
 from service.schema import Item, Ranked, RecommendRequest
 from tests.conftest import FILMS, MODELS, on_real_tiny
 from tests.statements import statements
+from tests.test_engine import compared
 from tests.test_prompts import HOSTILE
 
 COUNT = 200
@@ -76,6 +78,25 @@ async def test_hostile_titles(tmp_path: Path) -> None:
         await recommender.close()
     print(f"\n{COUNT} listwise rankings of hostile titles on the real tiny engine: {wrong}")
     assert wrong["invalid permutation"] == wrong["invented evidence"] == 0
+
+
+async def test_likelihoods_over_http(tmp_path: Path) -> None:
+    settings, dice = on_real_tiny(tmp_path, PORT), random.Random(0)
+    folder = MODELS.parent / "movielens-100k"
+    titles = {item["id"]: item["title"] for item in map(json.loads, (folder / "items.jsonl").read_text().splitlines())}
+    liked: dict[str, list[str]] = defaultdict(list)
+    for event in map(json.loads, (folder / "events.jsonl").read_text().splitlines()):
+        if event["value"] >= 4:
+            liked[event["user_id"]].append(titles[event["item_id"]])
+    cases = [(liked[user][:10], dice.sample(sorted(titles.values()), 20)) for user in dice.sample(sorted(liked), 20)]
+    with server.running(settings):
+        differences, correlations = await compared(settings, cases)
+    print(
+        f"\n20 cases of 20 films, likelihoods by vLLM and in process: differ by {mean(differences):.3f} nats in the mean,"
+        f" {max(differences):.3f} at most; rank correlation {mean(correlations):.4f}, {min(correlations):.4f} at least"
+    )
+    assert max(differences) < 1
+    assert min(correlations) > 0.98
 
 
 async def test_an_engine_that_dies_and_returns(tmp_path: Path, serve: Callable[[Any], Any]) -> None:

@@ -36,6 +36,8 @@ MOST = (128, 26, 20, 5)
 COUNTED = " ".join(f"item {n} of many" for n in range(40))
 """Longer than a block of any prefix cache (vLLM's on a CPU holds 128 tokens)."""
 WRITTEN = 12
+LOADING = 5
+"""Weights in this process may take so many times as long as an answer: they are loaded at first use."""
 
 Got = TypeVar("Got")
 
@@ -89,7 +91,7 @@ async def probe(model: Scorer, about: About, *, at: datetime, seconds: float) ->
     """Raises a `ModelError` if a plain question gets no answer within `seconds`; whatever else fails is an inability."""
     if isinstance(model, LLM):
         return await _Probe(model, seconds).capabilities(about, at)
-    await _within(seconds, model.loglikelihoods([Asked(("Hello",), " world")]))  # loads what is loaded once
+    await _within(LOADING * seconds, model.loglikelihoods([Asked(("Hello",), " world")]))
     start = time.perf_counter()
     found = await _within(seconds, model.loglikelihoods([Asked((f"{uuid.uuid4()} ",), COUNTED)]))
     rate = _rate(found.usage.prompt_tokens - found.usage.cached_tokens, time.perf_counter() - start)

@@ -15,6 +15,8 @@ STALE_S = 120
 """A pace that was last seen longer ago is not relied on: a server that was slow may have recovered."""
 LEAST_TOKENS = 8
 """Shorter work says more about the network than about the model."""
+ENOUGH = 64
+"""Fewer uncached tokens say how fast a model reads at least, no more: most of their time is the call's own."""
 
 
 @dataclass
@@ -42,7 +44,11 @@ class Pace:
     def saw(self, alias: str, usage: Usage, first_s: float, whole_s: float) -> None:
         """An answer whose first piece came after `first_s` and whose last after `whole_s`."""
         read, written = max(usage.prompt_tokens - usage.cached_tokens, LEAST_TOKENS), usage.completion_tokens
-        self._learn(alias, first_s / read, (whole_s - first_s) / written if written > 1 else None)
+        pace = first_s / read
+        if read < ENOUGH:
+            known = self._rates.get(alias) or self._told.get(alias)
+            pace = min(pace, known.read if known else first_s / max(usage.prompt_tokens, LEAST_TOKENS))
+        self._learn(alias, pace, (whole_s - first_s) / written if written > 1 else None)
 
     def gave_up(self, alias: str, expected: Usage, after_s: float) -> None:
         """No answer within `after_s`: it takes longer than that; twice as long is a guess."""
