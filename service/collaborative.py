@@ -19,8 +19,6 @@ from service.store import Store
 
 FEWEST = 20
 """Below so many people, or items, that liked or were liked, there is nothing to learn."""
-THIN = 0.5
-"""λ is at most this share of what the likes of a mean item count: more of it shrinks every factor to nothing."""
 
 Values = npt.NDArray[np.float64]
 
@@ -45,8 +43,10 @@ def train(
 ) -> Factors | None:
     """Factors of all liked items from (person, item, opinion in [-1, 1]) in the order of time.
 
-    Of a pair's several likes the greatest counts; a dislike takes those before it back. The same opinions make the same
-    factors. None where likes are of too few people or items. Takes a core for seconds: call it on a thread.
+    `regularization`: λ as a share of what the likes of a mean item count; the same share suits logs of few and of many
+    likes, as no λ does. Of a pair's several likes the greatest counts; a dislike takes those before it back. The same
+    opinions make the same factors. None where likes are of too few people or items. Takes a core for seconds: call it on a
+    thread.
     """
     liked: dict[tuple[str, str], float] = {}
     for who, item_id, opinion in opinions:
@@ -64,7 +64,7 @@ def train(
     places = [people[who] for who, _ in liked], [items[item_id] for _, item_id in liked]
     confidence = 1 + alpha * np.fromiter(liked.values(), dtype=np.float32, count=len(liked))
     matrix = csr_matrix((confidence, places), shape=(len(people), len(items)))
-    regularization = min(regularization, THIN * float(confidence.sum()) / len(items))
+    regularization *= float(confidence.sum()) / len(items)
     with threadpool_limits(1, "blas"):  # its threads and the solver's own would fight
         model = AlternatingLeastSquares(
             factors=factors, regularization=regularization, iterations=iterations, num_threads=1, random_state=seed
