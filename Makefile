@@ -70,7 +70,7 @@ bench-domains: setup  ## The same on groceries and books, titles only: writes do
 	  $(BIN)/whyrank eval report .whyrank/eval/$$name-run --markdown docs/$$name.md; \
 	done
 
-verify: setup  ## The long checks on real models: hostile titles, an engine that dies, are reasons true and the reason
+verify: setup  ## The long checks: hostile titles, engines that die or are too slow, are reasons true and the reason
 	$(BIN)/whyrank models pull minilm
 	$(BIN)/whyrank models pull tiny
 	$(BIN)/whyrank models pull small

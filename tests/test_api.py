@@ -17,11 +17,10 @@ from service.api import create_app
 from service.config import HOUSE, Settings
 from service.llm import Call, Piece
 from service.llm.scripted import ScriptedLLM
-from service.llm.vllm import VLLM
 from service.pipeline import Recommender
 from service.schema import Ranking
 from tests.conftest import FILMS, MODELS, Make, backwards
-from tests.slow_engine import SlowEngine
+from tests.slow_engine import SlowEngine, kept
 
 Serve = Callable[[Any], Any]
 KEY = "a-key-of-enough-length"
@@ -346,9 +345,10 @@ async def test_a_failure_in_mid_stream_is_the_last_event(make: Make, serve: Serv
 
 @pytest.mark.parametrize("task", ["rank", "explain"])
 async def test_whoever_hangs_up_stops_the_models_work(make: Make, serve: Serve, settings: Settings, task: str) -> None:
-    async with SlowEngine(30 if task == "rank" else 0, reasons_s=30).running() as engine:
-        llm = VLLM("tiny", model="tiny", base_url=engine.url)
-        client = await served(make, serve, settings, llm=llm)
+    async with (
+        SlowEngine(30 if task == "rank" else 0, reasons_s=30).running() as engine,
+        await served(make, serve, settings, llm=engine.llm()) as client,
+    ):
         await client.post("/v1/events", json=LIKED)
         async with streamed(client) as answer, asyncio.timeout(10):
             assert answer.status_code == 200
@@ -357,7 +357,6 @@ async def test_whoever_hangs_up_stops_the_models_work(make: Make, serve: Serve, 
         assert engine.asked[task][0].hung_up_at is not None
         counted = "whyrank_ranking_seconds_count" in (await client.get("/metrics")).text
         assert counted == (task == "explain")  # what was shown is logged, whoever waited for the rest
-        await client.aclose()
 
 
 @pytest.mark.parametrize("kind", ["python", pytest.param("sh", marks=pytest.mark.skipif(not which("curl"), reason="no curl"))])
@@ -387,3 +386,54 @@ async def test_openapi_shows_an_answer_of_each_kind(settings: Settings) -> None:
     events = [event async for event in events_of(example)]
     assert [name for name, _ in events] == ["ranking", "reason", "done"]
     assert Ranking.model_validate(events[-1][1]) == whole
+
+
+# ── deadlines ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.5, 5])
+async def test_a_deadline_is_kept_however_slow_the_engine(make: Make, serve: Serve, settings: Settings, seconds: float) -> None:
+    async with SlowEngine(seconds).running() as engine, await served(make, serve, settings, llm=engine.llm()) as client:
+        for deadline in (0.3, 1, 1.5):
+            found = await kept(client, engine, deadline, strategy="listwise")
+            assert found.took_s <= 1.1 * deadline, found
+            if seconds < deadline:
+                assert (found.strategy, found.degraded) == ("listwise", None)
+            else:
+                assert found.degraded == {"from": "listwise:tiny", "to": "prior", "reason": "timeout"}
+                assert found.hung_up_s is not None
+                assert found.hung_up_s <= 1.1 * deadline
+
+
+async def test_auto_keeps_a_deadline_and_then_knows_better_than_to_wait(make: Make, serve: Serve, settings: Settings) -> None:
+    async with SlowEngine(5).running() as engine, await served(make, serve, settings, llm=engine.llm()) as client:
+        await client.post("/v1/events", json=LIKED)
+        waited = await kept(client, engine, 1, strategy="auto")
+        asked = len(engine.asked["rank"])
+        knew = await kept(client, engine, 1, strategy="auto")
+        assert waited.degraded == knew.degraded == {"from": "first_token:tiny", "to": "prior", "reason": "timeout"}
+        assert waited.took_s <= 1.1, waited
+        assert knew.took_s <= 0.5, knew
+        assert len(engine.asked["rank"]) == asked
+
+
+async def test_reasons_that_come_too_late_are_told_by_templates_in_time(make: Make, serve: Serve, settings: Settings) -> None:
+    async with (
+        SlowEngine(0.1, reasons_s=5).running() as engine,
+        await served(make, serve, settings, llm=engine.llm()) as client,
+    ):
+        await client.post("/v1/events", json=LIKED)
+        start = asyncio.get_running_loop().time()
+        async with streamed(client, candidates=SHARING, deadline_ms=1_500) as answer:
+            *_, (name, done) = [event async for event in events_of(answer)]
+        assert asyncio.get_running_loop().time() - start <= 1.65, done["timings"]
+        assert (name, done["strategy"]) == ("done", "listwise")
+        assert done["degraded"] == {"from": "explain:tiny", "to": "template", "reason": "timeout"}
+        assert all(item["reason"] for item in done["items"])
+
+
+def test_the_first_request_waits_for_no_import() -> None:
+    made = "VLLM('tiny', model='tiny', base_url='http://127.0.0.1/v1')"
+    code = f"import sys; from service.llm.vllm import VLLM; {made}; print('openai.resources.chat' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=HOUSE)
+    assert ran.stdout.strip() == "True"

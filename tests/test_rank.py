@@ -328,6 +328,14 @@ async def test_time_is_kept_for_the_cheaper_strategy_whose_pace_is_known() -> No
     assert (order.degraded.from_, order.degraded.reason) == ("listwise:slow", "timeout")
 
 
+async def test_one_that_is_expected_in_time_is_given_all_of_it() -> None:
+    slow, pace = Slow(0.25, alias="slow"), Pace()
+    pace.saw("slow", Usage(prompt_tokens=1_000), 0.25, 0.25)
+    ladder = Listwise(slow, 1), Likelihood(slow, 1, 0.6, Memory())
+    order = await ranked(candidates(5), *ladder, state=a_person("Heat"), within=context(0.5), pace=pace)
+    assert (order.strategy, order.degraded) == ("listwise", None)
+
+
 async def test_auto_takes_the_first_that_is_expected_in_time_and_says_what_it_took() -> None:
     slow, quick, pace = ScriptedLLM(alphabetical, alias="slow"), ScriptedLLM(alphabetical, alias="quick"), Pace()
     pace.saw("slow", Usage(prompt_tokens=100), 10, 10)

@@ -1,4 +1,4 @@
-"""`make verify`: the long checks against the real engine. Prints what it found."""
+"""`make verify`: the long checks, most against the real engine. Prints what it found."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import re
 import signal
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -27,7 +28,8 @@ from service.llm.local import Local
 from service.pipeline import Recommender, build
 from service.prompts import Prompt
 from service.schema import Item, Ranked, RecommendRequest
-from tests.conftest import FILMS, MODELS, on_real_tiny
+from tests.conftest import FILMS, MODELS, Make, on_real_tiny
+from tests.slow_engine import Kept, SlowEngine, kept
 from tests.statements import statements
 from tests.test_engine import compared
 from tests.test_prompts import HOSTILE
@@ -97,6 +99,39 @@ async def test_likelihoods_over_http(tmp_path: Path) -> None:
     )
     assert max(differences) < 1
     assert min(correlations) > 0.98
+
+
+async def test_deadlines_and_slow_engines(make: Make, settings: Settings, serve: Callable[[Any], Any]) -> None:
+    """Every pair at once, each on an engine and a service of its own, so that none knows what another found out."""
+    async with AsyncExitStack() as stack:
+
+        async def one(seconds: float, deadline: float, strategy: str) -> Callable[[], Coroutine[Any, Any, Kept]]:
+            engine = await stack.enter_async_context(SlowEngine(seconds).running())
+            data = settings.data / f"{seconds}-{deadline}-{strategy}"
+            recommender: Recommender = await make(llm=engine.llm(), changed=settings.model_copy(update={"data": data}))
+            await recommender.ingest_events([{"user_id": "u", "item_id": "alien", "type": "like"}])
+
+            async def ready(_: Settings) -> Recommender:
+                return recommender
+
+            url = await serve(create_app(settings, ready))
+            client = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=60))
+            return lambda: kept(client, engine, deadline, strategy=strategy)
+
+        pairs = [(seconds, deadline, "listwise") for seconds in (1, 5, 50) for deadline in (0.5, 3, 30)] + [(5, 3, "auto")]
+        asked = [await one(*pair) for pair in pairs]
+        start = time.perf_counter()
+        found = await asyncio.gather(*(ask() for ask in asked))
+        took = time.perf_counter() - start
+    for (seconds, deadline, strategy), answer in zip(pairs, found, strict=True):
+        why = answer.degraded["reason"] if answer.degraded else "none"
+        closed = f"{answer.hung_up_s:.2f} s" if answer.hung_up_s is not None else "never"
+        told = f"in {answer.took_s:.2f} s by {answer.strategy}, degraded: {why}; the engine's socket closed: {closed}"
+        print(f"  {strategy}, engine {seconds} s, deadline {deadline} s: {told}")
+        assert answer.took_s <= 1.1 * deadline
+        assert answer.hung_up_s is None or answer.hung_up_s <= 1.1 * deadline
+        assert (why, answer.strategy) == (("none", "listwise") if seconds < deadline else ("timeout", "prior"))
+    assert took < 60
 
 
 async def test_an_engine_that_dies_and_returns(tmp_path: Path, serve: Callable[[Any], Any]) -> None:

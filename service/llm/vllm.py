@@ -27,6 +27,7 @@ class VLLM:
         self._model = model
         timeout = httpx.Timeout(None, connect=CONNECT_S)
         self._client = openai.AsyncOpenAI(base_url=base_url, api_key=api_key or "none", max_retries=0, timeout=timeout)
+        self._chat = self._client.chat.completions  # the first look at it imports for half a second
         self._tokens: dict[str, list[int]] = {}
 
     async def about(self) -> About:
@@ -48,7 +49,7 @@ class VLLM:
 
     async def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
         with _translated():
-            answer = await self._client.chat.completions.create(
+            answer = await self._chat.create(
                 model=self._model,
                 messages=cast(Any, call.messages),
                 max_tokens=call.max_tokens,

@@ -118,7 +118,7 @@ async def rank(
 
     `candidates` come by falling prior; the model judges the first `context.depth`, the rest follow behind them. With `asked`
     auto a strategy that is not expected to be done in time is passed over; a named one is tried, for as long as one after it
-    would still be in time. `why`: the reason for this ladder.
+    would still be in time. One that is expected to be done has all of the time. `why`: the reason for this ladder.
     """
     loop = asyncio.get_running_loop()
     start = loop.time()
@@ -134,8 +134,10 @@ async def rank(
         if left <= 0 or (asked == "auto" and estimate is not None and SAFETY * estimate > left):
             failure = failure or (strategy, ModelTimeout("it would take longer than the deadline leaves"))
             continue
+        in_time = estimate is not None and SAFETY * estimate <= left
+        kept = 0 if in_time else _reserved(left, steps[n + 1 :], len(judged), context, pace)
         try:
-            async with asyncio.timeout(left - _reserved(left, steps[n + 1 :], len(judged), context, pace)):
+            async with asyncio.timeout(left - kept):
                 scores = await _judged(strategy, state, judged, context)
         except TimeoutError:
             pace.gave_up(strategy.model, expected, loop.time() - began)
