@@ -96,11 +96,12 @@ async def test_every_strategy_ranks_on_the_real_engine(engine: Settings, strateg
     await recommender.ingest_items(FILMS)
     await recommender.embed_pending()
     await recommender.ingest_events([{"user_id": "s", "item_id": item, "type": "like"} for item in ("alien", "thing")])
-    request = RecommendRequest(user_id="s", top_n=8, strategy=strategy, explain="none", deadline_ms=300_000)
+    films = [str(film["id"]) for film in FILMS]
+    request = RecommendRequest(user_id="s", candidates=films, strategy=strategy, explain="none", deadline_ms=300_000)
     ranking = await recommender.recommend(request)
     assert (ranking.strategy, ranking.model, ranking.degraded) == (strategy, "tiny", None)
     assert ranking.repairs == Repairs()
-    assert sorted(item.item_id for item in ranking.items) == sorted(str(film["id"]) for film in FILMS)
+    assert sorted(item.item_id for item in ranking.items) == sorted(films)
     assert all("model" in item.signals for item in ranking.items)
     await recommender.close()
 
