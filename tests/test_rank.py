@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 from typing import Literal
 
@@ -94,9 +94,13 @@ def candidates(count: int) -> list[Candidate]:
     return [Candidate(item=Item(id=f"i{n}", title=f"Film {n}"), prior=1 / (n + 1)) for n in range(count)]
 
 
+@cache
+def prompts() -> PromptLibrary:
+    return PromptLibrary(HOUSE / "prompts")
+
+
 def context(seconds: float = 5) -> Context:
-    prompts = PromptLibrary(HOUSE / "prompts")
-    find = partial(prompts.find, domain="movies", locale=None)
+    find = partial(prompts().find, domain="movies", locale=None)
     deadline = asyncio.get_running_loop().time() + seconds
     return Context(find("rank"), find("score"), deadline, window=20, line_tokens=96, orderings=1)
 
