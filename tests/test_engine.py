@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pyarrow
 import pyarrow.parquet
@@ -115,7 +116,10 @@ async def test_likelihoods_over_http_are_those_of_the_weights_in_process(engine:
 async def test_an_engine_reads_again_only_what_changed(engine: Settings) -> None:
     """Candidates, task and at most a block; after an event also the event and at most another."""
     recommender = await build(engine)
-    more = [{"id": f"m{n}", "title": title, "attributes": {"genre": ["Drama"]}} for n, title in enumerate(LIKED + OTHERS)]
+    more = [
+        {"id": f"m{n}", "title": title, "attributes": {"genre": ["Drama"]}}
+        for n, title in enumerate([f"{uuid4()}", *LIKED, *OTHERS])
+    ]
     await recommender.ingest_items(FILMS + more)
     await recommender.embed_pending()
     await recommender.ingest_events([{"user_id": "p", "item_id": f"m{n}", "type": "like"} for n in range(5)])

@@ -104,7 +104,8 @@ async def test_likelihoods_over_http(tmp_path: Path) -> None:
         f"\n20 cases of 20 films, likelihoods by vLLM and in process: differ by {mean(differences):.3f} nats in the mean,"
         f" {max(differences):.3f} at most; rank correlation {mean(correlations):.4f}, {min(correlations):.4f} at least"
     )
-    assert max(differences) < 1
+    assert mean(differences) < 0.25
+    assert max(differences) < 1.5  # bfloat16 and float32 of one model differ by 0.8 on 60 titles
     assert min(correlations) > 0.98
 
 
