@@ -69,7 +69,13 @@ def test_the_image_serves_from_what_its_dockerfile_installs_and_copies(tmp_path:
     given = dict(re.findall(r"(WHYRANK_\w+)=(\S+)", stage))
     given |= {"WHYRANK_DATA": str(tmp_path / "data"), "WHYRANK_EMBED__PATH": str(MODELS / "minilm")}
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("WHYRANK_", "PYTHON"))}
-    environment = {**clean, **given, "WHYRANK_SERVICE__PORT": port, "WHYRANK_API_KEY": "a key of 16 characters"}
+    environment = {
+        **clean,
+        **given,
+        "WHYRANK_SERVICE__PORT": port,
+        "WHYRANK_MODELS__MAIN__BASE_URL": "http://127.0.0.1:9/v1",
+        "WHYRANK_API_KEY": "a key of 16 characters",
+    }
     serve = json.loads(re.findall(r"^CMD (.+)$", stage, flags=re.MULTILINE)[-1])
     healthy = json.loads(re.findall(r"^\s*HEALTHCHECK .*?CMD (.+)$", stage, flags=re.MULTILINE)[0].replace("8080", port))
     with (tmp_path / "log").open("wb") as log:
