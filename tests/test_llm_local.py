@@ -82,3 +82,13 @@ async def test_nothing_to_score_and_no_weights_are_errors_of_the_model(local: Lo
         await local.loglikelihoods([Asked((), "Heat")])
     with pytest.raises(ModelUnreachable, match="no weights"):
         await Local("ghost", tmp_path / "ghost", threads=1, cache_mb=1).loglikelihoods([Asked(CONTEXT, "Heat")])
+
+
+async def test_all_passes_of_a_call_keep_its_first_context_alone() -> None:
+    local = Local("tiny", MODELS / "tiny", threads=2, cache_mb=64)
+    await local.loglikelihoods([Asked(CONTEXT, "Heat")])
+    held = local.held
+    others = [Asked((*CONTEXT[:2], f"{n} {title}\n"), title) for n in range(60) for title in TITLES[:4]]
+    found = await local.loglikelihoods([Asked(CONTEXT, "Heat"), *others])
+    assert local.held == held
+    assert found.usage.cached_tokens > 20  # in each of several passes

@@ -110,18 +110,18 @@ class _Engine:
         values: list[float] = []
         usage = Usage()
         while len(values) < len(asked):
-            found, cost = self._pass(asked[len(values) :])
+            found, cost = self._pass(asked[0].context, asked[len(values) :])
             values += found
             usage += cost
         return Likelihoods(values, usage)
 
     @torch.inference_mode()  # type: ignore[untyped-decorator]  # torch is not type-checked here
-    def _pass(self, asked: list[Asked]) -> tuple[list[float], Usage]:
-        """The first of `asked`, as many as fit into one pass."""
+    def _pass(self, context: Sequence[str], asked: list[Asked]) -> tuple[list[float], Usage]:
+        """The first of `asked`, as many as fit into one pass. `context`: the one that is kept, whichever of them it is of."""
         if not all(one.context and one.text for one in asked):
             raise InvalidOutput("a text and a context are needed to score one after the other")
-        path = [token for piece in asked[0].context for token in self.tokens(piece)]
-        kept, known = self._longest(asked[0].context)
+        path = [token for piece in context for token in self.tokens(piece)]
+        kept, known = self._longest(context)
         tree = _Tree(path[:known])
         end = tree.grow(path)
         targets: list[list[tuple[int, int]]] = []
@@ -137,7 +137,7 @@ class _Engine:
             targets.append(steps)
         hidden, layers = self._forward(tree, kept)
         if end >= known:
-            self._keep(path, known, tree, kept, hidden, layers)
+            self._keep(path, known, kept, hidden, layers)
         everything = torch.cat([kept.hidden[:known], hidden]) if kept else hidden
         flat = [step for steps in targets for step in steps]
         logs = self._logs(everything[[node for node, _ in flat]], [token for _, token in flat])
@@ -167,7 +167,7 @@ class _Engine:
         count = len(tokens)
         wanted = torch.zeros(_full(count), dtype=torch.long)
         wanted[:count] = torch.tensor(tokens)
-        states = torch.nn.functional.pad(hidden, (0, 0, 0, _full(count) - count))
+        states = functional.pad(hidden, (0, 0, 0, _full(count) - count))
         parts = []
         for rows, ids in zip(states.split(VOCABULARY_ROWS), wanted.to(hidden.device).split(VOCABULARY_ROWS), strict=True):
             logits = self.model.logits(rows)
@@ -193,7 +193,6 @@ class _Engine:
         self,
         path: list[int],
         known: int,
-        tree: _Tree,
         kept: _Kept | None,
         hidden: torch.Tensor,
         layers: Layers,
