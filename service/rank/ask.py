@@ -16,6 +16,17 @@ from service.rank import Context, Scores
 from service.schema import Candidate, Repairs, Usage, UserState
 
 
+class Asks:
+    """What a strategy that asks a model begins with. `weight`: the model's share against the prior."""
+
+    in_letters = True
+
+    def __init__(self, llm: LLM, weight: float) -> None:
+        self._llm = llm
+        self.model = llm.alias
+        self.weight = weight
+
+
 @dataclass(frozen=True)
 class Question:
     """One person, what is asked of them, and how. `answer`: as the template's variable of that name."""
@@ -98,3 +109,9 @@ async def together(questions: Sequence[Coroutine[Any, Any, Got]]) -> list[Got]:
     except ExceptionGroup as group:
         raise next((error for error in group.exceptions if isinstance(error, ModelError)), group) from None
     return [task.result() for task in asked]
+
+
+def prompted(count: int, written: int, context: Context) -> Usage:
+    """About what a prompt of `count` candidates costs, in tokens; measured where it was asked before."""
+    read = context.orderings * (150 + (count + context.titles) * 22)
+    return Usage(prompt_tokens=read, completion_tokens=context.orderings * written, total_tokens=read + written)

@@ -14,8 +14,7 @@ from service.errors import InvalidOutput
 from service.llm import LLM
 from service.prompts import LETTERS
 from service.rank import Context, Scores
-from service.rank.ask import Question, ask, averaged
-from service.rank.listwise import prompted
+from service.rank.ask import Asks, Question, ask, averaged, prompted
 from service.schema import Candidate, Item, Repairs, Usage, UserState
 
 LEAST_MASS = 0.2
@@ -24,16 +23,13 @@ AGREE = 3
 """Two orderings agree when their first so many are the same set."""
 
 
-class FirstToken:
+class FirstToken(Asks):
     """Scores are log-probabilities less those of the slot. Raises `InvalidOutput` when the letters' mass is below 0.2."""
 
     name = "first_token"
-    in_letters = True
 
     def __init__(self, llm: LLM, weight: float) -> None:
-        self._llm = llm
-        self.model = llm.alias
-        self.weight = weight
+        super().__init__(llm, weight)
         self._slots: dict[tuple[str, int], list[float]] = {}
 
     async def score(self, state: UserState, candidates: Sequence[Candidate], context: Context) -> Scores:

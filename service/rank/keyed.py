@@ -11,11 +11,9 @@ from typing import Any
 from pydantic_core import from_json
 
 from service.errors import InvalidOutput
-from service.llm import LLM
 from service.prompts import LETTERS
 from service.rank import Context, Scores
-from service.rank.ask import Question, ask, averaged
-from service.rank.listwise import prompted
+from service.rank.ask import Asks, Question, ask, averaged, prompted
 from service.schema import Candidate, Repairs, Usage, UserState
 
 SIZES = (10, 20, len(LETTERS))
@@ -23,16 +21,10 @@ SIZES = (10, 20, len(LETTERS))
 MISSING = 0.0
 
 
-class Keyed:
+class Keyed(Asks):
     """Scores from 0 to 10, averaged over the orderings; ties are left to the prior."""
 
     name = "keyed"
-    in_letters = True
-
-    def __init__(self, llm: LLM, weight: float) -> None:
-        self._llm = llm
-        self.model = llm.alias
-        self.weight = weight
 
     async def score(self, state: UserState, candidates: Sequence[Candidate], context: Context) -> Scores:
         count, question = len(candidates), Question(state, context, "scores")

@@ -7,24 +7,17 @@ from dataclasses import replace
 from functools import cache
 
 from service.errors import InvalidOutput
-from service.llm import LLM
 from service.prompts import LETTERS
 from service.rank import Context, Scores
-from service.rank.ask import Question, ask, averaged
+from service.rank.ask import Asks, Question, ask, averaged, prompted
 from service.schema import Candidate, Repairs, Usage, UserState
 
 
-class Listwise:
+class Listwise(Asks):
     """One output token a candidate and ordering. Scores are places counted from the end, K − 1 for the first, 0 for the last,
     averaged over the orderings (Borda)."""
 
     name = "listwise"
-    in_letters = True
-
-    def __init__(self, llm: LLM, weight: float) -> None:
-        self._llm = llm
-        self.model = llm.alias
-        self.weight = weight
 
     async def score(self, state: UserState, candidates: Sequence[Candidate], context: Context) -> Scores:
         count, question = len(candidates), Question(state, context, "order")
@@ -42,12 +35,6 @@ class Listwise:
 
     def tokens(self, count: int, context: Context) -> Usage:
         return prompted(count, count, context)
-
-
-def prompted(count: int, written: int, context: Context) -> Usage:
-    """About what a prompt of `count` candidates costs, in tokens; measured where it was asked before."""
-    read = context.orderings * (150 + (count + context.titles) * 22)
-    return Usage(prompt_tokens=read, completion_tokens=context.orderings * written, total_tokens=read + written)
 
 
 @cache

@@ -8,26 +8,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from service.llm import LLM
 from service.rank import Context, Scores
-from service.rank.ask import Question, ask, together
-from service.rank.listwise import prompted
+from service.rank.ask import Asks, Question, ask, prompted, together
 from service.schema import Candidate, Usage, UserState
 
 AT_ONCE = 8
 """So many questions of one request are at the server at a time."""
 
 
-class Pointwise:
+class Pointwise(Asks):
     """Scores are log-odds of yes."""
 
     name = "pointwise"
     in_letters = False
-
-    def __init__(self, llm: LLM, weight: float) -> None:
-        self._llm = llm
-        self.model = llm.alias
-        self.weight = weight
 
     async def score(self, state: UserState, candidates: Sequence[Candidate], context: Context) -> Scores:
         ids = tuple([await self._llm.token(word) for word in ("Yes", "yes", "No", "no")])
