@@ -78,7 +78,7 @@ class VLLM:
     async def likeliest(self, count: int) -> int:
         """By `top_logprobs`. Not for a server that takes token ids: a step of vLLM that holds both spoils this one."""
         with _translated():
-            found = await self._client.chat.completions.create(
+            found = await self._chat.create(
                 model=self._model,
                 messages=[{"role": "user", "content": "Say hello."}],
                 max_tokens=1,
@@ -139,7 +139,7 @@ def _extra(call: Call) -> dict[str, Any]:
 
 
 def _logs(choice: Any, tokens: Sequence[int]) -> tuple[float, ...]:
-    """All of them, or `InvalidOutput`: a missing one would be a coin toss nobody sees."""
+    """All of them, or `ModelIncapable`: a missing one would be a coin toss nobody sees."""
     if choice.logprobs is None or not choice.logprobs.content:
         return ()
     listed = {entry.token: entry.logprob for entry in choice.logprobs.content[0].top_logprobs}

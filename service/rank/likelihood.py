@@ -15,6 +15,10 @@ from service.rank import Context, Scores
 from service.schema import Candidate, Usage, UserState
 
 
+TITLE_TOKENS = 8
+"""About what a title costs; measured where it was asked before."""
+
+
 class Nulls(Protocol):
     """Keeps what was computed once, by key."""
 
@@ -63,6 +67,3 @@ class Likelihood:
         """What `count` candidates may cost when nothing is kept: for an estimate of the time."""
         read = (count + context.titles) * TITLE_TOKENS
         return Usage(prompt_tokens=read, total_tokens=read)
-
-
-TITLE_TOKENS = 8

@@ -66,10 +66,6 @@ class Pace:
             return None
         return rates.read * expected.prompt_tokens + rates.write * expected.completion_tokens
 
-    def known(self) -> dict[str, tuple[float, float]]:
-        """Tokens per second (read, written) by alias."""
-        return {alias: (_rate(rates.read), _rate(rates.write)) for alias, rates in self._rates.items()}
-
     def _learn(self, alias: str, read: float, write: float | None) -> None:
         old = self._rates.get(alias)
         if old is None:
@@ -79,7 +75,3 @@ class Pace:
         if write is not None:
             old.write += NEWEST * (write - old.write) if old.write else write
         old.at = self._clock()
-
-
-def _rate(seconds: float) -> float:
-    return 1 / seconds if seconds else 0.0
