@@ -281,6 +281,17 @@ async def test_a_failing_model_leaves_the_prior(name: str, error: ModelError) ->
     assert [candidate.item.id for candidate in order.candidates] == [f"i{n}" for n in range(30)]
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+async def test_a_likelihood_that_is_no_number_leaves_the_prior(value: float) -> None:
+    model = ScriptedLLM(lambda call: "", likely=lambda asked: value if asked.text == "Film 2" else -3.0)
+    memory = Memory()
+    order = await ranked(candidates(5), Likelihood(model, 1, 0.6, memory), state=a_person("Heat"))
+    assert order.degraded is not None
+    assert (order.strategy, order.degraded.reason) == ("prior", "invalid_output")
+    assert set(memory.kept.values()) == {-3.0}  # what is kept would come back for ever
+    assert [candidate.item.id for candidate in order.candidates] == [f"i{n}" for n in range(5)]
+
+
 class Failing(ScriptedLLM):
     def __init__(self, error: ModelError) -> None:
         super().__init__(lambda call: error)

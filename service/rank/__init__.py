@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Literal, Protocol, cast
 
-from service.errors import ModelError, ModelTimeout
+from service.errors import InvalidOutput, ModelError, ModelTimeout
 from service.prompts import Prompt
 from service.rank.fusion import Terms, fused_order, z_scores
 from service.rank.pace import Pace
@@ -138,7 +139,7 @@ async def rank(
         kept = 0 if in_time else _reserved(left, steps[n + 1 :], len(judged), context, pace)
         try:
             async with asyncio.timeout(left - kept):
-                scores = await _judged(strategy, state, judged, context)
+                scores = _whole(await _judged(strategy, state, judged, context), len(judged))
         except TimeoutError:
             pace.gave_up(strategy.model, expected, loop.time() - began)
             failure = failure or (strategy, ModelTimeout("the deadline passed"))
@@ -158,6 +159,13 @@ async def rank(
         )
     order = _order(candidates, [], Scores([]), 0, context)
     return replace(order, choice=_choice(asked, why, loop.time() - start), degraded=_degraded(failure, "prior"))
+
+
+def _whole(scores: Scores, count: int) -> Scores:
+    """Raises `InvalidOutput` unless there is one finite value a candidate: from anything else no order follows."""
+    if len(scores.values) != count or not all(map(math.isfinite, scores.values)):
+        raise InvalidOutput(f"{sum(map(math.isfinite, scores.values))} finite scores for {count} candidates")
+    return scores
 
 
 def _reserved(left: float, later: Sequence[Strategy], count: int, context: Context, pace: Pace) -> float:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
+from math import isfinite
 from typing import Protocol
 
 from service.errors import InvalidOutput, PromptError
 from service.llm import Asked, Scorer
 from service.rank import Context, Scores
 from service.schema import Candidate, Usage, UserState
-
 
 TITLE_TOKENS = 8
 """About what a title costs; measured where it was asked before."""
@@ -57,7 +57,7 @@ class Likelihood:
         after = [Asked((head, *lines.values()), text) for text in texts]
         found = await self._scorer.loglikelihoods([*after, *(Asked((head,), text) for text in missing.values())])
         fresh = dict(zip(missing, found.values[len(after) :], strict=True))
-        await self._nulls.put(fresh)
+        await self._nulls.put({key: value for key, value in fresh.items() if isfinite(value)})
         nulls |= fresh
         likely, alone = found.values[: len(after)], [nulls[key] for key in keys]
         values = [one - self._null * other for one, other in zip(likely, alone, strict=True)]
