@@ -56,6 +56,8 @@ SHOWN = ["id", "title", "text", "attributes", "url", "image_url", "published_at"
 PENDING = "(vector_sha IS NULL OR vector_sha != words_sha)"
 IN_FILTER = 500
 """More excluded ids than this are dropped after the search: a longer NOT IN costs more than over-fetching."""
+READ = 2_000
+"""So many characters of an item's text are embedded and searched."""
 REMEMBERED = 5_000
 """So many rows are kept in memory between two writes."""
 DISTANCES: dict[str, Literal["cosine", "dot"]] = {"vector": "cosine", "factors": "dot"}
@@ -345,7 +347,15 @@ class Catalog:
 
     async def interest(self, text: str) -> Interest:
         """A taste that is only described, as a vector of the catalogue's space."""
-        return Interest(vector=tuple((await self._embed.embed_one(text)).tolist()), weight=1)
+        return Interest(vector=tuple((await self.embedded(text)).tolist()), weight=1)
+
+    async def embedded(self, text: str) -> Vectors:
+        """The unit vector of a text, shape [dimension]; recent ones are remembered."""
+        return await self._embed.embed_one(text)
+
+    async def embedded_all(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors, shape [len(texts), dimension]."""
+        return await self._embed.embed(texts)
 
     async def admitted(self, ids: Iterable[str], scope: Scope) -> list[str]:
         """Those of `ids`, in their order, that the catalogue knows and the scope and their availability admit."""
@@ -472,7 +482,7 @@ def _by_id(table: pa.Table, column: str) -> dict[str, Vectors]:
 def words_of(item: Item) -> str:
     """What is embedded and searched: the title, the attributes' values, the text's beginning."""
     values = ", ".join(str(part) for _, part in item.facts())
-    return ". ".join(part for part in (item.title, values, item.text[:2_000]) if part) or item.id
+    return ". ".join(part for part in (item.title, values, item.text[:READ]) if part) or item.id
 
 
 def _fits(kind: Kind, value: Any) -> bool:

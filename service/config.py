@@ -258,9 +258,21 @@ class Explain(Part):
     top: int = Field(5, ge=0, le=20)
 
 
+class Rerank(Part):
+    """Of documents that come with the request. `line_tokens`: so much of one is shown to a model. `json_query`: a query that is
+    a JSON object may say who asks and what they did, for clients that can send nothing else, as Gorse."""
+
+    line_tokens: int = Field(192, ge=16, le=2_000)
+    json_query: bool = False
+
+
 class Limits(Part):
+    """`documents`: of a rerank request, `query_chars`: of its query."""
+
     top_n: int = Field(100, ge=1)
     candidates: int = Field(1_000, ge=1, le=5_000)
+    documents: int = Field(1_000, ge=1, le=5_000)
+    query_chars: int = Field(8_000, ge=1)
     batch: int = Field(10_000, ge=1)
     body_bytes: int = Field(16 * 2**20, ge=1_024)
 
@@ -284,6 +296,7 @@ class Settings(BaseSettings):
     retrieve: Retrieve = Retrieve()
     rank: Rank = Rank()
     explain: Explain = Explain()
+    rerank: Rerank = Rerank()
     limits: Limits = Limits()
 
     @classmethod

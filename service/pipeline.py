@@ -13,7 +13,7 @@ import uuid
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import sha256
@@ -24,14 +24,14 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from service import collaborative, explain, retrieve, state
-from service.catalog import Catalog, Scope, Taste
-from service.config import HOUSE, Settings, Weights
+from service.catalog import READ, Catalog, Scope, Taste, words_of
+from service.config import HOUSE, Rerank, Settings, Weights
 from service.embed import Embedder, count_tokens
 from service.errors import BadRequest, ConfigError, ModelError, NotFound, reasons
 from service.llm import LLM, Asked, Call, Likelihoods, Piece, Scorer
 from service.llm.probe import Probes
 from service.llm.vllm import VLLM
-from service.prompts import Message, Prompt, PromptLibrary, variables
+from service.prompts import Message, Prompt, PromptLibrary, shown_of, variables
 from service.rank import Context, Order, Strategy, gated, rank, slots
 from service.rank.first_token import FirstToken
 from service.rank.fusion import Terms, fused_order
@@ -45,6 +45,8 @@ from service.schema import (
     Candidate,
     Capabilities,
     Degraded,
+    Did,
+    Document,
     Event,
     IngestReport,
     Item,
@@ -55,6 +57,8 @@ from service.schema import (
     Reason,
     RecommendRequest,
     Rejection,
+    Reranked,
+    RerankRequest,
     Timings,
     User,
     UserPatch,
@@ -75,6 +79,9 @@ ASKING: dict[str, Callable[[LLM, float], Strategy]] = {
 COSTS = ("likelihood", "first_token", "listwise", "keyed", "pointwise")
 """From the cheapest, in tokens read and written."""
 STRATEGIES = ("auto", "likelihood", *ASKING, "prior")
+FASTER = "whyrank-fast"
+FAST = ("likelihood", "first_token")
+"""A model id that asks for only what writes nothing, reasons included."""
 NEEDS: dict[str, Callable[[Capabilities], bool]] = {
     "likelihood": lambda able: able.prompt_logprobs,
     "first_token": lambda able: able.token_logprobs,
@@ -85,6 +92,11 @@ NEEDS: dict[str, Callable[[Capabilities], bool]] = {
 """What a model must be able to do."""
 PROBE_S = 60
 """A model is given so long for each answer of a probe, and looked at again so often."""
+EMBEDDING = 1 / 3
+"""At most this share of the time is spent on embedding documents."""
+LONGEST_ID = 256
+LONGEST_INSTRUCTION = 2_000
+"""Characters of a query that a model is shown."""
 FINISH_S = 0.25
 """Kept back from a deadline for what follows the model; at most a tenth of it."""
 
@@ -131,11 +143,69 @@ class Recommender:
 
     async def recommend(self, request: RecommendRequest) -> Ranking:
         """The ranked, justified list: the last word of `stream`."""
-        async with aclosing(await self.stream(request)) as parts:
-            async for part in parts:
-                if isinstance(part, Ranking):
-                    ranking = part
-        return ranking
+        return await _last(await self.stream(request))
+
+    async def rerank(self, request: RerankRequest) -> Reranked:
+        """The caller's documents for a query, a person, or both: every one of them once, blank ones last."""
+        warnings: list[str] = []
+        documents = await self._documents(request)
+        plan = self._plan(self._recommendation(request, warnings))
+        plan = plan.for_documents([item for item in documents if _says(item)], request.line_tokens, self.settings.rerank)
+        watch = Watch()
+        person = await self._state(plan.request, plan, request.history)
+        watch.lap("state_ms")
+        wanted = await self._wanted(plan, person)
+        now = asyncio.get_running_loop().time()
+        until = now + EMBEDDING * (plan.context.deadline - now)
+        said = [item for item in documents if _says(item)]
+        candidates, unread = await retrieve.documents(self._store, self._catalog, person, said, wanted, until)
+        candidates += [Candidate.model_construct(item=item, prior=0.0) for item in documents if not _says(item)]
+        watch.lap("retrieve_ms")
+        ranking = await _last(self._told(plan, person, candidates, watch))
+        places = {item.id: place for place, item in enumerate(documents)}
+        warnings += _unread(plan, ranking, documents, candidates, unread)
+        return Reranked.model_construct(
+            ranking=ranking, places=[places[item.item_id] for item in ranking.items], warnings=warnings
+        )
+
+    async def _documents(self, request: RerankRequest) -> list[Item]:
+        """Each with an id of its own: the caller's, else one made of what it says. What the catalogue knows lends its words."""
+        limits = self.settings.limits
+        if len(request.documents) > limits.documents:
+            raise BadRequest(f"documents: at most {limits.documents} (limits.documents)", param="documents")
+        if len(request.query) > limits.query_chars:
+            raise BadRequest(f"query: at most {limits.query_chars} characters (limits.query_chars)", param="query")
+        known = await self._catalog.get(name for name in map(_name_of, request.documents) if name is not None)
+        items: dict[str, Item] = {}
+        for one in request.documents:
+            name = one.id or (_name_of(one) if _name_of(one) in known else None)
+            item = _lent(one, known.get(name or ""))
+            key = name if name is not None and name not in items else _named_for(item)
+            while key in items:
+                key += "+"
+            items[key] = item.model_copy(update={"id": key})
+        return list(items.values())
+
+    def _recommendation(self, request: RerankRequest, warnings: list[str]) -> RecommendRequest:
+        """What is asked in the words of a recommendation. A model that nobody configured is answered by the default."""
+        model = request.model
+        if model is not None and model not in self.models():
+            warnings.append(f"model {model!r} is not configured here: the default answered; known: {', '.join(self.models())}")
+            model = None
+        if len(request.query) > LONGEST_INSTRUCTION:
+            warnings.append(f"query: a model is shown its first {LONGEST_INSTRUCTION} characters")
+        return RecommendRequest(
+            user_id=request.user_id,
+            session_id=request.session_id,
+            top_n=min(request.top_n or len(request.documents), len(request.documents)),
+            instruction=request.query[:LONGEST_INSTRUCTION] if request.query.strip() else None,
+            domain=request.domain,
+            locale=request.locale,
+            strategy=request.strategy,
+            model=model,
+            explain=request.explain,
+            deadline_ms=request.deadline_ms,
+        )
 
     async def trace(self, request: RecommendRequest) -> tuple[Ranking, list[Exchange]]:
         """`recommend`, and what was asked of models and what they said."""
@@ -151,6 +221,7 @@ class Recommender:
 
         Whatever is wrong with the request is raised here, before there is anything to iterate over.
         """
+        self._check(request)
         plan = self._plan(request)
         watch = Watch()
         person = await self._state(request, plan)
@@ -180,13 +251,16 @@ class Recommender:
             self._log(ranking, request, plan)
         yield ranking
 
+    def _check(self, request: RecommendRequest) -> None:
+        limits = self.settings.limits
+        if request.top_n > limits.top_n:
+            raise BadRequest(f"top_n: at most {limits.top_n} (limits.top_n)", param="top_n")
+        if len(request.candidates or ()) > limits.candidates:
+            raise BadRequest(f"candidates: at most {limits.candidates} (limits.candidates)", param="candidates")
+
     def _plan(self, request: RecommendRequest) -> Plan:
         """All that can be decided, and refused, before anything is read."""
         settings = self.settings
-        if request.top_n > settings.limits.top_n:
-            raise BadRequest(f"top_n: at most {settings.limits.top_n} (limits.top_n)", param="top_n")
-        if len(request.candidates or ()) > settings.limits.candidates:
-            raise BadRequest(f"candidates: at most {settings.limits.candidates} (limits.candidates)", param="candidates")
         domain = request.domain or settings.service.domain
         prompt = self._prompts.find("rank", domain, request.locale)
         if request.prompt_id:
@@ -237,11 +311,11 @@ class Recommender:
             raise BadRequest(f"strategy {asked!r}: this build has {', '.join(STRATEGIES)}", param="strategy")
         if request.model == "whyrank-prior":
             asked = "prior"
-        elif request.model is not None and request.model not in ("whyrank", *self.settings.models):
+        elif request.model is not None and request.model not in self.models():
             raise NotFound("model", request.model, param="model", known=", ".join(self.models()))
         if asked == "prior":
             return asked, []
-        names: list[str] = list(self.settings.rank.prefer)
+        names: list[str] = [one for one in self.settings.rank.prefer if request.model != FASTER or one in FAST]
         if asked != "auto":
             cheaper = COSTS[: COSTS.index(asked)]
             names = [asked, *(name for name in names if name in cheaper)]
@@ -294,7 +368,7 @@ class Recommender:
 
     def models(self) -> list[str]:
         """What `model` in a request may name."""
-        return ["whyrank", "whyrank-prior", *self.settings.models]
+        return ["whyrank", FASTER, "whyrank-prior", *self.settings.models]
 
     def _allowed(self, ladder: Sequence[Strategy], person: UserState) -> list[Strategy]:
         """Nothing of a person who disallowed it is shown to a model outside."""
@@ -303,8 +377,9 @@ class Recommender:
     def _may_see(self, alias: str, person: UserState) -> bool:
         return person.allow_hosted or not self.settings.models[alias].leaves_the_house
 
-    async def _state(self, request: RecommendRequest, plan: Plan) -> UserState:
-        """The person as of every event accepted so far; without any, what they declared, asked for, or nothing."""
+    async def _state(self, request: RecommendRequest, plan: Plan, did: Sequence[Did] = ()) -> UserState:
+        """The person as of every event accepted so far; without any, what they declared, asked for, or nothing. `did`: what
+        came with the question."""
         sizes = self.settings.rank.recent_min, self.settings.rank.recent_max
         person = await state.read(
             self._store,
@@ -313,6 +388,7 @@ class Recommender:
             user_id=request.user_id,
             session_id=request.session_id,
             window=sizes,
+            told=[Event(user_id=TOLD, item_id=one.item_id, type=one.type, occurred_at=self._clock()) for one in did],
         )
         if person.source != "popularity":
             return person
@@ -322,8 +398,11 @@ class Recommender:
         return person.model_copy(update={"source": "instruction"}) if request.instruction else person
 
     async def _candidates(self, plan: Plan, person: UserState) -> list[Candidate]:
+        return await retrieve.retrieve(self._store, self._catalog, person, await self._wanted(plan, person))
+
+    async def _wanted(self, plan: Plan, person: UserState) -> retrieve.Wanted:
         taste = await collaborative.taste(self._store, self._catalog, person) if plan.weights.collaborative else None
-        return await retrieve.retrieve(self._store, self._catalog, person, plan.wanted(person, taste))
+        return plan.wanted(person, taste)
 
     def _ranking(self, request: RecommendRequest, plan: Plan, person: UserState, order: Order, watch: Watch) -> Ranking:
         items = [
@@ -355,7 +434,7 @@ class Recommender:
     ) -> AsyncGenerator[Reason | explain.Explained, None]:
         """A ranking that asked for no model, and a person no model may see, get templates."""
         request, alias = plan.request, self.settings.roles.explain
-        speaks = plan.ladder and self._may_see(alias, person)
+        speaks = plan.ladder and request.model != FASTER and self._may_see(alias, person)
         locale = request.locale or person.locale
         return explain.explain(
             person,
@@ -475,6 +554,7 @@ class Recommender:
 
     async def preview(self, request: RecommendRequest, task: Literal["rank", "explain"]) -> Preview:
         """What a model would be shown for this request; it is not asked."""
+        self._check(request)
         plan = self._plan(request)
         person = await self._state(request, plan)
         candidates = await self._candidates(plan, person)
@@ -771,6 +851,15 @@ class Plan:
             vectors=bool(self.weights.diversity),
         )
 
+    def for_documents(self, given: Sequence[Item], line_tokens: int | None, rerank: Rerank) -> Plan:
+        """The same with documents as candidates, of which a model sees so much; blank ones can't be lifted by anything."""
+        context = replace(
+            self.context,
+            depth=min(self.context.depth, len(given)),
+            line_tokens=min(line_tokens or rerank.line_tokens, rerank.line_tokens),
+        )
+        return replace(self, context=context, weights=self.weights.model_copy(update={"popularity": 0}))
+
     def signals(self, order: Order) -> list[dict[str, float | bool]]:
         """The raw values behind each score; with `explain: full` also each source's rank."""
         full = self.request.explain == "full"
@@ -778,6 +867,51 @@ class Plan:
             {**signals, **({f"source.{name}": float(rank) for name, rank in candidate.sources.items()} if full else {})}
             for candidate, signals in zip(order.candidates, order.signals, strict=True)
         ]
+
+
+TOLD = "told"
+"""Whoever did what came with a question: those events are in no log."""
+
+
+def _says(item: Item) -> bool:
+    return bool(item.title.strip() or item.text.strip() or item.attributes)
+
+
+def _name_of(document: Document) -> str | None:
+    """Its id, or what may be one: a short text without anything else."""
+    return document.id or (document.text if 0 < len(document.text) <= LONGEST_ID and not document.title else None)
+
+
+def _lent(document: Document, known: Item | None) -> Item:
+    item = known or Item.model_construct(id="")
+    text = "" if known is not None and document.text == known.id else document.text
+    own = {"title": document.title, "text": text, "attributes": document.attributes}
+    return item.model_copy(update={name: value for name, value in own.items() if value})
+
+
+def _named_for(item: Item) -> str:
+    return f"document-{sha256(words_of(item).encode()).hexdigest()[:16]}"
+
+
+def _unread(
+    plan: Plan, ranking: Ranking, documents: Sequence[Item], candidates: Sequence[Candidate], unembedded: int
+) -> list[str]:
+    """What of the documents was not looked at, in words."""
+    places = {item.id: place for place, item in enumerate(documents)}
+    depth, size, said = plan.context.depth, plan.context.line_tokens, sum(map(_says, documents))
+    judged = {one.item.id for one in candidates[:depth]} if ranking.model is not None else set()
+    cut = [item for item in documents if len(item.text) > READ or (item.id in judged and len(shown_of(item)) > size)]
+    found = []
+    if judged and depth < said:
+        found.append(f"a model judged {depth} of {said} documents (rank.depth); the others follow in the prior's order")
+    if cut:
+        what = f"{READ} characters" + (f", of those shown to a model {size} tokens (rerank.line_tokens)" if judged else "")
+        found.append(f"cut to the first {what}: documents {', '.join(str(places[item.id]) for item in cut[:100])}")
+    if unembedded:
+        found.append(f"no time to embed {unembedded} of {said} documents: only their words count; raise deadline_ms")
+    if said < len(documents):
+        found.append(f"blank, so last: documents {', '.join(str(places[one.id]) for one in documents if not _says(one))}")
+    return found
 
 
 class Watch:
@@ -808,6 +942,14 @@ def _with(ranking: Ranking, parts: Sequence[Reason | explain.Explained]) -> Rank
             told = part.model_dump(include={"reason", "evidence", "attribution"})
             items[part.rank - 1] = old.model_copy(update={**told, "signals": signals})
     return ranking.model_copy(update={"items": items, "usage": usage, "degraded": degraded})
+
+
+async def _last(parts: AsyncGenerator[Ranking | Reason, None]) -> Ranking:
+    async with aclosing(parts):
+        async for part in parts:
+            if isinstance(part, Ranking):
+                ranking = part
+    return ranking
 
 
 Noun = TypeVar("Noun", bound=BaseModel)

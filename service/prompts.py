@@ -231,8 +231,13 @@ def variables(
     }
 
 
+def shown_of(item: Item) -> bytes:
+    """What a line would say of an item that there is room for."""
+    return harmless(item.title or item.text).encode()
+
+
 def _line(item: Item, size: int) -> dict[str, str]:
-    title = cut(item.title or item.text or "untitled", size * 2 // 3)
+    title = cut(item.title or item.text or "untitled", size * 2 // 3 if item.attributes else size)
     details = cut(", ".join(_flat(value) for value in item.attributes.values()), size - len(title.encode()))
     return {"title": title, "details": details}
 

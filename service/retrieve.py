@@ -7,12 +7,16 @@ from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from service.catalog import EVERYTHING, Catalog, Scope, Taste, Vectors
+import numpy as np
+
+from service.catalog import EVERYTHING, Catalog, Scope, Taste, Vectors, words_of
 from service.schema import Candidate, Item, UserState
 from service.store import Store
 
 RRF = 60
 """The constant of reciprocal rank fusion (Cormack et al., SIGIR 2009)."""
+AT_ONCE = 32
+"""So many documents are embedded between two looks at the clock."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +77,7 @@ async def retrieve(store: Store, catalog: Catalog, state: UserState, wanted: Wan
 
     async def nearest(wanted: Wanted, tastes: Sequence[tuple[Sequence[float] | Vectors, float]]) -> Sequence[str]:
         lists = await catalog.similar([vector for vector, _ in tastes], wanted.depth, wanted.scope)
-        weighted = {str(n): (weight, found) for n, (found, (_, weight)) in enumerate(zip(lists, tastes, strict=True))}
-        return list(fuse(weighted))[: wanted.depth]
+        return fused_ids([(weight, found) for found, (_, weight) in zip(lists, tastes, strict=True)])[: wanted.depth]
 
     sources: dict[str, Source] = {
         "similar": similar,
@@ -96,6 +99,77 @@ async def retrieve(store: Store, catalog: Catalog, state: UserState, wanted: Wan
     unknown = sorted(set(wanted.given or ()) - set(items))
     found += [_candidate(Item.model_construct(id=item_id), {}, used) for item_id in unknown]
     return await _weighed(store, catalog, found, wanted)
+
+
+async def documents(
+    store: Store, catalog: Catalog, state: UserState, given: Sequence[Item], wanted: Wanted, until: float
+) -> tuple[list[Candidate], int]:
+    """Texts that may be in no catalogue, by falling prior, each exactly once; and of how many only the words count, as they
+    could not be embedded by `until`, a time of the event loop.
+
+    Those whose id the catalogue knows are also judged by who liked them. Where nobody did, `similar` takes the place of
+    `collaborative`. Ties by what they say, so that the order in which they came never matters.
+    """
+    items = {item.id: item for item in sorted(given, key=lambda item: (words_of(item), item.id))}
+    said = {item_id: words_of(item) for item_id, item in items.items()}
+    known = list(await catalog.get(items))
+    lexical = await asyncio.to_thread(_by_words, wanted.instruction, said) if wanted.instruction else []
+    tastes = [(np.asarray(taste.vector), taste.weight) for taste in state.interests]
+    query = await catalog.embedded(wanted.instruction) if wanted.instruction else None
+    vectors = await catalog.vectors(known)
+    if tastes or query is not None:
+        texts = {item_id: said[item_id] for item_id in [*lexical, *items] if item_id not in vectors}
+        vectors |= await _embedded(catalog, texts, until)
+    meant = [_nearest(query, vectors, items)] if query is not None else []
+    only = Scope(only=frozenset(known))
+    lists: dict[str, Sequence[str]] = {
+        "query": fused_ids([(1.0, found) for found in (lexical, *meant)]),
+        "similar": fused_ids([(weight, _nearest(vector, vectors, items)) for vector, weight in tastes]),
+        "collaborative": await catalog.favoured(wanted.taste, len(known), only) if wanted.taste and known else [],
+        "popular": await store.popularity.among(known),
+    }
+    weights = {name: wanted.weights[name] for name in lists}
+    if not lists["collaborative"]:
+        weights["similar"] = max(weights["similar"], weights["collaborative"])
+    fused = fuse({name: (weights[name], found) for name, found in lists.items() if weights[name] > 0})
+    order = [*fused, *(item_id for item_id in items if item_id not in fused)]
+    found = [_candidate(items[item_id], fused.get(item_id, {}), weights) for item_id in order]
+    unread = len(items) - len(vectors) if tastes or query is not None else 0
+    return await _weighed(store, catalog, found, wanted), unread
+
+
+async def _embedded(catalog: Catalog, texts: Mapping[str, str], until: float) -> dict[str, Vectors]:
+    """Vectors of as many of the texts as there is time for, the first first."""
+    found: dict[str, Vectors] = {}
+    waiting = list(texts)
+    while waiting and asyncio.get_running_loop().time() < until:
+        now, waiting = waiting[:AT_ONCE], waiting[AT_ONCE:]
+        found |= dict(zip(now, await catalog.embedded_all([texts[item_id] for item_id in now]), strict=True))
+    return found
+
+
+def _by_words(query: str, said: Mapping[str, str]) -> list[str]:
+    """Ids of the texts that hold words of the query, by BM25."""
+    import bm25s  # half a second where numba is installed too
+
+    texts, words = (
+        bm25s.tokenize(part, stopwords=None, show_progress=False, return_ids=False) for part in ([*said.values()], [query])
+    )
+    if not any(texts):
+        return []
+    index = bm25s.BM25()
+    index.index(texts, show_progress=False)
+    scores = index.get_scores(words[0])
+    return [item_id for score, item_id in sorted(zip(scores, said, strict=True), key=lambda pair: -pair[0]) if score > 0]
+
+
+def _nearest(vector: Vectors, vectors: Mapping[str, Vectors], order: Mapping[str, object]) -> list[str]:
+    """Ids of the vectors, nearest by cosine first; ties in the given order."""
+    ids = [item_id for item_id in order if item_id in vectors]
+    if not ids:
+        return []
+    cosines = np.stack([vectors[item_id] for item_id in ids]) @ vector
+    return [ids[place] for place in np.argsort(-cosines, kind="stable")]
 
 
 async def _weighed(store: Store, catalog: Catalog, found: list[Candidate], wanted: Wanted) -> list[Candidate]:
@@ -120,6 +194,11 @@ def fuse(lists: Mapping[str, tuple[float, Sequence[str]]]) -> dict[str, dict[str
             ranks.setdefault(item_id, {})[name] = rank
             priors[item_id] = priors.get(item_id, 0.0) + weight / (RRF + rank)
     return {item_id: ranks[item_id] for item_id in sorted(ranks, key=lambda item_id: (-priors[item_id], item_id))}
+
+
+def fused_ids(lists: Sequence[tuple[float, Sequence[str]]]) -> list[str]:
+    """Ids of several weighted lists as one."""
+    return list(fuse({str(n): weighted for n, weighted in enumerate(lists)}))
 
 
 def prior_of(ranks: Mapping[str, int], weights: Mapping[str, float]) -> float:

@@ -431,3 +431,48 @@ class RecommendRequest(Value):
         if self.candidates is not None and self.filters:
             raise ValueError("filters choose what is retrieved; with candidates there is nothing to retrieve")
         return self
+
+
+class Document(Value):
+    """Something to rank that may be in no catalogue. `id`: the caller's own; the catalogue's item of that id lends what is not
+    given here."""
+
+    id: Id | None = None
+    title: Annotated[Text, StringConstraints(max_length=4_000)] = ""
+    text: Annotated[Text, StringConstraints(max_length=1_000_000)] = ""
+    attributes: AttributesIn = {}
+
+
+class Did(Value):
+    """Something the person did, told with the question instead of as an event: it is not kept."""
+
+    item_id: Id
+    type: Label = "like"
+
+
+class RerankRequest(Value):
+    """Which of these documents first, for this query, this person, or both. `top_n`: None for all; `line_tokens`: so much of a
+    document is shown to a model, at most; the rest as in `RecommendRequest`."""
+
+    query: Text = ""
+    documents: Annotated[list[Document], Field(min_length=1)]
+    top_n: int | None = Field(None, ge=1)
+    user_id: Id | None = None
+    session_id: Id | None = None
+    history: Annotated[list[Did], Field(max_length=1_000)] = []
+    line_tokens: int | None = Field(None, ge=1)
+    domain: Label | None = None
+    locale: Locale | None = None
+    strategy: str | None = None
+    model: str | None = None
+    explain: Literal["none", "short", "full"] = "none"
+    deadline_ms: int | None = Field(None, ge=1, le=600_000)
+
+
+class Reranked(Value):
+    """`ranking` with, for each of its items, the document's place in the request; `warnings`: what was done otherwise than one
+    might think, in words."""
+
+    ranking: Ranking
+    places: list[int]
+    warnings: list[str] = []

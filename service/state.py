@@ -47,15 +47,17 @@ async def read(
     user_id: str | None,
     session_id: str | None,
     window: tuple[int, int],
+    told: Sequence[Event] = (),
 ) -> UserState:
-    """The state of a user, a visitor's session, or both together, as of every event accepted so far."""
+    """The state of a user, a visitor's session, or both together, as of every event accepted so far; `told`: later events that
+    are in no log."""
     keys = [log_key(user_id, None)] if user_id is not None else []
     keys += [log_key(None, session_id)] if session_id is not None else []
-    if not keys:
+    if not keys and not told:
         return UserState()
     hides = [name for name, meaning in meanings.items() if meaning.consumes or meaning.blocks or meaning.unblocks]
     people = await asyncio.gather(*(store.person(key, hides) for key in keys))
-    events = sorted(chain(*(person.events for person in people)), key=lambda event: event.occurred_at)
+    events = [*sorted(chain(*(person.events for person in people)), key=lambda event: event.occurred_at), *told]
     liked = [event for event in events if opinion(event, meanings) > 0 or (event.type == "search" and event.text)]
     shown = anchored([event for n, event in enumerate(liked) if n == 0 or not _repeats(event, liked[n - 1])], *window)
     disliked = [event for event in events if opinion(event, meanings) < 0]

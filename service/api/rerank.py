@@ -1,0 +1,267 @@
+"""`/rerank` in everybody's dialect: Cohere v1 and v2, Jina, DashScope, LiteLLM, vLLM, Infinity, TEI.
+
+One permissive body for all of them and one answer for nearly all; TEI's `texts` gets TEI's bare list. Who asks may be said in
+six places, as clients can turn different knobs.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping
+from math import ceil
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
+from pydantic_core import from_json
+
+from service.api.needs import RecommenderDep
+from service.errors import BadRequest, reasons
+from service.schema import Did, Document, Id, Label, Locale, Reranked, RerankRequest, Text, Value
+
+router = APIRouter(tags=["rerank"])
+
+ROUTES = ("/v1/rerank", "/v2/rerank", "/rerank", "/v1/reranks", "/reranks", "/compatible-api/v1/reranks")
+SEARCH_UNIT = 100
+"""Documents that Cohere counts as one search."""
+
+
+class NoDocuments(BadRequest):
+    """400: with an empty 200, Gorse would wipe the list of whoever asked."""
+
+    code = "no_documents"
+    status = 400
+
+
+class Body(BaseModel):
+    """All that any dialect sends. What nobody of them sends is accepted too, and named in `meta.warnings`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    query: Text | dict[str, Any] = Field("", description="What is looked for. With a user it may be empty.")
+    documents: list[Text | dict[str, Any]] | None = Field(
+        None,
+        description="Texts, or objects with `text`, `title`, `id` and others; an id of the catalogue brings what it knows.",
+        examples=[["a space horror film", {"id": "183"}, {"id": "m7", "title": "Emma", "genre": ["Romance"]}]],
+    )
+    texts: list[Text | dict[str, Any]] | None = Field(None, description="TEI's `documents`; gets TEI's bare list.")
+    top_n: Annotated[StrictInt, Field(ge=0)] | None = Field(None, description="How many come back; null or 0: all.")
+    model: Text | None = Field(None, description="An id of `/v1/models`; others are answered by the default, with a warning.")
+    return_documents: bool | None = Field(None, description="Repeat each document as `{text}`; not on /v2.")
+    return_text: bool | None = Field(None, description="TEI's `return_documents`.")
+    rank_fields: list[Text] | None = Field(None, description="Fields of an object that are its text (Cohere v1).")
+    max_tokens_per_doc: Annotated[StrictInt, Field(ge=1)] | None = Field(None, description="A model sees no more of one.")
+    instruction: Text | None = Field(None, description="What to look for, beside the query.")
+    instruct: Text | None = Field(None, description="DashScope's `instruction`.")
+    user_id: Id | None = Field(None, description="For whom. Else `user`, `metadata.user_id`, X-User-Id, X-OpenWebUI-User-Id.")
+    user: Id | None = Field(None, description="As `user_id`.")
+    session_id: Id | None = Field(None, description="A visitor's session.")
+    metadata: dict[str, Any] | None = Field(None, description="`user_id` in it is read.")
+    explain: Literal["none", "short", "full"] = Field("none", description="Reasons and evidence in the results.")
+    strategy: Text | None = Field(None, description="As on /v1/recommendations.")
+    domain: Label | None = Field(None, description="As on /v1/recommendations.")
+    locale: Locale | None = Field(None, description="Language of the reasons.")
+    deadline_ms: Annotated[StrictInt, Field(ge=1, le=600_000)] | None = Field(None, description="Answer within this time.")
+    raw_scores: Any = Field(None, description="Taken and without effect: scores always lie in (0, 1).")
+    truncate: Any = Field(None, description="Taken and without effect, as the next ones.")
+    truncation_direction: Any = None
+    truncate_prompt_tokens: Any = None
+    max_chunks_per_doc: Any = None
+    priority: Any = None
+    cache_salt: Any = None
+    client_name: Any = None
+
+
+class Asks(Value):
+    """A query that is a JSON object, for clients that can send nothing else (`rerank.json_query`)."""
+
+    user_id: Id
+    history: Annotated[list[Did], Field(max_length=1_000)] = []
+    instruction: Text = ""
+
+
+class Told(BaseModel):
+    text: str
+
+
+class Result(BaseModel):
+    """`index`: the document's place in the request; `relevance_score` in (0, 1), strictly falling."""
+
+    index: int
+    relevance_score: float
+    rank: int
+    item_id: str | None = Field(None, description="The id that the document came with.")
+    reason: str | None = None
+    evidence: list[str] | None = Field(None, description="Ids of the person's own items that speak for it.")
+    document: Told | None = None
+
+
+class TeiResult(BaseModel):
+    index: int
+    score: float
+    text: str | None = None
+
+
+class Answer(BaseModel):
+    id: str
+    object: Literal["rerank"] = "rerank"
+    created: int
+    model: str
+    results: list[Result]
+    usage: dict[str, int]
+    meta: dict[str, Any]
+
+
+async def rerank(request: Request, asked: Body, recommender: RecommenderDep) -> Answer | list[TeiResult]:
+    """Every document exactly once, the best first (or the `top_n` best), for the query, for the person if one is named, or
+    both; always within `deadline_ms`. One document, or none that says anything, asks no model.
+
+    Up to `limits.documents` documents; a model judges the first by prior, and `meta.warnings` says what it was not shown.
+    """
+    given = asked.documents if asked.documents is not None else asked.texts
+    if not given:
+        raise NoDocuments("documents: nothing to rank; send at least one document", param="documents")
+    wanted = _wanted(request, asked, given, json_query=recommender.settings.rerank.json_query)
+    found = await recommender.rerank(wanted)
+    if asked.documents is None:
+        return [
+            TeiResult(index=place, score=item.score, text=_text(given[place]) if asked.return_text else None)
+            for place, item in zip(found.places, found.ranking.items, strict=True)
+        ]
+    shown = asked.return_documents and not request.url.path.startswith("/v2")
+    return _answer(request, asked, wanted, found, given if shown else None)
+
+
+for _path in ROUTES:
+    router.post(
+        _path,
+        summary="Rank documents for a query, a person, or both",
+        response_model=Answer | list[TeiResult],
+        response_model_exclude_none=True,
+        include_in_schema=_path in {"/v1/rerank", "/v2/rerank", "/rerank"},
+    )(rerank)
+
+
+def _wanted(request: Request, asked: Body, given: list[Any], *, json_query: bool) -> RerankRequest:
+    query = _text(asked.query)
+    told = _told(query) if json_query else None
+    more = [part for part in (told.instruction if told else query, asked.instruction, asked.instruct) if part]
+    return _made(
+        query=" ".join(more),
+        documents=[_document(one, place, asked.rank_fields) for place, one in enumerate(given)],
+        top_n=asked.top_n or None,
+        user_id=_who(request, asked) or (told.user_id if told else None),
+        session_id=asked.session_id,
+        history=told.history if told else [],
+        line_tokens=asked.max_tokens_per_doc,
+        domain=asked.domain,
+        locale=asked.locale,
+        strategy=asked.strategy,
+        model=asked.model,
+        explain=asked.explain,
+        deadline_ms=asked.deadline_ms,
+    )
+
+
+def _made(**fields: Any) -> RerankRequest:
+    try:
+        return RerankRequest(**fields)
+    except ValidationError as error:
+        raise BadRequest(reasons(error), param=str(error.errors()[0]["loc"][0])) from error
+
+
+def _told(query: str) -> Asks | None:
+    """None for a query that is no JSON object: words."""
+    if not query.lstrip().startswith("{"):
+        return None
+    try:
+        return Asks.model_validate(from_json(query, allow_inf_nan=False))
+    except ValidationError as error:
+        raise BadRequest(f"query: {reasons(error)} (rerank.json_query is on)", param="query") from error
+    except ValueError:
+        return None
+
+
+def _who(request: Request, asked: Body) -> str | None:
+    """The first place that says it; an empty one doesn't."""
+    said = (asked.metadata or {}).get("user_id")
+    headers = request.headers.get("x-user-id"), request.headers.get("x-openwebui-user-id")
+    found = asked.user_id or asked.user or (said if isinstance(said, str) else None) or headers[0] or headers[1]
+    return found or None
+
+
+def _document(given: str | Mapping[str, Any], place: int, fields: list[str] | None) -> Document:
+    """A bare text may be an id of the catalogue: its text is then what the catalogue knows."""
+    try:
+        if isinstance(given, str):
+            return Document(text=given)
+        text = "\n".join(_text(given[name]) for name in fields if given.get(name)) if fields else _text(given)
+        item_id = given.get("id", given.get("item_id"))
+        title = given.get("title")
+        taken = {"text", "content", "id", "item_id", "title", "image", "attributes", *(fields or ())}
+        more = {name: value for name, value in given.items() if name not in taken and _plain(value)}
+        attributes = given.get("attributes") if isinstance(given.get("attributes"), dict) else {}
+        return Document(
+            id=None if item_id is None else str(item_id),
+            title=title if isinstance(title, str) and "title" not in (fields or ()) else "",
+            text=text,
+            attributes={**more, **(attributes or {})},
+        )
+    except ValidationError as error:
+        raise BadRequest(f"documents.{place}: {reasons(error)}", param=f"documents.{place}") from error
+
+
+def _plain(value: Any) -> bool:
+    """Can it be an attribute?"""
+    return isinstance(value, str | int | float | bool) or (isinstance(value, list) and all(map(_scalar, value)))
+
+
+def _scalar(value: Any) -> bool:
+    return isinstance(value, str | int | float | bool)
+
+
+def _text(given: Any) -> str:
+    """The words in a string, a `{text}`, a `{content: [{text}, …]}`; "" for a picture."""
+    if isinstance(given, str):
+        return given
+    if isinstance(given, list):
+        return "\n".join(filter(None, map(_text, given)))
+    if isinstance(given, Mapping):
+        return _text(given.get("text")) or _text(given.get("content"))
+    return ""
+
+
+def _answer(request: Request, asked: Body, wanted: RerankRequest, found: Reranked, shown: list[Any] | None) -> Answer:
+    ranking = found.ranking
+    usage = ranking.usage
+    results = [
+        Result(
+            index=place,
+            relevance_score=item.score,
+            rank=item.rank,
+            item_id=item.item_id if item.item_id in (wanted.documents[place].id, wanted.documents[place].text) else None,
+            reason=item.reason,
+            evidence=item.evidence if item.reason else None,
+            document=Told(text=_text(shown[place])) if shown is not None else None,
+        )
+        for place, item in zip(found.places, ranking.items, strict=True)
+    ]
+    version = "1" if request.url.path.startswith("/v1") else "2"
+    strange = sorted(asked.model_extra or ())
+    return Answer(
+        id=f"rr-{uuid.uuid4().hex}",
+        created=int(time.time()),
+        model=asked.model or ranking.model or "whyrank",
+        results=results,
+        usage=usage.model_dump(include={"prompt_tokens", "completion_tokens", "total_tokens"}),
+        meta={
+            "api_version": {"version": version},
+            "billed_units": {"search_units": ceil(len(wanted.documents) / SEARCH_UNIT)},
+            "tokens": {"input_tokens": usage.prompt_tokens, "output_tokens": usage.completion_tokens},
+            "warnings": [*found.warnings, *([f"fields nobody reads: {', '.join(strange)}"] if strange else [])],
+            "ranking_id": ranking.ranking_id,
+            "strategy": ranking.strategy,
+            "degraded": ranking.degraded,
+        },
+    )

@@ -1,0 +1,214 @@
+"""Rerank in every dialect, over real HTTP, as the clients read it."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from service.api import create_app
+from service.api.rerank import ROUTES
+from service.config import Settings
+from service.llm import Call
+from service.llm.scripted import ScriptedLLM
+from tests.conftest import Make, letters_of
+
+Serve = Callable[[Any], Any]
+DOCS = [
+    "How to bake sourdough bread at home",
+    "A crew in space is hunted by an alien: a horror film",
+    "The best hiking trails of the Alps",
+    "A romantic comedy about a bookshop in London",
+]
+HISTORY = [{"user_id": "ann", "item_id": one, "type": "like"} for one in ("alien", "thing", "shining")]
+
+
+def shown_first(call: Call) -> str:
+    """A model that keeps the order it is shown."""
+    return " ".join(letters_of(call))
+
+
+@pytest.fixture
+async def client(make: Make, settings: Settings, serve: Serve) -> AsyncIterator[httpx.AsyncClient]:
+    changed = settings.changed({"rank": {"strategy": "auto"}, "rerank": {"json_query": True}})
+    recommender = await make(changed=changed, llm=ScriptedLLM(shown_first, alias="tiny"))
+    await recommender.ingest_events(HISTORY)
+    await recommender.ingest_users([{"user_id": "bob"}])
+
+    async def ready(_: Settings) -> Any:
+        return recommender
+
+    base = await serve(create_app(changed, ready))
+    async with httpx.AsyncClient(base_url=base, timeout=60) as client:
+        yield client
+
+
+async def asked(client: httpx.AsyncClient, path: str = "/v2/rerank", *, headers: Any = None, **body: Any) -> Any:
+    answer = await client.post(path, json={"query": "a scary film in space", "documents": DOCS, **body}, headers=headers)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def whole(found: list[dict[str, Any]], count: int, score: str = "relevance_score") -> None:
+    scores = [one[score] for one in found]
+    assert sorted(one["index"] for one in found) == list(range(count))
+    assert all(0 < one < 1 for one in scores)
+    assert all(before - after >= 1e-6 for before, after in zip(scores, scores[1:], strict=False))
+
+
+@pytest.mark.parametrize("path", ROUTES)
+async def test_every_route_ranks_by_the_query_alone(client: httpx.AsyncClient, path: str) -> None:
+    found = await asked(client, path)
+    whole(found["results"], 4)
+    assert found["results"][0]["index"] == 1
+    assert "document" not in found["results"][0]
+    assert found["meta"]["degraded"] is None
+    assert found["meta"]["billed_units"] == {"search_units": 1}
+    assert isinstance(found["meta"]["tokens"]["input_tokens"], int)
+
+
+async def test_the_order_in_which_documents_come_changes_nothing(client: httpx.AsyncClient) -> None:
+    first = await asked(client)
+    order = [DOCS[one["index"]] for one in first["results"]]
+    for seed in range(5):
+        mixed = random.Random(seed).sample(DOCS, 4)
+        again = await asked(client, documents=mixed)
+        assert [mixed[one["index"]] for one in again["results"]] == order
+
+
+async def test_tei_gets_its_bare_list(client: httpx.AsyncClient) -> None:
+    body = {"query": "a scary film in space", "texts": DOCS, "raw_scores": False, "return_text": True, "truncate": True}
+    answer = await client.post("/rerank", json=body)
+    assert isinstance(answer.json(), list)
+    whole(answer.json(), 4, "score")
+    assert answer.json()[0] == {"index": 1, "score": answer.json()[0]["score"], "text": DOCS[1]}
+    without = (await client.post("/rerank", json={**body, "return_text": False})).json()
+    assert set(without[0]) == {"index", "score"}
+
+
+async def test_a_person_is_found_wherever_a_client_can_say_it(client: httpx.AsyncClient) -> None:
+    films = [{"id": "notting"}, {"id": "solaris"}, {"id": "heat"}]
+    plain = await asked(client, query="", documents=films)
+    ways: list[dict[str, Any]] = [
+        {"user_id": "ann"},
+        {"user": "ann"},
+        {"metadata": {"user_id": "ann"}},
+        {"headers": {"X-User-Id": "ann"}},
+        {"headers": {"X-OpenWebUI-User-Id": "ann"}},
+        {"query": json.dumps({"user_id": "ann"})},
+        {"query": json.dumps({"user_id": "new", "history": [{"item_id": "alien", "type": "like"}]})},
+    ]
+    for way in ways:
+        found = await asked(client, **{"query": "", "documents": films, **way})
+        assert found["results"][0]["item_id"] == "solaris", way
+    assert plain["results"][0]["item_id"] != "solaris"
+
+
+async def test_a_json_query_is_read_strictly_and_words_in_braces_are_words(client: httpx.AsyncClient) -> None:
+    for query in ('{"user_id": "ann", "hobby": 1}', '{"history": []}', '{"user_id": 3}'):
+        answer = await client.post("/v1/rerank", json={"query": query, "documents": DOCS})
+        assert answer.status_code == 422
+        assert "rerank.json_query" in answer.json()["error"]["message"]
+    await asked(client, query="{not json at all")
+
+
+async def test_ids_of_the_catalogue_bring_what_it_knows(client: httpx.AsyncClient) -> None:
+    for documents in ([{"id": "notting"}, {"id": "alien"}], ["notting", "alien"]):
+        found = await asked(client, query="horror", documents=documents)
+        assert [one["item_id"] for one in found["results"]] == ["alien", "notting"]
+    twice = await asked(client, query="horror", documents=["alien", "alien", {"id": "alien"}, {"id": "nobody"}])
+    whole(twice["results"], 4)
+    assert twice["results"][-1]["index"] == 3
+    assert "blank, so last: documents 3" in twice["meta"]["warnings"]
+
+
+async def test_top_n_and_blank_documents(client: httpx.AsyncClient) -> None:
+    for all_of_them in (None, 0, 4, 1_000):
+        whole((await asked(client, top_n=all_of_them))["results"], 4)
+    assert [one["index"] for one in (await asked(client, top_n=1))["results"]] == [1]
+    found = await asked(client, documents=["", "  ", {"image": "http://x/y.png"}, *DOCS])
+    whole(found["results"], 7)
+    assert {one["index"] for one in found["results"][-3:]} == {0, 1, 2}
+    nothing = await asked(client, documents=["", " "])
+    whole(nothing["results"], 2)
+
+
+async def test_documents_are_shown_only_where_a_client_can_read_them(client: httpx.AsyncClient) -> None:
+    found = await asked(client, "/v1/rerank", return_documents=True, documents=[{"text": "space"}, "bread"])
+    assert found["results"][0]["document"] == {"text": "space"}
+    assert "document" not in (await asked(client, "/v2/rerank", return_documents=True))["results"][0]
+    named = await asked(client, "/v1/rerank", documents=[{"a": "bread", "b": "x"}, {"a": "space", "b": "y"}], rank_fields=["a"])
+    assert named["results"][0]["index"] == 1
+
+
+async def test_reasons_ride_in_results_when_asked_for(client: httpx.AsyncClient) -> None:
+    films = [{"id": "solaris"}, {"id": "notting"}, {"id": "heat"}]
+    found = await asked(client, query="", documents=films, user="ann", explain="short")
+    assert "Sci-Fi" in found["results"][0]["reason"]
+    assert set(found["results"][0]["evidence"]) <= {"alien", "thing", "shining"}
+    assert "reason" not in (await asked(client, query="", documents=films, user="ann"))["results"][0]
+
+
+async def test_a_model_judges_the_first_and_the_warnings_say_so(client: httpx.AsyncClient) -> None:
+    many = [f"film number {n} about space and {'x' * 300}" for n in range(100)]
+    found = await asked(client, documents=many, user="ann", strategy="listwise", model="a-model-of-theirs", hobby=1)
+    whole(found["results"], 100)
+    told = "\n".join(found["meta"]["warnings"])
+    assert "model 'a-model-of-theirs' is not configured here" in told
+    assert "a model judged 20 of 100 documents" in told
+    assert "shown to a model 192 tokens" in told
+    assert "fields nobody reads: hobby" in told
+    assert found["meta"]["strategy"] == "listwise"
+    assert found["usage"]["prompt_tokens"] > 0
+
+
+async def test_one_document_asks_no_model(make: Make, settings: Settings) -> None:
+    from service.schema import Document, RerankRequest
+
+    model = ScriptedLLM(shown_first, alias="tiny")
+    recommender = await make(llm=model)
+    await recommender.ingest_events(HISTORY)
+    for explain in ("none", "short"):
+        one = RerankRequest(query="space", documents=[Document(text="space")], user_id="ann", explain=explain)
+        assert (await recommender.rerank(one)).ranking.items[0].rank == 1
+    assert model.calls == []
+
+
+async def test_a_thousand_documents_within_the_deadline(client: httpx.AsyncClient) -> None:
+    words = random.Random(1)
+    many = [" ".join(f"w{words.randrange(2_000)}" for _ in range(200)) for _ in range(1_000)]
+    found = await asked(client, query="w17", documents=many, deadline_ms=1_500)
+    whole(found["results"], 1_000)
+    assert any("no time to embed" in one for one in found["meta"]["warnings"])
+    assert "w17" in many[found["results"][0]["index"]].split()
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "told"),
+    [
+        ({"documents": []}, 400, "nothing to rank"),
+        ({"documents": None}, 400, "nothing to rank"),
+        ({"top_n": -1}, 422, "top_n"),
+        ({"top_n": "3"}, 422, "top_n"),
+        ({"documents": [1, 2]}, 422, "documents"),
+        ({"documents": ["x"] * 1_001}, 422, "limits.documents"),
+        ({"query": "x" * 8_001}, 422, "limits.query_chars"),
+        ({"documents": [{"id": "a/b", "text": "x"}]}, 422, "documents.0"),
+        ({"documents": [{"id": "x" * 300, "text": "x"}]}, 422, "documents.0"),
+        ({"user_id": "a\nb"}, 422, "user_id"),
+        ({"strategy": "magic"}, 422, "strategy"),
+        ({"deadline_ms": 0}, 422, "deadline_ms"),
+    ],
+)
+async def test_what_is_wrong_with_a_request_is_told(
+    client: httpx.AsyncClient, body: dict[str, Any], status: int, told: str
+) -> None:
+    answer = await client.post("/v1/rerank", json={"query": "x", "documents": DOCS, **body})
+    assert answer.status_code == status, answer.text
+    assert told in answer.json()["error"]["message"]
+
+
