@@ -223,7 +223,7 @@ async def test_the_whole_list_is_asked_first_and_an_item_liked_twice_leaves_it_w
     head, *_ = asked[0].context
     lines = [[line.strip() for line in one.context[1:]] for one in asked]
     whole, alien, heat = ["Alien", "Heat", "Alien"], ["Alien", "Alien"], ["Heat"]
-    assert lines == [given for given in (whole, heat, alien, alien, heat, []) for _ in range(2)]
+    assert lines == [given for given in (whole, heat, alien) * 2 for _ in range(2)]
     assert head == "Films that one person liked:\n"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import AsyncIterator, Callable
+from itertools import pairwise
 from typing import Any
 
 import httpx
@@ -57,7 +58,7 @@ def whole(found: list[dict[str, Any]], count: int, score: str = "relevance_score
     scores = [one[score] for one in found]
     assert sorted(one["index"] for one in found) == list(range(count))
     assert all(0 < one < 1 for one in scores)
-    assert all(before - after >= 1e-6 for before, after in zip(scores, scores[1:], strict=False))
+    assert all(before - after >= 1e-6 for before, after in pairwise(scores))
 
 
 @pytest.mark.parametrize("path", ROUTES)
@@ -210,5 +211,3 @@ async def test_what_is_wrong_with_a_request_is_told(
     answer = await client.post("/v1/rerank", json={"query": "x", "documents": DOCS, **body})
     assert answer.status_code == status, answer.text
     assert told in answer.json()["error"]["message"]
-
-

@@ -208,7 +208,7 @@ async def test_an_engine_that_dies_and_returns(tmp_path: Path, serve: Callable[[
 
 
 def films(feed: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (MODELS.parent / "movielens-100k" / f"{feed}.jsonl").open()]
+    return [json.loads(line) for line in (MODELS.parent / "movielens-100k" / f"{feed}.jsonl").read_text().splitlines()]
 
 
 async def filled(folder: Path) -> Recommender:

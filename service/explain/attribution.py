@@ -1,4 +1,4 @@
-"""Which of a person's liked items moved an item's score: how likely is it without one of them, and with one alone?"""
+"""Which of a person's liked items moved an item's score: how likely is it without one of them?"""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Moved:
 @dataclass(frozen=True)
 class Attribution:
     """What a liked item adds to log P(title | liked), over the last `titles` liked items of a `score` prompt: the mean of what
-    it adds last, to all the others, and first, to none. These are the two ends of its Shapley value; a small model's words
-    about one end are so noisy that another model often sees no such effect (`make verify`).
+    is lost without it in the list as it was lived and in the same list backwards. In one order a small model hears so much
+    of an item's place that another model often sees no such effect (`make verify`).
 
     One call: the lists share their beginnings, and the whole one, which comes first, is what a ranking by likelihood has read.
     """
@@ -46,9 +46,8 @@ class Attribution:
         ids = list(dict.fromkeys(whose[label] for label in lines))
         if not ids or not texts:
             return Moved()
-        without = [(head, *(line for label, line in lines.items() if whose[label] != one)) for one in ids]
-        alone = [(head, *(line for label, line in lines.items() if whose[label] == one)) for one in ids]
-        contexts = [(head, *lines.values()), *without, *alone, (head,)]
+        orders = [list(lines.items()), list(lines.items())[::-1]]
+        contexts = [(head, *(line for label, line in order if whose[label] != one)) for order in orders for one in (None, *ids)]
         asked = [Asked(context, text) for context in contexts for text in texts]
         try:
             async with asyncio.timeout_at(until):
@@ -57,9 +56,10 @@ class Attribution:
             return Moved()
         if len(found.values) != len(asked) or not all(map(isfinite, found.values)):
             return Moved(usage=found.usage)
-        rows = [found.values[start : start + len(texts)] for start in range(0, len(asked), len(texts))]
-        whole, less, single, none = rows[0], rows[1 : len(ids) + 1], rows[len(ids) + 1 : -1], rows[-1]
+        lists = [found.values[start : start + len(texts)] for start in range(0, len(asked), len(texts))]
+        ahead, back = lists[: len(ids) + 1], lists[len(ids) + 1 :]
         by = [
-            {one: (whole[n] - less[m][n] + single[m][n] - none[n]) / 2 for m, one in enumerate(ids)} for n in range(len(texts))
+            {one: (ahead[0][n] - ahead[m][n] + back[0][n] - back[m][n]) / 2 for m, one in enumerate(ids, 1)}
+            for n in range(len(texts))
         ]
         return Moved(by, found.usage)
