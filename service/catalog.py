@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ import pyarrow as pa
 from lancedb.index import FTS, BTree, HnswSq, LabelList
 from lancedb.rerankers import RRFReranker
 
-from service.errors import BadRequest, ConfigError
+from service.errors import BadRequest, ConfigError, ModelError
 from service.schema import Filter, Interest, Item
 
 Vectors = npt.NDArray[np.float32]
@@ -56,6 +57,8 @@ SHOWN = ["id", "title", "text", "attributes", "url", "image_url", "published_at"
 PENDING = "(vector_sha IS NULL OR vector_sha != words_sha)"
 IN_FILTER = 500
 """More excluded ids than this are dropped after the search: a longer NOT IN costs more than over-fetching."""
+FACETS = 60
+"""So many values of a key are told."""
 READ = 2_000
 """So many characters of an item's text are embedded and searched."""
 REMEMBERED = 5_000
@@ -107,6 +110,8 @@ class Embeds(Protocol):
     def dimension(self) -> int: ...
     async def embed(self, texts: Sequence[str]) -> Vectors: ...
     async def embed_one(self, text: str) -> Vectors: ...
+    async def counted(self, texts: Sequence[str | Sequence[int]]) -> tuple[Vectors, int]: ...
+    async def close(self) -> None: ...
 
 
 class Catalog:
@@ -120,12 +125,16 @@ class Catalog:
         self._columns = pa.schema([*ITEM, *(pa.field(_column(key), ARROW[kind]) for key, kind in filterable.items())])
         self._writing = asyncio.Lock()
         self._seen: dict[str, Row | None] = {}
-        self._seen_at = -1
+        self._seen_at = self._counted_at = -1
+        self._facets: dict[str, list[str]] = {}
         self._arrived = asyncio.Event()
 
     @classmethod
-    async def open(cls, folder: Path, *, embed: Embeds, filterable: Mapping[str, Kind], factors: int = 64) -> Catalog:
-        """Create or open the table. Raises `ConfigError` when its vectors are of another dimension than the embedder's.
+    async def open(
+        cls, folder: Path, *, embed: Embeds, filterable: Mapping[str, Kind], factors: int = 64, re_embed: bool = False
+    ) -> Catalog:
+        """Create or open the table. Raises `ConfigError` when its vectors are of another space than the embedder's; with
+        `re_embed` they are dropped instead, so that all rows wait for new ones.
 
         `factors`: how many numbers an item's factors are; those of another length are forgotten.
         """
@@ -136,12 +145,12 @@ class Catalog:
         with suppress(ValueError):  # it exists: made earlier, or by another process this moment
             await database.create_table("items", schema=columns)
         table = await database.open_table("items")
+        if strange := await _of_another_space(table, embed):
+            if not re_embed:
+                raise ConfigError(f"the catalogue in {folder} holds {strange}: run 'whyrank ingest --re-embed'", param="embed")
+            await table.drop_columns(["vector", "vector_sha"])
+            await table.add_columns(pa.schema(_vector(embed.dimension)))
         stored = await table.schema()
-        if stored.field("vector").type.list_size != embed.dimension:
-            raise ConfigError(
-                f"the catalogue in {folder} holds vectors of {stored.field('vector').type.list_size} dimensions, the embedder "
-                f"makes {embed.dimension}: embed the items anew into another data folder"
-            )
         catalog = cls(table, embed, filterable, factors)
         await catalog._declare(stored, declared)
         return catalog
@@ -151,7 +160,7 @@ class Catalog:
         with suppress(RuntimeError, ValueError):  # already set: by us or by a process that opened it meanwhile
             await self._table.set_unenforced_primary_key(["id"])
         await self._add_missing(stored, _factors(self._factors))
-        if await self._add_missing(stored, declared):
+        if await self._add_missing(stored, declared) or await self._named_otherwise():
             async for batch in await self._table.query().select(SHOWN).to_batches():
                 await self.put([_item(row) for row in batch.to_pylist()])
         have = {name for index in await self._table.list_indices() for name in index.columns}
@@ -162,6 +171,10 @@ class Catalog:
         for key, kind in self._filterable.items():
             if _column(key) not in have:
                 await self._table.create_index(_column(key), config=LabelList() if kind == "list" else BTree())
+
+    async def _named_otherwise(self) -> bool:
+        """Are there rows that another embedder named?"""
+        return bool(await _other_name(self._table, self._embed))
 
     async def _add_missing(self, stored: pa.Schema, wanted: Sequence[pa.Field]) -> bool:
         """Empty columns for the fields that the table has not, or has with another type. Were there any?"""
@@ -248,7 +261,7 @@ class Catalog:
             "published_at": item.published_at,
             "available": item.available,
             "words": words,
-            "words_sha": hashlib.sha256(f"{self._embed.name}\n{words}".encode()).hexdigest()[:16],
+            "words_sha": _sha(self._embed, words),
             **{_column(key): self._typed(key, kind, item.attributes.get(key)) for key, kind in self._filterable.items()},
         }
 
@@ -296,11 +309,14 @@ class Catalog:
                 if await self._table.version() != tidied:
                     await self.tidy()
                     tidied = await self._table.version()
-            except (OSError, RuntimeError, ValueError) as error:
+            except (ModelError, OSError, RuntimeError, ValueError) as error:
                 failed(error)
             self._arrived.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._arrived.wait(), every_s)
+
+    async def close(self) -> None:
+        await self._embed.close()
 
     # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -310,6 +326,31 @@ class Catalog:
     async def get(self, ids: Iterable[str]) -> dict[str, Item]:
         """The known ones of `ids`, in their order."""
         return {item_id: row.item for item_id, row in (await self._known(ids)).items()}
+
+    async def titled(self, titles: Iterable[str]) -> dict[str, Item]:
+        """Items by their exact title; of several with one title the first by id."""
+        wanted = list(dict.fromkeys(titles))
+        if not wanted:
+            return {}
+        where = f"title IN ({', '.join(map(_literal, wanted))})"
+        rows = await self._table.query().where(where).select(SHOWN).to_list()
+        return {row["title"]: _item(row) for row in sorted(rows, key=lambda row: row["id"], reverse=True)}
+
+    async def facets(self) -> dict[str, list[str]]:
+        """By filterable key of words, the values that items have, the commonest first, at most `FACETS`; of a key of numbers
+        none. Counted anew when the catalogue has changed."""
+        version = await self._table.version()
+        if version != self._counted_at:
+            keys = {key: _column(key) for key, kind in self._filterable.items() if kind in {"str", "list"}}
+            found: dict[str, list[str]] = {key: [] for key in self._filterable}
+            if keys:
+                table = await self._table.query().select([*keys.values()]).to_arrow()
+                for key, column in keys.items():
+                    values = table[column].combine_chunks()
+                    flat = values.flatten() if pa.types.is_list(values.type) else values.drop_null()
+                    found[key] = [value for value, _ in Counter(flat.to_pylist()).most_common(FACETS)]
+            self._facets, self._counted_at = found, version
+        return self._facets
 
     async def vectors(self, ids: Iterable[str]) -> dict[str, Vectors]:
         """The unit vectors, each of shape [dimension], of those of `ids` that have one."""
@@ -352,6 +393,15 @@ class Catalog:
     async def embedded(self, text: str) -> Vectors:
         """The unit vector of a text, shape [dimension]; recent ones are remembered."""
         return await self._embed.embed_one(text)
+
+    async def counted(self, texts: Sequence[str | Sequence[int]]) -> tuple[Vectors, int]:
+        """Unit vectors of texts or token ids, and how many tokens were read."""
+        return await self._embed.counted(texts)
+
+    @property
+    def embedding(self) -> str:
+        """The name of the space."""
+        return self._embed.name
 
     async def embedded_all(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors, shape [len(texts), dimension]."""
@@ -400,8 +450,19 @@ class Catalog:
         return (await self._enough(search, k, scope))[0]
 
     async def search(self, text: str, k: int, scope: Scope) -> list[str]:
-        """Full text and vector search fused by reciprocal ranks: ids, best first."""
-        vector = await self._embed.embed_one(text)
+        """Full text and vector search fused by reciprocal ranks: ids, best first. By text alone while the embedder fails."""
+        where = self._where(scope)
+        with suppress(ModelError):
+            vector = await self._embed.embed_one(text)
+            return await self._hybrid(text, vector, k, scope)
+
+        async def search(limit: int) -> pa.Table:
+            query = self._table.query().nearest_to_text(text).where(where).limit(limit)
+            return await query.select(["id", "_score"]).to_arrow()
+
+        return (await self._enough(search, k, scope))[0]
+
+    async def _hybrid(self, text: str, vector: Vectors, k: int, scope: Scope) -> list[str]:
         where = self._where(scope)
 
         async def search(limit: int) -> pa.Table:
@@ -470,6 +531,25 @@ def _vector(dimension: int) -> list[pa.Field]:
 
 def _factors(count: int) -> list[pa.Field]:
     return [pa.field("factors", pa.list_(pa.float32(), count)), pa.field("factors_of", pa.string())]
+
+
+def _sha(embed: Embeds, words: str) -> str:
+    """Of what a vector is made: the embedder and the words."""
+    return hashlib.sha256(f"{embed.name}\n{words}".encode()).hexdigest()[:16]
+
+
+async def _of_another_space(table: lancedb.AsyncTable, embed: Embeds) -> str:
+    """What kind of vectors a table has, if not this embedder's."""
+    size = (await table.schema()).field("vector").type.list_size
+    if size != embed.dimension:
+        return f"vectors of {size} dimensions, and the embedder makes {embed.dimension}"
+    return "vectors of another embedder" if await _other_name(table, embed) else ""
+
+
+async def _other_name(table: lancedb.AsyncTable, embed: Embeds) -> bool:
+    """All rows bear one embedder's name, so one tells."""
+    rows = await table.query().select(["words", "words_sha"]).limit(1).to_list()
+    return any(row["words_sha"] != _sha(embed, row["words"]) for row in rows)
 
 
 def _by_id(table: pa.Table, column: str) -> dict[str, Vectors]:

@@ -89,11 +89,13 @@ class Model(Part):
 
 
 class Roles(Part):
-    """Which alias does what. `score`: tells likelihoods, for ranking by them and for what moved an item's score."""
+    """Which alias does what. `score`: tells likelihoods, for ranking by them and for what moved an item's score. `chat`: says
+    which of the catalogue's values a wish means; else the one that explains does."""
 
     rank: str = "small"
     explain: str = "small"
     score: str | None = None
+    chat: str | None = None
 
 
 class Store(Part):
@@ -115,11 +117,25 @@ class Catalog(Part):
 
 
 class Embed(Part):
-    """The in-process embedder: an ONNX sentence transformer and its tokenizer in `path`."""
+    """What embeds items and queries: in this process an ONNX sentence transformer with its tokenizer in `path`; with `base_url`
+    and `model` a server of OpenAI's `/embeddings` (the key in the variable `api_key_env`). Another embedder, another space:
+    `whyrank ingest --re-embed` moves the catalogue into it."""
 
     path: Path | None = None
+    base_url: str = ""
+    model: str = ""
+    api_key_env: str | None = None
+    timeout_s: float = Field(30, gt=0)
     threads: int = Field(1, ge=1, le=64)
     batch: int = Field(32, ge=1, le=1_024)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Embed:
+        if bool(self.base_url) != bool(self.model):
+            raise ValueError("base_url and model go together")
+        if self.base_url and urlsplit(self.base_url).scheme not in {"http", "https"}:
+            raise ValueError("base_url: expected an http(s) URL, as http://127.0.0.1:8002/v1")
+        return self
 
 
 MEANINGS: dict[str, Meaning] = {
@@ -140,6 +156,7 @@ MEANINGS: dict[str, Meaning] = {
     "share": Meaning(weight=0.8, verb="shared"),
     "skip": Meaning(weight=-0.4, verb="skipped"),
     "search": Meaning(verb="searched for"),
+    "seen": Meaning(consumes=True, verb="has seen"),
     "block": Meaning(weight=-1, blocks=True, verb="blocked"),
     "unblock": Meaning(unblocks=True),
 }
@@ -267,12 +284,15 @@ class Rerank(Part):
 
 
 class Limits(Part):
-    """`documents`: of a rerank request, `query_chars`: of its query."""
+    """`documents`: of a rerank request, `query_chars`: of its query; `messages`: of a chat, `message_chars`: of each."""
 
     top_n: int = Field(100, ge=1)
     candidates: int = Field(1_000, ge=1, le=5_000)
     documents: int = Field(1_000, ge=1, le=5_000)
     query_chars: int = Field(8_000, ge=1)
+    messages: int = Field(200, ge=1)
+    message_chars: int = Field(32_000, ge=1)
+    inputs: int = Field(2_048, ge=1)
     batch: int = Field(10_000, ge=1)
     body_bytes: int = Field(16 * 2**20, ge=1_024)
 
@@ -320,7 +340,8 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _aliases_exist(self) -> Settings:
         named = {"roles.rank": self.roles.rank, "roles.explain": self.roles.explain, "engine.model": self.engine.model}
-        named |= {"roles.score": self.roles.score} if self.roles.score is not None else {}
+        more = {"roles.score": self.roles.score, "roles.chat": self.roles.chat}
+        named |= {where: alias for where, alias in more.items() if alias is not None}
         named |= {f"fallback[{n}]": alias for n, alias in enumerate(self.fallback)}
         for where, alias in named.items():
             if alias not in self.models:

@@ -1,6 +1,6 @@
-"""The catalogue's embedding space: a MiniLM sentence transformer, in process, by onnxruntime.
+"""The catalogue's embedding space: a MiniLM sentence transformer, in process, by onnxruntime, or somebody's /v1/embeddings.
 
-Reads `model.onnx` and `tokenizer.json` from a folder that `whyrank models pull minilm` makes.
+In process it reads `model.onnx` and `tokenizer.json` from a folder that `whyrank models pull minilm` makes.
 """
 
 from __future__ import annotations
@@ -10,18 +10,22 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+import httpx
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 from tokenizers import Tokenizer
 
-from service.errors import ConfigError
+from service.errors import BadRequest, ConfigError, InvalidOutput, ModelError, ModelUnreachable
 
 Vectors = npt.NDArray[np.float32]
 
 MAX_TOKENS = 256
 """What the model was trained with; a longer text is cut there."""
+REMEMBERED = 4_096
+"""So many single texts are kept."""
 
 
 class Embedder:
@@ -41,7 +45,7 @@ class Embedder:
         self._batch = batch
         self.dimension: int = self._session.get_outputs()[0].shape[-1]
         self.name = f"minilm-{hashlib.sha256(model.read_bytes()).hexdigest()[:12]}"
-        self._one = lru_cache(maxsize=4_096)(lambda text: self._forward([text])[0])
+        self._one = lru_cache(maxsize=REMEMBERED)(lambda text: self._forward([text])[0])
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors, shape [len(texts), dimension], in input order."""
@@ -50,6 +54,21 @@ class Embedder:
     async def embed_one(self, text: str) -> Vectors:
         """One unit vector, shape [dimension]; recent texts are remembered."""
         return await asyncio.to_thread(self._one, text)
+
+    async def counted(self, texts: Sequence[str | Sequence[int]]) -> tuple[Vectors, int]:
+        """Vectors of texts or of token ids, and how many tokens were read. Raises `BadRequest` for an id that is no token."""
+        return await asyncio.to_thread(self._counted, texts)
+
+    async def close(self) -> None:
+        """Nothing to do: whoever is next in this process has the same."""
+
+    def _counted(self, texts: Sequence[str | Sequence[int]]) -> tuple[Vectors, int]:
+        known = self._tokenizer.get_vocab_size()
+        if any(token >= known for text in texts if not isinstance(text, str) for token in text):
+            raise BadRequest(f"input: token ids are below {known}", param="input")
+        words = [text if isinstance(text, str) else self._tokenizer.decode(list(text)) for text in texts]
+        read = sum(sum(one.attention_mask) for one in self._tokenizer.encode_batch(words))
+        return self._embed(words), read
 
     def _embed(self, texts: Sequence[str]) -> Vectors:
         """Texts of similar length share a batch, so that little of the work is padding."""
@@ -69,6 +88,74 @@ class Embedder:
         mean = (hidden * weights).sum(axis=1) / weights.sum(axis=1)
         unit: Vectors = mean / np.linalg.norm(mean, axis=1, keepdims=True)
         return unit
+
+
+class RemoteEmbedder:
+    """Any server of OpenAI's `/embeddings`, at `base_url`. Made by `await RemoteEmbedder.open(…)`, which asks it once."""
+
+    def __init__(self, client: httpx.AsyncClient, model: str, batch: int) -> None:
+        self._client = client
+        self._model = model
+        self._batch = batch
+        self.dimension = 0
+        self.name = f"{model}-{hashlib.sha256(str(client.base_url).encode()).hexdigest()[:12]}"
+        self._known: dict[str, Vectors] = {}
+
+    @classmethod
+    async def open(cls, base_url: str, model: str, *, api_key: str | None, batch: int, timeout_s: float) -> RemoteEmbedder:
+        """Raises `ConfigError` if the server gives no vector."""
+        headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
+        embedder = cls(httpx.AsyncClient(base_url=base_url, headers=headers, timeout=timeout_s), model, batch)
+        try:
+            embedder.dimension = (await embedder.embed(["dimension"])).shape[1]
+        except ModelError as error:
+            await embedder.close()
+            raise ConfigError(f"embed.base_url {base_url}: {error.message}", param="embed.base_url") from error
+        return embedder
+
+    async def embed(self, texts: Sequence[str]) -> Vectors:
+        """As `Embedder.embed`. Raises a `ModelError` if the server fails."""
+        return (await self.counted(texts))[0]
+
+    async def embed_one(self, text: str) -> Vectors:
+        if text not in self._known:
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            self._known[text] = (await self.embed([text]))[0]
+        return self._known[text]
+
+    async def counted(self, texts: Sequence[str | Sequence[int]]) -> tuple[Vectors, int]:
+        vectors, tokens = [], 0
+        for start in range(0, len(texts), self._batch):
+            found, read = await self._ask(list(texts[start : start + self._batch]))
+            vectors.append(found)
+            tokens += read
+        return np.concatenate(vectors), tokens
+
+    async def _ask(self, texts: list[Any]) -> tuple[Vectors, int]:
+        try:
+            answer = await self._client.post(
+                "embeddings", json={"model": self._model, "input": texts, "encoding_format": "float"}
+            )
+            answer.raise_for_status()
+            told = answer.json()
+            rows = [one["embedding"] for one in sorted(told["data"], key=lambda one: one["index"])]
+            vectors = np.array(rows, dtype=np.float32)
+            tokens = int(told.get("usage", {}).get("prompt_tokens", 0))
+        except httpx.HTTPError as error:
+            raise ModelUnreachable(f"the embedder failed: {error!r}") from error
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise InvalidOutput(f"not an embedding answer: {error!r}") from error
+        if vectors.ndim != 2 or len(vectors) != len(texts) or not np.isfinite(vectors).all():
+            raise InvalidOutput(f"{len(texts)} vectors were asked for, something else came")
+        if self.dimension and vectors.shape[1] != self.dimension:
+            raise InvalidOutput(f"vectors of {vectors.shape[1]} dimensions; they had {self.dimension} before")
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        unit: Vectors = vectors / np.where(norms == 0, 1, norms)
+        return unit, tokens
+
+    async def close(self) -> None:
+        await self._client.aclose()
 
 
 def count_tokens(messages: Sequence[Mapping[str, str]], tokenizer: Path) -> int | None:

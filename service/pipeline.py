@@ -11,7 +11,7 @@ import importlib.util
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -26,7 +26,8 @@ from pydantic import BaseModel, ValidationError
 from service import collaborative, explain, retrieve, state
 from service.catalog import READ, Catalog, Scope, Taste, words_of
 from service.config import HOUSE, Rerank, Settings, Weights
-from service.embed import Embedder, count_tokens
+from service.conversation import Conversation
+from service.embed import Embedder, RemoteEmbedder, count_tokens
 from service.errors import BadRequest, ConfigError, ModelError, NotFound, reasons
 from service.llm import LLM, Asked, Call, Likelihoods, Piece, Scorer
 from service.llm.probe import Probes
@@ -44,6 +45,8 @@ from service.rank.pointwise import Pointwise
 from service.schema import (
     Candidate,
     Capabilities,
+    ChatReply,
+    ChatRequest,
     Degraded,
     Did,
     Document,
@@ -134,6 +137,17 @@ class Recommender:
             clock,
         )
         self._clock = clock
+        self._conversation = Conversation(
+            settings,
+            store=store,
+            catalog=catalog,
+            prompts=prompts,
+            llms=self._llms,
+            stream=self.stream,
+            ingest=self.ingest_events,
+            refuse=self._checked,
+            clock=clock,
+        )
         self._fitted = settings.fitted()
         self._strategies: dict[tuple[str, str, float], Strategy] = {}
         self._warned: set[str] = set()
@@ -221,8 +235,7 @@ class Recommender:
 
         Whatever is wrong with the request is raised here, before there is anything to iterate over.
         """
-        self._check(request)
-        plan = self._plan(request)
+        plan = self._checked(request)
         watch = Watch()
         person = await self._state(request, plan)
         watch.lap("state_ms")
@@ -251,12 +264,18 @@ class Recommender:
             self._log(ranking, request, plan)
         yield ranking
 
-    def _check(self, request: RecommendRequest) -> None:
+    async def chat(self, request: ChatRequest) -> AsyncGenerator[str | ChatReply, None]:
+        """The answer's text in pieces as they come to be, then the whole. What is wrong is raised here, not while iterating."""
+        return await self._conversation.answer(request)
+
+    def _checked(self, request: RecommendRequest) -> Plan:
+        """Raises `BadRequest` for what is beyond the limits."""
         limits = self.settings.limits
         if request.top_n > limits.top_n:
             raise BadRequest(f"top_n: at most {limits.top_n} (limits.top_n)", param="top_n")
         if len(request.candidates or ()) > limits.candidates:
             raise BadRequest(f"candidates: at most {limits.candidates} (limits.candidates)", param="candidates")
+        return self._plan(request)
 
     def _plan(self, request: RecommendRequest) -> Plan:
         """All that can be decided, and refused, before anything is read."""
@@ -393,8 +412,10 @@ class Recommender:
         if person.source != "popularity":
             return person
         if person.attributes:
-            interest = await self._catalog.interest(", ".join(f"{key} {value}" for key, value in person.attributes.items()))
-            return person.model_copy(update={"source": "attributes", "interests": (interest,)})
+            described = ", ".join(f"{key} {value}" for key, value in person.attributes.items())
+            with suppress(ModelError):  # the embedder's
+                interest = await self._catalog.interest(described)
+                return person.model_copy(update={"source": "attributes", "interests": (interest,)})
         return person.model_copy(update={"source": "instruction"}) if request.instruction else person
 
     async def _candidates(self, plan: Plan, person: UserState) -> list[Candidate]:
@@ -554,8 +575,7 @@ class Recommender:
 
     async def preview(self, request: RecommendRequest, task: Literal["rank", "explain"]) -> Preview:
         """What a model would be shown for this request; it is not asked."""
-        self._check(request)
-        plan = self._plan(request)
+        plan = self._checked(request)
         person = await self._state(request, plan)
         candidates = await self._candidates(plan, person)
         line_tokens, locale = plan.context.line_tokens, request.locale or person.locale
@@ -739,6 +759,21 @@ class Recommender:
         await self._store.trainings.forget_old()
         return count
 
+    async def embed(self, texts: Sequence[str | Sequence[int]]) -> tuple[Any, int]:
+        """Unit vectors, shape [len(texts), dimension], of texts or their token ids; and how many tokens were read."""
+        if len(texts) > (most := self.settings.limits.inputs):
+            raise BadRequest(f"input: at most {most} (limits.inputs)", param="input")
+        return await self._catalog.counted(texts)
+
+    @property
+    def embedding(self) -> str:
+        """The embedder's name: whoever has another is in another space."""
+        return self._catalog.embedding
+
+    @property
+    def dimension(self) -> int:
+        return self._catalog.dimension
+
     async def embed_pending(self, step: Callable[[int, int], None] = lambda done, total: None) -> int:
         """Embed now what is waiting, then tidy: for loads that a person waits for."""
         count = await self._catalog.embed_pending(step)
@@ -750,6 +785,7 @@ class Recommender:
             await asyncio.wait(self._tasks)
         for model in self._scorers.values():
             await model.close()
+        await self._catalog.close()
         self._store.close()
 
 
@@ -847,6 +883,7 @@ class Plan:
             instruction=request.instruction,
             context_items=request.context_items,
             taste=taste,
+            avoid=person.avoid | frozenset(request.avoid),
             popularity=bool(self.weights.popularity),
             vectors=bool(self.weights.diversity),
         )
@@ -977,19 +1014,22 @@ async def build(
     llms: Mapping[str, LLM] | None = None,
     scorers: Mapping[str, Scorer] | None = None,
     prompts: Path = HOUSE / "prompts",
+    re_embed: bool = False,
 ) -> Recommender:
-    """A recommender on the real store, catalogue, embedder and models. Raises `ConfigError` naming what is missing."""
+    """A recommender on the real store, catalogue, embedder and models. Raises `ConfigError` naming what is missing.
+
+    `re_embed`: vectors of another embedder are dropped, to be made anew, instead of being refused.
+    """
     telemetry = Telemetry()
     meanings = settings.events.of(settings.service.domain)
     library = PromptLibrary(prompts, failed=lambda message: telemetry.log.error("prompt_not_reloaded", error=message))
-    embed = await asyncio.to_thread(
-        _embedder, settings.embedder_path, threads=settings.embed.threads, batch=settings.embed.batch
-    )
+    embed = await _embed_by(settings)
     catalog = await Catalog.open(
         settings.data / "catalog",
         embed=embed,
         filterable=settings.catalog.filterable,
         factors=settings.retrieve.training.factors,
+        re_embed=re_embed,
     )
     store = await asyncio.to_thread(
         Store,
@@ -1011,6 +1051,14 @@ async def build(
 
 _embedder = lru_cache(maxsize=1)(Embedder)
 """Recommenders of one process share it: an evaluation makes one for each of its settings, all on the same embedder."""
+
+
+async def _embed_by(settings: Settings) -> Embedder | RemoteEmbedder:
+    embed = settings.embed
+    if not embed.base_url:
+        return await asyncio.to_thread(_embedder, settings.embedder_path, threads=embed.threads, batch=embed.batch)
+    key = _secret(embed.api_key_env, "embed.api_key_env")
+    return await RemoteEmbedder.open(embed.base_url, embed.model, api_key=key, batch=embed.batch, timeout_s=embed.timeout_s)
 
 
 def _named(settings: Settings, backend: str) -> list[str]:
@@ -1041,7 +1089,12 @@ def _weights_in_process(alias: str, folder: Path, threads: int, cache_mb: int) -
 
 def _open(alias: str, settings: Settings) -> LLM:
     model = settings.models[alias]
-    key = None
-    if model.api_key_env and not (key := environ.get(model.api_key_env)):
-        raise ConfigError(f"models.{alias}.api_key_env: {model.api_key_env} is not set in the environment")
+    key = _secret(model.api_key_env, f"models.{alias}.api_key_env")
     return VLLM(alias, model=model.model, base_url=model.base_url, api_key=key)
+
+
+def _secret(variable: str | None, where: str) -> str | None:
+    """From the environment; None where no variable is named."""
+    if variable and variable not in environ:
+        raise ConfigError(f"{where}: {variable} is not set in the environment")
+    return environ[variable] if variable else None

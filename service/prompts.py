@@ -30,11 +30,12 @@ from service.schema import Candidate, Item, Label, PromptRef, UserState
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 PARTS = (["system", "user"], ["head", "line"])
-VARIABLES = {"history", "candidates", "latest", "instruction", "person", "locale", "answer", "title", "details"}
+VARIABLES = {"history", "candidates", "latest", "instruction", "person", "locale", "answer", "title", "details", "values"}
 """What a template may name. `history`: lines with `label title details verb value`; `candidates`: lines with `label title
 details`, and in explain `common`: what the item shares with the past one that speaks most for it; `latest`: title of the
 newest history item; `instruction`; `person`: declared attributes as text; `locale`; `answer`: what is expected, `order`,
-`letter`, `scores` or `yes or no`. The line of a `score` template has one item's `title` and `details`."""
+`letter`, `scores` or `yes or no`. The line of a `score` template has one item's `title` and `details`. A `chat` template has
+an `instruction` and the catalogue's own `values`."""
 
 FAILURES = (TemplateError, TypeError, ValueError, ArithmeticError, AttributeError, LookupError)
 """What a template may raise on values that its author did not think of."""

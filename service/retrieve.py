@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from service.catalog import EVERYTHING, Catalog, Scope, Taste, Vectors, words_of
+from service.errors import ModelError
 from service.schema import Candidate, Item, UserState
 from service.store import Store
 
@@ -22,7 +24,8 @@ AT_ONCE = 32
 @dataclass(frozen=True)
 class Wanted:
     """What to look for. `k`: how many candidates, `depth` of them from each source; `given`: rank these ids instead of
-    looking; weights by source name; `taste`: among the items' factors; `popularity`, `vectors`: shall candidates carry them?"""
+    looking; weights by source name; `taste`: among the items' factors; `avoid`: values of attributes that nothing found may
+    have; `popularity`, `vectors`: shall candidates carry them?"""
 
     k: int
     weights: Mapping[str, float]
@@ -31,6 +34,7 @@ class Wanted:
     instruction: str | None = None
     context_items: Sequence[str] = ()
     taste: Taste | None = None
+    avoid: frozenset[str] = frozenset()
     popularity: bool = False
     vectors: bool = False
 
@@ -89,16 +93,26 @@ async def retrieve(store: Store, catalog: Catalog, state: UserState, wanted: Wan
     used = {name: weight for name, weight in wanted.weights.items() if weight > 0}
     lists = await asyncio.gather(*(sources[name](state, wanted) for name in used))
     fused = fuse({name: (used[name], found) for name, found in zip(used, lists, strict=True)})
-    ids = list(fused)[: wanted.k]
+    ids = (await _welcome(catalog, list(fused), wanted))[: wanted.k]
     if wanted.given is not None:
         ids += sorted(set(wanted.given) - set(ids))
     elif len(ids) < wanted.k:
-        ids += [item_id for item_id in await catalog.some(wanted.k, wanted.scope) if item_id not in fused]
+        more = [item_id for item_id in await catalog.some(wanted.depth, wanted.scope) if item_id not in fused]
+        ids += await _welcome(catalog, more, wanted)
     items = await catalog.get(ids[: max(wanted.k, len(wanted.given or ()))])
     found = [_candidate(items[item_id], fused.get(item_id, {}), used) for item_id in items]
     unknown = sorted(set(wanted.given or ()) - set(items))
     found += [_candidate(Item.model_construct(id=item_id), {}, used) for item_id in unknown]
     return await _weighed(store, catalog, found, wanted)
+
+
+async def _welcome(catalog: Catalog, ids: Sequence[str], wanted: Wanted) -> list[str]:
+    """Without what has an avoided value; a given list stays whole."""
+    if not wanted.avoid or wanted.given is not None:
+        return list(ids)
+    words = {word.casefold() for word in wanted.avoid}
+    items = await catalog.get(ids)
+    return [one for one in ids if one not in items or not words & {str(value).casefold() for _, value in items[one].facts()}]
 
 
 async def documents(
@@ -115,11 +129,12 @@ async def documents(
     known = list(await catalog.get(items))
     lexical = await asyncio.to_thread(_by_words, wanted.instruction, said) if wanted.instruction else []
     tastes = [(np.asarray(taste.vector), taste.weight) for taste in state.interests]
-    query = await catalog.embedded(wanted.instruction) if wanted.instruction else None
-    vectors = await catalog.vectors(known)
-    if tastes or query is not None:
-        texts = {item_id: said[item_id] for item_id in [*lexical, *items] if item_id not in vectors}
-        vectors |= await _embedded(catalog, texts, until)
+    vectors, query = await catalog.vectors(known), None
+    with suppress(ModelError):  # the embedder's: then words and people alone count
+        query = await catalog.embedded(wanted.instruction) if wanted.instruction else None
+        if tastes or query is not None:
+            texts = {item_id: said[item_id] for item_id in [*lexical, *items] if item_id not in vectors}
+            vectors |= await _embedded(catalog, texts, until)
     meant = [_nearest(query, vectors, items)] if query is not None else []
     only = Scope(only=frozenset(known))
     lists: dict[str, Sequence[str]] = {
@@ -134,7 +149,7 @@ async def documents(
     fused = fuse({name: (weights[name], found) for name, found in lists.items() if weights[name] > 0})
     order = [*fused, *(item_id for item_id in items if item_id not in fused)]
     found = [_candidate(items[item_id], fused.get(item_id, {}), weights) for item_id in order]
-    unread = len(items) - len(vectors) if tastes or query is not None else 0
+    unread = len(items) - len(vectors) if tastes or wanted.instruction else 0
     return await _weighed(store, catalog, found, wanted), unread
 
 

@@ -217,7 +217,8 @@ class Interest(Value):
 class UserState(Value):
     """All that a ranking may know of a person. `version` changes with every accepted event; caches key on it.
 
-    `likes`: (item id, weight in (0, 1]) of the latest liked items, oldest first.
+    `likes`: (item id, weight in (0, 1]) of the latest liked items, oldest first. `avoid`: what they said they don't like, in
+    their own words.
     """
 
     version: int = 0
@@ -228,6 +229,7 @@ class UserState(Value):
     locale: str | None = None
     allow_hosted: bool = True
     seen: frozenset[str] = frozenset()
+    avoid: frozenset[str] = frozenset()
     source: ProfileSource = "popularity"
 
 
@@ -410,6 +412,12 @@ class RecommendRequest(Value):
     )
     filters: dict[Key, Filter] = Field({}, description="Conditions on `id` and on keys in catalog.filterable.")
     exclude: list[Id] = Field([], max_length=10_000, description="Items never to return.")
+    avoid: list[Annotated[Text, StringConstraints(max_length=100)]] = Field(
+        [],
+        max_length=100,
+        description="Words; nothing that has one as an attribute's value is retrieved.",
+        examples=[["Horror"]],
+    )
     domain: Label | None = Field(None, description="Selects prompts and event meanings; the service's by default.")
     locale: Locale | None = Field(None, description="Language of the reasons; the user's by default.")
     strategy: str | None = Field(None, description="auto, likelihood, first_token, listwise, keyed, pointwise or prior.")
@@ -476,3 +484,48 @@ class Reranked(Value):
     ranking: Ranking
     places: list[int]
     warnings: list[str] = []
+
+
+class Turn(Value):
+    """Something said in a conversation."""
+
+    role: Literal["user", "assistant"]
+    text: Text
+
+
+class ChatRequest(Value):
+    """A conversation whose last turn is the person's. `shape`: a JSON schema that the answer's text shall follow, or {} for any
+    JSON object; the rest as in `RecommendRequest`."""
+
+    turns: Annotated[list[Turn], Field(min_length=1)]
+    shape: dict[str, Any] | None = None
+    user_id: Id | None = None
+    session_id: Id | None = None
+    top_n: int = Field(5, ge=1)
+    candidates: list[Id] | None = Field(None, min_length=1)
+    filters: dict[Key, Filter] = {}
+    exclude: Annotated[list[Id], Field(max_length=10_000)] = []
+    domain: Label | None = None
+    locale: Locale | None = None
+    strategy: str | None = None
+    model: str | None = None
+    prompt_id: str | None = None
+    prompt_version: str | None = None
+    explain: Literal["none", "short", "full"] = "short"
+    deadline_ms: int | None = Field(None, ge=1, le=600_000)
+
+    @model_validator(mode="after")
+    def _answerable(self) -> ChatRequest:
+        if self.turns[-1].role != "user":
+            raise ValueError("the last message must be the user's")
+        return self
+
+
+class ChatReply(Value):
+    """`text`: all of it; `ranking`: what the picks in it come from; `noted`: events that it made of what the person said."""
+
+    text: str
+    kind: Literal["recommend", "why", "about", "smalltalk", "offtopic"]
+    ranking: Ranking | None = None
+    noted: list[Event] = []
+    usage: Usage = Usage()

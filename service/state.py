@@ -73,6 +73,7 @@ async def read(
         attributes=user.attributes,
         locale=user.locale,
         allow_hosted=user.allow_hosted,
+        avoid=avoided(events, meanings),
         seen=seen([*chain(*(person.latest for person in people))], meanings),
         source="events" if user_id is not None and people[0].events else "session" if events else "popularity",
     )
@@ -161,6 +162,12 @@ def likes(events: Sequence[Event], meanings: Mapping[str, Meaning]) -> tuple[tup
                 held[event.item_id] = max(says, before)
     last = [*held.items()][-LEARN_FROM:]
     return tuple((item_id, weight * LIKE_DECAY ** (len(last) - n)) for n, (item_id, weight) in enumerate(last, 1))
+
+
+def avoided(events: Sequence[Event], meanings: Mapping[str, Meaning]) -> frozenset[str]:
+    """What was disliked in words, without an item, and not liked since."""
+    said = {event.text: opinion(event, meanings) for event in events if event.item_id is None and event.text}
+    return frozenset(text for text, weight in said.items() if weight < 0)
 
 
 def seen(latest: Sequence[tuple[str, str, int]], meanings: Mapping[str, Meaning]) -> frozenset[str]:

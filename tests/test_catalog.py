@@ -185,6 +185,12 @@ class Dice:
     async def embed_one(self, text: str) -> Vectors:
         return self._vector(text)
 
+    async def counted(self, texts: Sequence[str | Sequence[int]]) -> tuple[Vectors, int]:
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        pass
+
     def _vector(self, text: str) -> Vectors:
         rng = np.random.default_rng(zlib.crc32(text.encode()))
         vector = rng.standard_normal(self.dimension, dtype=np.float32)

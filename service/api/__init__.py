@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
 
-from service.api import events, health, items, recommend, rerank, users
+from service.api import chat, embeddings, events, health, items, recommend, rerank, users
 from service.api.edge import Edge
 from service.api.envelope import install
 from service.config import Settings
@@ -38,7 +38,7 @@ def create_app(settings: Settings, make: Callable[[Settings], Awaitable[Recommen
 
     app = FastAPI(title="whyrank", version="0.1.0", description=ABOUT, lifespan=life, redoc_url=None)
     install(app)
-    for face in (recommend, rerank, events, items, users, health):
+    for face in (recommend, rerank, chat, embeddings, events, items, users, health):
         app.include_router(face.router)
     app.add_middleware(Edge, settings=settings, state=app.state)
     return app

@@ -1,0 +1,274 @@
+"""`/v1/chat/completions` and `/v1/models`, as any OpenAI client expects them: a conversation refines the recommendation."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+from service.api.envelope import enveloped
+from service.api.needs import RecommenderDep
+from service.errors import BadRequest, NotFound, reasons
+from service.schema import ChatReply, ChatRequest, Filter, Id, Key, Label, Locale, Text, Turn, Usage
+
+router = APIRouter(prefix="/v1", tags=["chat"])
+
+SAYS = {"user", "assistant"}
+"""Whose words count. What the system, developers or tools say is taken and not followed: the role here is fixed."""
+
+
+class OneChoice(BadRequest):
+    """400, as OpenAI's."""
+
+    status = 400
+
+
+class Message(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: Text | list[dict[str, Any]] | None = Field(None, description="Words, or parts of which `text` is read.")
+
+
+class Body(BaseModel):
+    """OpenAI's, and beside it what a recommendation needs to know; further fields of OpenAI's are taken without effect."""
+
+    model_config = ConfigDict(extra="allow")
+
+    model: Text = Field("whyrank", description="An id of `/v1/models`: a strategy or a configured model.")
+    messages: Annotated[list[Message], Field(min_length=1)] = Field(
+        description="The conversation; the last message is the user's.",
+        examples=[[{"role": "user", "content": "Something scary for tonight, but no zombies."}]],
+    )
+    stream: bool | None = Field(None, description="Answer by server-sent chunks.")
+    stream_options: dict[str, Any] | None = Field(None, description="`include_usage`: a last chunk with the tokens.")
+    response_format: dict[str, Any] | None = Field(
+        None, description="`json_object`, or `json_schema` with a schema of yours: the content is that JSON."
+    )
+    n: Annotated[StrictInt, Field(ge=1)] | None = Field(None, description="1: there is one best answer.")
+    user: Id | None = Field(None, description="As `user_id`.")
+    user_id: Id | None = Field(None, description="For whom; else `user`, `metadata.user_id`, X-User-Id, X-OpenWebUI-User-Id.")
+    session_id: Id | None = Field(None, description="A visitor's session.")
+    metadata: dict[str, Any] | None = Field(None, description="`user_id` in it is read.")
+    candidates: Annotated[list[Id], Field(min_length=1)] | None = Field(None, description="Choose among these items only.")
+    top_n: Annotated[StrictInt, Field(ge=1)] = Field(5, description="How many picks.")
+    filters: dict[Key, Filter] = Field({}, description="As on /v1/recommendations.")
+    exclude: Annotated[list[Id], Field(max_length=10_000)] = Field([], description="Items never to pick.")
+    domain: Label | None = Field(None, description="As on /v1/recommendations.")
+    locale: Locale | None = Field(None, description="Language of the answer; that of the last message by default.")
+    strategy: Text | None = Field(None, description="As on /v1/recommendations.")
+    prompt_id: Text | None = Field(None, description="As on /v1/recommendations.")
+    prompt_version: Text | None = Field(None, description="As on /v1/recommendations.")
+    explain: Literal["none", "short", "full"] = Field("short", description="Reasons for the picks.")
+    deadline_ms: Annotated[StrictInt, Field(ge=1, le=600_000)] | None = Field(None, description="Answer within this time.")
+
+
+class Pick(BaseModel):
+    """One recommendation of the answer, as data."""
+
+    rank: int
+    item_id: str
+    title: str
+    score: float
+    reason: str | None = None
+    evidence: list[str] = []
+
+
+class Noted(BaseModel):
+    """What the person said of themselves and is now an event: `seen` or `dislike`, of an item or of something in words."""
+
+    type: str
+    item_id: str | None = None
+    text: str | None = None
+
+
+class Said(BaseModel):
+    role: Literal["assistant"] = "assistant"
+    content: str
+    refusal: None = None
+
+
+class Choice(BaseModel):
+    index: int = 0
+    message: Said
+    finish_reason: Literal["stop"] = "stop"
+    logprobs: None = None
+
+
+class Completion(BaseModel):
+    """OpenAI's answer; `recommendations`, `ranking_id`, `noted`, `strategy` and `degraded` ride beside it."""
+
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: dict[str, Any]
+    recommendations: list[Pick] = []
+    ranking_id: str | None = None
+    noted: list[Noted] = []
+    strategy: str | None = None
+    degraded: dict[str, str] | None = None
+
+
+class Listed(BaseModel):
+    id: str
+    object: Literal["model"] = "model"
+    created: int = 0
+    owned_by: str = "whyrank"
+
+
+class ModelList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[Listed]
+
+
+@router.post(
+    "/chat/completions",
+    summary="Talk about what to show next",
+    response_model=Completion,
+    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+)
+async def complete(request: Request, asked: Body, recommender: RecommenderDep) -> Completion | EventSourceResponse:
+    """Picks for this person, as the conversation wants them, with a reason for each. "I have seen the second one" and "I don't
+    like horror" become events and count from then on; "why the first?" is answered from what is known.
+
+    Works without a user, from the conversation alone. Only words of ours and checked reasons are ever said.
+    """
+    parts = await recommender.chat(_wanted(request, asked))
+    head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": asked.model}
+    first = await anext(parts)  # what fails before the first word still has a status of its own
+    if not asked.stream:
+        return Completion(**head, **_whole(await _last(first, parts)))
+    service = recommender.settings.service
+    usage = bool((asked.stream_options or {}).get("include_usage"))
+    events = _chunks(request, head, first, parts, include_usage=usage)
+    return EventSourceResponse(events, ping=service.ping_s, shutdown_grace_period=service.deadline_ms / 1000)
+
+
+@router.get("/models", summary="What `model` may name")
+async def models(recommender: RecommenderDep) -> ModelList:
+    """Strategies as ids, configured models, and the embedding."""
+    return ModelList(data=[Listed(id=one) for one in [*recommender.models(), recommender.embedding]])
+
+
+@router.get("/models/{model_id:path}", summary="One of them")
+async def model(model_id: str, recommender: RecommenderDep) -> Listed:
+    known = [*recommender.models(), recommender.embedding]
+    if model_id not in known:
+        raise NotFound("model", model_id, param="model", known=", ".join(known))
+    return Listed(id=model_id)
+
+
+def _wanted(request: Request, asked: Body) -> ChatRequest:
+    if asked.n not in (None, 1):
+        raise OneChoice("n: only 1 is answered", param="n")
+    said = (asked.metadata or {}).get("user_id")
+    headers = request.headers.get("x-user-id"), request.headers.get("x-openwebui-user-id")
+    who = asked.user_id or asked.user or (said if isinstance(said, str) else None) or headers[0] or headers[1]
+    same = ChatRequest.model_fields.keys() & Body.model_fields.keys() - {"user_id"}
+    try:
+        return ChatRequest(
+            turns=[Turn.model_validate({"role": one.role, "text": _text(one)}) for one in asked.messages if one.role in SAYS],
+            shape=_shape(asked.response_format),
+            user_id=who or None,
+            **{name: getattr(asked, name) for name in same},
+        )
+    except ValidationError as error:
+        where = "messages" if error.errors()[0]["loc"][:1] in {(), ("turns",)} else str(error.errors()[0]["loc"][0])
+        raise BadRequest(reasons(error).replace("turns", "messages"), param=where) from error
+
+
+def _text(message: Message) -> str:
+    if isinstance(message.content, list):
+        return "\n".join(part["text"] for part in message.content if isinstance(part.get("text"), str))
+    return message.content or ""
+
+
+def _shape(wanted: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A JSON schema; {} for any JSON object; None for words."""
+    kind = (wanted or {}).get("type", "text")
+    if kind == "text":
+        return None
+    if kind == "json_object":
+        return {}
+    inner = (wanted or {}).get("json_schema")
+    schema = inner.get("schema") if isinstance(inner, dict) else None
+    if kind != "json_schema" or not isinstance(schema, dict):
+        raise BadRequest(
+            "response_format: text, json_object, or json_schema with a json_schema.schema", param="response_format"
+        )
+    return schema
+
+
+async def _last(first: str | ChatReply, parts: AsyncGenerator[str | ChatReply, None]) -> ChatReply:
+    last = first
+    async with aclosing(parts):
+        async for part in parts:
+            last = part
+    assert isinstance(last, ChatReply)
+    return last
+
+
+def _usage(usage: Usage) -> dict[str, Any]:
+    counted = usage.model_dump(include={"prompt_tokens", "completion_tokens", "total_tokens"})
+    return {**counted, "prompt_tokens_details": {"cached_tokens": usage.cached_tokens}}
+
+
+def _beside(reply: ChatReply) -> dict[str, Any]:
+    """What no field of OpenAI's has room for."""
+    ranking = reply.ranking
+    return {
+        "recommendations": [Pick.model_validate(row.model_dump()) for row in (ranking.items if ranking is not None else [])],
+        "ranking_id": ranking.ranking_id if ranking is not None else None,
+        "noted": [Noted.model_validate(event.model_dump()) for event in reply.noted],
+        "strategy": ranking.strategy if ranking is not None else None,
+        "degraded": ranking.degraded.model_dump() if ranking is not None and ranking.degraded is not None else None,
+    }
+
+
+def _whole(reply: ChatReply) -> dict[str, Any]:
+    return {"choices": [Choice(message=Said(content=reply.text))], "usage": _usage(reply.usage), **_beside(reply)}
+
+
+async def _chunks(
+    request: Request,
+    head: dict[str, Any],
+    first: str | ChatReply,
+    parts: AsyncGenerator[str | ChatReply, None],
+    *,
+    include_usage: bool,
+) -> AsyncGenerator[ServerSentEvent, None]:
+    """The role, the words, the end with everything beside; and `[DONE]`, whatever happens."""
+
+    def chunk(choices: list[dict[str, Any]], **more: Any) -> ServerSentEvent:
+        return ServerSentEvent(json.dumps({**head, "object": "chat.completion.chunk", "choices": choices, **more}))
+
+    def delta(said: dict[str, str], finish: str | None = None, **more: Any) -> ServerSentEvent:
+        return chunk([{"index": 0, "delta": said, "finish_reason": finish, "logprobs": None}], **more)
+
+    yield delta({"role": "assistant", "content": ""})
+    try:
+        async with aclosing(parts):
+            part: str | ChatReply = first
+            while isinstance(part, str):
+                yield delta({"content": part})
+                part = await anext(parts)
+        yield delta({}, "stop", **{k: _plain(v) for k, v in _beside(part).items()})
+        if include_usage:
+            yield chunk([], usage=_usage(part.usage))
+    except Exception as error:
+        body = json.loads(bytes(enveloped(request, error).body))
+        yield ServerSentEvent(json.dumps({"error": body["error"]}))
+    yield ServerSentEvent("[DONE]")
+
+
+def _plain(value: Any) -> Any:
+    return [one.model_dump() for one in value] if isinstance(value, list) else value

@@ -1,0 +1,63 @@
+"""`/v1/embeddings`: texts in the catalogue's own space."""
+
+from __future__ import annotations
+
+import base64
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
+
+from service.api.needs import RecommenderDep
+from service.errors import BadRequest
+from service.schema import Text
+
+router = APIRouter(prefix="/v1", tags=["embeddings"])
+
+Tokens = Annotated[list[Annotated[StrictInt, Field(ge=0)]], Field(min_length=1)]
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    input: Text | Annotated[list[Text], Field(min_length=1)] | Tokens | Annotated[list[Tokens], Field(min_length=1)] = Field(
+        description="One text or several; or their token ids by the embedder's own tokenizer.",
+        examples=[["a space horror film"]],
+    )
+    model: Text | None = Field(None, description="Any: there is one space. Its name is in the answer.")
+    encoding_format: Literal["float", "base64"] = Field("float", description="base64: little-endian float32.")
+    dimensions: Annotated[StrictInt, Field(ge=1)] | None = Field(None, description="Only the space's own number.")
+
+
+class Embedding(BaseModel):
+    object: Literal["embedding"] = "embedding"
+    index: int
+    embedding: list[float] | str
+
+
+class Embeddings(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[Embedding]
+    model: str
+    usage: dict[str, int]
+
+
+@router.post("/embeddings", summary="Texts as vectors of the catalogue's space")
+async def embeddings(asked: Body, recommender: RecommenderDep) -> Embeddings:
+    """Unit vectors in input order: their inner products with items' vectors are the cosines that retrieval goes by."""
+    given: list[Any] = [asked.input] if isinstance(asked.input, str) else list(asked.input)
+    if given and isinstance(given[0], int):
+        given = [given]
+    if asked.dimensions not in (None, recommender.dimension):
+        raise BadRequest(f"dimensions: this space has {recommender.dimension}", param="dimensions")
+    vectors, tokens = await recommender.embed(given)
+    data = [
+        Embedding(index=n, embedding=_base64(vector) if asked.encoding_format == "base64" else vector.tolist())
+        for n, vector in enumerate(vectors)
+    ]
+    return Embeddings(data=data, model=recommender.embedding, usage={"prompt_tokens": tokens, "total_tokens": tokens})
+
+
+def _base64(vector: Any) -> str:
+    return base64.b64encode(np.asarray(vector, dtype="<f4").tobytes()).decode()

@@ -1,0 +1,263 @@
+"""How a conversation is answered: what was said is noted, then the flow of every ranking, told in words.
+
+Events first, so that the answer knows what the person just said; the ranking and its reasons are those of `Recommender.stream`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing, suppress
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
+
+from service import chat
+from service.catalog import Catalog, Vectors
+from service.chat.shape import check, filled
+from service.chat.words import Words
+from service.config import Settings
+from service.errors import BadRequest, ModelError, NotFound, PromptError
+from service.llm import LLM, Call
+from service.prompts import PromptLibrary
+from service.schema import ChatReply, ChatRequest, Event, IngestReport, Item, Ranking, Reason, RecommendRequest, Usage
+from service.store import Store
+
+MUTE = {"whyrank-fast", "whyrank-prior"}
+"""Whoever names these wants no model to write."""
+LONGEST = 2_000
+"""Characters of an instruction."""
+TOLD = 3
+"""So many items are told about in one answer."""
+
+Stream = AsyncGenerator[Ranking | Reason, None]
+Answer = AsyncGenerator[str | ChatReply, None]
+
+
+class Conversation:
+    """`stream`, `ingest`, `refuse` (raises for a request that can't be answered): the recommender's own."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        store: Store,
+        catalog: Catalog,
+        prompts: PromptLibrary,
+        llms: Mapping[str, LLM],
+        stream: Callable[[RecommendRequest], Awaitable[Stream]],
+        ingest: Callable[[Sequence[Any]], Awaitable[IngestReport]],
+        refuse: Callable[[RecommendRequest], object],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._catalog = catalog
+        self._prompts = prompts
+        self._llms = llms
+        self._stream = stream
+        self._ingest = ingest
+        self._refuse = refuse
+        self._clock = clock
+        self._examples: dict[chat.Kind, Vectors] = {}
+
+    async def answer(self, request: ChatRequest) -> Answer:
+        """The text in pieces, then the reply; with a shape, one piece of JSON. Whatever is wrong with the request is raised
+        here."""
+        self._check(request)
+        self._refuse(self._asked(request, None))
+        start = asyncio.get_running_loop().time()
+        facets = await self._catalog.facets()
+        titles = {title for turn in chat.listed(request.turns) for title in turn}
+        talk = chat.read(request.turns, await self._catalog.titled(titles), facets)
+        kind = talk.kind or await self._kind(talk.turn)
+        words = chat.spoken(request.locale, talk.turn)
+        if kind == "recommend":
+            noted = await self._noted(request, talk)
+            values, usage = await self._values(request, talk, facets)
+            wanted = self._wanted(request, talk, values, asyncio.get_running_loop().time() - start)
+            told = self._picked(request, talk, words, noted, wanted, await self._stream(wanted), usage)
+        elif kind in {"why", "about"}:
+            told = self._told(request, talk, kind, words)
+        else:
+            told = _said(chat.answered(talk, kind, words), kind)
+        return told if request.shape is None else self._shaped(request.shape, told)
+
+    def _check(self, request: ChatRequest) -> None:
+        limits, most = self._settings.limits, self._settings.limits.message_chars
+        if len(request.turns) > limits.messages:
+            raise BadRequest(f"messages: at most {limits.messages} (limits.messages)", param="messages")
+        if any(len(turn.text) > most for turn in request.turns):
+            raise BadRequest(f"messages: each at most {most} characters (limits.message_chars)", param="messages")
+        if request.shape is not None:
+            check(request.shape)
+
+    async def _kind(self, turn: str) -> chat.Kind:
+        """By likeness to examples, which the embedder knows in English: words in another script are a wish."""
+        if sum(map(str.isascii, turn)) < len(turn) / 2:
+            return "recommend"
+        with suppress(ModelError):  # the embedder's
+            if not self._examples:
+                self._examples = {kind: await self._catalog.embedded_all(said) for kind, said in chat.EXAMPLES.items()}
+            return chat.kind_of(await self._catalog.embedded(turn), self._examples)
+        return "recommend"
+
+    async def _noted(self, request: ChatRequest, talk: chat.Talk) -> list[Event]:
+        """Events of what the last turn tells of the person; the same turn sent again makes no new ones."""
+        if request.user_id is None and request.session_id is None:
+            return []
+        place = f"{len(request.turns)} {talk.turn}"
+        events = [
+            Event(
+                event_id=sha256(f"{place} {n}".encode()).hexdigest()[:32],
+                user_id=request.user_id,
+                session_id=request.session_id,
+                type=said.kind,
+                item_id=said.item.id if said.item is not None else None,
+                text=said.topic or None,
+                occurred_at=self._clock(),
+            )
+            for n, said in enumerate(talk.said)
+        ]
+        if events:
+            await self._ingest([event.model_dump() for event in events])
+        return events
+
+    async def _values(self, request: ChatRequest, talk: chat.Talk, facets: chat.Facets) -> tuple[list[str], Usage]:
+        """What the latest wish means in the catalogue's own values, by a model where no rule tells; none if it fails. It has a
+        quarter of the time."""
+        alias, known = self._settings.roles.chat or self._settings.roles.explain, chat.choosable(facets)
+        mute = request.model in MUTE or request.strategy == "prior" or alias not in self._llms
+        if mute or not talk.wishes or talk.filters or not known or not await self._may_hear(alias, request):
+            return [], Usage()
+        domain = request.domain or self._settings.service.domain
+        seconds = (request.deadline_ms or self._settings.service.deadline_ms) / 1000
+        text, usage = "", Usage()
+        try:
+            prompt = self._prompts.find("chat", domain, request.locale)
+            said = prompt.render({"instruction": talk.wishes[-1][:LONGEST], "values": ", ".join(known)})
+            call = Call(said, max_tokens=40, grammar=chat.choice(facets), temperature=prompt.sampling.temperature)
+            async with asyncio.timeout(seconds / 4), aclosing(self._llms[alias].stream(call)) as pieces:
+                async for piece in pieces:
+                    text, usage = text + piece.text, piece.usage or usage
+        except (ModelError, NotFound, PromptError, TimeoutError):
+            return [], usage
+        return [value for value in dict.fromkeys(text.split(",")) if value in known][:3], usage
+
+    async def _may_hear(self, alias: str, request: ChatRequest) -> bool:
+        """May this model be told what the person says?"""
+        user = await self._store.users.get(request.user_id) if request.user_id is not None else None
+        return user is None or user[0].allow_hosted or not self._settings.models[alias].leaves_the_house
+
+    def _wanted(self, request: ChatRequest, talk: chat.Talk, values: Sequence[str], spent_s: float) -> RecommendRequest:
+        """The conversation as a request for a list. Of a list that the caller gives only what was excluded is left out."""
+        exclude = list(dict.fromkeys([*request.exclude, *talk.exclude]))
+        instruction = ". ".join(part for part in (talk.instruction, ", ".join(values)) if part)[:LONGEST]
+        asked = self._asked(request, instruction, spent_s)
+        if request.candidates is None:
+            filters = {**talk.filters, **request.filters}
+            return asked.model_copy(update={"filters": filters, "exclude": exclude, "avoid": [*talk.avoid]})
+        left = [one for one in request.candidates if one not in exclude]
+        return asked.model_copy(update={"candidates": left or request.candidates})
+
+    def _asked(self, request: ChatRequest, instruction: str | None, spent_s: float = 0) -> RecommendRequest:
+        names = RecommendRequest.model_fields.keys() & ChatRequest.model_fields.keys() - {"candidates", "filters", "exclude"}
+        left = (request.deadline_ms or self._settings.service.deadline_ms) - round(1000 * spent_s)
+        same = {name: getattr(request, name) for name in names}
+        return RecommendRequest(**{**same, "instruction": instruction or None, "deadline_ms": max(left, 1)})
+
+    async def _picked(
+        self,
+        request: ChatRequest,
+        talk: chat.Talk,
+        words: Words,
+        noted: list[Event],
+        wanted: RecommendRequest,
+        parts: Stream,
+        usage: Usage,
+    ) -> Answer:
+        """An opening, and a line for each pick as soon as its reason is there. Where nothing is all that was demanded, what
+        comes close to it, and it says so."""
+        text = chat.opening(talk, words, known=bool(noted))
+        yield text
+        ranking = await anext(parts)
+        assert isinstance(ranking, Ranking)
+        if not ranking.items and talk.filters:
+            await parts.aclose()
+            text += f"\n\n{words.dropped}"
+            yield f"\n\n{words.dropped}"
+            parts = await self._stream(wanted.model_copy(update={"filters": request.filters}))
+            ranking = await anext(parts)
+        assert isinstance(ranking, Ranking)
+        titles = [item.title or item.item_id for item in ranking.items]
+        items = await self._catalog.get(item.item_id for item in ranking.items)
+        gap = "\n\n"
+        async with aclosing(parts):
+            async for part in parts if request.explain != "none" else _unexplained(ranking, parts):
+                if isinstance(part, Ranking):
+                    ranking = part
+                    continue
+                piece = gap + chat.pick(part.rank, titles[part.rank - 1], items.get(part.item_id), part.reason)
+                yield piece
+                text, gap = text + piece, "\n"
+        if not ranking.items:
+            yield f"\n\n{words.nothing}"
+            text += f"\n\n{words.nothing}"
+        yield ChatReply.model_construct(text=text, kind="recommend", ranking=ranking, noted=noted, usage=ranking.usage + usage)
+
+    async def _told(self, request: ChatRequest, talk: chat.Talk, kind: chat.Kind, words: Words) -> Answer:
+        """About picks that were shown: what is known of them, and why they were picked, anew from what is known now."""
+        if not talk.about:
+            yield words.which
+            yield ChatReply(text=words.which, kind=kind)
+            return
+        text, usage, ranking = "", Usage(), None
+        for item in talk.about[:TOLD]:
+            piece = ("\n\n" if text else "") + chat.described(item, words)
+            if kind == "why":
+                asked = self._asked(request, talk.instruction).model_copy(
+                    update={"candidates": [item.id], "top_n": 1, "explain": "full"}
+                )
+                async with aclosing(await self._stream(asked)) as parts:
+                    async for part in parts:
+                        ranking = part if isinstance(part, Ranking) else ranking
+                assert ranking is not None
+                usage += ranking.usage
+                moved = await self._catalog.get(ranking.items[0].attribution)
+                piece = ("\n\n" if text else "") + chat.justified(item, ranking.items[0], moved, words)
+            yield piece
+            text += piece
+        yield ChatReply.model_construct(text=text, kind=kind, ranking=ranking, noted=[], usage=usage)
+
+    async def _shaped(self, shape: Mapping[str, Any], told: Answer) -> Answer:
+        """The same answer as JSON in the caller's shape: one piece."""
+        async with aclosing(told):
+            async for part in told:
+                if isinstance(part, ChatReply):
+                    reply = part
+        items = reply.ranking.items if reply.ranking is not None else []
+        known = await self._catalog.get(item.item_id for item in items)
+        picks = [_pick(row.model_dump(exclude={"signals", "attribution"}), known.get(row.item_id)) for row in items]
+        text = json.dumps(filled(shape, reply.text, picks), ensure_ascii=False)
+        yield text
+        yield reply.model_copy(update={"text": text})
+
+
+async def _unexplained(ranking: Ranking, parts: Stream) -> Stream:
+    """A line for each pick also where no reason is asked for."""
+    for row in ranking.items:
+        yield Reason(item_id=row.item_id, rank=row.rank, reason="", evidence=[], grounded=False)
+    async for part in parts:
+        yield part
+
+
+async def _said(text: str, kind: chat.Kind) -> Answer:
+    yield text
+    yield ChatReply(text=text, kind=kind)
+
+
+def _pick(row: Mapping[str, Any], item: Item | None) -> dict[str, Any]:
+    """What a shape may tell of a pick: the ranking's row and the item's attributes."""
+    more = {**item.attributes, "url": item.url, "image_url": item.image_url, "text": item.text} if item is not None else {}
+    return {**more, **row}
