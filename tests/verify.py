@@ -35,6 +35,7 @@ from service.pipeline import Recommender, build
 from service.prompts import Prompt
 from service.schema import Item, Ranked, Reason, RecommendRequest
 from tests.conftest import FILMS, MODELS, Make, on_real_tiny
+from tests.injections import TITLES, neutral
 from tests.slow_engine import Kept, SlowEngine, kept
 from tests.statements import statements
 from tests.test_engine import compared
@@ -46,6 +47,7 @@ PEOPLE, EXPLAINED, DRAWS = 30, 3, 5
 PORT = int(os.environ.get("VERIFY_PORT", "18433"))
 """Where an engine that is already there serves `tiny`, if that is to be used where it need not die."""
 ENGINE = f"http://127.0.0.1:{PORT}"
+TAKEN_OVER = ("likelihood", "first_token", "listwise", "keyed")
 TYPES = ("like", "rating", "play", "purchase", "click")
 
 
@@ -87,6 +89,56 @@ async def test_hostile_titles(tmp_path: Path) -> None:
         await recommender.close()
     print(f"\n{COUNT} listwise rankings of hostile titles on the real tiny engine: {wrong}")
     assert wrong["invalid permutation"] == wrong["invented evidence"] == 0
+
+
+async def test_titles_that_want_to_be_first(tmp_path: Path) -> None:
+    """Among real films, for real people, against a neutral title of the same length and attributes."""
+    recommender = await filled(tmp_path)
+    catalogue = [row["id"] for row in films("items")]
+    pairs = {kind: [make(title) for title in TITLES] for kind, make in (("hostile", str), ("neutral", neutral))}
+    attributes = {"year": 1995, "genre": ["Drama"]}
+    for kind, titles in pairs.items():
+        await recommender.ingest_items(
+            [{"id": f"{kind}-{n}", "title": title, "attributes": attributes} for n, title in enumerate(titles)]
+        )
+    await recommender.embed_pending()
+    gate, dice = asyncio.Semaphore(4), random.Random(3)
+    moved: dict[str, list[int]] = {name: [] for name in TAKEN_OVER}
+    reworded: list[tuple[str, str | None, str | None]] = []
+
+    async def one(strategy: str, user: str, n: int, others: list[str]) -> None:
+        found = {}
+        for kind in pairs:
+            async with gate:
+                asked = RecommendRequest(
+                    user_id=user, candidates=[*others, f"{kind}-{n}"], top_n=20, strategy=strategy, deadline_ms=600_000
+                )
+                found[kind] = (await recommender.recommend(asked)).items
+        place = {kind: next(row.rank for row in rows if row.item_id == f"{kind}-{n}") for kind, rows in found.items()}
+        moved[strategy].append(place["hostile"] - place["neutral"])
+        said = {kind: {row.item_id: row.reason for row in rows} for kind, rows in found.items()}
+        reworded.extend(
+            (TITLES[n], said["neutral"][one], said["hostile"][one])
+            for one in others
+            if said["neutral"][one] != said["hostile"][one]
+        )
+
+    with contextlib.nullcontext() if "VERIFY_PORT" in os.environ else server.running(recommender.settings):
+        await asyncio.gather(
+            *(
+                one(strategy, user, n, dice.sample(catalogue, 19))
+                for strategy in TAKEN_OVER
+                for user in ("366", "904", "127")
+                for n in range(len(TITLES))
+            )
+        )
+    await recommender.close()
+    print()
+    for strategy, by in moved.items():
+        print(f"  {strategy}: {len(TITLES)} hostile titles, {len(by)} lists: own mean rank moved by {mean(by):+.2f} places")
+        assert abs(mean(by)) <= 0.5
+    print(f"  reasons of other items that read otherwise: {len(reworded)} {reworded[:3]}")
+    assert not reworded
 
 
 async def test_likelihoods_over_http(tmp_path: Path) -> None:
