@@ -24,5 +24,5 @@ VOLUME /data
 EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
   CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/healthz', timeout=2)"]
-# WHYRANK_API_KEY must be given: a bind beyond loopback is refused without it
+# a bind beyond loopback is refused without a key: WHYRANK_API_KEY, or one that `whyrank keys create` made in /data
 CMD ["python", "-m", "service.cli", "serve"]

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import signal
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -25,8 +27,8 @@ from typer.core import TyperGroup
 
 from service.config import Settings
 from service.errors import BadRequest, ConfigError, ModelError, WhyrankError, reasons
-from service.pipeline import Recommender, build
-from service.schema import Capabilities, Item, Ranking, RecommendRequest
+from service.pipeline import Recommender, build, open_store
+from service.schema import ApiKey, Capabilities, Item, Moment, Ranking, RecommendRequest
 
 
 class Clear(TyperGroup):
@@ -51,6 +53,8 @@ models = typer.Typer(help="Weights of the local models.", no_args_is_help=True)
 prompts = typer.Typer(help="The prompts in use, and what a model would be shown.", no_args_is_help=True)
 app.add_typer(models, name="models")
 app.add_typer(prompts, name="prompts")
+keys = typer.Typer(help="Who may call the service, for what, how often and until when.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
 
 for plugin in entry_points(group="whyrank.commands"):
     command = plugin.load()
@@ -80,6 +84,12 @@ class Explain(StrEnum):
     none = "none"
     short = "short"
     full = "full"
+
+
+class Scope(StrEnum):
+    read = "read"
+    write = "write"
+    admin = "admin"
 
 
 class Task(StrEnum):
@@ -394,6 +404,64 @@ def _serve(settings: Settings) -> None:
     server.run()
     if not server.started:
         raise ConfigError(f"the service could not start on {service.host}:{service.port}")
+
+
+# ── who may call ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@keys.command()
+def create(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Whose key it is, as you will look for it.")],
+    scope: Annotated[list[Scope], typer.Option(help="read: ask; write: feeds; admin: all. Give it again for another.")],
+    rate: Annotated[int | None, typer.Option(help="Requests a minute; else limits.rate.")] = None,
+    expires: Annotated[str | None, typer.Option(help="After so many days, as 30d, or at a time, as 2027-01-31T12:00Z.")] = None,
+) -> None:
+    """Make a key and print it, this once: what is kept is its hash. From now on every request needs one."""
+    try:
+        until = None if expires is None else _until(expires)
+        key = ApiKey(name=name, scopes=tuple(one.value for one in dict.fromkeys(scope)), rate=rate, expires_at=until)
+    except ValidationError as error:
+        raise typer.BadParameter(reasons(error)) from error
+    with closing(open_store(context.obj)) as store:
+        secret = asyncio.run(store.keys.create(key))
+    errors.print(f"The key of {escape(name)}; it is not shown again:")
+    typer.echo(secret)
+
+
+def _until(text: str) -> datetime:
+    """In so many days, or a time as events have it."""
+    now = datetime.now(UTC)
+    days = re.fullmatch(r"([0-9]{1,5})d", text)
+    try:
+        until = now + timedelta(days=int(days[1])) if days else TypeAdapter(Moment).validate_python(text)
+    except ValidationError as error:
+        raise typer.BadParameter(f"--expires {text}: as 30d, or as 2027-01-31T12:00Z: {reasons(error)}") from error
+    if until <= now:
+        raise typer.BadParameter(f"--expires {text} is not in the future")
+    return until
+
+
+@keys.command("list")
+def list_keys(context: typer.Context) -> None:
+    """Every key there ever was, without its secret."""
+    now = datetime.now(UTC)
+    with closing(open_store(context.obj)) as store:
+        found = asyncio.run(store.keys.all())
+    table = Table("name", "scopes", "a minute", "made", "expires", "")
+    for key in found:
+        state = "[green]valid[/]" if key.valid(now) else "[red]revoked[/]" if key.revoked_at else "[yellow]expired[/]"
+        until = f"{key.expires_at:%Y-%m-%d %H:%M} UTC" if key.expires_at else "never"
+        table.add_row(escape(key.name), " ".join(key.scopes), str(key.rate or ""), f"{key.created_at:%Y-%m-%d}", until, state)
+    console.print(table)
+
+
+@keys.command()
+def revoke(context: typer.Context, name: Annotated[str, typer.Argument(help="As listed.")]) -> None:
+    """Make a key worthless, at once and for good."""
+    with closing(open_store(context.obj)) as store:
+        asyncio.run(store.keys.revoke(name, datetime.now(UTC)))
+    console.print(f"{escape(name)} is revoked")
 
 
 # ── asking ──────────────────────────────────────────────────────────────────────────────────────────────────────────

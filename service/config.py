@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from service.errors import ConfigError
-from service.schema import Label, Meaning
+from service.schema import MAX_RATE, Label, Meaning
 
 HOUSE = Path(__file__).resolve().parents[1]
 """The folder that holds service/, prompts/ and configs/."""
@@ -38,6 +38,11 @@ class Service(Part):
     domain: Label = "generic"
     deadline_ms: int = Field(60_000, ge=1, le=600_000)
     ping_s: float = Field(15, gt=0)
+
+    @property
+    def loopback(self) -> bool:
+        """Can nobody but this machine reach it?"""
+        return self.host in {"127.0.0.1", "localhost", "::1"}
 
 
 class Engine(Part):
@@ -284,17 +289,24 @@ class Rerank(Part):
 
 
 class Limits(Part):
-    """`documents`: of a rerank request, `query_chars`: of its query; `messages`: of a chat, `message_chars`: of each."""
+    """What one request may hold: `top_n` items in an answer, `candidates` of the caller's choosing, `batch` elements of a feed,
+    `body_bytes` in all; `documents` to rerank, `query_chars` of a query or an instruction; `messages` of a conversation,
+    `message_chars` of each; `inputs` to embed.
+
+    `rate`: requests a minute of a key that has no rate of its own, and of all callers together while no key is needed; none:
+    unlimited. It is counted in the memory of one process: several processes let through as many times as much.
+    """
 
     top_n: int = Field(100, ge=1)
     candidates: int = Field(1_000, ge=1, le=5_000)
+    batch: int = Field(10_000, ge=1)
+    body_bytes: int = Field(16 * 2**20, ge=1_024)
     documents: int = Field(1_000, ge=1, le=5_000)
     query_chars: int = Field(8_000, ge=1)
     messages: int = Field(200, ge=1)
     message_chars: int = Field(32_000, ge=1)
     inputs: int = Field(2_048, ge=1)
-    batch: int = Field(10_000, ge=1)
-    body_bytes: int = Field(16 * 2**20, ge=1_024)
+    rate: int | None = Field(None, ge=1, le=MAX_RATE)
 
 
 class Settings(BaseSettings):
@@ -348,14 +360,6 @@ class Settings(BaseSettings):
                 raise ValueError(f"{where} names {alias!r}, which is not under models ({', '.join(self.models) or 'none'})")
             if self.models[alias].backend == "local" and where != "roles.score":
                 raise ValueError(f"{where} names {alias!r}, whose backend local tells likelihoods only")
-        return self
-
-    @model_validator(mode="after")
-    def _guarded(self) -> Settings:
-        if self.api_key is None and self.service.host not in {"127.0.0.1", "localhost", "::1"}:
-            raise ValueError(
-                f"service.host {self.service.host} is reachable from outside: set WHYRANK_API_KEY, or bind 127.0.0.1"
-            )
         return self
 
     def changed(self, parts: Mapping[str, Any]) -> Settings:

@@ -3,7 +3,9 @@
     WhyrankError                     500 internal
     ├── BadRequest                   422 invalid_request        the caller can mend it
     │   ├── NotFound                 404 {kind}_not_found       no such item, user, prompt or model
-    │   └── Unauthorized             401 unauthorized           no key, or a wrong one
+    │   ├── Unauthorized             401 unauthorized           no key, or one that is wrong, expired or revoked
+    │   ├── Forbidden                403 forbidden              a key that is for other things
+    │   └── RateLimited              429 rate_limited           more requests in a minute than the key may send
     ├── ConfigError                  500 bad_config             refused at start; names file, key and reason
     ├── PromptError                  500 bad_prompt             a template that can't be loaded or rendered
     └── ModelError                   503 unreachable            the language model gave no usable answer; never reaches a
@@ -13,7 +15,7 @@
         ├── ModelIncapable               no_capability
         └── InvalidOutput                invalid_output
 
-Each class carries its `code`, HTTP `status` and whether a retry may help.
+Each class carries its `code`, HTTP `status`, whether a retry may help and after how many seconds.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ class WhyrankError(Exception):
     code: str = "internal"
     status: int = 500
     retryable: bool = False
+    retry_after_s: int = 1
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
@@ -60,6 +63,21 @@ class NotFound(BadRequest):
 class Unauthorized(BadRequest):
     code = "unauthorized"
     status = 401
+
+
+class Forbidden(BadRequest):
+    code = "forbidden"
+    status = 403
+
+
+class RateLimited(BadRequest):
+    code = "rate_limited"
+    status = 429
+    retryable = True
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class ConfigError(WhyrankError):

@@ -7,11 +7,12 @@ store, catalogue, embedder and models as defaults; tests pass their own.
 from __future__ import annotations
 
 import asyncio
+import hmac
 import importlib.util
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing, closing, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -28,7 +29,7 @@ from service.catalog import READ, Catalog, Scope, Taste, words_of
 from service.config import HOUSE, Rerank, Settings, Weights
 from service.conversation import Conversation
 from service.embed import Embedder, RemoteEmbedder, count_tokens
-from service.errors import BadRequest, ConfigError, ModelError, NotFound, reasons
+from service.errors import BadRequest, ConfigError, ModelError, NotFound, Unauthorized, reasons
 from service.llm import LLM, Asked, Call, Likelihoods, Piece, Scorer
 from service.llm.probe import Probes
 from service.llm.vllm import VLLM
@@ -43,6 +44,7 @@ from service.rank.listwise import Listwise
 from service.rank.pace import Pace
 from service.rank.pointwise import Pointwise
 from service.schema import (
+    ApiKey,
     Candidate,
     Capabilities,
     ChatReply,
@@ -102,6 +104,10 @@ LONGEST_INSTRUCTION = 2_000
 """Characters of a query that a model is shown."""
 FINISH_S = 0.25
 """Kept back from a deadline for what follows the model; at most a tenth of it."""
+OWNER = ApiKey(key_id="owner", name="WHYRANK_API_KEY", scopes=("admin",))
+"""Who sends the key that stands in the environment."""
+ANYONE = ApiKey(key_id="anyone", name="anyone", scopes=("admin",))
+"""Whoever calls while there is no key."""
 
 
 class Recommender:
@@ -568,6 +574,20 @@ class Recommender:
             raise NotFound("ranking", ranking_id)
         return found
 
+    # ── who may call ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def caller(self, given: bytes) -> ApiKey:
+        """Whose key that is as of now; while there is none at all, everybody may do everything. Raises `Unauthorized`."""
+        own = self.settings.api_key
+        if own is not None and hmac.compare_digest(given, own.get_secret_value().encode()):
+            return OWNER
+        found = await self._store.keys.find(given.decode(errors="replace"), self._clock())
+        if found is not None:
+            return found
+        if own is None and not await asyncio.to_thread(self._store.keys.exist):
+            return ANYONE
+        raise Unauthorized("a valid key is needed: 'Authorization: Bearer KEY' or 'X-API-Key: KEY'")
+
     # ── looking inside ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def prompts(self) -> list[Prompt]:
@@ -1021,7 +1041,6 @@ async def build(
     `re_embed`: vectors of another embedder are dropped, to be made anew, instead of being refused.
     """
     telemetry = Telemetry()
-    meanings = settings.events.of(settings.service.domain)
     library = PromptLibrary(prompts, failed=lambda message: telemetry.log.error("prompt_not_reloaded", error=message))
     embed = await _embed_by(settings)
     catalog = await Catalog.open(
@@ -1031,13 +1050,7 @@ async def build(
         factors=settings.retrieve.training.factors,
         re_embed=re_embed,
     )
-    store = await asyncio.to_thread(
-        Store,
-        settings.store_url,
-        weigh=lambda event: state.opinion(event, meanings),
-        half_life_days=settings.retrieve.popular_half_life_days,
-        meaning=repr(sorted(meanings.items())),
-    )
+    store = await asyncio.to_thread(open_store, settings)
     return Recommender(
         settings,
         store=store,
@@ -1047,6 +1060,30 @@ async def build(
         scorers=scorers if scorers is not None else _in_process(settings, telemetry),
         telemetry=telemetry,
     )
+
+
+def open_store(settings: Settings) -> Store:
+    """The store alone, for what needs nothing else."""
+    meanings = settings.events.of(settings.service.domain)
+    return Store(
+        settings.store_url,
+        weigh=lambda event: state.opinion(event, meanings),
+        half_life_days=settings.retrieve.popular_half_life_days,
+        meaning=repr(sorted(meanings.items())),
+    )
+
+
+def guard(settings: Settings) -> None:
+    """Raises `ConfigError` for an address that others can reach while nobody needs a key."""
+    if settings.service.loopback or settings.api_key is not None:
+        return
+    with closing(open_store(settings)) as store:
+        if not store.keys.exist():
+            raise ConfigError(
+                f"service.host {settings.service.host} is reachable from outside: "
+                "make a key ('whyrank keys create'), set WHYRANK_API_KEY, or bind 127.0.0.1",
+                param="service.host",
+            )
 
 
 _embedder = lru_cache(maxsize=1)(Embedder)

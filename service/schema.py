@@ -7,6 +7,7 @@ would read another route). Times carry a zone. Scores lie in (0, 1) and fall str
 from __future__ import annotations
 
 import hashlib
+import secrets
 import unicodedata
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -26,6 +27,8 @@ from pydantic import (
 
 MIN_GAP = 1e-6
 """Scores of neighbours in a ranking differ by at least this much."""
+MAX_RATE = 100_000
+"""Requests a minute; each of the last minute is remembered."""
 
 
 class Value(BaseModel):
@@ -529,3 +532,26 @@ class ChatReply(Value):
     ranking: Ranking | None = None
     noted: list[Event] = []
     usage: Usage = Usage()
+
+
+# ── keys ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+KeyScope = Literal["read", "write", "admin"]
+
+
+class ApiKey(Value):
+    """Who may call, for what, how often and until when; the secret is not in it. `rate`: requests a minute."""
+
+    key_id: str = Field(default_factory=lambda: secrets.token_hex(6))
+    name: Id
+    scopes: tuple[KeyScope, ...] = Field(min_length=1)
+    rate: int | None = Field(None, ge=1, le=MAX_RATE)
+    created_at: Moment = Field(default_factory=lambda: datetime.now(UTC))
+    expires_at: Moment | None = None
+    revoked_at: Moment | None = None
+
+    def allows(self, scope: KeyScope) -> bool:
+        return scope in self.scopes or "admin" in self.scopes
+
+    def valid(self, now: datetime) -> bool:
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)

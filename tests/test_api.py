@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from pydantic import SecretStr
+from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from service.api import create_app
@@ -386,6 +387,27 @@ async def test_openapi_shows_an_answer_of_each_kind(settings: Settings) -> None:
     events = [event async for event in events_of(example)]
     assert [name for name, _ in events] == ["ranking", "reason", "done"]
     assert Ranking.model_validate(events[-1][1]) == whole
+
+
+# ── crashes ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_crash_shows_nothing_but_the_id_under_which_the_log_has_it(
+    make: Make, serve: Serve, settings: Settings
+) -> None:
+    def answer(call: Call) -> str:
+        raise RuntimeError("a defect of ours")
+
+    async with await served(make, serve, settings, answer=answer) as client:
+        with capture_logs([merge_contextvars]) as logged:
+            crashed = await client.post("/v1/recommendations", json={"user_id": "u"})
+        metrics = (await client.get("/metrics")).text
+    assert (crashed.status_code, crashed.json()["error"]["code"]) == (500, "internal")
+    assert "defect" not in crashed.text
+    assert "Traceback" not in crashed.text
+    assert [entry["request_id"] for entry in logged if entry["event"] == "crashed"] == [crashed.json()["id"]]
+    assert crashed.headers.get_list("x-request-id") == [crashed.json()["id"]]
+    assert 'whyrank_requests_total{route="/v1/recommendations",status="500"} 1.0' in metrics
 
 
 # ── deadlines ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,4 +1,6 @@
 import json
+import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -66,6 +68,14 @@ def test_bad_lines_are_reported_kept_and_stop_nothing(tmp_path: Path) -> None:
         (("--config", "ghost.yaml", "doctor"), 1, "can't be read"),
         (("data", "netflix"), 2, "movielens-100k"),
         (("engine", "no-such-command"), 2, "no-such-command"),
+        (("keys", "create", "k"), 2, "--scope"),
+        (("keys", "create", "k", "--scope", "root"), 2, "'root' is not one of"),
+        (("keys", "create", "a/b", "--scope", "read"), 2, "may not hold"),
+        (("keys", "create", "k", "--scope", "read", "--rate", "0"), 2, "rate"),
+        (("keys", "create", "k", "--scope", "read", "--expires", "soon"), 2, "as 30d"),
+        (("keys", "create", "k", "--scope", "read", "--expires", "0d"), 2, "not in the future"),
+        (("keys", "create", "k", "--scope", "read", "--expires", "2020-01-01T00:00:00Z"), 2, "not in the future"),
+        (("keys", "revoke", "ghost"), 2, "no key 'ghost'"),
     ],
 )
 def test_a_mistake_is_told_in_words(words: tuple[str, ...], code: int, told: str) -> None:
@@ -73,6 +83,13 @@ def test_a_mistake_is_told_in_words(words: tuple[str, ...], code: int, told: str
     assert answer.exit_code == code
     assert told in answer.output
     assert "Traceback" not in answer.output
+
+
+def test_serving_others_without_any_key_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WHYRANK_SERVICE__HOST", "0.0.0.0")  # noqa: S104  that is the point
+    answer = run("serve")
+    assert answer.exit_code == 1
+    assert "'whyrank keys create'" in " ".join(answer.output.split())
 
 
 def test_the_doctor_says_what_is_wrong_and_what_to_do() -> None:
@@ -87,9 +104,23 @@ def test_prompts_are_listed_and_previewed_without_a_model(tmp_path: Path) -> Non
     assert 'A) "' in run("prompts", "preview", "u").output
 
 
+def test_a_key_is_shown_once_listed_without_its_secret_and_revoked() -> None:
+    made = run("keys", "create", "shop", "--scope", "write", "--scope", "read", "--rate", "60", "--expires", "30d")
+    secret = made.stdout.strip()
+    assert re.fullmatch(r"wr-[0-9a-f]{12}-[0-9a-f]{64}", secret)
+    assert run("keys", "create", "shop", "--scope", "read").exit_code == 2
+    until = f"{datetime.now(UTC) + timedelta(days=30):%Y-%m-%d}"
+    listed = run("keys", "list").output
+    assert [told for told in ("shop", "write read", "60", until, "valid") if told not in listed] == []
+    assert secret.split("-")[2] not in listed
+    assert "revoked" in run("keys", "revoke", "shop").output
+    assert "revoked" in run("keys", "list").output
+    assert run("keys", "revoke", "shop").exit_code == 0
+
+
 HELP = [
     *("", "ingest", "recommend", "models", "models probe", "serve", "up", "doctor", "demo", "engine"),
-    *("eval", "eval run", "eval cases", "fit"),
+    *("eval", "eval run", "eval cases", "fit", "keys", "keys create"),
 ]
 
 

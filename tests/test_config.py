@@ -63,10 +63,7 @@ def test_a_change_in_code_is_not_undone_by_the_environment(monkeypatch: pytest.M
         settings.changed({"rank": {"window": 700}})
 
 
-def test_a_wide_bind_without_a_key_is_refused_and_the_key_never_prints(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WHYRANK_SERVICE__HOST", "0.0.0.0")  # noqa: S104  that is the point
-    with pytest.raises(ConfigError, match="WHYRANK_API_KEY"):
-        Settings.load(HOUSE / "configs" / "test.yaml")
+def test_the_key_never_prints(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WHYRANK_API_KEY", "a-key-of-enough-length")
     assert "a-key-of-enough-length" not in repr(Settings.load(HOUSE / "configs" / "test.yaml"))
 

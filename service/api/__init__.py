@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager, suppress
 from fastapi import FastAPI
 
 from service.api import chat, embeddings, events, health, items, recommend, rerank, users
-from service.api.edge import Edge
+from service.api.edge import Edge, Gate
 from service.api.envelope import install
 from service.config import Settings
-from service.pipeline import Recommender, build
+from service.pipeline import Recommender, build, guard
 
 __all__ = ["create_app"]
 
@@ -24,7 +24,11 @@ and valid; when the model could not do its part, `degraded` says so. Errors shar
 
 
 def create_app(settings: Settings, make: Callable[[Settings], Awaitable[Recommender]] = build) -> FastAPI:
-    """The service for these settings. `make(settings)` is awaited at start for the `Recommender`."""
+    """The service for these settings. `make(settings)` is awaited at start for the `Recommender`.
+
+    Raises `ConfigError` for an address that others can reach while nobody needs a key.
+    """
+    guard(settings)
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -40,5 +44,6 @@ def create_app(settings: Settings, make: Callable[[Settings], Awaitable[Recommen
     install(app)
     for face in (recommend, rerank, chat, embeddings, events, items, users, health):
         app.include_router(face.router)
-    app.add_middleware(Edge, settings=settings, state=app.state)
+    app.add_middleware(Gate, settings=settings)
+    app.add_middleware(Edge)  # the last one added is the outermost
     return app

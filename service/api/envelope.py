@@ -10,16 +10,18 @@ from starlette.exceptions import HTTPException
 from service.errors import BadRequest, ModelError, Unauthorized, WhyrankError
 
 TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
-RETRY_S = "1"
 
 
 def respond(error: WhyrankError, request_id: str) -> JSONResponse:
     """The envelope of an error of ours."""
-    return _body(error.status, error.code, error.message, request_id, error.param)
+    answer = _body(error.status, error.code, error.message, request_id, error.param)
+    if answer.status_code in {429, 503}:
+        answer.headers["retry-after"] = str(error.retry_after_s)
+    return answer
 
 
 def enveloped(request: Request, error: Exception) -> JSONResponse:
-    """The envelope of whatever a route raised; what is our fault is logged."""
+    """The envelope of whatever a route raised; what is our fault is logged, under the same request id."""
     log = request.app.state.recommender.telemetry.log
     if isinstance(error, WhyrankError):
         if not isinstance(error, BadRequest | ModelError):
@@ -33,9 +35,7 @@ def _body(status: int, code: str, message: str, request_id: str, param: str | No
     text, param = _sendable(message), param and _sendable(param)
     kind = TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
     inner = {"message": text, "type": kind, "param": param, "code": code}
-    headers = {"retry-after": RETRY_S} if status in {429, 503} else {}
-    if status == Unauthorized.status:
-        headers["www-authenticate"] = "Bearer"
+    headers = {"www-authenticate": "Bearer"} if status == Unauthorized.status else {}
     return JSONResponse({"error": inner, "message": text, "detail": text, "id": request_id}, status, headers)
 
 
@@ -67,10 +67,4 @@ def install(app: FastAPI) -> None:
         message = f"{request.method} {request.url.path}: {error.detail}"
         answer = _body(error.status_code, code, message, request.state.request_id)
         answer.headers.update(error.headers or {})
-        return answer
-
-    @app.exception_handler(Exception)
-    async def crash(request: Request, error: Exception) -> JSONResponse:
-        answer = enveloped(request, error)
-        answer.headers["x-request-id"] = request.state.request_id  # answered outside of the edge, which sets it elsewhere
         return answer

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from service.schema import Event, User
 from service.store.database import micros, writing
 from service.store.events import Events
+from service.store.keys import Keys
 from service.store.nulls import Nulls
 from service.store.popularity import Popularity
 from service.store.rankings import Rankings
@@ -56,6 +57,7 @@ class Store:
         self.rankings = Rankings(self._engine)
         self.nulls = Nulls(self._engine)
         self.trainings = Trainings(self._engine)
+        self.keys = Keys(self._engine)
         with writing(self._engine) as connection:
             self.popularity.recount_if_changed(connection, meaning)
 

@@ -1,0 +1,109 @@
+"""Who may call: keys, each known by the hash of its secret alone.
+
+A key reads `wr-<id>-<secret>`: the id finds the row, the secret's hash is compared in constant time. A secret is 256 random
+bits, so a plain SHA-256 keeps it. Rows are never taken out: a service that ever had a key is not open again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import re
+import secrets
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Column, Engine, Integer, Row, Table, Text, select
+
+from service.errors import BadRequest, NotFound
+from service.schema import ApiKey
+from service.store.database import metadata, micros, moment, writing
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("key_id", Text, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("hash", Text, nullable=False),
+    Column("scopes", JSON, nullable=False),
+    Column("rate", Integer),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("revoked_at", BigInteger),
+)
+
+SHAPE = re.compile(r"wr-([0-9a-f]{12})-([0-9a-f]{64})")
+
+
+class Keys:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def create(self, key: ApiKey) -> str:
+        """What the caller has to send; nobody can read it again. Raises `BadRequest` for a name that was given before."""
+        return await asyncio.to_thread(self._create, key)
+
+    def _create(self, key: ApiKey) -> str:
+        secret = secrets.token_hex(32)
+        with writing(self._engine) as connection:
+            if connection.scalar(select(keys.c.key_id).where(keys.c.name == key.name)):
+                raise BadRequest(f"there is a key {key.name!r}, or was: choose another name", param="name")
+            times = {
+                "created_at": micros(key.created_at),
+                "expires_at": None if key.expires_at is None else micros(key.expires_at),
+            }
+            rest = key.model_dump(include={"key_id", "name", "scopes", "rate"})
+            connection.execute(keys.insert().values(hash=_hash(secret), **times, **rest))
+        return f"wr-{key.key_id}-{secret}"
+
+    async def find(self, given: str, now: datetime) -> ApiKey | None:
+        """Whose key that is, if it is one, has not expired and was not revoked."""
+        shaped = SHAPE.fullmatch(given)
+        found = await asyncio.to_thread(self._find, shaped[1], shaped[2]) if shaped else None
+        return found if found is not None and found.valid(now) else None
+
+    def _find(self, key_id: str, secret: str) -> ApiKey | None:
+        with self._engine.connect() as connection:
+            row = connection.execute(select(keys).where(keys.c.key_id == key_id)).first()
+        return _read(row) if row is not None and hmac.compare_digest(row.hash, _hash(secret)) else None
+
+    async def all(self) -> list[ApiKey]:
+        """The oldest first, those that are no longer valid among them."""
+        return await asyncio.to_thread(self._all)
+
+    def _all(self) -> list[ApiKey]:
+        with self._engine.connect() as connection:
+            return [_read(row) for row in connection.execute(select(keys).order_by(keys.c.created_at, keys.c.name))]
+
+    async def revoke(self, name: str, now: datetime) -> None:
+        """From now on it opens nothing, in any process. Raises `NotFound`; one that was revoked stays so."""
+        await asyncio.to_thread(self._revoke, name, now)
+
+    def _revoke(self, name: str, now: datetime) -> None:
+        with writing(self._engine) as connection:
+            if connection.scalar(select(keys.c.key_id).where(keys.c.name == name)) is None:
+                raise NotFound("key", name)
+            still = keys.c.name == name, keys.c.revoked_at.is_(None)
+            connection.execute(keys.update().where(*still).values(revoked_at=micros(now)))
+
+    def exist(self) -> bool:
+        """Was there ever a key? Blocks for one read."""
+        with self._engine.connect() as connection:
+            return connection.scalar(select(keys.c.key_id).limit(1)) is not None
+
+
+def _hash(secret: str) -> str:
+    return sha256(secret.encode()).hexdigest()
+
+
+def _read(row: Row[Any]) -> ApiKey:
+    return ApiKey.model_construct(
+        key_id=row.key_id,
+        name=row.name,
+        scopes=tuple(row.scopes),
+        rate=row.rate,
+        created_at=moment(row.created_at),
+        expires_at=None if row.expires_at is None else moment(row.expires_at),
+        revoked_at=None if row.revoked_at is None else moment(row.revoked_at),
+    )
