@@ -389,7 +389,7 @@ async def test_openapi_shows_an_answer_of_each_kind(settings: Settings) -> None:
     assert Ranking.model_validate(events[-1][1]) == whole
 
 
-# ── crashes ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── crashes, other methods ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_a_crash_shows_nothing_but_the_id_under_which_the_log_has_it(
@@ -408,6 +408,13 @@ async def test_a_crash_shows_nothing_but_the_id_under_which_the_log_has_it(
     assert [entry["request_id"] for entry in logged if entry["event"] == "crashed"] == [crashed.json()["id"]]
     assert crashed.headers.get_list("x-request-id") == [crashed.json()["id"]]
     assert 'whyrank_requests_total{route="/v1/recommendations",status="500"} 1.0' in metrics
+
+
+async def test_a_wrong_method_is_told_the_right_ones(make: Make, serve: Serve, settings: Settings) -> None:
+    async with await served(make, serve, settings, films=[]) as client:
+        answer = await client.put("/v1/items/alien", json={})
+        assert (answer.status_code, answer.headers["allow"]) == (405, "DELETE, GET")
+        assert (await client.options("/v1/events")).headers["allow"] == "POST"
 
 
 # ── deadlines ───────────────────────────────────────────────────────────────────────────────────────────────────────
