@@ -3,6 +3,8 @@
     WhyrankError                     500 internal
     ├── BadRequest                   422 invalid_request        the caller can mend it
     │   ├── NotFound                 404 {kind}_not_found       no such item, user, prompt or model
+    │   ├── InvalidJson              400 invalid_json           a body that can't be read
+    │   ├── UnsupportedMedia         415 unsupported_media_type a body that doesn't say it is JSON
     │   ├── Unauthorized             401 unauthorized           no key, or one that is wrong, expired or revoked
     │   ├── Forbidden                403 forbidden              a key that is for other things
     │   └── RateLimited              429 rate_limited           more requests in a minute than the key may send
@@ -58,6 +60,16 @@ class NotFound(BadRequest):
     def __init__(self, kind: str, name: str, *, param: str | None = None, known: str = "") -> None:
         super().__init__(f"no {kind} {name!r}" + (f"; known: {known}" if known else ""), param=param)
         self.code = f"{kind}_not_found"
+
+
+class InvalidJson(BadRequest):
+    code = "invalid_json"
+    status = 400
+
+
+class UnsupportedMedia(BadRequest):
+    code = "unsupported_media_type"
+    status = 415
 
 
 class Unauthorized(BadRequest):

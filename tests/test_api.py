@@ -4,7 +4,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from shutil import which
 from typing import Any
 
@@ -25,6 +25,7 @@ from tests.slow_engine import SlowEngine, kept
 
 Serve = Callable[[Any], Any]
 KEY = "a-key-of-enough-length"
+IS_JSON = {"content-type": "application/json"}
 
 
 async def served(make: Make, serve: Serve, settings: Settings, **more: Any) -> httpx.AsyncClient:
@@ -53,7 +54,7 @@ async def test_json_lines_and_arrays_are_taken_and_a_bad_line_costs_itself(
 ) -> None:
     async with await served(make, serve, settings) as client:
         lines = '{"id": "one", "title": "One"}\nnot json\n{"id": "a/b"}\n'
-        report = (await client.post("/v1/items", content=lines)).json()
+        report = (await client.post("/v1/items", content=lines, headers={"content-type": "application/x-ndjson"})).json()
         assert report["accepted"] == 1
         assert [one["index"] for one in report["rejected"]] == [1, 2]
         assert (await client.post("/v1/items", json=[{"id": "a/b"}])).status_code == 422
@@ -182,7 +183,7 @@ async def test_a_killed_service_loses_nothing_it_answered(settings: Settings) ->
     await client.aclose()
     process, client = await started(settings, 18437)
     again = json.dumps([{"user_id": "u", "item_id": f"i{n}", "type": "like", "event_id": str(n)} for n in range(20)])
-    assert (await client.post("/v1/events", content=again)).json()["duplicates"] == 20
+    assert (await client.post("/v1/events", content=again, headers=IS_JSON)).json()["duplicates"] == 20
     assert (await client.get("/v1/items/heat")).status_code == 200
     await client.aclose()
     process.send_signal(signal.SIGTERM)
@@ -389,6 +390,19 @@ async def test_openapi_shows_an_answer_of_each_kind(settings: Settings) -> None:
     assert Ranking.model_validate(events[-1][1]) == whole
 
 
+def references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        yield from (value["$ref"],) if "$ref" in value else ()
+        value = list(value.values())
+    for part in value if isinstance(value, list) else ():
+        yield from references(part)
+
+
+def test_openapi_refers_to_nothing_that_is_not_there(settings: Settings) -> None:
+    api = create_app(settings).openapi()
+    assert set(references(api)) <= {f"#/components/schemas/{name}" for name in api["components"]["schemas"]}
+
+
 # ── crashes, other methods ─────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -408,6 +422,23 @@ async def test_a_crash_shows_nothing_but_the_id_under_which_the_log_has_it(
     assert [entry["request_id"] for entry in logged if entry["event"] == "crashed"] == [crashed.json()["id"]]
     assert crashed.headers.get_list("x-request-id") == [crashed.json()["id"]]
     assert 'whyrank_requests_total{route="/v1/recommendations",status="500"} 1.0' in metrics
+
+
+async def test_whoever_hangs_up_while_sending_is_no_crash(make: Make, serve: Serve, settings: Settings) -> None:
+    async with await served(make, serve, settings, films=[]) as client:
+        with capture_logs() as logged:
+            _, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
+            head = (
+                "POST /v1/recommendations HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n"
+            )
+            writer.write(head.encode() + b"{")
+            await writer.drain()
+            writer.close()
+            async with asyncio.timeout(10):
+                while 'status="499"' not in (metrics := (await client.get("/metrics")).text):
+                    pass
+    assert 'whyrank_requests_total{route="/v1/recommendations",status="499"} 1.0' in metrics
+    assert [entry for entry in logged if entry["event"] == "crashed"] == []
 
 
 async def test_a_wrong_method_is_told_the_right_ones(make: Make, serve: Serve, settings: Settings) -> None:

@@ -11,6 +11,8 @@ from starlette.routing import Match
 from service.errors import BadRequest, ModelError, Unauthorized, WhyrankError
 
 TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+MOST_CHARS = 1_000
+"""Of a message."""
 
 
 def respond(error: WhyrankError, request_id: str) -> JSONResponse:
@@ -41,8 +43,9 @@ def _body(status: int, code: str, message: str, request_id: str, param: str | No
 
 
 def _sendable(text: str) -> str:
-    """A caller's lone surrogate can't be sent back."""
-    return text.encode("utf-8", "replace").decode()
+    """Of what a caller sent, half a character can't be sent back, and a book shouldn't."""
+    text = text.encode("utf-8", "replace").decode()
+    return text if len(text) <= MOST_CHARS else text[:MOST_CHARS] + "…"
 
 
 def install(app: FastAPI) -> None:
@@ -63,7 +66,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
-        names = {404: "route_not_found", 405: "method_not_allowed", 415: "unsupported_media_type"}
+        names = {404: "route_not_found", 405: "method_not_allowed"}
         code = names.get(error.status_code, "invalid_request")
         message = f"{request.method} {request.url.path}: {error.detail}"
         answer = _body(error.status_code, code, message, request.state.request_id)

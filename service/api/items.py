@@ -10,7 +10,7 @@ from service.schema import IngestReport, Item
 router = APIRouter(prefix="/v1/items", tags=["feeds"])
 
 
-@router.post("", summary="Insert or replace items, one or many", openapi_extra=feed_body("Item"))
+@router.post("", summary="Insert or replace items, one or many", openapi_extra=feed_body(Item))
 async def put_items(feed: FeedDep, recommender: RecommenderDep) -> IngestReport:
     """Durable before this answers; vectors follow in the background (`/readyz` shows the backlog)."""
     return feed.report(await recommender.ingest_items(feed.rows))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
-from fastapi import Depends, Path, Request
+from fastapi import Depends, Path, Request, Response
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from pydantic_core import from_json
 
-from service.errors import BadRequest
+from service.errors import BadRequest, InvalidJson, UnsupportedMedia
 from service.pipeline import Recommender
 from service.schema import Id, IngestReport, Rejection
 
@@ -15,6 +18,53 @@ from service.schema import Id, IngestReport, Rejection
 def _recommender(request: Request) -> Recommender:
     found: Recommender = request.app.state.recommender
     return found
+
+
+JSON = "application/json"
+LINES = "application/x-ndjson"
+
+
+class JsonRequest(Request):
+    """JSON as the standard has it: the framework's own parser also takes NaN and lone surrogates."""
+
+    async def json(self) -> Any:
+        if not hasattr(self, "_json"):
+            self._json = parsed(await self.body())
+        return self._json
+
+
+class JsonRoute(APIRoute):
+    """A route whose body, if it takes one, is JSON and says so.
+
+    A page of another site can't send that without being asked first (CORS), so that no browser feeds an open service. What
+    is wrong with a body is found here because the framework would call all of it 'an error parsing the body'.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        answer = super().get_route_handler()
+
+        async def strict(request: Request) -> Response:
+            asked = JsonRequest(request.scope, request.receive)
+            if self.body_field is not None and await asked.body():
+                must_be(asked, JSON)
+                await asked.json()
+            return await answer(asked)
+
+        return strict
+
+
+def must_be(request: Request, *kinds: str) -> None:
+    """Raises `UnsupportedMedia` for a body that says to be something else, or nothing."""
+    said = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if said not in kinds and not (said.startswith("application/") and said.endswith("+json")):
+        raise UnsupportedMedia(f"send the body with 'content-type: {kinds[0]}'" + "".join(f" or {kind}" for kind in kinds[1:]))
+
+
+def parsed(body: bytes) -> Any:
+    try:
+        return from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise InvalidJson(f"not JSON: {error}") from error
 
 
 class NothingTaken(BadRequest):
@@ -43,23 +93,25 @@ class Feed:
 
 async def _feed(request: Request) -> Feed:
     body = await request.body()
+    if body:
+        must_be(request, JSON, LINES)
     limit = request.app.state.recommender.settings.limits.batch
     broken: list[Rejection] = []
     try:
-        whole = from_json(body, allow_inf_nan=False)
+        whole = parsed(body)
         rows = whole if isinstance(whole, list) else [whole]
         places = list(range(len(rows)))
-    except ValueError as error:
+    except InvalidJson:
         lines = [line for line in body.splitlines() if line.strip()]
         if len(lines) < 2:
-            raise BadRequest(f"the body is not JSON: {error}") from error
+            raise
         rows, places = [], []
         for index, line in enumerate(lines):
             try:
-                rows.append(from_json(line, allow_inf_nan=False))
+                rows.append(parsed(line))
                 places.append(index)
-            except ValueError as reason:
-                broken.append(Rejection(index=index, code="invalid", message=f"not JSON: {reason}"))
+            except InvalidJson as error:
+                broken.append(Rejection(index=index, code="invalid", message=error.message))
     if not rows and not broken:
         raise BadRequest("the body holds nothing: send one object, an array, or JSON lines")
     if len(rows) + len(broken) > limit:
@@ -72,8 +124,8 @@ FeedDep = Annotated[Feed, Depends(_feed)]
 PathId = Annotated[Id, Path(description="The caller's own id.")]
 
 
-def feed_body(noun: str) -> dict[str, Any]:
+def feed_body(noun: type[BaseModel]) -> dict[str, Any]:
     """OpenAPI for a feed's body."""
-    one = {"$ref": f"#/components/schemas/{noun}"}
+    one = noun.model_json_schema()
     schema = {"anyOf": [one, {"type": "array", "items": one}]}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}, "application/x-ndjson": {}}}}
+    return {"requestBody": {"required": True, "content": {JSON: {"schema": schema}, LINES: {}}}}

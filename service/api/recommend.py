@@ -10,10 +10,10 @@ from fastapi import APIRouter, Request
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from service.api.envelope import enveloped
-from service.api.needs import RecommenderDep
+from service.api.needs import JsonRoute, RecommenderDep
 from service.schema import Ranked, Ranking, Reason, RecommendRequest
 
-router = APIRouter(prefix="/v1", tags=["recommend"])
+router = APIRouter(prefix="/v1", tags=["recommend"], route_class=JsonRoute)
 
 REASON = {"item_id", "rank", "reason", "evidence"}
 

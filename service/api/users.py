@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from service.api.needs import FeedDep, PathId, RecommenderDep, feed_body
+from service.api.needs import FeedDep, JsonRoute, PathId, RecommenderDep, feed_body
 from service.schema import IngestReport, User, UserPatch
 
-router = APIRouter(prefix="/v1/users", tags=["feeds"])
+router = APIRouter(prefix="/v1/users", tags=["feeds"], route_class=JsonRoute)
 
 
-@router.post("", summary="Insert or replace users, one or many", openapi_extra=feed_body("User"))
+@router.post("", summary="Insert or replace users, one or many", openapi_extra=feed_body(User))
 async def put_users(feed: FeedDep, recommender: RecommenderDep) -> IngestReport:
     return feed.report(await recommender.ingest_users(feed.rows))
 
