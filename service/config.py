@@ -14,7 +14,16 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from service.errors import ConfigError
@@ -31,13 +40,17 @@ class Part(BaseModel):
 
 
 class Service(Part):
-    """Where it listens, and for whom. `ping_s`: a stream is never silent for longer, or something on the way might cut it."""
+    """Where it listens, and for whom. `ping_s`: a stream is never silent for longer, or something on the way might cut it.
+
+    `cors`: origins whose pages may call it, as https://shop.example; `*`: all.
+    """
 
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65535)
     domain: Label = "generic"
     deadline_ms: int = Field(60_000, ge=1, le=600_000)
     ping_s: float = Field(15, gt=0)
+    cors: list[Annotated[str, StringConstraints(pattern=r"^(\*|https?://[^/\s*]+)$")]] = []
 
     @property
     def loopback(self) -> bool:

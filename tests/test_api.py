@@ -403,7 +403,7 @@ def test_openapi_refers_to_nothing_that_is_not_there(settings: Settings) -> None
     assert set(references(api)) <= {f"#/components/schemas/{name}" for name in api["components"]["schemas"]}
 
 
-# ── crashes, other methods ─────────────────────────────────────────────────────────────────────────────────────────
+# ── crashes, other methods, pages of other sites ────────────────────────────────────────────────────────────────────
 
 
 async def test_a_crash_shows_nothing_but_the_id_under_which_the_log_has_it(
@@ -446,6 +446,32 @@ async def test_a_wrong_method_is_told_the_right_ones(make: Make, serve: Serve, s
         answer = await client.put("/v1/items/alien", json={})
         assert (answer.status_code, answer.headers["allow"]) == (405, "DELETE, GET")
         assert (await client.options("/v1/events")).headers["allow"] == "POST"
+
+
+async def test_a_page_of_a_known_origin_may_ask_and_read_refusals(make: Make, serve: Serve, settings: Settings) -> None:
+    shop = {"origin": "https://shop.example"}
+    asking = {"access-control-request-method": "POST", "access-control-request-headers": "authorization, content-type"}
+    known = settings.changed({"service": {"cors": [shop["origin"]]}}).model_copy(update={"api_key": SecretStr(KEY)})
+    async with await served(make, serve, known) as client:
+        preflight = await client.options("/v1/recommendations", headers=shop | asking)
+        assert preflight.status_code == 200
+        assert preflight.headers["access-control-allow-headers"] == "authorization, content-type"
+        for headers, status in ({}, 401), ({"x-api-key": KEY}, 200):
+            answer = await client.post("/v1/recommendations", json={}, headers=shop | headers)
+            assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (status, shop["origin"])
+            assert answer.headers["access-control-expose-headers"] == "x-request-id"
+        assert "x-request-id" in preflight.headers
+        other = {"origin": "https://evil.example"}
+        assert (await client.options("/v1/recommendations", headers=other | asking)).status_code == 400
+        assert "access-control-allow-origin" not in (await client.post("/v1/recommendations", json={}, headers=other)).headers
+
+
+async def test_without_configured_origins_no_page_of_another_site_may_read(
+    make: Make, serve: Serve, settings: Settings
+) -> None:
+    async with await served(make, serve, settings) as client:
+        answer = await client.post("/v1/recommendations", json={}, headers={"origin": "https://shop.example"})
+        assert [name for name in answer.headers if name.startswith("access-control")] == []
 
 
 # ── deadlines ───────────────────────────────────────────────────────────────────────────────────────────────────────

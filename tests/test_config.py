@@ -63,6 +63,12 @@ def test_a_change_in_code_is_not_undone_by_the_environment(monkeypatch: pytest.M
         settings.changed({"rank": {"window": 700}})
 
 
+@pytest.mark.parametrize("origin", ["shop.example", "https://shop.example/", "https://*.example", ""])
+def test_an_origin_that_no_browser_sends_is_refused(settings: Settings, origin: str) -> None:
+    with pytest.raises(ConfigError, match=r"service\.cors"):
+        settings.changed({"service": {"cors": [origin]}})
+
+
 def test_the_key_never_prints(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WHYRANK_API_KEY", "a-key-of-enough-length")
     assert "a-key-of-enough-length" not in repr(Settings.load(HOUSE / "configs" / "test.yaml"))

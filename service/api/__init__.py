@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from service.api import chat, embeddings, events, health, items, recommend, rerank, users
 from service.api.edge import Edge, Gate
@@ -45,5 +46,13 @@ def create_app(settings: Settings, make: Callable[[Settings], Awaitable[Recommen
     for face in (recommend, rerank, chat, embeddings, events, items, users, health):
         app.include_router(face.router)
     app.add_middleware(Gate, settings=settings)
+    if origins := settings.service.cors:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["x-request-id"],
+        )
     app.add_middleware(Edge)  # the last one added is the outermost
     return app

@@ -1,7 +1,7 @@
 """What happens to every request before and after its route.
 
-`Edge`, around everything: request id, count and time. `Gate`: key, rate, scope and size, before anything of the body is read;
-and whatever crashes behind it gets its answer there.
+`Edge`, around everything: request id, count and time. `Gate`, within CORS so that a page may read a refusal: key, rate, scope
+and size, before anything of the body is read; and whatever crashes behind it gets its answer there.
 """
 
 from __future__ import annotations
