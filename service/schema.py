@@ -68,7 +68,10 @@ def _moment(value: object) -> object:
 def _zoned(value: datetime) -> datetime:
     if value.tzinfo is None:
         raise ValueError("a time needs a zone, as in 2026-01-31T12:00:00Z")
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("a time between the years 1 and 9999 expected, in UTC too") from None
 
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(_opaque)]
@@ -169,6 +172,18 @@ class IngestReport(Value):
     accepted: int = 0
     duplicates: int = 0
     rejected: list[Rejection] = []
+
+
+Feed = Literal["items", "users", "events"]
+Shape = Literal["gorse", "metarank", "personalize"]
+"""Whose rows these are."""
+
+
+class ForeignReport(IngestReport):
+    """Counts are of our rows, indexes of the foreign ones: one of theirs may become several of ours. `skipped`: foreign rows
+    that hold nothing for the feed."""
+
+    skipped: int = 0
 
 
 class Meaning(Value):
