@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from lancedb.index import FTS, BTree, HnswSq, LabelList
+from lancedb.query import ColumnOrdering
 from lancedb.rerankers import RRFReranker
 
 from service.errors import BadRequest, ConfigError, ModelError
@@ -322,6 +323,11 @@ class Catalog:
 
     async def count(self) -> int:
         return int(await self._table.count_rows())
+
+    async def page(self, after: str, limit: int) -> list[Item]:
+        """The first items, by id, whose id comes after: a walk that arrivals and changes don't disturb."""
+        query = self._table.query().where(f"id > {_literal(after)}").order_by([ColumnOrdering(column_name="id")])
+        return [_item(row) for row in await query.select(SHOWN).limit(limit).to_list()]
 
     async def get(self, ids: Iterable[str]) -> dict[str, Item]:
         """The known ones of `ids`, in their order."""

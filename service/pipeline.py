@@ -536,6 +536,19 @@ class Recommender:
         await self._store.users.put(users)
         return self._report("users", len(users), 0, rejected)
 
+    async def list_items(self, after: str, limit: int) -> list[Item]:
+        """By id, those whose id comes after."""
+        return await self._catalog.page(after, limit)
+
+    async def list_users(self, after: str, limit: int) -> list[User]:
+        """By id, those whose id comes after; visitors known by a session alone are none."""
+        return await self._store.users.page(after, limit)
+
+    async def list_events(self, user_id: str, after: int, limit: int) -> list[tuple[int, Event]]:
+        """A user's events as they arrived, each with its place in the log."""
+        await self.user(user_id)
+        return await self._store.events.page(user_id, after, limit)
+
     def _report(self, feed: str, accepted: int, duplicates: int, rejected: list[Rejection]) -> IngestReport:
         for outcome, count in (("accepted", accepted), ("duplicate", duplicates), ("rejected", len(rejected))):
             self.telemetry.events.labels(feed, outcome).inc(count)

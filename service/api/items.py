@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from service.api.needs import FeedDep, PathId, RecommenderDep, feed_body
+from service.api.pages import CursorQuery, LimitQuery, Page, cut, key_of
 from service.schema import IngestReport, Item
 
 router = APIRouter(prefix="/v1/items", tags=["feeds"])
@@ -14,6 +15,14 @@ router = APIRouter(prefix="/v1/items", tags=["feeds"])
 async def put_items(feed: FeedDep, recommender: RecommenderDep) -> IngestReport:
     """Durable before this answers; vectors follow in the background (`/readyz` shows the backlog)."""
     return feed.report(await recommender.ingest_items(feed.rows))
+
+
+@router.get("", summary="All items, a page at a time")
+async def list_items(recommender: RecommenderDep, cursor: CursorQuery = None, limit: LimitQuery = 100) -> Page[Item]:
+    """By id. What was there when the walk began comes once, whatever arrives or changes meanwhile."""
+    found = await recommender.list_items(key_of("items", cursor), limit + 1)
+    data, following = cut("items", found, limit, lambda item: item.id)
+    return Page(data=data, next_cursor=following)
 
 
 @router.get("/{item_id}", summary="One item")

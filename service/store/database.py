@@ -10,6 +10,8 @@ from sqlalchemy import Connection, Engine, MetaData
 
 metadata = MetaData()
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+VISITOR = "\x1f"
+"""How the log key of a visitor known by a session alone begins; an id can't hold control characters."""
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -15,6 +15,7 @@ from sqlalchemy import (
     Float,
     Index,
     Integer,
+    Select,
     Table,
     Text,
     UniqueConstraint,
@@ -24,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert
 
 from service.schema import Event
-from service.store.database import metadata, micros, moment, writing
+from service.store.database import VISITOR, metadata, micros, moment, writing
 from service.store.popularity import Popularity
 from service.store.users import bump_versions
 
@@ -51,8 +52,8 @@ events = Table(
 
 
 def log_key(user_id: str | None, session_id: str | None) -> str:
-    """The key of a person's log. An id can't hold control characters, so no user can pose as a session."""
-    return user_id if user_id is not None else f"\x1f{session_id}"
+    """The key of a person's log; no user can pose as a session."""
+    return user_id if user_id is not None else f"{VISITOR}{session_id}"
 
 
 class Events:
@@ -109,6 +110,39 @@ class Events:
         with self._engine.connect() as connection:
             return [(row[0], row[1], row[2], row[3]) for row in connection.execute(query)]
 
+    async def page(self, who: str, after: int, limit: int) -> list[tuple[int, Event]]:
+        """(place in the log, event) of the first of a person's after a place, as they arrived."""
+        query = select(events).where(events.c.who == who, events.c.seq > after).order_by(events.c.seq).limit(limit)
+        return await asyncio.to_thread(self._page, query)
+
+    def _page(self, query: Select[Any]) -> list[tuple[int, Event]]:
+        with self._engine.connect() as connection:
+            return [(row.seq, _event(row)) for row in connection.execute(query)]
+
+    async def last_said(
+        self, after: int, limit: int, *, who: str | None = None, kind: str | None = None
+    ) -> tuple[list[tuple[int, Event]], int | None]:
+        """Of users' events about items after a place, those that nothing of the same type, user and item is later than; and
+        the place to go on from, if there may be more. A page is short where most was said again."""
+        query = select(events).where(events.c.item_id.is_not(None), ~events.c.who.startswith(VISITOR))
+        if who is not None:
+            query = query.where(events.c.who == who)
+        if kind is not None:
+            query = query.where(events.c.type == kind)
+        query = query.where(events.c.seq > after).order_by(events.c.seq).limit(max(limit + 1, PAGE))
+        return await asyncio.to_thread(self._last_said, query, limit)
+
+    def _last_said(self, query: Select[Any], limit: int) -> tuple[list[tuple[int, Event]], int | None]:
+        with self._engine.connect() as connection:
+            rows = connection.execute(query).all()
+            if not rows:
+                return [], None
+            last = set(connection.scalars(_last_of({row.who for row in rows}, rows[0].seq, rows[-1].seq)))
+        kept = [(row.seq, _event(row)) for row in rows if row.seq in last]
+        if len(kept) > limit:
+            return kept[:limit], kept[limit - 1][0]
+        return kept, rows[-1].seq if len(rows) >= max(limit + 1, PAGE) else None
+
     async def length(self) -> int:
         """How many events the log has ever taken."""
         return await asyncio.to_thread(self._length)
@@ -116,6 +150,14 @@ class Events:
     def _length(self) -> int:
         with self._engine.connect() as connection:
             return connection.scalar(select(func.max(events.c.seq))) or 0
+
+
+def _last_of(people: Collection[str], first: int, last: int) -> Select[Any]:
+    """Between two places: where each of these people said the last of a kind about an item."""
+    of = events.c.who, events.c.type, events.c.item_id
+    nth = func.row_number().over(partition_by=of, order_by=(events.c.occurred_at.desc(), events.c.seq.desc()))
+    said = select(events.c.seq, nth.label("nth")).where(events.c.who.in_(people), events.c.item_id.is_not(None)).subquery()
+    return select(said.c.seq).where(said.c.nth == 1, said.c.seq.between(first, last))
 
 
 def _row(key: str, event: Event) -> dict[str, Any]:
@@ -131,7 +173,7 @@ def _event(row: Any) -> Event:
     _, who, event_id, item_id, kind, value, text, occurred_at, session_id, ranking_id, position = row
     return Event.model_construct(
         event_id=event_id,
-        user_id=None if who.startswith("\x1f") else who,
+        user_id=None if who.startswith(VISITOR) else who,
         item_id=item_id,
         type=kind,
         value=value,

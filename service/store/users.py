@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import JSON, Boolean, Column, Connection, Engine, Integer, Table, Text, select
+from sqlalchemy import JSON, Boolean, Column, Connection, Engine, Integer, Select, Table, Text, select
 from sqlalchemy.dialects.sqlite import insert
 
 from service.schema import User, UserPatch
-from service.store.database import metadata, writing
+from service.store.database import VISITOR, metadata, writing
 
 users = Table(
     "users",
@@ -73,11 +74,28 @@ class Users:
         row = connection.execute(select(users).where(users.c.who == who)).first()
         if row is None:
             return None
-        user = User.model_construct(
-            user_id=row.who,
-            attributes=row.attributes,
-            locale=row.locale,
-            allow_hosted=row.allow_hosted,
-            profile=row.profile,
-        )
-        return user, row.version
+        return _user(row), row.version
+
+    async def known(self, ids: Sequence[str]) -> dict[str, User]:
+        """Those of `ids` that there was ever a declaration or an event of."""
+        return await asyncio.to_thread(self._find, select(users).where(users.c.who.in_(ids)))
+
+    async def page(self, after: str, limit: int) -> list[User]:
+        """The first users, by id, whose id comes after. Visitors, whose keys begin with a control character, are no users."""
+        people = select(users).where(users.c.who > after, ~users.c.who.startswith(VISITOR))
+        return list((await asyncio.to_thread(self._find, people.order_by(users.c.who).limit(limit))).values())
+
+    def _find(self, query: Select[Any]) -> dict[str, User]:
+        with self._engine.connect() as connection:
+            return {row.who: _user(row) for row in connection.execute(query)}
+
+
+def _user(row: Any) -> User:
+    """Rows were checked when they came in: no second validation on the read path."""
+    return User.model_construct(
+        user_id=row.who,
+        attributes=row.attributes,
+        locale=row.locale,
+        allow_hosted=row.allow_hosted,
+        profile=row.profile,
+    )
