@@ -11,7 +11,7 @@ import hmac
 import importlib.util
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from service import collaborative, explain, retrieve, state
+from service import collaborative, explain, foreign, retrieve, state
 from service.catalog import READ, Catalog, Scope, Taste, words_of
 from service.config import HOUSE, Rerank, Settings, Weights
 from service.conversation import Conversation
@@ -53,6 +53,8 @@ from service.schema import (
     Did,
     Document,
     Event,
+    Feed,
+    ForeignReport,
     IngestReport,
     Item,
     Meaning,
@@ -64,6 +66,7 @@ from service.schema import (
     Rejection,
     Reranked,
     RerankRequest,
+    Shape,
     Timings,
     User,
     UserPatch,
@@ -108,6 +111,8 @@ OWNER = ApiKey(key_id="owner", name="WHYRANK_API_KEY", scopes=("admin",))
 """Who sends the key that stands in the environment."""
 ANYONE = ApiKey(key_id="anyone", name="anyone", scopes=("admin",))
 """Whoever calls while there is no key."""
+CHUNK = 2_000
+"""So many rows out of foreign ones are stored at once."""
 
 
 class Recommender:
@@ -536,6 +541,31 @@ class Recommender:
         await self._store.users.put(users)
         return self._report("users", len(users), 0, rejected)
 
+    async def ingest_foreign(self, shape: Shape, rows: Sequence[Any], feed: Feed | None = None) -> ForeignReport:
+        """Take what clients of other systems send: what rows hold for a feed, or for any where they say which.
+
+        What a foreign row has no word for (as a user's `allow_hosted`) stays as it was.
+        """
+        found = foreign.sorted_out(shape, feed, rows)
+        rejected = self._report(feed or shape, 0, 0, found.rejected).rejected
+        accepted = duplicates = 0
+        for name, put in {"items": self.ingest_items, "users": self.ingest_users, "events": self.ingest_events}.items():
+            for batch in _batches([part for part in found.parts if part.feed == name]):
+                report = await put(await self._renewed(shape, batch))
+                accepted, duplicates = accepted + report.accepted, duplicates + report.duplicates
+                rejected = [*rejected, *(foreign.placed(batch[one.index], one) for one in report.rejected)]
+        return ForeignReport(
+            accepted=accepted, duplicates=duplicates, rejected=foreign.one_a_row(rejected), skipped=found.skipped
+        )
+
+    async def _renewed(self, shape: Shape, batch: Sequence[foreign.Part]) -> list[dict[str, Any]]:
+        """The rows of parts of one feed, over what is known of their items or users; no id is in there twice."""
+        if batch[0].feed == "events":
+            return [part.row for part in batch]
+        ids = [part.key for part in batch]
+        nouns = await (self._catalog.get(ids) if batch[0].feed == "items" else self._store.users.known(ids))
+        return [foreign.renewed(shape, nouns[part.key].model_dump() if part.key in nouns else {}, part.row) for part in batch]
+
     async def list_items(self, after: str, limit: int) -> list[Item]:
         """By id, those whose id comes after."""
         return await self._catalog.page(after, limit)
@@ -548,6 +578,18 @@ class Recommender:
         """A user's events as they arrived, each with its place in the log."""
         await self.user(user_id)
         return await self._store.events.page(user_id, after, limit)
+
+    async def list_last_said(
+        self, after: int, limit: int, *, kind: str | None = None, user_id: str | None = None
+    ) -> tuple[list[tuple[int, Event]], int | None]:
+        """What users last said of items, and the place in the log to go on from. `kind`: a type in any spelling."""
+        wanted = foreign.label(kind) if kind is not None else None
+        return await self._store.events.last_said(after, limit, who=user_id, kind=wanted)
+
+    async def forget(self, user_id: str) -> None:
+        """Delete what a user declared and did, and what they were shown. Popularity, which names nobody, stays as it is."""
+        if not await self._store.forget(user_id):
+            raise NotFound("user", user_id)
 
     def _report(self, feed: str, accepted: int, duplicates: int, rejected: list[Rejection]) -> IngestReport:
         for outcome, count in (("accepted", accepted), ("duplicate", duplicates), ("rejected", len(rejected))):
@@ -1039,6 +1081,20 @@ def _sorted_out(noun: type[Noun], rows: Sequence[Any], check: Callable[[Noun], N
         except BadRequest as error:
             rejected.append(Rejection(index=index, code=error.code, message=error.message))
     return good, rejected
+
+
+def _batches(parts: Sequence[foreign.Part]) -> Iterator[list[foreign.Part]]:
+    """Parts of one feed, `CHUNK` at a time; of an item or user that comes again the next change follows in the next batch."""
+    batch: list[foreign.Part] = []
+    keys: set[str] = set()
+    for part in parts:
+        if len(batch) == CHUNK or part.key in keys:
+            yield batch
+            batch, keys = [], set()
+        batch.append(part)
+        keys |= {part.key} - {""}
+    if batch:
+        yield batch
 
 
 async def build(

@@ -1,20 +1,31 @@
-"""Our lists, over HTTP to a real uvicorn and on real stores."""
+"""What others' clients send and our own lists, over HTTP to a real uvicorn and on real stores."""
 
 from __future__ import annotations
 
 import asyncio
+import re
+import shlex
+import subprocess
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
+from shutil import which
 from typing import Any
 
 import httpx
 import pytest
 
-from service.config import Settings
+from service.api import create_app
+from service.config import HOUSE, Settings
 from tests.conftest import FILMS, Make
 from tests.test_api import served
 
 Serve = Callable[[Any], Any]
+THEN = "2024-01-31T12:00:00Z"
+
+
+def feedback(item: str, *, kind: str = "like", user: str = "u", moment: str | None = THEN, **more: Any) -> dict[str, Any]:
+    row = {"FeedbackType": kind, "UserId": user, "ItemId": item, "Comment": "", **more}
+    return {**row, "Timestamp": moment} if moment else row
 
 
 async def walk(client: httpx.AsyncClient, path: str, limit: int = 2) -> list[Any]:
@@ -106,3 +117,243 @@ async def test_a_cursor_carries_whatever_a_key_may_hold(make: Make, serve: Serve
         await client.post("/v1/users", json=[{"user_id": name} for name in names])
         assert [one["id"] for one in await walk(client, "/v1/items", 1)] == sorted(names)
         assert [one["user_id"] for one in await walk(client, "/v1/users", 1)] == sorted(names)
+
+
+# ── Gorse ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_an_item_goes_to_gorses_api_and_comes_back(make: Make, serve: Serve, settings: Settings) -> None:
+    item = {"ItemId": "100", "IsHidden": True, "Labels": ["a", "b"], "Categories": ["d"], "Timestamp": THEN, "Comment": "Dune"}
+    async with await served(make, serve, settings, films=[]) as client:
+        assert (await client.post("/api/item", json=item)).json() == {"RowAffected": 1}
+        assert (await client.get("/api/item/100")).json() == item
+        assert (await client.get("/v1/items/100")).json() == {
+            "id": "100",
+            "title": "Dune",
+            "text": "",
+            "attributes": {"labels": ["a", "b"], "categories": ["d"]},
+            "url": None,
+            "image_url": None,
+            "published_at": THEN,
+            "available": False,
+        }
+        nothing = {"IsHidden": None, "Categories": None, "Labels": None, "Timestamp": None, "Comment": None}
+        patch = {**nothing, "IsHidden": False, "Labels": {"year": 2021}}
+        assert (await client.patch("/api/item/100", json=patch)).json() == {"RowAffected": 1}
+        assert (await client.get("/api/item/100")).json() == {**item, "IsHidden": False, "Labels": {"year": 2021}}
+        assert (await client.delete("/api/item/100")).json() == {"RowAffected": 1}
+        for gone in (client.get, client.delete):
+            assert (await gone("/api/item/100")).json()["error"]["code"] == "item_not_found"
+        assert (await client.patch("/api/item/100", json={"IsHidden": True})).status_code == 404
+        bare = {**item, "ItemId": "2", "IsHidden": False, "Labels": None, "Categories": [], "Comment": ""}
+        await client.post("/api/items", json=[{"ItemId": "2"}])
+        assert (await client.get("/api/item/2")).json() == {**bare, "Timestamp": "0001-01-01T00:00:00Z"}
+
+
+async def test_a_user_goes_to_gorses_api_and_comes_back(make: Make, serve: Serve, settings: Settings) -> None:
+    user = {"UserId": "100", "Labels": ["a", "b"], "Comment": "met in May"}
+    async with await served(make, serve, settings) as client:
+        assert (await client.post("/api/user", json=user)).json() == {"RowAffected": 1}
+        assert (await client.get("/api/user/100")).json() == user
+        assert (await client.patch("/api/user/100", json={"Labels": {"age": 3}})).json() == {"RowAffected": 1}
+        assert (await client.get("/v1/users/100")).json()["attributes"] == {"age": 3, "comment": "met in May"}
+        await client.post("/api/feedback", json=[feedback("alien", user="100")])
+        assert (await client.delete("/api/user/100")).json() == {"RowAffected": 1}
+        for gone in (client.get, client.delete):
+            assert (await gone("/api/user/100")).json()["error"]["code"] == "user_not_found"
+        assert (await client.patch("/api/user/100", json={})).status_code == 404
+        assert (await client.get("/api/user/100/feedback")).json() == []
+
+
+async def test_what_gorse_has_no_word_for_stays_as_it_was(make: Make, serve: Serve, settings: Settings) -> None:
+    async with await served(make, serve, settings) as client:
+        await client.post("/v1/users", json={"user_id": "u", "allow_hosted": False, "locale": "de", "attributes": {"age": 3}})
+        for path, body in (
+            ("/api/user", {"UserId": "u", "Labels": ["a"]}),
+            ("/users", {"users": [{"userId": "u", "properties": '{"labels": ["a"]}'}]}),
+        ):
+            assert (await client.post(path, json=body)).status_code == 200
+            user = (await client.get("/v1/users/u")).json()
+            assert (user["allow_hosted"], user["locale"], user["attributes"]) == (False, "de", {"labels": ["a"]})
+
+
+async def test_feedback_sent_twice_counts_once_and_put_takes_the_others_place(
+    make: Make, serve: Serve, settings: Settings
+) -> None:
+    async with await served(make, serve, settings) as client:
+        rows = [feedback("alien", kind="READ"), feedback("heat", kind="rating", Value=4.0)]
+        for _ in range(2):
+            assert (await client.post("/api/feedback", json=rows)).json() == {"RowAffected": 2}
+        read, rating = {**rows[0], "FeedbackType": "read"}, rows[1]
+        assert (await client.get("/api/feedback")).json() == {"Cursor": "", "Feedback": [read, rating]}
+        assert len(await walk(client, "/v1/users/u/events")) == 2
+        for value in (2.0, 4.0):
+            assert (await client.put("/api/feedback", json=[feedback("heat", kind="rating", moment=None, Value=value)])).json()
+        of_type = (await client.get("/api/user/u/feedback/Rating")).json()
+        assert [(one["ItemId"], one["Value"]) for one in of_type] == [("heat", 4.0)]
+        assert of_type[0]["Timestamp"] > THEN
+        assert (await client.get("/api/feedback/Read")).json()["Feedback"] == [read]
+        assert len(await walk(client, "/v1/users/u/events")) == 4
+
+
+async def test_feedback_without_a_time_may_be_sent_again(make: Make, serve: Serve, settings: Settings) -> None:
+    async with await served(make, serve, settings) as client:
+        for moment in (None, "", "0001-01-01T00:00:00Z"):
+            row = feedback("alien", moment=moment)
+            assert (await client.post("/api/feedback", json=[row])).json() == {"RowAffected": 1}
+        assert len(await walk(client, "/v1/users/u/events")) == 1
+
+
+async def test_gorses_lists_are_walked_by_their_cursor(make: Make, serve: Serve, settings: Settings) -> None:
+    async with await served(make, serve, settings) as client:
+        await client.post("/api/users", json=[{"UserId": f"u{n}"} for n in range(5)])
+        await client.post("/api/feedback", json=[feedback(str(film["id"]), user=f"u{n % 5}") for n, film in enumerate(FILMS)])
+        await client.post("/v1/events", json={"session_id": "visit", "item_id": "alien", "type": "like"})
+        counts = {}
+        for name, key in (("items", "Items"), ("users", "Users"), ("feedback", "Feedback")):
+            rows, cursor, pages = list[Any](), "", 0
+            while cursor or not pages:
+                page = (await client.get(f"/api/{name}", params={"n": 3, "cursor": cursor})).json()
+                rows, cursor, pages = rows + page[key], page["Cursor"], pages + 1
+            assert len({str(row) for row in rows}) == len(rows)
+            counts[name] = len(rows), pages
+        assert counts == {"items": (8, 3), "users": (5, 2), "feedback": (8, 3)}
+        assert (await client.get("/api/items", params={"cursor": "nonsense"})).status_code == 422
+
+
+async def test_gorses_recommendations_are_ids_best_first(make: Make, serve: Serve, settings: Settings) -> None:
+    listed = settings.changed({"catalog": {"filterable": {"categories": "list"}}})
+    async with await served(make, serve, listed) as client:
+        await client.post("/api/feedback", json=[feedback("alien", kind="play")])
+        ids = (await client.get("/api/recommend/u", params={"n": 5})).json()
+        assert len(set(ids)) == 5
+        assert "alien" not in ids
+        assert (await client.get("/api/recommend/u/", params={"n": 3, "offset": 2})).json() == ids[2:]
+        await client.patch("/api/item/heat", json={"Categories": ["crime"]})
+        for asked in ("/api/recommend/u/crime", "/api/recommend/u?category=crime"):
+            assert (await client.get(asked)).json() == ["heat"]
+        refused = await client.get("/api/recommend/u", params={"write-back-type": "read"})
+        assert (refused.status_code, refused.json()["error"]["param"]) == (422, "write-back-type")
+
+
+async def test_a_bad_row_is_told_beside_what_was_taken(make: Make, serve: Serve, settings: Settings) -> None:
+    async with await served(make, serve, settings) as client:
+        answer = await client.post("/api/feedback", json=[{}, feedback("alien"), feedback("a/b"), 3, feedback("x", user="")])
+        assert answer.json()["RowAffected"] == 1
+        assert [one["index"] for one in answer.json()["Rejected"]] == [0, 2, 3, 4]
+        none = await client.post("/api/items", json=[{"ItemId": "a/b"}])
+        assert (none.status_code, none.json()["error"]["code"]) == (422, "nothing_accepted")
+        assert "ItemId" in none.json()["message"]
+
+
+# ── Metarank and Amazon Personalize ─────────────────────────────────────────────────────────────────────────────────
+
+HEAD = {"id": "r1", "timestamp": "1706702400000"}
+CLICK = {"event": "interaction", **HEAD, "id": "c1", "ranking": "r1", "user": "u", "type": "click", "item": "new"}
+
+
+async def test_metaranks_events_of_all_kinds_are_taken_together(make: Make, serve: Serve, settings: Settings) -> None:
+    title = {"event": "item", **HEAD, "item": "new", "fields": [{"name": "title", "value": "New"}]}
+    year = {"event": "item", **HEAD, "item": "new", "fields": [{"name": "year", "value": 2026}]}
+    age = {"event": "user", **HEAD, "user": "u", "fields": [{"name": "age", "value": 33}]}
+    shown = {"event": "ranking", **HEAD, "user": "u", "items": [{"id": "alien"}, {"id": "new"}]}
+    async with await served(make, serve, settings) as client:
+        answer = (await client.post("/feedback", json=[title, year, age, shown, CLICK, {"event": "party"}])).json()
+        assert (answer["status"], answer["accepted"], answer["updated"]) == ("ok", 5, 6)
+        assert [one["index"] for one in answer["rejected"]] == [5]
+        again = (await client.post("/feedback", json=shown)).json()
+        assert (again["accepted"], again["updated"], set(again)) == (1, 0, {"status", "accepted", "updated", "tookMillis"})
+        item = (await client.get("/v1/items/new")).json()
+        assert (item["title"], item["attributes"]) == ("New", {"year": 2026})
+        assert (await client.get("/v1/users/u")).json()["attributes"] == {"age": 33}
+        events = await walk(client, "/v1/users/u/events")
+        assert [(one["type"], one["item_id"], one["ranking_id"], one["position"]) for one in events] == [
+            ("impression", "alien", "r1", 0),
+            ("impression", "new", "r1", 1),
+            ("click", "new", "r1", None),
+        ]
+
+
+async def test_a_bad_change_spoils_no_other_change_of_the_same_item(make: Make, serve: Serve, settings: Settings) -> None:
+    def changed(name: str, value: Any) -> dict[str, Any]:
+        return {"event": "item", **HEAD, "item": "alien", "fields": [{"name": name, "value": value}]}
+
+    async with await served(make, serve, settings) as client:
+        answer = await client.post("/feedback", json=[changed("a", 1), changed("year", "old"), changed("b", 2)])
+        assert [one["index"] for one in answer.json()["rejected"]] == [1]
+        attributes = (await client.get("/v1/items/alien")).json()["attributes"]
+        assert (attributes["a"], attributes["b"], attributes["year"]) == (1, 2, 1979)
+
+
+async def test_personalizes_three_requests_are_taken(make: Make, serve: Serve, settings: Settings) -> None:
+    async with await served(make, serve, settings) as client:
+        items = {"datasetArn": "x", "items": [{"itemId": "new", "properties": '{"title": "New", "genre": "A|B"}'}, {}]}
+        answer = (await client.post("/items", json=items)).json()
+        assert (answer["accepted"], [one["index"] for one in answer["rejected"]]) == (1, [1])
+        assert (await client.get("/v1/items/new")).json()["attributes"] == {"genre": ["A", "B"]}
+        users = {"users": [{"userId": "u", "properties": '{"age": 3}'}]}
+        assert (await client.post("/users", json=users)).json() == {"accepted": 1, "duplicates": 0, "rejected": []}
+        event = {"eventType": "Click", "sentAt": 1706702400, "itemId": "new", "recommendationId": "r", "impression": ["new"]}
+        body = {"trackingId": "t", "userId": "u", "sessionId": "s", "eventList": [event, {}, event]}
+        answer = (await client.post("/events", json=body)).json()
+        assert (answer["accepted"], answer["duplicates"]) == (2, 2)
+        assert [one["index"] for one in answer["rejected"]] == [1]
+        found = await walk(client, "/v1/users/u/events")
+        assert [(one["type"], one["occurred_at"], one["ranking_id"]) for one in found] == [
+            ("click", THEN, "r"),
+            ("impression", THEN, "r"),
+        ]
+
+
+HOSTILE = [b"", b"null", b"3", b"[]", b"{}", b"{", b"[" * 50_000, b'{"eventList": [], "items": 3}', b"\xff", b'{"a": NaN}']
+HOSTILE += [b'{"items": [{"itemId": "\\ud800"}]}', b'{"event": "item", "item": {}}', b'{"UserId": []}', b"{}\n{}"]
+WRITES = ["/feedback", "/events", "/items", "/users", "/api/feedback", "/api/items", "/api/users"]
+
+
+@pytest.mark.parametrize("path", WRITES)
+async def test_a_hostile_body_gets_the_envelope(make: Make, serve: Serve, settings: Settings, path: str) -> None:
+    async with await served(make, serve, settings) as client:
+        for body in HOSTILE:
+            answer = await client.post(path, content=body)
+            assert 400 <= answer.status_code < 500, (body, answer.text)
+            assert set(answer.json()) == {"error", "message", "detail", "id"}
+        assert (await client.get("/v1/users")).json()["data"] == []
+
+
+async def test_every_field_is_described_and_shown_and_what_is_shown_is_taken(
+    make: Make, serve: Serve, settings: Settings
+) -> None:
+    told = create_app(settings).openapi()
+    shapes = {name: one for name, one in told["components"]["schemas"].items() if name.startswith("Gorse")}
+    inline = {
+        path: told["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        for path in ("/feedback", "/events", "/items", "/users")
+    }
+    for name, lists in (("/events", "eventList"), ("/items", "items"), ("/users", "users")):
+        shapes[name] = inline[name]["properties"][lists]["items"]
+    for name, schema in (shapes | inline).items():
+        for field, one in schema["properties"].items():
+            assert one["description"], (name, field)
+            assert one.get("examples") or one.get("items", {}).get("properties"), (name, field)
+    shown = {name: {field: one["examples"][0] for field, one in shapes[name]["properties"].items()} for name in shapes}
+    async with await served(make, serve, settings) as client:
+        for path, name in (("item", "GorseItem"), ("user", "GorseUser"), ("feedback", "GorseFeedback")):
+            assert (await client.post(f"/api/{path}", json=shown[name])).json() == {"RowAffected": 1}
+        for path, lists in (("/events", "eventList"), ("/items", "items"), ("/users", "users")):
+            body = {"sessionId": "s", "userId": "u", lists: [shown[path]]}
+            assert (await client.post(path, json=body)).json()["rejected"] == []
+        event = {field: one["examples"][0] for field, one in inline["/feedback"]["properties"].items()}
+        for kind in ("item", "user", "ranking", "interaction"):
+            assert (await client.post("/feedback", json={**event, "event": kind})).json()["accepted"] == 1
+
+
+@pytest.mark.skipif(not which("curl"), reason="no curl")
+async def test_the_documents_commands_work(make: Make, serve: Serve, settings: Settings) -> None:
+    commands = re.findall(r"^curl .+$", (HOUSE / "docs" / "feeds.md").read_text(), flags=re.MULTILINE)
+    async with await served(make, serve, settings) as client:
+        for command in commands:
+            words = shlex.split(command.replace("localhost:8080", client.base_url.netloc.decode()))
+            ran = await asyncio.to_thread(subprocess.run, [*words, "-fsS"], capture_output=True, text=True, timeout=60)
+            assert ran.returncode == 0, (command, ran.stderr)
+            assert 'ejected":[{' not in ran.stdout, (command, ran.stdout)
+        assert len(commands) > 10

@@ -5,13 +5,14 @@ from typing import Any, get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from service.errors import BadRequest
 from service.foreign import LONGEST, READERS, Sorted, label, one_a_row, renewed, sorted_out
 from service.pipeline import _sorted_out
 from service.schema import Event, Feed, Item, Shape, User
 
-NOUNS = {"items": Item, "users": User, "events": Event}
+NOUNS: dict[str, type[BaseModel]] = {"items": Item, "users": User, "events": Event}
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
@@ -41,7 +42,7 @@ def test_gorses_feedback_becomes_an_event() -> None:
 
 def test_gorses_feedback_without_a_time_is_the_same_when_it_is_sent_again() -> None:
     feedback = {"FeedbackType": "like", "UserId": "u", "ItemId": "a"}
-    nothing = [{}, {"Timestamp": None}, {"Timestamp": ""}, {"Timestamp": "0001-01-01T00:00:00Z"}]
+    nothing: list[dict[str, Any]] = [{}, {"Timestamp": None}, {"Timestamp": ""}, {"Timestamp": "0001-01-01T00:00:00Z"}]
     ids = {rows("gorse", "events", {**feedback, **none})[0]["event_id"] for none in nothing}
     assert len(ids) == 1
     assert rows("gorse", "events", {**feedback, "ItemId": "b"})[0]["event_id"] not in ids

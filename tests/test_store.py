@@ -149,3 +149,46 @@ async def test_writes_are_on_disk_when_they_return(tmp_path: Path, name: str) ->
     with store._engine.connect() as connection:
         assert connection.exec_driver_sql(f"PRAGMA {name}").scalar() == {"journal_mode": "wal", "synchronous": 2}[name]
     store.close()
+
+
+async def test_what_was_last_said_is_listed_once_however_often_it_was_said(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    visit = Event.model_validate({"session_id": "s", "type": "like", "item_id": "a", "occurred_at": NOON})
+    await store.events.add(
+        [visit, *(like("u", "a", n) for n in range(PAGE)), like("u", "b"), like("v", "a"), like("u", "c", 5)]
+    )
+    await store.events.add(
+        [
+            like("u", "c", 1),
+            like("u", "a", type="view"),
+            Event.model_validate({"user_id": "u", "type": "search", "occurred_at": NOON}),
+        ]
+    )
+    rows: list[Event] = []
+    place: int | None = 0
+    while place is not None:
+        found, place = await store.events.last_said(place, 2)
+        assert len(found) <= 2
+        rows += [event for _, event in found]
+    assert [(one.user_id, one.type, one.item_id) for one in rows] == [
+        ("u", "like", "a"),
+        ("u", "like", "b"),
+        ("v", "like", "a"),
+        ("u", "like", "c"),
+        ("u", "view", "a"),
+    ]
+    assert rows[0].occurred_at == NOON + timedelta(minutes=PAGE - 1)
+    assert [one.item_id for _, one in (await store.events.last_said(0, 9, who="v"))[0]] == ["a"]
+    assert await store.events.last_said(0, 9, who="ghost") == ([], None)
+    store.close()
+
+
+async def test_a_forgotten_user_leaves_no_row_and_nobody_else_is_touched(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    await store.users.put([User(user_id="u"), User(user_id="v")])
+    await store.events.add([like("u", "a"), like("v", "a")])
+    assert await store.forget("u")
+    assert not await store.forget("u")
+    assert (await store.users.get("u"), await history(store, "u")) == (None, [])
+    assert len(await history(store, "v")) == 1
+    store.close()

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from service.api import chat, embeddings, events, health, items, recommend, rerank, users
+from service.api import chat, embeddings, events, gorse, health, items, metarank, personalize, recommend, rerank, users
 from service.api.edge import Edge, Gate
 from service.api.envelope import install
 from service.config import Settings
@@ -43,7 +43,7 @@ def create_app(settings: Settings, make: Callable[[Settings], Awaitable[Recommen
 
     app = FastAPI(title="whyrank", version="0.1.0", description=ABOUT, lifespan=life, redoc_url=None)
     install(app)
-    for face in (recommend, rerank, chat, embeddings, events, items, users, health):
+    for face in (recommend, rerank, chat, embeddings, events, items, users, gorse, metarank, personalize, health):
         app.include_router(face.router)
     app.add_middleware(Gate, settings=settings)
     if origins := settings.service.cors:

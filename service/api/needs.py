@@ -81,6 +81,12 @@ class Feed:
         self._places = places
         self._broken = broken
 
+    def only(self) -> Any:
+        """The one element. Raises `BadRequest` for many."""
+        if len(self.rows) + len(self._broken) != 1:
+            raise BadRequest("one object a request is needed")
+        return self.rows[0]
+
     def report(self, taken: IngestReport) -> IngestReport:
         """The report with indexes of the body. Raises `NothingTaken` if not one element was."""
         moved = [one.model_copy(update={"index": self._places[one.index]}) for one in taken.rejected]
@@ -129,3 +135,11 @@ def feed_body(noun: type[BaseModel]) -> dict[str, Any]:
     one = noun.model_json_schema()
     schema = {"anyOf": [one, {"type": "array", "items": one}]}
     return {"requestBody": {"required": True, "content": {JSON: {"schema": schema}, LINES: {}}}}
+
+
+def shown_body(model: type[BaseModel], **lists: type[BaseModel]) -> dict[str, Any]:
+    """OpenAPI for a body that is checked element by element. `lists`: what the elements of its lists look like."""
+    schema = {key: part for key, part in model.model_json_schema().items() if key != "$defs"}
+    for name, one in lists.items():
+        schema["properties"][name]["items"] = one.model_json_schema()
+    return {"requestBody": {"required": True, "content": {JSON: {"schema": schema}}}}

@@ -17,7 +17,7 @@ from alembic.config import Config as AlembicConfig
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 
 from service.schema import Event, User
-from service.store.database import micros, writing
+from service.store.database import metadata, micros, writing
 from service.store.events import Events
 from service.store.keys import Keys
 from service.store.nulls import Nulls
@@ -27,6 +27,9 @@ from service.store.trainings import Trainings
 from service.store.users import Users
 
 __all__ = ["Person", "Store"]
+
+OF_A_PERSON = ("users", "events", "rankings")
+"""The tables whose rows are somebody's."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,16 @@ class Store:
             events, whole = self.events.history(connection, key) if version else ([], True)
             latest = _latest(events, types) if whole else self.events.latest_by_type(connection, key, types)
             return Person(declared, version, events, latest)
+
+    async def forget(self, user_id: str) -> bool:
+        """Delete a user's declaration, events and rankings, in one write. Was there such a user?"""
+        return await asyncio.to_thread(self._forget, user_id)
+
+    def _forget(self, user_id: str) -> bool:
+        with writing(self._engine) as connection:
+            tables = [metadata.tables[name] for name in OF_A_PERSON]
+            gone = [connection.execute(table.delete().where(table.c.who == user_id)).rowcount for table in tables]
+        return gone[0] > 0
 
     def check(self) -> None:
         """Raises if the database can't be read."""
