@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, get_args
 
 import typer
 from pydantic import TypeAdapter, ValidationError
@@ -28,7 +28,8 @@ from typer.core import TyperGroup
 from service.config import Settings
 from service.errors import BadRequest, ConfigError, ModelError, WhyrankError, reasons
 from service.pipeline import Recommender, build, open_store
-from service.schema import ApiKey, Capabilities, Item, Moment, Ranking, RecommendRequest
+from service.schema import ApiKey, Capabilities, ForeignReport, Item, Moment, Ranking, RecommendRequest, Shape
+from service.schema import Feed as FeedName
 
 
 class Clear(TyperGroup):
@@ -78,6 +79,9 @@ class Format(StrEnum):
     jsonl = "jsonl"
     csv = "csv"
     parquet = "parquet"
+    gorse = "gorse"
+    metarank = "metarank"
+    personalize = "personalize"
 
 
 class Explain(StrEnum):
@@ -249,36 +253,47 @@ def ingest(
     context: typer.Context,
     feed: Annotated[Feed, typer.Argument(help="What the file holds.")],
     file: Annotated[Path, typer.Argument(help="JSON lines, CSV or Parquet.")],
-    format: Annotated[Format | None, typer.Option(help="Of the file, if its name doesn't tell.")] = None,  # noqa: A002  the flag's name
+    format: Annotated[  # noqa: A002  the flag's name
+        Format | None,
+        typer.Option(
+            help="Of the file, if its name doesn't tell; gorse, metarank, personalize: JSON lines as those systems take them."
+        ),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad line.")] = False,
 ) -> None:
     """Take items, users or events from a file. Bad lines are reported, kept in FILE.rejected.jsonl, and stop nothing else.
 
     In CSV, columns outside the schema become attributes and '|' splits lists. Items are embedded before this returns.
+
+    A line of another system is one object: what Gorse's API takes, an event of Metarank (a file of all kinds is fine: what is
+    not of this feed is skipped), or the body of Amazon Personalize's PutEvents, PutItems or PutUsers.
     """
-    rejected = _run(context.obj, lambda recommender: _ingest(recommender, feed, file, format, strict=strict))
+    rejected = _run(context.obj, lambda recommender: _ingest(recommender, feed.value, file, format, strict=strict))
     if strict and rejected:
         raise typer.Exit(1)
 
 
-async def _ingest(recommender: Recommender, feed: str, file: Path, format_: str | None, *, strict: bool) -> int:
+async def _ingest(recommender: Recommender, feed: FeedName, file: Path, format_: str | None, *, strict: bool) -> int:
     from service.files import Line, read
 
     put = {"items": recommender.ingest_items, "users": recommender.ingest_users, "events": recommender.ingest_events}[feed]
+    shape = next((name for name in get_args(Shape) if name == format_), None)
     bad: list[tuple[Line, str]] = []
-    accepted = duplicates = 0
+    accepted = duplicates = skipped = 0
     waiting: list[Line] = []
 
     async def flush() -> None:
-        nonlocal accepted, duplicates
-        report = await put([line.row for line in waiting])
+        nonlocal accepted, duplicates, skipped
+        rows = [line.row for line in waiting]
+        report = await (recommender.ingest_foreign(shape, rows, feed) if shape else put(rows))
         accepted, duplicates = accepted + report.accepted, duplicates + report.duplicates
+        skipped += report.skipped if isinstance(report, ForeignReport) else 0
         bad.extend((waiting[one.index], one.message) for one in report.rejected)
         waiting.clear()
 
     with _progress() as step:
         number = 0
-        for number, line in enumerate(read(file, feed, format_), 1):
+        for number, line in enumerate(read(file, feed, "jsonl" if shape else format_), 1):
             if line.row is None:
                 bad.append((line, line.reason))
             else:
@@ -298,6 +313,7 @@ async def _ingest(recommender: Recommender, feed: str, file: Path, format_: str 
             await recommender.train()
     _rejects(file, sorted(bad, key=lambda one: one[0].number))
     told = f"{feed}: {accepted} accepted" + (f", {duplicates} duplicates" if duplicates else "")
+    told += f", {skipped} of other kinds skipped" if skipped else ""
     console.print(told + (f", [red]{len(bad)} rejected[/]" if bad else ""))
     return len(bad)
 

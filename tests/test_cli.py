@@ -1,5 +1,6 @@
 import json
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -58,11 +59,32 @@ def test_bad_lines_are_reported_kept_and_stop_nothing(tmp_path: Path) -> None:
     assert strict.exit_code == 1
 
 
+def lines(*rows: Mapping[str, object]) -> str:
+    return "\n".join(map(json.dumps, rows))
+
+
+def test_dumps_of_other_systems_are_taken(tmp_path: Path) -> None:
+    gorse = feed(tmp_path, "gorse.jsonl", lines({"ItemId": "alien", "Comment": "Alien"}, {"ItemId": "a/b"}, {"ItemId": "heat"}))
+    answer = run("ingest", "items", str(gorse), "--format", "gorse").output
+    assert "2 accepted, 1 rejected" in answer
+    assert json.loads((tmp_path / "gorse.jsonl.rejected.jsonl").read_text())["line"] == 2
+    click = {"event": "interaction", "id": "c", "timestamp": "1706702400000", "user": "u", "type": "like", "item": "alien"}
+    shown = {**click, "event": "ranking", "id": "r", "items": [{"id": "alien"}, {"id": "heat"}]}
+    mixed = feed(tmp_path, "metarank.jsonl", lines({"event": "user", "user": "u"}, shown, click, {"event": "item"}))
+    assert "3 accepted, 2 of other kinds skipped" in run("ingest", "events", str(mixed), "--format", "metarank").output
+    assert "1 accepted, 3 of other kinds skipped" in run("ingest", "users", str(mixed), "--format", "metarank").output
+    put = {"sessionId": "s", "userId": "u", "eventList": [{"eventType": "Play", "sentAt": 1706702400, "itemId": "heat"}] * 2}
+    told = run("ingest", "events", str(feed(tmp_path, "put.jsonl", lines(put))), "--format", "personalize").output
+    assert "1 accepted, 1 duplicates" in told
+
+
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
         (("ingest", "items", "ghost.jsonl"), 2, "no such file"),
         (("recommend", "u", "--strategy", "magic"), 2, "first_token, listwise"),
+        (("ingest", "items", "ghost.jsonl", "--format", "gorse"), 2, "no such file"),
+        (("ingest", "items", "ghost.jsonl", "--format", "xml"), 2, "metarank"),
         (("recommend", "a/b"), 2, "may not hold"),
         (("models", "pull", "huge"), 1, "known: tiny"),
         (("--config", "ghost.yaml", "doctor"), 1, "can't be read"),
