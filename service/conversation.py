@@ -105,7 +105,7 @@ class Conversation:
 
     async def _noted(self, request: ChatRequest, talk: chat.Talk) -> list[Event]:
         """Events of what the last turn tells of the person; the same turn sent again makes no new ones."""
-        if request.user_id is None and request.session_id is None:
+        if not request.note or (request.user_id is None and request.session_id is None):
             return []
         place = f"{len(request.turns)} {talk.turn}"
         events = [

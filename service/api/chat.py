@@ -14,11 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from service.api.envelope import enveloped
-from service.api.needs import RecommenderDep
+from service.api.needs import JsonRoute, RecommenderDep
 from service.errors import BadRequest, NotFound, reasons
 from service.schema import ChatReply, ChatRequest, Filter, Id, Key, Label, Locale, Text, Turn, Usage
 
-router = APIRouter(prefix="/v1", tags=["chat"])
+router = APIRouter(prefix="/v1", tags=["chat"], route_class=JsonRoute)
 
 SAYS = {"user", "assistant"}
 """Whose words count. What the system, developers or tools say is taken and not followed: the role here is fixed."""
@@ -140,7 +140,8 @@ async def complete(request: Request, asked: Body, recommender: RecommenderDep) -
     """Picks for this person, as the conversation wants them, with a reason for each. "I have seen the second one" and "I don't
     like horror" become events and count from then on; "why the first?" is answered from what is known.
 
-    Works without a user, from the conversation alone. Only words of ours and checked reasons are ever said.
+    Works without a user, from the conversation alone; a key that may not write notes nothing. Only words of ours and checked
+    reasons are ever said.
     """
     parts = await recommender.chat(_wanted(request, asked))
     head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": asked.model}
@@ -178,6 +179,7 @@ def _wanted(request: Request, asked: Body) -> ChatRequest:
         return ChatRequest(
             turns=[Turn.model_validate({"role": one.role, "text": _text(one)}) for one in asked.messages if one.role in SAYS],
             shape=_shape(asked.response_format),
+            note=request.state.key.allows("write"),
             user_id=who or None,
             **{name: getattr(asked, name) for name in same},
         )

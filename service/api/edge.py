@@ -26,18 +26,27 @@ from service.schema import ApiKey, KeyScope
 
 OPEN = {"GET /healthz", "GET /readyz"}
 """Routes that need no key."""
+READS = (
+    *("GET /docs", "GET /docs/oauth2-redirect", "GET /openapi.json", "GET /v1/models", "GET /v1/models/{model_id:path}"),
+    *("POST /v1/recommendations", "POST /v1/chat/completions", "POST /v1/embeddings"),
+    *("POST /v1/rerank", "POST /v2/rerank", "POST /rerank"),
+    *("POST /v1/reranks", "POST /reranks", "POST /compatible-api/v1/reranks"),
+    *("GET /v1/items", "GET /v1/items/{item_id}"),
+    *("GET /v1/users", "GET /v1/users/{user_id}", "GET /v1/users/{user_id}/events"),
+    *("GET /api/items", "GET /api/item/{item_id}", "GET /api/users", "GET /api/user/{user_id}"),
+    *("GET /api/feedback", "GET /api/feedback/{feedback_type}"),
+    *("GET /api/user/{user_id}/feedback", "GET /api/user/{user_id}/feedback/{feedback_type}"),
+    *("GET /api/recommend/{user_id}", "GET /api/recommend/{user_id}/", "GET /api/recommend/{user_id}/{category}"),
+)
+WRITES = (
+    *("POST /v1/events", "POST /v1/items", "DELETE /v1/items/{item_id}", "POST /v1/users", "PATCH /v1/users/{user_id}"),
+    *("POST /api/feedback", "PUT /api/feedback", "POST /api/item", "POST /api/items", "POST /api/user", "POST /api/users"),
+    *("PATCH /api/item/{item_id}", "DELETE /api/item/{item_id}", "PATCH /api/user/{user_id}", "DELETE /api/user/{user_id}"),
+    *("POST /feedback", "POST /events", "POST /items", "POST /users"),
+)
 SCOPES: dict[str, KeyScope] = {
-    "GET /docs": "read",
-    "GET /docs/oauth2-redirect": "read",
-    "GET /openapi.json": "read",
-    "POST /v1/recommendations": "read",
-    "POST /v1/events": "write",
-    "POST /v1/items": "write",
-    "GET /v1/items/{item_id}": "read",
-    "DELETE /v1/items/{item_id}": "write",
-    "POST /v1/users": "write",
-    "GET /v1/users/{user_id}": "read",
-    "PATCH /v1/users/{user_id}": "write",
+    **dict.fromkeys(READS, "read"),
+    **dict.fromkeys(WRITES, "write"),
     "GET /metrics": "admin",
 }
 """What a key must be good for, route by route; `admin` where a route is not here, which a test doesn't let pass."""
@@ -113,6 +122,7 @@ class Gate:
         name = _route(scope)
         if name not in OPEN:
             key = await _recommender(scope).caller(_given(headers))
+            scope["state"]["key"] = key
             self._rates.count(key)
             needed = SCOPES.get(name, "admin") if name else None
             if needed is not None and not key.allows(needed):

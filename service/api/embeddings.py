@@ -9,11 +9,11 @@ import numpy as np
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
-from service.api.needs import RecommenderDep
+from service.api.needs import JsonRoute, RecommenderDep
 from service.errors import BadRequest
 from service.schema import Text
 
-router = APIRouter(prefix="/v1", tags=["embeddings"])
+router = APIRouter(prefix="/v1", tags=["embeddings"], route_class=JsonRoute)
 
 Tokens = Annotated[list[Annotated[StrictInt, Field(ge=0)]], Field(min_length=1)]
 

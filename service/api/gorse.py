@@ -13,14 +13,14 @@ from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_pascal
 
-from service.api.needs import Feed, FeedDep, PathId, RecommenderDep, feed_body
+from service.api.needs import Feed, FeedDep, JsonRoute, PathId, RecommenderDep, feed_body
 from service.api.pages import cursor_of, cut, key_of, place_of
 from service.errors import BadRequest
 from service.pipeline import Recommender
 from service.schema import Event, Filter, IngestReport, Item, RecommendRequest, Rejection, User
 from service.schema import Feed as FeedName
 
-router = APIRouter(prefix="/api", tags=["Gorse"])
+router = APIRouter(prefix="/api", tags=["Gorse"], route_class=JsonRoute)
 
 NEVER = "0001-01-01T00:00:00Z"
 """Go's zero time, which is how Gorse says that there is none."""
@@ -141,16 +141,14 @@ class Feedbacks(Pascal):
 # ── feedback ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@router.post("/feedback", summary="Take feedback", response_model_exclude_none=True, openapi_extra=feed_body("GorseFeedback"))
+@router.post("/feedback", summary="Take feedback", response_model_exclude_none=True, openapi_extra=feed_body(GorseFeedback))
 async def insert_feedback(feed: FeedDep, recommender: RecommenderDep) -> RowAffected:
     """Sending the same again changes nothing. Gorse ignores a second row of the same type, user and item; our log keeps what
     was done again at another time, and what was done last counts."""
     return await _take(recommender, "events", feed)
 
 
-@router.put(
-    "/feedback", summary="Overwrite feedback", response_model_exclude_none=True, openapi_extra=feed_body("GorseFeedback")
-)
+@router.put("/feedback", summary="Overwrite feedback", response_model_exclude_none=True, openapi_extra=feed_body(GorseFeedback))
 async def overwrite_feedback(feed: FeedDep, recommender: RecommenderDep) -> RowAffected:
     """The log is only appended to: the new row follows the old one, and as of two of the same type, user and item the later
     (by `Timestamp`; without one it is now) counts, and is all that is listed, it takes the other's place."""
@@ -188,12 +186,8 @@ async def list_typed_of_user(user_id: PathId, feedback_type: TypePath, recommend
 # ── items ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@router.post(
-    "/item", summary="Insert or replace an item", response_model_exclude_none=True, openapi_extra=feed_body("GorseItem")
-)
-@router.post(
-    "/items", summary="Insert or replace items", response_model_exclude_none=True, openapi_extra=feed_body("GorseItem")
-)
+@router.post("/item", summary="Insert or replace an item", response_model_exclude_none=True, openapi_extra=feed_body(GorseItem))
+@router.post("/items", summary="Insert or replace items", response_model_exclude_none=True, openapi_extra=feed_body(GorseItem))
 async def insert_items(feed: FeedDep, recommender: RecommenderDep) -> RowAffected:
     """Durable before this answers; vectors follow in the background."""
     return await _take(recommender, "items", feed)
@@ -226,12 +220,8 @@ async def delete_item(item_id: PathId, recommender: RecommenderDep) -> RowAffect
 # ── users ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@router.post(
-    "/user", summary="Insert or replace a user", response_model_exclude_none=True, openapi_extra=feed_body("GorseUser")
-)
-@router.post(
-    "/users", summary="Insert or replace users", response_model_exclude_none=True, openapi_extra=feed_body("GorseUser")
-)
+@router.post("/user", summary="Insert or replace a user", response_model_exclude_none=True, openapi_extra=feed_body(GorseUser))
+@router.post("/users", summary="Insert or replace users", response_model_exclude_none=True, openapi_extra=feed_body(GorseUser))
 async def insert_users(feed: FeedDep, recommender: RecommenderDep) -> RowAffected:
     """What Gorse has no word for (`locale`, `allow_hosted`, `profile`) stays as it was."""
     return await _take(recommender, "users", feed)

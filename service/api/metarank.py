@@ -8,10 +8,10 @@ from typing import Any, Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from service.api.needs import FeedDep, RecommenderDep, shown_body
+from service.api.needs import FeedDep, JsonRoute, RecommenderDep, shown_body
 from service.schema import Rejection
 
-router = APIRouter(tags=["Metarank"])
+router = APIRouter(tags=["Metarank"], route_class=JsonRoute)
 
 
 class MetarankEvent(BaseModel):

@@ -9,12 +9,12 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from service.api.needs import Feed, FeedDep, RecommenderDep, shown_body
+from service.api.needs import Feed, FeedDep, JsonRoute, RecommenderDep, shown_body
 from service.pipeline import Recommender
 from service.schema import Feed as FeedName
 from service.schema import IngestReport
 
-router = APIRouter(tags=["Amazon Personalize"])
+router = APIRouter(tags=["Amazon Personalize"], route_class=JsonRoute)
 
 PROPERTIES = "A JSON object in a string; `Comedy|Romance` is a list of two."
 ARN = "arn:aws:personalize:us-west-2:123456789012:dataset/films/ITEMS"

@@ -16,11 +16,11 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 from pydantic_core import from_json
 
-from service.api.needs import RecommenderDep
+from service.api.needs import JsonRoute, RecommenderDep
 from service.errors import BadRequest, reasons
 from service.schema import Did, Document, Id, Label, Locale, Reranked, RerankRequest, Text, Value
 
-router = APIRouter(tags=["rerank"])
+router = APIRouter(tags=["rerank"], route_class=JsonRoute)
 
 ROUTES = ("/v1/rerank", "/v2/rerank", "/rerank", "/v1/reranks", "/reranks", "/compatible-api/v1/reranks")
 SEARCH_UNIT = 100
