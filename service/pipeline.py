@@ -586,6 +586,10 @@ class Recommender:
         wanted = foreign.label(kind) if kind is not None else None
         return await self._store.events.last_said(after, limit, who=user_id, kind=wanted)
 
+    async def unsay(self, user_id: str, item_id: str, kind: str | None = None) -> int:
+        """Take what a user said of an item out of the log; returns how many events. Popularity stays as it is."""
+        return await self._store.events.remove(user_id, item_id, foreign.label(kind) if kind is not None else None)
+
     async def forget(self, user_id: str) -> None:
         """Delete what a user declared and did, and what they were shown. Popularity, which names nobody, stays as it is."""
         if not await self._store.forget(user_id):

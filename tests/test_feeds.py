@@ -204,6 +204,17 @@ async def test_feedback_without_a_time_may_be_sent_again(make: Make, serve: Serv
         assert len(await walk(client, "/v1/users/u/events")) == 1
 
 
+async def test_feedback_that_is_taken_back_is_gone_from_the_next_ranking(make: Make, serve: Serve, settings: Settings) -> None:
+    async with await served(make, serve, settings) as client:
+        await client.post("/api/feedback", json=[feedback("alien", kind=kind) for kind in ("play", "like")])
+        assert "alien" not in (await client.get("/api/recommend/u")).json()
+        assert (await client.delete("/api/feedback/Like/u/alien")).json() == {"RowAffected": 1}
+        assert [one["FeedbackType"] for one in (await client.get("/api/user/u/feedback")).json()] == ["play"]
+        assert (await client.delete("/api/feedback/u/alien")).json() == {"RowAffected": 1}
+        assert (await client.delete("/api/feedback/u/alien")).json() == {"RowAffected": 0}
+        assert "alien" in (await client.get("/api/recommend/u")).json()
+
+
 async def test_gorses_lists_are_walked_by_their_cursor(make: Make, serve: Serve, settings: Settings) -> None:
     async with await served(make, serve, settings) as client:
         await client.post("/api/users", json=[{"UserId": f"u{n}"} for n in range(5)])
@@ -229,11 +240,15 @@ async def test_gorses_recommendations_are_ids_best_first(make: Make, serve: Serv
         assert len(set(ids)) == 5
         assert "alien" not in ids
         assert (await client.get("/api/recommend/u/", params={"n": 3, "offset": 2})).json() == ids[2:]
+        scored = (await client.get("/api/recommend/u/", params={"n": 5}, headers={"X-API-Version": "2"})).json()
+        assert [one["Id"] for one in scored] == ids
+        assert sorted((one["Score"] for one in scored), reverse=True) == [one["Score"] for one in scored]
         await client.patch("/api/item/heat", json={"Categories": ["crime"]})
         for asked in ("/api/recommend/u/crime", "/api/recommend/u?category=crime"):
             assert (await client.get(asked)).json() == ["heat"]
         refused = await client.get("/api/recommend/u", params={"write-back-type": "read"})
         assert (refused.status_code, refused.json()["error"]["param"]) == (422, "write-back-type")
+        assert (await client.get("/api/items", params={"q": "heat"})).json()["error"]["param"] == "q"
 
 
 async def test_a_bad_row_is_told_beside_what_was_taken(make: Make, serve: Serve, settings: Settings) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Header, Path, Query
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_pascal
 
@@ -30,6 +30,7 @@ NQuery = Annotated[int, Query(ge=1, le=MOST, description="How many at most.", ex
 CursorQuery = Annotated[str, Query(description="`Cursor` of the page before; empty: from the start.", examples=[""])]
 TypePath = Annotated[str, Path(max_length=256, description="In any spelling: `AddToCart` is `add_to_cart`.")]
 OffsetQuery = Annotated[int, Query(ge=0, le=MOST, description="Leave out so many of the best.", examples=[0])]
+Version = Annotated[str, Header(alias="X-API-Version", description="2: with scores, as newer clients ask.", examples=["2"])]
 Category = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 
@@ -123,6 +124,11 @@ class RowAffected(Pascal):
     rejected: list[Rejection] | None = Field(None, description="Why others were not; absent if all were.")
 
 
+class Score(Pascal):
+    id: str = Field(description="Of the item.", examples=["181"])
+    score: float = Field(description="In (0, 1), falling strictly.", examples=[0.908])
+
+
 class Items(Pascal):
     cursor: str = Field(description="Of the next page; empty: this is the last.", examples=[""])
     items: list[GorseItem] = Field(description="By id.")
@@ -155,6 +161,17 @@ async def overwrite_feedback(feed: FeedDep, recommender: RecommenderDep) -> RowA
     now = _told(datetime.now(UTC))
     feed.rows = [{"Timestamp": now, **row} if isinstance(row, dict) else row for row in feed.rows]
     return await _take(recommender, "events", feed)
+
+
+@router.delete("/feedback/{user_id}/{item_id}", summary="Take feedback back", response_model_exclude_none=True)
+async def delete_feedback(user_id: PathId, item_id: PathId, recommender: RecommenderDep) -> RowAffected:
+    """All that a user ever said of an item leaves the log, and the next ranking knows nothing of it."""
+    return RowAffected(row_affected=await recommender.unsay(user_id, item_id))
+
+
+@router.delete("/feedback/{feedback_type}/{user_id}/{item_id}", summary="Of one type", response_model_exclude_none=True)
+async def delete_typed(feedback_type: TypePath, user_id: PathId, item_id: PathId, recommender: RecommenderDep) -> RowAffected:
+    return RowAffected(row_affected=await recommender.unsay(user_id, item_id, feedback_type))
 
 
 @router.get("/feedback", summary="All feedback, a page at a time", response_model_exclude_none=True)
@@ -194,7 +211,14 @@ async def insert_items(feed: FeedDep, recommender: RecommenderDep) -> RowAffecte
 
 
 @router.get("/items", summary="All items, a page at a time")
-async def list_items(recommender: RecommenderDep, cursor: CursorQuery = "", n: NQuery = 10) -> Items:
+async def list_items(
+    recommender: RecommenderDep,
+    cursor: CursorQuery = "",
+    n: NQuery = 10,
+    q: Annotated[str, Query(description="Not done here.", examples=[""])] = "",
+) -> Items:
+    if q:
+        raise BadRequest("q: no search here; ask /v1/recommendations with it as instruction", param="q")
     found = await recommender.list_items(key_of("items", cursor), n + 1)
     page, following = cut("items", found, n, lambda item: item.id)
     return Items(cursor=following or "", items=[GorseItem.of(item) for item in page])
@@ -265,13 +289,17 @@ async def recommend(
     write_back_type: Annotated[
         str, Query(alias="write-back-type", description="Not done here: send what was shown as feedback.", examples=[""])
     ] = "",
-) -> list[str]:
+    version: Version = "1",
+) -> list[str] | list[Score]:
     """Ranked as `/v1/recommendations` ranks, without reasons. `category` needs `catalog.filterable: {categories: list}`."""
     if write_back_type:
         raise BadRequest("write-back-type: send what was shown to POST /api/feedback instead", param="write-back-type")
     filters = {"categories": Filter(any=[*category])} if category else {}
     asked = RecommendRequest(user_id=user_id, top_n=n + offset, filters=filters, explain="none")
-    return [ranked.item_id for ranked in (await recommender.recommend(asked)).items][offset:]
+    ranked = (await recommender.recommend(asked)).items[offset:]
+    if version == "2":
+        return [Score(id=one.item_id, score=one.score) for one in ranked]
+    return [one.item_id for one in ranked]
 
 
 @router.get("/recommend/{user_id}/{category}", summary="The same within a category")
@@ -281,8 +309,9 @@ async def recommend_in(
     recommender: RecommenderDep,
     n: NQuery = 10,
     offset: OffsetQuery = 0,
-) -> list[str]:
-    return await recommend(user_id, recommender, n, offset, [category])
+    version: Version = "1",
+) -> list[str] | list[Score]:
+    return await recommend(user_id, recommender, n, offset, [category], version=version)
 
 
 # ── what they share ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -143,6 +143,18 @@ class Events:
             return kept[:limit], kept[limit - 1][0]
         return kept, rows[-1].seq if len(rows) >= max(limit + 1, PAGE) else None
 
+    async def remove(self, who: str, item_id: str, kind: str | None = None) -> int:
+        """Delete a person's events about an item, of one type or all; returns how many."""
+        return await asyncio.to_thread(self._remove, who, item_id, kind)
+
+    def _remove(self, who: str, item_id: str, kind: str | None) -> int:
+        query = events.delete().where(events.c.who == who, events.c.item_id == item_id)
+        with writing(self._engine) as connection:
+            count = connection.execute(query if kind is None else query.where(events.c.type == kind)).rowcount
+            if count:
+                bump_versions(connection, {who: 1})
+        return count
+
     async def length(self) -> int:
         """How many events the log has ever taken."""
         return await asyncio.to_thread(self._length)
