@@ -251,8 +251,8 @@ def data(
 @app.command()
 def ingest(
     context: typer.Context,
-    feed: Annotated[Feed, typer.Argument(help="What the file holds.")],
-    file: Annotated[Path, typer.Argument(help="JSON lines, CSV or Parquet.")],
+    feed: Annotated[Feed | None, typer.Argument(help="What the file holds.")] = None,
+    file: Annotated[Path | None, typer.Argument(help="JSON lines, CSV or Parquet.")] = None,
     format: Annotated[  # noqa: A002  the flag's name
         Format | None,
         typer.Option(
@@ -260,6 +260,7 @@ def ingest(
         ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad line.")] = False,
+    re_embed: Annotated[bool, typer.Option("--re-embed", help="Embed all items anew: after the embedder changed.")] = False,
 ) -> None:
     """Take items, users or events from a file. Bad lines are reported, kept in FILE.rejected.jsonl, and stop nothing else.
 
@@ -268,9 +269,25 @@ def ingest(
     A line of another system is one object: what Gorse's API takes, an event of Metarank (a file of all kinds is fine: what is
     not of this feed is skipped), or the body of Amazon Personalize's PutEvents, PutItems or PutUsers.
     """
+    if re_embed:
+        asyncio.run(_re_embed(context.obj))
+        if feed is None:
+            return
+    if feed is None or file is None:
+        raise typer.BadParameter("which feed from which file? as in: whyrank ingest items films.jsonl")
     rejected = _run(context.obj, lambda recommender: _ingest(recommender, feed.value, file, format, strict=strict))
     if strict and rejected:
         raise typer.Exit(1)
+
+
+async def _re_embed(settings: Settings) -> None:
+    recommender = await build(settings, re_embed=True)
+    try:
+        with _progress() as step:
+            count = await recommender.embed_pending(lambda done, total: step("embedding", done, total))
+    finally:
+        await recommender.close()
+    console.print(f"items: {count} embedded by {recommender.embedding}")
 
 
 async def _ingest(recommender: Recommender, feed: FeedName, file: Path, format_: str | None, *, strict: bool) -> int:

@@ -1116,13 +1116,17 @@ async def build(
     telemetry = Telemetry()
     library = PromptLibrary(prompts, failed=lambda message: telemetry.log.error("prompt_not_reloaded", error=message))
     embed = await _embed_by(settings)
-    catalog = await Catalog.open(
-        settings.data / "catalog",
-        embed=embed,
-        filterable=settings.catalog.filterable,
-        factors=settings.retrieve.training.factors,
-        re_embed=re_embed,
-    )
+    try:
+        catalog = await Catalog.open(
+            settings.data / "catalog",
+            embed=embed,
+            filterable=settings.catalog.filterable,
+            factors=settings.retrieve.training.factors,
+            re_embed=re_embed,
+        )
+    except ConfigError:
+        await embed.close()
+        raise
     store = await asyncio.to_thread(open_store, settings)
     return Recommender(
         settings,

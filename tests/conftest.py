@@ -34,7 +34,7 @@ FILMS = [
 
 def letters_of(call: Call) -> list[str]:
     """The candidates' letters and titles as a model reads them in its prompt."""
-    shown = call.messages[-1]["content"].split("Candidates:")[-1].split("Chosen for this person:")[-1]
+    shown = call.messages[-1]["content"].split("Candidates:")[-1]
     return re.findall(r'^([A-Z])\) "', shown, flags=re.MULTILINE)
 
 

@@ -154,7 +154,7 @@ async def explained(
 def first_choice(call: Call) -> str:
     """A model that cites what its grammar offers first, and names all that the prompt gives it."""
     offers = re.findall(r'"([A-Z]) \[" \("(h\d+(?:,h\d+)*)"', call.grammar or "")
-    common = re.findall(r"- in common: (.*)$", call.messages[-1]["content"], flags=re.MULTILINE)
+    common = re.findall(r"\) in common: (.*)$", call.messages[-1]["content"], flags=re.MULTILINE)
     return "\n".join(f"{letter} [{label}] has {what}." for (letter, label), what in zip(offers, common, strict=True))
 
 
@@ -188,7 +188,7 @@ async def test_the_second_is_cited_too_whether_or_not_it_shares_anything(second:
 async def test_the_prompt_and_the_grammar_offer_only_what_moved_it() -> None:
     def answer(call: Call) -> str:
         assert '"A [" ("h1,h2") "] "' in (call.grammar or "")
-        assert call.messages[-1]["content"].count("- in common: Sci-Fi\n") == 1
+        assert call.messages[-1]["content"].count(") in common: Sci-Fi\n") == 1
         return ""
 
     scorer = ScriptedLLM(lambda call: "", likely=planted({"Alien": 3, "Gattaca": 2, "The Shining": 1}))

@@ -1,7 +1,13 @@
-"""What careless and hostile people send, to every route: a refusal in the envelope or a valid answer, never a crash."""
+"""What careless and hostile people send, to every route: a refusal in the envelope or a valid answer, never a crash.
+
+`make test` sends a part of it to each route, another part to the next; with HOSTILE=all, as in `make verify`, all.
+"""
 
 import json
+import os
+import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import httpx
@@ -21,6 +27,10 @@ ROUTES = [(method, route) for route in APP.routes if isinstance(route, APIRoute)
 WRITING = [(method, route.path) for method, route in ROUTES if method != "GET"]
 TAKING = [(method, path) for method, path in WRITING if "requestBody" in API["paths"][path][method.lower()]]
 """Routes that take a body."""
+DIFFERENT = list({route.endpoint: (method, route.path) for method, route in ROUTES if (method, route.path) in TAKING}.values())
+"""Of those that are answered by the same function, one."""
+PART = 1 if os.environ.get("HOSTILE") == "all" else 9
+"""One in so many bodies is sent."""
 IDS = [
     "a%2Fb",
     "%2E%2E",
@@ -100,6 +110,8 @@ def wrong(answer: httpx.Response) -> str:
         if answer.content and answer.headers["content-type"] == JSON:
             json.loads(answer.text, parse_constant=no_number)
         return answer.text[-300:] if "event: error" in answer.text else ""
+    if answer.is_redirect:
+        return ""
     told = answer.json()
     kept = set(told) == {"error", "message", "detail", "id"} and told["id"] == answer.headers["x-request-id"]
     return "" if kept and len(answer.content) < 10_000 else answer.text[:300]
@@ -107,7 +119,7 @@ def wrong(answer: httpx.Response) -> str:
 
 async def faults(client: httpx.AsyncClient, method: str, path: str, bodies: Iterator[tuple[str, str | bytes]]) -> list[str]:
     found = []
-    for name, body in bodies:
+    for name, body in islice(bodies, zlib.crc32(path.encode()) % PART, None, PART):
         answer = await client.request(method, filled(path), content=body, headers={"content-type": JSON})
         if reason := wrong(answer):
             found.append(f"{name}: {reason}")
@@ -123,7 +135,7 @@ async def test_no_body_breaks_a_route(client: httpx.AsyncClient, method: str, pa
     assert await faults(client, method, path, iter((BODIES | NO_JSON).items())) == []
 
 
-@pytest.mark.parametrize(("method", "path"), TAKING)
+@pytest.mark.parametrize(("method", "path"), DIFFERENT)
 async def test_no_value_breaks_a_field(client: httpx.AsyncClient, method: str, path: str) -> None:
     body = API["paths"][path][method.lower()]["requestBody"]["content"][JSON]["schema"]
     assert (await client.request(method, filled(path), json=sample(body))).status_code != 422
@@ -132,7 +144,8 @@ async def test_no_value_breaks_a_field(client: httpx.AsyncClient, method: str, p
 
 @pytest.mark.parametrize(("method", "path"), [(method, route.path) for method, route in ROUTES if "{" in route.path])
 async def test_no_id_breaks_a_path(client: httpx.AsyncClient, method: str, path: str) -> None:
-    answers = {one: await client.request(method, filled(path, one)) for one in IDS}
+    ids = [one for one in IDS if len(filled(path, one)) < 60_000]  # beyond that the client itself refuses
+    answers = {one: await client.request(method, filled(path, one)) for one in ids}
     assert {one: found for one, answer in answers.items() if (found := wrong(answer))} == {}
 
 
@@ -181,8 +194,10 @@ def mutated(schema: dict[str, Any]) -> Iterator[tuple[str, str]]:
                 yield f"{place} {value[:40]}", json.dumps(replaced(whole, place)).replace(json.dumps(HERE), value)
 
 
-def plain(schema: dict[str, Any]) -> dict[str, Any]:
+def plain(schema: dict[str, Any] | bool) -> dict[str, Any]:
     """Behind references, and the first of several choices that is not null."""
+    if isinstance(schema, bool):  # anything, or nothing
+        return {}
     if "$ref" in schema:
         found: dict[str, Any] = API["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
         return plain(found)
@@ -194,7 +209,11 @@ def plain(schema: dict[str, Any]) -> dict[str, Any]:
 
 def sample(schema: dict[str, Any]) -> Any:
     """Something valid, as small as can be; 'en' is an id, a label and a locale, 'year' a key that films have."""
+    if isinstance(schema, dict) and "examples" in schema:
+        return schema["examples"][0]
     schema = plain(schema)
+    if "examples" in schema:
+        return schema["examples"][0]
     if "enum" in schema or "const" in schema:
         return schema.get("enum", [schema.get("const")])[0]
     match schema.get("type"):

@@ -111,7 +111,12 @@ async def test_titles_that_want_to_be_first(tmp_path: Path) -> None:
         for kind in pairs:
             async with gate:
                 asked = RecommendRequest(
-                    user_id=user, candidates=[*others, f"{kind}-{n}"], top_n=20, strategy=strategy, deadline_ms=600_000
+                    user_id=user,
+                    candidates=[*others, f"{kind}-{n}"],
+                    top_n=20,
+                    strategy=strategy,
+                    explain="short" if strategy == TAKEN_OVER[0] else "none",
+                    deadline_ms=600_000,
                 )
                 found[kind] = (await recommender.recommend(asked)).items
         place = {kind: next(row.rank for row in rows if row.item_id == f"{kind}-{n}") for kind, rows in found.items()}

@@ -139,7 +139,6 @@ for _path in ROUTES:
         summary="Rank documents for a query, a person, or both",
         response_model=Answer | list[TeiResult],
         response_model_exclude_none=True,
-        include_in_schema=_path in {"/v1/rerank", "/v2/rerank", "/rerank"},
     )(rerank)
 
 

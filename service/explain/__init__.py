@@ -277,6 +277,8 @@ def template(
     items = [item for _, item in cited]
     if support.common:
         text = language.shared(support.common, *cited[0], items[1:])
+    elif items and "query" in candidate.sources:
+        text = language.asked_for(candidate, items)
     elif items:
         text = language.speaks.format(titles=language.titles(items))
     else:

@@ -74,6 +74,10 @@ class Language:
         value = "" if entry.event.value is None else f" {entry.event.value:g}"
         return self._ended(self.shares.format(what=what, title=self.title(item), verb=entry.verb, value=value), more)
 
+    def asked_for(self, candidate: Candidate, more: Sequence[Item]) -> str:
+        """What brought it here, and what of theirs speaks for it too."""
+        return self._ended(self.origin(candidate), more)
+
     def origin(self, candidate: Candidate) -> str:
         """What brought a candidate here."""
         return next((text for source, text in self.origins.items() if source in candidate.sources), self.unseen)
