@@ -11,7 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from service.api import chat, embeddings, events, gorse, health, items, metarank, personalize, recommend, rerank, users
 from service.api.edge import Edge, Gate
-from service.api.envelope import install
+from service.api.envelope import REFUSALS, install
 from service.config import Settings
 from service.pipeline import Recommender, build, guard
 
@@ -41,7 +41,7 @@ def create_app(settings: Settings, make: Callable[[Settings], Awaitable[Recommen
             await work
         await recommender.close()
 
-    app = FastAPI(title="whyrank", version="0.1.0", description=ABOUT, lifespan=life, redoc_url=None)
+    app = FastAPI(title="whyrank", version="0.1.0", description=ABOUT, lifespan=life, redoc_url=None, responses=REFUSALS)
     install(app)
     for face in (recommend, rerank, chat, embeddings, events, items, users, gorse, metarank, personalize, health):
         app.include_router(face.router)

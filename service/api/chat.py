@@ -134,7 +134,7 @@ class ModelList(BaseModel):
     "/chat/completions",
     summary="Talk about what to show next",
     response_model=Completion,
-    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+    responses={200: {"content": {"text/event-stream": {}}}},
 )
 async def complete(request: Request, asked: Body, recommender: RecommenderDep) -> Completion | EventSourceResponse:
     """Picks for this person, as the conversation wants them, with a reason for each. "I have seen the second one" and "I don't

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
@@ -13,6 +16,32 @@ from service.errors import BadRequest, ModelError, Unauthorized, WhyrankError
 TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 MOST_CHARS = 1_000
 """Of a message."""
+
+
+class Wrong(BaseModel):
+    """What is wrong. `code`: for programs; `param`: the field or setting, if one is."""
+
+    message: str = Field(examples=["top_n: at most 100 (limits.top_n)"])
+    type: str = Field(examples=["invalid_request_error"])
+    param: str | None = Field(examples=["top_n"])
+    code: str = Field(examples=["invalid_request"])
+
+
+class Refusal(BaseModel):
+    """The body of every error; `message` and `detail` repeat the error's, for clients that look there. `id`: the request's, as
+    in `x-request-id` and in the log."""
+
+    error: Wrong
+    message: str
+    detail: str
+    id: str = Field(examples=["req-124a585a1b4b401982fd"])
+
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": Refusal, "description": "The request can't be answered so"},
+    "5XX": {"model": Refusal, "description": "Not the caller's fault; 503 says when to come back"},
+}
+"""For OpenAPI, of every route."""
 
 
 def respond(error: WhyrankError, request_id: str) -> JSONResponse:

@@ -26,6 +26,10 @@ async def readyz(recommender: RecommenderDep, response: Response) -> dict[str, A
     return {"status": status, "parts": parts}
 
 
-@router.get("/metrics", summary="Prometheus metrics")
-async def metrics(recommender: RecommenderDep) -> Response:
-    return Response(await recommender.metrics(), media_type="text/plain; version=0.0.4")
+class Exposition(Response):
+    media_type = "text/plain; version=0.0.4"
+
+
+@router.get("/metrics", summary="Prometheus metrics", response_class=Exposition)
+async def metrics(recommender: RecommenderDep) -> Exposition:
+    return Exposition(await recommender.metrics())

@@ -30,7 +30,7 @@ def _shown() -> dict[str, Any]:
     events = b"".join(event.encode() for event in (_event("ranking", plain), _event("reason", why), _event("done", whole)))
     return {
         "application/json": {"example": whole.model_dump(mode="json")},
-        "text/event-stream": {"schema": {"type": "string"}, "example": events.decode()},
+        "text/event-stream": {"example": events.decode()},
     }
 
 
