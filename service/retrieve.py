@@ -170,7 +170,7 @@ def _by_words(query: str, said: Mapping[str, str]) -> list[str]:
     texts, words = (
         bm25s.tokenize(part, stopwords=None, show_progress=False, return_ids=False) for part in ([*said.values()], [query])
     )
-    if not any(texts):
+    if not any(texts) or not any(words):  # a lone letter is no word
         return []
     index = bm25s.BM25()
     index.index(texts, show_progress=False)

@@ -138,6 +138,11 @@ async def test_top_n_and_blank_documents(client: httpx.AsyncClient) -> None:
     whole(nothing["results"], 2)
 
 
+async def test_a_query_without_a_word_ranks_too(client: httpx.AsyncClient) -> None:
+    for query in ("a", "?", "1 2", " "):
+        whole((await asked(client, query=query))["results"], 4)
+
+
 async def test_documents_are_shown_only_where_a_client_can_read_them(client: httpx.AsyncClient) -> None:
     found = await asked(client, "/v1/rerank", return_documents=True, documents=[{"text": "space"}, "bread"])
     assert found["results"][0]["document"] == {"text": "space"}
