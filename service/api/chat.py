@@ -15,6 +15,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from service.api.envelope import enveloped
 from service.api.needs import JsonRoute, RecommenderDep
+from service.api.shapes import either
 from service.errors import BadRequest, NotFound, reasons
 from service.schema import ChatReply, ChatRequest, Filter, Id, Key, Label, Locale, Text, Turn, Usage
 
@@ -34,7 +35,9 @@ class Message(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: Text | list[dict[str, Any]] | None = Field(None, description="Words, or parts of which `text` is read.")
+    content: Annotated[Text | list[dict[str, Any]] | None, either("a text, or a list of parts that are objects")] = Field(
+        None, description="Words, or parts of which `text` is read."
+    )
 
 
 class Body(BaseModel):

@@ -10,18 +10,23 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from service.api.needs import JsonRoute, RecommenderDep
+from service.api.shapes import either
 from service.errors import BadRequest
 from service.schema import Text
 
 router = APIRouter(prefix="/v1", tags=["embeddings"], route_class=JsonRoute)
 
 Tokens = Annotated[list[Annotated[StrictInt, Field(ge=0)]], Field(min_length=1)]
+Input = Annotated[
+    Text | Annotated[list[Text], Field(min_length=1)] | Tokens | Annotated[list[Tokens], Field(min_length=1)],
+    either("a text, some texts, or their token ids; at least one"),
+]
 
 
 class Body(BaseModel):
     model_config = ConfigDict(extra="allow")
 
-    input: Text | Annotated[list[Text], Field(min_length=1)] | Tokens | Annotated[list[Tokens], Field(min_length=1)] = Field(
+    input: Input = Field(
         description="One text or several; or their token ids by the embedder's own tokenizer.",
         examples=[["a space horror film"]],
     )

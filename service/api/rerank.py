@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 from pydantic_core import from_json
 
 from service.api.needs import JsonRoute, RecommenderDep
+from service.api.shapes import either
 from service.errors import BadRequest, reasons
 from service.schema import Did, Document, Id, Label, Locale, Reranked, RerankRequest, Text, Value
 
@@ -25,6 +26,8 @@ router = APIRouter(tags=["rerank"], route_class=JsonRoute)
 ROUTES = ("/v1/rerank", "/v2/rerank", "/rerank", "/v1/reranks", "/reranks", "/compatible-api/v1/reranks")
 SEARCH_UNIT = 100
 """Documents that Cohere counts as one search."""
+
+Said = Annotated[Text | dict[str, Any], either("a text or an object")]
 
 
 class NoDocuments(BadRequest):
@@ -39,13 +42,13 @@ class Body(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    query: Text | dict[str, Any] = Field("", description="What is looked for. With a user it may be empty.")
-    documents: list[Text | dict[str, Any]] | None = Field(
+    query: Said = Field("", description="What is looked for. With a user it may be empty.")
+    documents: list[Said] | None = Field(
         None,
         description="Texts, or objects with `text`, `title`, `id` and others; an id of the catalogue brings what it knows.",
         examples=[["a space horror film", {"id": "183"}, {"id": "m7", "title": "Emma", "genre": ["Romance"]}]],
     )
-    texts: list[Text | dict[str, Any]] | None = Field(None, description="TEI's `documents`; gets TEI's bare list.")
+    texts: list[Said] | None = Field(None, description="TEI's `documents`; gets TEI's bare list.")
     top_n: Annotated[StrictInt, Field(ge=0)] | None = Field(None, description="How many come back; null or 0: all.")
     model: Text | None = Field(None, description="An id of `/v1/models`; others are answered by the default, with a warning.")
     return_documents: bool | None = Field(None, description="Repeat each document as `{text}`; not on /v2.")
