@@ -9,9 +9,10 @@ UV := $(BIN)/uv
 TORCH := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS),--torch-backend cpu)
 COMPILE = $(UV) pip compile --quiet --generate-hashes --python-version 3.11 --no-annotate --no-header
 WEIGHTS := tiny small minilm movielens-100k groceries books
+CLIENTS := cohere openai3 litellm langchain llama-index
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test up lint bench bench-rank bench-domains verify lock clean
+.PHONY: help setup demo test up lint bench bench-rank bench-domains verify clients $(CLIENTS:%=clients-%) lock clean
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -38,7 +39,7 @@ lint: setup  ## Style, types and the laws of the house
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: setup lint  ## Linters, types and all tests, one of them against a real vLLM serving `tiny`
+test: setup lint clients-cohere  ## Linters, types and all tests, one of them against a real vLLM serving `tiny`
 	$(BIN)/whyrank models pull minilm
 	$(BIN)/whyrank models pull tiny
 	$(BIN)/pytest
@@ -70,17 +71,27 @@ bench-domains: setup  ## The same on groceries and books, titles only: writes do
 	  $(BIN)/whyrank eval report .whyrank/eval/$$name-run --markdown docs/$$name.md; \
 	done
 
-verify: setup  ## The long checks: hostile titles, engines that die or are too slow, are reasons true and the reason
+verify: setup clients  ## The long checks: hostile titles, engines that die or are too slow, are reasons true and the reason, all clients
 	$(BIN)/whyrank models pull minilm
 	$(BIN)/whyrank models pull tiny
 	$(BIN)/whyrank models pull small
 	$(BIN)/whyrank data movielens-100k
 	$(BIN)/pytest tests/verify.py -q -s --no-cov
 
+clients: $(CLIENTS:%=clients-%)  ## The client libraries that `verify` runs, each family in an environment of its own
+
+$(CLIENTS:%=clients-%): clients-%: .stamps/clients-%
+
+.stamps/clients-%: requirements/clients-%.lock | setup
+	$(UV) venv --quiet --clear --python $(BIN)/python .venvs/clients-$*
+	$(UV) pip install --quiet --python .venvs/clients-$*/bin/python --no-deps --require-hashes -r $<
+	@touch $@
+
 lock: .stamps/uv  ## Compile the locks anew
 	$(COMPILE) pyproject.toml --extra engine --extra dev --excludes requirements/excludes.txt $(TORCH) -o requirements/dev.lock
 	$(COMPILE) pyproject.toml -o requirements/service.lock
 	@for name in $(WEIGHTS); do $(COMPILE) --no-deps requirements/$$name.in -o requirements/$$name.lock; done
+	@for name in $(CLIENTS); do $(COMPILE) requirements/clients-$$name.in -o requirements/clients-$$name.lock; done
 
 .stamps/uv:
 	@mkdir -p .stamps
@@ -89,4 +100,4 @@ lock: .stamps/uv  ## Compile the locks anew
 	@touch $@
 
 clean:  ## Take away what the targets made, models and data included
-	rm -rf .venv .stamps .whyrank
+	rm -rf .venv .venvs .stamps .whyrank

@@ -22,6 +22,7 @@ from typing import Any
 
 import httpx
 import hypothesis
+import pytest
 from hypothesis import strategies as st
 
 from service.api import create_app
@@ -34,6 +35,7 @@ from service.llm.scripted import ScriptedLLM
 from service.pipeline import Recommender, build
 from service.prompts import Prompt
 from service.schema import Item, Ranked, Reason, RecommendRequest
+from tests import test_clients as clients
 from tests.conftest import FILMS, MODELS, Make, on_real_tiny
 from tests.injections import TITLES, neutral
 from tests.slow_engine import Kept, SlowEngine, kept
@@ -191,6 +193,18 @@ def test_answers_nobody_would_expect() -> None:
 
     every()
     print(f"\n10,000 answers nobody would expect, 0 exceptions, 0 invalid rankings; left to the prior: {dict(given_up)}")
+
+
+@clients.KEYS
+@pytest.mark.parametrize(
+    ("family", "script"),
+    [("openai3", "openai"), ("litellm", "litellm"), ("langchain", "langchain"), ("llama-index", "llama_index")],
+)
+async def test_every_client_works_unchanged(
+    make: Make, settings: Settings, serve: Callable[[Any], Any], family: str, script: str, key: str | None
+) -> None:
+    """Beside those of `make test`."""
+    await clients.works(family, script, await clients.served(make, settings, serve, key), key)
 
 
 async def test_deadlines_and_slow_engines(make: Make, settings: Settings, serve: Callable[[Any], Any]) -> None:
