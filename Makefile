@@ -71,12 +71,12 @@ bench-domains: setup  ## The same on groceries and books, titles only: writes do
 	  $(BIN)/whyrank eval report .whyrank/eval/$$name-run --markdown docs/$$name.md; \
 	done
 
-verify: setup clients  ## The long checks: hostile titles, engines that die or are too slow, are reasons true and the reason, all clients
+verify: setup clients  ## The long checks: hostile titles, engines that die or are too slow, are reasons true and the reason, all clients, all of OpenAPI
 	$(BIN)/whyrank models pull minilm
 	$(BIN)/whyrank models pull tiny
 	$(BIN)/whyrank models pull small
 	$(BIN)/whyrank data movielens-100k
-	$(BIN)/pytest tests/verify.py -q -s --no-cov
+	HOSTILE=all $(BIN)/pytest tests/verify.py tests/test_hostile.py tests/test_openapi.py -q -s --no-cov
 
 clients: $(CLIENTS:%=clients-%)  ## The client libraries that `verify` runs, each family in an environment of its own
 

@@ -137,13 +137,13 @@ class Conversation:
         try:
             prompt = self._prompts.find("chat", domain, request.locale)
             said = prompt.render({"instruction": talk.wishes[-1][:LONGEST], "values": ", ".join(known)})
-            call = Call(said, max_tokens=40, grammar=chat.choice(facets), temperature=prompt.sampling.temperature)
+            call = Call(said, max_tokens=24, grammar=chat.choice(facets), temperature=prompt.sampling.temperature)
             async with asyncio.timeout(seconds / 4), aclosing(self._llms[alias].stream(call)) as pieces:
                 async for piece in pieces:
                     text, usage = text + piece.text, piece.usage or usage
         except (ModelError, NotFound, PromptError, TimeoutError):
             return [], usage
-        return [value for value in dict.fromkeys(text.split(",")) if value in known][:3], usage
+        return [value for value in dict.fromkeys(text.split(",")) if value in known], usage
 
     async def _may_hear(self, alias: str, request: ChatRequest) -> bool:
         """May this model be told what the person says?"""

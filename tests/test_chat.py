@@ -101,6 +101,12 @@ def test_a_wish_demands_what_the_catalogue_can_filter(said: str, filters: dict[s
     assert {key: one.model_dump(exclude_none=True) for key, one in talk(said).filters.items()} == filters
 
 
+def test_a_wish_for_anything_is_no_instruction() -> None:
+    assert talk("Hi! What should I watch tonight?").instruction is None
+    assert talk("recommend me some good books").instruction is None
+    assert talk("something sad for tonight").instruction == "something sad for tonight"
+
+
 def test_what_is_left_out_by_a_wish_is_avoided_for_that_wish_only() -> None:
     assert talk("a romance, but no comedies").avoid == ["Comedy"]
     assert talk("a romance, but no comedies", "and a short one").avoid == ["Comedy"]

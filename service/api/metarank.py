@@ -6,7 +6,7 @@ import time
 from typing import Any, Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.needs import FeedDep, JsonRoute, RecommenderDep, shown_body
 from service.schema import Rejection
@@ -14,8 +14,20 @@ from service.schema import Rejection
 router = APIRouter(tags=["Metarank"], route_class=JsonRoute)
 
 
+CLICK = {
+    "event": "interaction",
+    "id": "0f4c0036",
+    "timestamp": "1599391467000",
+    "user": "127",
+    "item": "181",
+    "type": "click",
+}
+
+
 class MetarankEvent(BaseModel):
     """One of four kinds. One or many, as an array or as JSON lines."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [CLICK]})
 
     event: Literal["item", "user", "ranking", "interaction"] = Field(description="Which kind.", examples=["interaction"])
     id: str = Field(description="Of the event; of a ranking: what interactions name it by.", examples=["0f4c0036"])

@@ -117,6 +117,16 @@ _ORDINALS = {
 _NUMBER = re.compile(r"(?:number |no\. ?|#|第)(\d{1,2})\b|\b(\d{1,2})(?:st|nd|rd|th)\b", re.IGNORECASE)
 _POINTS = re.compile(r"\b(it|that|this|that one|this one)\b|它|这个|那个|这部|那部", re.IGNORECASE)
 _ALL = re.compile(r"\b(them|those|these|both|all of (?:them|those|these))\b|它们|这些|那些|都", re.IGNORECASE)
+_SAYS_LITTLE = frozenset(
+    re.findall(
+        r"\w+",
+        "a an and any anything are buy book books can could do else film films find for get give good hello hey hi i in is it"
+        " item items listen me movie movies music my next now of one ones order other others pick please product products read"
+        " recommend recommendations see shall should show some something song songs suggest suggestions surprise tell thing"
+        " things to today tonight try us watch we what which would you your",
+    )
+)
+"""A wish of only these is for anything."""
 _DECADE = re.compile(r"\b(?:19|20)?(\d0)'?’?s\b|\b(fifties|sixties|seventies|eighties|nineties)\b", re.IGNORECASE)
 _YEAR = re.compile(r"\b(before|after|since|from|in|until)\s+((?:19|20)\d\d)\b", re.IGNORECASE)
 _DECADES = {"fifties": 50, "sixties": 60, "seventies": 70, "eighties": 80, "nineties": 90}
@@ -212,6 +222,7 @@ def _turn(text: str, picks: Sequence[Item], facets: Facets) -> Talk:
         said += [Said("dislike", item) for item in meant(what, picks)] or [Said("dislike", topic=topic(what, facets))]
     clauses = [part.strip() for part in _CLAUSES.split(text) if part.strip()]
     wish = ", ".join(part for part in clauses if not (_SEEN.search(part) or _DISLIKE.search(part))) if said else text.strip()
+    wish = "" if _SAYS_LITTLE.issuperset(re.findall(r"\w+", wish.casefold())) else wish
     without = [value for found in _WITHOUT.finditer(wish) for value in named(found["what"], facets)]
     filters = demands(_WITHOUT.sub(" ", wish), facets)
     kind: Kind | None = "recommend" if said or filters or without or _REJECT.search(text) else None
@@ -287,9 +298,9 @@ def kind_of(turn: Vectors, examples: Mapping[Kind, Vectors]) -> Kind:
 
 
 def choice(facets: Facets) -> str:
-    """llguidance: up to three of the catalogue's values, or none."""
+    """llguidance: one or two of the catalogue's values, or none."""
     values = " | ".join(f'"{value}"' for value in choosable(facets))
-    return f'start: "none" | value ("," value){{0,2}}\nvalue: {values}\n'
+    return f'start: "none" | value ("," value)?\nvalue: {values}\n'
 
 
 def choosable(facets: Facets) -> list[str]:

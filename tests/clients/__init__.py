@@ -26,7 +26,7 @@ DOCS = ["How to bake bread", "A crew in space is hunted by an alien: a horror fi
 BEST = 1
 """Which of them the query means."""
 
-NEEDS_KEY = "a key is needed"
+NEEDS_KEY = "key is needed"
 NOTHING = "nothing to rank"
 DEFAULT_ANSWERED = "is not configured here: the default answered"
 NO_MODEL = "no model 'gpt-99'; known: whyrank, "
