@@ -6,7 +6,7 @@ import time
 from typing import Any, Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from service.api.needs import FeedDep, JsonRoute, RecommenderDep, shown_body
 from service.schema import Rejection
@@ -14,7 +14,7 @@ from service.schema import Rejection
 router = APIRouter(tags=["Metarank"], route_class=JsonRoute)
 
 
-CLICK = {
+CLICK: dict[str, JsonValue] = {
     "event": "interaction",
     "id": "0f4c0036",
     "timestamp": "1599391467000",
