@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from service.api.envelope import enveloped
-from service.api.needs import JsonRoute, RecommenderDep
+from service.api.needs import JsonRoute, RecommenderDep, who
 from service.api.shapes import either
 from service.errors import BadRequest, NotFound, reasons
 from service.schema import ChatReply, ChatRequest, Filter, Id, Key, Label, Locale, Text, Turn, Usage
@@ -174,16 +174,13 @@ async def model(model_id: str, recommender: RecommenderDep) -> Listed:
 def _wanted(request: Request, asked: Body) -> ChatRequest:
     if asked.n not in (None, 1):
         raise OneChoice("n: only 1 is answered", param="n")
-    said = (asked.metadata or {}).get("user_id")
-    headers = request.headers.get("x-user-id"), request.headers.get("x-openwebui-user-id")
-    who = asked.user_id or asked.user or (said if isinstance(said, str) else None) or headers[0] or headers[1]
     same = ChatRequest.model_fields.keys() & Body.model_fields.keys() - {"user_id"}
     try:
         return ChatRequest(
             turns=[Turn.model_validate({"role": one.role, "text": _text(one)}) for one in asked.messages if one.role in SAYS],
             shape=_shape(asked.response_format),
             note=request.state.key.allows("write"),
-            user_id=who or None,
+            user_id=who(request, asked),
             **{name: getattr(asked, name) for name in same},
         )
     except ValidationError as error:

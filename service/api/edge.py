@@ -42,6 +42,7 @@ WRITES = (
     *("POST /v1/events", "POST /v1/items", "DELETE /v1/items/{item_id}", "POST /v1/users", "PATCH /v1/users/{user_id}"),
     *("POST /api/feedback", "PUT /api/feedback", "POST /api/item", "POST /api/items", "POST /api/user", "POST /api/users"),
     *("PATCH /api/item/{item_id}", "DELETE /api/item/{item_id}", "PATCH /api/user/{user_id}", "DELETE /api/user/{user_id}"),
+    *("DELETE /api/feedback/{user_id}/{item_id}", "DELETE /api/feedback/{feedback_type}/{user_id}/{item_id}"),
     *("POST /feedback", "POST /events", "POST /items", "POST /users"),
 )
 SCOPES: dict[str, KeyScope] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 from fastapi import Depends, Path, Request, Response
 from fastapi.routing import APIRoute
@@ -123,6 +123,22 @@ async def _feed(request: Request) -> Feed:
     if len(rows) + len(broken) > limit:
         raise BadRequest(f"{len(rows) + len(broken)} elements; at most {limit} a request (limits.batch)")
     return Feed(rows, places, broken)
+
+
+class Asker(Protocol):
+    """A body that may say who asks."""
+
+    user_id: str | None
+    user: str | None
+    metadata: dict[str, Any] | None
+
+
+def who(request: Request, asked: Asker) -> str | None:
+    """Whom a request is for: the first place that says it; an empty one doesn't."""
+    said = (asked.metadata or {}).get("user_id")
+    headers = request.headers.get("x-user-id"), request.headers.get("x-openwebui-user-id")
+    found = asked.user_id or asked.user or (said if isinstance(said, str) else None) or headers[0] or headers[1]
+    return found or None
 
 
 RecommenderDep = Annotated[Recommender, Depends(_recommender)]

@@ -16,7 +16,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 from pydantic_core import from_json
 
-from service.api.needs import JsonRoute, RecommenderDep
+from service.api.needs import JsonRoute, RecommenderDep, who
 from service.api.shapes import either
 from service.errors import BadRequest, reasons
 from service.schema import Did, Document, Id, Label, Locale, Reranked, RerankRequest, Text, Value
@@ -153,7 +153,7 @@ def _wanted(request: Request, asked: Body, given: list[Any], *, json_query: bool
         query=" ".join(more),
         documents=[_document(one, place, asked.rank_fields) for place, one in enumerate(given)],
         top_n=asked.top_n or None,
-        user_id=_who(request, asked) or (told.user_id if told else None),
+        user_id=who(request, asked) or (told.user_id if told else None),
         session_id=asked.session_id,
         history=told.history if told else [],
         line_tokens=asked.max_tokens_per_doc,
@@ -183,14 +183,6 @@ def _told(query: str) -> Asks | None:
         raise BadRequest(f"query: {reasons(error)} (rerank.json_query is on)", param="query") from error
     except ValueError:
         return None
-
-
-def _who(request: Request, asked: Body) -> str | None:
-    """The first place that says it; an empty one doesn't."""
-    said = (asked.metadata or {}).get("user_id")
-    headers = request.headers.get("x-user-id"), request.headers.get("x-openwebui-user-id")
-    found = asked.user_id or asked.user or (said if isinstance(said, str) else None) or headers[0] or headers[1]
-    return found or None
 
 
 def _document(given: str | Mapping[str, Any], place: int, fields: list[str] | None) -> Document:
