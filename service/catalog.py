@@ -146,22 +146,24 @@ class Catalog:
         with suppress(ValueError):  # it exists: made earlier, or by another process this moment
             await database.create_table("items", schema=columns)
         table = await database.open_table("items")
-        if strange := await _of_another_space(table, embed):
+        strange = await _of_another_space(table, embed)
+        if strange:
             if not re_embed:
                 raise ConfigError(f"the catalogue in {folder} holds {strange}: run 'whyrank ingest --re-embed'", param="embed")
             await table.drop_columns(["vector", "vector_sha"])
             await table.add_columns(pa.schema(_vector(embed.dimension)))
         stored = await table.schema()
         catalog = cls(table, embed, filterable, factors)
-        await catalog._declare(stored, declared)
+        await catalog._declare(stored, declared, renamed=bool(strange))
         return catalog
 
-    async def _declare(self, stored: pa.Schema, declared: list[pa.Field]) -> None:
-        """First use: key and indexes. A newly declared filter key: its column, filled from the items' attributes."""
+    async def _declare(self, stored: pa.Schema, declared: list[pa.Field], *, renamed: bool) -> None:
+        """First use: key and indexes. A newly declared filter key: its column, filled from the items' attributes. Rows that
+        were another embedder's get this one's name."""
         with suppress(RuntimeError, ValueError):  # already set: by us or by a process that opened it meanwhile
             await self._table.set_unenforced_primary_key(["id"])
         await self._add_missing(stored, _factors(self._factors))
-        if await self._add_missing(stored, declared) or await self._named_otherwise():
+        if await self._add_missing(stored, declared) or renamed:
             async for batch in await self._table.query().select(SHOWN).to_batches():
                 await self.put([_item(row) for row in batch.to_pylist()])
         have = {name for index in await self._table.list_indices() for name in index.columns}
@@ -172,10 +174,6 @@ class Catalog:
         for key, kind in self._filterable.items():
             if _column(key) not in have:
                 await self._table.create_index(_column(key), config=LabelList() if kind == "list" else BTree())
-
-    async def _named_otherwise(self) -> bool:
-        """Are there rows that another embedder named?"""
-        return bool(await _other_name(self._table, self._embed))
 
     async def _add_missing(self, stored: pa.Schema, wanted: Sequence[pa.Field]) -> bool:
         """Empty columns for the fields that the table has not, or has with another type. Were there any?"""
@@ -457,21 +455,14 @@ class Catalog:
 
     async def search(self, text: str, k: int, scope: Scope) -> list[str]:
         """Full text and vector search fused by reciprocal ranks: ids, best first. By text alone while the embedder fails."""
-        where = self._where(scope)
+        where, vector = self._where(scope), None
         with suppress(ModelError):
             vector = await self._embed.embed_one(text)
-            return await self._hybrid(text, vector, k, scope)
 
         async def search(limit: int) -> pa.Table:
-            query = self._table.query().nearest_to_text(text).where(where).limit(limit)
-            return await query.select(["id", "_score"]).to_arrow()
-
-        return (await self._enough(search, k, scope))[0]
-
-    async def _hybrid(self, text: str, vector: Vectors, k: int, scope: Scope) -> list[str]:
-        where = self._where(scope)
-
-        async def search(limit: int) -> pa.Table:
+            if vector is None:
+                found = self._table.query().nearest_to_text(text).where(where).limit(limit)
+                return await found.select(["id", "_score"]).to_arrow()
             query = self._table.query().nearest_to(vector).column("vector").distance_type("cosine").nearest_to_text(text)
             ranked = query.where(f"vector IS NOT NULL AND {where}").limit(limit).rerank(RRFReranker())
             return await ranked.select(["id"]).to_arrow()
@@ -549,13 +540,8 @@ async def _of_another_space(table: lancedb.AsyncTable, embed: Embeds) -> str:
     size = (await table.schema()).field("vector").type.list_size
     if size != embed.dimension:
         return f"vectors of {size} dimensions, and the embedder makes {embed.dimension}"
-    return "vectors of another embedder" if await _other_name(table, embed) else ""
-
-
-async def _other_name(table: lancedb.AsyncTable, embed: Embeds) -> bool:
-    """All rows bear one embedder's name, so one tells."""
-    rows = await table.query().select(["words", "words_sha"]).limit(1).to_list()
-    return any(row["words_sha"] != _sha(embed, row["words"]) for row in rows)
+    rows = await table.query().select(["words", "words_sha"]).limit(1).to_list()  # all bear one name, so one tells
+    return "vectors of another embedder" if any(row["words_sha"] != _sha(embed, row["words"]) for row in rows) else ""
 
 
 def _by_id(table: pa.Table, column: str) -> dict[str, Vectors]:
