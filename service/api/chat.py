@@ -14,10 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from service.api.envelope import enveloped
-from service.api.needs import JsonRoute, RecommenderDep, who
-from service.api.shapes import either
+from service.api.needs import Asker, JsonRoute, RecommenderDep, who
+from service.api.shapes import either, words_in
 from service.errors import BadRequest, NotFound, reasons
-from service.schema import ChatReply, ChatRequest, Filter, Id, Key, Label, Locale, Text, Turn, Usage
+from service.schema import ChatReply, ChatRequest, Filter, Id, Key, Text, Turn, Usage
 
 router = APIRouter(prefix="/v1", tags=["chat"], route_class=JsonRoute)
 
@@ -40,10 +40,8 @@ class Message(BaseModel):
     )
 
 
-class Body(BaseModel):
+class Body(Asker):
     """OpenAI's, and beside it what a recommendation needs to know; further fields of OpenAI's are taken without effect."""
-
-    model_config = ConfigDict(extra="allow")
 
     model: Text = Field("whyrank", description="An id of `/v1/models`: a strategy or a configured model.")
     messages: Annotated[list[Message], Field(min_length=1)] = Field(
@@ -56,17 +54,10 @@ class Body(BaseModel):
         None, description="`json_object`, or `json_schema` with a schema of yours: the content is that JSON."
     )
     n: Annotated[StrictInt, Field(ge=1)] | None = Field(None, description="1: there is one best answer.")
-    user: Id | None = Field(None, description="As `user_id`.")
-    user_id: Id | None = Field(None, description="For whom; else `user`, `metadata.user_id`, X-User-Id, X-OpenWebUI-User-Id.")
-    session_id: Id | None = Field(None, description="A visitor's session.")
-    metadata: dict[str, Any] | None = Field(None, description="`user_id` in it is read.")
     candidates: Annotated[list[Id], Field(min_length=1)] | None = Field(None, description="Choose among these items only.")
     top_n: Annotated[StrictInt, Field(ge=1)] = Field(5, description="How many picks.")
     filters: dict[Key, Filter] = Field({}, description="As on /v1/recommendations.")
     exclude: Annotated[list[Id], Field(max_length=10_000)] = Field([], description="Items never to pick.")
-    domain: Label | None = Field(None, description="As on /v1/recommendations.")
-    locale: Locale | None = Field(None, description="Language of the answer; that of the last message by default.")
-    strategy: Text | None = Field(None, description="As on /v1/recommendations.")
     prompt_id: Text | None = Field(None, description="As on /v1/recommendations.")
     prompt_version: Text | None = Field(None, description="As on /v1/recommendations.")
     explain: Literal["none", "short", "full"] = Field("short", description="Reasons for the picks.")
@@ -177,7 +168,11 @@ def _wanted(request: Request, asked: Body) -> ChatRequest:
     same = ChatRequest.model_fields.keys() & Body.model_fields.keys() - {"user_id"}
     try:
         return ChatRequest(
-            turns=[Turn.model_validate({"role": one.role, "text": _text(one)}) for one in asked.messages if one.role in SAYS],
+            turns=[
+                Turn.model_validate({"role": one.role, "text": words_in(one.content)})
+                for one in asked.messages
+                if one.role in SAYS
+            ],
             shape=_shape(asked.response_format),
             note=request.state.key.allows("write"),
             user_id=who(request, asked),
@@ -186,12 +181,6 @@ def _wanted(request: Request, asked: Body) -> ChatRequest:
     except ValidationError as error:
         where = "messages" if error.errors()[0]["loc"][:1] in {(), ("turns",)} else str(error.errors()[0]["loc"][0])
         raise BadRequest(reasons(error).replace("turns", "messages"), param=where) from error
-
-
-def _text(message: Message) -> str:
-    if isinstance(message.content, list):
-        return "\n".join(part["text"] for part in message.content if isinstance(part.get("text"), str))
-    return message.content or ""
 
 
 def _shape(wanted: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 from fastapi import Depends, Path, Request, Response
 from fastapi.routing import APIRoute
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
 from pydantic_core import from_json
 
 from service.errors import BadRequest, InvalidJson, UnsupportedMedia
 from service.pipeline import Recommender
-from service.schema import Id, IngestReport, Rejection
+from service.schema import Id, IngestReport, Label, Locale, Rejection, Text
 
 
 def _recommender(request: Request) -> Recommender:
@@ -125,12 +125,19 @@ async def _feed(request: Request) -> Feed:
     return Feed(rows, places, broken)
 
 
-class Asker(Protocol):
-    """A body that may say who asks."""
+class Asker(BaseModel):
+    """What a body of another's dialect may say of who asks, and of how they are to be answered; other fields are taken too."""
 
-    user_id: str | None
-    user: str | None
-    metadata: dict[str, Any] | None
+    model_config = ConfigDict(extra="allow")
+
+    user_id: Id | None = Field(None, description="For whom; else `user`, `metadata.user_id`, X-User-Id, X-OpenWebUI-User-Id.")
+    user: Id | None = Field(None, description="As `user_id`.")
+    metadata: dict[str, Any] | None = Field(None, description="`user_id` in it is read.")
+    session_id: Id | None = Field(None, description="A visitor's session.")
+    domain: Label | None = Field(None, description="As on /v1/recommendations.")
+    locale: Locale | None = Field(None, description="Language of the answer.")
+    strategy: Text | None = Field(None, description="As on /v1/recommendations.")
+    deadline_ms: Annotated[StrictInt, Field(ge=1, le=600_000)] | None = Field(None, description="Answer within this time.")
 
 
 def who(request: Request, asked: Asker) -> str | None:

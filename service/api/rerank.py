@@ -13,13 +13,13 @@ from math import ceil
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
+from pydantic import BaseModel, Field, StrictInt, ValidationError
 from pydantic_core import from_json
 
-from service.api.needs import JsonRoute, RecommenderDep, who
-from service.api.shapes import either
+from service.api.needs import Asker, JsonRoute, RecommenderDep, who
+from service.api.shapes import either, words_in
 from service.errors import BadRequest, reasons
-from service.schema import Did, Document, Id, Label, Locale, Reranked, RerankRequest, Text, Value
+from service.schema import Did, Document, Id, Reranked, RerankRequest, Text, Value
 
 router = APIRouter(tags=["rerank"], route_class=JsonRoute)
 
@@ -37,10 +37,8 @@ class NoDocuments(BadRequest):
     status = 400
 
 
-class Body(BaseModel):
+class Body(Asker):
     """All that any dialect sends. What nobody of them sends is accepted too, and named in `meta.warnings`."""
-
-    model_config = ConfigDict(extra="allow")
 
     query: Said = Field("", description="What is looked for. With a user it may be empty.")
     documents: list[Said] | None = Field(
@@ -57,15 +55,7 @@ class Body(BaseModel):
     max_tokens_per_doc: Annotated[StrictInt, Field(ge=1)] | None = Field(None, description="A model sees no more of one.")
     instruction: Text | None = Field(None, description="What to look for, beside the query.")
     instruct: Text | None = Field(None, description="DashScope's `instruction`.")
-    user_id: Id | None = Field(None, description="For whom. Else `user`, `metadata.user_id`, X-User-Id, X-OpenWebUI-User-Id.")
-    user: Id | None = Field(None, description="As `user_id`.")
-    session_id: Id | None = Field(None, description="A visitor's session.")
-    metadata: dict[str, Any] | None = Field(None, description="`user_id` in it is read.")
     explain: Literal["none", "short", "full"] = Field("none", description="Reasons and evidence in the results.")
-    strategy: Text | None = Field(None, description="As on /v1/recommendations.")
-    domain: Label | None = Field(None, description="As on /v1/recommendations.")
-    locale: Locale | None = Field(None, description="Language of the reasons.")
-    deadline_ms: Annotated[StrictInt, Field(ge=1, le=600_000)] | None = Field(None, description="Answer within this time.")
     raw_scores: Any = Field(None, description="Taken and without effect: scores always lie in (0, 1).")
     truncate: Any = Field(None, description="Taken and without effect, as the next ones.")
     truncation_direction: Any = None
@@ -129,7 +119,7 @@ async def rerank(request: Request, asked: Body, recommender: RecommenderDep) -> 
     found = await recommender.rerank(wanted)
     if asked.documents is None:
         return [
-            TeiResult(index=place, score=item.score, text=_text(given[place]) if asked.return_text else None)
+            TeiResult(index=place, score=item.score, text=words_in(given[place]) if asked.return_text else None)
             for place, item in zip(found.places, found.ranking.items, strict=True)
         ]
     shown = asked.return_documents and not request.url.path.startswith("/v2")
@@ -146,7 +136,7 @@ for _path in ROUTES:
 
 
 def _wanted(request: Request, asked: Body, given: list[Any], *, json_query: bool) -> RerankRequest:
-    query = _text(asked.query)
+    query = words_in(asked.query)
     told = _told(query) if json_query else None
     more = [part for part in (told.instruction if told else query, asked.instruction, asked.instruct) if part]
     return _made(
@@ -190,7 +180,7 @@ def _document(given: str | Mapping[str, Any], place: int, fields: list[str] | No
     try:
         if isinstance(given, str):
             return Document(text=given)
-        text = "\n".join(_text(given[name]) for name in fields if given.get(name)) if fields else _text(given)
+        text = "\n".join(words_in(given[name]) for name in fields if given.get(name)) if fields else words_in(given)
         item_id = given.get("id", given.get("item_id"))
         title = given.get("title")
         taken = {"text", "content", "id", "item_id", "title", "image", "attributes", *(fields or ())}
@@ -208,22 +198,11 @@ def _document(given: str | Mapping[str, Any], place: int, fields: list[str] | No
 
 def _plain(value: Any) -> bool:
     """Can it be an attribute?"""
-    return isinstance(value, str | int | float | bool) or (isinstance(value, list) and all(map(_scalar, value)))
+    return all(map(_scalar, value)) if isinstance(value, list) else _scalar(value)
 
 
 def _scalar(value: Any) -> bool:
     return isinstance(value, str | int | float | bool)
-
-
-def _text(given: Any) -> str:
-    """The words in a string, a `{text}`, a `{content: [{text}, …]}`; "" for a picture."""
-    if isinstance(given, str):
-        return given
-    if isinstance(given, list):
-        return "\n".join(filter(None, map(_text, given)))
-    if isinstance(given, Mapping):
-        return _text(given.get("text")) or _text(given.get("content"))
-    return ""
 
 
 def _answer(request: Request, asked: Body, wanted: RerankRequest, found: Reranked, shown: list[Any] | None) -> Answer:
@@ -237,7 +216,7 @@ def _answer(request: Request, asked: Body, wanted: RerankRequest, found: Reranke
             item_id=item.item_id if item.item_id in (wanted.documents[place].id, wanted.documents[place].text) else None,
             reason=item.reason,
             evidence=item.evidence if item.reason else None,
-            document=Told(text=_text(shown[place])) if shown is not None else None,
+            document=Told(text=words_in(shown[place])) if shown is not None else None,
         )
         for place, item in zip(found.places, ranking.items, strict=True)
     ]
