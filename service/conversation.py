@@ -21,13 +21,22 @@ from service.config import Settings
 from service.errors import BadRequest, ModelError, NotFound, PromptError
 from service.llm import LLM, Call
 from service.prompts import PromptLibrary
-from service.schema import ChatReply, ChatRequest, Event, IngestReport, Item, Ranking, Reason, RecommendRequest, Usage
+from service.schema import (
+    FASTER,
+    LONGEST_INSTRUCTION,
+    PRIOR,
+    ChatReply,
+    ChatRequest,
+    Event,
+    IngestReport,
+    Item,
+    Ranking,
+    Reason,
+    RecommendRequest,
+    Usage,
+)
 from service.store import Store
 
-MUTE = {"whyrank-fast", "whyrank-prior"}
-"""Whoever names these wants no model to write."""
-LONGEST = 2_000
-"""Characters of an instruction."""
 TOLD = 3
 """So many items are told about in one answer."""
 
@@ -128,7 +137,7 @@ class Conversation:
         """What the latest wish means in the catalogue's own values, by a model where no rule tells; none if it fails. It has a
         quarter of the time."""
         alias, known = self._settings.roles.chat or self._settings.roles.explain, chat.choosable(facets)
-        mute = request.model in MUTE or request.strategy == "prior" or alias not in self._llms
+        mute = request.model in {FASTER, PRIOR} or request.strategy == "prior" or alias not in self._llms
         if mute or not talk.wishes or talk.filters or not known or not await self._may_hear(alias, request):
             return [], Usage()
         domain = request.domain or self._settings.service.domain
@@ -136,7 +145,7 @@ class Conversation:
         text, usage = "", Usage()
         try:
             prompt = self._prompts.find("chat", domain, request.locale)
-            said = prompt.render({"instruction": talk.wishes[-1][:LONGEST], "values": ", ".join(known)})
+            said = prompt.render({"instruction": talk.wishes[-1][:LONGEST_INSTRUCTION], "values": ", ".join(known)})
             call = Call(said, max_tokens=24, grammar=chat.choice(facets), temperature=prompt.sampling.temperature)
             async with asyncio.timeout(seconds / 4), aclosing(self._llms[alias].stream(call)) as pieces:
                 async for piece in pieces:
@@ -153,7 +162,7 @@ class Conversation:
     def _wanted(self, request: ChatRequest, talk: chat.Talk, values: Sequence[str], spent_s: float) -> RecommendRequest:
         """The conversation as a request for a list. Of a list that the caller gives only what was excluded is left out."""
         exclude = list(dict.fromkeys([*request.exclude, *talk.exclude]))
-        instruction = ". ".join(part for part in (talk.instruction, ", ".join(values)) if part)[:LONGEST]
+        instruction = ". ".join(part for part in (talk.instruction, ", ".join(values)) if part)[:LONGEST_INSTRUCTION]
         asked = self._asked(request, instruction, spent_s)
         if request.candidates is None:
             filters = {**talk.filters, **request.filters}
@@ -214,21 +223,25 @@ class Conversation:
             return
         text, usage, ranking = "", Usage(), None
         for item in talk.about[:TOLD]:
-            piece = ("\n\n" if text else "") + chat.described(item, words)
+            piece = "\n\n" if text else ""
             if kind == "why":
-                asked = self._asked(request, talk.instruction).model_copy(
-                    update={"candidates": [item.id], "top_n": 1, "explain": "full"}
-                )
-                async with aclosing(await self._stream(asked)) as parts:
-                    async for part in parts:
-                        ranking = part if isinstance(part, Ranking) else ranking
-                assert ranking is not None
+                ranking = await self._anew(request, talk, item)
                 usage += ranking.usage
                 moved = await self._catalog.get(ranking.items[0].attribution)
-                piece = ("\n\n" if text else "") + chat.justified(item, ranking.items[0], moved, words)
+                piece += chat.justified(item, ranking.items[0], moved, words)
+            else:
+                piece += chat.described(item, words)
             yield piece
             text += piece
         yield ChatReply.model_construct(text=text, kind=kind, ranking=ranking, noted=[], usage=usage)
+
+    async def _anew(self, request: ChatRequest, talk: chat.Talk, item: Item) -> Ranking:
+        """One item's ranking, for its reason and what moved it."""
+        alone = {"candidates": [item.id], "top_n": 1, "explain": "full"}
+        asked = self._asked(request, talk.instruction).model_copy(update=alone)
+        async with aclosing(await self._stream(asked)) as parts:
+            rankings = [part async for part in parts if isinstance(part, Ranking)]
+        return rankings[-1]
 
     async def _shaped(self, shape: Mapping[str, Any], told: Answer) -> Answer:
         """The same answer as JSON in the caller's shape: one piece."""

@@ -11,6 +11,7 @@ import hmac
 import importlib.util
 import time
 import uuid
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing, suppress
 from contextvars import ContextVar
@@ -26,7 +27,7 @@ from pydantic import BaseModel, ValidationError
 
 from service import collaborative, explain, foreign, retrieve, state
 from service.catalog import READ, Catalog, Scope, Taste, words_of
-from service.config import HOUSE, Rerank, Settings, Weights
+from service.config import HOUSE, Settings, Weights
 from service.conversation import Conversation
 from service.embed import Embedder, RemoteEmbedder, count_tokens
 from service.errors import BadRequest, ConfigError, ModelError, NotFound, Unauthorized, reasons
@@ -44,6 +45,9 @@ from service.rank.listwise import Listwise
 from service.rank.pace import Pace
 from service.rank.pointwise import Pointwise
 from service.schema import (
+    FASTER,
+    LONGEST_INSTRUCTION,
+    PRIOR,
     ApiKey,
     Candidate,
     Capabilities,
@@ -87,9 +91,8 @@ ASKING: dict[str, Callable[[LLM, float], Strategy]] = {
 COSTS = ("likelihood", "first_token", "listwise", "keyed", "pointwise")
 """From the cheapest, in tokens read and written."""
 STRATEGIES = ("auto", "likelihood", *ASKING, "prior")
-FASTER = "whyrank-fast"
 FAST = ("likelihood", "first_token")
-"""A model id that asks for only what writes nothing, reasons included."""
+"""What `FASTER` may be answered by."""
 NEEDS: dict[str, Callable[[Capabilities], bool]] = {
     "likelihood": lambda able: able.prompt_logprobs,
     "first_token": lambda able: able.token_logprobs,
@@ -103,8 +106,6 @@ PROBE_S = 60
 EMBEDDING = 1 / 3
 """At most this share of the time is spent on embedding documents."""
 LONGEST_ID = 256
-LONGEST_INSTRUCTION = 2_000
-"""Characters of a query that a model is shown."""
 FINISH_S = 0.25
 """Kept back from a deadline for what follows the model; at most a tenth of it."""
 OWNER = ApiKey(key_id="owner", name="WHYRANK_API_KEY", scopes=("admin",))
@@ -174,17 +175,17 @@ class Recommender:
         """The caller's documents for a query, a person, or both: every one of them once, blank ones last."""
         warnings: list[str] = []
         documents = await self._documents(request)
+        said, blank = [item for item in documents if _says(item)], [item for item in documents if not _says(item)]
         plan = self._plan(self._recommendation(request, warnings))
-        plan = plan.for_documents([item for item in documents if _says(item)], request.line_tokens, self.settings.rerank)
+        plan = plan.for_documents(len(said), request.line_tokens or self.settings.rerank.line_tokens)
         watch = Watch()
         person = await self._state(plan.request, plan, request.history)
         watch.lap("state_ms")
         wanted = await self._wanted(plan, person)
         now = asyncio.get_running_loop().time()
         until = now + EMBEDDING * (plan.context.deadline - now)
-        said = [item for item in documents if _says(item)]
         candidates, unread = await retrieve.documents(self._store, self._catalog, person, said, wanted, until)
-        candidates += [Candidate.model_construct(item=item, prior=0.0) for item in documents if not _says(item)]
+        candidates += [Candidate.model_construct(item=item, prior=0.0) for item in blank]
         watch.lap("retrieve_ms")
         ranking = await _last(self._told(plan, person, candidates, watch))
         places = {item.id: place for place, item in enumerate(documents)}
@@ -202,12 +203,14 @@ class Recommender:
             raise BadRequest(f"query: at most {limits.query_chars} characters (limits.query_chars)", param="query")
         known = await self._catalog.get(name for name in map(_name_of, request.documents) if name is not None)
         items: dict[str, Item] = {}
+        times = Counter[str]()
         for one in request.documents:
             name = one.id or (_name_of(one) if _name_of(one) in known else None)
             item = _lent(one, known.get(name or ""))
-            key = name if name is not None and name not in items else _named_for(item)
+            key = base = name if name is not None and name not in items else _named_for(item)
             while key in items:
-                key += "+"
+                times[base] += 1
+                key = f"{base}+{times[base]}"
             items[key] = item.model_copy(update={"id": key})
         return list(items.values())
 
@@ -339,7 +342,7 @@ class Recommender:
         asked = request.strategy or self.settings.rank.strategy
         if asked not in STRATEGIES:
             raise BadRequest(f"strategy {asked!r}: this build has {', '.join(STRATEGIES)}", param="strategy")
-        if request.model == "whyrank-prior":
+        if request.model == PRIOR:
             asked = "prior"
         elif request.model is not None and request.model not in self.models():
             raise NotFound("model", request.model, param="model", known=", ".join(self.models()))
@@ -398,7 +401,7 @@ class Recommender:
 
     def models(self) -> list[str]:
         """What `model` in a request may name."""
-        return ["whyrank", FASTER, "whyrank-prior", *self.settings.models]
+        return ["whyrank", FASTER, PRIOR, *self.settings.models]
 
     def _allowed(self, ladder: Sequence[Strategy], person: UserState) -> list[Strategy]:
         """Nothing of a person who disallowed it is shown to a model outside."""
@@ -967,14 +970,13 @@ class Plan:
             vectors=bool(self.weights.diversity),
         )
 
-    def for_documents(self, given: Sequence[Item], line_tokens: int | None, rerank: Rerank) -> Plan:
-        """The same with documents as candidates, of which a model sees so much; blank ones can't be lifted by anything."""
-        context = replace(
-            self.context,
-            depth=min(self.context.depth, len(given)),
-            line_tokens=min(line_tokens or rerank.line_tokens, rerank.line_tokens),
-        )
-        return replace(self, context=context, weights=self.weights.model_copy(update={"popularity": 0}))
+    def for_documents(self, count: int, line_tokens: int) -> Plan:
+        """The same with so many documents that say something as candidates; blank ones can't be lifted by anything, and for one
+        no model is asked."""
+        line_tokens = min(line_tokens, self.settings.rerank.line_tokens)
+        context = replace(self.context, depth=min(self.context.depth, count), line_tokens=line_tokens)
+        ladder = self.ladder if count > 1 else []
+        return replace(self, ladder=ladder, context=context, weights=self.weights.model_copy(update={"popularity": 0}))
 
     def signals(self, order: Order) -> list[dict[str, float | bool]]:
         """The raw values behind each score; with `explain: full` also each source's rank."""

@@ -415,6 +415,12 @@ class Filter(Value):
     none: Annotated[list[Scalar], Field(min_length=1, max_length=1_000)] | None = None
 
 
+FASTER, PRIOR = "whyrank-fast", "whyrank-prior"
+"""Model ids that ask for only what writes nothing, reasons included, and for no model at all."""
+LONGEST_INSTRUCTION = 2_000
+"""Characters."""
+
+
 class RecommendRequest(Value):
     """What to rank, for whom, and how. Everything is optional: with nothing known, popularity answers."""
 
@@ -425,7 +431,7 @@ class RecommendRequest(Value):
         None, min_length=1, description="Rank exactly these catalogue items instead of retrieving. Unknown ids rank last."
     )
     context_items: list[Id] = Field([], max_length=20, description="More like these items.")
-    instruction: Annotated[Text, StringConstraints(max_length=2_000)] | None = Field(
+    instruction: Annotated[Text, StringConstraints(max_length=LONGEST_INSTRUCTION)] | None = Field(
         None, description="What the person wants now, in words."
     )
     filters: dict[Key, Filter] = Field({}, description="Conditions on `id` and on keys in catalog.filterable.")

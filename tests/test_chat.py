@@ -386,6 +386,8 @@ async def test_the_first_words_come_before_the_last_are_known(make: Make, settin
             if seen:
                 gate.set()
         assert "1. **" in seen
+        last: Any = chunk
+        assert last.degraded is None  # had the first words waited for the reasons, these would have run into the deadline
 
 
 async def test_a_dying_engine_breaks_no_stream(make: Make, settings: Settings, serve: Serve) -> None:

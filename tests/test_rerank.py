@@ -179,8 +179,8 @@ async def test_one_document_asks_no_model(make: Make, settings: Settings) -> Non
     recommender = await make(llm=model)
     await recommender.ingest_events(HISTORY)
     for explain in ("none", "short"):
-        one = RerankRequest(query="space", documents=[Document(text="space")], user_id="ann", explain=explain)
-        assert (await recommender.rerank(one)).ranking.items[0].rank == 1
+        one = RerankRequest(query="space", documents=[Document(id="solaris"), Document()], user_id="ann", explain=explain)
+        assert (await recommender.rerank(one)).ranking.items[0].item_id == "solaris"
     assert model.calls == []
 
 

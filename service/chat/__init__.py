@@ -25,6 +25,7 @@ __all__ = [
     "Facets",
     "Kind",
     "Talk",
+    "answered",
     "choice",
     "choosable",
     "described",
