@@ -88,8 +88,8 @@ $(CLIENTS:%=clients-%): clients-%: .stamps/clients-%
 	@touch $@
 
 lock: .stamps/uv  ## Compile the locks anew
-	$(COMPILE) pyproject.toml --extra engine --extra dev --excludes requirements/excludes.txt $(TORCH) -o requirements/dev.lock
-	$(COMPILE) pyproject.toml -o requirements/service.lock
+	$(COMPILE) pyproject.toml --extra engine --extra hosted --extra dev --excludes requirements/excludes.txt $(TORCH) -o requirements/dev.lock
+	$(COMPILE) pyproject.toml --extra hosted -o requirements/service.lock
 	@for name in $(WEIGHTS); do $(COMPILE) --no-deps requirements/$$name.in -o requirements/$$name.lock; done
 	@for name in $(CLIENTS); do $(COMPILE) requirements/clients-$$name.in -o requirements/clients-$$name.lock; done
 
