@@ -448,12 +448,14 @@ def create(
     name: Annotated[str, typer.Argument(help="Whose key it is, as you will look for it.")],
     scope: Annotated[list[Scope], typer.Option(help="read: ask; write: feeds; admin: all. Give it again for another.")],
     rate: Annotated[int | None, typer.Option(help="Requests a minute; else limits.rate.")] = None,
+    budget: Annotated[float | None, typer.Option(help="Dollars a day that models may cost on its account.")] = None,
     expires: Annotated[str | None, typer.Option(help="After so many days, as 30d, or at a time, as 2027-01-31T12:00Z.")] = None,
 ) -> None:
     """Make a key and print it, this once: what is kept is its hash. From now on every request needs one."""
     try:
         until = None if expires is None else _until(expires)
-        key = ApiKey(name=name, scopes=tuple(one.value for one in dict.fromkeys(scope)), rate=rate, expires_at=until)
+        scopes = tuple(one.value for one in dict.fromkeys(scope))
+        key = ApiKey(name=name, scopes=scopes, rate=rate, budget=budget, expires_at=until)
     except ValidationError as error:
         raise typer.BadParameter(reasons(error)) from error
     with closing(open_store(context.obj)) as store:
@@ -481,11 +483,12 @@ def list_keys(context: typer.Context) -> None:
     now = datetime.now(UTC)
     with closing(open_store(context.obj)) as store:
         found = asyncio.run(store.keys.all())
-    table = Table("name", "scopes", "a minute", "made", "expires", "")
+    table = Table("name", "scopes", "a minute", "$ a day", "made", "expires", "")
     for key in found:
         state = "[green]valid[/]" if key.valid(now) else "[red]revoked[/]" if key.revoked_at else "[yellow]expired[/]"
         until = f"{key.expires_at:%Y-%m-%d %H:%M} UTC" if key.expires_at else "never"
-        table.add_row(escape(key.name), " ".join(key.scopes), str(key.rate or ""), f"{key.created_at:%Y-%m-%d}", until, state)
+        bounds = str(key.rate or ""), "" if key.budget is None else f"{key.budget:g}"
+        table.add_row(escape(key.name), " ".join(key.scopes), *bounds, f"{key.created_at:%Y-%m-%d}", until, state)
     console.print(table)
 
 

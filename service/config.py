@@ -27,7 +27,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from service.errors import ConfigError
-from service.schema import MAX_RATE, Label, Meaning
+from service.schema import MAX_RATE, Label, Meaning, Usage
 
 HOUSE = Path(__file__).resolve().parents[1]
 """The folder that holds service/, prompts/ and configs/."""
@@ -67,12 +67,29 @@ class Engine(Part):
     start_timeout_s: float = Field(600, gt=0)
 
 
+class Price(Part):
+    """US dollars per million tokens: read, written, and read from the provider's cache (none: as any that is read)."""
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+    cached: float | None = Field(None, ge=0)
+
+    def of(self, usage: Usage) -> float:
+        """Dollars."""
+        fresh = usage.prompt_tokens - usage.cached_tokens
+        cached = self.input if self.cached is None else self.cached
+        return (fresh * self.input + usage.cached_tokens * cached + usage.completion_tokens * self.output) / 1e6
+
+
 class Model(Part):
     """One language model. `vllm`: behind an OpenAI-compatible `base_url`, where it is called `model`. `local`: its weights in
     this process, by torch, for likelihoods only; `model`: whose pulled weights, if `path` doesn't say where they are.
 
     `weight`: its share in the fused ranking until it has been fitted on data; 0 leaves the prior's order alone. `null`: how
     much of what a title is likely without any history is taken off its likelihood. `threads`, `cache_mb`: of a local model.
+
+    `price`: what it costs; `budget`: dollars a day (UTC) after which it isn't asked until the next. After `failures` overloads
+    or outages in a row it isn't asked for `cool_down_s`, or for as long as it says itself.
     """
 
     backend: Literal["vllm", "local"]
@@ -85,6 +102,10 @@ class Model(Part):
     null: Share = 0.6
     threads: int = Field(2, ge=1, le=256)
     cache_mb: int = Field(256, ge=1)
+    price: Price | None = None
+    budget: float | None = Field(None, ge=0)
+    failures: int = Field(3, ge=1)
+    cool_down_s: float = Field(10, ge=0)
 
     @model_validator(mode="after")
     def _reachable(self) -> Model:
@@ -92,6 +113,8 @@ class Model(Part):
             urlsplit(self.base_url).scheme not in {"http", "https"} or not urlsplit(self.base_url).hostname
         ):
             raise ValueError("base_url: expected an http(s) URL, as http://127.0.0.1:8001/v1")
+        if self.budget is not None and self.price is None:
+            raise ValueError("a budget needs a price: {input: 0.15, output: 0.6}, dollars per million tokens")
         return self
 
     @property

@@ -15,6 +15,8 @@
         ├── ModelOverloaded              overload
         ├── ModelUnreachable             unreachable
         ├── ModelIncapable               no_capability
+        ├── ModelNotAllowed              not_allowed        this person may not be shown to it
+        ├── ModelOverBudget              budget             the day's money for it, or the caller's, is spent
         └── InvalidOutput                invalid_output
 
 Each class carries its `code`, HTTP `status`, whether a retry may help and after how many seconds.
@@ -101,11 +103,16 @@ class PromptError(WhyrankError):
 
 
 class ModelError(WhyrankError):
-    """`code` is also the `degraded.reason` of the answer that had to do without the model."""
+    """`code` is also the `degraded.reason` of the answer that had to do without the model. `rest_s`: so many seconds it
+    wants to be left alone, as it said."""
 
     code = "unreachable"
     status = 503
     retryable = True
+
+    def __init__(self, message: str, *, rest_s: float = 0) -> None:
+        super().__init__(message)
+        self.rest_s = rest_s
 
 
 class ModelTimeout(ModelError):
@@ -122,6 +129,16 @@ class ModelUnreachable(ModelError):
 
 class ModelIncapable(ModelError):
     code = "no_capability"
+    retryable = False
+
+
+class ModelNotAllowed(ModelError):
+    code = "not_allowed"
+    retryable = False
+
+
+class ModelOverBudget(ModelError):
+    code = "budget"
     retryable = False
 
 

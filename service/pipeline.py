@@ -14,7 +14,6 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing, suppress
-from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -30,10 +29,12 @@ from service.catalog import READ, Catalog, Scope, Taste, words_of
 from service.config import HOUSE, Settings, Weights
 from service.conversation import Conversation
 from service.embed import Embedder, RemoteEmbedder, count_tokens
-from service.errors import BadRequest, ConfigError, ModelError, NotFound, Unauthorized, reasons
-from service.llm import LLM, Asked, Call, Likelihoods, Piece, Scorer
+from service.errors import BadRequest, ConfigError, ModelError, ModelIncapable, ModelNotAllowed, NotFound, Unauthorized, reasons
+from service.llm import LLM, Scorer
 from service.llm.probe import Probes
 from service.llm.vllm import VLLM
+from service.models import BILL, HEARD, PAYER, Meter, Purse, Rest, Tap
+from service.models import Exchange as Exchange
 from service.prompts import Message, Prompt, PromptLibrary, shown_of, variables
 from service.rank import Context, Order, Strategy, gated, rank, slots
 from service.rank.first_token import FirstToken
@@ -53,7 +54,6 @@ from service.schema import (
     Capabilities,
     ChatReply,
     ChatRequest,
-    Degraded,
     Did,
     Document,
     Event,
@@ -72,6 +72,7 @@ from service.schema import (
     RerankRequest,
     Shape,
     Timings,
+    Usage,
     User,
     UserPatch,
     UserState,
@@ -114,6 +115,7 @@ ANYONE = ApiKey(key_id="anyone", name="anyone", scopes=("admin",))
 """Whoever calls while there is no key."""
 CHUNK = 2_000
 """So many rows out of foreign ones are stored at once."""
+Metered = TypeVar("Metered", bound=Meter)
 
 
 class Recommender:
@@ -136,11 +138,12 @@ class Recommender:
         self._store = store
         self._catalog = catalog
         self._prompts = prompts
+        self._clock = clock
         self._pace = Pace()
-        self._llms: dict[str, LLM] = {alias: _Tap(llm, self._pace) for alias, llm in llms.items()}
-        self._scorers: dict[str, Scorer] = {
+        self._llms = {alias: self._metered(Tap, llm, self._pace) for alias, llm in llms.items()}
+        self._scorers: dict[str, Meter] = {
             **self._llms,
-            **{alias: _Meter(one, self._pace) for alias, one in (scorers or {}).items()},
+            **{alias: self._metered(Meter, one, self._pace) for alias, one in (scorers or {}).items()},
         }
         self._probes = Probes(
             settings.data / "capabilities",
@@ -148,7 +151,6 @@ class Recommender:
             {alias: f"{model.backend} {model.model} {model.base_url}" for alias, model in settings.models.items()},
             clock,
         )
-        self._clock = clock
         self._conversation = Conversation(
             settings,
             store=store,
@@ -164,6 +166,11 @@ class Recommender:
         self._strategies: dict[tuple[str, str, float], Strategy] = {}
         self._warned: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def _metered(self, kind: type[Metered], model: Any, pace: Pace) -> Metered:
+        told = self.settings.models[model.alias]
+        purse = Purse(model.alias, told.price, told.budget, self._store.spendings, lambda: self._clock())
+        return kind(model, pace, Rest(told.failures, told.cool_down_s), purse, self.telemetry)
 
     # ── the main job ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -238,11 +245,11 @@ class Recommender:
     async def trace(self, request: RecommendRequest) -> tuple[Ranking, list[Exchange]]:
         """`recommend`, and what was asked of models and what they said."""
         exchanges: list[Exchange] = []
-        token = _HEARD.set(exchanges)
+        token = HEARD.set(exchanges)
         try:
             return await self.recommend(request), exchanges
         finally:
-            _HEARD.reset(token)
+            HEARD.reset(token)
 
     async def stream(self, request: RecommendRequest) -> AsyncGenerator[Ranking | Reason, None]:
         """The ranking first, then a reason for each item, then the whole; closing it stops the model's work.
@@ -353,7 +360,7 @@ class Recommender:
             cheaper = COSTS[: COSTS.index(asked)]
             names = [asked, *(name for name in names if name in cheaper)]
         steps = [step for name in names for step in self._steps(name, request, domain)]
-        able = [step if self._can(step) else Lacking(step) for step in steps]
+        able = [step if self._can(step) else _unable(step) for step in steps]
         found = [step for step in able if step.name == asked or not isinstance(step, Lacking)] or able[:1]
         if asked not in {"auto", *(step.name for step in found)}:
             raise BadRequest(f"strategy {asked!r} needs a model (roles.score) and a prompt for it", param="strategy")
@@ -392,12 +399,17 @@ class Recommender:
             return None
 
     async def _ranked(self, plan: Plan, person: UserState, candidates: Sequence[Candidate]) -> Order:
-        """Without a model where `auto` sees that none would help."""
-        sizes, ladder = self.settings.rank, self._allowed(plan.ladder, person)
+        """Without a model where `auto` sees that none would help. Its usage is that of all calls, of those that failed too."""
+        sizes = self.settings.rank
         why = gated(person, candidates, sizes.least_history, sizes.clear_prior) if plan.asked == "auto" else ""
-        why = why or ("" if ladder or not plan.ladder else "this person may not be shown to a hosted model")
-        ladder = [] if why else ladder
-        return await rank(person, candidates, plan.context, ladder, self._pace, asked=plan.asked, why=why)
+        ladder = [] if why else self._allowed(plan.ladder, person)
+        bill: list[Usage] = []
+        token = BILL.set(bill)
+        try:
+            order = await rank(person, candidates, plan.context, ladder, self._pace, asked=plan.asked, why=why)
+        finally:
+            BILL.reset(token)
+        return replace(order, usage=sum(bill, Usage()))
 
     def models(self) -> list[str]:
         """What `model` in a request may name."""
@@ -405,7 +417,8 @@ class Recommender:
 
     def _allowed(self, ladder: Sequence[Strategy], person: UserState) -> list[Strategy]:
         """Nothing of a person who disallowed it is shown to a model outside."""
-        return [step for step in ladder if self._may_see(step.model, person)]
+        no = ModelNotAllowed("this person may not be shown to a hosted model")
+        return [step if self._may_see(step.model, person) else Lacking(step, no) for step in ladder]
 
     def _may_see(self, alias: str, person: UserState) -> bool:
         return person.allow_hosted or not self.settings.models[alias].leaves_the_house
@@ -446,9 +459,6 @@ class Recommender:
                 zip(order.candidates, order.scores, plan.signals(order), strict=True), 1
             )
         ]
-        degraded = order.degraded
-        if plan.ladder and not self._allowed(plan.ladder, person):
-            degraded = Degraded.model_validate({"from": plan.ladder[0].name, "to": "prior", "reason": "not_allowed"})
         return Ranking(
             ranking_id=f"rk-{uuid.uuid4().hex}",
             items=items[: request.top_n],
@@ -458,7 +468,7 @@ class Recommender:
             choice=order.choice,
             state_version=person.version,
             profile_source=person.source,
-            degraded=degraded,
+            degraded=order.degraded,
             repairs=order.repairs,
             usage=order.usage,
             timings=watch.timings(),
@@ -468,13 +478,13 @@ class Recommender:
         self, plan: Plan, person: UserState, shown: Sequence[Candidate]
     ) -> AsyncGenerator[Reason | explain.Explained, None]:
         """A ranking that asked for no model, and a person no model may see, get templates."""
-        request, alias = plan.request, self.settings.roles.explain
-        speaks = plan.ladder and request.model != FASTER and self._may_see(alias, person)
+        request = plan.request
+        alias = self._speaker(person) if plan.ladder and request.model != FASTER else None
         locale = request.locale or person.locale
         return explain.explain(
             person,
             shown,
-            self._llms[alias] if speaks else None,
+            self._llms[alias] if alias is not None else None,
             self._prompts.find("explain", plan.domain, locale),
             top=self.settings.explain.top,
             deadline=plan.context.deadline,
@@ -484,6 +494,12 @@ class Recommender:
             instruction=request.instruction,
             locale=locale,
         )
+
+    def _speaker(self, person: UserState) -> str | None:
+        """Who writes reasons: the first of its role and the fallbacks that may and is not resting."""
+        aliases = [one for one in (self.settings.roles.explain, *self.settings.fallback) if one in self._llms]
+        may = [one for one in aliases if self._may_see(one, person)]
+        return next((one for one in may if not self._llms[one].resting), may[0] if may else None)
 
     def _attribution(self, plan: Plan, person: UserState) -> explain.Attribution | None:
         """By the model for likelihoods, on the same condition."""
@@ -639,7 +655,15 @@ class Recommender:
     # ── who may call ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def caller(self, given: bytes) -> ApiKey:
-        """Whose key that is as of now; while there is none at all, everybody may do everything. Raises `Unauthorized`."""
+        """Whose key that is as of now; while there is none at all, everybody may do everything. Raises `Unauthorized`.
+
+        What this task asks of models from then on is on that key's account.
+        """
+        key = await self._caller(given)
+        PAYER.set(key)
+        return key
+
+    async def _caller(self, given: bytes) -> ApiKey:
         own = self.settings.api_key
         if own is not None and hmac.compare_digest(given, own.get_secret_value().encode()):
             return OWNER
@@ -871,61 +895,6 @@ class Recommender:
         self._store.close()
 
 
-@dataclass
-class Exchange:
-    """One call of a model: what it was asked and, as far as it came, what it said."""
-
-    alias: str
-    messages: list[Message]
-    answer: str = ""
-
-
-_HEARD: ContextVar[list[Exchange] | None] = ContextVar("_HEARD", default=None)
-
-
-class _Meter:
-    """A model whose pace is measured while it works."""
-
-    def __init__(self, scorer: Scorer, pace: Pace) -> None:
-        self._scorer = scorer
-        self._pace = pace
-        self.alias = scorer.alias
-        self.about = scorer.about
-        self.close = scorer.close
-
-    async def loglikelihoods(self, asked: Sequence[Asked]) -> Likelihoods:
-        start = time.perf_counter()
-        found = await self._scorer.loglikelihoods(asked)
-        took = time.perf_counter() - start
-        self._pace.saw(self.alias, found.usage, took, took)
-        return found
-
-
-class _Tap(_Meter):
-    """A model whose exchanges are kept while `Recommender.trace` listens."""
-
-    def __init__(self, llm: LLM, pace: Pace) -> None:
-        super().__init__(llm, pace)
-        self._llm = llm
-        self.token = llm.token
-        self.likeliest = llm.likeliest
-
-    async def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
-        heard = _HEARD.get()
-        exchange = Exchange(self.alias, call.messages)
-        if heard is not None:
-            heard.append(exchange)
-        start, first = time.perf_counter(), 0.0
-        async with aclosing(self._llm.stream(call)) as pieces:
-            async for piece in pieces:
-                first = first or time.perf_counter() - start
-                if heard is not None:
-                    exchange.answer += piece.text
-                if piece.usage is not None:
-                    self._pace.saw(self.alias, piece.usage, first, time.perf_counter() - start)
-                yield piece
-
-
 @dataclass(frozen=True)
 class Preview:
     """`tokens`: of the messages' text by the model's own tokenizer; None where that is not on this machine."""
@@ -985,6 +954,10 @@ class Plan:
             {**signals, **({f"source.{name}": float(rank) for name, rank in candidate.sources.items()} if full else {})}
             for candidate, signals in zip(order.candidates, order.signals, strict=True)
         ]
+
+
+def _unable(step: Strategy) -> Lacking:
+    return Lacking(step, ModelIncapable(f"{step.model} can't do what {step.name} needs"))
 
 
 TOLD = "told"

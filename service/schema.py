@@ -308,7 +308,7 @@ class Degraded(Value):
 
     from_: str = Field(alias="from")
     to: str
-    reason: Literal["timeout", "overload", "unreachable", "invalid_output", "no_capability", "budget", "not_allowed"]
+    reason: DegradedReason
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True)
 
@@ -328,14 +328,27 @@ class Repairs(Value):
         )
 
 
+DegradedReason = Literal["timeout", "overload", "unreachable", "invalid_output", "no_capability", "budget", "not_allowed"]
+
+
+class Tried(Value):
+    """A strategy, as `listwise:small`, that did not answer, and why; `waited_ms`: how long it was waited for."""
+
+    strategy: str
+    reason: DegradedReason
+    waited_ms: float = 0
+
+
 class Choice(Value):
     """How the strategy was chosen. `asked`: auto, or the one that was named; `estimate_ms`: what it was expected to take (None:
-    nothing measured yet), `took_ms`: what it took, failures before it included; `why`: in words."""
+    nothing measured yet), `took_ms`: what it took, failures before it included; `why`: in words; `tried`: what failed before
+    it, in order."""
 
     asked: str
     why: str = ""
     estimate_ms: float | None = None
     took_ms: float = 0
+    tried: tuple[Tried, ...] = ()
 
 
 class Usage(Value):
@@ -353,6 +366,7 @@ class Usage(Value):
             completion_tokens=self.completion_tokens + other.completion_tokens,
             total_tokens=self.total_tokens + other.total_tokens,
             cached_tokens=self.cached_tokens + other.cached_tokens,
+            cost=self.cost if other.cost is None else (self.cost or 0) + other.cost,
         )
 
 
@@ -562,12 +576,14 @@ KeyScope = Literal["read", "write", "admin"]
 
 
 class ApiKey(Value):
-    """Who may call, for what, how often and until when; the secret is not in it. `rate`: requests a minute."""
+    """Who may call, for what, how often and until when; the secret is not in it. `rate`: requests a minute; `budget`: dollars a
+    day that models may cost on its account."""
 
     key_id: str = Field(default_factory=lambda: secrets.token_hex(6))
     name: Id
     scopes: tuple[KeyScope, ...] = Field(min_length=1)
     rate: int | None = Field(None, ge=1, le=MAX_RATE)
+    budget: float | None = Field(None, ge=0)
     created_at: Moment = Field(default_factory=lambda: datetime.now(UTC))
     expires_at: Moment | None = None
     revoked_at: Moment | None = None

@@ -8,7 +8,7 @@ import sys
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from service.schema import Ranking
+from service.schema import Ranking, Usage
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
 
@@ -27,6 +27,10 @@ class Telemetry:
             "whyrank_ranking_seconds", "Time of a ranking", ["strategy", "model"], buckets=BUCKETS, registry=self.registry
         )
         self.tokens = Counter("whyrank_tokens", "Tokens of model calls", ["model", "kind"], registry=self.registry)
+        self.cost = Counter("whyrank_cost_dollars", "What model calls cost", ["model"], registry=self.registry)
+        self.failures = Counter(
+            "whyrank_model_failures", "Model calls that failed", ["model", "reason"], registry=self.registry
+        )
         self.degraded = Counter(
             "whyrank_degraded", "Rankings that did without what was asked", ["source", "reason"], registry=self.registry
         )
@@ -36,13 +40,17 @@ class Telemetry:
     def ranked(self, ranking: Ranking) -> None:
         model = ranking.model or "none"
         self.rankings.labels(ranking.strategy, model).observe(ranking.timings.total_ms / 1000)
-        for kind in ("prompt", "completion", "cached"):
-            self.tokens.labels(model, kind).inc(getattr(ranking.usage, f"{kind}_tokens"))
         if ranking.degraded:
             self.degraded.labels(ranking.degraded.from_, ranking.degraded.reason).inc()
             self.log.warning(
                 "degraded", ranking_id=ranking.ranking_id, **ranking.degraded.model_dump(by_alias=True), model=ranking.model
             )
+
+    def used(self, model: str, usage: Usage) -> None:
+        for kind in ("prompt", "completion", "cached"):
+            self.tokens.labels(model, kind).inc(getattr(usage, f"{kind}_tokens"))
+        if usage.cost:
+            self.cost.labels(model).inc(usage.cost)
 
     def exposition(self) -> bytes:
         """The metrics in Prometheus' text format."""

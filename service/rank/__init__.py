@@ -13,12 +13,14 @@ from service.errors import InvalidOutput, ModelError, ModelTimeout
 from service.prompts import Prompt
 from service.rank.fusion import Terms, fused_order, z_scores
 from service.rank.pace import Pace
-from service.schema import Candidate, Choice, Degraded, PromptRef, Repairs, Usage, UserState
+from service.schema import Candidate, Choice, Degraded, DegradedReason, PromptRef, Repairs, Tried, Usage, UserState
 
 __all__ = ["Context", "Order", "Scores", "Strategy", "gated", "rank", "slots"]
 
 SAFETY = 1.25
 """An estimate is trusted to be this much too short."""
+HOPELESS = {"overload", "unreachable", "budget", "not_allowed"}
+"""Why a model that failed so for one strategy isn't asked for another of the same request."""
 LEAST_TRY = 0.1
 """A strategy gets at least this share of the time that is left, whatever those after it need."""
 
@@ -123,17 +125,19 @@ async def rank(
     """
     loop = asyncio.get_running_loop()
     start = loop.time()
-    failure: tuple[Strategy, ModelError] | None = None
+    tried: list[Tried] = []
     places = slots(candidates, context)
     judged = [candidates[place] for place in places]
     steps = list(ladder) if len(judged) > 1 else []
     for n, strategy in enumerate(steps):
+        if any(one.strategy.endswith(f":{strategy.model}") and one.reason in HOPELESS for one in tried):
+            continue
         expected = strategy.tokens(len(judged), context)
         estimate = pace.seconds(strategy.model, expected)
         began = loop.time()
         left = context.deadline - began
         if left <= 0 or (asked == "auto" and estimate is not None and SAFETY * estimate > left):
-            failure = failure or (strategy, ModelTimeout("it would take longer than the deadline leaves"))
+            tried.append(_tried(strategy, ModelTimeout.code))
             continue
         in_time = estimate is not None and SAFETY * estimate <= left
         kept = 0 if in_time else _reserved(left, steps[n + 1 :], len(judged), context, pace)
@@ -142,23 +146,23 @@ async def rank(
                 scores = _whole(await _judged(strategy, state, judged, context), len(judged))
         except TimeoutError:
             pace.gave_up(strategy.model, expected, loop.time() - began)
-            failure = failure or (strategy, ModelTimeout("the deadline passed"))
+            tried.append(_tried(strategy, ModelTimeout.code, loop.time() - began))
             continue
         except ModelError as error:
-            failure = failure or (strategy, error)
+            tried.append(_tried(strategy, error.code, loop.time() - began))
             continue
         return replace(
             _order(candidates, places, scores, strategy.weight, context),
             strategy=strategy.name,
             model=strategy.model,
             prompt=scores.prompt or context.prompt.ref,
-            choice=_choice(asked, why, loop.time() - start, estimate),
-            degraded=_degraded(failure, f"{strategy.name}:{strategy.model}"),
+            choice=_choice(asked, why, tried, loop.time() - start, estimate),
+            degraded=_degraded(tried, f"{strategy.name}:{strategy.model}"),
             usage=scores.usage,
             repairs=scores.repairs,
         )
     order = _order(candidates, [], Scores([]), 0, context)
-    return replace(order, choice=_choice(asked, why, loop.time() - start), degraded=_degraded(failure, "prior"))
+    return replace(order, choice=_choice(asked, why, tried, loop.time() - start), degraded=_degraded(tried, "prior"))
 
 
 def _whole(scores: Scores, count: int) -> Scores:
@@ -217,14 +221,16 @@ def _by_place(places: Sequence[int], values: Sequence[float]) -> list[float]:
     return [found[place] for place in range(len(found))]
 
 
-def _choice(asked: str, why: str, took_s: float, estimate_s: float | None = None) -> Choice:
+def _choice(asked: str, why: str, tried: Sequence[Tried], took_s: float, estimate_s: float | None = None) -> Choice:
     estimate = None if estimate_s is None else round(1000 * estimate_s, 1)
-    return Choice(asked=asked, why=why, estimate_ms=estimate, took_ms=round(1000 * took_s, 1))
+    return Choice(asked=asked, why=why, estimate_ms=estimate, took_ms=round(1000 * took_s, 1), tried=tuple(tried))
 
 
-def _degraded(failure: tuple[Strategy, ModelError] | None, to: str) -> Degraded | None:
-    if failure is None:
-        return None
-    strategy, error = failure
-    reason = cast(Literal["timeout"], error.code)  # each ModelError's code is one of the allowed reasons
-    return Degraded(from_=f"{strategy.name}:{strategy.model}", to=to, reason=reason)
+def _tried(strategy: Strategy, code: str, waited_s: float = 0) -> Tried:
+    reason = cast(DegradedReason, code)  # each ModelError's code is one of the allowed reasons
+    return Tried(strategy=f"{strategy.name}:{strategy.model}", reason=reason, waited_ms=round(1000 * waited_s, 1))
+
+
+def _degraded(tried: Sequence[Tried], to: str) -> Degraded | None:
+    """By the first that failed."""
+    return Degraded(from_=tried[0].strategy, to=to, reason=tried[0].reason) if tried else None

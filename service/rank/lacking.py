@@ -1,10 +1,10 @@
-"""A strategy that its model was found unable to do: says so at once, so that the next of the ladder answers openly."""
+"""A strategy that can't be had: says why at once, so that the next of the ladder answers openly."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from service.errors import ModelIncapable
+from service.errors import ModelError
 from service.rank import Context, Scores, Strategy
 from service.schema import Candidate, Usage, UserState
 
@@ -14,13 +14,14 @@ class Lacking:
 
     weight = 0.0
 
-    def __init__(self, strategy: Strategy) -> None:
+    def __init__(self, strategy: Strategy, why: ModelError) -> None:
+        self._why = why
         self.name = strategy.name
         self.model = strategy.model
         self.in_letters = strategy.in_letters
 
     async def score(self, state: UserState, candidates: Sequence[Candidate], context: Context) -> Scores:
-        raise ModelIncapable(f"{self.model} can't do what {self.name} needs")
+        raise self._why
 
     def tokens(self, count: int, context: Context) -> Usage:
         return Usage()

@@ -23,6 +23,7 @@ from service.store.keys import Keys
 from service.store.nulls import Nulls
 from service.store.popularity import Popularity
 from service.store.rankings import Rankings
+from service.store.spendings import Spendings
 from service.store.trainings import Trainings
 from service.store.users import Users
 
@@ -61,6 +62,7 @@ class Store:
         self.nulls = Nulls(self._engine)
         self.trainings = Trainings(self._engine)
         self.keys = Keys(self._engine)
+        self.spendings = Spendings(self._engine)
         with writing(self._engine) as connection:
             self.popularity.recount_if_changed(connection, meaning)
 

@@ -14,7 +14,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Engine, Integer, Row, Table, Text, select
+from sqlalchemy import JSON, BigInteger, Column, Engine, Float, Integer, Row, Table, Text, select
 
 from service.errors import BadRequest, NotFound
 from service.schema import ApiKey
@@ -31,6 +31,7 @@ keys = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger),
     Column("revoked_at", BigInteger),
+    Column("budget", Float),
 )
 
 SHAPE = re.compile(r"wr-([0-9a-f]{12})-([0-9a-f]{64})")
@@ -53,7 +54,7 @@ class Keys:
                 "created_at": micros(key.created_at),
                 "expires_at": None if key.expires_at is None else micros(key.expires_at),
             }
-            rest = key.model_dump(include={"key_id", "name", "scopes", "rate"})
+            rest = key.model_dump(include={"key_id", "name", "scopes", "rate", "budget"})
             connection.execute(keys.insert().values(hash=_hash(secret), **times, **rest))
         return f"wr-{key.key_id}-{secret}"
 
@@ -103,6 +104,7 @@ def _read(row: Row[Any]) -> ApiKey:
         name=row.name,
         scopes=tuple(row.scopes),
         rate=row.rate,
+        budget=row.budget,
         created_at=moment(row.created_at),
         expires_at=None if row.expires_at is None else moment(row.expires_at),
         revoked_at=None if row.revoked_at is None else moment(row.revoked_at),

@@ -1,0 +1,206 @@
+"""Fallback, cool-down, cost and budgets, as every face meets them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from service.config import Price, Settings
+from service.errors import InvalidOutput, ModelError, ModelOverloaded, ModelUnreachable
+from service.llm import LLM, Call
+from service.llm.scripted import ScriptedLLM
+from service.models import BILL, PAYER, Rest
+from service.pipeline import Recommender, build
+from service.schema import ApiKey, Ranking, RecommendRequest, Usage
+from tests.conftest import FILMS, backwards
+
+IDS = [str(film["id"]) for film in FILMS]
+FOR_ALL = RecommendRequest(user_id="u", candidates=IDS, explain="none")
+Two = Callable[..., Any]
+
+
+@pytest.fixture
+async def two(settings: Settings) -> AsyncIterator[Two]:
+    """`await two(first, second, **of_the_first)`: `tiny`, and `other` to fall back on, told how to answer."""
+    made: list[Recommender] = []
+
+    async def one(
+        first: Callable[[Call], str | ModelError],
+        second: Callable[[Call], str | ModelError] = backwards,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        other: dict[str, Any] | None = None,
+        **tiny: Any,
+    ) -> tuple[Recommender, ScriptedLLM, ScriptedLLM]:
+        models = {
+            "tiny": {"weight": 0.9, **tiny},
+            "other": {**settings.models["tiny"].model_dump(), "weight": 0.9, **(other or {})},
+        }
+        changed = settings.changed({"models": models, "fallback": ["other"]})
+        llms = ScriptedLLM(first, alias="tiny"), ScriptedLLM(second, alias="other")
+        asked: dict[str, LLM] = {llm.alias: llm for llm in llms}
+        recommender = await build(changed, llms=asked)
+        recommender._clock = clock  # before anything is asked
+        made.append(recommender)
+        await recommender.ingest_items(FILMS)
+        await recommender.embed_pending()
+        await recommender.ingest_events([{"user_id": "u", "item_id": "alien", "type": "like"}])
+        return recommender, *llms
+
+    yield one
+    for recommender in made:
+        await recommender.close()
+
+
+def whole(ranking: Ranking) -> bool:
+    return sorted(item.item_id for item in ranking.items) == sorted(IDS)
+
+
+def tried(ranking: Ranking) -> list[tuple[str, str]]:
+    assert ranking.choice is not None
+    return [(one.strategy, one.reason) for one in ranking.choice.tried]
+
+
+def test_a_model_rests_after_failures_in_a_row_and_is_tried_again() -> None:
+    now = 100.0
+    rest = Rest(2, 10, clock=lambda: now)
+    rest.failed(ModelOverloaded("HTTP 503"))
+    rest.answered()
+    rest.failed(ModelOverloaded("HTTP 503"))
+    rest.check()
+    rest.failed(ModelUnreachable("refused"))
+    with pytest.raises(ModelUnreachable, match=r"not asked for 10 s more, after: refused"):
+        rest.check()
+    now = 110.0
+    rest.check()
+    assert not rest.resting
+    rest.failed(ModelUnreachable("refused"))
+    assert rest.resting
+
+
+def test_what_a_server_says_of_its_rest_is_kept_at_once_and_nonsense_tires_nobody() -> None:
+    now = 100.0
+    rest = Rest(3, 10, clock=lambda: now)
+    for _ in range(9):
+        rest.failed(InvalidOutput("prose"))
+    rest.check()
+    rest.failed(ModelOverloaded("HTTP 429", rest_s=30))
+    now = 129.0
+    with pytest.raises(ModelOverloaded):
+        rest.check()
+
+
+async def test_the_next_model_answers_and_the_chain_is_told(two: Two) -> None:
+    recommender, *_ = await two(lambda _: ModelOverloaded("HTTP 503"))
+    ranking = await recommender.recommend(FOR_ALL)
+    assert whole(ranking)
+    assert (ranking.strategy, ranking.model) == ("listwise", "other")
+    assert ranking.degraded is not None
+    assert (ranking.degraded.from_, ranking.degraded.to, ranking.degraded.reason) == (
+        "listwise:tiny",
+        "listwise:other",
+        "overload",
+    )
+    assert tried(ranking) == [("listwise:tiny", "overload")]
+
+
+async def test_a_resting_model_is_not_asked(two: Two) -> None:
+    recommender, tiny, other = await two(lambda _: ModelUnreachable("refused"), failures=2, cool_down_s=60)
+    for _ in range(4):
+        ranking = await recommender.recommend(FOR_ALL)
+        assert (whole(ranking), ranking.model) == (True, "other")
+        assert ranking.degraded is not None
+        assert ranking.degraded.reason == "unreachable"
+    assert (len(tiny.calls), len(other.calls)) == (2, 4)
+
+
+async def test_after_its_rest_it_is_asked_again(two: Two) -> None:
+    down = True
+    recommender, *_ = await two(
+        lambda call: ModelUnreachable("refused") if down else backwards(call), failures=1, cool_down_s=0.05
+    )
+    assert (await recommender.recommend(FOR_ALL)).model == "other"
+    down = False
+    async with asyncio.timeout(5):
+        while recommender._llms["tiny"].resting:
+            await asyncio.to_thread(lambda: None)
+    assert (await recommender.recommend(FOR_ALL)).model == "tiny"
+    assert (await recommender.recommend(FOR_ALL)).degraded is None
+
+
+async def test_reasons_are_written_by_one_that_is_not_resting(two: Two) -> None:
+    recommender, tiny, other = await two(lambda _: ModelUnreachable("refused"), failures=1, cool_down_s=60)
+    await recommender.recommend(FOR_ALL.model_copy(update={"explain": "short"}))
+    assert len(tiny.calls) == 1
+    assert any("why:" in (call.grammar or "") for call in other.calls)
+
+
+async def test_a_person_whom_no_hosted_model_may_see_is_served_by_the_local_one(two: Two) -> None:
+    recommender, tiny, _ = await two(backwards, hosted=True)
+    await recommender.ingest_users([{"user_id": "u", "allow_hosted": False}])
+    ranking = await recommender.recommend(FOR_ALL.model_copy(update={"explain": "short"}))
+    assert (whole(ranking), ranking.model, tiny.calls) == (True, "other", [])
+    assert tried(ranking) == [("listwise:tiny", "not_allowed")]
+
+
+PRICE = {"input": 1, "output": 10, "cached": 0.5}
+
+
+def test_a_price_counts_what_was_read_written_and_cached() -> None:
+    used = Usage(prompt_tokens=1_000, completion_tokens=100, cached_tokens=400)
+    assert Price(input=1, output=10, cached=0.5).of(used) == pytest.approx((600 + 200 + 1_000) / 1e6)
+    assert Price(input=1, output=10).of(used) == pytest.approx((1_000 + 1_000) / 1e6)
+
+
+async def test_an_answer_says_what_it_cost_with_what_failed_before(two: Two) -> None:
+    recommender, tiny, other = await two(lambda _: "I would rather talk about poems.", price=PRICE, other={"price": PRICE})
+    ranking = await recommender.recommend(FOR_ALL)
+    assert (ranking.model, ranking.degraded is not None and ranking.degraded.reason) == ("other", "invalid_output")
+    words = [sum(len(message["content"].split()) for message in llm.calls[0].messages) for llm in (tiny, other)]
+    assert ranking.usage.cost == pytest.approx((sum(words) + 10 * (6 + 8)) / 1e6)
+    told = (await recommender.metrics()).decode()
+    assert 'whyrank_cost_dollars_total{model="tiny"}' in told
+    assert 'whyrank_tokens_total{kind="prompt",model="other"}' in told
+    free = await (await two(backwards))[0].recommend(FOR_ALL)
+    assert free.usage.cost is None
+
+
+async def test_a_spent_budget_sends_everybody_to_the_next_model_until_tomorrow(two: Two) -> None:
+    now = datetime(2026, 5, 1, 23, 59, tzinfo=UTC)
+    recommender, *_ = await two(backwards, clock=lambda: now, price=PRICE, budget=1e-9)
+    await recommender.ingest_events(
+        [{"user_id": "u", "item_id": "heat", "type": "like", "occurred_at": "2026-04-30T00:00:00Z"}]
+    )
+    assert (await recommender.recommend(FOR_ALL)).model == "tiny"
+    ranking = await recommender.recommend(FOR_ALL)
+    assert (whole(ranking), ranking.model) == (True, "other")
+    assert ranking.degraded is not None
+    assert ranking.degraded.reason == "budget"
+    now += timedelta(minutes=2)
+    assert (await recommender.recommend(FOR_ALL)).model == "tiny"
+
+
+async def test_a_key_spends_its_own_money(two: Two) -> None:
+    recommender, *_ = await two(backwards, price=PRICE, other={"price": PRICE})
+    poor, rich = ApiKey(name="poor", scopes=("read",), budget=1e-9), ApiKey(name="rich", scopes=("read",), budget=1)
+    found = []
+    for key in (poor, poor, rich):
+        PAYER.set(key)
+        found.append(await recommender.recommend(FOR_ALL))
+    assert [ranking.strategy for ranking in found] == ["listwise", "prior", "listwise"]
+    assert found[1].degraded is not None
+    assert (found[1].degraded.reason, whole(found[1])) == ("budget", True)
+
+
+async def test_a_call_that_is_broken_off_is_paid_as_far_as_it_went(two: Two) -> None:
+    recommender, _, _ = await two(lambda _: "A\n" * 100, price=PRICE)
+    bill: list[Usage] = []
+    BILL.set(bill)
+    async with aclosing(recommender._llms["tiny"].stream(Call([{"role": "user", "content": "x" * 300}], 100))) as pieces:
+        await anext(pieces)
+    assert bill[0].prompt_tokens == 100
+    assert bill[0].cost
+    assert await recommender._store.spendings.spent(datetime.now(UTC), alias="tiny") == bill[0].cost
