@@ -18,6 +18,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     SecretStr,
     StringConstraints,
     ValidationError,
@@ -366,6 +367,7 @@ class Settings(BaseSettings):
     explain: Explain = Explain()
     rerank: Rerank = Rerank()
     limits: Limits = Limits()
+    _file: Path | None = PrivateAttr(None)
 
     @classmethod
     def settings_customise_sources(
@@ -397,6 +399,16 @@ class Settings(BaseSettings):
             if self.models[alias].backend == "local" and where != "roles.score":
                 raise ValueError(f"{where} names {alias!r}, whose backend local tells likelihoods only")
         return self
+
+    def reread(self) -> Settings:
+        """From the same file and the environment as they are now. Raises `ConfigError`, also where there was no file."""
+        if self._file is None:
+            raise ConfigError("these settings were not read from a file: there is none to read anew")
+        return self.load(self._file)
+
+    def differing(self, other: Settings) -> list[str]:
+        """What is set otherwise there, as `roles.rank`."""
+        return _differing(self.model_dump(), other.model_dump())
 
     def changed(self, parts: Mapping[str, Any]) -> Settings:
         """These settings with some keys replaced, at any depth. Raises `ConfigError` naming the key and reason."""
@@ -466,7 +478,9 @@ class Settings(BaseSettings):
         if stray := _stray_variables(set(cls.model_fields)):
             raise ConfigError(f"environment {stray[0]}: no such setting", param=stray[0])
         try:
-            return cls(**content)
+            found = cls(**content)
+            found._file = file
+            return found
         except ValidationError as error:
             raise _explained(file, error) from error
 
@@ -478,6 +492,17 @@ def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, Mapping) and isinstance(old.get(key), Mapping)
     }
     return {**old, **new, **deeper}
+
+
+def _differing(one: Mapping[str, Any], other: Mapping[str, Any], under: str = "") -> list[str]:
+    found = []
+    for key in {**one, **other}:
+        a, b = one.get(key), other.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += _differing(a, b, f"{under}{key}.")
+        elif a != b:
+            found.append(f"{under}{key}")
+    return found
 
 
 def _stray_variables(known: set[str]) -> list[str]:

@@ -113,6 +113,10 @@ OWNER = ApiKey(key_id="owner", name="WHYRANK_API_KEY", scopes=("admin",))
 """Who sends the key that stands in the environment."""
 ANYONE = ApiKey(key_id="anyone", name="anyone", scopes=("admin",))
 """Whoever calls while there is no key."""
+RELOADABLE = (
+    *("models.", "roles.", "fallback", "rank.", "explain.", "rerank.", "limits.", "service.deadline_ms", "service.ping_s"),
+)
+"""What begins so may change while the service runs."""
 CHUNK = 2_000
 """So many rows out of foreign ones are stored at once."""
 Metered = TypeVar("Metered", bound=Meter)
@@ -132,6 +136,7 @@ class Recommender:
         scorers: Mapping[str, Scorer] | None = None,
         telemetry: Telemetry,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        pace: Pace | None = None,
     ) -> None:
         self.settings = settings
         self.telemetry = telemetry
@@ -139,7 +144,8 @@ class Recommender:
         self._catalog = catalog
         self._prompts = prompts
         self._clock = clock
-        self._pace = Pace()
+        self._pace = pace or Pace()
+        self._opened: dict[str, Scorer] = {**llms, **(scorers or {})}
         self._llms = {alias: self._metered(Tap, llm, self._pace) for alias, llm in llms.items()}
         self._scorers: dict[str, Meter] = {
             **self._llms,
@@ -147,7 +153,7 @@ class Recommender:
         }
         self._probes = Probes(
             settings.data / "capabilities",
-            {**llms, **(scorers or {})},
+            self._opened,
             {alias: f"{model.backend} {model.model} {model.base_url}" for alias, model in settings.models.items()},
             clock,
         )
@@ -885,6 +891,37 @@ class Recommender:
         count = await self._catalog.embed_pending(step)
         await self._catalog.tidy()
         return count
+
+    async def reloaded(self, settings: Settings) -> Recommender:
+        """Another one by these settings, on the same store and catalogue, with those models that stay as they are. Raises
+        `ConfigError` for what needs a restart, and for a model that can't be had."""
+        if fixed := [key for key in self.settings.differing(settings) if not key.startswith(RELOADABLE)]:
+            raise ConfigError(f"{', '.join(fixed)}: can't be changed without a restart", param=fixed[0])
+        same = {alias for alias, model in settings.models.items() if self.settings.models.get(alias) == model}
+        for alias in self._opened.keys() - same:
+            self._pace.forget(alias)
+        kept = {alias: model for alias, model in self._opened.items() if alias in same}
+        llms = {alias: kept.get(alias) or _open(alias, settings) for alias in _named(settings, "vllm")}
+        local = {alias: model for alias, model in kept.items() if alias not in llms}
+        return Recommender(
+            settings,
+            store=self._store,
+            catalog=self._catalog,
+            prompts=self._prompts,
+            llms={alias: llm for alias, llm in llms.items() if isinstance(llm, LLM)},
+            scorers={**_in_process(settings, self.telemetry), **local},
+            telemetry=self.telemetry,
+            clock=self._clock,
+            pace=self._pace,
+        )
+
+    async def leave_to(self, successor: Recommender) -> None:
+        """Finish, and close the models that the successor doesn't have."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        for alias, model in self._opened.items():
+            if successor._opened.get(alias) is not model:
+                await self._scorers[alias].close()
 
     async def close(self) -> None:
         if self._tasks:

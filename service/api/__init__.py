@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from service.api import chat, embeddings, events, gorse, health, items, metarank, personalize, recommend, rerank, users
+from service.api import admin, chat, embeddings, events, gorse, health, items, metarank, personalize, recommend, rerank, users
 from service.api.edge import Edge, Gate
 from service.api.envelope import REFUSALS, install
 from service.config import Settings
@@ -33,19 +32,14 @@ def create_app(settings: Settings, make: Callable[[Settings], Awaitable[Recommen
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
-        app.state.recommender = recommender = await make(settings)
-        work = asyncio.create_task(recommender.work())
-        yield
-        work.cancel()
-        with suppress(asyncio.CancelledError):
-            await work
-        await recommender.close()
+        async with admin.live(app, await make(settings)):
+            yield
 
     app = FastAPI(title="whyrank", version="0.1.0", description=ABOUT, lifespan=life, redoc_url=None, responses=REFUSALS)
     install(app)
-    for face in (recommend, rerank, chat, embeddings, events, items, users, gorse, metarank, personalize, health):
+    for face in (recommend, rerank, chat, embeddings, events, items, users, gorse, metarank, personalize, health, admin):
         app.include_router(face.router)
-    app.add_middleware(Gate, settings=settings)
+    app.add_middleware(Gate)
     if origins := settings.service.cors:
         app.add_middleware(
             CORSMiddleware,

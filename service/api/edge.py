@@ -19,7 +19,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.envelope import enveloped
-from service.config import Limits, Settings
+from service.config import Limits
 from service.errors import BadRequest, Forbidden, RateLimited
 from service.pipeline import Recommender
 from service.schema import ApiKey, KeyScope
@@ -49,6 +49,7 @@ SCOPES: dict[str, KeyScope] = {
     **dict.fromkeys(READS, "read"),
     **dict.fromkeys(WRITES, "write"),
     "GET /metrics": "admin",
+    "POST /v1/admin/reload": "admin",
 }
 """What a key must be good for, route by route; `admin` where a route is not here, which a test doesn't let pass."""
 GONE = 499
@@ -90,10 +91,9 @@ class Edge:
 
 
 class Gate:
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._limits = settings.limits
-        self._rates = Rates(settings.limits.rate)
+        self._rates = Rates()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -107,8 +107,9 @@ class Gate:
             await send(message)
 
         try:
-            await self._admit(scope)
-            await self._app(scope, _bounded(receive, self._limits), answer)
+            limits = _recommender(scope).settings.limits
+            await self._admit(scope, limits)
+            await self._app(scope, _bounded(receive, limits), answer)
         except ClientDisconnect:
             return
         except Exception as error:
@@ -117,32 +118,31 @@ class Gate:
                 raise  # cut off, lest half an answer pass for a whole one
             await refusal(scope, receive, send)
 
-    async def _admit(self, scope: Scope) -> None:
+    async def _admit(self, scope: Scope, limits: Limits) -> None:
         """Raises whatever is wrong with the caller, or with the size that they announce."""
         headers = dict(scope["headers"])
         name = _route(scope)
         if name not in OPEN:
             key = await _recommender(scope).caller(_given(headers))
             scope["state"]["key"] = key
-            self._rates.count(key)
+            self._rates.count(key, limits.rate)
             needed = SCOPES.get(name, "admin") if name else None
             if needed is not None and not key.allows(needed):
                 raise Forbidden(f"key {key.name!r} is for {' and '.join(key.scopes)}; this needs {needed}")
         length = headers.get(b"content-length", b"0")
-        if length.isdigit() and int(length) > self._limits.body_bytes:
-            raise _too_large(self._limits)
+        if length.isdigit() and int(length) > limits.body_bytes:
+            raise _too_large(limits)
 
 
 class Rates:
-    """Requests of each key in a moving minute, in the memory of this process. `rate`: of a key that has none of its own."""
+    """Requests of each key in a moving minute, in the memory of this process."""
 
-    def __init__(self, rate: int | None) -> None:
-        self._rate = rate
+    def __init__(self) -> None:
         self._seen = MovingWindowRateLimiter(MemoryStorage())
 
-    def count(self, key: ApiKey) -> None:
-        """Raises `RateLimited`, which says when the next one is let through."""
-        rate = key.rate or self._rate
+    def count(self, key: ApiKey, otherwise: int | None) -> None:
+        """Raises `RateLimited`, which says when the next one is let through. `otherwise`: the rate of a key without one."""
+        rate = key.rate or otherwise
         if rate is None or self._seen.hit(limit := RateLimitItemPerMinute(rate), key.key_id):
             return
         wait = math.ceil(self._seen.get_window_stats(limit, key.key_id).reset_time - time.time())

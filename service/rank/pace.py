@@ -41,6 +41,11 @@ class Pace:
         if read_tps and alias not in self._told:
             self._told[alias] = Rates(1 / read_tps, 1 / write_tps if write_tps else 0.0, math.inf)
 
+    def forget(self, alias: str) -> None:
+        """Another model goes by that name now."""
+        self._rates.pop(alias, None)
+        self._told.pop(alias, None)
+
     def saw(self, alias: str, usage: Usage, first_s: float, whole_s: float) -> None:
         """An answer whose first piece came after `first_s` and whose last after `whole_s`."""
         read, written = max(usage.prompt_tokens - usage.cached_tokens, LEAST_TOKENS), usage.completion_tokens

@@ -1,0 +1,161 @@
+"""Other models by the same file while the service runs."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from service.api import create_app
+from service.config import HOUSE, Settings
+from service.pipeline import Recommender, build
+from service.schema import Ranking
+from tests.conftest import FILMS, MODELS
+from tests.slow_engine import SlowEngine
+from tests.test_keys import Serve
+
+ASKED = {"user_id": "u", "candidates": [str(film["id"]) for film in FILMS], "deadline_ms": 20_000}
+
+
+@dataclass
+class Running:
+    """A service by `file`, with a local engine and one that stands for a hosted model."""
+
+    client: httpx.AsyncClient
+    file: Path
+    local: SlowEngine
+    hosted: SlowEngine
+
+    def write(self, **parts: Any) -> None:
+        self.file.write_text(yaml.safe_dump({**yaml.safe_load(self.file.read_text()), **parts}, sort_keys=False))
+
+    async def reload(self) -> httpx.Response:
+        return await self.client.post("/v1/admin/reload")
+
+    async def ask(self) -> Ranking:
+        answer = await self.client.post("/v1/recommendations", json=ASKED, timeout=60)
+        assert answer.status_code == 200, answer.text
+        ranking = Ranking.model_validate(answer.json())
+        assert sorted(item.item_id for item in ranking.items) == sorted(ASKED["candidates"])  # type: ignore[call-overload]
+        return ranking
+
+
+@asynccontextmanager
+async def running(folder: Path, serve: Serve) -> AsyncIterator[Running]:
+    async with AsyncExitStack() as stack:
+        local, hosted = [await stack.enter_async_context(SlowEngine(0).running()) for _ in range(2)]
+        told: dict[str, Any] = yaml.safe_load((HOUSE / "configs" / "test.yaml").read_text())
+        tiny = {"backend": "vllm", "model": "tiny", "base_url": local.url, "weight": 0.9}
+        told["models"] = {"tiny": tiny, "far": {**tiny, "base_url": hosted.url, "hosted": True}}
+        told |= {"data": str(folder / "data"), "embed": {"path": str(MODELS / "minilm")}}
+        (file := folder / "whyrank.yaml").write_text(yaml.safe_dump(told, sort_keys=False))
+
+        async def ready(settings: Settings) -> Recommender:
+            recommender = await build(settings)
+            await recommender.ingest_items(FILMS)
+            await recommender.embed_pending()
+            await recommender.ingest_events([{"user_id": "u", "item_id": "alien", "type": "like"}])
+            return recommender
+
+        url = await serve(create_app(Settings.load(file), ready))
+        client = await stack.enter_async_context(httpx.AsyncClient(base_url=url))
+        yield Running(client, file, local, hosted)
+
+
+async def test_one_line_moves_ranking_to_another_model_and_back(tmp_path: Path, serve: Serve) -> None:
+    async with running(tmp_path, serve) as service:
+        near = await service.ask()
+        service.write(roles={"rank": "far", "explain": "tiny"})
+        moved = (await service.reload()).json()
+        assert moved == {"changed": ["roles.rank"], "models": ["whyrank", "whyrank-fast", "whyrank-prior", "tiny", "far"]}
+        far = await service.ask()
+        service.write(roles={"rank": "tiny", "explain": "tiny"})
+        await service.reload()
+        back = await service.ask()
+        assert [one.model for one in (near, far, back)] == ["tiny", "far", "tiny"]
+        assert [one.degraded for one in (near, far, back)] == [None] * 3
+        assert {shape(one.model_dump(mode="json")) for one in (near, far, back)} == {shape(near.model_dump(mode="json"))}
+
+
+def shape(value: Any) -> Any:
+    """The keys at all depths."""
+    if isinstance(value, dict):
+        return tuple((key, shape(one)) for key, one in value.items())
+    if isinstance(value, list):
+        return ("list", *sorted({repr(shape(one)) for one in value}))
+    return None
+
+
+async def test_no_request_fails_while_models_change_under_load(tmp_path: Path, serve: Serve) -> None:
+    async with running(tmp_path, serve) as service:
+        over, answers = asyncio.Event(), list[Ranking]()
+
+        async def keep_asking() -> None:
+            while not over.is_set():
+                answers.append(await service.ask())
+
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(4):
+                tasks.create_task(keep_asking())
+            for n in range(6):
+                before = len(answers)
+                service.write(roles={"rank": ("far", "tiny")[n % 2], "explain": "tiny"})
+                assert (await service.reload()).status_code == 200
+                async with asyncio.timeout(60):
+                    while len(answers) < before + 8:
+                        await service.client.get("/healthz")
+            over.set()
+        assert {one.model for one in answers} == {"tiny", "far"}
+        assert {one.degraded for one in answers} == {None}
+
+
+@pytest.mark.parametrize(
+    ("parts", "names"),
+    [
+        ({"roles": {"rank": "nobody", "explain": "tiny"}}, "roles.rank"),
+        ({"rank": {"window": -1}}, "rank.window"),
+        ({"service": {"port": 1, "domain": "movies"}}, "service.port"),
+        ({"data": "/elsewhere"}, "data"),
+        ({"models": 5}, "models"),
+    ],
+)
+async def test_what_cannot_be_used_changes_nothing(tmp_path: Path, serve: Serve, parts: dict[str, Any], names: str) -> None:
+    async with running(tmp_path, serve) as service:
+        service.write(**parts)
+        answer = await service.reload()
+        assert answer.status_code == 422
+        assert answer.json()["error"]["code"] == "bad_config"
+        assert names in answer.json()["error"]["message"]
+        service.file.write_text("{ not yaml")
+        assert (await service.reload()).status_code == 422
+        assert (await service.ask()).model == "tiny"
+
+
+async def test_limits_are_others_after_a_hangup_signal(tmp_path: Path, serve: Serve) -> None:
+    async with running(tmp_path, serve) as service:
+        assert (await service.client.post("/v1/recommendations", json={"top_n": 9})).status_code == 200
+        service.write(limits={"top_n": 5})
+        os.kill(os.getpid(), signal.SIGHUP)
+        async with asyncio.timeout(20):
+            while (await service.client.post("/v1/recommendations", json={"top_n": 9})).status_code == 200:
+                pass
+
+
+async def test_a_service_that_was_not_made_from_a_file_says_so(make: Any, serve: Serve, settings: Settings) -> None:
+    recommender = await make()
+    changed = recommender.settings.changed({"limits": {"top_n": 5}})
+
+    async def ready(_: Settings) -> Recommender:
+        found: Recommender = recommender
+        return found
+
+    async with httpx.AsyncClient(base_url=await serve(create_app(changed, ready))) as client:
+        answer = await client.post("/v1/admin/reload")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (422, "bad_config")
