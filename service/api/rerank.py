@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping
 from math import ceil
 from typing import Annotated, Any, Literal
 
@@ -17,9 +16,9 @@ from pydantic import BaseModel, Field, StrictInt, ValidationError
 from pydantic_core import from_json
 
 from service.api.needs import Asker, JsonRoute, RecommenderDep, who
-from service.api.shapes import either, words_in
+from service.api.shapes import document, either, words_in
 from service.errors import BadRequest, reasons
-from service.schema import Did, Document, Id, Reranked, RerankRequest, Text, Value
+from service.schema import Did, Id, Reranked, RerankRequest, Text, Value
 
 router = APIRouter(tags=["rerank"], route_class=JsonRoute)
 
@@ -141,7 +140,7 @@ def _wanted(request: Request, asked: Body, given: list[Any], *, json_query: bool
     more = [part for part in (told.instruction if told else query, asked.instruction, asked.instruct) if part]
     return _made(
         query=" ".join(more),
-        documents=[_document(one, place, asked.rank_fields) for place, one in enumerate(given)],
+        documents=[document(one, place, asked.rank_fields) for place, one in enumerate(given)],
         top_n=asked.top_n or None,
         user_id=who(request, asked) or (told.user_id if told else None),
         session_id=asked.session_id,
@@ -173,36 +172,6 @@ def _told(query: str) -> Asks | None:
         raise BadRequest(f"query: {reasons(error)} (rerank.json_query is on)", param="query") from error
     except ValueError:
         return None
-
-
-def _document(given: str | Mapping[str, Any], place: int, fields: list[str] | None) -> Document:
-    """A bare text may be an id of the catalogue: its text is then what the catalogue knows."""
-    try:
-        if isinstance(given, str):
-            return Document(text=given)
-        text = "\n".join(words_in(given[name]) for name in fields if given.get(name)) if fields else words_in(given)
-        item_id = given.get("id", given.get("item_id"))
-        title = given.get("title")
-        taken = {"text", "content", "id", "item_id", "title", "image", "attributes", *(fields or ())}
-        more = {name: value for name, value in given.items() if name not in taken and _plain(value)}
-        attributes = given.get("attributes") if isinstance(given.get("attributes"), dict) else {}
-        return Document(
-            id=None if item_id is None else str(item_id),
-            title=title if isinstance(title, str) and "title" not in (fields or ()) else "",
-            text=text,
-            attributes={**more, **(attributes or {})},
-        )
-    except ValidationError as error:
-        raise BadRequest(f"documents.{place}: {reasons(error)}", param=f"documents.{place}") from error
-
-
-def _plain(value: Any) -> bool:
-    """Can it be an attribute?"""
-    return all(map(_scalar, value)) if isinstance(value, list) else _scalar(value)
-
-
-def _scalar(value: Any) -> bool:
-    return isinstance(value, str | int | float | bool)
 
 
 def _answer(request: Request, asked: Body, wanted: RerankRequest, found: Reranked, shown: list[Any] | None) -> Answer:
