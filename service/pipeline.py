@@ -738,10 +738,19 @@ class Recommender:
         parts["collaborative"] = await self._trained()
         roles = self.settings.roles.model_dump(exclude_none=True)
         aliases = list(dict.fromkeys(roles.values()))
-        wrong = dict(zip(aliases, await asyncio.gather(*(self.wrong(alias, seconds) for alias in aliases)), strict=True))
+        wrong = dict(zip(aliases, await asyncio.gather(*(self._unready(alias, seconds) for alias in aliases)), strict=True))
         for role, alias in roles.items():
             parts[f"model:{role}"] = self._part(role, alias, wrong[alias])
         return parts
+
+    async def _unready(self, alias: str, seconds: float) -> str:
+        """Why a model can't do its part, empty if it can. One that costs money isn't asked for that, but remembered."""
+        model = self.settings.models[alias]
+        if not model.leaves_the_house and model.price is None:
+            return await self.wrong(alias, seconds)
+        if alias not in self._probes.known:
+            return f"no answer yet: 'whyrank models probe {alias}' asks it"
+        return "resting after failures" if self._scorers[alias].resting else ""
 
     def _part(self, role: str, alias: str, wrong: str) -> dict[str, Any]:
         """A model that answers isn't ready for a role whose work it can't do."""
@@ -796,7 +805,7 @@ class Recommender:
     async def work(self) -> None:
         """Embed, tidy, train and probe in the background until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            for alias in self._scorers:
+            for alias in self._scorers.keys() & self._needed():
                 tasks.create_task(self._keep_probed(alias))
             tasks.create_task(self._keep_trained())
             tasks.create_task(
@@ -805,6 +814,12 @@ class Recommender:
                     failed=lambda error: self.telemetry.log.error("catalog_work_failed", error=repr(error)),
                 )
             )
+
+    def _needed(self) -> set[str]:
+        """Models that are near, and of those that cost money the ones that have something to do."""
+        models, roles = self.settings.models, self.settings.roles.model_dump(exclude_none=True)
+        near = {alias for alias, model in models.items() if not model.leaves_the_house and model.price is None}
+        return near | {*roles.values(), *self.settings.fallback}
 
     async def _keep_probed(self, alias: str) -> None:
         """A model that comes back as another one, or came up after us, is probed when it is there."""

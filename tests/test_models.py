@@ -204,3 +204,14 @@ async def test_a_call_that_is_broken_off_is_paid_as_far_as_it_went(two: Two) -> 
     assert bill[0].prompt_tokens == 100
     assert bill[0].cost
     assert await recommender._store.spendings.spent(datetime.now(UTC), alias="tiny") == bill[0].cost
+
+
+async def test_readiness_costs_nothing(two: Two) -> None:
+    recommender, tiny, _ = await two(backwards, price=PRICE)
+    parts = await recommender.readiness()
+    assert (parts["model:rank"]["ok"], tiny.calls) == (False, [])
+    assert "whyrank models probe tiny" in parts["model:rank"]["why"]
+    await recommender.probe("tiny")
+    asked = len(tiny.calls)
+    assert (await recommender.readiness())["model:rank"]["ok"]
+    assert len(tiny.calls) == asked
