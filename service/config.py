@@ -28,7 +28,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from service.errors import ConfigError
-from service.schema import MAX_RATE, Label, Meaning, Usage
+from service.schema import MAX_RATE, Label, Meaning, Price
 
 HOUSE = Path(__file__).resolve().parents[1]
 """The folder that holds service/, prompts/ and configs/."""
@@ -68,32 +68,28 @@ class Engine(Part):
     start_timeout_s: float = Field(600, gt=0)
 
 
-class Price(Part):
-    """US dollars per million tokens: read, written, and read from the provider's cache (none: as any that is read)."""
-
-    input: float = Field(ge=0)
-    output: float = Field(ge=0)
-    cached: float | None = Field(None, ge=0)
-
-    def of(self, usage: Usage) -> float:
-        """Dollars."""
-        fresh = usage.prompt_tokens - usage.cached_tokens
-        cached = self.input if self.cached is None else self.cached
-        return (fresh * self.input + usage.cached_tokens * cached + usage.completion_tokens * self.output) / 1e6
+OURS = frozenset({"model", "messages", "stream", "stream_options", "response_format", "n", "api_key", "api_base", "base_url"})
+"""Fields of a request that `extra` can't change."""
 
 
 class Model(Part):
-    """One language model. `vllm`: behind an OpenAI-compatible `base_url`, where it is called `model`. `local`: its weights in
+    """One language model. `vllm`: a vLLM at `base_url`, where it is called `model`. `openai`: any other server of that protocol
+    (llama.cpp, Ollama, SGLang). `litellm`: what LiteLLM calls `model`, as anthropic/claude-haiku-4-5. `local`: its weights in
     this process, by torch, for likelihoods only; `model`: whose pulled weights, if `path` doesn't say where they are.
+
+    `api_key_env`: the variable that holds the key; without it in the environment a model that has no role is left out.
+    `extra`: more fields of every request, as {reasoning_effort: none} or {chat_template_kwargs: {enable_thinking: false}}: what
+    a model thinks is never shown but counts against an answer's length, so switch it off, or leave room by `max_tokens`.
+    `context`: tokens it can hold, where it doesn't tell.
 
     `weight`: its share in the fused ranking until it has been fitted on data; 0 leaves the prior's order alone. `null`: how
     much of what a title is likely without any history is taken off its likelihood. `threads`, `cache_mb`: of a local model.
 
-    `price`: what it costs; `budget`: dollars a day (UTC) after which it isn't asked until the next. After `failures` overloads
-    or outages in a row it isn't asked for `cool_down_s`, or for as long as it says itself.
+    `price`: what it costs, if not what LiteLLM's table says; `budget`: dollars a day (UTC) after which it isn't asked until
+    the next. After `failures` overloads or outages in a row it isn't asked for `cool_down_s`, or for as long as it says itself.
     """
 
-    backend: Literal["vllm", "local"]
+    backend: Literal["vllm", "openai", "litellm", "local"]
     model: str
     base_url: str = ""
     path: Path | None = None
@@ -107,23 +103,39 @@ class Model(Part):
     budget: float | None = Field(None, ge=0)
     failures: int = Field(3, ge=1)
     cool_down_s: float = Field(10, ge=0)
+    extra: dict[str, Any] = {}
+    context: int | None = Field(None, ge=1)
+
+    @field_validator("extra")
+    @classmethod
+    def _adds(cls, extra: dict[str, Any]) -> dict[str, Any]:
+        if taken := OURS & set(extra):
+            raise ValueError(f"{', '.join(sorted(taken))}: said elsewhere, or decided by each question")
+        return extra
 
     @model_validator(mode="after")
     def _reachable(self) -> Model:
-        if self.backend == "vllm" and (
-            urlsplit(self.base_url).scheme not in {"http", "https"} or not urlsplit(self.base_url).hostname
-        ):
+        url = urlsplit(self.base_url)
+        needed = self.backend in {"vllm", "openai"} or bool(self.base_url)
+        if needed and (url.scheme not in {"http", "https"} or not url.hostname):
             raise ValueError("base_url: expected an http(s) URL, as http://127.0.0.1:8001/v1")
-        if self.budget is not None and self.price is None:
+        if self.budget is not None and self.price is None and self.backend != "litellm":
             raise ValueError("a budget needs a price: {input: 0.15, output: 0.6}, dollars per million tokens")
         return self
+
+    @property
+    def costs(self) -> bool:
+        """Does every call of it cost money? Nothing is asked of such a model for curiosity."""
+        return self.price is not None or self.backend == "litellm"
 
     @property
     def leaves_the_house(self) -> bool:
         """Does a request to it leave the machine or its private network? Decides privacy; `hosted` overrules."""
         if self.hosted is not None or self.backend == "local":
             return bool(self.hosted)
-        host = urlsplit(self.base_url).hostname or ""
+        host = urlsplit(self.base_url).hostname
+        if host is None:
+            return True
         try:
             return not ip_address(host).is_private
         except ValueError:
@@ -389,7 +401,9 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _aliases_exist(self) -> Settings:
-        named = {"roles.rank": self.roles.rank, "roles.explain": self.roles.explain, "engine.model": self.engine.model}
+        named = {"roles.rank": self.roles.rank, "roles.explain": self.roles.explain}
+        if any(model.backend == "vllm" for model in self.models.values()) or not self.models:
+            named["engine.model"] = self.engine.model
         more = {"roles.score": self.roles.score, "roles.chat": self.roles.chat}
         named |= {where: alias for where, alias in more.items() if alias is not None}
         named |= {f"fallback[{n}]": alias for n, alias in enumerate(self.fallback)}

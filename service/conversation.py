@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
@@ -18,7 +20,7 @@ from service.catalog import Catalog, Vectors
 from service.chat.shape import check, filled
 from service.chat.words import Words
 from service.config import Settings
-from service.errors import BadRequest, ModelError, NotFound, PromptError
+from service.errors import BadRequest, ModelError, ModelIncapable, NotFound, PromptError
 from service.llm import LLM, Call
 from service.prompts import PromptLibrary
 from service.schema import (
@@ -44,6 +46,8 @@ TOLD = 3
 
 TITLE = 80
 """Characters."""
+VALUES = 2
+"""A wish means at most so many of the catalogue's values."""
 
 Stream = AsyncGenerator[Ranking | Reason, None]
 Answer = AsyncGenerator[str | ChatReply, None]
@@ -150,16 +154,21 @@ class Conversation:
         domain = request.domain or self._settings.service.domain
         seconds = (request.deadline_ms or self._settings.service.deadline_ms) / 1000
         text, usage = "", Usage()
+        llm = self._llms[alias]
         try:
             prompt = self._prompts.find("chat", domain, request.locale)
             said = prompt.render({"instruction": talk.wishes[-1][:LONGEST_INSTRUCTION], "values": ", ".join(known)})
             call = Call(said, max_tokens=24, grammar=chat.choice(facets), temperature=prompt.sampling.temperature)
-            async with asyncio.timeout(seconds / 4), aclosing(self._llms[alias].stream(call)) as pieces:
-                async for piece in pieces:
-                    text, usage = text + piece.text, piece.usage or usage
+            async with asyncio.timeout(seconds / 4):
+                try:
+                    text, usage = await _heard(llm, call)
+                except ModelIncapable:  # no grammars: it may say anything, and what is no value is dropped
+                    text, usage = await _heard(llm, replace(call, grammar=None))
         except (ModelError, NotFound, PromptError, TimeoutError):
             return [], usage
-        return [value for value in dict.fromkeys(text.split(",")) if value in known], usage
+        named = {value.casefold(): value for value in known}
+        words = dict.fromkeys(part.strip(" .\n").casefold() for part in re.split("[,、,]", text))
+        return [named[word] for word in words if word in named][:VALUES], usage
 
     async def _may_hear(self, alias: str, request: ChatRequest) -> bool:
         """May this model be told what the person says?"""
@@ -277,6 +286,14 @@ class Conversation:
         text = json.dumps(filled(shape, reply.text, picks), ensure_ascii=False)
         yield text
         yield reply.model_copy(update={"text": text})
+
+
+async def _heard(llm: LLM, call: Call) -> tuple[str, Usage]:
+    text, usage = "", Usage()
+    async with aclosing(llm.stream(call)) as pieces:
+        async for piece in pieces:
+            text, usage = text + piece.text, piece.usage or usage
+    return text, usage
 
 
 async def _unexplained(ranking: Ranking, parts: Stream) -> Stream:

@@ -14,12 +14,11 @@ from datetime import datetime
 from time import monotonic
 from typing import Any
 
-from service.config import Price
 from service.errors import ModelError, ModelOverBudget
 from service.llm import LLM, Asked, Call, Likelihoods, Piece, Scorer
 from service.prompts import Message
 from service.rank.pace import Pace
-from service.schema import ApiKey, Usage
+from service.schema import ApiKey, Price, Usage
 from service.store.spendings import Spendings
 from service.telemetry import Telemetry
 
@@ -83,21 +82,33 @@ class Rest:
 
 
 class Purse:
-    """What a model costs and what may be spent on it: `budget` dollars a day, and of each key what it is allowed in all."""
+    """What may be spent on a model: `budget` dollars a day, and of each key what it is allowed in all. `price`: as configured;
+    `costs`: does it cost anything?"""
 
     def __init__(
-        self, alias: str, price: Price | None, budget: float | None, spendings: Spendings, clock: Callable[[], datetime]
+        self,
+        alias: str,
+        spendings: Spendings,
+        clock: Callable[[], datetime],
+        *,
+        price: Price | None = None,
+        budget: float | None = None,
+        costs: bool = False,
     ) -> None:
         self._alias = alias
         self.price = price
         self._budget = budget
+        self._costs = costs
+        self._blind = False
         self._spendings = spendings
         self._clock = clock
 
     async def check(self) -> None:
         """Raises `ModelOverBudget` once a budget is spent. Calls that are under way then go on: a day may end a little over."""
-        if self.price is None:
+        if not self._costs:
             return
+        if self._blind:
+            raise ModelOverBudget(f"nobody knows what it costs: set models.{self._alias}.price")
         payer, now = PAYER.get(), self._clock()
         if self._budget is not None and await self._spendings.spent(now, alias=self._alias) >= self._budget:
             raise ModelOverBudget(f"models.{self._alias}.budget: {self._budget:g} dollars a day are spent")
@@ -107,6 +118,8 @@ class Purse:
             raise ModelOverBudget(f"key {payer.name!r}: its {payer.budget:g} dollars a day are spent")
 
     async def pay(self, usage: Usage) -> None:
+        """A model of unknown price is not asked again where there is a budget to keep."""
+        self._blind = self._costs and self._budget is not None and usage.cost is None
         if usage.cost:
             payer = PAYER.get()
             await self._spendings.add(self._clock(), self._alias, payer.key_id if payer is not None else "", usage.cost)
@@ -158,14 +171,17 @@ class Meter:
 
     async def _settled(self, usage: Usage) -> Usage:
         """The usage with what it costs, once that is paid; also when nobody waits any more."""
-        if self._purse.price is not None and usage.cost is None:
-            usage = usage.model_copy(update={"cost": self._purse.price.of(usage)})
+        if self._purse.price is not None or usage.cost is None:
+            usage = usage.model_copy(update={"cost": self.price.of(usage) if self.price is not None else None})
         if (bill := BILL.get()) is not None:
             bill.append(usage)
         self._telemetry.used(self.alias, usage)
-        if usage.cost:
-            await self._whatever_comes(self._purse.pay(usage))
+        await self._whatever_comes(self._purse.pay(usage))
         return usage
+
+    @property
+    def price(self) -> Price | None:
+        return self._purse.price or self._scorer.price
 
     async def _whatever_comes(self, job: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(job)
@@ -206,7 +222,7 @@ class Tap(Meter):
             self._failed(error)
             raise
         finally:
-            if open_end and self._purse.price is not None:
+            if open_end and self.price is not None:
                 await self._settled(_guessed(exchange))
 
 

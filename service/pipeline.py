@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mappin
 from contextlib import aclosing, closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import sha256
 from os import environ
 from pathlib import Path
@@ -30,7 +30,9 @@ from service.config import HOUSE, Settings, Weights
 from service.conversation import Conversation
 from service.embed import Embedder, RemoteEmbedder, count_tokens
 from service.errors import BadRequest, ConfigError, ModelError, ModelIncapable, ModelNotAllowed, NotFound, Unauthorized, reasons
-from service.llm import LLM, Scorer
+from service.llm import LLM, Held, Scorer
+from service.llm.hosted import Hosted
+from service.llm.openai import Compatible
 from service.llm.probe import Probes
 from service.llm.vllm import VLLM
 from service.models import BILL, HEARD, PAYER, Meter, Purse, Rest, Tap
@@ -83,7 +85,7 @@ from service.store.events import log_key
 from service.store.trainings import Training
 from service.telemetry import Telemetry
 
-ASKING: dict[str, Callable[[LLM, float], Strategy]] = {
+ASKING: dict[str, Callable[[LLM, float, Held], Strategy]] = {
     "first_token": FirstToken,
     "listwise": Listwise,
     "keyed": Keyed,
@@ -97,11 +99,11 @@ FAST = ("likelihood", "first_token")
 NEEDS: dict[str, Callable[[Capabilities], bool]] = {
     "likelihood": lambda able: able.prompt_logprobs,
     "first_token": lambda able: able.token_logprobs,
-    "listwise": lambda able: able.grammar,
-    "keyed": lambda able: able.json_schema != "refused",
+    "listwise": lambda able: True,
+    "keyed": lambda able: True,
     "pointwise": lambda able: able.token_logprobs,
 }
-"""What a model must be able to do."""
+"""What a model must be able to do: whatever writes can be asked for JSON in words, and what it writes is mended."""
 PROBE_S = 60
 """A model is given so long for each answer of a probe, and looked at again so often."""
 EMBEDDING = 1 / 3
@@ -154,7 +156,10 @@ class Recommender:
         self._probes = Probes(
             settings.data / "capabilities",
             self._opened,
-            {alias: f"{model.backend} {model.model} {model.base_url}" for alias, model in settings.models.items()},
+            {
+                alias: " ".join(map(str, (model.backend, model.model, model.base_url, *([model.extra] if model.extra else []))))
+                for alias, model in settings.models.items()
+            },
             clock,
         )
         self._conversation = Conversation(
@@ -170,13 +175,20 @@ class Recommender:
             clock=clock,
         )
         self._fitted = settings.fitted()
-        self._strategies: dict[tuple[str, str, float], Strategy] = {}
+        self._strategies: dict[tuple[str, str, float, Held], Strategy] = {}
         self._warned: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def _metered(self, kind: type[Metered], model: Any, pace: Pace) -> Metered:
         told = self.settings.models[model.alias]
-        purse = Purse(model.alias, told.price, told.budget, self._store.spendings, lambda: self._clock())
+        purse = Purse(
+            model.alias,
+            self._store.spendings,
+            lambda: self._clock(),
+            price=told.price,
+            budget=told.budget,
+            costs=told.costs,
+        )
         return kind(model, pace, Rest(told.failures, told.cool_down_s), purse, self.telemetry)
 
     # ── the main job ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -377,12 +389,23 @@ class Recommender:
         if asked != "auto":
             cheaper = COSTS[: COSTS.index(asked)]
             names = [asked, *(name for name in names if name in cheaper)]
-        steps = [step for name in names for step in self._steps(name, request, domain)]
+        if asked == "auto":
+            steps = self._preferred(names, request, domain)
+        else:
+            steps = [step for name in names for step in self._steps(name, request, domain)]
         able = [step if self._can(step) else _unable(step) for step in steps]
         found = [step for step in able if step.name == asked or not isinstance(step, Lacking)] or able[:1]
         if asked not in {"auto", *(step.name for step in found)}:
             raise BadRequest(f"strategy {asked!r} needs a model (roles.score) and a prompt for it", param="strategy")
         return asked, found
+
+    def _preferred(self, names: Sequence[str], request: RecommendRequest, domain: str) -> list[Strategy]:
+        """All that one model can do before another stands in for it. A list that no grammar binds is worse than scores."""
+        likely = self._steps("likelihood", request, domain) if "likelihood" in names else []
+        asking = [step for name in names if name != "likelihood" for step in self._steps(name, request, domain)]
+        order = [self._asked(request), *self.settings.fallback]
+        asking.sort(key=lambda step: (order.index(step.model), step.name == "listwise" and not self._held(step.model).grammar))
+        return likely + asking if names[0] == "likelihood" else asking + likely
 
     def _steps(self, name: str, request: RecommendRequest, domain: str) -> list[Strategy]:
         """One strategy by the model asked for, then by those that stand in for it."""
@@ -400,9 +423,16 @@ class Recommender:
 
     def _asking(self, name: str, alias: str, weight: float) -> Strategy:
         """Kept from request to request, with what it has measured."""
-        if (key := (name, alias, weight)) not in self._strategies:
-            self._strategies[key] = ASKING[name](self._llms[alias], weight)
+        if (key := (name, alias, weight, self._held(alias))) not in self._strategies:
+            self._strategies[key] = ASKING[name](self._llms[alias], weight, key[-1])
         return self._strategies[key]
+
+    def _held(self, alias: str) -> Held:
+        """As far as is known; before a probe by the backend."""
+        able = self._probes.known.get(alias)
+        if able is None:
+            return Held(grammar=self.settings.models[alias].backend == "vllm")
+        return Held(able.grammar, able.json_schema != "refused")
 
     def _can(self, step: Strategy) -> bool:
         """As far as is known: a model that was never probed is tried."""
@@ -431,7 +461,7 @@ class Recommender:
 
     def models(self) -> list[str]:
         """What `model` in a request may name."""
-        return ["whyrank", FASTER, PRIOR, *self.settings.models]
+        return ["whyrank", FASTER, PRIOR, *(alias for alias in self.settings.models if alias in self._scorers)]
 
     def _allowed(self, ladder: Sequence[Strategy], person: UserState) -> list[Strategy]:
         """Nothing of a person who disallowed it is shown to a model outside."""
@@ -511,6 +541,7 @@ class Recommender:
             full=request.explain == "full",
             instruction=request.instruction,
             locale=locale,
+            held=self._held(alias) if alias is not None else Held(),
         )
 
     def _speaker(self, person: UserState) -> str | None:
@@ -713,7 +744,14 @@ class Recommender:
                 until = plan.context.deadline
                 moved = await attribution.moved(person, chosen[:top], line_tokens=line_tokens, until=until)
             shown = explain.material(
-                person, chosen, top=top, line_tokens=line_tokens, moved=moved, instruction=request.instruction, locale=locale
+                person,
+                chosen,
+                top=top,
+                line_tokens=line_tokens,
+                moved=moved,
+                instruction=request.instruction,
+                locale=locale,
+                held=self._held(self.settings.roles.explain),
             )
         messages = prompt.render(shown)
         tokenizer = self.settings.weights_path(self.settings.roles.rank) / "tokenizer.json"
@@ -746,7 +784,7 @@ class Recommender:
     async def _unready(self, alias: str, seconds: float) -> str:
         """Why a model can't do its part, empty if it can. One that costs money isn't asked for that, but remembered."""
         model = self.settings.models[alias]
-        if not model.leaves_the_house and model.price is None:
+        if not model.costs:
             return await self.wrong(alias, seconds)
         if alias not in self._probes.known:
             return f"no answer yet: 'whyrank models probe {alias}' asks it"
@@ -762,7 +800,7 @@ class Recommender:
 
     def _fits(self, role: str, able: Capabilities) -> bool:
         if role != "rank":
-            return able.prompt_logprobs if role == "score" else able.grammar
+            return able.prompt_logprobs if role == "score" else True
         asked = self.settings.rank.strategy
         names = [*self.settings.rank.prefer] if asked == "auto" else [asked]
         return any(name == "prior" or (name in ASKING and NEEDS[name](able)) for name in names)
@@ -816,10 +854,10 @@ class Recommender:
             )
 
     def _needed(self) -> set[str]:
-        """Models that are near, and of those that cost money the ones that have something to do."""
+        """Models that cost nothing, and of the others those that have something to do."""
         models, roles = self.settings.models, self.settings.roles.model_dump(exclude_none=True)
-        near = {alias for alias, model in models.items() if not model.leaves_the_house and model.price is None}
-        return near | {*roles.values(), *self.settings.fallback}
+        free = {alias for alias, model in models.items() if not model.costs}
+        return free | {*roles.values(), *self.settings.fallback}
 
     async def _keep_probed(self, alias: str) -> None:
         """A model that comes back as another one, or came up after us, is probed when it is there."""
@@ -928,14 +966,14 @@ class Recommender:
         for alias in self._opened.keys() - same:
             self._pace.forget(alias)
         kept = {alias: model for alias, model in self._opened.items() if alias in same}
-        llms = {alias: kept.get(alias) or _open(alias, settings) for alias in _named(settings, "vllm")}
-        local = {alias: model for alias, model in kept.items() if alias not in llms}
+        writing = {alias: model for alias, model in kept.items() if isinstance(model, LLM)}
+        local = {alias: model for alias, model in kept.items() if alias not in writing}
         return Recommender(
             settings,
             store=self._store,
             catalog=self._catalog,
             prompts=self._prompts,
-            llms={alias: llm for alias, llm in llms.items() if isinstance(llm, LLM)},
+            llms=_opened(settings, self.telemetry, writing),
             scorers={**_in_process(settings, self.telemetry), **local},
             telemetry=self.telemetry,
             clock=self._clock,
@@ -1172,7 +1210,7 @@ async def build(
         store=store,
         catalog=catalog,
         prompts=library,
-        llms=llms if llms is not None else {alias: _open(alias, settings) for alias in _named(settings, "vllm")},
+        llms=llms if llms is not None else _opened(settings, telemetry),
         scorers=scorers if scorers is not None else _in_process(settings, telemetry),
         telemetry=telemetry,
     )
@@ -1240,14 +1278,35 @@ def _weights_in_process(alias: str, folder: Path, threads: int, cache_mb: int) -
     return Local(alias, folder, threads=threads, cache_mb=cache_mb)
 
 
-def _open(alias: str, settings: Settings) -> LLM:
+def _opened(settings: Settings, telemetry: Telemetry, kept: Mapping[str, LLM] | None = None) -> dict[str, LLM]:
+    """Those behind a URL or a provider. One that has work but can't be had is a `ConfigError`; another is left out."""
+    needed = {*settings.roles.model_dump(exclude_none=True).values(), *settings.fallback}
+    found: dict[str, LLM] = {}
+    for alias in [*_named(settings, "vllm"), *_named(settings, "openai"), *_named(settings, "litellm")]:
+        try:
+            found[alias] = (kept or {}).get(alias) or _open(alias, settings, telemetry)
+        except ConfigError as error:
+            if alias in needed:
+                raise
+            telemetry.log.warning("model_left_out", alias=alias, why=error.message)
+    return found
+
+
+def _open(alias: str, settings: Settings, telemetry: Telemetry) -> LLM:
     model = settings.models[alias]
     key = _secret(model.api_key_env, f"models.{alias}.api_key_env")
-    return VLLM(alias, model=model.model, base_url=model.base_url, api_key=key)
+    more: dict[str, Any] = {"api_key": key, "extra": model.extra, "context": model.context}
+    if model.backend == "litellm":
+        if importlib.util.find_spec("litellm") is None:
+            raise ConfigError(f"models.{alias}: backend litellm needs LiteLLM: pip install 'whyrank[hosted]'")
+        warn = partial(telemetry.log.warning, "model_downgraded", alias=alias)
+        return Hosted(alias, model=model.model, base_url=model.base_url, warn=lambda why: warn(why=why), **more)
+    kind = VLLM if model.backend == "vllm" else Compatible
+    return kind(alias, model=model.model, base_url=model.base_url, **more)
 
 
 def _secret(variable: str | None, where: str) -> str | None:
-    """From the environment; None where no variable is named."""
-    if variable and variable not in environ:
+    """From the environment; None where no variable is named. An empty one is none."""
+    if variable and not environ.get(variable):
         raise ConfigError(f"{where}: {variable} is not set in the environment")
     return environ[variable] if variable else None

@@ -32,10 +32,11 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 PARTS = (["system", "user"], ["head", "line"])
 VARIABLES = {"history", "candidates", "latest", "instruction", "person", "locale", "answer", "title", "details", "values"}
 """What a template may name. `history`: lines with `label title details verb value`; `candidates`: lines with `label title
-details`, and in explain `common`: what the item shares with the past one that speaks most for it; `latest`: title of the
-newest history item; `instruction`; `person`: declared attributes as text; `locale`; `answer`: what is expected, `order`,
-`letter`, `scores` or `yes or no`. The line of a `score` template has one item's `title` and `details`. A `chat` template has
-an `instruction` and the catalogue's own `values`."""
+details`, and in explain `common`: what the item shares with the past one that speaks most for it, `cite`: which past ones may
+be cited for it, where no grammar tells; `latest`: title of the newest history item; `instruction`; `person`: declared
+attributes as text; `locale`; `answer`: what is expected, `order`, `order as JSON`, `letter`, `scores` or `yes or no`. The line
+of a `score` template has one item's `title` and `details`. A `chat` template has an `instruction` and the catalogue's own
+`values`."""
 
 FAILURES = (TemplateError, TypeError, ValueError, ArithmeticError, AttributeError, LookupError)
 """What a template may raise on values that its author did not think of."""

@@ -366,8 +366,22 @@ class Usage(Value):
             completion_tokens=self.completion_tokens + other.completion_tokens,
             total_tokens=self.total_tokens + other.total_tokens,
             cached_tokens=self.cached_tokens + other.cached_tokens,
-            cost=self.cost if other.cost is None else (self.cost or 0) + other.cost,
+            cost=None if self.cost is None and other.cost is None else (self.cost or 0) + (other.cost or 0),
         )
+
+
+class Price(Value):
+    """In US dollars per million tokens. `cached`: of those read that a server had kept; else they cost as much as others."""
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+    cached: float | None = Field(None, ge=0)
+
+    def of(self, usage: Usage) -> float:
+        kept = min(usage.cached_tokens, usage.prompt_tokens)
+        cheap = self.input if self.cached is None else self.cached
+        read = (usage.prompt_tokens - kept) * self.input + kept * cheap
+        return (read + usage.completion_tokens * self.output) / 1_000_000
 
 
 class Capabilities(Value):

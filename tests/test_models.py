@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from service.config import Price, Settings
+from service.config import Settings
 from service.errors import InvalidOutput, ModelError, ModelOverloaded, ModelUnreachable
 from service.llm import LLM, Call
 from service.llm.scripted import ScriptedLLM
 from service.models import BILL, PAYER, Rest
 from service.pipeline import Recommender, build
-from service.schema import ApiKey, Ranking, RecommendRequest, Usage
+from service.schema import ApiKey, Price, Ranking, RecommendRequest, Usage
 from tests.conftest import FILMS, backwards
 
 IDS = [str(film["id"]) for film in FILMS]

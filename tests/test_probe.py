@@ -129,21 +129,21 @@ def ask(**fields: Any) -> RecommendRequest:
 
 
 async def test_a_strategy_that_its_model_cannot_do_is_replaced_openly(make: Make, settings: Settings) -> None:
-    cheap = settings.changed({"rank": {"prefer": ["keyed", "listwise"]}})
+    cheap = settings.changed({"rank": {"prefer": ["first_token", "listwise", "keyed"]}})
     recommender: Recommender = await make(llm=ScriptedLLM(reader, alias="tiny", obeys=False), changed=cheap)
     await recommender.ingest_events([{"user_id": "u", "item_id": "alien", "type": "like"}])
     unknown = await recommender.recommend(ask(strategy="listwise"))
     assert (unknown.strategy, unknown.degraded) == ("listwise", None)
     await recommender.probe("tiny")
-    named = await recommender.recommend(ask(strategy="listwise"))
+    named = await recommender.recommend(ask(strategy="first_token"))
     assert named.degraded is not None
-    assert (named.degraded.from_, named.degraded.to, named.degraded.reason) == ("listwise:tiny", "prior", "no_capability")
-    auto = await recommender.recommend(ask(strategy="auto"))
+    assert (named.degraded.from_, named.degraded.to, named.degraded.reason) == ("first_token:tiny", "prior", "no_capability")
+    auto = await recommender.recommend(ask(strategy="auto"))  # no grammar: scores before a list
     assert (auto.strategy, auto.degraded) == ("keyed", None)
 
 
 async def test_a_model_that_can_do_nothing_asked_of_it_is_not_passed_over_in_silence(make: Make, settings: Settings) -> None:
-    only = settings.changed({"rank": {"strategy": "auto", "prefer": ["listwise"]}})
+    only = settings.changed({"rank": {"strategy": "auto", "prefer": ["first_token"]}})
     recommender: Recommender = await make(llm=ScriptedLLM(reader, alias="tiny", obeys=False), changed=only)
     await recommender.ingest_events([{"user_id": "u", "item_id": "alien", "type": "like"}])
     await recommender.probe("tiny")
@@ -152,7 +152,7 @@ async def test_a_model_that_can_do_nothing_asked_of_it_is_not_passed_over_in_sil
     assert ranking.degraded is not None
     assert ranking.degraded.reason == "no_capability"
     part = (await recommender.readiness())["model:rank"]
-    assert (part["ok"], part["capabilities"]["grammar"]) == (False, False)
+    assert (part["ok"], part["capabilities"]["token_logprobs"]) == (False, False)
     assert "no_capability" in part["why"]
 
 
@@ -175,7 +175,9 @@ async def test_the_background_probes_and_the_first_request_has_an_estimate(
     ranking = await recommender.recommend(ask(strategy="keyed"))
     assert ranking.choice is not None
     assert ranking.degraded is not None  # it greets where scores are asked for
-    assert (await recommender.recommend(ask(strategy="listwise"))).degraded.reason == "no_capability"  # type: ignore[union-attr]
+    lacking = (await recommender.recommend(ask(strategy="first_token"))).degraded
+    assert lacking is not None
+    assert lacking.reason == "no_capability"
 
 
 def test_a_rate_told_is_relied_on_for_a_while_from_its_first_use() -> None:

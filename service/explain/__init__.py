@@ -1,7 +1,8 @@
 """Why each of the best was chosen: the model's words if every claim in them checks out, else a true template.
 
 The evidence of an item is the liked ones that moved its score most, where a model can tell, else those that share most with
-it; the grammar offers no others. The sentence begins with their titles, and the model continues it: `Like "Gattaca", it is …`.
+it; the grammar offers no others, and without one a line that cites others is dropped. The sentence begins with their titles,
+and the model continues it: `Like "Gattaca", it is …`.
 It stands only if it names something the cited items and the chosen one share, and says nothing else that could be false: no
 other title, attribute, number, name or plot.
 """
@@ -12,7 +13,7 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -20,7 +21,8 @@ from service.errors import InvalidOutput, ModelError, ModelTimeout, PromptError
 from service.explain.attribution import Attribution, Moved
 from service.explain.check import grounded
 from service.explain.wording import ENGLISH, VALUE, Language, name, spoken, visible
-from service.llm import LLM, Call, Piece
+from service.llm import LLM, Call, Held, Piece
+from service.llm.thinking import answer_of
 from service.prompts import LETTERS, Prompt, variables
 from service.schema import Candidate, Degraded, Fact, Item, Reason, Recent, Usage, UserState
 
@@ -30,6 +32,8 @@ EVIDENCE = 2
 """At most so many cited items a reason."""
 NEAR = 3
 """So many liked items a chosen one may be justified by."""
+PROSE = 100
+"""Tokens for what a model says around its lines if no grammar keeps it from that."""
 LONGEST_LINE = 1_000
 """Characters that are waited for; a model that no grammar binds may write any number."""
 
@@ -66,34 +70,48 @@ async def explain(
     full: bool = False,
     instruction: str | None = None,
     locale: str | None = None,
+    held: Held = Held(),
 ) -> AsyncGenerator[Reason | Explained, None]:
     """A reason for each of `chosen` in order, as soon as it is there, then what it took; in the prompt's language.
 
     The model (None: no model) speaks for the first `top`, until `deadline`, a time of the event loop; templates do for the
     rest, and where its words fail the check. `attribution` finds what to cite for the first `top`, in at most half of the
-    time; with `full`, reasons carry it.
+    time; with `full`, reasons carry it. `held`: without a grammar the prompt says what may be cited.
     """
     language, moved, now = spoken(prompt.ref.id), Moved(), asyncio.get_running_loop().time()
     if attribution is not None and now < deadline:
         moved = await attribution.moved(state, chosen[:top], line_tokens=line_tokens, until=(now + deadline) / 2)
     liked, supports = _liked(state), _supports(state, chosen, moved)
     asked = _asked(supports, top) if llm is not None else []
-    usage, degraded, said = moved.usage, None, None
+    usage, degraded = moved.usage, None
+    said: Lines | None = None
     if llm is not None and asked:
-        shown = material(state, chosen, top=top, line_tokens=line_tokens, moved=moved, instruction=instruction, locale=locale)
+        shown = material(
+            state,
+            chosen,
+            top=top,
+            line_tokens=line_tokens,
+            moved=moved,
+            instruction=instruction,
+            locale=locale,
+            held=held,
+        )
         try:
             messages = prompt.render(shown)
         except PromptError:
             degraded = _degraded(llm, InvalidOutput.code)
         else:
-            lines = grammar([supports[n].choices for n in asked], language)
-            size = language.line_tokens * len(asked)
-            said = Lines(llm, Call(messages, size, grammar=lines, temperature=prompt.sampling.temperature), deadline)
+            call = Call(messages, language.line_tokens * len(asked), temperature=prompt.sampling.temperature)
+            if held.grammar:
+                lines = grammar([supports[n].choices for n in asked], language)
+                said = Lines(llm, replace(call, grammar=lines), deadline)
+            else:
+                said = Loose(llm, replace(call, max_tokens=call.max_tokens + PROSE), deadline, language)
     for n, candidate in enumerate(chosen):
         line = ""
         if llm is not None and said is not None and n in asked and degraded is None:
             try:
-                line = await said.next()
+                line = await said.of(LETTERS[asked.index(n)])
             except ModelError as error:
                 degraded = _degraded(llm, error.code)
         reason = _reason(candidate, n + 1, line, supports[n], liked, language)
@@ -112,13 +130,16 @@ def material(
     moved: Moved = Moved(),
     instruction: str | None = None,
     locale: str | None = None,
+    held: Held = Held(),
 ) -> dict[str, Any]:
-    """What the prompt is rendered with: those of `chosen` that the model is asked for, and what each has in common."""
+    """What the prompt is rendered with: those of `chosen` that the model is asked for, what each has in common and, where no
+    grammar tells, what may be cited for it."""
     supports = _supports(state, chosen, moved)
     asked = _asked(supports, top)
     shown = variables(state, [chosen[n] for n in asked], instruction=instruction, locale=locale, line_tokens=line_tokens)
     for line, n in zip(shown["candidates"], asked, strict=True):
         line["common"] = ", ".join(supports[n].common)
+        line["cite"] = "" if held.grammar else " or ".join(map(_labels, supports[n].choices))
     return shown
 
 
@@ -200,6 +221,10 @@ class Lines:
         self._text = ""
         self._usage = Usage()
 
+    async def of(self, letter: str) -> str:
+        """The line of a chosen item; the grammar has them in the items' order."""
+        return await self.next()
+
     async def next(self) -> str:
         """Raises a `ModelError` when there is none in time."""
         while "\n" not in self._text:
@@ -236,14 +261,48 @@ class Lines:
         return piece
 
 
+class Loose(Lines):
+    """Of a model that no grammar binds. What is no line is skipped; a line is its item's by the letter it begins with."""
+
+    def __init__(self, llm: LLM, call: Call, deadline: float, language: Language) -> None:
+        super().__init__(llm, call, deadline)
+        self._language = language
+        self._found: dict[str, str] = {}
+
+    async def of(self, letter: str) -> str:
+        """As the grammar would have it; empty if the model passed the item over."""
+        while not any(one >= letter for one in self._found):
+            if found := tidied(await self.next(), self._language):
+                self._found.setdefault(found[0], found)
+        return self._found.get(letter, "")
+
+
+_LOOSE = re.compile(r"\W*(?:\d+\W+)?([A-Z])\W{1,6}(h\d+(?:\W{1,5}(?:(?:and|or) )?h\d+)*)\W{1,6}(.+)")
+
+
+def tidied(line: str, language: Language) -> str:
+    """A line that says what the grammar allows, in its form; empty for any other."""
+    match = _LOOSE.fullmatch(answer_of(line)) if len(line) <= LONGEST_LINE else None
+    if match is None:
+        return ""
+    clause = re.sub(r"^(it |它)", "", match[3].strip(" *_`"), flags=re.IGNORECASE)
+    clause = clause[:1].lower() + clause[1:].removesuffix(language.stop) + language.stop
+    labels = ",".join(re.findall(r"h\d+", match[2]))
+    return f"{match[1]} [{labels}] {clause}" if re.fullmatch(language.rule()[1:-1], clause) else ""
+
+
 def grammar(choices: Sequence[Sequence[tuple[int, ...]]], language: Language = ENGLISH) -> str:
     """llguidance: a line for each item, letters in order: one of the sets of labels that it may cite, then a bounded clause."""
     lines = []
     for letter, sets in zip(LETTERS, choices, strict=False):
-        options = " | ".join('"' + ",".join(f"h{label}" for label in labels) + '"' for labels in sets)
+        options = " | ".join(f'"{_labels(labels)}"' for labels in sets)
         lines.append(f'"{letter} [" ({options}) "] " why')
     newline = ' "\\n" '
     return f"start: {newline.join(lines)}\nwhy: {language.rule()}\n"
+
+
+def _labels(labels: Sequence[int]) -> str:
+    return ",".join(f"h{label}" for label in labels)
 
 
 _LINE = re.compile(r"[A-Z] \[(h\d+(?:,h\d+)*)\] (.+)")
@@ -254,7 +313,9 @@ def _reason(
 ) -> Reason:
     """The model's line if it holds, else a template."""
     match = _LINE.fullmatch(line.strip()) if len(line) <= LONGEST_LINE else None
-    if match and (labels := tuple(int(label[1:]) for label in match[1].split(","))) in support.choices:
+    said = {int(label[1:]) for label in match[1].split(",")} if match else set()
+    labels = next((labels for labels in support.choices if set(labels) == said), None)
+    if match and labels is not None:
         cited, why = [liked[label][1] for label in labels], language.finished(match[2])
         more = [liked[label][1] for label in support.moved if label not in labels]
         if why and grounded(why, candidate.item, cited, language):

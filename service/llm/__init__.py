@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from service.schema import Usage
+from service.schema import Price, Usage
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,22 @@ class About:
     context: int | None = None
 
 
+@dataclass(frozen=True)
+class Held:
+    """What a model's answers can be held to; what it can't is asked for in words, and read with tolerance."""
+
+    grammar: bool = True
+    schema: bool = True
+
+
 class Scorer(Protocol):
-    """A model that tells likelihoods. Raises only `ModelError`s. What may be kept for the next time is the first context."""
+    """A model that tells likelihoods. Raises only `ModelError`s. What may be kept for the next time is the first context.
+    `price`: as far as it knows that itself."""
 
     @property
     def alias(self) -> str: ...
+    @property
+    def price(self) -> Price | None: ...
     async def about(self) -> About: ...
     async def loglikelihoods(self, asked: Sequence[Asked]) -> Likelihoods: ...
     async def close(self) -> None: ...

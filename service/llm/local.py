@@ -30,7 +30,7 @@ from torch.nn import functional
 
 from service.errors import InvalidOutput, ModelUnreachable
 from service.llm import About, Asked, Likelihoods
-from service.schema import Usage
+from service.schema import Price, Usage
 
 LARGEST = 1_024
 """So many new tokens a pass, at least one text; more texts are passed on to the next."""
@@ -43,6 +43,8 @@ VOCABULARY_ROWS = 256
 
 class Local:
     """Weights in `folder` (safetensors, tokenizer.json), loaded at first use. `cache_mb`: bound of the kept contexts."""
+
+    price: Price | None = None
 
     def __init__(self, alias: str, folder: Path, *, threads: int, cache_mb: int) -> None:
         self.alias = alias

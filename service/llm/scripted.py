@@ -8,7 +8,7 @@ from difflib import SequenceMatcher
 
 from service.errors import ModelError
 from service.llm import About, Asked, Call, Likelihoods, Piece
-from service.schema import Usage
+from service.schema import Price, Usage
 
 Answer = str | Sequence[float] | ModelError
 
@@ -18,6 +18,8 @@ class ScriptedLLM:
     logarithm: by default, texts are the likelier the more they look like their context. Every call is kept in `calls`.
     Tokens are words; a word's id is its first character's number. `obeys`: it gives a grammar's only text where there is only
     one."""
+
+    price: Price | None = None
 
     def __init__(
         self,

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, TypeVar
 
-from service.errors import InvalidOutput, ModelError, PromptError
-from service.llm import LLM, Call
+from service.errors import InvalidOutput, ModelError, ModelIncapable, PromptError
+from service.llm import LLM, Call, Held
+from service.llm.thinking import answer_of
 from service.prompts import variables
 from service.rank import Context, Scores
 from service.schema import Candidate, Repairs, Usage, UserState
+
+LONGEST = 64_000
+"""Characters of an answer; a server that no grammar binds may send any number."""
 
 
 class Asks:
@@ -21,10 +25,23 @@ class Asks:
 
     in_letters = True
 
-    def __init__(self, llm: LLM, weight: float) -> None:
+    def __init__(self, llm: LLM, weight: float, held: Held = Held()) -> None:
         self._llm = llm
         self.model = llm.alias
         self.weight = weight
+        self._held = held
+        self._schema = held.schema
+
+    async def _shaped(self, call: Call, schema: Mapping[str, Any]) -> Answer:
+        """As JSON; asked once more in words alone where the server refuses schemas, and so from then on."""
+        if self._schema:
+            try:
+                return await ask(self._llm, replace(call, schema=schema))
+            except ModelIncapable:
+                answer = await ask(self._llm, call)
+                self._schema = False
+                return answer
+        return await ask(self._llm, call)
 
 
 @dataclass(frozen=True)
@@ -66,11 +83,13 @@ async def ask(llm: LLM, call: Call) -> Answer:
     async with aclosing(llm.stream(call)) as pieces:
         async for piece in pieces:
             text += piece.text
+            if len(text) > LONGEST:
+                raise InvalidOutput("an answer without an end")
             usage = piece.usage or usage
             logs = piece.logs or logs
     if call.tokens and not logs:
         raise InvalidOutput("no log-probabilities")
-    return Answer(text, usage, logs)
+    return Answer(answer_of(text), usage, logs)
 
 
 def ordering(count: int, n: int) -> list[int]:

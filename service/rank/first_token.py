@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from service.errors import InvalidOutput
-from service.llm import LLM
+from service.llm import LLM, Held
 from service.prompts import LETTERS
 from service.rank import Context, Scores
 from service.rank.ask import Asks, Question, ask, averaged, prompted
@@ -28,8 +28,8 @@ class FirstToken(Asks):
 
     name = "first_token"
 
-    def __init__(self, llm: LLM, weight: float) -> None:
-        super().__init__(llm, weight)
+    def __init__(self, llm: LLM, weight: float, held: Held = Held()) -> None:
+        super().__init__(llm, weight, held)
         self._slots: dict[tuple[str, int], list[float]] = {}
 
     async def score(self, state: UserState, candidates: Sequence[Candidate], context: Context) -> Scores:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -13,12 +13,13 @@ from pydantic_core import from_json
 from service.errors import InvalidOutput
 from service.prompts import LETTERS
 from service.rank import Context, Scores
-from service.rank.ask import Asks, Question, ask, averaged, prompted
+from service.rank.ask import Asks, Question, averaged, prompted
 from service.schema import Candidate, Repairs, Usage, UserState
 
 SIZES = (10, 20, len(LETTERS))
 """Schemas of few sizes, so that a server compiles few."""
 MISSING = 0.0
+LINES = re.compile(r"^\W*([A-Z])\W{1,5}(\d{1,3})\b", re.MULTILINE)
 
 
 class Keyed(Asks):
@@ -32,7 +33,7 @@ class Keyed(Asks):
 
         async def one(order: list[int]) -> Scores:
             call = question.call([candidates[place] for place in order], 8 * size + 16)
-            answer = await ask(self._llm, replace(call, schema=schema(size)))
+            answer = await self._shaped(call, schema(size))
             values, repairs = parse(answer.text, count, size)
             return Scores(values, answer.usage, repairs)
 
@@ -52,14 +53,15 @@ def schema(size: int) -> dict[str, Any]:
 
 def parse(text: str, count: int, size: int) -> tuple[list[float], Repairs]:
     """A score in [0, 10] for each of the first `count` letters; those up to `size` are padding. Text around the object is
-    skipped and a cut one read as far as it goes. Unknown keys and values that are no numbers are dropped, missing letters get
-    0, each counted. Raises `InvalidOutput` when fewer than half of the letters have a score."""
+    skipped and a cut one read as far as it goes; without one, lines as `A: 7` are read. Unknown keys and values that are no
+    numbers are dropped, missing letters get 0, each counted. Raises `InvalidOutput` when fewer than half of the letters have a
+    score."""
     try:
         found = from_json(text[text.index("{") :].encode(errors="replace"), allow_partial="trailing-strings")
     except ValueError:
         found = _first_object(text)
     if not isinstance(found, dict):
-        raise InvalidOutput(f"no JSON object in {text[:80]!r}")
+        found = {letter: int(score) for letter, score in LINES.findall(text)}
     values: dict[int, float] = {}
     unknown = 0
     for key, value in found.items():

@@ -1,10 +1,17 @@
-"""The model writes all candidates' letters, best first; a grammar makes anything but a permutation impossible."""
+"""The model writes all candidates' letters, best first; a grammar makes anything but a permutation impossible.
+
+A model that no grammar binds writes them as JSON, or as it likes: what is not a permutation is mended, and counted.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
+from typing import Any
+
+from pydantic_core import from_json
 
 from service.errors import InvalidOutput
 from service.prompts import LETTERS
@@ -14,18 +21,22 @@ from service.schema import Candidate, Repairs, Usage, UserState
 
 
 class Listwise(Asks):
-    """One output token a candidate and ordering. Scores are places counted from the end, K − 1 for the first, 0 for the last,
-    averaged over the orderings (Borda)."""
+    """One output token a candidate and ordering; as JSON about four. Scores are places counted from the end, K − 1 for the
+    first, 0 for the last, averaged over the orderings (Borda)."""
 
     name = "listwise"
 
     async def score(self, state: UserState, candidates: Sequence[Candidate], context: Context) -> Scores:
-        count, question = len(candidates), Question(state, context, "order")
+        count, question = len(candidates), Question(state, context, "order" if self._held.grammar else "order as JSON")
 
         async def one(order: list[int]) -> Scores:
-            call = question.call([candidates[place] for place in order], 2 * count + 8)
-            answer = await ask(self._llm, replace(call, grammar=permutation(count)))
-            slots, repairs = parse(answer.text, count)
+            shown = [candidates[place] for place in order]
+            if self._held.grammar:
+                answer = await ask(self._llm, replace(question.call(shown, 2 * count + 8), grammar=permutation(count)))
+                slots, repairs = parse(answer.text, count)
+            else:
+                answer = await self._shaped(question.call(shown, 6 * count + 24), schema(count))
+                slots, repairs = mended(letters(answer.text), count)
             values = [0.0] * count
             for place, slot in enumerate(slots):
                 values[slot] = float(count - 1 - place)
@@ -34,7 +45,7 @@ class Listwise(Asks):
         return await averaged(count, range(context.orderings), one)
 
     def tokens(self, count: int, context: Context) -> Usage:
-        return prompted(count, count, context)
+        return prompted(count, count if self._held.grammar else 4 * count, context)
 
 
 @cache
@@ -46,12 +57,40 @@ def permutation(count: int) -> str:
     return f'start: first::0x0\nfirst::_: {first}\nrest::_: "" %if bit_count_eq([0:{count}],{count}) | {later}\n'
 
 
+@cache
+def schema(count: int) -> dict[str, Any]:
+    """Nothing about numbers or repetition: hosted models refuse such schemas."""
+    one = {"type": "string", "enum": list(LETTERS[:count])}
+    order = {"type": "array", "items": one}
+    return {"type": "object", "properties": {"order": order}, "required": ["order"], "additionalProperties": False}
+
+
+def letters(text: str) -> list[str]:
+    """What an answer lists: of JSON its list, whole or cut; of prose the letters that stand alone, which "I" and "A" before a
+    small letter don't."""
+    start = text.find("[")
+    if start >= 0:
+        for end in (len(text), text.find("]", start) + 1):
+            try:
+                found = from_json(text[start:end].encode(errors="replace"), allow_partial="trailing-strings")
+            except ValueError:
+                continue
+            if isinstance(found, list):
+                return [str(one).strip() for one in found]
+    return re.findall(r"(?<![\w'’])([B-HJ-Z]|[AI](?!\s[a-z]))(?![\w'’])", text)
+
+
 def parse(text: str, count: int) -> tuple[list[int], Repairs]:
+    """Of letters separated by spaces."""
+    return mended(text.split(), count)
+
+
+def mended(words: Sequence[str], count: int) -> tuple[list[int], Repairs]:
     """A permutation of range(count) from the model's letters. Unknown and repeated letters are dropped, missing ones
     appended in prior order, each counted. Raises `InvalidOutput` when fewer than half of the letters are there."""
     order: list[int] = []
     duplicate = unknown = 0
-    for word in text.split():
+    for word in words:
         place = LETTERS.find(word) if len(word) == 1 else -1
         if not 0 <= place < count:
             unknown += 1
@@ -60,6 +99,6 @@ def parse(text: str, count: int) -> tuple[list[int], Repairs]:
         else:
             order.append(place)
     if 2 * len(order) < count:
-        raise InvalidOutput(f"{len(order)} of {count} letters in {text[:80]!r}")
+        raise InvalidOutput(f"{len(order)} of {count} letters in {' '.join(words)[:80]!r}")
     missing = [place for place in range(count) if place not in order]
     return order + missing, Repairs(missing=len(missing), duplicate=duplicate, unknown=unknown)

@@ -1,0 +1,183 @@
+"""Any server that speaks OpenAI's chat protocol: llama.cpp, Ollama, SGLang and the like, by its URL.
+
+Only what all of them have: a stream, usage, a JSON schema, which some refuse and some ignore: the probe finds out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, cast
+
+import httpx
+import openai
+
+from service.errors import InvalidOutput, ModelError, ModelIncapable, ModelOverloaded, ModelTimeout, ModelUnreachable
+from service.llm import About, Asked, Call, Likelihoods, Piece
+from service.llm.thinking import Thoughts
+from service.schema import Price, Usage
+
+CONNECT_S = 2.0
+LONGEST_REST_S = 3_600.0
+
+
+class Compatible:
+    """No retries: a retry would spend the caller's deadline. No read time-out: the caller's deadline closes the socket.
+
+    `extra`: more fields of the request's body, which win over ours; `context`: tokens it can hold, if it doesn't tell."""
+
+    price: Price | None = None
+
+    def __init__(
+        self,
+        alias: str,
+        *,
+        model: str,
+        base_url: str,
+        api_key: str | None = None,
+        extra: Mapping[str, Any] | None = None,
+        context: int | None = None,
+    ) -> None:
+        self.alias = alias
+        self._model = model
+        self._key = api_key
+        self._more = dict(extra or {})
+        self._context = context
+        timeout = httpx.Timeout(None, connect=CONNECT_S)
+        self._client = openai.AsyncOpenAI(base_url=base_url, api_key=api_key or "none", max_retries=0, timeout=timeout)
+        self._chat = self._client.chat.completions  # the first look at it imports for half a second
+
+    async def about(self) -> About:
+        """By `/models`; a server without it says nothing of itself."""
+        told, context = {}, None
+        with suppress(ModelIncapable, InvalidOutput):
+            listed = await self._get("/models")
+            with self._translated():
+                mine: dict[str, Any] = next((one for one in listed["data"] if one["id"] == self._model), {})
+            told = {name: str(mine[name]) for name in ("id", "root", "max_model_len") if mine.get(name) is not None}
+            context = mine.get("max_model_len")
+        return About(told, self._context or (context if isinstance(context, int) else None))
+
+    async def _get(self, url: str) -> dict[str, Any]:
+        with self._translated():
+            return dict(await self._client.get(url, cast_to=dict[str, Any]))
+
+    async def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
+        body = self._body(call) | self._more
+        with self._translated():
+            answer = await self._chat.create(
+                model=self._model,
+                messages=cast(Any, call.messages),
+                max_tokens=call.max_tokens,
+                temperature=call.temperature,
+                stream=True,
+                stream_options={"include_usage": True},
+                extra_body=body,
+            )
+            thoughts = Thoughts()
+            logs: tuple[float, ...] = ()
+            async with answer:
+                async for chunk in answer:
+                    choice = chunk.choices[0] if chunk.choices else None
+                    found = self._logs(choice, call.tokens) if choice is not None and call.tokens and not logs else ()
+                    logs = logs or found
+                    text = thoughts.without(said(choice)) if choice is not None else ""
+                    yield Piece(text, self._usage(chunk.usage) if chunk.usage else None, found)
+            if call.tokens and not logs:
+                raise ModelIncapable("log-probabilities of token ids were asked for, none came")
+            if text := thoughts.rest():
+                yield Piece(text)
+
+    def _body(self, call: Call) -> dict[str, Any]:
+        """Fields beside those that every request has. Raises `ModelIncapable` for what not every such server can do."""
+        if call.grammar or call.tokens:
+            raise ModelIncapable("backend openai knows no grammars and no token ids; backend vllm does")
+        return schema_body(call)
+
+    def _logs(self, choice: Any, tokens: Sequence[int]) -> tuple[float, ...]:
+        return ()
+
+    async def token(self, word: str) -> int:
+        raise ModelIncapable("backend openai knows no token ids")
+
+    async def likeliest(self, count: int) -> int:
+        """By `top_logprobs`. Not for a server that takes token ids: a step of vLLM that holds both spoils this one."""
+        with self._translated():
+            found = await self._chat.create(
+                model=self._model,
+                messages=[{"role": "user", "content": "Say hello."}],
+                max_tokens=1,
+                temperature=0,
+                logprobs=True,
+                top_logprobs=count,
+            )
+            logs = found.choices[0].logprobs
+            return len(logs.content[0].top_logprobs) if logs is not None and logs.content else 0
+
+    async def loglikelihoods(self, asked: Sequence[Asked]) -> Likelihoods:
+        raise ModelIncapable("backend openai tells no likelihoods")
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    def _usage(self, usage: Any) -> Usage:
+        return usage_of(usage)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """The client library's errors as ours, most specific first; the key, which some servers repeat, in none of them."""
+        try:
+            yield
+        except openai.APITimeoutError as error:
+            raise ModelTimeout(f"no connection within {CONNECT_S} s") from error
+        except (openai.APIConnectionError, httpx.TransportError) as error:
+            raise ModelUnreachable(f"connection lost or refused: {error}") from error
+        except (openai.RateLimitError, openai.InternalServerError) as error:
+            if error.status_code in {429, 503}:
+                raise ModelOverloaded(f"HTTP {error.status_code}", rest_s=rest_of(error)) from error
+            raise ModelUnreachable(f"HTTP {error.status_code}") from error
+        except openai.APIStatusError as error:
+            raise ModelIncapable(f"HTTP {error.status_code}: {without(self._key, error.message)}") from error
+        except openai.APIError as error:  # told inside of a stream that began with HTTP 200
+            refused = isinstance(error.body, dict) and str(error.body.get("code")).startswith("4")
+            kind = ModelIncapable if refused else ModelError
+            raise kind(f"{'refused' if refused else 'broke off'}: {without(self._key, error.message)}") from error
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise InvalidOutput(f"not a chat completion stream: {error}") from error
+
+
+def said(choice: Any) -> str:
+    """Of one chunk; what a reasoning model thinks stands in a field of its own, where servers take it apart. Raises
+    `InvalidOutput` for a refusal."""
+    if choice.finish_reason == "content_filter" or getattr(choice.delta, "refusal", None):
+        raise InvalidOutput("refused")
+    return choice.delta.content or ""
+
+
+def rest_of(error: Exception) -> float:
+    """Seconds that a refusal asks to be left alone for, by `retry-after`; 0 if it doesn't say."""
+    headers = getattr(getattr(error, "response", None), "headers", None) or {}
+    said = str(headers.get("retry-after", ""))
+    return min(float(said), LONGEST_REST_S) if said.replace(".", "", 1).isdigit() else 0.0
+
+
+def schema_body(call: Call) -> dict[str, Any]:
+    if not call.schema:
+        return {}
+    shape = {"name": "answer", "strict": True, "schema": dict(call.schema)}
+    return {"response_format": {"type": "json_schema", "json_schema": shape}}
+
+
+def usage_of(usage: Any) -> Usage:
+    details = getattr(usage, "prompt_tokens_details", None)
+    return Usage(
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens or 0,
+        total_tokens=usage.total_tokens,
+        cached_tokens=(getattr(details, "cached_tokens", None) or 0) if details else 0,
+    )
+
+
+def without(key: str | None, message: str) -> str:
+    """The beginning of a server's message, the key taken out."""
+    return (message.replace(key, "…") if key else message)[:300]
