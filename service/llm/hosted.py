@@ -158,7 +158,7 @@ class Hosted:
         if isinstance(error, openai.APITimeoutError | TimeoutError):
             return ModelTimeout(f"no connection within {CONNECT_S} s")
         if isinstance(error, openai.RateLimitError) or status in BUSY:
-            return ModelOverloaded(f"HTTP {status}", rest_s=rest_of(error))
+            return ModelOverloaded(f"HTTP {status}", rest_s=rest_of(getattr(error, "litellm_response_headers", None) or {}))
         if isinstance(error, openai.BadRequestError | openai.NotFoundError | openai.UnprocessableEntityError):
             return ModelIncapable(told)
         if isinstance(error, openai.APIError | httpx.TransportError | OSError):

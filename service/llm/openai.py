@@ -134,7 +134,7 @@ class Compatible:
             raise ModelUnreachable(f"connection lost or refused: {error}") from error
         except (openai.RateLimitError, openai.InternalServerError) as error:
             if error.status_code in {429, 503}:
-                raise ModelOverloaded(f"HTTP {error.status_code}", rest_s=rest_of(error)) from error
+                raise ModelOverloaded(f"HTTP {error.status_code}", rest_s=rest_of(error.response.headers)) from error
             raise ModelUnreachable(f"HTTP {error.status_code}") from error
         except openai.APIStatusError as error:
             raise ModelIncapable(f"HTTP {error.status_code}: {without(self._key, error.message)}") from error
@@ -154,9 +154,8 @@ def said(choice: Any) -> str:
     return choice.delta.content or ""
 
 
-def rest_of(error: Exception) -> float:
+def rest_of(headers: Mapping[str, str]) -> float:
     """Seconds that a refusal asks to be left alone for, by `retry-after`; 0 if it doesn't say."""
-    headers = getattr(getattr(error, "response", None), "headers", None) or {}
     said = str(headers.get("retry-after", ""))
     return min(float(said), LONGEST_REST_S) if said.replace(".", "", 1).isdigit() else 0.0
 
