@@ -131,7 +131,7 @@ class Run:
         packages = ("whyrank", "lancedb", "implicit", "onnxruntime", "numpy", "pydantic", "openai")
         return {
             "suite": self.suite.model_dump(mode="json", exclude={"data", "prompt_folder"}),
-            "settings": self.base.model_dump(mode="json", exclude={"data", "api_key", "embed", "engine", "service"}),
+            "settings": self.base.model_dump(mode="json", exclude={"data", "api_key", "embed", "engine", "service", "shadow"}),
             "domain": self.base.service.domain,
             "windows": {arm.name: self.settings(arm).rank.window for arm in self.arms},
             "data": {folder.name: data.sha for folder, data in self.data.items()},
@@ -170,6 +170,7 @@ class Run:
                 "embed": {"path": str(settings.embedder_path.resolve())},
                 "models": paths,
                 "rank": {"weights": str(settings.weights_folder.resolve())},
+                "shadow": {"model": None},
             }
             self._settings[key] = settings.changed(here)
         return self._settings[key]

@@ -358,6 +358,21 @@ class Limits(Part):
     rate: int | None = Field(None, ge=1, le=MAX_RATE)
 
 
+class Shadow(Part):
+    """Another model that ranks beside the one that answers: for `share` of the rankings that people get, `at_once` of them at a
+    time, so many `waiting`, the rest dropped. What it says is kept for 'whyrank eval production' and shown to nobody.
+
+    `model`: its alias; none: no shadow. `strategy`: how it is asked; `deadline_ms`: for how long, if not the service's.
+    """
+
+    model: str | None = None
+    share: Share = 0.1
+    strategy: Literal["auto", "likelihood", "first_token", "listwise", "keyed", "pointwise"] = "auto"
+    deadline_ms: int | None = Field(None, ge=1, le=600_000)
+    at_once: int = Field(1, ge=1, le=64)
+    waiting: int = Field(16, ge=0, le=1_000)
+
+
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="WHYRANK_", env_nested_delimiter="__", frozen=True, extra="forbid", validate_default=True
@@ -379,6 +394,7 @@ class Settings(BaseSettings):
     explain: Explain = Explain()
     rerank: Rerank = Rerank()
     limits: Limits = Limits()
+    shadow: Shadow = Shadow()
     _file: Path | None = PrivateAttr(None)
 
     @classmethod
@@ -404,13 +420,14 @@ class Settings(BaseSettings):
         named = {"roles.rank": self.roles.rank, "roles.explain": self.roles.explain}
         if any(model.backend == "vllm" for model in self.models.values()) or not self.models:
             named["engine.model"] = self.engine.model
-        more = {"roles.score": self.roles.score, "roles.chat": self.roles.chat}
+        more = {"roles.score": self.roles.score, "roles.chat": self.roles.chat, "shadow.model": self.shadow.model}
+        likely = {"roles.score", *(["shadow.model"] if self.shadow.strategy in {"auto", "likelihood"} else [])}
         named |= {where: alias for where, alias in more.items() if alias is not None}
         named |= {f"fallback[{n}]": alias for n, alias in enumerate(self.fallback)}
         for where, alias in named.items():
             if alias not in self.models:
                 raise ValueError(f"{where} names {alias!r}, which is not under models ({', '.join(self.models) or 'none'})")
-            if self.models[alias].backend == "local" and where != "roles.score":
+            if self.models[alias].backend == "local" and where not in likely:
                 raise ValueError(f"{where} names {alias!r}, whose backend local tells likelihoods only")
         return self
 

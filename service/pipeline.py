@@ -79,9 +79,11 @@ from service.schema import (
     UserPatch,
     UserState,
 )
+from service.shadow import Outcome, Shadowing
 from service.store import Store
 from service.store.database import micros
 from service.store.events import log_key
+from service.store.shadows import Shadowed as Shadowed
 from service.store.trainings import Training
 from service.telemetry import Telemetry
 
@@ -117,6 +119,7 @@ ANYONE = ApiKey(key_id="anyone", name="anyone", scopes=("admin",))
 """Whoever calls while there is no key."""
 RELOADABLE = (
     *("models.", "roles.", "fallback", "rank.", "explain.", "rerank.", "limits.", "service.deadline_ms", "service.ping_s"),
+    "shadow.",
 )
 """What begins so may change while the service runs."""
 CHUNK = 2_000
@@ -178,6 +181,7 @@ class Recommender:
         self._strategies: dict[tuple[str, str, float, Held], Strategy] = {}
         self._warned: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._shadowing = Shadowing(settings.shadow, telemetry)
 
     def _metered(self, kind: type[Metered], model: Any, pace: Pace) -> Metered:
         told = self.settings.models[model.alias]
@@ -312,7 +316,7 @@ class Recommender:
         finally:  # it was shown, also to somebody who did not wait for the end
             watch.lap("explain_ms")
             ranking = _with(ranking, parts).model_copy(update={"timings": watch.timings()})
-            self._log(ranking, request, plan)
+            self._shadow(ranking, plan, person, candidates, self._log(ranking, request, plan))
         yield ranking
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[str | ChatReply, None]:
@@ -557,7 +561,7 @@ class Recommender:
             return None
         return explain.Attribution(self._scorers[alias], prompt, plan.context.titles)
 
-    def _log(self, ranking: Ranking, request: RecommendRequest, plan: Plan) -> None:
+    def _log(self, ranking: Ranking, request: RecommendRequest, plan: Plan) -> asyncio.Task[None]:
         """Off the request path; `close` waits for it."""
         self.telemetry.ranked(ranking)
         known = request.user_id is not None or request.session_id is not None
@@ -566,6 +570,7 @@ class Recommender:
         task = asyncio.create_task(job)
         self._tasks.add(task)
         task.add_done_callback(self._logged)
+        return task
 
     def _logged(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -578,6 +583,56 @@ class Recommender:
     def fuse(prior: Sequence[float], model: Sequence[float], share: float) -> list[int]:
         """Places of the candidates as every ranking orders them, had the model this share: for those who look for a better."""
         return fused_order(prior, model, Terms(share))[0]
+
+    # ── the shadow ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _shadow(
+        self, shown: Ranking, plan: Plan, person: UserState, candidates: Sequence[Candidate], logged: asyncio.Task[None]
+    ) -> None:
+        """Have a share of what was shown ranked once more, beside the requests; not what was shown to nobody in particular:
+        who would like it is never learned."""
+        request = plan.request
+        known = request.user_id is not None or request.session_id is not None
+        if known and len(candidates) > 1 and self._shadowing.wants(shown.ranking_id):
+            self._shadowing.begin(partial(self._ranked_again, shown, plan, person, candidates, logged))
+
+    async def _ranked_again(
+        self, shown: Ranking, plan: Plan, person: UserState, candidates: Sequence[Candidate], logged: asyncio.Task[None]
+    ) -> Outcome:
+        """By the shadow model, as any ranking; a person who was forgotten or hidden while this waited is not shown to it."""
+        await asyncio.wait([logged])
+        who, alias = log_key(plan.request.user_id, plan.request.session_id), self.settings.shadow.model or ""
+        if await self._store.rankings.get(shown.ranking_id) is None:
+            return "dropped"
+        found = await self._store.users.get(who)
+        allowed = person.allow_hosted and (found is None or found[0].allow_hosted)
+        if not self._may_see(alias, person.model_copy(update={"allow_hosted": allowed})):
+            return "not_allowed"
+        watch, plan = Watch(), self._shadow_plan(plan, alias)
+        order = await self._ranked(plan, person, candidates)
+        watch.lap("model_ms")
+        made = self._ranking(plan.request.model_copy(update={"top_n": len(candidates)}), plan, person, order, watch)
+        await self._store.shadows.log(_beside(made, shown, plan.request.top_n), who=who, alias=alias, at=self._clock())
+        return "failed" if order.degraded is not None and order.model is None else "ranked"
+
+    def _shadow_plan(self, plan: Plan, alias: str) -> Plan:
+        """The same question to the shadow model alone: that it fails is what is to be found, and must cost no other model."""
+        told = self.settings.shadow
+        changes = {"model": alias, "strategy": told.strategy, "deadline_ms": told.deadline_ms, "explain": "none"}
+        own = self._plan(plan.request.model_copy(update=changes))
+        ladder = [step for step in own.ladder if step.model == alias]
+        if not ladder:
+            raise ModelIncapable(f"{alias} can't be asked for {told.strategy}")
+        context = replace(plan.context, deadline=own.context.deadline)
+        return replace(plan, request=own.request, asked=own.asked, ladder=ladder, context=context)
+
+    async def shadowed(self, after: int, limit: int, since: datetime | None = None) -> list[Shadowed]:
+        """What was shown, from some time on, beside what the shadow model made of the same: the first after a place."""
+        return await self._store.shadows.page(after, limit, since)
+
+    async def done(self, who: str, since: datetime, until: datetime) -> list[Event]:
+        """What the person of a `Shadowed` did in a time, in its order."""
+        return await self._store.events.between(who, since, until)
 
     # ── feeds ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -857,7 +912,7 @@ class Recommender:
         """Models that cost nothing, and of the others those that have something to do."""
         models, roles = self.settings.models, self.settings.roles.model_dump(exclude_none=True)
         free = {alias for alias, model in models.items() if not model.costs}
-        return free | {*roles.values(), *self.settings.fallback}
+        return free | {*roles.values(), *self.settings.fallback, *filter(None, [self.settings.shadow.model])}
 
     async def _keep_probed(self, alias: str) -> None:
         """A model that comes back as another one, or came up after us, is probed when it is there."""
@@ -982,6 +1037,7 @@ class Recommender:
 
     async def leave_to(self, successor: Recommender) -> None:
         """Finish, and close the models that the successor doesn't have."""
+        await self._shadowing.close()
         if self._tasks:
             await asyncio.wait(self._tasks)
         for alias, model in self._opened.items():
@@ -989,6 +1045,7 @@ class Recommender:
                 await self._scorers[alias].close()
 
     async def close(self) -> None:
+        await self._shadowing.close()
         if self._tasks:
             await asyncio.wait(self._tasks)
         for model in self._scorers.values():
@@ -1137,6 +1194,13 @@ def _with(ranking: Ranking, parts: Sequence[Reason | explain.Explained]) -> Rank
     return ranking.model_copy(update={"items": items, "usage": usage, "degraded": degraded})
 
 
+def _beside(made: Ranking, shown: Ranking, top_n: int) -> Ranking:
+    """Of a shadow's whole order what it would have shown, and where it places what was shown."""
+    known = {item.item_id for item in shown.items}
+    items = [item for item in made.items if item.rank <= top_n or item.item_id in known]
+    return made.model_copy(update={"ranking_id": shown.ranking_id, "items": items})
+
+
 async def _last(parts: AsyncGenerator[Ranking | Reason, None]) -> Ranking:
     async with aclosing(parts):
         async for part in parts:
@@ -1280,7 +1344,7 @@ def _weights_in_process(alias: str, folder: Path, threads: int, cache_mb: int) -
 
 def _opened(settings: Settings, telemetry: Telemetry, kept: Mapping[str, LLM] | None = None) -> dict[str, LLM]:
     """Those behind a URL or a provider. One that has work but can't be had is a `ConfigError`; another is left out."""
-    needed = {*settings.roles.model_dump(exclude_none=True).values(), *settings.fallback}
+    needed = {*settings.roles.model_dump(exclude_none=True).values(), *settings.fallback, settings.shadow.model}
     found: dict[str, LLM] = {}
     for alias in [*_named(settings, "vllm"), *_named(settings, "openai"), *_named(settings, "litellm")]:
         try:

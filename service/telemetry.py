@@ -34,6 +34,7 @@ class Telemetry:
         self.degraded = Counter(
             "whyrank_degraded", "Rankings that did without what was asked", ["source", "reason"], registry=self.registry
         )
+        self.shadow = Counter("whyrank_shadow", "Rankings by the shadow model", ["outcome"], registry=self.registry)
         self.events = Counter("whyrank_events", "Elements of feeds", ["feed", "outcome"], registry=self.registry)
         self.backlog = Gauge("whyrank_embedding_backlog", "Items whose vector is still to come", registry=self.registry)
 

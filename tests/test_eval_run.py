@@ -103,6 +103,15 @@ def suite(tmp_path: Path) -> Suite:
     )
 
 
+async def test_an_evaluation_casts_no_shadow_and_needs_none_to_go_on(suite: Suite, settings: Settings, tmp_path: Path) -> None:
+    llms = {"tiny": ScriptedLLM(reader, alias="tiny")}
+    maker = partial(build, llms=llms, prompts=suite.prompt_folder or HOUSE / "prompts")
+    for shadow in ({}, {"model": "tiny", "share": 1}):
+        changed = settings.changed({"service": {"domain": "generic"}, "shadow": shadow})
+        async with Run.open(suite, changed, tmp_path / "run", maker, limit=1) as run:
+            assert {run.settings(arm).shadow.model for arm in run.arms} == {None}
+
+
 Play = Callable[..., Any]
 
 

@@ -23,13 +23,14 @@ from service.store.keys import Keys
 from service.store.nulls import Nulls
 from service.store.popularity import Popularity
 from service.store.rankings import Rankings
+from service.store.shadows import Shadows
 from service.store.spendings import Spendings
 from service.store.trainings import Trainings
 from service.store.users import Users
 
 __all__ = ["Person", "Store"]
 
-OF_A_PERSON = ("users", "events", "rankings")
+OF_A_PERSON = ("users", "events", "rankings", "shadows")
 """The tables whose rows are somebody's."""
 
 
@@ -59,6 +60,7 @@ class Store:
         self.popularity = Popularity(self._engine, weigh=weigh, half_life_days=half_life_days)
         self.events = Events(self._engine, self.popularity)
         self.rankings = Rankings(self._engine)
+        self.shadows = Shadows(self._engine)
         self.nulls = Nulls(self._engine)
         self.trainings = Trainings(self._engine)
         self.keys = Keys(self._engine)

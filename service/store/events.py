@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -118,6 +119,11 @@ class Events:
     def _page(self, query: Select[Any]) -> list[tuple[int, Event]]:
         with self._engine.connect() as connection:
             return [(row.seq, _event(row)) for row in connection.execute(query)]
+
+    async def between(self, who: str, since: datetime, until: datetime) -> list[Event]:
+        """A person's events of a time, both ends included, in the order in which they happened."""
+        query = select(events).where(events.c.who == who, events.c.occurred_at.between(micros(since), micros(until)))
+        return [event for _, event in await asyncio.to_thread(self._page, query.order_by(events.c.occurred_at, events.c.seq))]
 
     async def last_said(
         self, after: int, limit: int, *, who: str | None = None, kind: str | None = None
