@@ -24,7 +24,7 @@ from service.errors import BadRequest, reasons
 from service.schema import Event, Id, Item, Meaning, Moment, User
 
 LIKED = 0.5
-"""An event says "liked" from this opinion on: a rating ≥ 4, a purchase, a like, a play."""
+"""An event says "liked" from this opinion on, unless told otherwise: a rating ≥ 4, a purchase, a like, a play."""
 FEWEST = 5
 """People with fewer liked items than this are part of the log only."""
 SHARE = 0.2
@@ -147,17 +147,18 @@ class Split:
 @dataclass(frozen=True)
 class Options:
     """`negatives`: of `sampled` and `popularity-matched`. `share`: of `temporal` and `random`. `cut`: of `global-time`, by
-    events."""
+    events. `least`: the opinion from which an event says "liked"."""
 
     meanings: Mapping[str, Meaning]
     negatives: int = 19
     share: float = SHARE
     cut: float = CUT
     seed: int = 0
+    least: float = LIKED
 
     def likes(self, event: Event) -> bool:
         meaning = self.meanings.get(event.type)
-        return event.item_id is not None and meaning is not None and meaning.opinion(event.value) >= LIKED
+        return event.item_id is not None and meaning is not None and meaning.opinion(event.value) >= self.least
 
     def settles(self, event: Event) -> bool:
         """After it the item is no answer any more: liked or consumed, not only seen."""

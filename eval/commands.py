@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,8 @@ from rich.table import Table
 
 from eval import fit as fitting
 from eval import report as reports
-from eval.cases import FETCHED, PROTOCOLS, Data, Options, make
+from eval.cases import FETCHED, LIKED, PROTOCOLS, Data, Options, make
+from eval.production import production as from_production
 from eval.run import Job, Make, Run, asked_sha, rows
 from eval.run import Progress as Done
 from eval.suite import Suite
@@ -191,6 +193,29 @@ def _print(found: reports.Report, folder: Path) -> None:
     console.print(
         f"[dim]{'all columns are in' if not wide else 'written:'} {', '.join(file.name for file in files)} in {folder}[/]"
     )
+
+
+@app.command()
+def production(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option(help="The run's folder to make.")],
+    within: Annotated[float, typer.Option(min=0.01, max=8_760, help="Hours after a ranking in which a like counts.")] = 24,
+    days: Annotated[float | None, typer.Option(min=0.01, max=36_500, help="Only what was shown in the last days.")] = None,
+    least: Annotated[float, typer.Option(min=0.01, max=1, help="The opinion that is a like; 0.3: a click, too.")] = LIKED,
+) -> None:
+    """Did the model in the shadow place what people then liked better than what they were shown? From the service's own log."""
+    since = datetime.now(UTC) - timedelta(days=days) if days is not None else None
+    with console.status("reading the log …"):
+        asyncio.run(_production(context.obj, out, timedelta(hours=within), since, least))
+    _print(reports.report(out), out)
+
+
+async def _production(settings: Settings, out: Path, within: timedelta, since: datetime | None, least: float) -> None:
+    recommender = await build(settings, llms={}, scorers={})
+    try:
+        await from_production(recommender, out, within, since, least)
+    finally:
+        await recommender.close()
 
 
 @app.command()
