@@ -55,6 +55,8 @@ async def retrieve(store: Store, catalog: Catalog, state: UserState, wanted: Wan
 
     With `given`, every one of its ids comes back exactly once; the catalogue's unknown ones last and without a title.
     """
+    if not wanted.k:
+        return []
 
     async def similar(state: UserState, wanted: Wanted) -> Sequence[str]:
         return await nearest(wanted, [(taste.vector, taste.weight) for taste in state.interests])

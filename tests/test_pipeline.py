@@ -184,6 +184,13 @@ async def test_an_instruction_filters_and_context_steer(make: Make) -> None:
     assert {item.item_id for item in filtered.items} == {"notting", "sunrise"}
 
 
+async def test_candidates_that_are_all_excluded_make_an_empty_ranking(make: Make) -> None:
+    recommender = await make()
+    await recommender.ingest_events([rated("u", "alien")])
+    ranking = await recommender.recommend(ask(user_id="u", candidates=["heat"], exclude=["heat"], instruction="funny"))
+    assert ranking.items == []
+
+
 async def test_an_event_for_an_unknown_item_is_used_once_the_item_arrives(make: Make) -> None:
     recommender = await make()
     await recommender.ingest_events([rated("u", "later")])
