@@ -32,9 +32,9 @@ MAX_RATE = 100_000
 
 
 class Value(BaseModel):
-    """A frozen noun that refuses fields it doesn't know."""
+    """A frozen noun that refuses fields it doesn't know; the words under a field are its description in OpenAPI."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants", use_attribute_docstrings=True)
 
 
 def _encodable(text: str) -> str:
@@ -92,14 +92,30 @@ Fact = tuple[str, str | int | float | bool]
 class Item(Value):
     """Something that can be shown: a film, a product, a song, a person."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"id": "181", "title": "Return of the Jedi", "attributes": {"year": 1983, "genre": ["Action", "Sci-Fi"]}}
+            ]
+        }
+    )
+
     id: Id
+    """The caller's own."""
     title: Annotated[Text, StringConstraints(max_length=4_000)] = ""
+    """What people call it."""
     text: Annotated[Text, StringConstraints(max_length=100_000)] = ""
+    """More words about it: searched, and shown to a model."""
     attributes: AttributesIn = {}
+    """What is known of it, by name. Filters go by those in `catalog.filterable`."""
     url: Annotated[Text, StringConstraints(max_length=4_000)] | None = None
+    """Where it is; kept and given back."""
     image_url: Annotated[Text, StringConstraints(max_length=4_000)] | None = None
+    """A picture of it; kept and given back."""
     published_at: Moment | None = None
+    """When it appeared: a time with a zone, or epoch milliseconds."""
     available: bool = True
+    """False: kept, and never shown."""
 
     def facts(self) -> list[Fact]:
         """(key, value) of every attribute, lists taken apart."""
@@ -109,37 +125,70 @@ class Item(Value):
 
 
 class User(Value):
-    """What a person declared. `allow_hosted`: may a hosted model see them; `profile`: may a model write one."""
+    """What a person declared."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"user_id": "127", "attributes": {"age": 33, "likes": ["Sci-Fi"]}, "locale": "en"}]}
+    )
 
     user_id: Id
+    """The caller's own."""
     attributes: AttributesIn = {}
+    """What they declared, by name; before their first event it stands for their taste."""
     locale: Locale | None = None
+    """Language of what they read, as `de` or `pt-BR`; null: the prompts' own."""
     allow_hosted: bool = True
+    """May a hosted model see them?"""
     profile: bool = True
+    """May a model write a profile of them?"""
 
 
 class UserPatch(Value):
-    """Only the fields that are given change; `attributes` replaces the whole dictionary."""
+    """Only the fields that are given change."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"locale": "de", "allow_hosted": False}]})
 
     attributes: AttributesIn | None = None
+    """Replaces the whole dictionary."""
     locale: Locale | None = None
+    """As `de` or `pt-BR`; null takes it away."""
     allow_hosted: bool | None = None
+    """May a hosted model see them?"""
     profile: bool | None = None
+    """May a model write a profile of them?"""
 
 
 class Event(Value):
-    """One thing a person did, or a visitor known by `session_id` alone. A missing `occurred_at` is the time of receipt."""
+    """One thing a person did, or a visitor known by `session_id` alone."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"user_id": "127", "item_id": "181", "type": "rating", "value": 5, "occurred_at": "2026-01-31T12:00:00Z"}
+            ]
+        }
+    )
 
     event_id: Id = ""
+    """The caller's own: sent again, it changes nothing. Absent: made of who, type, item, time and value."""
     user_id: Id | None = None
+    """Who did it; absent: a visitor, known by `session_id`."""
     item_id: Id | None = None
+    """With which item, which the catalogue may come to know later."""
     type: Label
+    """What was done, as `play`, `like` or `rating`; what a type says is configuration."""
     value: FiniteFloat | None = None
+    """How much, as the stars of a rating."""
     text: Annotated[Text, StringConstraints(max_length=4_000)] | None = None
+    """In words, as what was searched for."""
     occurred_at: Moment = Field(default_factory=lambda: datetime.now(UTC))
+    """When: with a zone, or in epoch milliseconds; absent: now."""
     session_id: Id | None = None
+    """In which visit."""
     ranking_id: Id | None = None
+    """The ranking that showed the item."""
     position: Annotated[int, Field(ge=0, le=100_000)] | None = None
+    """The item's place in it, from 0."""
 
     @model_validator(mode="before")
     @classmethod
@@ -161,17 +210,25 @@ class Event(Value):
 
 
 class Rejection(Value):
-    """Why element `index` (0-based) of a batch was not taken."""
+    """Why an element of a batch was not taken."""
 
     index: int
+    """Its place in the batch, from 0."""
     code: str
+    """For programs, as `invalid`."""
     message: str
+    """The field, and what is wrong with it."""
 
 
 class IngestReport(Value):
+    """What became of a batch."""
+
     accepted: int = 0
+    """How many were taken."""
     duplicates: int = 0
+    """How many were known already and changed nothing."""
     rejected: list[Rejection] = []
+    """Those that were not taken, and why."""
 
 
 Feed = Literal["items", "users", "events"]
@@ -216,13 +273,16 @@ ProfileSource = Literal["events", "session", "attributes", "instruction", "popul
 
 
 class Recent(Value):
-    """An event of the recent window and its item (None for a search). `weight` in [-1, 1]: what the event says;
-    `verb`: how a prompt says it."""
+    """An event of the recent window."""
 
     event: Event
+    """What was done."""
     item: Item | None
+    """With what; null for a search."""
     weight: float
+    """What the event says, in [-1, 1]; positive: liked."""
     verb: str
+    """How a prompt says it."""
 
 
 class Interest(Value):
@@ -269,20 +329,25 @@ class Candidate(Value):
 
 
 class Ranked(Value):
-    """`score` in (0, 1), strictly falling; raw values stand in `signals` only. `evidence`: ids of the person's own items.
-
-    `attribution`: by the id of a liked item, how much likelier (in nats) this one is after all of them than without it; with
-    `explain: full`, for the first of a ranking, where a model can tell.
-    """
+    """An item in its place."""
 
     rank: int
+    """From 1."""
     item_id: str
+    """The catalogue's, or the document's."""
     score: float
+    """In (0, 1), strictly falling along the list."""
     title: str = ""
+    """Empty where the item has none."""
     reason: str | None = None
+    """Why this one, in a sentence or two; null if no reason was asked for."""
     evidence: list[str] = []
+    """Ids of the person's own items that the reason rests on."""
     attribution: dict[str, float] = {}
+    """By the id of a liked item, how much likelier (in nats) this one is after all of them than without it; with `explain:
+    full`, for the first of a ranking, where a model can tell."""
     signals: dict[str, float | bool] = {}
+    """Raw values behind the score, as `prior` and `model`; `grounded`: did a model's own words pass the check?"""
 
 
 class Reason(Value):
@@ -298,17 +363,25 @@ class Reason(Value):
 
 
 class PromptRef(Value):
+    """Which prompt, to the byte."""
+
     id: str
+    """As `movies/rank`."""
     version: str
+    """That its file names."""
     sha: str
+    """Of its text and of all that it includes."""
 
 
 class Degraded(Value):
-    """Which strategy was wanted, which one answered, and why. `reason` is the code of the model error."""
+    """Something else answered than was wanted."""
 
     from_: str = Field(alias="from")
+    """What was wanted: a strategy, or `explain:` and a model."""
     to: str
+    """What answered."""
     reason: DegradedReason
+    """Why: the code of the model's error; `budget`: it is spent; `not_allowed`: this person may not be shown to it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True)
 
@@ -317,8 +390,11 @@ class Repairs(Value):
     """How often a model's answer had to be mended before it was a permutation."""
 
     missing: int = 0
+    """Candidates that it did not name."""
     duplicate: int = 0
+    """Candidates that it named again."""
     unknown: int = 0
+    """Names that are no candidate's."""
 
     def __add__(self, other: Repairs) -> Repairs:
         return Repairs(
@@ -332,33 +408,44 @@ DegradedReason = Literal["timeout", "overload", "unreachable", "invalid_output",
 
 
 class Tried(Value):
-    """A strategy, as `listwise:small`, that did not answer, and why; `waited_ms`: how long it was waited for."""
+    """A strategy that did not answer."""
 
     strategy: str
+    """And its model, as `listwise:small`."""
     reason: DegradedReason
+    """Why."""
     waited_ms: float = 0
+    """How long it was waited for, in milliseconds."""
 
 
 class Choice(Value):
-    """How the strategy was chosen. `asked`: auto, or the one that was named; `estimate_ms`: what it was expected to take (None:
-    nothing measured yet), `took_ms`: what it took, failures before it included; `why`: in words; `tried`: what failed before
-    it, in order."""
+    """How the strategy was chosen."""
 
     asked: str
+    """`auto`, or the strategy that was named."""
     why: str = ""
+    """In words."""
     estimate_ms: float | None = None
+    """What it was expected to take, in milliseconds; null: nothing measured yet."""
     took_ms: float = 0
+    """What it took, failures before it included, in milliseconds."""
     tried: tuple[Tried, ...] = ()
+    """What failed before it, in order."""
 
 
 class Usage(Value):
-    """Tokens over all model calls of a request. `cost` in US dollars; None where no price is known."""
+    """Tokens over all model calls of a request."""
 
     prompt_tokens: int = 0
+    """Read."""
     completion_tokens: int = 0
+    """Written."""
     total_tokens: int = 0
+    """Both."""
     cached_tokens: int = 0
+    """Of those read, how many the engine still had."""
     cost: float | None = None
+    """In US dollars; null where no price is known."""
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -402,45 +489,69 @@ class Capabilities(Value):
 
 
 class Timings(Value):
-    """Milliseconds. `total_ms` covers everything; the others name its parts."""
+    """Milliseconds, and what of them went where."""
 
     total_ms: float = 0
+    """All of it."""
     state_ms: float = 0
+    """Reading the person."""
     retrieve_ms: float = 0
+    """Finding candidates."""
     model_ms: float = 0
+    """Ranking them."""
     explain_ms: float = 0
+    """Writing reasons."""
 
 
 class Ranking(Value):
     """The answer: always valid, complete and typed."""
 
     ranking_id: str
+    """Send it with the events that follow: it joins a click to what was shown."""
     items: list[Ranked]
+    """The best first."""
     strategy: str
+    """Which one answered; `prior`: no model did."""
     model: str | None = None
+    """The alias of the model that ranked; null: none did."""
     prompt: PromptRef | None = None
+    """What that model was asked with."""
     state_version: int = 0
+    """Of the person, raised by each of their events; 0: nothing is known."""
     profile_source: ProfileSource = "popularity"
+    """What was known of the person to go by."""
     choice: Choice | None = None
+    """How the strategy was chosen."""
     degraded: Degraded | None = None
+    """Null unless something else answered than was wanted."""
     repairs: Repairs = Repairs()
+    """What had to be mended in the model's answer."""
     usage: Usage = Usage()
+    """Over all model calls."""
     timings: Timings = Timings()
+    """In milliseconds."""
     cached: bool = False
+    """Is this an earlier answer, given again?"""
 
 
 # ── requests ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class Filter(Value):
-    """Conditions on one declared key; all that are given must hold. `any` and `none` also match inside lists."""
+    """Conditions on one declared key; all that are given must hold."""
 
     gt: Scalar | None = None
+    """Greater than."""
     gte: Scalar | None = None
+    """At least."""
     lt: Scalar | None = None
+    """Less than."""
     lte: Scalar | None = None
+    """At most."""
     any: Annotated[list[Scalar], Field(min_length=1, max_length=1_000)] | None = None
+    """One of these; of a list, one of its elements."""
     none: Annotated[list[Scalar], Field(min_length=1, max_length=1_000)] | None = None
+    """None of these; of a list, none of its elements."""
 
 
 FASTER, PRIOR = "whyrank-fast", "whyrank-prior"
@@ -451,6 +562,12 @@ LONGEST_INSTRUCTION = 2_000
 
 class RecommendRequest(Value):
     """What to rank, for whom, and how. Everything is optional: with nothing known, popularity answers."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"user_id": "127", "top_n": 5, "instruction": "something funny", "filters": {"year": {"gte": 1990}}}]
+        }
+    )
 
     user_id: Id | None = Field(None, description="Whose history to use.")
     session_id: Id | None = Field(None, description="A visitor's session; its anonymous events count as history.")

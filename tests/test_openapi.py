@@ -1,4 +1,5 @@
-"""The whole OpenAPI under schemathesis: nothing it thinks of gets a 500, or an answer that the schema doesn't promise.
+"""The whole OpenAPI under schemathesis: nothing it thinks of gets a 500, or an answer that the schema doesn't promise. And what
+it shows: everything has a description, every body an example that is taken.
 
 `make test` gives each route a few examples; with HOSTILE=all, as in `make verify`, many.
 """
@@ -12,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import hypothesis
 import pytest
 import schemathesis
@@ -56,7 +58,11 @@ def lines(_: Any, value: Any) -> bytes:
     return json.dumps(value).encode()
 
 
-schema = schemathesis.openapi.from_dict(create_app(Settings.load(HOUSE / "configs" / "test.yaml")).openapi())
+OPENAPI: dict[str, Any] = create_app(Settings.load(HOUSE / "configs" / "test.yaml")).openapi()
+OPERATIONS = {
+    f"{method.upper()} {path}": operation for path, methods in OPENAPI["paths"].items() for method, operation in methods.items()
+}
+schema = schemathesis.openapi.from_dict(OPENAPI)
 
 
 @schema.parametrize()
@@ -72,3 +78,59 @@ def test_nothing_gets_a_500_or_an_answer_outside_the_schema(case: Any, base: str
         base_url=base,
         checks=[not_a_server_error, response_schema_conformance, content_type_conformance, status_code_conformance],
     )
+
+
+def bodies(operation: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(content type, what is said of it) of all that an operation takes."""
+    yield from operation.get("requestBody", {}).get("content", {}).items()
+
+
+def resolved(shape: dict[str, Any]) -> dict[str, Any]:
+    name = shape.get("$ref", "").removeprefix("#/components/schemas/")
+    return OPENAPI["components"]["schemas"][name] if name else shape
+
+
+def examples(media: dict[str, Any]) -> list[Any]:
+    own = [media["example"]] if "example" in media else [one["value"] for one in media.get("examples", {}).values()]
+    return own or resolved(media.get("schema", {})).get("examples", [])
+
+
+def undescribed(shape: dict[str, Any], where: str) -> Iterator[str]:
+    for name, field in shape.get("properties", {}).items():
+        if not field.get("description"):
+            yield f"{where}.{name}"
+        yield from undescribed(field, f"{where}.{name}")
+    inner = [shape[key] for key in ("items", "additionalProperties") if isinstance(shape.get(key), dict)]
+    for part in [*inner, *shape.get("anyOf", [])]:
+        yield from undescribed(part, where)
+
+
+def test_every_field_parameter_and_operation_has_a_description() -> None:
+    fields = [miss for name, shape in OPENAPI["components"]["schemas"].items() for miss in undescribed(shape, name)]
+    inline = [
+        miss
+        for name, operation in OPERATIONS.items()
+        for _, media in bodies(operation)
+        for miss in undescribed(media.get("schema", {}), name)
+    ]
+    parameters = [
+        f"{name} {one['name']}"
+        for name, operation in OPERATIONS.items()
+        for one in operation.get("parameters", [])
+        if not one.get("description")
+    ]
+    silent = [name for name, one in OPERATIONS.items() if not (one.get("summary") and one.get("description"))]
+    assert (fields, inline, parameters, silent) == ([], [], [], [])
+
+
+def test_every_body_has_an_example_and_it_is_taken(base: str) -> None:
+    with httpx.Client(base_url=base, timeout=60) as client:
+        for name, operation in OPERATIONS.items():
+            method, path = name.replace("{user_id}", "127").replace("{item_id}", "181").split()
+            for kind, media in bodies(operation):
+                assert examples(media), (name, kind)
+                for body in examples(media):
+                    content = body if isinstance(body, str) else json.dumps(body)
+                    answer = client.request(method, path, content=content, headers={"content-type": kind})
+                    assert answer.status_code == 200, (name, kind, answer.text)
+                    assert 'ejected":[{' not in answer.text, (name, kind, answer.text)

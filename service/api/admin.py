@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from contextvars import Context
 
 from fastapi import APIRouter, FastAPI, Request
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from service.errors import BadRequest, ConfigError
 from service.pipeline import Recommender
@@ -27,10 +27,10 @@ class NotReloaded(BadRequest):
 
 
 class Reloaded(BaseModel):
-    """`changed`: settings that are others now; `models`: what requests may name."""
+    """What a reload made of the configuration."""
 
-    changed: list[str]
-    models: list[str]
+    changed: list[str] = Field(description="Settings that are others now.")
+    models: list[str] = Field(description="What requests may name.")
 
 
 class Live:

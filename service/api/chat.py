@@ -9,8 +9,8 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
+from fastapi import APIRouter, Path, Request
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictInt, ValidationError
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from service.api.envelope import enveloped
@@ -23,6 +23,8 @@ router = APIRouter(prefix="/v1", tags=["chat"], route_class=JsonRoute)
 
 SAYS = {"user", "assistant"}
 """Whose words count. What the system, developers or tools say is taken and not followed: the role here is fixed."""
+SHOWN: list[JsonValue] = [{"role": "user", "content": "Something scary for tonight, but no zombies."}]
+"""A conversation, for OpenAPI."""
 
 
 class OneChoice(BadRequest):
@@ -34,7 +36,9 @@ class OneChoice(BadRequest):
 class Message(BaseModel):
     model_config = ConfigDict(extra="allow")
 
-    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"] = Field(
+        description="Who speaks; what others than user and assistant say is not followed."
+    )
     content: Annotated[Text | list[dict[str, Any]] | None, either("a text, or a list of parts that are objects")] = Field(
         None, description="Words, or parts of which `text` is read."
     )
@@ -43,10 +47,14 @@ class Message(BaseModel):
 class Body(Asker):
     """OpenAI's, and beside it what a recommendation needs to know; further fields of OpenAI's are taken without effect."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"model": "whyrank", "user_id": "127", "top_n": 3, "messages": SHOWN}]}
+    )
+
     model: Text = Field("whyrank", description="An id of `/v1/models`: a strategy or a configured model.")
     messages: Annotated[list[Message], Field(min_length=1)] = Field(
         description="The conversation; the last message is the user's.",
-        examples=[[{"role": "user", "content": "Something scary for tonight, but no zombies."}]],
+        examples=[SHOWN],
     )
     stream: bool | None = Field(None, description="Answer by server-sent chunks.")
     stream_options: dict[str, Any] | None = Field(None, description="`include_usage`: a last chunk with the tokens.")
@@ -70,61 +78,63 @@ class Body(Asker):
 class Pick(BaseModel):
     """One recommendation of the answer, as data."""
 
-    rank: int
-    item_id: str
-    title: str
-    score: float
-    reason: str | None = None
-    evidence: list[str] = []
+    rank: int = Field(description="From 1.")
+    item_id: str = Field(description="The catalogue's.")
+    title: str = Field(description="Empty where the item has none.")
+    score: float = Field(description="In (0, 1), strictly falling along the list.")
+    reason: str | None = Field(None, description="Why; null if no reasons were asked for.")
+    evidence: list[str] = Field([], description="Ids of the person's own items that the reason rests on.")
 
 
 class Noted(BaseModel):
-    """What the person said of themselves and is now an event: `seen` or `dislike`, of an item or of something in words."""
+    """What the person said of themselves and is now an event."""
 
-    type: str
-    item_id: str | None = None
-    text: str | None = None
+    type: str = Field(description="The event's: `seen` or `dislike`.")
+    item_id: str | None = Field(None, description="Of which item.")
+    text: str | None = Field(None, description="Or of what, in words.")
 
 
 class Said(BaseModel):
-    role: Literal["assistant"] = "assistant"
-    content: str
-    refusal: None = None
+    role: Literal["assistant"] = Field("assistant", description="Always this.")
+    content: str = Field(description="Words, or JSON if `response_format` asks for it.")
+    refusal: None = Field(None, description="Always null.")
 
 
 class Choice(BaseModel):
-    index: int = 0
-    message: Said
-    finish_reason: Literal["stop"] = "stop"
-    logprobs: None = None
+    index: int = Field(0, description="Always 0.")
+    message: Said = Field(description="The answer.")
+    finish_reason: Literal["stop"] = Field("stop", description="Always this: no answer is cut.")
+    logprobs: None = Field(None, description="Always null.")
 
 
 class Completion(BaseModel):
-    """OpenAI's answer; `recommendations`, `ranking_id`, `noted`, `strategy` and `degraded` ride beside it."""
+    """OpenAI's answer, and beside it the recommendation as data."""
 
-    id: str
-    object: Literal["chat.completion"] = "chat.completion"
-    created: int
-    model: str
-    choices: list[Choice]
-    usage: dict[str, Any]
-    recommendations: list[Pick] = []
-    ranking_id: str | None = None
-    noted: list[Noted] = []
-    strategy: str | None = None
-    degraded: dict[str, str] | None = None
+    id: str = Field(description="Of this answer.")
+    object: Literal["chat.completion"] = Field("chat.completion", description="Always this.")
+    created: int = Field(description="When, in seconds since 1970.")
+    model: str = Field(description="As asked for.")
+    choices: list[Choice] = Field(description="One.")
+    usage: dict[str, Any] = Field(description="Tokens over all model calls, as OpenAI counts them.")
+    recommendations: list[Pick] = Field([], description="The picks in the words, the best first.")
+    ranking_id: str | None = Field(None, description="Of the ranking that they come from; null: none was needed.")
+    noted: list[Noted] = Field([], description="What the person said of themselves; it counts from now on.")
+    strategy: str | None = Field(None, description="Which one ranked.")
+    degraded: dict[str, str] | None = Field(
+        None, description="`from`, `to` and `reason`, where something else ranked than was wanted."
+    )
 
 
 class Listed(BaseModel):
-    id: str
-    object: Literal["model"] = "model"
-    created: int = 0
-    owned_by: str = "whyrank"
+    id: str = Field(description="What `model` may name.")
+    object: Literal["model"] = Field("model", description="Always this.")
+    created: int = Field(0, description="Always 0.")
+    owned_by: str = Field("whyrank", description="Always this.")
 
 
 class ModelList(BaseModel):
-    object: Literal["list"] = "list"
-    data: list[Listed]
+    object: Literal["list"] = Field("list", description="Always this.")
+    data: list[Listed] = Field(description="Strategies, configured models, the embedder.")
 
 
 @router.post(
@@ -157,8 +167,11 @@ async def models(recommender: RecommenderDep) -> ModelList:
     return ModelList(data=[Listed(id=one) for one in [*recommender.models(), recommender.embedding]])
 
 
-@router.get("/models/{model_id:path}", summary="One of them")
-async def model(model_id: str, recommender: RecommenderDep) -> Listed:
+@router.get("/models/{model_id:path}", summary="One of what `model` may name")
+async def model(
+    model_id: Annotated[str, Path(description="An id of the list.", examples=["whyrank"])], recommender: RecommenderDep
+) -> Listed:
+    """404 for what it may not, with all that it may."""
     known = [*recommender.models(), recommender.embedding]
     if model_id not in known:
         raise NotFound("model", model_id, param="model", known=", ".join(known))

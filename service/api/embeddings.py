@@ -24,7 +24,9 @@ Input = Annotated[
 
 
 class Body(BaseModel):
-    model_config = ConfigDict(extra="allow")
+    """OpenAI's; further fields of it are taken without effect."""
+
+    model_config = ConfigDict(extra="allow", json_schema_extra={"examples": [{"input": ["a space horror film"]}]})
 
     input: Input = Field(
         description="One text or several; or their token ids by the embedder's own tokenizer.",
@@ -36,16 +38,16 @@ class Body(BaseModel):
 
 
 class Embedding(BaseModel):
-    object: Literal["embedding"] = "embedding"
-    index: int
-    embedding: list[float] | str
+    object: Literal["embedding"] = Field("embedding", description="Always this.")
+    index: int = Field(description="The text's place in the request, from 0.")
+    embedding: list[float] | str = Field(description="A unit vector, or its bytes in base64.")
 
 
 class Embeddings(BaseModel):
-    object: Literal["list"] = "list"
-    data: list[Embedding]
-    model: str
-    usage: dict[str, int]
+    object: Literal["list"] = Field("list", description="Always this.")
+    data: list[Embedding] = Field(description="One for each text, in input order.")
+    model: str = Field(description="The embedder that made them.")
+    usage: dict[str, int] = Field(description="Tokens read: `prompt_tokens`, `total_tokens`.")
 
 
 @router.post("/embeddings", summary="Texts as vectors of the catalogue's space")

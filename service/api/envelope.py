@@ -19,22 +19,21 @@ MOST_CHARS = 1_000
 
 
 class Wrong(BaseModel):
-    """What is wrong. `code`: for programs; `param`: the field or setting, if one is."""
+    """What is wrong."""
 
-    message: str = Field(examples=["top_n: at most 100 (limits.top_n)"])
-    type: str = Field(examples=["invalid_request_error"])
-    param: str | None = Field(examples=["top_n"])
-    code: str = Field(examples=["invalid_request"])
+    message: str = Field(description="In words, with what would mend it.", examples=["top_n: at most 100 (limits.top_n)"])
+    type: str = Field(description="Of which kind, as OpenAI's.", examples=["invalid_request_error"])
+    param: str | None = Field(description="The field or setting, if one is wrong.", examples=["top_n"])
+    code: str = Field(description="For programs.", examples=["invalid_request"])
 
 
 class Refusal(BaseModel):
-    """The body of every error; `message` and `detail` repeat the error's, for clients that look there. `id`: the request's, as
-    in `x-request-id` and in the log."""
+    """The body of every error."""
 
-    error: Wrong
-    message: str
-    detail: str
-    id: str = Field(examples=["req-124a585a1b4b401982fd"])
+    error: Wrong = Field(description="As OpenAI's clients read it.")
+    message: str = Field(description="The error's, for clients that look here.")
+    detail: str = Field(description="The error's, for clients that look here.")
+    id: str = Field(description="The request's, as in `x-request-id` and in the log.", examples=["req-124a585a1b4b401982fd"])
 
 
 REFUSALS: dict[int | str, dict[str, Any]] = {

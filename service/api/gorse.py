@@ -15,6 +15,7 @@ from pydantic.alias_generators import to_pascal
 
 from service.api.needs import Feed, FeedDep, JsonRoute, PathId, RecommenderDep, feed_body
 from service.api.pages import cursor_of, cut, key_of, place_of
+from service.api.shapes import by_field
 from service.errors import BadRequest
 from service.pipeline import Recommender
 from service.schema import Event, Filter, IngestReport, Item, RecommendRequest, Rejection, User
@@ -40,7 +41,13 @@ class Pascal(BaseModel):
     model_config = ConfigDict(alias_generator=to_pascal, validate_by_name=True)
 
 
-class GorseFeedback(Pascal):
+class Sent(Pascal):
+    """What clients send."""
+
+    model_config = ConfigDict(json_schema_extra=by_field)
+
+
+class GorseFeedback(Sent):
     feedback_type: str = Field(description="What was done, in lower case: the event's type.", examples=["like"])
     user_id: str = Field(description="By whom.", examples=["127"])
     item_id: str = Field(description="With which item.", examples=["181"])
@@ -62,7 +69,7 @@ class GorseFeedback(Pascal):
         )
 
 
-class GorseItem(Pascal):
+class GorseItem(Sent):
     item_id: str = Field(description="The caller's own id.", examples=["181"])
     is_hidden: bool = Field(False, description="Never to be shown.", examples=[False])
     categories: list[Any] = Field([], description="The attribute `categories`.", examples=[["Sci-Fi"]])
@@ -91,7 +98,7 @@ class GorseItem(Pascal):
         )
 
 
-class GorseUser(Pascal):
+class GorseUser(Sent):
     user_id: str = Field(description="The caller's own id.", examples=["127"])
     labels: Any = Field(None, description="A list, or an object whose keys are attributes.", examples=[["horror"], {"age": 33}])
     comment: str = Field("", description="The attribute `comment`.", examples=[""])
@@ -102,7 +109,7 @@ class GorseUser(Pascal):
         return cls(user_id=user.user_id, labels=_labels(rest), comment=str(user.attributes.get("comment", "")))
 
 
-class ItemPatch(Pascal):
+class ItemPatch(Sent):
     """What is absent or null stays as it is."""
 
     is_hidden: bool | None = Field(None, description="Never to be shown.", examples=[True])
@@ -112,7 +119,7 @@ class ItemPatch(Pascal):
     comment: str | None = Field(None, description="The title, or the text.", examples=["Return of the Jedi"])
 
 
-class UserPatch(Pascal):
+class UserPatch(Sent):
     """What is absent or null stays as it is."""
 
     labels: Any = Field(None, description="Replaces all of them.", examples=[["horror"]])
@@ -169,8 +176,11 @@ async def delete_feedback(user_id: PathId, item_id: PathId, recommender: Recomme
     return RowAffected(row_affected=await recommender.unsay(user_id, item_id))
 
 
-@router.delete("/feedback/{feedback_type}/{user_id}/{item_id}", summary="Of one type", response_model_exclude_none=True)
+@router.delete(
+    "/feedback/{feedback_type}/{user_id}/{item_id}", summary="Take feedback of one type back", response_model_exclude_none=True
+)
 async def delete_typed(feedback_type: TypePath, user_id: PathId, item_id: PathId, recommender: RecommenderDep) -> RowAffected:
+    """What a user said of an item in other ways stays."""
     return RowAffected(row_affected=await recommender.unsay(user_id, item_id, feedback_type))
 
 
@@ -185,6 +195,7 @@ async def list_feedback(recommender: RecommenderDep, cursor: CursorQuery = "", n
 async def list_typed(
     feedback_type: TypePath, recommender: RecommenderDep, cursor: CursorQuery = "", n: NQuery = 10
 ) -> Feedbacks:
+    """In the order in which it arrived; otherwise as all feedback."""
     return await _page(recommender, cursor, n, feedback_type)
 
 
@@ -217,6 +228,7 @@ async def list_items(
     n: NQuery = 10,
     q: Annotated[str, Query(description="Not done here.", examples=[""])] = "",
 ) -> Items:
+    """By id. What was there when the walk began comes once, whatever arrives meanwhile."""
     if q:
         raise BadRequest("q: no search here; ask /v1/recommendations with it as instruction", param="q")
     found = await recommender.list_items(key_of("items", cursor), n + 1)
@@ -226,11 +238,13 @@ async def list_items(
 
 @router.get("/item/{item_id}", summary="One item")
 async def get_item(item_id: PathId, recommender: RecommenderDep) -> GorseItem:
+    """In Gorse's words, whoever sent it."""
     return GorseItem.of(await recommender.item(item_id))
 
 
 @router.patch("/item/{item_id}", summary="Change an item", response_model_exclude_none=True)
 async def modify_item(item_id: PathId, patch: ItemPatch, recommender: RecommenderDep) -> RowAffected:
+    """Only what is given changes. Durable before this answers."""
     return await _change(recommender, "items", GorseItem.of(await recommender.item(item_id)), patch)
 
 
@@ -253,6 +267,7 @@ async def insert_users(feed: FeedDep, recommender: RecommenderDep) -> RowAffecte
 
 @router.get("/users", summary="All users, a page at a time")
 async def list_users(recommender: RecommenderDep, cursor: CursorQuery = "", n: NQuery = 10) -> Users:
+    """By id; also those who only acted and were never sent."""
     found = await recommender.list_users(key_of("users", cursor), n + 1)
     page, following = cut("users", found, n, lambda user: user.user_id)
     return Users(cursor=following or "", users=[GorseUser.of(user) for user in page])
@@ -260,11 +275,13 @@ async def list_users(recommender: RecommenderDep, cursor: CursorQuery = "", n: N
 
 @router.get("/user/{user_id}", summary="One user")
 async def get_user(user_id: PathId, recommender: RecommenderDep) -> GorseUser:
+    """In Gorse's words; without labels, one who only acted."""
     return GorseUser.of(await recommender.user(user_id))
 
 
 @router.patch("/user/{user_id}", summary="Change a user", response_model_exclude_none=True)
 async def modify_user(user_id: PathId, patch: UserPatch, recommender: RecommenderDep) -> RowAffected:
+    """Only what is given changes, and the next ranking knows it."""
     return await _change(recommender, "users", GorseUser.of(await recommender.user(user_id)), patch)
 
 
@@ -302,7 +319,7 @@ async def recommend(
     return [one.item_id for one in ranked]
 
 
-@router.get("/recommend/{user_id}/{category}", summary="The same within a category")
+@router.get("/recommend/{user_id}/{category}", summary="Ids of what to show next within a category")
 async def recommend_in(
     user_id: PathId,
     category: Annotated[Category, Path(description="One of the items' `Categories`.")],
@@ -311,6 +328,7 @@ async def recommend_in(
     offset: OffsetQuery = 0,
     version: Version = "1",
 ) -> list[str] | list[Score]:
+    """As without one, of items that have it in `Categories`."""
     return await recommend(user_id, recommender, n, offset, [category], version=version)
 
 

@@ -13,6 +13,7 @@ router = APIRouter(tags=["operations"])
 
 @router.get("/healthz", summary="Is the process up?")
 async def healthz() -> dict[str, str]:
+    """Always `ok`; asks nothing of any part."""
     return {"status": "ok"}
 
 
@@ -32,4 +33,5 @@ class Exposition(Response):
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Exposition)
 async def metrics(recommender: RecommenderDep) -> Exposition:
+    """Requests and their time, rankings, tokens, what was degraded and why, events taken, items that wait for a vector."""
     return Exposition(await recommender.metrics())

@@ -27,6 +27,7 @@ async def list_items(recommender: RecommenderDep, cursor: CursorQuery = None, li
 
 @router.get("/{item_id}", summary="One item")
 async def get_item(item_id: PathId, recommender: RecommenderDep) -> Item:
+    """As it was last sent, defaults filled in."""
     return await recommender.item(item_id)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Path, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from service.errors import BadRequest, InvalidJson, UnsupportedMedia
 from service.pipeline import Recommender
@@ -156,13 +156,16 @@ PathId = Annotated[Id, Path(description="The caller's own id.")]
 def feed_body(noun: type[BaseModel]) -> dict[str, Any]:
     """OpenAPI for a feed's body."""
     one = noun.model_json_schema()
-    schema = {"anyOf": [one, {"type": "array", "items": one}]}
-    return {"requestBody": {"required": True, "content": {JSON: {"schema": schema}, LINES: {}}}}
+    schema, example = {"anyOf": [one, {"type": "array", "items": one}]}, one["examples"][0]
+    shown = {"one": {"value": example}, "many": {"value": [example]}}
+    content = {JSON: {"schema": schema, "examples": shown}, LINES: {"example": f"{to_json(example).decode()}\n"}}
+    return {"requestBody": {"required": True, "content": content}}
 
 
 def shown_body(model: type[BaseModel], **lists: type[BaseModel]) -> dict[str, Any]:
     """OpenAPI for a body that is checked element by element. `lists`: what the elements of its lists look like."""
     schema = {key: part for key, part in model.model_json_schema().items() if key != "$defs"}
     for name, one in lists.items():
-        schema["properties"][name]["items"] = one.model_json_schema()
+        schema["properties"][name]["items"] = inner = one.model_json_schema()
+        schema["examples"][0][name] = inner["examples"]
     return {"requestBody": {"required": True, "content": {JSON: {"schema": schema}}}}

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from service.api.needs import Feed, FeedDep, JsonRoute, RecommenderDep, shown_body
+from service.api.shapes import by_field
 from service.pipeline import Recommender
 from service.schema import Feed as FeedName
 from service.schema import IngestReport
@@ -23,7 +24,7 @@ ARN = "arn:aws:personalize:us-west-2:123456789012:dataset/films/ITEMS"
 class Camel(BaseModel):
     """In Personalize's spelling."""
 
-    model_config = ConfigDict(alias_generator=to_camel)
+    model_config = ConfigDict(alias_generator=to_camel, json_schema_extra=by_field)
 
 
 class PersonalizeEvent(Camel):
@@ -89,6 +90,7 @@ async def put_items(feed: FeedDep, recommender: RecommenderDep) -> IngestReport:
 
 @router.post("/users", summary="PutUsers", openapi_extra=shown_body(PutUsers, users=PersonalizeUser))
 async def put_users(feed: FeedDep, recommender: RecommenderDep) -> IngestReport:
+    """Durable before this answers, and the next ranking knows it."""
     return await _take(recommender, "users", "users", feed)
 
 

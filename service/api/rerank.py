@@ -12,7 +12,7 @@ from math import ceil
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field, StrictInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictInt, ValidationError
 from pydantic_core import from_json
 
 from service.api.needs import Asker, JsonRoute, RecommenderDep, who
@@ -25,8 +25,11 @@ router = APIRouter(tags=["rerank"], route_class=JsonRoute)
 ROUTES = ("/v1/rerank", "/v2/rerank", "/rerank", "/v1/reranks", "/reranks", "/compatible-api/v1/reranks")
 SEARCH_UNIT = 100
 """Documents that Cohere counts as one search."""
+SHOWN: list[JsonValue] = ["a space horror film", {"id": "183"}, {"id": "m7", "title": "Emma", "genre": ["Romance"]}]
+"""Documents of each kind, for OpenAPI."""
 
 Said = Annotated[Text | dict[str, Any], either("a text or an object")]
+Ignored = Annotated[Any, Field(description="Taken and without effect.")]
 
 
 class NoDocuments(BadRequest):
@@ -39,11 +42,13 @@ class NoDocuments(BadRequest):
 class Body(Asker):
     """All that any dialect sends. What nobody of them sends is accepted too, and named in `meta.warnings`."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"query": "space films", "user_id": "127", "documents": SHOWN}]})
+
     query: Said = Field("", description="What is looked for. With a user it may be empty.")
     documents: list[Said] | None = Field(
         None,
         description="Texts, or objects with `text`, `title`, `id` and others; an id of the catalogue brings what it knows.",
-        examples=[["a space horror film", {"id": "183"}, {"id": "m7", "title": "Emma", "genre": ["Romance"]}]],
+        examples=[SHOWN],
     )
     texts: list[Said] | None = Field(None, description="TEI's `documents`; gets TEI's bare list.")
     top_n: Annotated[StrictInt, Field(ge=0)] | None = Field(None, description="How many come back; null or 0: all.")
@@ -56,13 +61,13 @@ class Body(Asker):
     instruct: Text | None = Field(None, description="DashScope's `instruction`.")
     explain: Literal["none", "short", "full"] = Field("none", description="Reasons and evidence in the results.")
     raw_scores: Any = Field(None, description="Taken and without effect: scores always lie in (0, 1).")
-    truncate: Any = Field(None, description="Taken and without effect, as the next ones.")
-    truncation_direction: Any = None
-    truncate_prompt_tokens: Any = None
-    max_chunks_per_doc: Any = None
-    priority: Any = None
-    cache_salt: Any = None
-    client_name: Any = None
+    truncate: Ignored = None
+    truncation_direction: Ignored = None
+    truncate_prompt_tokens: Ignored = None
+    max_chunks_per_doc: Ignored = None
+    priority: Ignored = None
+    cache_salt: Ignored = None
+    client_name: Ignored = None
 
 
 class Asks(Value):
@@ -74,35 +79,38 @@ class Asks(Value):
 
 
 class Told(BaseModel):
-    text: str
+    text: str = Field(description="The document's words.")
 
 
 class Result(BaseModel):
-    """`index`: the document's place in the request; `relevance_score` in (0, 1), strictly falling."""
+    """A document in its place."""
 
-    index: int
-    relevance_score: float
-    rank: int
+    index: int = Field(description="Its place in the request, from 0.")
+    relevance_score: float = Field(description="In (0, 1), strictly falling along the results.")
+    rank: int = Field(description="From 1.")
     item_id: str | None = Field(None, description="The id that the document came with.")
-    reason: str | None = None
+    reason: str | None = Field(None, description="Why, if `explain` asks for it.")
     evidence: list[str] | None = Field(None, description="Ids of the person's own items that speak for it.")
-    document: Told | None = None
+    document: Told | None = Field(None, description="If `return_documents` asks for it.")
 
 
 class TeiResult(BaseModel):
-    index: int
-    score: float
-    text: str | None = None
+    index: int = Field(description="The text's place in the request, from 0.")
+    score: float = Field(description="In (0, 1), strictly falling along the list.")
+    text: str | None = Field(None, description="If `return_text` asks for it.")
 
 
 class Answer(BaseModel):
-    id: str
-    object: Literal["rerank"] = "rerank"
-    created: int
-    model: str
-    results: list[Result]
-    usage: dict[str, int]
-    meta: dict[str, Any]
+    id: str = Field(description="Of this answer.")
+    object: Literal["rerank"] = Field("rerank", description="Always this.")
+    created: int = Field(description="When, in seconds since 1970.")
+    model: str = Field(description="As asked for; else what ranked.")
+    results: list[Result] = Field(description="Every document once, or the `top_n` best; the best first.")
+    usage: dict[str, int] = Field(description="Over all model calls: `prompt_tokens`, `completion_tokens`, `total_tokens`.")
+    meta: dict[str, Any] = Field(
+        description="Ours are `ranking_id`, `strategy`, `degraded` (null, or `from`, `to` and `reason`) and `warnings`, which "
+        "tell in words what was not done as asked; the rest is Cohere's."
+    )
 
 
 async def rerank(request: Request, asked: Body, recommender: RecommenderDep) -> Answer | list[TeiResult]:

@@ -13,6 +13,7 @@ router = APIRouter(prefix="/v1/users", tags=["feeds"], route_class=JsonRoute)
 
 @router.post("", summary="Insert or replace users, one or many", openapi_extra=feed_body(User))
 async def put_users(feed: FeedDep, recommender: RecommenderDep) -> IngestReport:
+    """What is not given falls back to its default; `PATCH` changes some fields only. What they did stays."""
     return feed.report(await recommender.ingest_users(feed.rows))
 
 
@@ -36,9 +37,11 @@ async def list_events(
 
 @router.get("/{user_id}", summary="One user")
 async def get_user(user_id: PathId, recommender: RecommenderDep) -> User:
+    """What they declared; defaults, of one who only acted."""
     return await recommender.user(user_id)
 
 
 @router.patch("/{user_id}", summary="Change some fields of a user")
 async def patch_user(user_id: PathId, change: UserPatch, recommender: RecommenderDep) -> User:
+    """Answers with all of them, as the next ranking will see it."""
     return await recommender.patch_user(user_id, change)
