@@ -1,5 +1,5 @@
 """The whole OpenAPI under schemathesis: nothing it thinks of gets a 500, or an answer that the schema doesn't promise. And what
-it shows: everything has a description, every body an example that is taken.
+it shows: everything has a description, every body an example that is taken, every route the key that it needs.
 
 `make test` gives each route a few examples; with HOSTILE=all, as in `make verify`, many.
 """
@@ -22,6 +22,7 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance, status_code_conformance
 
 from service.api import create_app
+from service.api.edge import OPEN, SCOPES
 from service.config import HOUSE, Settings
 from service.llm.scripted import ScriptedLLM
 from service.pipeline import Recommender, build
@@ -134,3 +135,17 @@ def test_every_body_has_an_example_and_it_is_taken(base: str) -> None:
                     answer = client.request(method, path, content=content, headers={"content-type": kind})
                     assert answer.status_code == 200, (name, kind, answer.text)
                     assert 'ejected":[{' not in answer.text, (name, kind, answer.text)
+
+
+def test_every_operation_names_the_key_that_the_gate_asks_for(base: str) -> None:
+    schemes = OPENAPI["components"]["securitySchemes"].values()
+    assert [(one["type"], one.get("scheme"), one.get("name")) for one in schemes] == [
+        ("http", "bearer", None),
+        ("apiKey", None, "X-API-Key"),
+    ]
+    table = {name.replace(":path}", "}"): scope for name, scope in SCOPES.items()}
+    for name, operation in OPERATIONS.items():
+        scope = table.get(name)
+        assert operation.get("security", []) == ([] if name in OPEN else [{"bearer": [scope]}, {"header": [scope]}]), name
+        assert (f"good for `{scope}`" in operation["description"]) == (name not in OPEN), name
+    assert [httpx.get(f"{base}/openapi.json").json() for _ in range(2)] == [OPENAPI, OPENAPI]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from service.api import admin, chat, embeddings, events, gorse, health, items, metarank, personalize, recommend, rerank, users
-from service.api.edge import Edge, Gate
+from service.api.edge import Edge, Gate, locked
 from service.api.envelope import REFUSALS, install
 from service.config import Settings
 from service.pipeline import Recommender, build, guard
@@ -21,6 +22,15 @@ ABOUT = """Ranks, for one person, what to show next, and says why.
 Send what users do to `/v1/events`; ask `/v1/recommendations`. The very next answer knows the event. Every answer is complete
 and valid; when the model could not do its part, `degraded` says so. Errors share one body; every answer has `x-request-id`.
 """
+
+
+class Service(FastAPI):
+    """Its OpenAPI knows the keys that `Gate` asks for."""
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            self.openapi_schema = locked(super().openapi())
+        return self.openapi_schema
 
 
 def create_app(settings: Settings, make: Callable[[Settings], Awaitable[Recommender]] = build) -> FastAPI:
@@ -35,7 +45,7 @@ def create_app(settings: Settings, make: Callable[[Settings], Awaitable[Recommen
         async with admin.live(app, await make(settings)):
             yield
 
-    app = FastAPI(title="whyrank", version="0.1.0", description=ABOUT, lifespan=life, redoc_url=None, responses=REFUSALS)
+    app = Service(title="whyrank", version="0.1.0", description=ABOUT, lifespan=life, redoc_url=None, responses=REFUSALS)
     install(app)
     for face in (recommend, rerank, chat, embeddings, events, items, users, gorse, metarank, personalize, health, admin):
         app.include_router(face.router)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 import uuid
+from typing import Any
 
 import structlog
 from limits import RateLimitItemPerMinute
@@ -52,8 +53,33 @@ SCOPES: dict[str, KeyScope] = {
     "POST /v1/admin/reload": "admin",
 }
 """What a key must be good for, route by route; `admin` where a route is not here, which a test doesn't let pass."""
+SCHEMES = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "`whyrank keys create` makes one; while there is none, none is needed. `admin` is good for all.",
+    },
+    "header": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-API-Key",
+        "description": "The same, for those who can't send a bearer.",
+    },
+}
+"""How a key is sent, for OpenAPI."""
 GONE = 499
 """The status that is counted where nobody waited for an answer."""
+
+
+def locked(openapi: dict[str, Any]) -> dict[str, Any]:
+    """OpenAPI with what a key must be good for, route by route: as roles of either scheme, and in words."""
+    openapi["components"]["securitySchemes"] = SCHEMES
+    for name, scope in SCOPES.items():
+        method, path = name.replace(":path}", "}").split()
+        if operation := openapi["paths"].get(path, {}).get(method.lower()):
+            operation["security"] = [{scheme: [scope]} for scheme in SCHEMES]
+            operation["description"] += f"\n\nNeeds a key that is good for `{scope}`."
+    return openapi
 
 
 class TooLarge(BadRequest):
