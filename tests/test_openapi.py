@@ -149,3 +149,8 @@ def test_every_operation_names_the_key_that_the_gate_asks_for(base: str) -> None
         assert operation.get("security", []) == ([] if name in OPEN else [{"bearer": [scope]}, {"header": [scope]}]), name
         assert (f"good for `{scope}`" in operation["description"]) == (name not in OPEN), name
     assert [httpx.get(f"{base}/openapi.json").json() for _ in range(2)] == [OPENAPI, OPENAPI]
+
+
+def test_refusals_are_json_whatever_a_route_answers() -> None:
+    for name, operation in OPERATIONS.items():
+        assert [[*operation["responses"][status]["content"]] for status in ("4XX", "5XX")] == [["application/json"]] * 2, name

@@ -10,6 +10,8 @@ from service.api.needs import RecommenderDep
 
 router = APIRouter(tags=["operations"])
 
+EXPOSITION = "text/plain; version=0.0.4"
+
 
 @router.get("/healthz", summary="Is the process up?")
 async def healthz() -> dict[str, str]:
@@ -27,11 +29,12 @@ async def readyz(recommender: RecommenderDep, response: Response) -> dict[str, A
     return {"status": status, "parts": parts}
 
 
-class Exposition(Response):
-    media_type = "text/plain; version=0.0.4"
-
-
-@router.get("/metrics", summary="Prometheus metrics", response_class=Exposition)
-async def metrics(recommender: RecommenderDep) -> Exposition:
+@router.get(
+    "/metrics",
+    summary="Prometheus metrics",
+    response_class=Response,
+    responses={200: {"content": {EXPOSITION: {"schema": {"type": "string"}}}}},
+)
+async def metrics(recommender: RecommenderDep) -> Response:
     """Requests and their time, rankings, tokens, what was degraded and why, events taken, items that wait for a vector."""
-    return Exposition(await recommender.metrics())
+    return Response(await recommender.metrics(), media_type=EXPOSITION)
