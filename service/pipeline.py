@@ -73,6 +73,7 @@ from service.schema import (
     Reranked,
     RerankRequest,
     Shape,
+    Shown,
     Timings,
     Usage,
     User,
@@ -124,6 +125,8 @@ RELOADABLE = (
 """What begins so may change while the service runs."""
 CHUNK = 2_000
 """So many rows out of foreign ones are stored at once."""
+PAGE = 100
+"""So many rows of an export are read at once."""
 Metered = TypeVar("Metered", bound=Meter)
 
 
@@ -572,6 +575,11 @@ class Recommender:
         task.add_done_callback(self._logged)
         return task
 
+    async def _settled(self) -> None:
+        """All that was shown so far is in the log."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
     def _logged(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
@@ -715,6 +723,7 @@ class Recommender:
 
     async def forget(self, user_id: str) -> None:
         """Delete what a user declared and did, and what they were shown. Popularity, which names nobody, stays as it is."""
+        await self._settled()
         if not await self._store.forget(user_id):
             raise NotFound("user", user_id)
 
@@ -748,6 +757,32 @@ class Recommender:
         if user is None:
             raise NotFound("user", user_id)
         return user
+
+    async def state(self, user_id: str) -> UserState:
+        """A user as a ranking would see them now."""
+        await self.user(user_id)
+        request = RecommendRequest(user_id=user_id)
+        return await self._state(request, self._plan(request))
+
+    async def export(self, user_id: str) -> AsyncGenerator[User | Event | Shown, None]:
+        """All that is stored of a user: what they declared, what they did as it arrived, what they were shown, by time.
+
+        Who is unknown is refused here, before there is anything to iterate over.
+        """
+        user = await self.user(user_id)
+        await self._settled()
+        return self._stored(user)
+
+    async def _stored(self, user: User) -> AsyncGenerator[User | Event | Shown, None]:
+        yield user
+        place, last = 0, None
+        while events := await self._store.events.page(user.user_id, place, PAGE):
+            for _, event in events:
+                yield event
+            place = events[-1][0]
+        while shown := await self._store.rankings.page(user.user_id, last, PAGE):
+            for last in shown:
+                yield last
 
     async def ranking(self, ranking_id: str) -> Ranking:
         """A ranking as it was shown."""
@@ -1038,16 +1073,14 @@ class Recommender:
     async def leave_to(self, successor: Recommender) -> None:
         """Finish, and close the models that the successor doesn't have."""
         await self._shadowing.close()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._settled()
         for alias, model in self._opened.items():
             if successor._opened.get(alias) is not model:
                 await self._scorers[alias].close()
 
     async def close(self) -> None:
         await self._shadowing.close()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._settled()
         for model in self._scorers.values():
             await model.close()
         await self._catalog.close()

@@ -534,6 +534,14 @@ class Ranking(Value):
     """Is this an earlier answer, given again?"""
 
 
+class Shown(Value):
+    """A ranking as somebody was shown it."""
+
+    shown_at: Moment
+    domain: Label
+    ranking: Ranking
+
+
 # ── requests ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

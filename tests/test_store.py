@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.schema import Event, User, UserPatch
+from service.schema import Event, Ranking, Shown, User, UserPatch
 from service.store import Store
+from service.store.database import micros
 from service.store.events import PAGE, log_key
 from service.store.trainings import KEPT, Training
 
@@ -191,4 +192,18 @@ async def test_a_forgotten_user_leaves_no_row_and_nobody_else_is_touched(tmp_pat
     assert not await store.forget("u")
     assert (await store.users.get("u"), await history(store, "u")) == (None, [])
     assert len(await history(store, "v")) == 1
+    store.close()
+
+
+async def test_rankings_come_by_pages_in_the_order_of_time_also_those_of_one_moment(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    for name, minutes, who in (("c", 1, "u"), ("b", 0, "u"), ("d", 1, "u"), ("a", 1, "u"), ("x", 0, "v"), ("y", 0, None)):
+        ranking = Ranking(ranking_id=name, items=[], strategy="prior")
+        await store.rankings.log(ranking, who=who, domain="movies", shown_at=micros(NOON + timedelta(minutes=minutes)))
+    rows: list[Shown] = []
+    while page := await store.rankings.page("u", rows[-1] if rows else None, 2):
+        assert len(page) <= 2
+        rows += page
+    assert [one.ranking.ranking_id for one in rows] == ["b", "a", "c", "d"]
+    assert (rows[0].shown_at, rows[0].domain) == (NOON, "movies")
     store.close()

@@ -34,13 +34,15 @@ READS = (
     *("POST /v1/reranks", "POST /reranks", "POST /compatible-api/v1/reranks"),
     *("GET /v1/items", "GET /v1/items/{item_id}"),
     *("GET /v1/users", "GET /v1/users/{user_id}", "GET /v1/users/{user_id}/events"),
+    *("GET /v1/users/{user_id}/state", "GET /v1/users/{user_id}/export"),
     *("GET /api/items", "GET /api/item/{item_id}", "GET /api/users", "GET /api/user/{user_id}"),
     *("GET /api/feedback", "GET /api/feedback/{feedback_type}"),
     *("GET /api/user/{user_id}/feedback", "GET /api/user/{user_id}/feedback/{feedback_type}"),
     *("GET /api/recommend/{user_id}", "GET /api/recommend/{user_id}/", "GET /api/recommend/{user_id}/{category}"),
 )
 WRITES = (
-    *("POST /v1/events", "POST /v1/items", "DELETE /v1/items/{item_id}", "POST /v1/users", "PATCH /v1/users/{user_id}"),
+    *("POST /v1/events", "POST /v1/items", "DELETE /v1/items/{item_id}"),
+    *("POST /v1/users", "PATCH /v1/users/{user_id}", "DELETE /v1/users/{user_id}"),
     *("POST /api/feedback", "PUT /api/feedback", "POST /api/item", "POST /api/items", "POST /api/user", "POST /api/users"),
     *("PATCH /api/item/{item_id}", "DELETE /api/item/{item_id}", "PATCH /api/user/{user_id}", "DELETE /api/user/{user_id}"),
     *("DELETE /api/feedback/{user_id}/{item_id}", "DELETE /api/feedback/{feedback_type}/{user_id}/{item_id}"),

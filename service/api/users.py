@@ -1,14 +1,75 @@
-"""`/v1/users`: what people declare about themselves."""
+"""`/v1/users`: what people declare about themselves, and all else that is known of them."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from datetime import UTC, datetime
 
-from service.api.needs import FeedDep, JsonRoute, PathId, RecommenderDep, feed_body
+from fastapi import APIRouter
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, Field
+
+from service.api.needs import LINES, FeedDep, JsonRoute, PathId, RecommenderDep, feed_body
 from service.api.pages import CursorQuery, LimitQuery, Page, cut, key_of, place_of
-from service.schema import Event, IngestReport, User, UserPatch
+from service.schema import (
+    Attributes,
+    Event,
+    IngestReport,
+    ProfileSource,
+    Ranked,
+    Ranking,
+    Recent,
+    Shown,
+    User,
+    UserPatch,
+    UserState,
+    Value,
+)
 
 router = APIRouter(prefix="/v1/users", tags=["feeds"], route_class=JsonRoute)
+
+
+class State(BaseModel):
+    """All that a ranking may know of a person, but for vectors."""
+
+    version: int = Field(description="Raised by all that they do or declare.")
+    source: ProfileSource = Field(description="What there is to go by.")
+    recent: list[Recent] = Field(description="What a model is shown: the latest likes and searches, oldest first.")
+    interests: list[float] = Field(description="The weight of each of their tastes, heaviest first; they sum to 1.")
+    likes: dict[str, float] = Field(description="By id of the latest liked items, oldest first, a weight in (0, 1].")
+    attributes: Attributes = Field(description="What they declared.")
+    locale: str | None = Field(description="Language of what they read; null: the prompts' own.")
+    allow_hosted: bool = Field(description="May a hosted model see them?")
+    seen: list[str] = Field(description="Ids of what is not shown again: consumed, or blocked.")
+    avoid: list[str] = Field(description="What they don't like, in their own words.")
+
+    @classmethod
+    def of(cls, person: UserState) -> State:
+        return cls(
+            version=person.version,
+            source=person.source,
+            recent=list(person.recent),
+            interests=[taste.weight for taste in person.interests],
+            likes=dict(person.likes),
+            attributes=person.attributes,
+            locale=person.locale,
+            allow_hosted=person.allow_hosted,
+            seen=sorted(person.seen),
+            avoid=sorted(person.avoid),
+        )
+
+
+def _line(value: Value) -> str:
+    return f'{{"{type(value).__name__.lower()}": {value.model_dump_json()}}}\n'
+
+
+def _exported() -> str:
+    """A line of each kind, for OpenAPI."""
+    at = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    ranking = Ranking(ranking_id="rk-ff0d8b5b754c4e53", items=[Ranked(rank=1, item_id="181", score=0.908)], strategy="prior")
+    did = Event(user_id="127", item_id="181", type="play", occurred_at=at, ranking_id=ranking.ranking_id, position=0)
+    return "".join(map(_line, (User(user_id="127"), did, Shown(shown_at=at, domain="movies", ranking=ranking))))
 
 
 @router.post("", summary="Insert or replace users, one or many", openapi_extra=feed_body(User))
@@ -45,3 +106,33 @@ async def get_user(user_id: PathId, recommender: RecommenderDep) -> User:
 async def patch_user(user_id: PathId, change: UserPatch, recommender: RecommenderDep) -> User:
     """Answers with all of them, as the next ranking will see it."""
     return await recommender.patch_user(user_id, change)
+
+
+@router.delete("/{user_id}", status_code=204, summary="Forget a user")
+async def delete_user(user_id: PathId, recommender: RecommenderDep) -> None:
+    """With their events and what they were shown. The popularity of items, which names nobody, stays."""
+    await recommender.forget(user_id)
+
+
+@router.get("/{user_id}/state", summary="What a ranking would know of a user now")
+async def get_state(user_id: PathId, recommender: RecommenderDep) -> State:
+    """As of every event accepted so far."""
+    return State.of(await recommender.state(user_id))
+
+
+@router.get(
+    "/{user_id}/export",
+    summary="All that is stored of a user",
+    response_class=StreamingResponse,
+    responses={200: {"description": "JSON lines", "content": {LINES: {"schema": {"type": "string"}, "example": _exported()}}}},
+)
+async def export_user(user_id: PathId, recommender: RecommenderDep) -> StreamingResponse:
+    """JSON lines: `user` is what they declared, each `event` what they did, in the order in which it arrived, each `shown` a
+    ranking and when they were shown it, the earliest first."""
+    return StreamingResponse(_lines(await recommender.export(user_id)), media_type=LINES)
+
+
+async def _lines(parts: AsyncGenerator[User | Event | Shown, None]) -> AsyncGenerator[str, None]:
+    async with aclosing(parts):
+        async for part in parts:
+            yield _line(part)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Engine, Index, Integer, Table, Text, select
+from sqlalchemy import JSON, BigInteger, Column, Engine, Index, Integer, Select, Table, Text, literal, select, tuple_
 from sqlalchemy.dialects.sqlite import insert
 
-from service.schema import Ranking
-from service.store.database import metadata, writing
+from service.schema import Ranking, Shown
+from service.store.database import metadata, micros, moment, writing
 
 rankings = Table(
     "rankings",
@@ -54,3 +55,20 @@ class Rankings:
         with self._engine.connect() as connection:
             found = connection.scalar(select(rankings.c.ranking).where(rankings.c.ranking_id == ranking_id))
         return None if found is None else Ranking.model_validate(found)
+
+    async def page(self, who: str, after: Shown | None, limit: int) -> list[Shown]:
+        """The first of what a person was shown after something, the earliest first."""
+        order = rankings.c.shown_at, rankings.c.ranking_id
+        query = select(rankings).where(rankings.c.who == who).order_by(*order).limit(limit)
+        if after is not None:
+            last = literal(micros(after.shown_at)), literal(after.ranking.ranking_id)
+            query = query.where(tuple_(*order) > tuple_(*last))
+        return await asyncio.to_thread(self._page, query)
+
+    def _page(self, query: Select[Any]) -> list[Shown]:
+        with self._engine.connect() as connection:
+            return [_shown(row) for row in connection.execute(query)]
+
+
+def _shown(row: Any) -> Shown:
+    return Shown(shown_at=moment(row.shown_at), domain=row.domain, ranking=Ranking.model_validate(row.ranking))
