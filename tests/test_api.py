@@ -142,11 +142,12 @@ async def test_metrics_and_readiness_tell_what_happened(make: Make, serve: Serve
         assert ready["parts"]["model:rank"]["capabilities"]["grammar"]
 
 
-async def test_readiness_finds_out_a_model_that_ignores_grammars(make: Make, serve: Serve, settings: Settings) -> None:
-    deaf = ScriptedLLM(backwards, alias="tiny", obeys=False)
-    async with await served(make, serve, settings, llm=deaf) as client:
+async def test_readiness_finds_out_a_model_that_lacks_what_it_needs(make: Make, serve: Serve, settings: Settings) -> None:
+    deaf, needs = ScriptedLLM(backwards, alias="tiny", obeys=False), settings.changed({"rank": {"strategy": "first_token"}})
+    async with await served(make, serve, needs, llm=deaf) as client:
         ready = (await client.get("/readyz")).json()
         assert ready["status"] == "degraded"
+        assert not ready["parts"]["model:rank"]["capabilities"]["grammar"]
         assert "no_capability" in ready["parts"]["model:rank"]["why"]
 
 
