@@ -75,6 +75,7 @@ from service.schema import (
     Shape,
     Shown,
     Timings,
+    Unshown,
     Usage,
     User,
     UserPatch,
@@ -764,8 +765,9 @@ class Recommender:
         request = RecommendRequest(user_id=user_id)
         return await self._state(request, self._plan(request))
 
-    async def export(self, user_id: str) -> AsyncGenerator[User | Event | Shown, None]:
-        """All that is stored of a user: what they declared, what they did as it arrived, what they were shown, by time.
+    async def export(self, user_id: str) -> AsyncGenerator[User | Event | Shown | Unshown, None]:
+        """All that is stored of a user: what they declared, what they did as it arrived, what they were shown, by time,
+        and what a shadow model made of it.
 
         Who is unknown is refused here, before there is anything to iterate over.
         """
@@ -773,7 +775,7 @@ class Recommender:
         await self._settled()
         return self._stored(user)
 
-    async def _stored(self, user: User) -> AsyncGenerator[User | Event | Shown, None]:
+    async def _stored(self, user: User) -> AsyncGenerator[User | Event | Shown | Unshown, None]:
         yield user
         place, last = 0, None
         while events := await self._store.events.page(user.user_id, place, PAGE):
@@ -783,6 +785,11 @@ class Recommender:
         while shown := await self._store.rankings.page(user.user_id, last, PAGE):
             for last in shown:
                 yield last
+        place = 0
+        while beside := await self._store.shadows.page(place, PAGE, who=user.user_id):
+            for one in beside:
+                yield Unshown(alias=one.alias, ranking=one.shadow)
+            place = beside[-1].seq
 
     async def ranking(self, ranking_id: str) -> Ranking:
         """A ranking as it was shown."""

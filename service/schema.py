@@ -542,6 +542,13 @@ class Shown(Value):
     ranking: Ranking
 
 
+class Unshown(Value):
+    """What another model, by its alias, would have shown in the place of the ranking of the same id."""
+
+    alias: str
+    ranking: Ranking
+
+
 # ── requests ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -14,7 +14,7 @@ from service.llm import LLM, Call, Piece
 from service.llm.scripted import ScriptedLLM
 from service.models import PAYER
 from service.pipeline import Recommender, Shadowed, build
-from service.schema import ApiKey, Ranking, RecommendRequest
+from service.schema import ApiKey, Ranking, RecommendRequest, Unshown
 from service.shadow import Shadowing
 from service.telemetry import Telemetry
 from tests.conftest import FILMS, backwards, letters_of
@@ -231,6 +231,17 @@ async def test_whoever_is_forgotten_leaves_no_shadow_also_of_what_is_under_way(c
     assert await shadowed(recommender) == []
     with recommender._store._engine.connect() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM shadows").scalar() == 0
+
+
+async def test_an_export_holds_the_persons_own_shadows(cast: Cast) -> None:
+    recommender = await cast()
+    await recommender.ingest_events([{"user_id": "v", "item_id": "heat", "type": "like"}])
+    for who in ("u", "v", "u"):
+        await recommender.recommend(FOR_U.model_copy(update={"user_id": who}))
+    mine = [one for one in await shadowed(recommender) if one.who == "u"]
+    told = [part async for part in await recommender.export("u")]
+    assert [part for part in told if isinstance(part, Unshown)] == [Unshown(alias="far", ranking=one.shadow) for one in mine]
+    assert len(mine) == 2
 
 
 async def test_it_is_on_no_callers_account_and_within_its_models_budget(cast: Cast) -> None:

@@ -128,11 +128,11 @@ async def get_state(user_id: PathId, recommender: RecommenderDep) -> State:
 )
 async def export_user(user_id: PathId, recommender: RecommenderDep) -> StreamingResponse:
     """JSON lines: `user` is what they declared, each `event` what they did, in the order in which it arrived, each `shown` a
-    ranking and when they were shown it, the earliest first."""
+    ranking and when they were shown it, the earliest first, each `unshown` what a shadow model would have."""
     return StreamingResponse(_lines(await recommender.export(user_id)), media_type=LINES)
 
 
-async def _lines(parts: AsyncGenerator[User | Event | Shown, None]) -> AsyncGenerator[str, None]:
+async def _lines(parts: AsyncGenerator[Value, None]) -> AsyncGenerator[str, None]:
     async with aclosing(parts):
         async for part in parts:
             yield _line(part)

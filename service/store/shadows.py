@@ -59,12 +59,14 @@ class Shadows:
                 connection.execute(row.on_conflict_do_nothing())
         return known
 
-    async def page(self, after: int, limit: int, since: datetime | None = None) -> list[Shadowed]:
-        """The first after a place, as they were made; `since`: of rankings shown from then on."""
+    async def page(self, after: int, limit: int, since: datetime | None = None, *, who: str | None = None) -> list[Shadowed]:
+        """The first after a place, as they were made; `since`: of rankings shown from then on; `who`: to one person."""
         query = select(shadows, rankings.c.domain, rankings.c.shown_at, rankings.c.ranking.label("shown"))
         query = query.join(rankings, rankings.c.ranking_id == shadows.c.ranking_id).where(shadows.c.seq > after)
         if since is not None:
             query = query.where(rankings.c.shown_at >= micros(since))
+        if who is not None:
+            query = query.where(shadows.c.who == who)
         return await asyncio.to_thread(self._page, query.order_by(shadows.c.seq).limit(limit))
 
     def _page(self, query: Select[Any]) -> list[Shadowed]:
