@@ -32,6 +32,7 @@ from service.embed import Embedder, RemoteEmbedder, count_tokens
 from service.errors import BadRequest, ConfigError, ModelError, ModelIncapable, ModelNotAllowed, NotFound, Unauthorized, reasons
 from service.llm import LLM, Held, Scorer
 from service.llm.hosted import Hosted
+from service.llm.local import Local
 from service.llm.openai import Compatible
 from service.llm.probe import Probes
 from service.llm.vllm import VLLM
@@ -1377,8 +1378,6 @@ def _in_process(settings: Settings, telemetry: Telemetry) -> dict[str, Scorer]:
 @lru_cache(maxsize=4)
 def _weights_in_process(alias: str, folder: Path, threads: int, cache_mb: int) -> Scorer:
     """Recommenders of one process share it."""
-    from service.llm.local import Local  # torch takes seconds to import
-
     return Local(alias, folder, threads=threads, cache_mb=cache_mb)
 
 
