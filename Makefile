@@ -75,6 +75,7 @@ verify: setup clients  ## The long checks: hostile titles, engines that die or a
 	$(BIN)/whyrank models pull minilm
 	$(BIN)/whyrank models pull tiny
 	$(BIN)/whyrank models pull small
+	$(BIN)/whyrank models pull tiny-gguf
 	$(BIN)/whyrank data movielens-100k
 	HOSTILE=all $(BIN)/pytest tests/verify.py tests/test_hostile.py tests/test_openapi.py -q -s --no-cov
 

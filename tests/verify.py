@@ -25,6 +25,10 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
+from eval.cases import Data, Options
+from eval.cases import make as make_cases
+from eval.run import Run
+from eval.suite import Suite
 from service.api import create_app
 from service.config import Settings
 from service.engine import server
@@ -35,6 +39,7 @@ from service.llm.scripted import ScriptedLLM
 from service.pipeline import Recommender, build
 from service.prompts import Prompt
 from service.schema import Item, Ranked, Reason, RecommendRequest
+from tests import llama_cpp
 from tests import test_clients as clients
 from tests.conftest import FILMS, MODELS, Make, on_real_tiny
 from tests.injections import TITLES, neutral
@@ -50,6 +55,7 @@ PORT = int(os.environ.get("VERIFY_PORT", "18433"))
 """Where an engine that is already there serves `tiny`, if that is to be used where it need not die."""
 ENGINE = f"http://127.0.0.1:{PORT}"
 TAKEN_OVER = ("likelihood", "first_token", "listwise", "keyed")
+IDS = [str(film["id"]) for film in FILMS]
 TYPES = ("like", "rating", "play", "purchase", "click")
 
 
@@ -296,6 +302,56 @@ async def test_an_engine_that_dies_and_returns(tmp_path: Path, serve: Callable[[
 
 def films(feed: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (MODELS.parent / "movielens-100k" / f"{feed}.jsonl").read_text().splitlines()]
+
+
+async def test_two_engines_behind_one_service(tmp_path: Path) -> None:
+    """vLLM and llama.cpp on the same weights: by request, by role, by fallback, and side by side in an evaluation."""
+    with llama_cpp.running(MODELS / "tiny-gguf" / "weights.gguf", PORT + 1) as url, contextlib.ExitStack() as vllm:
+        far = {"backend": "openai", "model": "tiny", "base_url": url, "context": 4_096, "weight": 0.5}
+        near = {"weight": 0.5}
+        rank = {"strategy": "auto", "prefer": ["listwise", "keyed"]}
+        changes = {"models": {"tiny": near, "llama": far}, "fallback": ["llama"], "rank": rank}
+        settings = on_real_tiny(tmp_path / "data", PORT).changed(changes)
+        vllm.enter_context(server.running(settings))
+        recommender = await build(settings)
+        await recommender.ingest_items(FILMS)
+        await recommender.embed_pending()
+        await recommender.ingest_events([{"user_id": "u", "item_id": one, "type": "like"} for one in ("alien", "thing")])
+        able = {alias: await recommender.probe(alias) for alias in ("tiny", "llama")}
+        found = {}
+        for alias in ("tiny", "llama"):
+            asked = RecommendRequest(user_id="u", candidates=IDS, model=alias, deadline_ms=300_000)
+            found[alias] = await recommender.recommend(asked)
+        role = await build(settings.changed({"roles": {"rank": "llama", "explain": "llama"}, "fallback": []}))
+        found["by role"] = await role.recommend(RecommendRequest(user_id="u", candidates=IDS, deadline_ms=300_000))
+        await role.close()
+        whole = await compared_by_eval(tmp_path, settings)
+        vllm.close()
+        found["fallback"] = await recommender.recommend(RecommendRequest(user_id="u", candidates=IDS, deadline_ms=300_000))
+        await recommender.close()
+    print()
+    for name, ranking in found.items():
+        degraded = ranking.degraded.model_dump(by_alias=True) if ranking.degraded else None
+        print(f"  {name}: {ranking.strategy} by {ranking.model}, {ranking.repairs}, degraded {degraded}")
+        assert sorted(item.item_id for item in ranking.items) == sorted(IDS)
+        assert {one for item in ranking.items for one in item.evidence} <= {"alien", "thing"}
+    print(f"  whyrank eval, 4 people of MovieLens, nDCG@10: {whole}")
+    assert (able["tiny"].grammar, able["llama"].grammar, able["llama"].json_schema) == (True, False, "enforced")
+    assert [(one.strategy, one.model) for one in found.values()] == [
+        *(("listwise", "tiny"), ("keyed", "llama"), ("keyed", "llama"), ("keyed", "llama")),
+    ]
+    assert found["fallback"].degraded is not None
+    assert found["fallback"].degraded.reason == "unreachable"
+    assert {"keyed:tiny", "keyed:llama", "prior"} <= whole.keys()
+
+
+async def compared_by_eval(folder: Path, settings: Settings) -> dict[str, float]:
+    """The mean of every arm: both engines, asked the same way."""
+    data = Data.read(MODELS.parent / "movielens-100k")
+    make_cases(data, "temporal", folder / "cases", Options(settings.events.of("movies"), 19, 0.2, 0.9, 0))
+    suite = Suite(data=[folder / "cases"], models=["tiny", "llama"], strategies=["keyed"], probes=0)
+    async with Run.open(suite, settings, folder / "run", build, limit=4) as run:
+        return (await run.go(concurrency=2)).running
 
 
 async def filled(folder: Path) -> Recommender:
