@@ -77,7 +77,7 @@ verify: setup clients  ## The long checks: hostile titles, engines that die or a
 	$(BIN)/whyrank models pull small
 	$(BIN)/whyrank models pull tiny-gguf
 	$(BIN)/whyrank data movielens-100k
-	HOSTILE=all $(BIN)/pytest tests/verify.py tests/test_hostile.py tests/test_openapi.py -q -s --no-cov
+	HOSTILE=all $(BIN)/pytest tests/verify.py tests/test_hostile.py tests/test_privacy.py tests/test_openapi.py -q -s --no-cov
 
 clients: $(CLIENTS:%=clients-%)  ## The client libraries that `verify` runs, each family in an environment of its own
 

@@ -453,11 +453,12 @@ class Catalog:
 
         return (await self._enough(search, k, scope))[0]
 
-    async def search(self, text: str, k: int, scope: Scope) -> list[str]:
-        """Full text and vector search fused by reciprocal ranks: ids, best first. By text alone while the embedder fails."""
+    async def search(self, text: str, k: int, scope: Scope, *, meant: str | None) -> list[str]:
+        """Full text and vector search fused by reciprocal ranks: ids, best first. `meant`: what the embedder is shown of the
+        text; by text alone where that is nothing, and while the embedder fails."""
         where, vector = self._where(scope), None
         with suppress(ModelError):
-            vector = await self._embed.embed_one(text)
+            vector = await self._embed.embed_one(meant) if meant else None
 
         async def search(limit: int) -> pa.Table:
             if vector is None:

@@ -582,16 +582,24 @@ def preview(
     user_id: Annotated[str, typer.Argument(help="For whom.")],
     task: Annotated[Task, typer.Option(help="Which of the two prompts.")] = Task.rank,
     instruction: Annotated[str | None, typer.Option(help="What the person wants now.")] = None,
+    model: Annotated[str | None, typer.Option(help="To which alias under models; the task's own otherwise.")] = None,
 ) -> None:
     """What the model would be shown for a user, and how many tokens that is; nothing is sent."""
     request = _request(user_id=user_id, instruction=instruction)
-    shown = _run(context.obj, lambda recommender: recommender.preview(request, task.value))
+    shown = _run(context.obj, lambda recommender: recommender.preview(request, task.value, model))
+    if not shown.messages:
+        told = f"nothing would be sent: {shown.model} is outside, and this person may not be shown to it (allow_hosted: false)"
+        console.print(told, markup=False, highlight=False, soft_wrap=True)
+        return
     for message in shown.messages:
         console.rule(message["role"])
         console.print(message["content"], markup=False, highlight=False)
     console.rule()
     count = f"{shown.tokens} tokens" if shown.tokens is not None else "tokens unknown: the model's tokenizer is not here"
     console.print(f"{shown.prompt.id} {shown.prompt.version} ({shown.prompt.sha}) · {count}")
+    if shown.leaves:
+        taken = ", ".join(f"{many} {kind}" for kind, many in shown.redacted.items()) or "nothing"
+        console.print(f"{shown.model} is outside: redacted {taken}; attributes and names as 'privacy' says", soft_wrap=True)
 
 
 @app.command()

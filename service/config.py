@@ -28,7 +28,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from service.errors import ConfigError
-from service.schema import MAX_RATE, Label, Meaning, Price
+from service.schema import MAX_RATE, Key, Label, Meaning, Name, Price
 
 HOUSE = Path(__file__).resolve().parents[1]
 """The folder that holds service/, prompts/ and configs/."""
@@ -66,6 +66,17 @@ class Engine(Part):
     args: list[str] = []
     env: dict[str, str] = {}
     start_timeout_s: float = Field(600, gt=0)
+
+
+def outside(url: str) -> bool:
+    """Is its host beyond this machine and its private network, as far as the name tells? So is what has no URL of its own."""
+    host = urlsplit(url).hostname
+    if host is None:
+        return True
+    try:
+        return not ip_address(host).is_private
+    except ValueError:
+        return host != "localhost" and "." in host
 
 
 OURS = frozenset({"model", "messages", "stream", "stream_options", "response_format", "n", "api_key", "api_base", "base_url"})
@@ -133,13 +144,7 @@ class Model(Part):
         """Does a request to it leave the machine or its private network? Decides privacy; `hosted` overrules."""
         if self.hosted is not None or self.backend == "local":
             return bool(self.hosted)
-        host = urlsplit(self.base_url).hostname
-        if host is None:
-            return True
-        try:
-            return not ip_address(host).is_private
-        except ValueError:
-            return host != "localhost" and "." in host
+        return outside(self.base_url)
 
 
 class Roles(Part):
@@ -173,12 +178,13 @@ class Catalog(Part):
 class Embed(Part):
     """What embeds items and queries: in this process an ONNX sentence transformer with its tokenizer in `path`; with `base_url`
     and `model` a server of OpenAI's `/embeddings` (the key in the variable `api_key_env`). Another embedder, another space:
-    `whyrank ingest --re-embed` moves the catalogue into it."""
+    `whyrank ingest --re-embed` moves the catalogue into it. `hosted` overrules whether that server is outside."""
 
     path: Path | None = None
     base_url: str = ""
     model: str = ""
     api_key_env: str | None = None
+    hosted: bool | None = None
     timeout_s: float = Field(30, gt=0)
     threads: int = Field(1, ge=1, le=64)
     batch: int = Field(32, ge=1, le=1_024)
@@ -190,6 +196,11 @@ class Embed(Part):
         if self.base_url and urlsplit(self.base_url).scheme not in {"http", "https"}:
             raise ValueError("base_url: expected an http(s) URL, as http://127.0.0.1:8002/v1")
         return self
+
+    @property
+    def leaves_the_house(self) -> bool:
+        """Does a text to be embedded leave the machine or its private network? Decides privacy, as a model's does."""
+        return bool(self.base_url) and (outside(self.base_url) if self.hosted is None else self.hosted)
 
 
 MEANINGS: dict[str, Meaning] = {
@@ -373,6 +384,21 @@ class Shadow(Part):
     waiting: int = Field(16, ge=0, le=1_000)
 
 
+class Privacy(Part):
+    """What a hosted model may be shown. Never e-mail addresses, phone numbers, cards and IBANs; `phone_regions`: ISO codes of
+    countries whose phone numbers are known without their international prefix. `names`: words that are taken out of what
+    people wrote, as are street addresses and ids; a request may list more (`redact`).
+
+    `item_attributes`: keys of items that are shown, none: those of `catalog.filterable`; `user_attributes`: keys of what people
+    declared.
+    """
+
+    phone_regions: list[Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]] = []
+    names: list[Name] = []
+    item_attributes: list[Key] | None = None
+    user_attributes: list[Key] = []
+
+
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="WHYRANK_", env_nested_delimiter="__", frozen=True, extra="forbid", validate_default=True
@@ -395,6 +421,7 @@ class Settings(BaseSettings):
     rerank: Rerank = Rerank()
     limits: Limits = Limits()
     shadow: Shadow = Shadow()
+    privacy: Privacy = Privacy()
     _file: Path | None = PrivateAttr(None)
 
     @classmethod

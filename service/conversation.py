@@ -23,6 +23,7 @@ from service.config import Settings
 from service.errors import BadRequest, ModelError, ModelIncapable, NotFound, PromptError
 from service.llm import LLM, Call
 from service.prompts import PromptLibrary
+from service.redact import Veil, ids_in
 from service.schema import (
     FASTER,
     LONGEST_INSTRUCTION,
@@ -64,6 +65,7 @@ class Conversation:
         catalog: Catalog,
         prompts: PromptLibrary,
         llms: Mapping[str, LLM],
+        veil: Veil,
         stream: Callable[[RecommendRequest], Awaitable[Stream]],
         rerank: Callable[[RerankRequest], Awaitable[Stream]],
         ingest: Callable[[Sequence[Any]], Awaitable[IngestReport]],
@@ -75,6 +77,7 @@ class Conversation:
         self._catalog = catalog
         self._prompts = prompts
         self._llms = llms
+        self._veil = veil
         self._stream = stream
         self._rerank = rerank
         self._ingest = ingest
@@ -91,7 +94,7 @@ class Conversation:
         facets = await self._catalog.facets()
         titles = {title for turn in chat.listed(request.turns) for title in turn}
         talk = chat.read(request.turns, await self._catalog.titled(titles), facets)
-        kind = talk.kind or await self._kind(talk.turn)
+        kind = talk.kind or await self._kind(request, talk.turn)
         words = chat.spoken(request.locale, talk.turn)
         if kind == "recommend":
             noted = await self._noted(request, talk)
@@ -113,10 +116,13 @@ class Conversation:
         if request.shape is not None:
             check(request.shape)
 
-    async def _kind(self, turn: str) -> chat.Kind:
-        """By likeness to examples, which the embedder knows in English: words in another script are a wish."""
-        if sum(map(str.isascii, turn)) < len(turn) / 2:
+    async def _kind(self, request: ChatRequest, turn: str) -> chat.Kind:
+        """By likeness to examples, which the embedder knows in English: words in another script are a wish, and so are those
+        that an embedder outside may not see."""
+        outside = self._settings.embed.leaves_the_house
+        if sum(map(str.isascii, turn)) < len(turn) / 2 or not await self._allowed(request, outside=outside):
             return "recommend"
+        turn = (await self._over(request, turn)).sent(turn) if outside else turn
         with suppress(ModelError):  # the embedder's
             if not self._examples:
                 self._examples = {kind: await self._catalog.embedded_all(said) for kind, said in chat.EXAMPLES.items()}
@@ -147,9 +153,13 @@ class Conversation:
     async def _values(self, request: ChatRequest, talk: chat.Talk, facets: chat.Facets) -> tuple[list[str], Usage]:
         """What the latest wish means in the catalogue's own values, by a model where no rule tells; none if it fails. It has a
         quarter of the time."""
-        alias, known = self._settings.roles.chat or self._settings.roles.explain, chat.choosable(facets)
+        alias, wish = self._settings.roles.chat or self._settings.roles.explain, talk.wishes[-1:]
+        outside = alias in self._llms and self._settings.models[alias].leaves_the_house
+        if outside:
+            wish, facets = [(await self._over(request, one)).words(one) for one in wish], self._veil.facets(facets)
+        known = chat.choosable(facets)
         mute = request.model in {FASTER, PRIOR} or request.strategy == "prior" or alias not in self._llms
-        if mute or not talk.wishes or talk.filters or not known or not await self._may_hear(alias, request):
+        if mute or not wish or talk.filters or not known or not await self._allowed(request, outside=outside):
             return [], Usage()
         domain = request.domain or self._settings.service.domain
         seconds = (request.deadline_ms or self._settings.service.deadline_ms) / 1000
@@ -157,7 +167,7 @@ class Conversation:
         llm = self._llms[alias]
         try:
             prompt = self._prompts.find("chat", domain, request.locale)
-            said = prompt.render({"instruction": talk.wishes[-1][:LONGEST_INSTRUCTION], "values": ", ".join(known)})
+            said = prompt.render({"instruction": wish[0][:LONGEST_INSTRUCTION], "values": ", ".join(known)})
             call = Call(said, max_tokens=24, grammar=chat.choice(facets), temperature=prompt.sampling.temperature)
             async with asyncio.timeout(seconds / 4):
                 try:
@@ -170,10 +180,13 @@ class Conversation:
         words = dict.fromkeys(part.strip(" .\n").casefold() for part in re.split("[,、,]", text))
         return [named[word] for word in words if word in named][:VALUES], usage
 
-    async def _may_hear(self, alias: str, request: ChatRequest) -> bool:
-        """May this model be told what the person says?"""
-        user = await self._store.users.get(request.user_id) if request.user_id is not None else None
-        return user is None or user[0].allow_hosted or not self._settings.models[alias].leaves_the_house
+    async def _allowed(self, request: ChatRequest, *, outside: bool) -> bool:
+        """May a model be told what the person says, if it is outside?"""
+        user = await self._store.users.get(request.user_id) if outside and request.user_id is not None else None
+        return user is None or user[0].allow_hosted
+
+    async def _over(self, request: ChatRequest, said: str) -> Veil:
+        return self._veil.of(request.redact, [request.user_id, request.session_id, *await ids_in(self._catalog, [said])])
 
     async def _parts(self, request: ChatRequest, wanted: RecommendRequest) -> Stream:
         """Of the catalogue, or of the caller's documents."""

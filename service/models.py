@@ -126,14 +126,17 @@ class Purse:
 
 
 class Meter:
-    """A model that is asked for likelihoods."""
+    """A model that is asked for likelihoods. `before`: what every text to it goes through."""
 
-    def __init__(self, scorer: Scorer, pace: Pace, rest: Rest, purse: Purse, telemetry: Telemetry) -> None:
+    def __init__(
+        self, scorer: Scorer, pace: Pace, rest: Rest, purse: Purse, telemetry: Telemetry, before: Callable[[str], str]
+    ) -> None:
         self._scorer = scorer
         self._pace = pace
         self._rest = rest
         self._purse = purse
         self._telemetry = telemetry
+        self._before = before
         self._paying: set[asyncio.Task[None]] = set()
         self.alias = scorer.alias
         self.about = scorer.about
@@ -144,6 +147,7 @@ class Meter:
 
     async def loglikelihoods(self, asked: Sequence[Asked]) -> Likelihoods:
         await self._admit()
+        asked = [Asked(tuple(map(self._before, one.context)), self._before(one.text)) for one in asked]
         start = time.perf_counter()
         try:
             found = await self._scorer.loglikelihoods(asked)
@@ -193,14 +197,17 @@ class Meter:
 class Tap(Meter):
     """A model that writes; its exchanges are kept while somebody listens."""
 
-    def __init__(self, llm: LLM, pace: Pace, rest: Rest, purse: Purse, telemetry: Telemetry) -> None:
-        super().__init__(llm, pace, rest, purse, telemetry)
+    def __init__(
+        self, llm: LLM, pace: Pace, rest: Rest, purse: Purse, telemetry: Telemetry, before: Callable[[str], str]
+    ) -> None:
+        super().__init__(llm, pace, rest, purse, telemetry, before)
         self._llm = llm
         self.token = llm.token
         self.likeliest = llm.likeliest
 
     async def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
         await self._admit()
+        call = replace(call, messages=[one | {"content": self._before(one["content"])} for one in call.messages])
         heard, exchange = HEARD.get(), Exchange(self.alias, call.messages)
         if heard is not None:
             heard.append(exchange)

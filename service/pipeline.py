@@ -14,7 +14,7 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
 from hashlib import sha256
@@ -48,6 +48,8 @@ from service.rank.likelihood import Likelihood
 from service.rank.listwise import Listwise
 from service.rank.pace import Pace
 from service.rank.pointwise import Pointwise
+from service.rank.veiled import Veiled
+from service.redact import Net, Veil, counted, ids_in
 from service.schema import (
     FASTER,
     LONGEST_INSTRUCTION,
@@ -96,6 +98,8 @@ ASKING: dict[str, Callable[[LLM, float, Held], Strategy]] = {
     "keyed": Keyed,
     "pointwise": Pointwise,
 }
+ANSWERS = {"first_token": "letter", "keyed": "scores", "pointwise": "yes or no"}
+"""What they ask for in a prompt; the others for an order."""
 COSTS = ("likelihood", "first_token", "listwise", "keyed", "pointwise")
 """From the cheapest, in tokens read and written."""
 STRATEGIES = ("auto", "likelihood", *ASKING, "prior")
@@ -154,6 +158,8 @@ class Recommender:
         self._catalog = catalog
         self._prompts = prompts
         self._clock = clock
+        self._net = Net(settings.privacy.phone_regions)
+        self._veil = _veil(settings, self._net)
         self._pace = pace or Pace()
         self._opened: dict[str, Scorer] = {**llms, **(scorers or {})}
         self._llms = {alias: self._metered(Tap, llm, self._pace) for alias, llm in llms.items()}
@@ -176,6 +182,7 @@ class Recommender:
             catalog=catalog,
             prompts=prompts,
             llms=self._llms,
+            veil=self._veil,
             stream=self.stream,
             rerank=self._rerank_stream,
             ingest=self.ingest_events,
@@ -198,7 +205,7 @@ class Recommender:
             budget=told.budget,
             costs=told.costs,
         )
-        return kind(model, pace, Rest(told.failures, told.cool_down_s), purse, self.telemetry)
+        return kind(model, pace, Rest(told.failures, told.cool_down_s), purse, self.telemetry, self._before(model.alias))
 
     # ── the main job ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -238,6 +245,8 @@ class Recommender:
         candidates, unread = await retrieve.documents(self._store, self._catalog, person, said, wanted, until)
         candidates += [Candidate.model_construct(item=item, prior=0.0) for item in blank]
         watch.lap("retrieve_ms")
+        if not wanted.embeds:
+            warnings.append("this person is kept from the embedder outside (allow_hosted): of documents only their words count")
         return plan, candidates, unread, self._told(plan, person, candidates, watch)
 
     async def _documents(self, request: RerankRequest) -> list[Item]:
@@ -279,6 +288,7 @@ class Recommender:
             model=model,
             explain=request.explain,
             deadline_ms=request.deadline_ms,
+            redact=request.redact,
         )
 
     async def trace(self, request: RecommendRequest) -> tuple[Ranking, list[Exchange]]:
@@ -313,7 +323,7 @@ class Recommender:
         try:
             yield ranking
             if request.explain != "none":
-                async with aclosing(self._explain(plan, person, order.candidates[: request.top_n])) as found:
+                async with aclosing(await self._explain(plan, person, order.candidates[: request.top_n])) as found:
                     async for part in found:
                         parts.append(part)
                         if isinstance(part, Reason):
@@ -443,6 +453,20 @@ class Recommender:
             return Held(grammar=self.settings.models[alias].backend == "vllm")
         return Held(able.grammar, able.json_schema != "refused")
 
+    async def _over(self, request: RecommendRequest, person: UserState) -> Veil:
+        """What stands between the person of a request and models outside."""
+        said = [request.instruction or "", *(entry.event.text or "" for entry in person.recent)]
+        own = [request.user_id, request.session_id, *await ids_in(self._catalog, said)]
+        return self._veil.of(request.redact, own)
+
+    def _leaves(self, alias: str) -> bool:
+        model = self.settings.models.get(alias)
+        return model is not None and model.leaves_the_house
+
+    def _before(self, alias: str) -> Callable[[str], str]:
+        """What every text to a model goes through."""
+        return self._net if self._leaves(alias) else str
+
     def _can(self, step: Strategy) -> bool:
         """As far as is known: a model that was never probed is tried."""
         able = self._probes.known.get(step.model)
@@ -459,7 +483,7 @@ class Recommender:
         """Without a model where `auto` sees that none would help. Its usage is that of all calls, of those that failed too."""
         sizes = self.settings.rank
         why = gated(person, candidates, sizes.least_history, sizes.clear_prior) if plan.asked == "auto" else ""
-        ladder = [] if why else self._allowed(plan.ladder, person)
+        ladder = [] if why else await self._veiled(plan, person)
         bill: list[Usage] = []
         token = BILL.set(bill)
         try:
@@ -467,6 +491,14 @@ class Recommender:
         finally:
             BILL.reset(token)
         return replace(order, usage=sum(bill, Usage()))
+
+    async def _veiled(self, plan: Plan, person: UserState) -> list[Strategy]:
+        """The ladder for this person; a model outside sees what may leave."""
+        ladder = self._allowed(plan.ladder, person)
+        if not any(self._leaves(step.model) for step in ladder):
+            return ladder
+        over = await self._over(plan.request, person)
+        return [Veiled(step, over) if self._leaves(step.model) else step for step in ladder]
 
     def models(self) -> list[str]:
         """What `model` in a request may name."""
@@ -478,7 +510,10 @@ class Recommender:
         return [step if self._may_see(step.model, person) else Lacking(step, no) for step in ladder]
 
     def _may_see(self, alias: str, person: UserState) -> bool:
-        return person.allow_hosted or not self.settings.models[alias].leaves_the_house
+        return person.allow_hosted or not self._leaves(alias)
+
+    def _may_embed(self, person: UserState) -> bool:
+        return person.allow_hosted or not self.settings.embed.leaves_the_house
 
     async def _state(self, request: RecommendRequest, plan: Plan, did: Sequence[Did] = ()) -> UserState:
         """The person as of every event accepted so far; without any, what they declared, asked for, or nothing. `did`: what
@@ -495,19 +530,33 @@ class Recommender:
         )
         if person.source != "popularity":
             return person
-        if person.attributes:
-            described = ", ".join(f"{key} {value}" for key, value in person.attributes.items())
+        described = await self._described(request, person)
+        if described:
             with suppress(ModelError):  # the embedder's
                 interest = await self._catalog.interest(described)
                 return person.model_copy(update={"source": "attributes", "interests": (interest,)})
         return person.model_copy(update={"source": "instruction"}) if request.instruction else person
+
+    async def _described(self, request: RecommendRequest, person: UserState) -> str:
+        """What a person declared, as the embedder may see it."""
+        outside = self.settings.embed.leaves_the_house
+        if not self._may_embed(person):
+            return ""
+        shown = (await self._over(request, person)).over(person, [], None)[0] if outside else person
+        told = ", ".join(f"{key} {value}" for key, value in shown.attributes.items())
+        return self._net(told) if outside else told
 
     async def _candidates(self, plan: Plan, person: UserState) -> list[Candidate]:
         return await retrieve.retrieve(self._store, self._catalog, person, await self._wanted(plan, person))
 
     async def _wanted(self, plan: Plan, person: UserState) -> retrieve.Wanted:
         taste = await collaborative.taste(self._store, self._catalog, person) if plan.weights.collaborative else None
-        return plan.wanted(person, taste)
+        wanted, said = plan.wanted(person, taste), plan.request.instruction
+        if not self._may_embed(person):
+            return replace(wanted, embeds=False)
+        if said is not None and self.settings.embed.leaves_the_house:
+            said = (await self._over(plan.request, person)).sent(said)
+        return replace(wanted, meant=said)
 
     def _ranking(self, request: RecommendRequest, plan: Plan, person: UserState, order: Order, watch: Watch) -> Ranking:
         items = [
@@ -531,13 +580,18 @@ class Recommender:
             timings=watch.timings(),
         )
 
-    def _explain(
+    async def _explain(
         self, plan: Plan, person: UserState, shown: Sequence[Candidate]
     ) -> AsyncGenerator[Reason | explain.Explained, None]:
         """A ranking that asked for no model, and a person no model may see, get templates."""
         request = plan.request
         alias = self._speaker(person) if plan.ladder and request.model != FASTER else None
-        locale = request.locale or person.locale
+        locale, instruction = request.locale or person.locale, request.instruction
+        attribution, seen = self._attribution(plan, person), None
+        asked = [alias or "", attribution.scorer.alias if attribution is not None else ""]
+        if any(map(self._leaves, asked)):
+            told, seeable, instruction = (await self._over(request, person)).over(person, shown, instruction)
+            seen = told, seeable
         return explain.explain(
             person,
             shown,
@@ -546,11 +600,12 @@ class Recommender:
             top=self.settings.explain.top,
             deadline=plan.context.deadline,
             line_tokens=plan.context.line_tokens,
-            attribution=self._attribution(plan, person),
+            attribution=attribution,
             full=request.explain == "full",
-            instruction=request.instruction,
+            instruction=instruction,
             locale=locale,
             held=self._held(alias) if alias is not None else Held(),
+            seen=seen,
         )
 
     def _speaker(self, person: UserState) -> str | None:
@@ -826,34 +881,56 @@ class Recommender:
     def prompts(self) -> list[Prompt]:
         return list(self._prompts.all().values())
 
-    async def preview(self, request: RecommendRequest, task: Literal["rank", "explain"]) -> Preview:
-        """What a model would be shown for this request; it is not asked."""
-        plan = self._checked(request)
+    async def preview(self, request: RecommendRequest, task: Literal["rank", "explain"], model: str | None = None) -> Preview:
+        """What a model (an alias; else the task's own) would be shown for this request; it is not asked."""
+        alias = model or (self._asked(request) if task == "rank" else self.settings.roles.explain)
+        if alias not in self.settings.models:
+            raise NotFound("model", alias, param="model", known=", ".join(self.settings.models))
+        if self.settings.models[alias].backend == "local":
+            raise BadRequest(f"model {alias!r} tells likelihoods only: it is asked without a prompt", param="model")
+        plan = self._checked(request if task == "explain" else request.model_copy(update={"model": alias}))
         person = await self._state(request, plan)
-        candidates = await self._candidates(plan, person)
+        prompt = plan.context.prompt
+        if task == "explain":
+            prompt = self._prompts.find("explain", plan.domain, request.locale or person.locale)
+        outside = self._leaves(alias)
+        if not self._may_see(alias, person):
+            return Preview(prompt.ref, [], None, alias, outside)
+        messages = prompt.render(await self._shown(plan, person, task, alias))
+        if outside:
+            messages = [_changed(message, self._net) for message in messages]
+        tokenizer = self.settings.weights_path(alias) / "tokenizer.json"
+        tokens = await asyncio.to_thread(count_tokens, messages, tokenizer)
+        return Preview(prompt.ref, messages, tokens, alias, outside, counted(one["content"] for one in messages))
+
+    async def _shown(self, plan: Plan, person: UserState, task: Literal["rank", "explain"], alias: str) -> dict[str, Any]:
+        """What a task's prompt is made of."""
+        request, candidates = plan.request, await self._candidates(plan, person)
         line_tokens, locale = plan.context.line_tokens, request.locale or person.locale
+        step = next((one for one in plan.ladder if one.name in ASKING), None)
+        window = [candidates[place] for place in slots(candidates, plan.context)]
+        window = window[:: max(1, -(-len(window) // plan.context.window))] if step is None or step.in_letters else window[:1]
+        order = "order" if self._held(alias).grammar else "order as JSON"
+        answer = ANSWERS.get(step.name, order) if step is not None else order
+        chosen, instruction = window if task == "rank" else candidates[: request.top_n], request.instruction
+        if self._leaves(alias):
+            person, chosen, instruction = (await self._over(request, person)).over(person, chosen, instruction)
         if task == "rank":
-            prompt, window = plan.context.prompt, [candidates[place] for place in slots(candidates, plan.context)]
-            shown = variables(person, window, instruction=request.instruction, locale=locale, line_tokens=line_tokens)
-        else:
-            prompt, top = self._prompts.find("explain", plan.domain, locale), self.settings.explain.top
-            chosen, moved, attribution = candidates[: request.top_n], explain.Moved(), self._attribution(plan, person)
-            if attribution is not None:
-                until = plan.context.deadline
-                moved = await attribution.moved(person, chosen[:top], line_tokens=line_tokens, until=until)
-            shown = explain.material(
-                person,
-                chosen,
-                top=top,
-                line_tokens=line_tokens,
-                moved=moved,
-                instruction=request.instruction,
-                locale=locale,
-                held=self._held(self.settings.roles.explain),
-            )
-        messages = prompt.render(shown)
-        tokenizer = self.settings.weights_path(self.settings.roles.rank) / "tokenizer.json"
-        return Preview(prompt.ref, messages, await asyncio.to_thread(count_tokens, messages, tokenizer))
+            return variables(person, chosen, instruction=instruction, locale=locale, line_tokens=line_tokens, answer=answer)
+        top, moved, attribution = self.settings.explain.top, explain.Moved(), self._attribution(plan, person)
+        if attribution is not None and not self._leaves(attribution.scorer.alias):  # who only looks sends nothing
+            until = plan.context.deadline
+            moved = await attribution.moved(person, chosen[:top], line_tokens=line_tokens, until=until)
+        return explain.material(
+            person,
+            chosen,
+            top=top,
+            line_tokens=line_tokens,
+            moved=moved,
+            instruction=instruction,
+            locale=locale,
+            held=self._held(alias),
+        )
 
     async def readiness(self, seconds: float = 5) -> dict[str, Any]:
         """Each part with `ok` and, where it is not, why. Only store and catalogue are needed to answer; models are given
@@ -1095,13 +1172,37 @@ class Recommender:
         self._store.close()
 
 
+class _Behind:
+    """An embedder outside, behind the net. Token ids are the caller's own and go as they came."""
+
+    def __init__(self, embed: RemoteEmbedder, net: Net) -> None:
+        self._embed = embed
+        self._net = net
+        self.name = embed.name
+        self.dimension = embed.dimension
+        self.close = embed.close
+
+    async def embed(self, texts: Sequence[str]) -> Any:
+        return await self._embed.embed([*map(self._net, texts)])
+
+    async def embed_one(self, text: str) -> Any:
+        return await self._embed.embed_one(self._net(text))
+
+    async def counted(self, texts: Sequence[str | Sequence[int]]) -> tuple[Any, int]:
+        return await self._embed.counted([self._net(text) if isinstance(text, str) else text for text in texts])
+
+
 @dataclass(frozen=True)
 class Preview:
-    """`tokens`: of the messages' text by the model's own tokenizer; None where that is not on this machine."""
+    """`tokens`: of the messages' text by the model's own tokenizer; None where that is not on this machine. `leaves`: is the
+    model outside? Then `redacted` counts by kind what was taken out, and there is no message for a person it may not see."""
 
     prompt: PromptRef
     messages: list[Message]
     tokens: int | None
+    model: str
+    leaves: bool = False
+    redacted: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -1158,6 +1259,16 @@ class Plan:
 
 def _unable(step: Strategy) -> Lacking:
     return Lacking(step, ModelIncapable(f"{step.model} can't do what {step.name} needs"))
+
+
+def _veil(settings: Settings, net: Net) -> Veil:
+    privacy = settings.privacy
+    shown = settings.catalog.filterable if privacy.item_attributes is None else privacy.item_attributes
+    return Veil(net, frozenset(shown), frozenset(privacy.user_attributes), tuple(privacy.names))
+
+
+def _changed(message: Message, before: Callable[[str], str]) -> Message:
+    return {**message, "content": before(message["content"])}
 
 
 TOLD = "told"
@@ -1349,12 +1460,13 @@ _embedder = lru_cache(maxsize=1)(Embedder)
 """Recommenders of one process share it: an evaluation makes one for each of its settings, all on the same embedder."""
 
 
-async def _embed_by(settings: Settings) -> Embedder | RemoteEmbedder:
+async def _embed_by(settings: Settings) -> Embedder | RemoteEmbedder | _Behind:
     embed = settings.embed
     if not embed.base_url:
         return await asyncio.to_thread(_embedder, settings.embedder_path, threads=embed.threads, batch=embed.batch)
     key = _secret(embed.api_key_env, "embed.api_key_env")
-    return await RemoteEmbedder.open(embed.base_url, embed.model, api_key=key, batch=embed.batch, timeout_s=embed.timeout_s)
+    found = await RemoteEmbedder.open(embed.base_url, embed.model, api_key=key, batch=embed.batch, timeout_s=embed.timeout_s)
+    return _Behind(found, Net(settings.privacy.phone_regions)) if embed.leaves_the_house else found
 
 
 def _named(settings: Settings, backend: str) -> list[str]:

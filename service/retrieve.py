@@ -25,13 +25,16 @@ AT_ONCE = 32
 class Wanted:
     """What to look for. `k`: how many candidates, `depth` of them from each source; `given`: rank these ids instead of
     looking; weights by source name; `taste`: among the items' factors; `avoid`: values of attributes that nothing found may
-    have; `popularity`, `vectors`: shall candidates carry them?"""
+    have; `popularity`, `vectors`: shall candidates carry them? `meant`: the instruction as the embedder may see it; `embeds`:
+    may it see anything for this person?"""
 
     k: int
     weights: Mapping[str, float]
     scope: Scope = EVERYTHING
     given: Sequence[str] | None = None
     instruction: str | None = None
+    meant: str | None = None
+    embeds: bool = True
     context_items: Sequence[str] = ()
     taste: Taste | None = None
     avoid: frozenset[str] = frozenset()
@@ -66,7 +69,9 @@ async def retrieve(store: Store, catalog: Catalog, state: UserState, wanted: Wan
         return await nearest(wanted, [(vector, 1.0) for vector in vectors.values()])
 
     async def query(state: UserState, wanted: Wanted) -> Sequence[str]:
-        return await catalog.search(wanted.instruction, wanted.depth, wanted.scope) if wanted.instruction else []
+        if not wanted.instruction:
+            return []
+        return await catalog.search(wanted.instruction, wanted.depth, wanted.scope, meant=wanted.meant)
 
     async def collaborative(state: UserState, wanted: Wanted) -> Sequence[str]:
         return await catalog.favoured(wanted.taste, wanted.depth, wanted.scope) if wanted.taste is not None else []
@@ -133,8 +138,8 @@ async def documents(
     tastes = [(np.asarray(taste.vector), taste.weight) for taste in state.interests]
     vectors, query = await catalog.vectors(known), None
     with suppress(ModelError):  # the embedder's: then words and people alone count
-        query = await catalog.embedded(wanted.instruction) if wanted.instruction else None
-        if tastes or query is not None:
+        query = await catalog.embedded(wanted.meant) if wanted.meant else None
+        if wanted.embeds and (tastes or query is not None):
             texts = {item_id: said[item_id] for item_id in [*lexical, *items] if item_id not in vectors}
             vectors |= await _embedded(catalog, texts, until)
     meant = [_nearest(query, vectors, items)] if query is not None else []
@@ -151,7 +156,7 @@ async def documents(
     fused = fuse({name: (weights[name], found) for name, found in lists.items() if weights[name] > 0})
     order = [*fused, *(item_id for item_id in items if item_id not in fused)]
     found = [_candidate(items[item_id], fused.get(item_id, {}), weights) for item_id in order]
-    unread = len(items) - len(vectors) if tastes or wanted.instruction else 0
+    unread = len(items) - len(vectors) if wanted.embeds and (tastes or wanted.instruction) else 0
     return await _weighed(store, catalog, found, wanted), unread
 
 

@@ -81,6 +81,7 @@ Label = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"
 Locale = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z]{2,3}(-[a-zA-Z0-9]{2,8})*$")]
 Scalar = StrictBool | StrictInt | FiniteFloat | Annotated[Text, StringConstraints(max_length=4_000)]
 Key = Annotated[Text, StringConstraints(min_length=1, max_length=64)]
+Name = Annotated[Text, StringConstraints(min_length=1, max_length=100)]
 Attributes = dict[Key, Scalar | list[Scalar]]
 AttributesIn = Annotated[Attributes, Field(max_length=100)]
 Fact = tuple[str, str | int | float | bool]
@@ -612,6 +613,9 @@ class RecommendRequest(Value):
         "short", description="Reasons for the best items; full: with each source's rank and what moved each item."
     )
     deadline_ms: int | None = Field(None, ge=1, le=600_000, description="Answer within this time, whatever it takes.")
+    redact: list[Name] = Field(
+        [], max_length=100, description="Names no hosted model may read in what the person wrote.", examples=[["Ann Smith"]]
+    )
     stream: bool = Field(False, description="Answer by events: `ranking`, `reason`s, `done`.")
 
     @model_validator(mode="after")
@@ -659,6 +663,7 @@ class RerankRequest(Value):
     model: str | None = None
     explain: Literal["none", "short", "full"] = "none"
     deadline_ms: int | None = Field(None, ge=1, le=600_000)
+    redact: Annotated[list[Name], Field(max_length=100)] = []
 
 
 class Reranked(Value):
@@ -699,6 +704,7 @@ class ChatRequest(Value):
     prompt_version: str | None = None
     explain: Literal["none", "short", "full"] = "short"
     deadline_ms: int | None = Field(None, ge=1, le=600_000)
+    redact: Annotated[list[Name], Field(max_length=100)] = []
 
     @model_validator(mode="after")
     def _answerable(self) -> ChatRequest:

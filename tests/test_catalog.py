@@ -27,7 +27,7 @@ async def filled(folder: Path) -> Catalog:
 
 async def test_search_finds_by_meaning_words_and_filter(tmp_path: Path) -> None:
     catalog = await filled(tmp_path)
-    assert set(await catalog.search("scary horror", 3, Scope())) == {"alien", "thing", "shining"}
+    assert set(await catalog.search("scary horror", 3, Scope(), meant="scary horror")) == {"alien", "thing", "shining"}
     vector = (await catalog.vectors(["alien"]))["alien"]
     assert (await catalog.similar([vector], 2, Scope()))[0][0] == "alien"
     filters = {"year": Filter(gte=1995), "genre": Filter(any=["Romance"]), "id": Filter(none=["amelie"])}
@@ -105,9 +105,9 @@ async def test_an_attribute_of_another_type_than_declared_is_refused(tmp_path: P
 async def test_indexes_and_compaction_leave_search_as_it_was(tmp_path: Path) -> None:
     catalog = await filled(tmp_path)
     romances = {"notting", "amelie", "sunrise"}
-    assert set(await catalog.search("romance", 3, Scope())) == romances
+    assert set(await catalog.search("romance", 3, Scope(), meant="romance")) == romances
     await catalog.tidy()
-    assert set(await catalog.search("romance", 3, Scope())) == romances
+    assert set(await catalog.search("romance", 3, Scope(), meant="romance")) == romances
 
 
 def axes(**places: float) -> dict[str, Vectors]:
@@ -158,7 +158,7 @@ async def test_a_changed_item_keeps_its_factors_and_a_vector_search_does_not_min
     assert "alien" in (await catalog.factors(["alien"]))[1]
     vector = (await catalog.vectors(["alien"]))["alien"]
     assert (await catalog.similar([vector], 1, Scope()))[0] == ["alien"]
-    assert len(await catalog.search("Aliens", 3, Scope())) == 3
+    assert len(await catalog.search("Aliens", 3, Scope(), meant="Aliens")) == 3
 
 
 async def test_a_table_without_factors_or_with_others_gets_the_columns_when_opened(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pydantic_core import from_json, to_json
 
 from service.errors import BadRequest, InvalidJson, UnsupportedMedia
 from service.pipeline import Recommender
-from service.schema import Id, IngestReport, Label, Locale, Rejection, Text
+from service.schema import Id, IngestReport, Label, Locale, Name, Rejection, Text
 
 
 def _recommender(request: Request) -> Recommender:
@@ -138,6 +138,7 @@ class Asker(BaseModel):
     locale: Locale | None = Field(None, description="Language of the answer.")
     strategy: Text | None = Field(None, description="As on /v1/recommendations.")
     deadline_ms: Annotated[StrictInt, Field(ge=1, le=600_000)] | None = Field(None, description="Answer within this time.")
+    redact: Annotated[list[Name], Field(max_length=100)] = Field([], description="As on /v1/recommendations.")
 
 
 def who(request: Request, asked: Asker) -> str | None:

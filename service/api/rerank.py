@@ -160,6 +160,7 @@ def _wanted(request: Request, asked: Body, given: list[Any], *, json_query: bool
         model=asked.model,
         explain=asked.explain,
         deadline_ms=asked.deadline_ms,
+        redact=asked.redact,
     )
 
 

@@ -71,24 +71,29 @@ async def explain(
     instruction: str | None = None,
     locale: str | None = None,
     held: Held = Held(),
+    seen: tuple[UserState, Sequence[Candidate]] | None = None,
 ) -> AsyncGenerator[Reason | Explained, None]:
     """A reason for each of `chosen` in order, as soon as it is there, then what it took; in the prompt's language.
 
     The model (None: no model) speaks for the first `top`, until `deadline`, a time of the event loop; templates do for the
     rest, and where its words fail the check. `attribution` finds what to cite for the first `top`, in at most half of the
-    time; with `full`, reasons carry it. `held`: without a grammar the prompt says what may be cited.
+    time; with `full`, reasons carry it. `held`: without a grammar the prompt says what may be cited. `seen`: the person and the
+    chosen as models may see them, where that is not all: what a model says is checked against what it saw, a template may say
+    whatever is true.
     """
     language, moved, now = spoken(prompt.ref.id), Moved(), asyncio.get_running_loop().time()
+    told, seeable = seen or (state, chosen)
     if attribution is not None and now < deadline:
-        moved = await attribution.moved(state, chosen[:top], line_tokens=line_tokens, until=(now + deadline) / 2)
+        moved = await attribution.moved(told, seeable[:top], line_tokens=line_tokens, until=(now + deadline) / 2)
     liked, supports = _liked(state), _supports(state, chosen, moved)
-    asked = _asked(supports, top) if llm is not None else []
+    known, claims = (_liked(told), _supports(told, seeable, moved)) if seen else (liked, supports)
+    asked = _asked(claims, top) if llm is not None else []
     usage, degraded = moved.usage, None
     said: Lines | None = None
     if llm is not None and asked:
         shown = material(
-            state,
-            chosen,
+            told,
+            seeable,
             top=top,
             line_tokens=line_tokens,
             moved=moved,
@@ -103,7 +108,7 @@ async def explain(
         else:
             call = Call(messages, language.line_tokens * len(asked), temperature=prompt.sampling.temperature)
             if held.grammar:
-                lines = grammar([supports[n].choices for n in asked], language)
+                lines = grammar([claims[n].choices for n in asked], language)
                 said = Lines(llm, replace(call, grammar=lines), deadline)
             else:
                 said = Loose(llm, replace(call, max_tokens=call.max_tokens + PROSE), deadline, language)
@@ -114,7 +119,11 @@ async def explain(
                 line = await said.of(LETTERS[asked.index(n)])
             except ModelError as error:
                 degraded = _degraded(llm, error.code)
-        reason = _reason(candidate, n + 1, line, supports[n], liked, language)
+        labels, why = _stands(line, seeable[n].item, claims[n], known, language)
+        if why:
+            reason = _worded(candidate, n + 1, labels, why, claims[n], liked, language)
+        else:
+            reason = template(candidate, n + 1, supports[n], liked, language)
         yield reason.model_copy(update={"attribution": dict(moved.by[n])}) if full and n < len(moved.by) else reason
     if said is not None:
         usage += await said.finish()
@@ -308,25 +317,39 @@ def _labels(labels: Sequence[int]) -> str:
 _LINE = re.compile(r"[A-Z] \[(h\d+(?:,h\d+)*)\] (.+)")
 
 
-def _reason(
-    candidate: Candidate, rank: int, line: str, support: Support, liked: Mapping[int, tuple[Recent, Item]], language: Language
-) -> Reason:
-    """The model's line if it holds, else a template."""
+def _stands(
+    line: str, item: Item, support: Support, known: Mapping[int, tuple[Recent, Item]], language: Language
+) -> tuple[tuple[int, ...], str]:
+    """The labels that a model's line cites, and its clause; an empty one if the line does not hold."""
     match = _LINE.fullmatch(line.strip()) if len(line) <= LONGEST_LINE else None
     said = {int(label[1:]) for label in match[1].split(",")} if match else set()
     labels = next((labels for labels in support.choices if set(labels) == said), None)
     if match and labels is not None:
-        cited, why = [liked[label][1] for label in labels], language.finished(match[2])
-        more = [liked[label][1] for label in support.moved if label not in labels]
-        if why and grounded(why, candidate.item, cited, language):
-            return Reason(
-                item_id=candidate.item.id,
-                rank=rank,
-                reason=language.sentence(cited, why, more),
-                evidence=[item.id for item in [*cited, *more]],
-                grounded=True,
-            )
-    return template(candidate, rank, support, liked, language)
+        why = language.finished(match[2])
+        if why and grounded(why, item, [known[label][1] for label in labels], language):
+            return labels, why
+    return (), ""
+
+
+def _worded(
+    candidate: Candidate,
+    rank: int,
+    labels: Sequence[int],
+    why: str,
+    support: Support,
+    liked: Mapping[int, tuple[Recent, Item]],
+    language: Language,
+) -> Reason:
+    """In the model's words, which hold."""
+    cited = [liked[label][1] for label in labels]
+    more = [liked[label][1] for label in support.moved if label not in labels]
+    return Reason(
+        item_id=candidate.item.id,
+        rank=rank,
+        reason=language.sentence(cited, why, more),
+        evidence=[item.id for item in [*cited, *more]],
+        grounded=True,
+    )
 
 
 def template(
