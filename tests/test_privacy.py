@@ -153,6 +153,7 @@ def hosted(settings: Settings, base: str) -> Settings:
             "catalog": {"filterable": {"year": "int", "genre": "list"}},
             "privacy": {"phone_regions": ["DE"], "user_attributes": ["taste"], "names": ["Secretive Cellar"]},
             "rank": {"clear_prior": 100},
+            "shadow": {"model": "tiny", "share": 0.2, "strategy": "keyed"},
         }
     )
 
