@@ -35,6 +35,15 @@ console = Console()
 Out = Annotated[Path, typer.Argument(help="A run's folder.")]
 Protocol = StrEnum("Protocol", {name: name for name in PROTOCOLS})  # type: ignore[misc]  # its members are the protocols
 DEFAULT = Protocol("temporal")
+Spend = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        help="Dollars over the whole run, kept answers included. Once they are spent no question to a model with a price is "
+        "begun: those under way (--concurrency) still end and may go beyond it; free ones go on. What is done is kept, and the "
+        "same command with a higher cap goes on.",
+    ),
+]
 
 
 @app.command()
@@ -71,26 +80,50 @@ def run(
     out: Annotated[Path, typer.Option(help="Where rows go; a killed run goes on from there.")],
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N cases (they stand in random order).")] = None,
     concurrency: Annotated[int, typer.Option(min=1, max=256, help="Rankings at a time.")] = 4,
+    spend: Spend = None,
 ) -> None:
-    """Run a suite through the service's own pipeline, then report. Costs nothing for what is done already."""
+    """Run a suite through the service's own pipeline, then report. Costs nothing for what is done already.
+
+    A suite's models may be any aliases of the configuration, hosted ones too; prices are theirs (models.*.price).
+    """
     asked = Suite.read(suite)
-    asyncio.run(_run(asked, context.obj, out, _maker(asked), limit, concurrency))
-    _print(reports.report(out), out)
+    done = asyncio.run(_run(asked, context.obj, out, _maker(asked), limit, concurrency, spend))
+    try:
+        _print(reports.report(out), out)
+    except BadRequest as error:
+        if not done.unpaid:
+            raise
+        console.print(f"[yellow]no report yet:[/] {escape(error.message)}")
+    if done.unpaid:
+        again = f"whyrank eval run {suite} --out {out}" + (f" --limit {limit}" if limit else "")
+        console.print(f"[yellow]{_unpaid(done, spend)}; this goes on: {again} --spend {_more(done.cost)}[/]", soft_wrap=True)
+
+
+def _unpaid(done: Done, spend: float | None) -> str:
+    return f"${done.cost:.4f} are spent, the cap is ${spend:g}: {done.done} of {done.total} rankings are done and kept"
+
+
+def _more(cost: float) -> str:
+    """A cap that a run that cost so much can go on under."""
+    return f"{max(0.01, 2 * cost):.2f}"
 
 
 def _maker(suite: Suite) -> Make:
     return partial(build, prompts=suite.prompt_folder or HOUSE / "prompts")
 
 
-async def _run(suite: Suite, settings: Settings, out: Path, maker: Make, limit: int | None, concurrency: int) -> None:
+async def _run(
+    suite: Suite, settings: Settings, out: Path, maker: Make, limit: int | None, concurrency: int, spend: float | None
+) -> Done:
     status = console.status("checking the suite, filling its store …")
     status.start()
     try:
         async with Run.open(suite, settings, out, maker, limit) as work:
             status.stop()
             with _progress(suite.metrics[0]) as step:
-                await work.go(step, concurrency)
+                done = await work.go(step, concurrency, spend)
             await work.leaks()
+            return done
     finally:
         status.stop()
 
@@ -105,6 +138,7 @@ def _progress(headline: str) -> Iterator[Callable[[Done], None]]:
             name, value = max(done.running.items(), key=lambda pair: pair[1], default=("", 0.0))
             spent = f"{done.tokens:,} tokens" + (f", ${done.cost:.4f}" if done.cost else "")
             told = f"{spent} · best {headline}: {100 * value:.2f} {escape(name)}"
+            told += f" · [yellow]no money for {done.unpaid}[/]" if done.unpaid else ""
             bars.update(bar, completed=done.done, total=done.total, description=told)
 
         yield step
@@ -120,6 +154,7 @@ def fit(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=40, help="Only the first N cases.")] = None,
     concurrency: Annotated[int, typer.Option(min=1, max=256, help="Rankings at a time.")] = 4,
+    spend: Spend = None,
 ) -> None:
     """Learn what fusion weighs on one half of the people, report once on the other half, and write the weights.
 
@@ -139,7 +174,9 @@ def fit(
 
         maker = partial(build, prompts=HOUSE / "prompts")
         found = asyncio.run(
-            fitting.fit(data, alias, settings, out, maker, tell, strategy=way, limit=limit, concurrency=concurrency)
+            fitting.fit(
+                data, alias, settings, out, maker, tell, strategy=way, limit=limit, concurrency=concurrency, spend=spend
+            )
         )
     for line in dict.fromkeys(line for line in told if not line.startswith("asking")):
         console.print(f"· {escape(line)}")

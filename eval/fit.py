@@ -71,9 +71,10 @@ async def fit(
     strategy: str = "listwise",
     limit: int | None = None,
     concurrency: int = 4,
+    spend: float | None = None,
 ) -> Fit:
     """Fit the weights of a domain and a model on a case folder, and write them. A killed fit pays for no case twice.
-    `strategy`: how the model is asked.
+    `strategy`: how the model is asked; `spend`: dollars after which it isn't any more, and what it has said must do.
 
     Raises `BadRequest` when there are too few people, or the model does not answer.
     """
@@ -88,7 +89,7 @@ async def fit(
     learned = sha256(repr(changes).encode()).hexdigest()[:8]
     async with Run.open(suite, better, out / f"model-{learned}", make, limit) as run:
         work = _Fit(run, folder, alias, told)
-        share, null, validation = await work.share(concurrency)
+        share, null, validation = await work.share(concurrency, spend)
         test = await work.test(plain, changes, share, null)
     weights = Weights(**sources, model=share, null=null, **terms)
     found = {
@@ -171,14 +172,19 @@ class _Fit:
         recommender = await self.run.recommender(arm)
         return [await _served(recommender, self.run, Job(arm, case)) for case in cases]
 
-    async def share(self, concurrency: int) -> tuple[float, float, dict[str, Any]]:
+    async def share(self, concurrency: int, spend: float | None) -> tuple[float, float, dict[str, Any]]:
         """The model's share against the fitted prior, how much of a title's own likelihood is taken off, and what decided."""
-        await self.run.go(lambda done: self.told(f"asking {self.alias}: {done.done} of {done.total}"), concurrency)
+        done = await self.run.go(
+            lambda done: self.told(f"asking {self.alias}: {done.done} of {done.total}"), concurrency, spend
+        )
+        if done.unpaid:
+            self.told(f"${done.cost:.4f} are spent: {done.unpaid} questions not asked; a higher --spend asks them")
         kept = self._answered()
         cases = [case for case in self.validation if case.case_id in kept]
         if len(cases) < FEWEST:
             raise BadRequest(
                 f"{self.alias} answered {len(cases)} of {len(self.validation)} validation cases: too few to weigh it"
+                + ("; what it said is kept, a higher --spend goes on" if done.unpaid else "")
             )
         floor = [_shuffled(kept[case.case_id], case) for case in cases]
         told = any(kept[case.case_id]["likelihoods"] for case in cases)

@@ -25,7 +25,7 @@ from eval.suite import Arm, Suite, fingerprint
 from service.config import Settings
 from service.errors import BadRequest, WhyrankError, reasons
 from service.pipeline import Exchange, Recommender
-from service.schema import Ranked, Ranking, RecommendRequest
+from service.schema import Ranked, Ranking, RecommendRequest, Usage
 
 Make = Callable[[Settings], Awaitable[Recommender]]
 Step = Callable[["Progress"], None]
@@ -52,10 +52,12 @@ class Job:
 
 @dataclass
 class Progress:
-    """What a run has done. `running`: the mean of the first metric by arm, over this session's and kept rows."""
+    """What a run has done. `cost`: dollars, kept rows included; `unpaid`: questions that were not asked for want of money;
+    `running`: the mean of the first metric by arm, over this session's and kept rows."""
 
     total: int
     done: int = 0
+    unpaid: int = 0
     cost: float = 0.0
     tokens: int = 0
     sums: dict[str, tuple[float, int]] = field(default_factory=dict)
@@ -220,20 +222,22 @@ class Run:
             prior = self.request(Job(job.arm, job.case)).model_copy(update={"strategy": "prior", "explain": "none"})
             plain = await recommender.recommend(prior)
             window = [item.item_id for item in plain.items[: recommender.settings.rank.window]]
-        request = self.request(job, window)
+        request, bill = self.request(job, window), list[Usage]()
         start = time.perf_counter()
         try:
-            ranking, exchanges = await recommender.trace(request)
+            ranking, exchanges = await recommender.trace(request, bill)
         except WhyrankError as error:
-            return row_of(job, error=f"{error.code}: {error.message}", seconds=time.perf_counter() - start)
+            seconds = time.perf_counter() - start
+            return row_of(job, error=f"{error.code}: {error.message}", seconds=seconds, usage=sum(bill, Usage()))
         seconds = time.perf_counter() - start
         gone = ranking.degraded is not None and ranking.degraded.reason == "unreachable"
         if gone and job.arm.model is not None and (why := await recommender.wrong(job.arm.model, 60)):
             raise BadRequest(f"{job.arm.model} went away: {why}; start it and run again: what is done is kept")
         return row_of(job, ranking, exchanges, seconds, recommender.settings.explain.top)
 
-    async def go(self, step: Step = lambda progress: None, concurrency: int = 4) -> Progress:
-        """Ask what has no row yet, `concurrency` at a time, and append the rows."""
+    async def go(self, step: Step = lambda progress: None, concurrency: int = 4, spend: float | None = None) -> Progress:
+        """Ask what has no row yet, `concurrency` at a time, and append the rows. Once all rows cost `spend` dollars, no
+        question that may cost something is begun; those under way end, free ones go on."""
         jobs = list(self.jobs())
         progress = Progress(total=len(jobs))
         _mend(self.out / "rows.jsonl")
@@ -242,12 +246,17 @@ class Run:
             kept.add(_key(row))
             self._count(progress, row)
         (self.out / "wanted.json").write_text(json.dumps({"rankings": len(jobs)}) + "\n")
-        await self._models_answer([job for job in jobs if job.key not in kept])
-        todo = iter([job for job in jobs if job.key not in kept])
+        left = [job for job in jobs if job.key not in kept]
+        await self._models_answer([job for job in left if self._affordable(job, progress, spend)])
+        todo = iter(left)
         with _alone(self.out / "rows.jsonl") as out:
 
             async def worker() -> None:
                 for job in todo:
+                    if not self._affordable(job, progress, spend):
+                        progress.unpaid += 1
+                        step(progress)
+                        continue
                     row = await self.ask(job)
                     _append(out, row)
                     self._count(progress, row)
@@ -261,6 +270,17 @@ class Run:
             except* WhyrankError as group:
                 raise group.exceptions[0] from None
         return progress
+
+    def _affordable(self, job: Job, progress: Progress, spend: float | None) -> bool:
+        return spend is None or progress.cost < spend or not self._may_cost(job.arm)
+
+    def _may_cost(self, arm: Arm) -> bool:
+        """Has its model a price, or one that may stand in? LiteLLM knows prices itself; likelihoods nobody else tells."""
+        settings = self.settings(arm)
+        others = arm.strategy != "likelihood" or self.suite.explain != "none"
+        aliases = [arm.model, *([settings.roles.explain, *settings.fallback] if others else [])]
+        asked = [settings.models[alias] for alias in aliases if alias in settings.models]
+        return arm.model is not None and any(one.price is not None or one.backend == "litellm" for one in asked)
 
     async def _models_answer(self, jobs: Sequence[Job]) -> None:
         """Hours of answers from the prior because the engine was not up would be no evaluation."""
@@ -346,13 +366,14 @@ def row_of(
     seconds: float = 0.0,
     explained: int = 0,
     error: str = "",
+    usage: Usage | None = None,
 ) -> dict[str, Any]:
     """`window`: what the model saw, in prior order; `order`: the same in the model's own order, before fusion; `prior_values`
     and `model_values`: what was fused, as `window` stands; `likelihoods`: with and without history, where that was the model's
-    value; `grounded`: of the first `explained`, which a model may justify."""
+    value; `grounded`: of the first `explained`, which a model may justify. `usage`: of a question without a ranking."""
     items = ranking.items if ranking else []
     seen = sorted((item for item in items if "model" in item.signals), key=_prior_order)
-    usage = ranking.usage if ranking else None
+    usage = ranking.usage if ranking else usage
     repairs = ranking.repairs if ranking else None
     said = [item.signals["grounded"] for item in items[:explained] if "grounded" in item.signals and job.arm.model]
     return {

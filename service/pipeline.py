@@ -291,14 +291,15 @@ class Recommender:
             redact=request.redact,
         )
 
-    async def trace(self, request: RecommendRequest) -> tuple[Ranking, list[Exchange]]:
-        """`recommend`, and what was asked of models and what they said."""
+    async def trace(self, request: RecommendRequest, bill: list[Usage] | None = None) -> tuple[Ranking, list[Exchange]]:
+        """`recommend`, and what was asked of models and what they said. `bill`: gets what calls took, also if this raises."""
         exchanges: list[Exchange] = []
-        token = HEARD.set(exchanges)
+        heard, billed = HEARD.set(exchanges), BILL.set(bill)
         try:
             return await self.recommend(request), exchanges
         finally:
-            HEARD.reset(token)
+            HEARD.reset(heard)
+            BILL.reset(billed)
 
     async def stream(self, request: RecommendRequest) -> AsyncGenerator[Ranking | Reason, None]:
         """The ranking first, then a reason for each item, then the whole; closing it stops the model's work.
@@ -484,12 +485,14 @@ class Recommender:
         sizes = self.settings.rank
         why = gated(person, candidates, sizes.least_history, sizes.clear_prior) if plan.asked == "auto" else ""
         ladder = [] if why else await self._veiled(plan, person)
-        bill: list[Usage] = []
+        bill, whole = list[Usage](), BILL.get()
         token = BILL.set(bill)
         try:
             order = await rank(person, candidates, plan.context, ladder, self._pace, asked=plan.asked, why=why)
         finally:
             BILL.reset(token)
+            if whole is not None:
+                whole += bill
         return replace(order, usage=sum(bill, Usage()))
 
     async def _veiled(self, plan: Plan, person: UserState) -> list[Strategy]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Literal
 
 from fastapi import FastAPI, HTTPException, Request, Response
@@ -52,11 +52,12 @@ class FakeOpenAI:
     there, never ends, thinks aloud first, or is stopped by a filter.
 
     May be changed while it runs; `asked`: the bodies so far; `version`: what it says of itself; `hung_up`: set when a client
-    left before the end."""
+    left before the end; `score`: what it gives the n-th number of a schema."""
 
-    def __init__(self, manner: Manner, seconds: float = 0.3) -> None:
+    def __init__(self, manner: Manner, seconds: float = 0.3, score: Callable[[int], int] = lambda place: place) -> None:
         self.manner: Manner = manner
         self.seconds = seconds
+        self.score = score
         self.hung_up = asyncio.Event()
         self.version = "1"
         self.asked: list[dict[str, Any]] = []
@@ -150,7 +151,8 @@ class FakeOpenAI:
             return str(grammar["grammar"].split('"')[1])
         if self.manner in {"obeys", "refuses"} and shape:
             schema = shape["json_schema"]["schema"]
-            return json.dumps({name: rule["enum"][0] for name, rule in schema["properties"].items()})
+            rules = enumerate(schema["properties"].items())
+            return json.dumps({name: rule["enum"][0] if "enum" in rule else self.score(place) for place, (name, rule) in rules})
         return answer(body["messages"][-1]["content"], self.manner) if self.manner in RANKING else "Hello, world!"
 
     def _logprobs(self, body: dict[str, Any]) -> dict[str, Any] | None:

@@ -1,6 +1,10 @@
 """`whyrank eval` from a shell, on a suite that needs no model."""
 
+import asyncio
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -8,6 +12,7 @@ from typer.testing import CliRunner, Result
 from service.cli import app
 from service.config import HOUSE
 from tests.conftest import MODELS
+from tests.fake_openai import FakeOpenAI
 from tests.test_eval_cases import busy, folder
 
 
@@ -69,3 +74,27 @@ def test_a_mistake_is_told_in_words(words: str, told: str) -> None:
     assert answer.exit_code == 2
     assert told in " ".join(answer.output.split())
     assert "Traceback" not in answer.output
+
+
+async def test_a_cap_ends_a_run_in_order_and_names_the_command_that_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, serve: Callable[[Any], Any]
+) -> None:
+    for name, value in {"BASE_URL": f"{await serve(FakeOpenAI('refuses').app)}/v1", "PRICE": '{"input":1,"output":10}'}.items():
+        monkeypatch.setenv(f"WHYRANK_MODELS__TINY__{name}", value)
+    folder(tmp_path / "log", busy(20))
+    run("eval", "cases", tmp_path / "log", "--out", tmp_path / "cases", "--protocol", "leave-last-out")
+    suite = tmp_path / "suite.yaml"
+    suite.write_text("data: [cases]\nstrategies: [keyed]\nprobes: 0\n")
+    words = "eval", "run", suite, "--out", tmp_path / "run", "--limit", "12", "--spend"
+    capped = await asyncio.to_thread(run, *words, "0.001")
+    told = " ".join(capped.output.split())
+    assert (capped.exit_code, "× 100, against prior" in told) == (0, True), told
+    spent, done, again = re.search(r"\$([\d.]+) are spent, the cap is \$0.001: (\d+) of 36 .*: (whyrank.*)", told).groups()  # type: ignore[union-attr]
+    assert (0.001 <= float(spent) <= 0.003, 26 <= int(done) <= 29) == (True, True)
+    assert again == f"whyrank eval run {suite} --out {tmp_path / 'run'} --limit 12 --spend {2 * float(spent):.2f}".replace(
+        "0.00", "0.01"
+    )
+    whole = await asyncio.to_thread(run, *again.split()[1:])
+    assert (whole.exit_code, "36/36" in whole.output.replace(" ", "")) == (0, True)
+    assert "cap is" not in whole.output
+    assert run(*words, "-1").exit_code == 2

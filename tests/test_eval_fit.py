@@ -101,3 +101,12 @@ async def test_the_service_ranks_by_fitted_weights(cases: Path, settings: Settin
     assert "popularity" in ranking.items[0].signals
     assert {item.item_id for item in ranking.items[:2]} == {"i3", "i5"}
     await recommender.close()
+
+
+async def test_a_cap_that_leaves_too_little_to_learn_from_says_so(cases: Path, settings: Settings, tmp_path: Path) -> None:
+    priced = settings.changed({"models": {"tiny": {"price": {"input": 1, "output": 1}}}})
+    maker = partial(build, llms={"tiny": ScriptedLLM(reader, alias="tiny")}, prompts=PROMPTS)
+    told: list[str] = []
+    with pytest.raises(BadRequest, match=r"too few to weigh it; .* a higher --spend goes on"):
+        await fit(cases, "tiny", priced, tmp_path / "out", maker, told.append, spend=0.001)
+    assert "questions not asked" in told[-1]

@@ -12,7 +12,7 @@ import pytest
 
 from eval import report as reports
 from eval.cases import Data, Options, make
-from eval.run import Run, rows
+from eval.run import Progress, Run, rows
 from eval.suite import Suite
 from service.config import HOUSE, MEANINGS, Settings
 from service.errors import BadRequest, ConfigError, ModelOverloaded, ModelUnreachable, PromptError
@@ -406,3 +406,62 @@ async def test_strategies_have_their_own_models_and_numbers_of_cases(suite: Suit
     alone = found.line("alone:listwise:tiny")  # the model reads the history, the prior is by id
     assert alone.values["nDCG@10"] >= found.line("prior").values["nDCG@10"]
     assert "− prior other" in reports.markdown(found)
+
+
+PRICE = {"input": 1, "output": 10}
+Buy = Callable[..., Any]
+
+
+@pytest.fixture
+def buy(settings: Settings, tmp_path: Path) -> Buy:
+    """`await buy(suite, out, spend)`: a run whose model has a price; returns its progress and the model."""
+    priced = settings.changed({"service": {"domain": "generic"}, "models": {"tiny": {"weight": 0.9, "price": PRICE}}})
+
+    async def one(suite: Suite, out: str, spend: float | None = None, **more: Any) -> tuple[Progress, ScriptedLLM]:
+        llm = ScriptedLLM(reader, alias="tiny")
+        maker = partial(build, llms={"tiny": llm}, prompts=suite.prompt_folder or HOUSE / "prompts")
+        async with Run.open(suite, priced, tmp_path / out, maker) as run:
+            return await run.go(spend=spend, **more), llm
+
+    return one
+
+
+def paid(out: Path) -> list[float]:
+    return [row["cost"] for row in rows(out) if row["arm"].startswith("listwise")]
+
+
+async def test_no_question_is_begun_once_the_money_is_spent_and_a_higher_cap_goes_on(
+    suite: Suite, buy: Buy, tmp_path: Path
+) -> None:
+    plain = suite.model_copy(update={"prompts": ["generic/rank"], "probes": 0})
+    whole, _ = await buy(plain, "whole")
+    costs = paid(tmp_path / "whole")
+    assert (len(costs), whole.unpaid, whole.cost) == (CASES, 0, pytest.approx(sum(costs)))
+    done, _ = await buy(plain, "capped", 10.5 * max(costs), concurrency=1)
+    found = paid(tmp_path / "capped")
+    assert sum(found[:-1]) < 10.5 * max(costs) <= sum(found)
+    assert done.unpaid == CASES - len(found)
+    assert len([row for row in rows(tmp_path / "capped") if row["model"] is None]) == 2 * CASES  # prior and popular are free
+    again, llm = await buy(plain, "capped", 10.5 * max(costs))
+    assert (again.done, again.cost, llm.calls) == (done.done, pytest.approx(done.cost), [])  # nor is the model woken
+    more, _ = await buy(plain, "capped", 20.5 * max(costs), concurrency=1)
+    assert sum(paid(tmp_path / "capped")[:-1]) < 20.5 * max(costs) <= more.cost
+    await buy(plain, "capped")
+    lines = [[line.values for line in reports.report(tmp_path / out).lines] for out in ("whole", "capped")]
+    assert lines[0] == lines[1]
+
+
+async def test_what_is_under_way_when_the_money_ends_goes_on(suite: Suite, buy: Buy, tmp_path: Path) -> None:
+    plain = suite.model_copy(update={"prompts": ["generic/rank"], "probes": 0})
+    await buy(plain, "capped", 1e-9, concurrency=8)
+    assert 1 <= len(paid(tmp_path / "capped")) <= 8
+
+
+async def test_a_case_that_fails_after_it_was_paid_counts(suite: Suite, buy: Buy, tmp_path: Path) -> None:
+    assert suite.prompt_folder is not None
+    (suite.prompt_folder / "generic" / "explain.j2").unlink()
+    done, _ = await buy(suite.model_copy(update={"prompts": ["generic/rank"], "probes": 0, "explain": "short"}), "failed")
+    failed = [row for row in rows(tmp_path / "failed") if row["arm"].startswith("listwise")]
+    assert all(row["error"].startswith("prompt_not_found: no prompt 'generic/explain'") for row in failed)
+    assert all(row["cost"] > 0 and sum(row["tokens"]) > 0 for row in failed)
+    assert done.cost == pytest.approx(sum(row["cost"] for row in failed))
