@@ -24,7 +24,7 @@ from eval.metrics import metric
 from eval.suite import Arm, Suite, fingerprint
 from service.config import Settings
 from service.errors import BadRequest, WhyrankError, reasons
-from service.pipeline import Exchange, Recommender
+from service.pipeline import NEEDS, Exchange, Recommender
 from service.schema import Ranked, Ranking, RecommendRequest, Usage
 
 Make = Callable[[Settings], Awaitable[Recommender]]
@@ -283,11 +283,17 @@ class Run:
         return arm.model is not None and any(one.price is not None or one.backend == "litellm" for one in asked)
 
     async def _models_answer(self, jobs: Sequence[Job]) -> None:
-        """Hours of answers from the prior because the engine was not up would be no evaluation."""
-        for alias, arm in {job.arm.model: job.arm for job in jobs if job.arm.model is not None}.items():
-            why = await (await self.recommender(arm)).wrong(alias, 300)
-            if why:
+        """Hours of answers from the prior, because the engine was not up or a model lacks what it would need, would be no
+        evaluation."""
+        wanted = {(job.arm.model, job.arm.strategy): job.arm for job in jobs if job.arm.model is not None}
+        for (alias, strategy), arm in wanted.items():
+            recommender = await self.recommender(arm)
+            if why := await recommender.wrong(alias, 300):
                 raise BadRequest(f"model {alias} can't be evaluated: {why}; 'whyrank engine' starts the local one")
+            able = await recommender.probe(alias)
+            if strategy in NEEDS and not NEEDS[strategy](able):
+                can = ", ".join(name for name, enough in NEEDS.items() if enough(able)) or "none"
+                raise BadRequest(f"model {alias} can't do what strategy {strategy} needs; strategies for it: {can}")
 
     def _count(self, progress: Progress, row: dict[str, Any]) -> None:
         progress.done += 1

@@ -19,6 +19,7 @@ from service.errors import BadRequest, ConfigError, ModelOverloaded, ModelUnreac
 from service.llm import Call
 from service.llm.scripted import ScriptedLLM
 from service.pipeline import build
+from tests.fake_openai import FakeOpenAI
 
 GENRES = ("Horror", "Romance", "War", "Comedy")
 CASES = 60
@@ -465,3 +466,24 @@ async def test_a_case_that_fails_after_it_was_paid_counts(suite: Suite, buy: Buy
     assert all(row["error"].startswith("prompt_not_found: no prompt 'generic/explain'") for row in failed)
     assert all(row["cost"] > 0 and sum(row["tokens"]) > 0 for row in failed)
     assert done.cost == pytest.approx(sum(row["cost"] for row in failed))
+
+
+async def test_a_model_without_log_probabilities_is_asked_in_the_ways_it_can(
+    suite: Suite, settings: Settings, serve: Callable[[Any], Any], tmp_path: Path
+) -> None:
+    fake = FakeOpenAI("refuses")
+    hosted = {"backend": "vllm", "model": "fake", "base_url": f"{await serve(fake.app)}/v1", "price": PRICE}
+    both = settings.changed({"models": {"here": hosted, "there": {**hosted, "hosted": True}}})
+    axis = Suite(data=suite.data, models=["here", "there"], strategies=["keyed"], probes=1)
+    async with Run.open(axis, both, tmp_path / "keyed", build, 3) as run:
+        done = await run.go(concurrency=1)
+    found = [row for row in rows(tmp_path / "keyed") if row["model"] is not None]
+    assert {(row["arm"], row["model"]) for row in found} == {("keyed:here", "here"), ("keyed:there", "there")}
+    assert [row["degraded"] for row in found if row["degraded"]] == []
+    assert done.cost == pytest.approx(len(found) * (400 + 10 * 10) / 1e6)
+    wrong = axis.model_copy(update={"strategies": ["first_token"]})
+    async with Run.open(wrong, both, tmp_path / "first", build, 3) as run:
+        with pytest.raises(
+            BadRequest, match="here can't do what strategy first_token needs; strategies for it: listwise, keyed"
+        ):
+            await run.go()
