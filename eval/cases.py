@@ -82,8 +82,11 @@ class Data:
         )
 
     def audit(self) -> None:
-        """Raises `BadRequest` if the log knows anything of a case's user at or after the case, or an answer that is not also
-        part of the history (an item seen, but not liked or consumed before, may be one)."""
+        """Raises `BadRequest` for what is no case folder, and if the log knows anything of a case's user at or after the case,
+        or an answer that is not also part of the history (an item seen, but not liked or consumed before, may be one)."""
+        if not self.cases or not (self.folder / "protocol.json").exists():
+            cure = "'whyrank eval cases' makes one (--protocol given for your own)"
+            raise BadRequest(f"{self.folder} is no case folder: {cure}")
         cases: dict[str, list[Case]] = {}
         for case in self.cases:
             cases.setdefault(case.user_id, []).append(case)

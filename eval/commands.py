@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import partial
@@ -12,11 +14,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from eval import compare as comparing
 from eval import fit as fitting
 from eval import report as reports
 from eval.cases import FETCHED, LIKED, PROTOCOLS, Data, Options, make
@@ -25,16 +29,19 @@ from eval.run import Job, Make, Run, asked_sha, rows
 from eval.run import Progress as Done
 from eval.suite import Suite
 from service.config import HOUSE, Settings
-from service.errors import BadRequest
+from service.errors import BadRequest, reasons
 from service.pipeline import build
+from service.schema import Ranking, RecommendRequest
 
 app = typer.Typer(help="Which prompt, model and strategy ranks best on your data, with intervals.", no_args_is_help=True)
 console = Console()
+errors = Console(stderr=True)
 
 
 Out = Annotated[Path, typer.Argument(help="A run's folder.")]
 Protocol = StrEnum("Protocol", {name: name for name in PROTOCOLS})  # type: ignore[misc]  # its members are the protocols
 DEFAULT = Protocol("temporal")
+Explain = StrEnum("Explain", ["none", "short", "full"])
 Spend = Annotated[
     float | None,
     typer.Option(
@@ -326,3 +333,177 @@ def compare(
             for case, a, b in gaps:
                 table.add_row(escape(case), f"{100 * a:.2f}", f"{100 * b:.2f}")
             console.print(table)
+
+
+# ── models beside each other ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def compare_models(
+    context: typer.Context,
+    model: Annotated[
+        list[str], typer.Option(help="An alias of the configuration, or whyrank-prior; twice or more, or as a,b.")
+    ],
+    user: Annotated[str | None, typer.Option(help="For whom.")] = None,
+    suite: Annotated[
+        Path | None, typer.Option(help="For many: a file of user ids, one a line, or a folder of 'whyrank eval cases'.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N people of the suite.")] = None,
+    top_n: Annotated[int, typer.Option(min=1, help="How many to show, and the k of overlap@k.")] = 10,
+    instruction: Annotated[str | None, typer.Option(help="What they want now, in words.")] = None,
+    strategy: Annotated[str | None, typer.Option(help="How all are asked: auto, likelihood, listwise, keyed, …")] = None,
+    explain: Annotated[Explain, typer.Option(help="Reasons, each model's own; they take time and money too.")] = Explain.none,
+    as_json: Annotated[bool, typer.Option("--json", help="All answers, or all means, as JSON.")] = False,
+) -> None:
+    """Several models side by side, on the same candidates: what each puts first, how alike, how fast, at what price.
+
+    whyrank compare --user 196 --model small --model gpt
+
+    whyrank compare --suite users.txt --limit 50 --model whyrank-prior,small,gpt
+
+    The prior chooses the candidates once, as many as a model judges (rank.depth); then each model is asked for its order of
+    exactly these, one after the other. Kendall's τ says how alike two whole orders are (1: the same, 0: by chance, −1:
+    reversed), overlap@k what share of the first k both name; before fusion they are the models' own, without the share that
+    the prior has in what is served (models.*.weight). A model that fails is answered for as in the service, and the
+    table says so. With a case folder nDCG@10 says who finds what people liked next; its log is kept in a store of its own,
+    and your data stay as they are. Nothing of a suite is kept when it is broken off: for long runs, with a cap on what they
+    may cost, there is 'whyrank eval run'.
+    """
+    settings: Settings = context.obj
+    aliases = comparing.named(model, settings)
+    if (user is None) == (suite is None):
+        raise BadRequest("who? either --user ID, or --suite with a file of user ids or a case folder")
+    asked = _asked(user_id=user, top_n=top_n, instruction=instruction, strategy=strategy, explain=explain.value)
+    cases = Data.read(suite) if suite is not None and suite.is_dir() else None
+    if suite is None:
+        questions = [comparing.Question(asked)]
+    else:
+        questions = (comparing.of_cases(cases, asked) if cases else comparing.of_people(suite, asked))[:limit]
+    answers = asyncio.run(_answers(settings, aliases, questions, cases))
+    if as_json:
+        typer.echo(json.dumps(_whole(answers, top_n, alone=suite is None), ensure_ascii=False, indent=2))
+    elif suite is None:
+        _side_by_side(answers[0], top_n)
+    else:
+        _means(answers, top_n)
+
+
+def _asked(**fields: Any) -> RecommendRequest:
+    try:
+        return RecommendRequest.model_validate({name: value for name, value in fields.items() if value is not None})
+    except ValidationError as error:
+        raise BadRequest(reasons(error)) from error
+
+
+async def _answers(
+    settings: Settings, aliases: Sequence[str], questions: Sequence[comparing.Question], cases: Data | None
+) -> list[comparing.Answers]:
+    columns = BarColumn(12), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}")
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bars:
+        bar = bars.add_task("waking the models …", total=len(aliases) * len(questions))
+        async with comparing.Panel.open(build, settings, aliases, questions, cases) as panel:
+
+            def step(alias: str) -> None:
+                bars.update(bar, advance=1, description=f"{escape(alias)} has answered")
+
+            return [await panel.ask(question, step) for question in questions]
+
+
+def _side_by_side(found: comparing.Answers, k: int) -> None:
+    """Ranks as rows, models as columns; then what each took, how alike they are, and why each chose its first."""
+    rankings, request = found.rankings, found.question.request
+    board = _board(f"{request.user_id}: {len(found.candidates)} candidates", "#", rankings)
+    for place in range(min(k, len(found.candidates))):
+        board.add_row(str(place + 1), *(_title(one, place) for one in rankings.values()))
+    console.print(board)
+    figures = _board("", "", rankings)
+    for name, told in TOLD.items():
+        cells = [escape(told(ranking)) for ranking in rankings.values()]
+        if any(cells):
+            figures.add_row(name, *cells)
+    console.print(figures)
+    _agree([found], k)
+    if request.explain != "none":
+        why = _board("why", "#", rankings)
+        for place in range(min(3, k, len(found.candidates))):
+            why.add_row(str(place + 1), *(_reason(ranking, place) for ranking in rankings.values()))
+        console.print(why)
+
+
+def _board(title: str, first: str, names: Iterable[str]) -> Table:
+    table = Table(first, title=escape(title) or None, title_justify="left")
+    for name in names:
+        table.add_column(escape(name), overflow="fold")
+    return table
+
+
+def _title(ranking: Ranking, place: int) -> str:
+    return escape(ranking.items[place].title or ranking.items[place].item_id)
+
+
+def _reason(ranking: Ranking, place: int) -> str:
+    return f"[bold]{_title(ranking, place)}[/]: {escape(ranking.items[place].reason or 'it writes none')}"
+
+
+def _chain(ranking: Ranking) -> str:
+    """What failed before somebody answered, in order."""
+    gone = ranking.degraded
+    if gone is None:
+        return "no"
+    tried = [(one.strategy, one.reason) for one in ranking.choice.tried] if ranking.choice else []
+    return " → ".join([*(f"{name} ({why})" for name, why in tried or [(gone.from_, gone.reason)]), gone.to])
+
+
+def _dollars(cost: float | None) -> str:
+    return "no price" if cost is None else f"${cost:.6f}" if cost < 0.01 else f"${cost:.4f}"
+
+
+TOLD: dict[str, Callable[[Ranking], str]] = {
+    "answered by": lambda one: f"{one.strategy} by {one.model}" if one.model else "the prior",
+    "because": lambda one: one.choice.why if one.choice else "",
+    "degraded": _chain,
+    "seconds": lambda one: f"{one.timings.total_ms / 1000:.2f}",
+    "tokens read": lambda one: f"{one.usage.prompt_tokens}",
+    "tokens written": lambda one: f"{one.usage.completion_tokens}",
+    "cost": lambda one: _dollars(one.usage.cost),
+}
+
+
+def _means(answers: Sequence[comparing.Answers], k: int) -> None:
+    aliases = list(answers[0].rankings)
+    found = {alias: comparing.figures(answers, alias) for alias in aliases}
+    told: dict[str, Callable[[comparing.Figures], str]] = {
+        "seconds (median)": lambda one: f"{one.seconds:.2f}",
+        "tokens read": lambda one: f"{one.read:.0f}",
+        "tokens written": lambda one: f"{one.written:.0f}",
+        "cost of 1,000": lambda one: _dollars(one.cost),
+        "degraded": lambda one: f"{one.degraded:.1%}",
+    }
+    if any(one.quality for one in found.values()):
+        told[f"{comparing.HEADLINE} × 100"] = lambda one: _quality(one.quality)
+    table = _board(f"means over {len(answers)} people", "", aliases)
+    for name, tell in told.items():
+        table.add_row(name, *(tell(one) for one in found.values()))
+    console.print(table)
+    _agree(answers, k)
+
+
+def _quality(found: tuple[float, float, float] | None) -> str:
+    return "{:.2f} ({:.2f}…{:.2f})".format(*(100 * value for value in found)) if found else "–"
+
+
+def _agree(answers: Sequence[comparing.Answers], k: int) -> None:
+    table = Table("", "Kendall's τ", f"overlap@{k}", "τ before fusion")
+    for pair in comparing.agreements(answers, k):
+        own = "–" if pair.own is None else f"{pair.own:+.2f}"
+        table.add_row(f"{escape(pair.one)} ~ {escape(pair.other)}", f"{pair.tau:+.2f}", f"{pair.overlap:.0%}", own)
+    console.print(table)
+
+
+def _whole(answers: Sequence[comparing.Answers], k: int, *, alone: bool) -> dict[str, Any]:
+    """As data: the answers for one person, or the means over many."""
+    agree = {"k": k, "agreement": [asdict(pair) for pair in comparing.agreements(answers, k)]}
+    first = answers[0]
+    if alone:
+        rankings = {alias: ranking.model_dump(mode="json") for alias, ranking in first.rankings.items()}
+        return {"user_id": first.question.request.user_id, "candidates": first.candidates, "rankings": rankings, **agree}
+    return {"people": len(answers), "models": {one: asdict(comparing.figures(answers, one)) for one in first.rankings}, **agree}

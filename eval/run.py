@@ -100,9 +100,7 @@ class Run:
         names = {arm.name for arm in self.arms}
         if not any(self.suite.baseline in {name, name.partition(" ")[0]} for name in names):
             raise BadRequest(f"baseline {self.suite.baseline!r} is no arm; arms: {', '.join(sorted(names))}")
-        for folder, data in self.data.items():
-            if not data.cases or not (folder / "protocol.json").exists():
-                raise BadRequest(f"{folder} is no case folder: 'whyrank eval cases' makes one (--protocol given for your own)")
+        for data in self.data.values():
             data.audit()
         for arm in self.arms:
             recommender = await self.recommender(arm)
@@ -158,23 +156,13 @@ class Run:
         settings = self.settings(arm, shown)
         if (key := repr(settings)) not in self._made:
             self._made[key] = await self._make(settings)
-            await _fill(self._made[key], self.data[arm.data], settings.data)
+            await fill(self._made[key], self.data[arm.data], settings.data)
         return self._made[key]
 
     def settings(self, arm: Arm, shown: str | None = None) -> Settings:
         """The arm's settings, with the store in the run's folder and everything else where it was; made once."""
         if (key := repr((arm, shown))) not in self._settings:
-            settings = arm.settings(self.base, shown)
-            folder = self.out / "data" / f"{arm.data.name}-{fingerprint(settings)}-{self.data[arm.data].sha[:8]}"
-            paths = {alias: {"path": str(settings.weights_path(alias).resolve())} for alias in settings.models}
-            here = {
-                "data": str(folder),
-                "embed": {"path": str(settings.embedder_path.resolve())},
-                "models": paths,
-                "rank": {"weights": str(settings.weights_folder.resolve())},
-                "shadow": {"model": None},
-            }
-            self._settings[key] = settings.changed(here)
+            self._settings[key] = housed(arm.settings(self.base, shown), self.data[arm.data], self.out / "data")
         return self._settings[key]
 
     def _cases(self, arm: Arm) -> list[Case]:
@@ -344,7 +332,21 @@ def _before_the_candidates(text: str) -> str:
     return "\n".join(line for line in text.splitlines() if not (line[1:2] == ")" and line[:1].isupper()))
 
 
-async def _fill(recommender: Recommender, data: Data, folder: Path) -> None:
+def housed(settings: Settings, data: Data, under: Path) -> Settings:
+    """The settings with a store for this data in a folder under `under`, and everything else where it was; no shadow."""
+    return settings.changed(
+        {
+            "data": str(under / f"{data.folder.name}-{fingerprint(settings)}-{data.sha[:8]}"),
+            "embed": {"path": str(settings.embedder_path.resolve())},
+            "models": {alias: {"path": str(settings.weights_path(alias).resolve())} for alias in settings.models},
+            "rank": {"weights": str(settings.weights_folder.resolve())},
+            "shadow": {"model": None},
+        }
+    )
+
+
+async def fill(recommender: Recommender, data: Data, folder: Path) -> None:
+    """With the log of a case folder, once; `folder`: where its store is."""
     stamp = folder / ".filled"
     if stamp.exists():
         return

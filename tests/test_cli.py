@@ -142,7 +142,7 @@ def test_a_key_is_shown_once_listed_without_its_secret_and_revoked() -> None:
 
 HELP = [
     *("", "ingest", "recommend", "models", "models probe", "serve", "up", "doctor", "demo", "engine"),
-    *("eval", "eval run", "eval cases", "fit", "keys", "keys create"),
+    *("eval", "eval run", "eval cases", "fit", "compare", "keys", "keys create"),
 ]
 
 
