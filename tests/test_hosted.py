@@ -354,3 +354,44 @@ async def test_a_busy_server_is_left_alone_for_as_long_as_it_says(serve: Serve, 
         await heard(llm)
     assert caught.value.rest_s == 3
     await llm.close()
+
+
+CHAINS: dict[Manner, tuple[str, int]] = {
+    "busy": ("overload", 1),  # it says for how long it wants to be left alone
+    "broken": ("unreachable", 2),
+    "cuts": ("unreachable", 2),
+    "foreign": ("invalid_output", 4),  # it is there, and may answer the next one
+    "endless": ("invalid_output", 4),
+    "filters": ("invalid_output", 4),
+    "locked": ("no_capability", 8),  # each time once more in words, for the schema may be what is refused
+}
+"""Why the next model answers, and how often in four rankings the first one is asked before it rests."""
+
+
+@pytest.mark.parametrize("manner", CHAINS)
+async def test_the_chain_the_rest_and_the_degradation_are_told(
+    settings: Settings, serve: Serve, monkeypatch: pytest.MonkeyPatch, manner: Manner
+) -> None:
+    monkeypatch.setenv("FAKE_KEY", KEY)
+    bad, good = FakeOpenAI(manner), FakeOpenAI("ranks")
+    model = {"backend": "openai", "model": "fake", "api_key_env": "FAKE_KEY", "weight": 1.0, "failures": 2, "cool_down_s": 60}
+    models = {
+        "tiny": {**model, "base_url": f"{await serve(bad.app)}/v1"},
+        "next": {**model, "base_url": f"{await serve(good.app)}/v1"},
+    }
+    recommender = await build(settings.changed({"models": models, "fallback": ["next"], "rank": {"clear_prior": 100}}))
+    await recommender.ingest_items(FILMS)
+    await recommender.embed_pending()
+    await recommender.ingest_events([{"user_id": "u", "item_id": "alien", "type": "like"}])
+    reason, asked = CHAINS[manner]
+    for _ in range(4):
+        ranking = await recommender.recommend(ask(strategy="keyed", deadline_ms=20_000))
+        assert sorted(item.item_id for item in ranking.items) == sorted(str(film["id"]) for film in FILMS)
+        assert (ranking.strategy, ranking.model) == ("keyed", "next")
+        assert ranking.choice is not None
+        assert [(one.strategy, one.reason) for one in ranking.choice.tried] == [("keyed:tiny", reason)]
+        assert ranking.degraded is not None
+        assert (ranking.degraded.from_, ranking.degraded.to, ranking.degraded.reason) == ("keyed:tiny", "keyed:next", reason)
+    assert len(good.asked) == 4
+    assert len(bad.asked) == asked
+    await recommender.close()
