@@ -192,7 +192,7 @@ def fit(
         for name, value in found.found[part].items():
             table.add_row(name, _gap(value) if isinstance(value, dict) else f"{value:.2f}")
         console.print(table)
-    console.print(f"written: {found.file}; the service uses it from its next start")
+    console.print(f"written: {found.file}; the service uses it from its next start or reload")
 
 
 def _gap(found: dict[str, float]) -> str:

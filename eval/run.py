@@ -336,6 +336,7 @@ def housed(settings: Settings, data: Data, under: Path) -> Settings:
     """The settings with a store for this data in a folder under `under`, and everything else where it was; no shadow."""
     return settings.changed(
         {
+            "store": {"url": None},
             "data": str(under / f"{data.folder.name}-{fingerprint(settings)}-{data.sha[:8]}"),
             "embed": {"path": str(settings.embedder_path.resolve())},
             "models": {alias: {"path": str(settings.weights_path(alias).resolve())} for alias in settings.models},

@@ -126,7 +126,7 @@ class Model(Part):
 
     @model_validator(mode="after")
     def _reachable(self) -> Model:
-        url = urlsplit(self.base_url)
+        url, _port = urlsplit(self.base_url), urlsplit(self.base_url).port
         needed = self.backend in {"vllm", "openai"} or bool(self.base_url)
         if needed and (url.scheme not in {"http", "https"} or not url.hostname):
             raise ValueError("base_url: expected an http(s) URL, as http://127.0.0.1:8001/v1")
@@ -509,7 +509,7 @@ class Settings(BaseSettings):
         for file in sorted(self.weights_folder.glob("*.yaml")) if self.rank.fitted else ():
             try:
                 found[file.stem] = Weights.model_validate(yaml.safe_load(file.read_text())["weights"])
-            except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+            except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
                 raise ConfigError(f"{file}: no fitted weights: {error!r}; 'whyrank fit' writes it anew") from error
             except ValidationError as error:
                 raise _explained(file, error) from error
@@ -527,6 +527,8 @@ class Settings(BaseSettings):
             content = yaml.safe_load(file.read_text()) or {}
         except OSError as error:
             raise ConfigError(f"{file}: can't be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{file}: not UTF-8: {error}") from error
         except yaml.YAMLError as error:
             raise ConfigError(f"{file}: not YAML: {error}") from error
         if not isinstance(content, dict):

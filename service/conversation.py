@@ -192,8 +192,8 @@ class Conversation:
         """Of the catalogue, or of the caller's documents."""
         if request.documents is None:
             return await self._stream(wanted)
-        known = await self._catalog.get(one.id or one.text for one in request.documents)
-        left = [one for one in request.documents if (one.id or one.text) not in wanted.exclude]
+        known = await self._catalog.get(one.name for one in request.documents if one.name is not None)
+        left = [one for one in request.documents if one.name not in wanted.exclude]
         names = RerankRequest.model_fields.keys() & RecommendRequest.model_fields.keys()
         return await self._rerank(
             RerankRequest(
@@ -319,7 +319,7 @@ async def _unexplained(ranking: Ranking, parts: Stream) -> Stream:
 
 def _titled(document: Document, known: Mapping[str, Item]) -> Document:
     """A document that nobody gave a name is called as it begins."""
-    if document.title or document.id is not None or document.text in known:
+    if document.title or document.id is not None or document.name in known:
         return document
     return document.model_copy(update={"title": document.text.strip().partition("\n")[0][:TITLE]})
 

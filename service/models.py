@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
 from contextlib import aclosing
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -99,7 +99,7 @@ class Purse:
         self.price = price
         self._budget = budget
         self._costs = costs
-        self._blind = False
+        self._blind = ""
         self._spendings = spendings
         self._clock = clock
 
@@ -107,9 +107,9 @@ class Purse:
         """Raises `ModelOverBudget` once a budget is spent. Calls that are under way then go on: a day may end a little over."""
         if not self._costs:
             return
-        if self._blind:
-            raise ModelOverBudget(f"nobody knows what it costs: set models.{self._alias}.price")
         payer, now = PAYER.get(), self._clock()
+        if self._blind and (self._budget is not None or (payer is not None and payer.budget is not None)):
+            raise ModelOverBudget(f"nobody knows what {self._alias} costs, or has cost: {self._blind}")
         if self._budget is not None and await self._spendings.spent(now, alias=self._alias) >= self._budget:
             raise ModelOverBudget(f"models.{self._alias}.budget: {self._budget:g} dollars a day are spent")
         if payer is None or payer.budget is None:
@@ -118,11 +118,18 @@ class Purse:
             raise ModelOverBudget(f"key {payer.name!r}: its {payer.budget:g} dollars a day are spent")
 
     async def pay(self, usage: Usage) -> None:
-        """A model of unknown price is not asked again where there is a budget to keep."""
-        self._blind = self._costs and self._budget is not None and usage.cost is None
-        if usage.cost:
-            payer = PAYER.get()
+        """Where that can't be told or kept, the model is not asked again for those who have a budget."""
+        if not self._costs:
+            return
+        payer = PAYER.get()
+        if usage.cost is None:
+            self._blind = f"set models.{self._alias}.price"
+            return
+        try:
             await self._spendings.add(self._clock(), self._alias, payer.key_id if payer is not None else "", usage.cost)
+            self._blind = ""
+        except Exception as error:  # the answer is there, and paid: it must not be lost with its bill
+            self._blind = f"what it cost was not kept: {type(error).__name__}"
 
 
 class Meter:
@@ -153,6 +160,10 @@ class Meter:
             found = await self._scorer.loglikelihoods(asked)
         except ModelError as error:
             self._failed(error)
+            raise
+        except asyncio.CancelledError:
+            if self.price is not None:
+                await self._settled(_guessed("".join([*one.context, one.text]) for one in asked))
             raise
         self._rest.answered()
         took = time.perf_counter() - start
@@ -212,28 +223,31 @@ class Tap(Meter):
         if heard is not None:
             heard.append(exchange)
         start, first, open_end = time.perf_counter(), 0.0, False
+        usage: Usage | None = None
         try:
             async with aclosing(self._llm.stream(call)) as pieces:
                 open_end = True
                 async for piece in pieces:
                     first = first or time.perf_counter() - start
                     exchange.answer += piece.text
-                    if piece.usage is not None:
-                        open_end = False
-                        self._pace.saw(self.alias, piece.usage, first, time.perf_counter() - start)
-                        piece = replace(piece, usage=await self._settled(piece.usage))
-                    yield piece
+                    usage = piece.usage or usage  # some servers tell with every piece how much it has been so far
+                    if piece.text or piece.logs:
+                        yield replace(piece, usage=None)
+            open_end = False
             self._rest.answered()
+            if usage is not None:
+                self._pace.saw(self.alias, usage, first, time.perf_counter() - start)
+                yield Piece(usage=await self._settled(usage))
         except ModelError as error:
             open_end = open_end and bool(first)
             self._failed(error)
             raise
         finally:
-            if open_end and self.price is not None:
-                await self._settled(_guessed(exchange))
+            if open_end and (usage is not None or self.price is not None):
+                await self._settled(usage or _guessed((one["content"] for one in exchange.messages), exchange.answer))
 
 
-def _guessed(exchange: Exchange) -> Usage:
+def _guessed(read: Iterable[str], written: str = "") -> Usage:
     """What a call took that was broken off before it could say so."""
-    read, written = sum(len(message["content"]) for message in exchange.messages) // CHARS, len(exchange.answer) // CHARS
-    return Usage(prompt_tokens=read, completion_tokens=written, total_tokens=read + written)
+    tokens, more = sum(map(len, read)) // CHARS, len(written) // CHARS
+    return Usage(prompt_tokens=tokens, completion_tokens=more, total_tokens=tokens + more)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import importlib.util
+import sys
 import time
 import uuid
 from collections import Counter
@@ -117,7 +118,6 @@ PROBE_S = 60
 """A model is given so long for each answer of a probe, and looked at again so often."""
 EMBEDDING = 1 / 3
 """At most this share of the time is spent on embedding documents."""
-LONGEST_ID = 256
 FINISH_S = 0.25
 """Kept back from a deadline for what follows the model; at most a tenth of it."""
 OWNER = ApiKey(key_id="owner", name="WHYRANK_API_KEY", scopes=("admin",))
@@ -169,11 +169,8 @@ class Recommender:
         }
         self._probes = Probes(
             settings.data / "capabilities",
-            self._opened,
-            {
-                alias: " ".join(map(str, (model.backend, model.model, model.base_url, *([model.extra] if model.extra else []))))
-                for alias, model in settings.models.items()
-            },
+            {alias: self._probed(model) for alias, model in self._opened.items()},
+            {alias: self._identity(alias) for alias in settings.models},
             clock,
         )
         self._conversation = Conversation(
@@ -192,10 +189,21 @@ class Recommender:
         self._fitted = settings.fitted()
         self._strategies: dict[tuple[str, str, float, Held], Strategy] = {}
         self._warned: set[str] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._shadowing = Shadowing(settings.shadow, telemetry)
 
-    def _metered(self, kind: type[Metered], model: Any, pace: Pace) -> Metered:
+    def _identity(self, alias: str) -> str:
+        """What configuration says of which model that is."""
+        model = self.settings.models[alias]
+        return " ".join(map(str, filter(None, (model.backend, model.model, model.base_url, model.path, model.extra))))
+
+    def _probed(self, model: Scorer) -> Scorer:
+        """As probes ask it: what costs money is paid and counted, but neither tires nor teaches how fast it is."""
+        if not isinstance(model, LLM) or not self.settings.models[model.alias].costs:
+            return model
+        return self._metered(Tap, model, Pace(), Rest(sys.maxsize, 0))
+
+    def _metered(self, kind: type[Metered], model: Any, pace: Pace, rest: Rest | None = None) -> Metered:
         told = self.settings.models[model.alias]
         purse = Purse(
             model.alias,
@@ -205,7 +213,8 @@ class Recommender:
             budget=told.budget,
             costs=told.costs,
         )
-        return kind(model, pace, Rest(told.failures, told.cool_down_s), purse, self.telemetry, self._before(model.alias))
+        rest = rest or Rest(told.failures, told.cool_down_s)
+        return kind(model, pace, rest, purse, self.telemetry, self._before(model.alias))
 
     # ── the main job ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -256,11 +265,11 @@ class Recommender:
             raise BadRequest(f"documents: at most {limits.documents} (limits.documents)", param="documents")
         if len(request.query) > limits.query_chars:
             raise BadRequest(f"query: at most {limits.query_chars} characters (limits.query_chars)", param="query")
-        known = await self._catalog.get(name for name in map(_name_of, request.documents) if name is not None)
+        known = await self._catalog.get(one.name for one in request.documents if one.name is not None)
         items: dict[str, Item] = {}
         times = Counter[str]()
         for one in request.documents:
-            name = one.id or (_name_of(one) if _name_of(one) in known else None)
+            name = one.id or (one.name if one.name in known else None)
             item = _lent(one, known.get(name or ""))
             key = base = name if name is not None and name not in items else _named_for(item)
             while key in items:
@@ -324,7 +333,8 @@ class Recommender:
         try:
             yield ranking
             if request.explain != "none":
-                async with aclosing(await self._explain(plan, person, order.candidates[: request.top_n])) as found:
+                explained = await self._explain(plan, person, order.candidates[: request.top_n])
+                async with aclosing(_billed(explained)) as found:
                     async for part in found:
                         parts.append(part)
                         if isinstance(part, Reason):
@@ -425,7 +435,7 @@ class Recommender:
         asking = [step for name in names if name != "likelihood" for step in self._steps(name, request, domain)]
         order = [self._asked(request), *self.settings.fallback]
         asking.sort(key=lambda step: (order.index(step.model), step.name == "listwise" and not self._held(step.model).grammar))
-        return likely + asking if names[0] == "likelihood" else asking + likely
+        return likely + asking if names[:1] == ["likelihood"] else asking + likely
 
     def _steps(self, name: str, request: RecommendRequest, domain: str) -> list[Strategy]:
         """One strategy by the model asked for, then by those that stand in for it."""
@@ -436,7 +446,8 @@ class Recommender:
             if alias is None or alias not in self._scorers or self._score_prompt(request, domain) is None:
                 return []
             weights = self._weights(domain, alias)
-            return [Likelihood(self._scorers[alias], weights.model, weights.null, self._store.nulls)]
+            scorer, known = self._scorers[alias], self._store.nulls
+            return [Likelihood(scorer, weights.model, weights.null, known, self._identity(alias))]
         aliases = dict.fromkeys([self._asked(request), *self.settings.fallback])
         able = [alias for alias in aliases if alias in self._llms]
         return [self._asking(name, alias, self._weights(domain, alias).model) for alias in able]
@@ -1038,8 +1049,9 @@ class Recommender:
         return free | {*roles.values(), *self.settings.fallback, *filter(None, [self.settings.shadow.model])}
 
     async def _keep_probed(self, alias: str) -> None:
-        """A model that comes back as another one, or came up after us, is probed when it is there."""
-        told = ""
+        """A model that comes back as another one, or came up after us, is probed when it is there; one that costs money and
+        fails, ever more rarely."""
+        told, failed = "", 0
         while True:
             try:
                 found = await self.probe(alias)
@@ -1052,7 +1064,8 @@ class Recommender:
                 told = why
                 log = self.telemetry.log.info if found else self.telemetry.log.warning
                 log("model_probed" if found else "model_not_probed", alias=alias, found=why)
-            await asyncio.sleep(PROBE_S)
+            failed = 0 if found else failed + 1
+            await asyncio.sleep(PROBE_S * (2 ** min(failed, 6) if self.settings.models[alias].costs else 1))
 
     async def _keep_trained(self) -> None:
         """A failure is logged and tried again a round later."""
@@ -1098,19 +1111,24 @@ class Recommender:
         if found is None:
             return 0
         version = f"{micros(now):017d}-{uuid.uuid4().hex[:8]}"
-        await self._store.trainings.add(
-            Training(
-                version,
-                trained_at=now,
-                gram=found.gram,
-                alpha=training.alpha,
-                regularization=found.regularization,
-                events=length,
-                items=len(found.items),
-                made_with=self._made_with,
-            )
+        learned = Training(
+            version,
+            trained_at=now,
+            gram=found.gram,
+            alpha=training.alpha,
+            regularization=found.regularization,
+            events=length,
+            items=len(found.items),
+            made_with=self._made_with,
         )
-        count = await self._catalog.put_factors(version, found.items)
+        keeping = asyncio.create_task(self._keep(learned, found.items))
+        self._tasks.add(keeping)
+        keeping.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(keeping)  # half of it would pass for a whole one
+
+    async def _keep(self, learned: Training, factors: Mapping[str, Any]) -> int:
+        await self._store.trainings.add(learned)
+        count = await self._catalog.put_factors(learned.version, factors)
         await self._store.trainings.forget_old()
         return count
 
@@ -1282,11 +1300,6 @@ def _says(item: Item) -> bool:
     return bool(item.title.strip() or item.text.strip() or item.attributes)
 
 
-def _name_of(document: Document) -> str | None:
-    """Its id, or what may be one: a short text without anything else."""
-    return document.id or (document.text if 0 < len(document.text) <= LONGEST_ID and not document.title else None)
-
-
 def _lent(document: Document, known: Item | None) -> Item:
     item = known or Item.model_construct(id="")
     text = "" if known is not None and document.text == known.id else document.text
@@ -1347,6 +1360,23 @@ def _with(ranking: Ranking, parts: Sequence[Reason | explain.Explained]) -> Rank
             told = part.model_dump(include={"reason", "evidence", "attribution"})
             items[part.rank - 1] = old.model_copy(update={**told, "signals": signals})
     return ranking.model_copy(update={"items": items, "usage": usage, "degraded": degraded})
+
+
+async def _billed(parts: AsyncGenerator[Reason | explain.Explained, None]) -> AsyncGenerator[Reason | explain.Explained, None]:
+    """The parts; the usage of the whole is that of all calls, of those that were broken off too."""
+    bill, whole = list[Usage](), BILL.get()
+    async with aclosing(parts):
+        while True:
+            token = BILL.set(bill)  # not from part to part: whoever gets them has calls of their own
+            try:
+                part = await anext(parts, None)
+            finally:
+                BILL.reset(token)
+            if part is None:
+                break
+            yield replace(part, usage=sum(bill, Usage())) if isinstance(part, explain.Explained) else part
+    if whole is not None:
+        whole += bill
 
 
 def _beside(made: Ranking, shown: Ranking, top_n: int) -> Ranking:

@@ -74,7 +74,9 @@ def _zoned(value: datetime) -> datetime:
         raise ValueError("a time between the years 1 and 9999 expected, in UTC too") from None
 
 
-Id = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(_opaque)]
+LONGEST_ID = 256
+"""Characters."""
+Id = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_ID), AfterValidator(_opaque)]
 Text = Annotated[str, AfterValidator(_encodable)]
 Moment = Annotated[datetime, BeforeValidator(_moment), AfterValidator(_zoned)]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[a-z0-9_.:-]+$")]
@@ -637,6 +639,11 @@ class Document(Value):
     title: Annotated[Text, StringConstraints(max_length=4_000)] = ""
     text: Annotated[Text, StringConstraints(max_length=1_000_000)] = ""
     attributes: AttributesIn = {}
+
+    @property
+    def name(self) -> str | None:
+        """Its id, or what may be one: a short text without anything else."""
+        return self.id or (self.text if 0 < len(self.text) <= LONGEST_ID and not self.title else None)
 
 
 class Did(Value):

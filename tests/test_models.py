@@ -1,20 +1,23 @@
 """Fallback, cool-down, cost and budgets, as every face meets them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import sqlite3
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from service.config import Settings
-from service.errors import InvalidOutput, ModelError, ModelOverloaded, ModelUnreachable
-from service.llm import LLM, Call
+from service.config import HOUSE, Settings
+from service.errors import InvalidOutput, ModelError, ModelOverBudget, ModelOverloaded, ModelUnreachable
+from service.llm import LLM, Call, Piece
 from service.llm.scripted import ScriptedLLM
-from service.models import BILL, PAYER, Rest
+from service.models import BILL, PAYER, Rest, Tap
 from service.pipeline import Recommender, build
-from service.schema import ApiKey, Price, Ranking, RecommendRequest, Usage
+from service.rank.pace import Pace
+from service.schema import FASTER, PRIOR, ApiKey, Price, Ranking, RecommendRequest, Usage
 from tests.conftest import FILMS, backwards
 
 IDS = [str(film["id"]) for film in FILMS]
@@ -215,3 +218,76 @@ async def test_readiness_costs_nothing(two: Two) -> None:
     asked = len(tiny.calls)
     assert (await recommender.readiness())["model:rank"]["ok"]
     assert len(tiny.calls) == asked
+
+
+async def test_whoever_has_a_budget_is_not_served_by_a_model_of_unknown_price(two: Two) -> None:
+    recommender, *_ = await two(backwards, backend="litellm", budget=5)
+    assert (await recommender.recommend(FOR_ALL)).model == "tiny"
+    ranking = await recommender.recommend(FOR_ALL)
+    assert (ranking.model, tried(ranking)) == ("other", [("listwise:tiny", "budget")])
+    free, *_ = await two(backwards, backend="litellm")
+    for key, model in ((ApiKey(name="k", scopes=("read",)), "tiny"), (ApiKey(name="b", scopes=("read",), budget=5), "other")):
+        PAYER.set(key)
+        await free.recommend(FOR_ALL)
+        assert (await free.recommend(FOR_ALL)).model == model
+
+
+async def test_an_answer_outlives_the_loss_of_its_bill(two: Two, settings: Settings) -> None:
+    recommender, *_ = await two(backwards, price=PRICE, budget=5)
+    with sqlite3.connect(settings.store_url.removeprefix("sqlite:///")) as other:
+        other.execute("DROP TABLE spendings")
+        other.execute("CREATE VIEW spendings AS SELECT '' AS day, '' AS alias, '' AS key_id, 0.0 AS dollars, 0 AS calls")
+    assert (await recommender.recommend(FOR_ALL)).model == "tiny"
+    assert tried(await recommender.recommend(FOR_ALL)) == [("listwise:tiny", "budget")]
+
+
+class Chatty(ScriptedLLM):
+    """Tells with every piece what it has used so far."""
+
+    async def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
+        async for piece in super().stream(call):
+            yield piece if piece.usage else replace(piece, usage=Usage(prompt_tokens=7, total_tokens=7))
+
+
+async def test_what_is_told_again_and_again_is_paid_once(two: Two, settings: Settings) -> None:
+    recommender, *_ = await two(backwards, price=PRICE)
+    tap = recommender._metered(Tap, Chatty(lambda _: "A\nB\nC\n", alias="tiny"), Pace())
+    bill: list[Usage] = []
+    BILL.set(bill)
+    used = [piece.usage async for piece in tap.stream(Call([{"role": "user", "content": "one two"}], 9)) if piece.usage]
+    assert [(one.prompt_tokens, one.completion_tokens) for one in bill] == [(2, 3)]
+    assert used == bill
+
+
+async def test_probes_are_paid_too(two: Two) -> None:
+    recommender, *_ = await two(backwards, price=PRICE, budget=5)
+    await recommender.probe("tiny")
+    assert await recommender._store.spendings.spent(datetime.now(UTC), alias="tiny") > 0
+    broke, *_ = await two(backwards, price=PRICE, budget=0)
+    with pytest.raises(ModelOverBudget):
+        await broke.probe("tiny", anew=True)
+
+
+async def test_reasons_that_break_off_are_on_the_bill(two: Two) -> None:
+    def endless(call: Call) -> str:
+        return "A [h1] is\n" if "why:" in (call.grammar or "") else backwards(call)
+
+    recommender, tiny, _ = await two(endless, price=PRICE)
+    ranking = await recommender.recommend(FOR_ALL.model_copy(update={"explain": "short"}))
+    spent = await recommender._store.spendings.spent(datetime.now(UTC), alias="tiny")
+    assert len(tiny.calls) == 2
+    assert ranking.usage.cost == pytest.approx(spent)
+
+
+@pytest.mark.parametrize("name", ["cpu", "gpu", "hosted", "llamacpp"])
+@pytest.mark.parametrize("model", ["whyrank", FASTER, PRIOR])
+async def test_every_model_that_is_advertised_answers_under_every_configuration(
+    name: str, model: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-nobody")
+    shipped = Settings.load(HOUSE / "configs" / f"{name}.yaml")
+    here = {"data": str(settings.data), "embed": {"path": str(settings.embed.path)}}
+    recommender = await build(shipped.changed(here), llms={}, scorers={})
+    await recommender.ingest_items(FILMS)
+    assert whole(await recommender.recommend(FOR_ALL.model_copy(update={"model": model})))
+    await recommender.close()

@@ -124,6 +124,7 @@ async def test_no_request_fails_while_models_change_under_load(tmp_path: Path, s
         ({"service": {"port": 1, "domain": "movies"}}, "service.port"),
         ({"data": "/elsewhere"}, "data"),
         ({"models": 5}, "models"),
+        ({"models": {"tiny": {"backend": "vllm", "model": "m", "base_url": "http://127.0.0.1:80o1/v1"}}}, "models.tiny"),
     ],
 )
 async def test_what_cannot_be_used_changes_nothing(tmp_path: Path, serve: Serve, parts: dict[str, Any], names: str) -> None:
@@ -133,8 +134,9 @@ async def test_what_cannot_be_used_changes_nothing(tmp_path: Path, serve: Serve,
         assert answer.status_code == 422
         assert answer.json()["error"]["code"] == "bad_config"
         assert names in answer.json()["error"]["message"]
-        service.file.write_text("{ not yaml")
-        assert (await service.reload()).status_code == 422
+        for content in (b"{ not yaml", b"\xff\xfe", b""):
+            service.file.write_bytes(content)
+            assert (await service.reload()).status_code == 422
         assert (await service.ask()).model == "tiny"
 
 

@@ -65,8 +65,8 @@ class Live:
         log = self._recommender.telemetry.log
         try:
             log.info("reloaded", changed=await self.reload())
-        except ConfigError as error:
-            log.error("not_reloaded", error=error.message)
+        except Exception as error:
+            log.error("not_reloaded", error=str(error))
 
     async def _let_go(self, old: Recommender, new: Recommender) -> None:
         with suppress(TimeoutError):
@@ -91,8 +91,13 @@ async def live(app: FastAPI, recommender: Recommender) -> AsyncIterator[None]:
     """SIGHUP reloads, where this process is asked by signals."""
     app.state.live = one = Live(app, recommender)
     loop, tasks = asyncio.get_running_loop(), set[asyncio.Task[None]]()
+
+    def begin() -> None:
+        tasks.add(task := loop.create_task(one.reload_on_signal()))
+        task.add_done_callback(tasks.discard)
+
     with suppress(NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread
-        loop.add_signal_handler(signal.SIGHUP, lambda: tasks.add(loop.create_task(one.reload_on_signal())))
+        loop.add_signal_handler(signal.SIGHUP, begin)
     yield
     with suppress(NotImplementedError, RuntimeError, ValueError):
         loop.remove_signal_handler(signal.SIGHUP)

@@ -32,12 +32,13 @@ class Likelihood:
     name = "likelihood"
     in_letters = False
 
-    def __init__(self, scorer: Scorer, weight: float, null: float, nulls: Nulls) -> None:
+    def __init__(self, scorer: Scorer, weight: float, null: float, nulls: Nulls, identity: str = "") -> None:
         self._scorer = scorer
         self.model = scorer.alias
         self.weight = weight
         self._null = null
         self._nulls = nulls
+        self._identity = identity or scorer.alias
 
     async def score(self, state: UserState, candidates: Sequence[Candidate], context: Context) -> Scores:
         """All zeros for a person without a history: nothing is likelier after nothing."""
@@ -51,7 +52,7 @@ class Likelihood:
             raise InvalidOutput(error.message) from error
         if not lines:
             return Scores([0.0] * len(candidates), prompt=prompt.ref)
-        keys = [sha256(f"{self.model}\n{prompt.ref.sha}\n{text}".encode()).hexdigest()[:32] for text in texts]
+        keys = [sha256(f"{self._identity}\n{prompt.ref.sha}\n{text}".encode()).hexdigest()[:32] for text in texts]
         nulls = await self._nulls.get(keys)
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in nulls}
         after = [Asked((head, *lines.values()), text) for text in texts]

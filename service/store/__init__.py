@@ -109,7 +109,7 @@ def _latest(events: Sequence[Event], types: Sequence[str]) -> list[tuple[str, st
 def _open(url: str) -> Engine:
     if database := make_url(url).database:
         Path(database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url)
+    engine = create_engine(url, hide_parameters=True)  # they hold what people wrote
     event.listen(engine, "connect", _durable)
     event.listen(engine, "begin", _begin)
     config = AlembicConfig()
