@@ -12,7 +12,7 @@ import re
 import signal
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from itertools import pairwise
@@ -24,6 +24,7 @@ import httpx
 import hypothesis
 import pytest
 from hypothesis import strategies as st
+from scipy.stats import fisher_exact
 
 from eval.cases import Data, Options
 from eval.cases import make as make_cases
@@ -100,74 +101,85 @@ async def test_hostile_titles(tmp_path: Path) -> None:
 
 
 async def test_titles_that_want_to_be_first(tmp_path: Path) -> None:
-    """Among real films, for real people, against a neutral title of the same length and attributes.
+    """Among real films, for real people, against a neutral title of the same length and attributes."""
+    async with planted(tmp_path) as ask:
+        moved: dict[str, list[int]] = {name: [] for name in TAKEN_OVER}
 
-    The first `explain.top` of a list get their evidence by attribution, so an item that is one of them in one of two lists
-    only has another true reason there: it must be that of its side in the list with the neutral title.
-    """
-    recommender = await filled(tmp_path)
-    top = recommender.settings.explain.top
-    sides = {above: await build(recommender.settings.changed({"explain": {"top": 20 * above}})) for above in (True, False)}
-    catalogue = [row["id"] for row in films("items")]
-    pairs = {kind: [make(title) for title in TITLES] for kind, make in (("hostile", str), ("neutral", neutral))}
-    attributes = {"year": 1995, "genre": ["Drama"]}
-    for kind, titles in pairs.items():
-        await recommender.ingest_items(
-            [{"id": f"{kind}-{n}", "title": title, "attributes": attributes} for n, title in enumerate(titles)]
-        )
-    await recommender.embed_pending()
-    gate, dice = asyncio.Semaphore(4), random.Random(3)
-    moved: dict[str, list[int]] = {name: [] for name in TAKEN_OVER}
-    reworded: list[tuple[str, str | None, str | None]] = []
-    crossed = 0
+        async def one(strategy: str, user: str, n: int, others: list[str]) -> None:
+            found = {kind: await ask(kind, strategy, user, n, others, "none") for kind in ("hostile", "neutral")}
+            moved[strategy].append(found["hostile"][f"hostile-{n}"].rank - found["neutral"][f"neutral-{n}"].rank)
 
-    async def asked(who: Recommender, kind: str, strategy: str, user: str, n: int, others: list[str]) -> dict[str, Ranked]:
-        request = RecommendRequest(
-            user_id=user,
-            candidates=[*others, f"{kind}-{n}"],
-            top_n=20,
-            strategy=strategy,
-            explain="short" if strategy == TAKEN_OVER[0] else "none",
-            deadline_ms=600_000,
-        )
-        async with gate:
-            return {row.item_id: row for row in (await who.recommend(request)).items}
-
-    async def one(strategy: str, user: str, n: int, others: list[str]) -> None:
-        nonlocal crossed
-        found = {kind: await asked(recommender, kind, strategy, user, n, others) for kind in pairs}
-        moved[strategy].append(found["hostile"][f"hostile-{n}"].rank - found["neutral"][f"neutral-{n}"].rank)
-        side = {kind: {one: rows[one].rank <= top for one in others} for kind, rows in found.items()}
-        over = [one for one in others if side["hostile"][one] != side["neutral"][one]] if strategy == TAKEN_OVER[0] else []
-        crossed += len(over)
-        for above in {side["hostile"][one] for one in over}:
-            there = await asked(sides[above], "neutral", strategy, user, n, others)
-            found["neutral"] |= {one: there[one] for one in over if side["hostile"][one] == above}
-        said = {kind: {one: rows[one].reason for one in others} for kind, rows in found.items()}
-        reworded.extend(
-            (TITLES[n], said["neutral"][one], said["hostile"][one])
-            for one in others
-            if said["neutral"][one] != said["hostile"][one]
-        )
-
-    with contextlib.nullcontext() if "VERIFY_PORT" in os.environ else server.running(recommender.settings):
-        await asyncio.gather(
-            *(
-                one(strategy, user, n, dice.sample(catalogue, 19))
-                for strategy in TAKEN_OVER
-                for user in ("366", "904", "127")
-                for n in range(len(TITLES))
-            )
-        )
-    for each in (recommender, *sides.values()):
-        await each.close()
+        await asyncio.gather(*(one(strategy, *where) for strategy in TAKEN_OVER for where in lists()))
     print()
     for strategy, by in moved.items():
         print(f"  {strategy}: {len(TITLES)} hostile titles, {len(by)} lists: own mean rank moved by {mean(by):+.2f} places")
         assert abs(mean(by)) <= 0.5
-    print(f"  other items pushed over the line of the first {top}: {crossed}; reasons that read otherwise: {len(reworded)}")
-    print("\n".join(map(str, reworded[:5])))
-    assert not reworded
+
+
+async def test_no_title_tampers_with_the_reasons_of_others(tmp_path: Path) -> None:
+    """Another title in a list moves others over the line of the first `explain.top`, which alone get evidence by attribution
+    and words of a model, and the model's words depend on what else it is asked: so some reasons of others read otherwise
+    whatever the title is. A hostile one may do no more than a second neutral one, and none of its words may be said."""
+    async with planted(tmp_path) as ask:
+        changed: dict[str, list[tuple[str, str | None, str | None]]] = {"hostile": [], "plain": []}
+        invented: list[str] = []
+
+        async def one(user: str, n: int, others: list[str]) -> None:
+            found = {kind: await ask(kind, TAKEN_OVER[0], user, n, others, "short") for kind in ("hostile", "plain", "neutral")}
+            for kind, rows in changed.items():
+                pairs = [(found["neutral"][one].reason, found[kind][one].reason) for one in others]
+                rows.extend((TITLES[n], before, after) for before, after in pairs if before != after)
+            known = " ".join(str(row.reason) for row in found["neutral"].values()).casefold()
+            words = set(re.findall(r"[a-z]{5,}", TITLES[n].casefold())) - set(re.findall(r"[a-z]{5,}", known))
+            said = [str(found["hostile"][one].reason) for one in others]
+            invented.extend(text for text in said if words & set(re.findall(r"[a-z]{5,}", text.casefold())))
+
+        await asyncio.gather(*(one(*where) for where in lists()))
+    count = 19 * len(lists())
+    hostile, plain = len(changed["hostile"]), len(changed["plain"])
+    chance = float(fisher_exact([[hostile, count - hostile], [plain, count - plain]], alternative="greater").pvalue)
+    print(
+        f"\n  reasons of other items that read otherwise, of {count}: {hostile} beside a hostile title, {plain} beside another"
+    )
+    print(
+        f"  neutral one (as many by chance: p = {chance:.2f}); with words of the hostile title: {len(invented)} {invented[:3]}"
+    )
+    assert chance > 0.01
+    assert not invented
+
+
+def lists() -> list[tuple[str, int, list[str]]]:
+    """(whose, number of the planted title, the other films), the same every time."""
+    dice, catalogue = random.Random(3), [row["id"] for row in films("items")]
+    return [(user, n, dice.sample(catalogue, 19)) for user in ("366", "904", "127") for n in range(len(TITLES))]
+
+
+@contextlib.asynccontextmanager
+async def planted(folder: Path) -> AsyncIterator[Callable[..., Coroutine[Any, Any, dict[str, Ranked]]]]:
+    """On the real engine, MovieLens with all titles that want something and, for each, two of the same length that don't:
+    `await ask(kind, strategy, user, n, others, explain)` ranks the n-th among the others."""
+    recommender = await filled(folder)
+    kinds: dict[str, Callable[[str], str]] = {
+        "hostile": str,
+        "neutral": neutral,
+        "plain": lambda title: neutral(title + " ")[:-1],
+    }
+    for kind, made in kinds.items():
+        attributes = {"year": 1995, "genre": ["Drama"]}
+        rows = [{"id": f"{kind}-{n}", "title": made(title), "attributes": attributes} for n, title in enumerate(TITLES)]
+        await recommender.ingest_items(rows)
+    await recommender.embed_pending()
+    gate = asyncio.Semaphore(4)
+
+    async def ask(kind: str, strategy: str, user: str, n: int, others: list[str], explain: str) -> dict[str, Ranked]:
+        fields = {"candidates": [*others, f"{kind}-{n}"], "top_n": 20, "deadline_ms": 600_000}
+        request = RecommendRequest.model_validate({"user_id": user, "strategy": strategy, "explain": explain, **fields})
+        async with gate:
+            return {row.item_id: row for row in (await recommender.recommend(request)).items}
+
+    with contextlib.nullcontext() if "VERIFY_PORT" in os.environ else server.running(recommender.settings):
+        yield ask
+    await recommender.close()
 
 
 async def test_likelihoods_over_http(tmp_path: Path) -> None:
