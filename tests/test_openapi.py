@@ -28,7 +28,7 @@ from service.llm.scripted import ScriptedLLM
 from service.pipeline import Recommender, build
 from tests.conftest import FILMS, MODELS, backwards
 
-EXAMPLES = 60 if os.environ.get("HOSTILE") == "all" else 5
+EXAMPLES = 60 if os.environ.get("HOSTILE") == "all" else 3
 
 
 @pytest.fixture(scope="module")
