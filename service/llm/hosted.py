@@ -66,8 +66,7 @@ class Hosted:
     async def about(self) -> About:
         """Providers don't say when a model becomes another: what LiteLLM knows of its name."""
         lite = await _litellm()
-        known = lite.model_cost.get(self._model) or lite.model_cost.get(self._model.partition("/")[2]) or {}
-        context = known.get("max_input_tokens")
+        context = _known(lite, self._model).get("max_input_tokens")
         return About({"id": self._model}, self._context or (context if isinstance(context, int) else None))
 
     async def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
@@ -166,9 +165,13 @@ class Hosted:
         return InvalidOutput(f"not a chat completion stream: {without(self._key, str(error))}")
 
 
+def _known(lite: Any, model: str) -> Mapping[str, Any]:
+    """Of LiteLLM's table, where a model stands by its provider's name and its own, or by its own."""
+    return lite.model_cost.get(model) or lite.model_cost.get(model.partition("/")[2]) or {}
+
+
 def _listed(lite: Any, model: str) -> Price | None:
-    """By LiteLLM's table, where the model stands by its own name or by its provider's and its own."""
-    known = lite.model_cost.get(model) or lite.model_cost.get(model.partition("/")[2]) or {}
+    known = _known(lite, model)
     names = {"input": "input_cost_per_token", "output": "output_cost_per_token", "cached": "cache_read_input_token_cost"}
     dollars = {name: 1e6 * known[key] for name, key in names.items() if known.get(key) is not None}
     return Price(**dollars) if {"input", "output"} <= dollars.keys() else None
