@@ -11,6 +11,7 @@ from contextlib import aclosing
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import datetime
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -107,15 +108,22 @@ class Purse:
         """Raises `ModelOverBudget` once a budget is spent. Calls that are under way then go on: a day may end a little over."""
         if not self._costs:
             return
-        payer, now = PAYER.get(), self._clock()
+        payer = PAYER.get()
         if self._blind and (self._budget is not None or (payer is not None and payer.budget is not None)):
             raise ModelOverBudget(f"nobody knows what {self._alias} costs, or has cost: {self._blind}")
-        if self._budget is not None and await self._spendings.spent(now, alias=self._alias) >= self._budget:
+        if self._budget is not None and await self._spent(alias=self._alias) >= self._budget:
             raise ModelOverBudget(f"models.{self._alias}.budget: {self._budget:g} dollars a day are spent")
         if payer is None or payer.budget is None:
             return
-        if await self._spendings.spent(now, key_id=payer.key_id) >= payer.budget:
+        if await self._spent(key_id=payer.key_id) >= payer.budget:
             raise ModelOverBudget(f"key {payer.name!r}: its {payer.budget:g} dollars a day are spent")
+
+    async def _spent(self, **of: str) -> float:
+        """Dollars of today; without bound while that can't be read, which must cost no request its answer."""
+        try:
+            return await self._spendings.spent(self._clock(), **of)
+        except Exception:
+            return inf
 
     async def pay(self, usage: Usage) -> None:
         """Where that can't be told or kept, the model is not asked again for those who have a budget."""

@@ -241,6 +241,14 @@ async def test_an_answer_outlives_the_loss_of_its_bill(two: Two, settings: Setti
     assert tried(await recommender.recommend(FOR_ALL)) == [("listwise:tiny", "budget")]
 
 
+async def test_what_cannot_be_read_counts_as_spent(two: Two, settings: Settings) -> None:
+    recommender, tiny, _ = await two(backwards, price=PRICE, budget=5)
+    with sqlite3.connect(settings.store_url.removeprefix("sqlite:///")) as other:
+        other.execute("DROP TABLE spendings")
+    assert tried(await recommender.recommend(FOR_ALL)) == [("listwise:tiny", "budget")]
+    assert tiny.calls == []
+
+
 class Chatty(ScriptedLLM):
     """Tells with every piece what it has used so far."""
 
