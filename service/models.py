@@ -160,12 +160,12 @@ class Meter:
     def resting(self) -> bool:
         return self._rest.resting
 
-    async def loglikelihoods(self, asked: Sequence[Asked]) -> Likelihoods:
+    async def loglikelihoods(self, asked: Sequence[Asked], *, apart: bool = False) -> Likelihoods:
         await self._admit()
         asked = [Asked(tuple(map(self._before, one.context)), self._before(one.text)) for one in asked]
         start = time.perf_counter()
         try:
-            found = await self._scorer.loglikelihoods(asked)
+            found = await self._scorer.loglikelihoods(asked, apart=apart)
         except ModelError as error:
             self._failed(error)
             raise

@@ -264,7 +264,7 @@ class Failing(ScriptedLLM):
         super().__init__(lambda call: "")
         self.then = then
 
-    async def loglikelihoods(self, asked: Sequence[Asked]) -> Likelihoods:
+    async def loglikelihoods(self, asked: Sequence[Asked], *, apart: bool = False) -> Likelihoods:
         await super().loglikelihoods(asked[: len(asked) // 2])
         return await self.then()
 

@@ -61,6 +61,22 @@ async def test_contexts_of_all_kinds_share_a_pass_without_seeing_each_other(loca
     assert together == pytest.approx(alone, rel=0.05, abs=1.0)
 
 
+async def test_apart_a_number_is_the_same_to_the_last_bit_whatever_else_is_asked(
+    local: Local, one_by_one: dict[str, float]
+) -> None:
+    contexts = [CONTEXT, CONTEXT[:2], (*CONTEXT, "Heat\n"), *((*CONTEXT[:1], f"{'A long title ' * 9}{n}\n") for n in range(40))]
+    everything = [Asked(one, title) for one in contexts for title in TITLES]
+    found = dict(zip(everything, (await local.loglikelihoods(everything, apart=True)).values, strict=True))
+    await local.loglikelihoods([Asked(CONTEXT, "Alien")])
+    one = [Asked(context, TITLES[2]) for context in contexts]
+    alone = await local.loglikelihoods([*one, Asked(CONTEXT[:1], TITLES[2])], apart=True)
+    assert alone.values[:-1] == [found[asked] for asked in one]
+    assert alone.usage.cached_tokens == 0
+    assert (await local.loglikelihoods([], apart=True)).values == []
+    for title in TITLES:
+        assert found[Asked(CONTEXT, title)] == pytest.approx(one_by_one[title], rel=0.05, abs=1.0)
+
+
 async def test_more_than_fits_a_pass_is_scored_in_several(local: Local) -> None:
     asked = [Asked(CONTEXT, f"{n} {title * 3}") for n in range(60) for title in TITLES[:5]]
     found = await local.loglikelihoods(asked)
@@ -80,6 +96,8 @@ async def test_nothing_to_score_and_no_weights_are_errors_of_the_model(local: Lo
         await local.loglikelihoods([Asked(CONTEXT, "")])
     with pytest.raises(InvalidOutput):
         await local.loglikelihoods([Asked((), "Heat")])
+    with pytest.raises(InvalidOutput):
+        await local.loglikelihoods([Asked(CONTEXT, "Heat"), Asked(CONTEXT, "")], apart=True)
     with pytest.raises(ModelUnreachable, match="no weights"):
         await Local("ghost", tmp_path / "ghost", threads=1, cache_mb=1).loglikelihoods([Asked(CONTEXT, "Heat")])
 

@@ -297,7 +297,7 @@ class Failing(ScriptedLLM):
         super().__init__(lambda call: error)
         self.error = error
 
-    async def loglikelihoods(self, asked: Sequence[Asked]) -> Likelihoods:
+    async def loglikelihoods(self, asked: Sequence[Asked], *, apart: bool = False) -> Likelihoods:
         raise self.error
 
 

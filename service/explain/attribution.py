@@ -28,7 +28,8 @@ class Attribution:
     is lost without it in the list as it was lived and in the same list backwards. In one order a small model hears so much
     of an item's place that another model often sees no such effect (`make verify`).
 
-    One call: the lists share their beginnings, and the whole one, which comes first, is what a ranking by likelihood has read.
+    One call: the lists share their beginnings. Each of the chosen is scored apart: what speaks for it depends on the person and
+    the item alone, not on what it was chosen beside.
     """
 
     scorer: Scorer
@@ -51,7 +52,7 @@ class Attribution:
         asked = [Asked(context, text) for context in contexts for text in texts]
         try:
             async with asyncio.timeout_at(until):
-                found = await self.scorer.loglikelihoods(asked)
+                found = await self.scorer.loglikelihoods(asked, apart=True)
         except (ModelError, TimeoutError):
             return Moved()
         if len(found.values) != len(asked) or not all(map(isfinite, found.values)):

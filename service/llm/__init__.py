@@ -66,6 +66,8 @@ class Held:
 
 class Scorer(Protocol):
     """A model that tells likelihoods. Raises only `ModelError`s. What may be kept for the next time is the first context.
+    `apart`: what is told of a text depends on its own contexts alone, to the last bit, not on what else is asked with it; of a
+    server that puts questions together as they come that can't be had, and isn't asked.
     `price`: as far as it knows that itself."""
 
     @property
@@ -73,7 +75,7 @@ class Scorer(Protocol):
     @property
     def price(self) -> Price | None: ...
     async def about(self) -> About: ...
-    async def loglikelihoods(self, asked: Sequence[Asked]) -> Likelihoods: ...
+    async def loglikelihoods(self, asked: Sequence[Asked], *, apart: bool = False) -> Likelihoods: ...
     async def close(self) -> None: ...
 
 

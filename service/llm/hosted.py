@@ -119,7 +119,7 @@ class Hosted:
             logs = getattr(found.choices[0], "logprobs", None)
             return len(logs.content[0].top_logprobs) if logs is not None and logs.content else 0
 
-    async def loglikelihoods(self, asked: Sequence[Asked]) -> Likelihoods:
+    async def loglikelihoods(self, asked: Sequence[Asked], *, apart: bool = False) -> Likelihoods:
         raise ModelIncapable("hosted models tell no likelihoods")
 
     async def close(self) -> None:

@@ -29,9 +29,9 @@ class Local:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=alias)  # torch is given all its threads by one caller
         self._engine: Engine | None = None
 
-    async def loglikelihoods(self, asked: Sequence[Asked]) -> Likelihoods:
+    async def loglikelihoods(self, asked: Sequence[Asked], *, apart: bool = False) -> Likelihoods:
         """Natural logarithms, in the order asked. Raises `ModelUnreachable` if the weights can't be loaded."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._score, list(asked))
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._score, list(asked), apart)
 
     async def about(self) -> About:
         files = await asyncio.to_thread(lambda: sorted(self._folder.glob("*.safetensors")))
@@ -45,7 +45,7 @@ class Local:
         """Bytes of kept contexts."""
         return self._engine.held if self._engine is not None else 0
 
-    def _score(self, asked: list[Asked]) -> Likelihoods:
+    def _score(self, asked: list[Asked], apart: bool) -> Likelihoods:
         if self._engine is None:
             try:
                 from service.llm.packed import Engine  # torch takes seconds to import
@@ -53,4 +53,4 @@ class Local:
                 self._engine = Engine(self._folder, self._bound, self._threads)
             except Exception as error:  # tokenizers raises nothing more special
                 raise ModelUnreachable(f"{self.alias}: no weights to load in {self._folder}: {error}") from error
-        return self._engine.score(asked)
+        return self._engine.score_apart(asked) if apart else self._engine.score(asked)

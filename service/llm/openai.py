@@ -114,7 +114,7 @@ class Compatible:
             logs = found.choices[0].logprobs
             return len(logs.content[0].top_logprobs) if logs is not None and logs.content else 0
 
-    async def loglikelihoods(self, asked: Sequence[Asked]) -> Likelihoods:
+    async def loglikelihoods(self, asked: Sequence[Asked], *, apart: bool = False) -> Likelihoods:
         raise ModelIncapable("backend openai tells no likelihoods")
 
     async def close(self) -> None:

@@ -61,7 +61,7 @@ class ScriptedLLM:
     async def token(self, word: str) -> int:
         return ord(word[0])
 
-    async def loglikelihoods(self, asked: Sequence[Asked]) -> Likelihoods:
+    async def loglikelihoods(self, asked: Sequence[Asked], *, apart: bool = False) -> Likelihoods:
         tokens = sum(len(one.text.split()) for one in asked)
         return Likelihoods([self._likely(one) for one in asked], Usage(prompt_tokens=tokens, total_tokens=tokens))
 

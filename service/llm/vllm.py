@@ -52,7 +52,7 @@ class VLLM(Compatible):
             raise ModelIncapable(f"{word!r} is {len(tokens)} tokens")
         return tokens[0]
 
-    async def loglikelihoods(self, asked: Sequence[Asked]) -> Likelihoods:
+    async def loglikelihoods(self, asked: Sequence[Asked], *, apart: bool = False) -> Likelihoods:
         """By `prompt_logprobs`: every context is read again for every text, whatever the prefix cache holds."""
         contexts = [[token for piece in one.context for token in await self._tokenized(piece)] for one in asked]
         texts = [await self._tokenized(one.text) for one in asked]
