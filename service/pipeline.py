@@ -918,7 +918,7 @@ class Recommender:
         return Preview(prompt.ref, messages, tokens, alias, outside, counted(one["content"] for one in messages))
 
     async def _shown(self, plan: Plan, person: UserState, task: Literal["rank", "explain"], alias: str) -> dict[str, Any]:
-        """What a task's prompt is made of."""
+        """What a task's prompt is made of; of several alike, the first."""
         request, candidates = plan.request, await self._candidates(plan, person)
         line_tokens, locale = plan.context.line_tokens, request.locale or person.locale
         step = next((one for one in plan.ladder if one.name in ASKING), None)
@@ -935,7 +935,7 @@ class Recommender:
         if attribution is not None and not self._leaves(attribution.scorer.alias):  # who only looks sends nothing
             until = plan.context.deadline
             moved = await attribution.moved(person, chosen[:top], line_tokens=line_tokens, until=until)
-        return explain.material(
+        found = explain.material(
             person,
             chosen,
             top=top,
@@ -945,6 +945,7 @@ class Recommender:
             locale=locale,
             held=self._held(alias),
         )
+        return found[0] if found else variables(person, [], instruction=instruction, locale=locale, line_tokens=line_tokens)
 
     async def readiness(self, seconds: float = 5) -> dict[str, Any]:
         """Each part with `ok` and, where it is not, why. Only store and catalogue are needed to answer; models are given

@@ -2,7 +2,8 @@
 
 The evidence of an item is the liked ones that moved its score most, where a model can tell, else those that share most with
 it; the grammar offers no others, and without one a line that cites others is dropped. The sentence begins with their titles,
-and the model continues it: `Like "Gattaca", it is …`.
+and the model continues it: `Like "Gattaca", it is …`. A model that a grammar binds is asked for each item by itself: neither
+evidence nor words depend on what the item was chosen beside.
 It stands only if it names something the cited items and the chosen one share, and says nothing else that could be false: no
 other title, attribute, number, name or plot.
 """
@@ -89,7 +90,7 @@ async def explain(
     known, claims = (_liked(told), _supports(told, seeable, moved)) if seen else (liked, supports)
     asked = _asked(claims, top) if llm is not None else []
     usage, degraded = moved.usage, None
-    said: Lines | None = None
+    said: Each | Loose | None = None
     if llm is not None and asked:
         shown = material(
             told,
@@ -102,31 +103,39 @@ async def explain(
             held=held,
         )
         try:
-            messages = prompt.render(shown)
+            prompts = [prompt.render(one) for one in shown]
         except PromptError:
             degraded = _degraded(llm, InvalidOutput.code)
         else:
-            call = Call(messages, language.line_tokens * len(asked), temperature=prompt.sampling.temperature)
+            call = Call([], language.line_tokens, temperature=prompt.sampling.temperature)
             if held.grammar:
-                lines = grammar([claims[n].choices for n in asked], language)
-                said = Lines(llm, replace(call, grammar=lines), deadline)
+                rules = [grammar(claims[n].choices, language) for n in asked]
+                pairs = zip(prompts, rules, strict=True)
+                said = Each([Lines(llm, replace(call, messages=one, grammar=rule), deadline) for one, rule in pairs])
             else:
-                said = Loose(llm, replace(call, max_tokens=call.max_tokens + PROSE), deadline, language)
-    for n, candidate in enumerate(chosen):
-        line = ""
-        if llm is not None and said is not None and n in asked and degraded is None:
-            try:
-                line = await said.of(LETTERS[asked.index(n)])
-            except ModelError as error:
-                degraded = _degraded(llm, error.code)
-        labels, why = _stands(line, seeable[n].item, claims[n], known, language)
-        if why:
-            reason = _worded(candidate, n + 1, labels, why, claims[n], liked, language)
-        else:
-            reason = template(candidate, n + 1, supports[n], liked, language)
-        yield reason.model_copy(update={"attribution": dict(moved.by[n])}) if full and n < len(moved.by) else reason
-    if said is not None:
-        usage += await said.finish()
+                whole = replace(call, messages=prompts[0], max_tokens=call.max_tokens * len(asked) + PROSE)
+                said = Loose(llm, whole, deadline, language)
+    try:
+        for n, candidate in enumerate(chosen):
+            line = ""
+            if llm is not None and said is not None and n in asked:
+                try:
+                    line = await said.of(asked.index(n))
+                except ModelError as error:
+                    degraded = degraded or _degraded(llm, error.code)
+            labels, why = _stands(line, seeable[n].item, claims[n], known, language)
+            if why:
+                reason = _worded(candidate, n + 1, labels, why, claims[n], liked, language)
+            else:
+                reason = template(candidate, n + 1, supports[n], liked, language)
+            if full and n < len(moved.by):
+                reason = reason.model_copy(update={"attribution": dict(moved.by[n])})
+            yield reason
+        if said is not None:
+            usage += await said.finish()
+    finally:
+        if said is not None:
+            await said.close()
     yield Explained(usage, degraded)
 
 
@@ -140,16 +149,20 @@ def material(
     instruction: str | None = None,
     locale: str | None = None,
     held: Held = Held(),
-) -> dict[str, Any]:
-    """What the prompt is rendered with: those of `chosen` that the model is asked for, what each has in common and, where no
-    grammar tells, what may be cited for it."""
+) -> list[dict[str, Any]]:
+    """What the prompt is rendered with, for each time that the model is asked: those of `chosen` that it speaks for, what each
+    has in common and, where no grammar tells, what may be cited for it. With a grammar one at a time; without one all at once:
+    such a model mostly reads a person's history by the token and for money."""
     supports = _supports(state, chosen, moved)
     asked = _asked(supports, top)
-    shown = variables(state, [chosen[n] for n in asked], instruction=instruction, locale=locale, line_tokens=line_tokens)
-    for line, n in zip(shown["candidates"], asked, strict=True):
-        line["common"] = ", ".join(supports[n].common)
-        line["cite"] = "" if held.grammar else " or ".join(map(_labels, supports[n].choices))
-    return shown
+    found = []
+    for group in [[n] for n in asked] if held.grammar else [asked]:
+        shown = variables(state, [chosen[n] for n in group], instruction=instruction, locale=locale, line_tokens=line_tokens)
+        for line, n in zip(shown["candidates"], group, strict=True):
+            line["common"] = ", ".join(supports[n].common)
+            line["cite"] = "" if held.grammar else " or ".join(map(_labels, supports[n].choices))
+        found.append(shown)
+    return found
 
 
 def _asked(supports: Sequence[Support], top: int) -> list[int]:
@@ -230,10 +243,6 @@ class Lines:
         self._text = ""
         self._usage = Usage()
 
-    async def of(self, letter: str) -> str:
-        """The line of a chosen item; the grammar has them in the items' order."""
-        return await self.next()
-
     async def next(self) -> str:
         """Raises a `ModelError` when there is none in time."""
         while "\n" not in self._text:
@@ -250,12 +259,15 @@ class Lines:
         return line
 
     async def finish(self) -> Usage:
-        """Tokens, as far as the model told; its work is stopped if it isn't done."""
+        """Tokens, as far as the model told by the deadline."""
         with suppress(ModelError):
             while await self._piece():
                 pass
-        await self._pieces.aclose()
         return self._usage
+
+    async def close(self) -> None:
+        """The model's work is stopped if it isn't done."""
+        await self._pieces.aclose()
 
     async def _piece(self) -> Piece | None:
         if asyncio.get_running_loop().time() >= self._deadline:
@@ -270,6 +282,30 @@ class Lines:
         return piece
 
 
+class Each:
+    """Answers of one line each, asked for at the same time. Whoever is told again and again to hurry, as a client's connection
+    that is gone tells it, passes that on once: a call must not be stopped halfway through hanging up."""
+
+    def __init__(self, answers: Sequence[Lines]) -> None:
+        self._answers = answers
+        self._lines = [asyncio.create_task(answer.next()) for answer in answers]
+
+    async def of(self, place: int) -> str:
+        await asyncio.wait([self._lines[place]])
+        return self._lines[place].result()
+
+    async def finish(self) -> Usage:
+        return sum([await answer.finish() for answer in self._answers], Usage())
+
+    async def close(self) -> None:
+        for line in self._lines:
+            line.add_done_callback(lambda line: line.cancelled() or line.exception())
+            line.cancel()
+        await asyncio.wait(self._lines)
+        for answer in self._answers:
+            await answer.close()
+
+
 class Loose(Lines):
     """Of a model that no grammar binds. What is no line is skipped; a line is its item's by the letter it begins with."""
 
@@ -278,8 +314,9 @@ class Loose(Lines):
         self._language = language
         self._found: dict[str, str] = {}
 
-    async def of(self, letter: str) -> str:
+    async def of(self, place: int) -> str:
         """As the grammar would have it; empty if the model passed the item over."""
+        letter = LETTERS[place]
         while not any(one >= letter for one in self._found):
             if found := tidied(await self.next(), self._language):
                 self._found.setdefault(found[0], found)
@@ -300,14 +337,10 @@ def tidied(line: str, language: Language) -> str:
     return f"{match[1]} [{labels}] {clause}" if re.fullmatch(language.rule()[1:-1], clause) else ""
 
 
-def grammar(choices: Sequence[Sequence[tuple[int, ...]]], language: Language = ENGLISH) -> str:
-    """llguidance: a line for each item, letters in order: one of the sets of labels that it may cite, then a bounded clause."""
-    lines = []
-    for letter, sets in zip(LETTERS, choices, strict=False):
-        options = " | ".join(f'"{_labels(labels)}"' for labels in sets)
-        lines.append(f'"{letter} [" ({options}) "] " why')
-    newline = ' "\\n" '
-    return f"start: {newline.join(lines)}\nwhy: {language.rule()}\n"
+def grammar(choices: Sequence[tuple[int, ...]], language: Language = ENGLISH) -> str:
+    """llguidance: one item's line: one of the sets of labels that it may cite, then a bounded clause."""
+    options = " | ".join(f'"{_labels(labels)}"' for labels in choices)
+    return f'start: "A [" ({options}) "] " why\nwhy: {language.rule()}\n'
 
 
 def _labels(labels: Sequence[int]) -> str:
