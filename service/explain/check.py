@@ -13,10 +13,10 @@ from service.schema import Item
 NEUTRAL = frozenset(
     re.findall(
         r"\w+",
-        "a about again also an and another as at both but by element elements fan fans feel feels film films "
-        "for from full gives has have in into is it item items its kind like likes love lot lots many mix "
+        "a about again also an and another as at both but by common element elements fan fans feel feels film films "
+        "for from full genre genres gives has have in into is it item items its kind like likes love lot lots many mix "
         "mixed mixes more much of offers one others piece plenty same setting shares similar some sort "
-        "special story strong style that the there this to together too touch twist type very well with you "
+        "special story strong style that the theme themes there this to together too touch twist type very well with you "
         "your",
     )
 )

@@ -11,6 +11,7 @@ pass. `score_apart` gives every text a pass that nothing else shapes.
 from __future__ import annotations
 
 import math
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -23,6 +24,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: waiting threads would take an engine's cores
+
 import torch
 import transformers
 from safetensors.torch import load_file
