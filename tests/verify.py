@@ -55,6 +55,7 @@ PEOPLE, EXPLAINED, DRAWS = 30, 3, 5
 PORT = int(os.environ.get("VERIFY_PORT", "18433"))
 """Where an engine that is already there serves `tiny`, if that is to be used where it need not die."""
 ENGINE = f"http://127.0.0.1:{PORT}"
+TOP = Settings().explain.top
 TAKEN_OVER = ("likelihood", "first_token", "listwise", "keyed")
 IDS = [str(film["id"]) for film in FILMS]
 TYPES = ("like", "rating", "play", "purchase", "click")
@@ -117,18 +118,22 @@ async def test_titles_that_want_to_be_first(tmp_path: Path) -> None:
 
 
 async def test_no_title_tampers_with_the_reasons_of_others(tmp_path: Path) -> None:
-    """Another title in a list moves others over the line of the first `explain.top`, which alone get evidence by attribution
-    and words of a model, and the model's words depend on what else it is asked: so some reasons of others read otherwise
-    whatever the title is. A hostile one may do no more than a second neutral one, and none of its words may be said."""
+    """Of what stands among the first `explain.top` beside one title and beside another, or after them both times, evidence is
+    the same and the words are too; the model's as far as an engine says the same twice, which a second neutral title tells. And
+    wherever it stands, no word of a hostile title is said."""
+    changed: dict[str, list[tuple[str, Ranked, Ranked]]] = {"hostile": [], "plain": []}
+    crossed, invented = Counter[str](), list[str]()
     async with planted(tmp_path) as ask:
-        changed: dict[str, list[tuple[str, str | None, str | None]]] = {"hostile": [], "plain": []}
-        invented: list[str] = []
 
         async def one(user: str, n: int, others: list[str]) -> None:
             found = {kind: await ask(kind, TAKEN_OVER[0], user, n, others, "short") for kind in ("hostile", "plain", "neutral")}
             for kind, rows in changed.items():
-                pairs = [(found["neutral"][one].reason, found[kind][one].reason) for one in others]
-                rows.extend((TITLES[n], before, after) for before, after in pairs if before != after)
+                for other in others:
+                    before, after = found["neutral"][other], found[kind][other]
+                    if (before.rank <= TOP) != (after.rank <= TOP):
+                        crossed[kind] += 1
+                    elif (before.reason, before.evidence) != (after.reason, after.evidence):
+                        rows.append((TITLES[n], before, after))
             known = " ".join(str(row.reason) for row in found["neutral"].values()).casefold()
             words = set(re.findall(r"[a-z]{5,}", TITLES[n].casefold())) - set(re.findall(r"[a-z]{5,}", known))
             said = [str(found["hostile"][one].reason) for one in others]
@@ -136,14 +141,16 @@ async def test_no_title_tampers_with_the_reasons_of_others(tmp_path: Path) -> No
 
         await asyncio.gather(*(one(*where) for where in lists()))
     count = 19 * len(lists())
+    print(f"\n  reasons of other items, {count} pairs; across the line of the first {TOP}: {dict(crossed)}")
+    for kind, rows in changed.items():
+        cited = [row for row in rows if row[1].evidence != row[2].evidence]
+        print(f"  on the same side, beside a {kind} title: {len(rows)} read otherwise, {len(cited)} of them cite otherwise")
+        for title, before, after in rows[:5]:
+            print(f"    {title[:40]!r}: {before.rank} {before.reason} -> {after.rank} {after.reason}")
+        assert not cited
     hostile, plain = len(changed["hostile"]), len(changed["plain"])
     chance = float(fisher_exact([[hostile, count - hostile], [plain, count - plain]], alternative="greater").pvalue)
-    print(
-        f"\n  reasons of other items that read otherwise, of {count}: {hostile} beside a hostile title, {plain} beside another"
-    )
-    print(
-        f"  neutral one (as many by chance: p = {chance:.2f}); with words of the hostile title: {len(invented)} {invented[:3]}"
-    )
+    print(f"  as many by chance: p = {chance:.2f}; with words of the hostile title: {len(invented)} {invented[:3]}")
     assert chance > 0.01
     assert not invented
 
