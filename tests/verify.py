@@ -31,7 +31,7 @@ from eval.cases import make as make_cases
 from eval.run import Run
 from eval.suite import Suite
 from service.api import create_app
-from service.config import Settings
+from service.config import Explain, Settings
 from service.engine import server
 from service.explain import explain
 from service.llm import Asked, Scorer
@@ -55,7 +55,7 @@ PEOPLE, EXPLAINED, DRAWS = 30, 3, 5
 PORT = int(os.environ.get("VERIFY_PORT", "18433"))
 """Where an engine that is already there serves `tiny`, if that is to be used where it need not die."""
 ENGINE = f"http://127.0.0.1:{PORT}"
-TOP = Settings().explain.top
+TOP = Explain().top
 TAKEN_OVER = ("likelihood", "first_token", "listwise", "keyed")
 IDS = [str(film["id"]) for film in FILMS]
 TYPES = ("like", "rating", "play", "purchase", "click")
