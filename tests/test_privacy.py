@@ -77,7 +77,7 @@ class Recorder(FakeOpenAI):
             return " ".join(LETTERS[: int(count[1])])
         if "why:" in grammar:
             found = re.findall(r'"([A-Z]) \[" \("(h[\d,h]+)"', grammar)
-            shared = re.findall(r"^[A-Z]\) in common: (\w+)", body["messages"][-1]["content"], flags=re.MULTILINE)
+            shared = re.findall(r"^A\) in common: (\w+)", body["messages"][-1]["content"], flags=re.MULTILINE)
             return "\n".join(f"{letter} [{label}] is a {word}." for (letter, label), word in zip(found, shared, strict=True))
         return "Drama"
 

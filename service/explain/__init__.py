@@ -166,7 +166,8 @@ def material(
 
 
 def _asked(supports: Sequence[Support], top: int) -> list[int]:
-    return [n for n, support in enumerate(supports) if support.common][: min(top, len(LETTERS))]
+    """Of the first `top`, whatever the others among them are: those that have something to say."""
+    return [n for n, support in enumerate(supports[: min(top, len(LETTERS))]) if support.common]
 
 
 def _degraded(llm: LLM, reason: str) -> Degraded:
