@@ -137,8 +137,8 @@ async def test_reasons_of_a_model_without_grammars_pass_the_same_check(asking: A
     ranking = await recommender.recommend(ask(strategy="keyed", explain="short"))
     assert ranking.degraded is None
     told = {item.item_id: item for item in ranking.items}
-    assert told["thing"].reason == 'Like "Alien", it is another film full of Horror, Sci-Fi.'
-    assert (told["thing"].signals["grounded"], told["thing"].evidence) == (True, ["alien"])
+    assert told["solaris"].reason == 'Like "Alien", it is another film full of Sci-Fi.'
+    assert (told["solaris"].signals["grounded"], told["solaris"].evidence) == (True, ["alien"])
     assert not told["notting"].signals["grounded"]  # they share nothing: it was not asked
 
 
