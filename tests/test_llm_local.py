@@ -64,8 +64,13 @@ async def test_contexts_of_all_kinds_share_a_pass_without_seeing_each_other(loca
 async def test_apart_a_number_is_the_same_to_the_last_bit_whatever_else_is_asked(
     local: Local, one_by_one: dict[str, float]
 ) -> None:
-    contexts = [CONTEXT, CONTEXT[:2], (*CONTEXT, "Heat\n"), *((*CONTEXT[:1], f"{'A long title ' * 9}{n}\n") for n in range(40))]
-    everything = [Asked(one, title) for one in contexts for title in TITLES]
+    contexts = [
+        CONTEXT,
+        CONTEXT[:2],
+        (*CONTEXT, "Heat\n"),
+        *((*CONTEXT[:1], f"{'A long title ' * 40}{n}\n") for n in range(10)),
+    ]
+    everything = [Asked(one, title) for one in contexts for title in TITLES[:3]]
     found = dict(zip(everything, (await local.loglikelihoods(everything, apart=True)).values, strict=True))
     await local.loglikelihoods([Asked(CONTEXT, "Alien")])
     one = [Asked(context, TITLES[2]) for context in contexts]
@@ -73,7 +78,7 @@ async def test_apart_a_number_is_the_same_to_the_last_bit_whatever_else_is_asked
     assert alone.values[:-1] == [found[asked] for asked in one]
     assert alone.usage.cached_tokens == 0
     assert (await local.loglikelihoods([], apart=True)).values == []
-    for title in TITLES:
+    for title in TITLES[:3]:
         assert found[Asked(CONTEXT, title)] == pytest.approx(one_by_one[title], rel=0.05, abs=1.0)
 
 
