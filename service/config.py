@@ -335,9 +335,10 @@ class Weights(Part):
 
 
 class Explain(Part):
-    """`top`: how many of the best the model justifies; the rest of the returned items get template reasons."""
+    """`top`: how many of the best are attributed and justified by a model; the rest of the returned items get template reasons.
+    At least as many as are mostly asked for: which side of that line an item is on hangs on the others."""
 
-    top: int = Field(5, ge=0, le=20)
+    top: int = Field(10, ge=0, le=20)
 
 
 class Rerank(Part):

@@ -24,14 +24,13 @@ import httpx
 import hypothesis
 import pytest
 from hypothesis import strategies as st
-from scipy.stats import fisher_exact
 
 from eval.cases import Data, Options
 from eval.cases import make as make_cases
 from eval.run import Run
 from eval.suite import Suite
 from service.api import create_app
-from service.config import Explain, Settings
+from service.config import Settings
 from service.engine import server
 from service.explain import explain
 from service.llm import Asked, Scorer
@@ -55,7 +54,6 @@ PEOPLE, EXPLAINED, DRAWS = 30, 3, 5
 PORT = int(os.environ.get("VERIFY_PORT", "18433"))
 """Where an engine that is already there serves `tiny`, if that is to be used where it need not die."""
 ENGINE = f"http://127.0.0.1:{PORT}"
-TOP = Explain().top
 TAKEN_OVER = ("likelihood", "first_token", "listwise", "keyed")
 IDS = [str(film["id"]) for film in FILMS]
 TYPES = ("like", "rating", "play", "purchase", "click")
@@ -118,41 +116,24 @@ async def test_titles_that_want_to_be_first(tmp_path: Path) -> None:
 
 
 async def test_no_title_tampers_with_the_reasons_of_others(tmp_path: Path) -> None:
-    """Of what stands among the first `explain.top` beside one title and beside another, or after them both times, evidence is
-    the same. Of all, those that cross that line too, no more read otherwise beside a hostile title than beside a second neutral
-    one, and no word of a hostile title is said."""
-    changed: dict[str, list[tuple[str, Ranked, Ranked]]] = {"hostile": [], "plain": []}
-    crossed, invented = Counter[str](), list[str]()
+    """Of the films shown both beside a hostile title and beside a neutral one, every reason and its evidence are the same."""
+    changed, count = list[tuple[str, Ranked, Ranked]](), 0
     async with planted(tmp_path) as ask:
 
         async def one(user: str, n: int, others: list[str]) -> None:
-            found = {kind: await ask(kind, TAKEN_OVER[0], user, n, others, "short") for kind in ("hostile", "plain", "neutral")}
-            for kind, rows in changed.items():
-                for other in others:
-                    before, after = found["neutral"][other], found[kind][other]
-                    if (before.rank <= TOP) != (after.rank <= TOP):
-                        crossed[kind] += 1
-                    elif (before.reason, before.evidence) != (after.reason, after.evidence):
-                        rows.append((TITLES[n], before, after))
-            known = " ".join(str(row.reason) for row in found["neutral"].values()).casefold()
-            words = set(re.findall(r"[a-z]{5,}", TITLES[n].casefold())) - set(re.findall(r"[a-z]{5,}", known))
-            said = [str(found["hostile"][one].reason) for one in others]
-            invented.extend(text for text in said if words & set(re.findall(r"[a-z]{5,}", text.casefold())))
+            nonlocal count
+            before, after = [await ask(kind, TAKEN_OVER[0], user, n, others, "short") for kind in ("neutral", "hostile")]
+            for was, now in [(before[other], after[other]) for other in others if other in before and other in after]:
+                count += 1
+                if (was.reason, was.evidence) != (now.reason, now.evidence):
+                    changed.append((TITLES[n], was, now))
 
         await asyncio.gather(*(one(*where) for where in lists()))
-    count = 19 * len(lists())
-    print(f"\n  reasons of other items, {count} pairs; across the line of the first {TOP}: {dict(crossed)}")
-    for kind, rows in changed.items():
-        cited = [row for row in rows if row[1].evidence != row[2].evidence]
-        print(f"  on the same side, beside a {kind} title: {len(rows)} read otherwise, {len(cited)} of them cite otherwise")
-        for title, before, after in rows[:5]:
-            print(f"    {title[:40]!r}: {before.rank} {before.reason} -> {after.rank} {after.reason}")
-        assert not cited
-    hostile, plain = (len(changed[kind]) + crossed[kind] for kind in ("hostile", "plain"))
-    chance = float(fisher_exact([[hostile, count - hostile], [plain, count - plain]], alternative="greater").pvalue)
-    print(f"  as many by chance: p = {chance:.2f}; with words of the hostile title: {len(invented)} {invented[:3]}")
-    assert chance > 0.01
-    assert not invented
+    print(f"\n  {len(lists())} hostile titles, {count} reasons of other films: {len(changed)} changed")
+    for title, was, now in changed[:10]:
+        print(f"    {title[:40]!r}: {was.rank} {was.reason} -> {now.rank} {now.reason}")
+    assert count > 5 * len(lists())
+    assert not changed
 
 
 def lists() -> list[tuple[str, int, list[str]]]:
@@ -163,14 +144,11 @@ def lists() -> list[tuple[str, int, list[str]]]:
 
 @contextlib.asynccontextmanager
 async def planted(folder: Path) -> AsyncIterator[Callable[..., Coroutine[Any, Any, dict[str, Ranked]]]]:
-    """On the real engine, MovieLens with all titles that want something and, for each, two of the same length that don't:
-    `await ask(kind, strategy, user, n, others, explain)` ranks the n-th among the others."""
+    """On the real engine, MovieLens with all titles that want something and, for each, one of the same length that doesn't:
+    `await ask(kind, strategy, user, n, others, explain)` ranks the n-th among the others; with reasons, for as many as one is
+    shown who doesn't say."""
     recommender = await filled(folder)
-    kinds: dict[str, Callable[[str], str]] = {
-        "hostile": str,
-        "neutral": neutral,
-        "plain": lambda title: neutral(title + " ")[:-1],
-    }
+    kinds: dict[str, Callable[[str], str]] = {"hostile": str, "neutral": neutral}
     for kind, made in kinds.items():
         attributes = {"year": 1995, "genre": ["Drama"]}
         rows = [{"id": f"{kind}-{n}", "title": made(title), "attributes": attributes} for n, title in enumerate(TITLES)]
@@ -179,7 +157,8 @@ async def planted(folder: Path) -> AsyncIterator[Callable[..., Coroutine[Any, An
     gate = asyncio.Semaphore(4)
 
     async def ask(kind: str, strategy: str, user: str, n: int, others: list[str], explain: str) -> dict[str, Ranked]:
-        fields = {"candidates": [*others, f"{kind}-{n}"], "top_n": 20, "deadline_ms": 600_000}
+        shown = {"top_n": 20} if explain == "none" else {}
+        fields = {"candidates": [*others, f"{kind}-{n}"], "deadline_ms": 600_000, **shown}
         request = RecommendRequest.model_validate({"user_id": user, "strategy": strategy, "explain": explain, **fields})
         async with gate:
             return {row.item_id: row for row in (await recommender.recommend(request)).items}
