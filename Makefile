@@ -42,7 +42,7 @@ lint: setup  ## Style, types and the laws of the house
 test: setup lint clients-cohere  ## Linters, types and all tests, one of them against a real vLLM serving `tiny`
 	$(BIN)/whyrank models pull minilm
 	$(BIN)/whyrank models pull tiny
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 bench: setup  ## The service's own time around the model call
 	$(BIN)/whyrank models pull minilm
