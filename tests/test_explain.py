@@ -259,6 +259,17 @@ async def test_what_is_said_of_an_item_does_not_depend_on_what_stands_before_it(
     assert [one["grounded"] for one in told[0][0]] == [True, False]
 
 
+async def test_an_item_does_not_speak_for_itself_nor_is_it_called_unseen() -> None:
+    state = person().model_copy(update={"seen": frozenset({"alien", "heat"})})
+    prompt = PromptLibrary(HOUSE / "prompts").find("explain", "movies", None)
+    chosen = [Candidate(item=item, prior=1) for item in (ALIEN, HEAT, Item(id="m", title="Moon"))]
+    deadline = asyncio.get_running_loop().time() + 5
+    said = [part async for part in explain(state, chosen, None, prompt, top=5, deadline=deadline, line_tokens=96)]
+    reasons = [part for part in said if isinstance(part, Reason)]
+    assert [reason.evidence for reason in reasons] == [["gattaca"], [], []]
+    assert [reason.reason for reason in reasons[1:]] == ["You know it already.", "Not seen by you yet."]
+
+
 async def test_the_whole_list_is_asked_first_and_an_item_liked_twice_leaves_it_whole() -> None:
     asked: list[Asked] = []
 

@@ -127,7 +127,7 @@ async def explain(
             if why:
                 reason = _worded(candidate, n + 1, labels, why, claims[n], liked, language)
             else:
-                reason = template(candidate, n + 1, supports[n], liked, language)
+                reason = template(candidate, n + 1, supports[n], liked, language, known=candidate.item.id in state.seen)
             if full and n < len(moved.by):
                 reason = reason.model_copy(update={"attribution": dict(moved.by[n])})
             yield reason
@@ -184,18 +184,19 @@ def _liked(state: UserState) -> dict[int, tuple[Recent, Item]]:
 
 
 def _supports(state: UserState, chosen: Sequence[Candidate], moved: Moved) -> list[Support]:
-    """By attribution where something liked speaks for the item, else by what is shared."""
-    items = {label: item for label, (_, item) in _liked(state).items()}
-    facts = {label: words(item) for label, item in items.items()}
+    """By attribution where something liked speaks for the item, else by what is shared; an item does not speak for itself."""
+    every = {label: item for label, (_, item) in _liked(state).items()}
+    facts = {label: words(item) for label, item in every.items()}
     found = []
     for n, candidate in enumerate(chosen):
+        items = {label: item for label, item in every.items() if item.id != candidate.item.id}
         labels = moving(items, moved.by[n]) if n < len(moved.by) else []
         if labels:
             sets = [tuple(labels), tuple(labels[:1])]
             common = {cited: _common(candidate.item, [items[label] for label in cited]) for cited in sets}
             choice = next((cited for cited in sets if common[cited]), ())
             found.append(Support(labels, [choice] if choice else [], common.get(choice, [])))
-        elif labels := closest(candidate.item, facts):
+        elif labels := closest(candidate.item, {label: facts[label] for label in items}):
             choices = [(one,) for one in labels] + list(combinations(labels, EVIDENCE))
             found.append(Support((), choices, _common(candidate.item, [items[labels[0]]])))
         else:
@@ -387,10 +388,16 @@ def _worded(
 
 
 def template(
-    candidate: Candidate, rank: int, support: Support, liked: Mapping[int, tuple[Recent, Item]], language: Language
+    candidate: Candidate,
+    rank: int,
+    support: Support,
+    liked: Mapping[int, tuple[Recent, Item]],
+    language: Language,
+    *,
+    known: bool,
 ) -> Reason:
     """A sentence of true shared attributes; of what moved the item's score, if it shares none with that; without either, what
-    brought the candidate here."""
+    brought the candidate here, or whether it is `known` to the person."""
     cited = [liked[label] for label in support.moved or [labels[0] for labels in support.choices[:1]]]
     items = [item for _, item in cited]
     if support.common:
@@ -400,5 +407,5 @@ def template(
     elif items:
         text = language.speaks.format(titles=language.titles(items))
     else:
-        text = language.origin(candidate)
+        text = language.origin(candidate) or (language.known if known else language.unseen)
     return Reason(item_id=candidate.item.id, rank=rank, reason=text, evidence=[item.id for item in items], grounded=False)

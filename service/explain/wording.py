@@ -19,8 +19,9 @@ VALUE = 60
 class Language:
     """`quoted`, `inner`: a title, and what stands for its own quotes in it; `both`: between two titles; `like`: around the
     model's clause, which begins with one of `verbs` and ends with `stop`; `line_tokens`: a clause's bound in tokens, by
-    `longest` characters; `listed`: between attributes, and before the last; `shares`, `speaks`, `origins`, `unseen`:
-    sentences for where the model has nothing to say or may not; `too`: a sentence's end about what else speaks for the item."""
+    `longest` characters; `listed`: between attributes, and before the last; `shares`, `speaks`, `origins`, `known`,
+    `unseen`: sentences for where the model has nothing to say or may not; `too`: a sentence's end about what else speaks for
+    the item."""
 
     quoted: str
     inner: tuple[str, str]
@@ -38,6 +39,7 @@ class Language:
     speaks: str
     too: str
     origins: Mapping[str, str]
+    known: str
     unseen: str
 
     def titles(self, items: Sequence[Item]) -> str:
@@ -79,8 +81,8 @@ class Language:
         return self._ended(self.origin(candidate), more)
 
     def origin(self, candidate: Candidate) -> str:
-        """What brought a candidate here."""
-        return next((text for source, text in self.origins.items() if source in candidate.sources), self.unseen)
+        """What brought a candidate here; empty where no source did."""
+        return next((text for source, text in self.origins.items() if source in candidate.sources), "")
 
 
 ENGLISH = Language(
@@ -106,6 +108,7 @@ ENGLISH = Language(
         "collaborative": "Liked by people who like what you like.",
         "popular": "Popular with others.",
     },
+    known="You know it already.",
     unseen="Not seen by you yet.",
 )
 CHINESE = Language(
@@ -131,6 +134,7 @@ CHINESE = Language(
         "collaborative": "和你喜好相同的人也喜欢。",
         "popular": "很受其他人欢迎。",
     },
+    known="你已经知道它。",
     unseen="你还没有看过。",
 )
 LANGUAGES = {"zh": CHINESE}
