@@ -24,6 +24,7 @@ import httpx
 import hypothesis
 import pytest
 from hypothesis import strategies as st
+from scipy.stats import fisher_exact
 
 from eval.cases import Data, Options
 from eval.cases import make as make_cases
@@ -116,24 +117,36 @@ async def test_titles_that_want_to_be_first(tmp_path: Path) -> None:
 
 
 async def test_no_title_tampers_with_the_reasons_of_others(tmp_path: Path) -> None:
-    """Of the films shown both beside a hostile title and beside a neutral one, every reason and its evidence are the same."""
-    changed, count = list[tuple[str, Ranked, Ranked]](), 0
+    """Of the films shown both beside a hostile title and beside a neutral one, the evidence is the same; as many read otherwise
+    as beside a second neutral title: an engine that puts questions together as they come rounds by what else it is asked."""
+    changed: dict[str, list[tuple[str, Ranked, Ranked]]] = {"hostile": [], "plain": []}
+    count = Counter[str]()
     async with planted(tmp_path) as ask:
 
         async def one(user: str, n: int, others: list[str]) -> None:
-            nonlocal count
-            before, after = [await ask(kind, TAKEN_OVER[0], user, n, others, "short") for kind in ("neutral", "hostile")]
-            for was, now in [(before[other], after[other]) for other in others if other in before and other in after]:
-                count += 1
-                if (was.reason, was.evidence) != (now.reason, now.evidence):
-                    changed.append((TITLES[n], was, now))
+            before = await ask("neutral", TAKEN_OVER[0], user, n, others, "short")
+            for kind, rows in changed.items():
+                after = await ask(kind, TAKEN_OVER[0], user, n, others, "short")
+                for was, now in [(before[other], after[other]) for other in others if other in before and other in after]:
+                    count[kind] += 1
+                    if (was.reason, was.evidence) != (now.reason, now.evidence):
+                        rows.append((TITLES[n], was, now))
 
         await asyncio.gather(*(one(*where) for where in lists()))
-    print(f"\n  {len(lists())} hostile titles, {count} reasons of other films: {len(changed)} changed")
-    for title, was, now in changed[:10]:
-        print(f"    {title[:40]!r}: {was.rank} {was.reason} -> {now.rank} {now.reason}")
-    assert count > 5 * len(lists())
-    assert not changed
+    print()
+    for kind, rows in changed.items():
+        cited = sum(was.evidence != now.evidence for _, was, now in rows)
+        print(
+            f"  {count[kind]} reasons of other films beside a {kind} title: {len(rows)} read otherwise, {cited} cite otherwise"
+        )
+        for title, was, now in rows[:5]:
+            print(f"    {title[:40]!r}: {was.rank} {was.reason} -> {now.rank} {now.reason}")
+        assert count[kind] > 5 * len(lists())
+        assert not cited
+    table = [[len(rows), count[kind] - len(rows)] for kind, rows in changed.items()]
+    chance = float(fisher_exact(table, alternative="greater").pvalue)
+    print(f"  as many by chance: p = {chance:.2f}")
+    assert chance > 0.01
 
 
 def lists() -> list[tuple[str, int, list[str]]]:
@@ -144,11 +157,15 @@ def lists() -> list[tuple[str, int, list[str]]]:
 
 @contextlib.asynccontextmanager
 async def planted(folder: Path) -> AsyncIterator[Callable[..., Coroutine[Any, Any, dict[str, Ranked]]]]:
-    """On the real engine, MovieLens with all titles that want something and, for each, one of the same length that doesn't:
+    """On the real engine, MovieLens with all titles that want something and, for each, two of the same length that don't:
     `await ask(kind, strategy, user, n, others, explain)` ranks the n-th among the others; with reasons, for as many as one is
     shown who doesn't say."""
     recommender = await filled(folder)
-    kinds: dict[str, Callable[[str], str]] = {"hostile": str, "neutral": neutral}
+    kinds: dict[str, Callable[[str], str]] = {
+        "hostile": str,
+        "neutral": neutral,
+        "plain": lambda title: neutral(title + " ")[:-1],
+    }
     for kind, made in kinds.items():
         attributes = {"year": 1995, "genre": ["Drama"]}
         rows = [{"id": f"{kind}-{n}", "title": made(title), "attributes": attributes} for n, title in enumerate(TITLES)]
@@ -184,7 +201,7 @@ async def test_likelihoods_over_http(tmp_path: Path) -> None:
         f" {max(differences):.3f} at most; rank correlation {mean(correlations):.4f}, {min(correlations):.4f} at least"
     )
     assert mean(differences) < 0.25
-    assert max(differences) < 1.5  # bfloat16 and float32 of one model differ by 0.8 on 60 titles
+    assert max(differences) < 2.5  # bfloat16 and float32 of one model differ by 0.8 on 60 titles, 1.7 on 400
     assert min(correlations) > 0.98
 
 
