@@ -331,14 +331,18 @@ class Catalog:
         """The known ones of `ids`, in their order."""
         return {item_id: row.item for item_id, row in (await self._known(ids)).items()}
 
-    async def titled(self, titles: Iterable[str]) -> dict[str, Item]:
-        """Items by their exact title; of several with one title the first by id."""
-        wanted = list(dict.fromkeys(titles))
+    async def called(self, names: Iterable[str]) -> dict[str, list[Item]]:
+        """Items by their exact title or their id; of several with one title the first by id first."""
+        wanted = list(dict.fromkeys(names))
         if not wanted:
             return {}
-        where = f"title IN ({', '.join(map(_literal, wanted))})"
-        rows = await self._table.query().where(where).select(SHOWN).to_list()
-        return {row["title"]: _item(row) for row in sorted(rows, key=lambda row: row["id"], reverse=True)}
+        known = ", ".join(map(_literal, wanted))
+        rows = await self._table.query().where(f"title IN ({known}) OR id IN ({known})").select(SHOWN).to_list()
+        found: dict[str, list[Item]] = {}
+        for item in sorted(map(_item, rows), key=lambda item: item.id):
+            for name in {item.title, item.id} & {*wanted}:
+                found.setdefault(name, []).append(item)
+        return found
 
     async def facets(self) -> dict[str, list[str]]:
         """By filterable key of words, the values that items have, the commonest first, at most `FACETS`; of a key of numbers
@@ -494,6 +498,11 @@ class Catalog:
         for key, wanted in (scope.filters or {}).items():
             conditions += self._conditions(key, wanted)
         return " AND ".join(conditions)
+
+    def check_filters(self, filters: Mapping[str, Filter]) -> None:
+        """Raises `BadRequest` for what can't be filtered by."""
+        for key, wanted in filters.items():
+            self._conditions(key, wanted)
 
     def _conditions(self, key: str, wanted: Filter) -> list[str]:
         kind: Kind = "str" if key == "id" else self._filterable.get(key) or self._undeclared(key)

@@ -18,7 +18,7 @@ from typing import Any
 from service import chat
 from service.catalog import Catalog, Vectors
 from service.chat.shape import check, filled
-from service.chat.words import Words
+from service.chat.words import Words, shown
 from service.config import Settings
 from service.errors import BadRequest, ModelError, ModelIncapable, NotFound, PromptError
 from service.llm import LLM, Call
@@ -47,6 +47,8 @@ TOLD = 3
 
 TITLE = 80
 """Characters."""
+OWN = "/"
+"""What the id of a document begins with that came without one, and no item's can: no event is about it."""
 VALUES = 2
 """A wish means at most so many of the catalogue's values."""
 
@@ -92,15 +94,18 @@ class Conversation:
         self._refuse(self._asked(request, None))
         start = asyncio.get_running_loop().time()
         facets = await self._catalog.facets()
-        titles = {title for turn in chat.listed(request.turns) for title in turn}
-        talk = chat.read(request.turns, await self._catalog.titled(titles), facets)
+        talk = chat.read(request.turns, await self._called(request), facets)
         kind = talk.kind or await self._kind(request, talk.turn)
         words = chat.spoken(request.locale, talk.turn)
         if kind == "recommend":
             noted = await self._noted(request, talk)
-            values, usage = await self._values(request, talk, facets)
-            wanted = self._wanted(request, talk, values, asyncio.get_running_loop().time() - start)
-            told = self._picked(request, talk, words, noted, wanted, await self._parts(request, wanted), usage)
+            left = await self._left(request, talk)
+            if left is None:
+                told = _nothing(chat.opening(talk, words, known=bool(noted)), words, noted)
+            else:
+                values, usage = await self._values(left, talk, facets)
+                wanted = self._wanted(left, talk, values, asyncio.get_running_loop().time() - start)
+                told = self._picked(left, talk, words, noted, wanted, await self._parts(left, wanted), usage)
         elif kind in {"why", "about"}:
             told = self._told(request, talk, kind, words)
         else:
@@ -111,10 +116,39 @@ class Conversation:
         limits, most = self._settings.limits, self._settings.limits.message_chars
         if len(request.turns) > limits.messages:
             raise BadRequest(f"messages: at most {limits.messages} (limits.messages)", param="messages")
-        if any(len(turn.text) > most for turn in request.turns):
+        if any(len(turn.text) > most for turn in request.turns if turn.role == "user"):
             raise BadRequest(f"messages: each at most {most} characters (limits.message_chars)", param="messages")
         if request.shape is not None:
             check(request.shape)
+        self._catalog.check_filters(request.filters)
+
+    async def _called(self, request: ChatRequest) -> dict[str, list[Item]]:
+        """What earlier answers may have called items by; of the caller's own documents by what they are shown as."""
+        names = chat.names(request.turns)
+        found = await self._catalog.called(names)
+        for n, document in enumerate(request.documents or ()):
+            item = _own(document, n)
+            found |= {name: [item] for name in {shown(item.title), item.id} & names if name not in found}
+        return found
+
+    async def _left(self, request: ChatRequest, talk: chat.Talk) -> ChatRequest | None:
+        """Of a list that the caller gives what the person has not excluded; None if that is nothing."""
+        exclude, avoid = {*request.exclude, *talk.exclude}, {value.casefold() for value in talk.avoid}
+        if request.documents is not None:
+            known = await self._catalog.get(one.name for one in request.documents if one.name is not None)
+            items = [known.get(one.name or "", _own(one, n)) for n, one in enumerate(request.documents)]
+            stay = [
+                one
+                for one, item in zip(request.documents, items, strict=True)
+                if item.id not in exclude and not avoid & (_values_of(item.attributes) | _values_of(one.attributes))
+            ]
+            return request.model_copy(update={"documents": stay}) if stay else None
+        if request.candidates is not None:
+            known = await self._catalog.get(request.candidates) if avoid else {}
+            refused = exclude | {item.id for item in known.values() if avoid & _values_of(item.attributes)}
+            left = [one for one in request.candidates if one not in refused]
+            return request.model_copy(update={"candidates": left}) if left else None
+        return request
 
     async def _kind(self, request: ChatRequest, turn: str) -> chat.Kind:
         """By likeness to examples, which the embedder knows in English: words in another script are a wish, and so are those
@@ -133,10 +167,13 @@ class Conversation:
         """Events of what the last turn tells of the person; the same turn sent again makes no new ones."""
         if not request.note or (request.user_id is None and request.session_id is None):
             return []
-        place = f"{len(request.turns)} {talk.turn}"
+        before = [turn.text for turn in request.turns]
+        told = [said for said in talk.said if said.item is None or not said.item.id.startswith(OWN)]
         events = [
             Event(
-                event_id=sha256(f"{place} {n}".encode()).hexdigest()[:32],
+                event_id=sha256(json.dumps([before, said.kind, said.item and said.item.id, said.topic]).encode()).hexdigest()[
+                    :32
+                ],
                 user_id=request.user_id,
                 session_id=request.session_id,
                 type=said.kind,
@@ -144,7 +181,7 @@ class Conversation:
                 text=said.topic or None,
                 occurred_at=self._clock(),
             )
-            for n, said in enumerate(talk.said)
+            for said in told
         ]
         if events:
             await self._ingest([event.model_dump() for event in events])
@@ -193,26 +230,24 @@ class Conversation:
         if request.documents is None:
             return await self._stream(wanted)
         known = await self._catalog.get(one.name for one in request.documents if one.name is not None)
-        left = [one for one in request.documents if one.name not in wanted.exclude]
         names = RerankRequest.model_fields.keys() & RecommendRequest.model_fields.keys()
         return await self._rerank(
             RerankRequest(
                 query=wanted.instruction or "",
-                documents=[_titled(one, known) for one in left or request.documents],
+                documents=[_titled(one, known) for one in request.documents],
                 **{name: getattr(wanted, name) for name in names},
             )
         )
 
     def _wanted(self, request: ChatRequest, talk: chat.Talk, values: Sequence[str], spent_s: float) -> RecommendRequest:
-        """The conversation as a request for a list. Of a list that the caller gives only what was excluded is left out."""
+        """The conversation as a request for a list."""
         exclude = list(dict.fromkeys([*request.exclude, *talk.exclude]))
         instruction = ". ".join(part for part in (talk.instruction, ", ".join(values)) if part)[:LONGEST_INSTRUCTION]
         asked = self._asked(request, instruction, spent_s)
         if request.candidates is None:
             filters = {**talk.filters, **request.filters}
             return asked.model_copy(update={"filters": filters, "exclude": exclude, "avoid": [*talk.avoid]})
-        left = [one for one in request.candidates if one not in exclude]
-        return asked.model_copy(update={"candidates": left or request.candidates})
+        return asked.model_copy(update={"candidates": request.candidates})
 
     def _asked(self, request: ChatRequest, instruction: str | None, spent_s: float = 0) -> RecommendRequest:
         names = RecommendRequest.model_fields.keys() & ChatRequest.model_fields.keys() - {"candidates", "filters", "exclude"}
@@ -281,9 +316,11 @@ class Conversation:
 
     async def _anew(self, request: ChatRequest, talk: chat.Talk, item: Item) -> Ranking:
         """One item's ranking, for its reason and what moved it."""
-        alone = {"candidates": [item.id], "top_n": 1, "explain": "full"}
+        own = [one for n, one in enumerate(request.documents or ()) if _own(one, n).id == item.id]
+        alone = {"candidates": None if own else [item.id], "top_n": 1, "explain": "full"}
         asked = self._asked(request, talk.instruction).model_copy(update=alone)
-        async with aclosing(await self._stream(asked)) as parts:
+        only = request.model_copy(update={"documents": own or None})
+        async with aclosing(await self._parts(only, asked)) as parts:
             rankings = [part async for part in parts if isinstance(part, Ranking)]
         return rankings[-1]
 
@@ -322,6 +359,26 @@ def _titled(document: Document, known: Mapping[str, Item]) -> Document:
     if document.title or document.id is not None or document.name in known:
         return document
     return document.model_copy(update={"title": document.text.strip().partition("\n")[0][:TITLE]})
+
+
+def _own(document: Document, place: int) -> Item:
+    """A document as what it is shown as."""
+    named = _titled(document, {})
+    title = named.title or named.text.strip().partition("\n")[0][:TITLE]
+    name = named.name or f"{OWN}{place}"
+    return Item.model_construct(id=name, title=title, text=named.text, attributes=named.attributes)
+
+
+def _values_of(attributes: Mapping[str, Any]) -> set[str]:
+    """In words, folded."""
+    parts = [part for value in attributes.values() for part in (value if isinstance(value, list | tuple) else [value])]
+    return {part.casefold() for part in parts if isinstance(part, str)}
+
+
+async def _nothing(opening: str, words: Words, noted: list[Event]) -> Answer:
+    text = f"{opening}\n\n{words.nothing}"
+    yield text
+    yield ChatReply.model_construct(text=text, kind="recommend", ranking=None, noted=noted, usage=Usage())
 
 
 async def _said(text: str, kind: chat.Kind) -> Answer:

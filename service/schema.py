@@ -719,6 +719,8 @@ class ChatRequest(Value):
             raise ValueError("the last message must be the user's")
         if self.documents is not None and (self.candidates is not None or self.filters):
             raise ValueError("documents are all there is to choose among: no candidates, no filters beside them")
+        if self.candidates is not None and self.filters:
+            raise ValueError("filters choose what is retrieved; with candidates there is nothing to retrieve")
         return self
 
 

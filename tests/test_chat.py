@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any, Literal
@@ -28,7 +29,7 @@ from service.schema import ChatReply, ChatRequest, Item, Turn
 from tests.conftest import FILMS, Make, backwards, letters_of
 
 Serve = Callable[[Any], Any]
-ITEMS = {item.title: item for item in map(Item.model_validate, FILMS)}
+ITEMS = {name: [item] for item in map(Item.model_validate, FILMS) for name in (item.title, item.id)}
 FACETS = {"genre": ["Horror", "Sci-Fi", "Comedy", "Romance", "Drama"], "year": []}
 SHOWN = "Here is what I would pick for you:\n\n1. **Alien** (1979): Because.\n2. **Heat**: Because.\n3. **Amélie**"
 
@@ -77,12 +78,109 @@ def test_a_turn_points_to_the_picks_it_means(said: str, kind: str | None, means:
         ("we never watch comedies", "dislike", ["Comedy"]),
         ("我不喜欢恐怖片", "dislike", ["恐怖片"]),
         ("I don't like films about bees", "dislike", ["films about bees"]),
+        ("seen it", "seen", ["alien"]),
+        ("I know it already", "seen", ["alien"]),
+        ("I have\nseen  it", "seen", ["alien"]),
+        ("I've seen 1 and 3", "seen", ["alien", "amelie"]),
+        ("I have seen the first two", "seen", ["alien", "heat"]),
+        ("I have seen Heat and Alien, something else", "seen", ["alien", "heat"]),
+        ("I don't  like\nhorror", "dislike", ["Horror"]),
+        ("I don't like comedies but I love horror", "dislike", ["Comedy"]),
+        ("I don't like horror, comedies or dramas", "dislike", ["Horror", "Comedy", "Drama"]),
+        ("I don't like horror, something funny please", "dislike", ["Horror"]),
+        ("I don't like films that scare me", "dislike", ["films that scare me"]),
     ],
 )
 def test_what_people_tell_of_themselves_is_heard(said: str, kind: str, what: list[str]) -> None:
     found = talk(said).said
     assert {one.kind for one in found} == {kind}
     assert [one.item.id if one.item is not None else one.topic for one in found] == what
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "I know it's late, but something scary",
+        "Have I seen it?",
+        "I haven't seen it yet",
+        "I haven't already seen it",
+        "I bought this TV yesterday",
+        "I have seen Aliens",
+        "I have seen Jaws and it was great",
+        "Why not something funny?",
+        "why don't you suggest a comedy?",
+    ],
+)
+def test_what_tells_nothing_of_a_pick_is_a_wish(said: str) -> None:
+    found = talk(said)
+    assert (found.said, found.exclude, found.filters.keys() <= {"genre"}) == ([], [], True)
+    assert found.kind in {None, "recommend"}
+
+
+def test_it_is_what_was_spoken_of_last() -> None:
+    assert [
+        one.item.id for one in talk("Why did you suggest the second one?", "I have seen it", shown="").said if one.item
+    ] == []
+    turns = [
+        ("assistant", SHOWN),
+        ("user", "why the second one?"),
+        ("assistant", "**Heat**: Because."),
+        ("user", "I have seen it"),
+    ]
+    found = chat.read([Turn.model_validate({"role": role, "text": text}) for role, text in turns], ITEMS, FACETS)
+    assert [one.item.id for one in found.said if one.item] == ["heat"]
+    assert talk("why #9?").about == []
+
+
+def test_a_pick_that_is_not_known_any_more_keeps_its_place() -> None:
+    shown = "1. **Gone**: So.\n2. **Heat**: Because."
+    assert [item.id for item in talk("why the second one?", shown=shown).about] == ["heat"]
+    assert talk("why the first one?", shown=shown).about == []
+
+
+def test_namesakes_are_told_apart_by_what_is_known_of_them() -> None:
+    old, new = (Item(id=f"heat{year}", title="Heat", attributes={"year": year}) for year in (1986, 1995))
+    line = chat.pick(1, "Heat", new, "So.")
+    assert chat.shown_in(line, {"Heat": [old, new]}) == [new]
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        json.dumps(
+            {"text": SHOWN, "recommendations": [{"rank": 1, "item_id": "alien", "title": "Alien", "evidence": ["heat"]}]}
+        ),
+        json.dumps({"films": [{"movieTitle": "Alien", "why": "So."}, {"movieTitle": "Heat", "why": "Like Alien"}]}),
+        json.dumps(["Alien", "Heat"]),
+    ],
+)
+def test_picks_are_found_in_answers_that_were_json(shown: str) -> None:
+    found = talk("I have seen the first one", shown=shown)
+    assert [one.item.id for one in found.said if one.item] == ["alien"]
+
+
+@pytest.mark.parametrize(
+    ("role", "text"),
+    [
+        ("assistant", "\n" * 100_000),
+        ("assistant", "1. **" * 20_000),
+        ("assistant", "[" * 100_000),
+        ("user", "hi" + " " * 100_000 + "x"),
+        ("user", "hi" + "!" * 100_000 + "x"),
+        ("user", "what is " * 20_000),
+        ("user", "I don't like " * 20_000),
+        ("user", "I have seen " * 20_000),
+        ("user", "no a " * 20_000),
+        ("user", "1 2 3 " * 20_000),
+    ],
+)
+def test_long_turns_are_read_at_once(role: str, text: str) -> None:
+    """20 of them: what grows with the square of the length would take minutes."""
+    turns = [Turn.model_validate({"role": role, "text": text})] * 20 + [Turn(role="user", text="I have seen it")]
+    start = time.process_time()
+    chat.names(turns)
+    chat.read(turns, ITEMS, FACETS)
+    assert time.process_time() - start < 10
 
 
 @pytest.mark.parametrize(
@@ -136,8 +234,8 @@ def test_the_reader_finds_the_picks_that_are_written() -> None:
     hostile = Item(id="x", title="** 1. **Alien** \n2. **Heat**", attributes={"genre": ["**", "a)b"]})
     line = chat.pick(1, hostile.title, hostile, "So.")
     assert "\n" not in line
-    assert chat.listed([Turn(role="assistant", text=line)]) == [["1. Alien 2. Heat"]]
-    assert chat.listed([Turn(role="user", text=SHOWN)]) == [[]]
+    assert chat.names([Turn(role="assistant", text=line)]) == {"1. Alien 2. Heat"}
+    assert chat.names([Turn(role="user", text=SHOWN)]) == set()
 
 
 # ── a caller's own shape ────────────────────────────────────────────────────────────────────────────────────────────

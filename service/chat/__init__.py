@@ -4,15 +4,16 @@ What was said is read by rules where a rule can tell (a number, a title, "I have
 examples; the model only chooses among the catalogue's own values what a wish may mean. So nothing that anybody writes leads
 out of the role, and every sentence of an answer is either one of ours or a checked reason.
 
-The clients keep no state and send back the text they were given: `listed` finds the picks in it again.
+The clients keep no state and send back the text they were given: `shown_in` finds the picks in it again.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -31,7 +32,7 @@ __all__ = [
     "described",
     "justified",
     "kind_of",
-    "listed",
+    "names",
     "opening",
     "pick",
     "read",
@@ -76,23 +77,41 @@ FACTS = 4
 QUOTED = 8
 """A wish of more words is not repeated."""
 
-_PICK = re.compile(r"^\s*\d{1,3}\. \*\*(.+?)\*\*", re.MULTILINE)
-_WHY = re.compile(r"\b(why|how come|what makes)\b|为什么|为何", re.IGNORECASE)
+LONGEST_READ = 2_000
+"""Characters of a turn, with single blanks, that are read."""
+LONGEST_NAME = 200
+"""What is longer in an answer that was JSON names no item."""
+
+_PICK = re.compile(r"^[ \t]*\d{1,3}\. \*\*(.+?)\*\*(.*)$", re.MULTILINE)
+_WHY = re.compile(r"\b(why(?! (?:not|don['’]?t)\b)|how come|what makes)\b|为什么|为何", re.IGNORECASE)
 _ABOUT = re.compile(
     r"\b(tell me (more )?about|what is .*\babout|what's .*\babout|more about|when was|who (made|directed|wrote))\b|介绍",
     re.IGNORECASE,
 )
 _SEEN = re.compile(
-    r"\b(?:(?:i|we)(?:['’]ve| have)?(?: already| just)? (?:seen|saw|watched|read|heard|played|own|bought|know)\b"
-    r"(?! (?:that|if|how|what) )|already (?:seen|watched|read|own))|看过|读过|听过|买过",
+    r"(?<!have )(?<!did )(?<!do )\b(?:i|we)(?:['’]ve| have)?(?: already| just)?"
+    r" (?:seen|saw|watched|read|heard|played|own|bought|know)\b"
+    r"|(?:^|(?<=[,.;!?] )|(?<!not )(?<!n['’]t )(?<!n't )already )(?:seen|watched|read|own)\b|看过|读过|听过|买过",
     re.IGNORECASE,
 )
 _DISLIKE = re.compile(
     r"\b(?:i|we) (?:really )?(?:(?:don['’]?t|do not|can['’]?t|cannot|never) (?:really )?"
-    r"(?:like|enjoy|stand|care for|watch|want)(?: to (?:see|watch|read))?(?: any)?|hate|dislike|detest) (?P<en>[^.,;!?]+)"
+    r"(?:like|enjoy|stand|care for|watch|want)(?: to (?:see|watch|read))?(?: any)?|hate|dislike|detest) (?P<en>[^.;!?]+)"
     r"|(?:不喜欢|讨厌)(?P<zh>[^,。,;!?\s]+)",
     re.IGNORECASE,
 )
+_TURNS = re.compile(
+    r",? \b(?:but|though|although|because|except|instead|please|so|and (?:i|we|please|give|show))\b", re.IGNORECASE
+)
+"""Where what somebody dislikes ends."""
+_OR = re.compile(r",|\b(?:or|and|nor)\b", re.IGNORECASE)
+_IT = re.compile(
+    r"(?:the )?(?:it|that|this|them|those|these|both|all of (?:them|those|these))(?: (?:one|ones|film|movie|book|song|at all"
+    r"|much|either|already|before|once|twice|too|as well|yesterday|years ago))*",
+    re.IGNORECASE,
+)
+"""Nothing but a pointer, as what somebody has seen or doesn't like."""
+_PLACES = re.compile(r"#?\d{1,2}(?:(?: ?(?:,|&|and))+ ?#?\d{1,2})*")
 _WITHOUT = re.compile(r"\b(?:no|without|nothing|not|except|avoid)(?: any| a| too)? (?P<what>[\w'’ -]+)", re.IGNORECASE)
 _CLAUSES = re.compile(r"[,.;!?,。;!?]|\bbut\b|\bso\b")
 _REJECT = re.compile(
@@ -163,40 +182,84 @@ class Talk:
         return "; ".join(reversed(self.wishes[-WISHES:])) or None
 
 
-def listed(turns: Sequence[Turn]) -> list[list[str]]:
-    """Titles of the picks in each turn of the assistant's, as `pick` writes them; empty lists for the person's."""
-    return [_PICK.findall(turn.text) if turn.role == "assistant" else [] for turn in turns]
+Named = Mapping[str, Sequence[Item]]
+"""Items by a name that an answer gave them: as their title is shown, or their id."""
+
+
+def names(turns: Sequence[Turn]) -> set[str]:
+    """What the assistant's turns may have called items by: look these up for `read`."""
+    return {name for turn in turns if turn.role == "assistant" for place in _places(turn.text) for name in place}
+
+
+def shown_in(text: str, items: Named) -> list[Item | None]:
+    """The picks of an answer, in order: as `pick` writes them, or of one that was JSON. None for one that is not known any
+    more: it keeps its place."""
+    if not text.lstrip().startswith(("{", "[")):
+        lines = [(items.get(title, ()), rest) for title, rest in _PICK.findall(text)]
+        return [_namesake(found, rest) for found, rest in lines]
+    found = [next((items[name][0] for name in place if items.get(name)), None) for place in _places(text)]
+    return list({item.id: item for item in found if item is not None}.values())
+
+
+def _namesake(found: Sequence[Item], line: str) -> Item | None:
+    """Of several that are called alike the one whose facts stand in the line."""
+    return next((item for item in found if line.startswith(_facts(item) or " ")), next(iter(found), None))
+
+
+def _places(text: str) -> list[list[str]]:
+    """Names that each place of an answer may mean."""
+    if not text.lstrip().startswith(("{", "[")):
+        return [[title] for title, _ in _PICK.findall(text)]
+    try:
+        left = [json.loads(text)]
+    except (ValueError, RecursionError):
+        return []
+    places: list[list[str]] = []
+    while left:
+        part: Any = left.pop()
+        inner = list(part.values()) if isinstance(part, dict) else part if isinstance(part, list) else [part]
+        if said := [one for one in inner if isinstance(one, str) and 0 < len(one) <= LONGEST_NAME]:
+            places += [said] if isinstance(part, dict) else [[one] for one in said]
+        left += [one for one in reversed(inner) if isinstance(one, dict | list)]
+    return places
 
 
 def pick(rank: int, title: str, item: Item | None, reason: str | None) -> str:
-    """A line of an answer, which `listed` can read."""
+    """A line of an answer, which `shown_in` can read."""
+    return f"{rank}. **{shown(title)}**{_facts(item)}" + (f": {reason}" if reason else "")
+
+
+def _facts(item: Item | None) -> str:
     facts = list(dict.fromkeys(shown(str(value)) for _, value in item.facts()))[:FACTS] if item is not None else []
-    told = f" ({', '.join(facts)})" if facts else ""
-    return f"{rank}. **{shown(title)}**{told}" + (f": {reason}" if reason else "")
+    return f" ({', '.join(facts)})" if facts else ""
 
 
-def read(turns: Sequence[Turn], items: Mapping[str, Item], facets: Facets) -> Talk:
-    """By rules. `items`: of the titles that `listed` found, by what they are shown as.
+def read(turns: Sequence[Turn], items: Named, facets: Facets) -> Talk:
+    """By rules. `items`: of what `names` found.
 
     A turn that takes up what came before (a rejection, something told, "and …") adds to it; another is a new wish. What was
     seen, disliked or rejected stays so.
     """
-    picks: list[Item] = []
+    picks: list[Item | None] = []
+    it: Item | None = None
     exclude: dict[str, None] = {}
     avoid: dict[str, None] = {}
     left_out: dict[str, None] = {}
     wishes: list[str] = []
     filters: dict[str, Filter] = {}
     talk = Talk("smalltalk", "")
-    for turn, titles in zip(turns, listed(turns), strict=True):
+    for turn in turns:
         if turn.role == "assistant":
-            picks = [items[title] for title in titles if title in items] or picks
+            if any(listed := shown_in(turn.text, items)):
+                picks, it = listed, listed[0]
             continue
-        talk = _turn(turn.text, picks, facets)
+        talk = _turn(" ".join(turn.text.split())[:LONGEST_READ], picks, it, facets)
+        if talk.kind in {"why", "about"} and len(talk.about) == 1:
+            it = talk.about[0]
         if talk.kind in {"why", "about", "smalltalk"}:
             continue
         rejects = _REJECT.search(turn.text)
-        exclude |= dict.fromkeys(item.id for item in (picks if rejects else ()))
+        exclude |= dict.fromkeys(item.id for item in (picks if rejects else ()) if item is not None)
         exclude |= dict.fromkeys(said.item.id for said in talk.said if said.item is not None)
         avoid |= dict.fromkeys(said.topic for said in talk.said if said.topic)
         if not (rejects or talk.said or _MORE.match(turn.text)):
@@ -209,42 +272,93 @@ def read(turns: Sequence[Turn], items: Mapping[str, Item], facets: Facets) -> Ta
     return Talk(talk.kind, talk.turn, talk.about, talk.said, [*avoid, *left_out], [*exclude], wishes, filters)
 
 
-def _turn(text: str, picks: Sequence[Item], facets: Facets) -> Talk:
-    means = meant(text, picks)
-    if _SMALL.match(text):
+def _turn(text: str, picks: Sequence[Item | None], it: Item | None, facets: Facets) -> Talk:
+    """`it`: what "it" means."""
+    means = meant(text, picks, it)
+    if _SMALL.match(text[:100]) and len(text) <= 100:
         return Talk("smalltalk", text)
     if picks and _WHY.search(text):
-        return Talk("why", text, means or picks[:1])
+        return Talk("why", text, means or ([it] if it is not None and not _places_in(text) else []))
     if means and _ABOUT.search(text):
         return Talk("about", text, means)
-    said = [Said("seen", item) for item in (means if _SEEN.search(text) else ())]
+    said = [Said("seen", item) for found in _SEEN.finditer(text) for item in _objects(text, found, picks, it)]
+    rest = text
     for found in _DISLIKE.finditer(text):
-        what = next(part for part in found.groups() if part)
-        said += [Said("dislike", item) for item in meant(what, picks)] or [Said("dislike", topic=topic(what, facets))]
-    clauses = [part.strip() for part in _CLAUSES.split(text) if part.strip()]
+        what = _TURNS.split(found["en"])[0] if found["en"] else found["zh"]
+        listed = [part.strip() for part in _OR.split(what) if part.strip()]
+        several = bool(re.search(r"\b(?:or|and|nor)\b", what)) and all(named(part, facets) for part in listed)
+        what = what if several else what.partition(",")[0]
+        items = _pointed_at(what, picks, it)
+        said += [Said("dislike", item) for item in items]
+        said += [Said("dislike", topic=topic(part, facets)) for part in (listed if several else [what]) if not items]
+        rest = rest.replace(found[0][: found[0].index(what) + len(what)], " ", 1)
+    clauses = [part.strip() for part in _CLAUSES.split(rest) if part.strip()]
     wish = ", ".join(part for part in clauses if not (_SEEN.search(part) or _DISLIKE.search(part))) if said else text.strip()
     wish = "" if _SAYS_LITTLE.issuperset(re.findall(r"\w+", wish.casefold())) else wish
     without = [value for found in _WITHOUT.finditer(wish) for value in named(found["what"], facets)]
     filters = demands(_WITHOUT.sub(" ", wish), facets)
     kind: Kind | None = "recommend" if said or filters or without or _REJECT.search(text) else None
-    return Talk(kind, text, means, said, without, (), (wish,) if wish else (), filters)
+    once = {(one.kind, one.item.id if one.item is not None else None, one.topic): one for one in said}
+    return Talk(kind, text, means, list(once.values()), without, (), (wish,) if wish else (), filters)
 
 
-def meant(text: str, picks: Sequence[Item]) -> list[Item]:
+def _objects(text: str, verb: re.Match[str], picks: Sequence[Item | None], it: Item | None) -> list[Item]:
+    """What was seen: the verb's own object, which in Chinese may stand before it."""
+    if not verb[0].isascii() and re.search(r"[\u4e00-\u9fff]", verb[0]):
+        return meant(text, picks, it)
+    return _pointed_at(re.split("[.;!?]", text[verb.end() :])[0], picks, it)
+
+
+def _pointed_at(what: str, picks: Sequence[Item | None], it: Item | None) -> list[Item]:
+    """Picks that an object is: a number or several, a title that it begins with and those that follow, a place in the list, or
+    nothing but "it" or "them"."""
+    what = what.strip()
+    if _PLACES.fullmatch(what):
+        return _at([int(place) for place in re.findall(r"\d+", what)], picks)
+    start = re.sub(r"^the (?:film|movie|book|song) ", "", what, flags=re.IGNORECASE)
+    if (titles := _titled(start, picks)) and start.casefold().startswith(tuple(item.title.casefold() for item in titles)):
+        return titles
+    what = what.partition(",")[0]
+    if re.search(r"[\u4e00-\u9fff]", what) or _places_in(what) or _IT.fullmatch(what):
+        return [item for item in meant(what, picks, it) if item not in _titled(what, picks)]
+    return []
+
+
+def meant(text: str, picks: Sequence[Item | None], it: Item | None = None) -> list[Item]:
     """The picks that a turn points to: by title, by place, by "it" or "them"."""
-    folded = text.casefold()
-    by_title = [item for item in picks if len(item.title) > 2 and item.title.casefold() in folded]
-    if by_title:
+    if by_title := _titled(text, picks):
         return by_title
+    if places := _places_in(text):
+        return _at([place if place > 0 else len(picks) for place in places], picks)
+    if _ALL.search(text):
+        return [item for item in picks if item is not None]
+    return [it] if it is not None and _POINTS.search(text) else []
+
+
+def _titled(text: str, picks: Sequence[Item | None]) -> list[Item]:
+    """By title, whole words, the longest first: who says Aliens doesn't say Alien."""
+    folded, found = text.casefold(), set[str]()
+    for item in sorted((item for item in picks if item is not None and len(item.title) > 2), key=lambda item: -len(item.title)):
+        title = re.compile(rf"(?<!\w){re.escape(' '.join(item.title.casefold().split()))}(?!\w)")
+        if title.search(folded) or (not item.title.isascii() and item.title.casefold() in folded):
+            found.add(item.id)
+            folded = title.sub(" ", folded)
+    return [item for item in picks if item is not None and item.id in found]
+
+
+def _places_in(text: str) -> list[int]:
+    """Places in the list that a text names; 0 for the last."""
+    folded = text.casefold()
+    if several := re.search(r"\bthe first (two|three|four|five|[2-9])\b", folded):
+        return list(range(1, (int(several[1]) if several[1].isdigit() else _ORDINALS[several[1]]) + 1))
     places = [int(one or other) for one, other in _NUMBER.findall(text)]
     places += [n for word, n in _ORDINALS.items() if _pointed(word, folded)]
-    if re.search(r"\blast one\b|最后一", folded):
-        places.append(len(picks))
-    if found := [picks[place - 1] for place in dict.fromkeys(places) if 0 < place <= len(picks)]:
-        return found
-    if _ALL.search(text):
-        return list(picks)
-    return list(picks[:1]) if _POINTS.search(text) else []
+    return list(dict.fromkeys([*places, *([0] if re.search(r"\blast one\b|最后一", folded) else [])]))
+
+
+def _at(places: Sequence[int], picks: Sequence[Item | None]) -> list[Item]:
+    found = [picks[place - 1] for place in dict.fromkeys(places) if 0 < place <= len(picks)]
+    return [item for item in found if item is not None]
 
 
 def _pointed(word: str, text: str) -> bool:
@@ -315,9 +429,12 @@ def opening(talk: Talk, words: Words, *, known: bool) -> str:
     seen = [said.item for said in talk.said if said.kind == "seen" and said.item is not None]
     disliked = [said.item for said in talk.said if said.kind == "dislike" and said.item is not None]
     topics = [said.topic for said in talk.said if said.topic]
-    noted = [words.seen.format(titles=words.titles(seen))] if seen else []
-    noted += [words.disliked.format(titles=words.titles(disliked))] if disliked else []
-    noted += [(words.avoided if known else words.left_out).format(topics=words.comma.join(topics))] if topics else []
+    noted = [words.seen.format(titles=words.titles(seen))] if seen and known else []
+    noted += [words.disliked.format(titles=words.titles(disliked))] if disliked and known else []
+    noted += [words.avoided.format(topics=words.comma.join(topics))] if topics and known else []
+    if not known and (seen or disliked or topics):
+        left = [words.quoted.format(shown(item.title)) for item in [*seen, *disliked]]
+        noted = [words.left_out.format(topics=words.comma.join([*left, *topics]))]
     if noted:
         return " ".join([*noted, words.picks])
     wish = talk.wishes[-1] if talk.wishes else ""
