@@ -445,6 +445,64 @@ async def test_the_callers_own_documents_are_picked_among(client: openai.AsyncOp
     assert {"Heat", "A bakery in Lyon"} <= {pick["title"] for pick in answer.recommendations}
 
 
+async def seen(client: openai.AsyncOpenAI, user: str) -> set[str]:
+    async with httpx.AsyncClient(base_url=str(client.base_url)) as plain:
+        return {*(await plain.get(f"users/{user}/state")).json()["seen"]}
+
+
+async def test_the_same_words_of_another_pick_are_noted_too(client: openai.AsyncOpenAI) -> None:
+    for one in ("heat", "solaris"):
+        told = await said(
+            client, "anything?", "I have seen it", candidates=[one, "sunrise"], user_id="new", exclude=["sunrise"]
+        )
+        assert [event["item_id"] for event in told.noted] == [one]
+    assert await seen(client, "new") == {"heat", "solaris"}
+
+
+@pytest.mark.parametrize(
+    "more", [{"filters": {"nothing": {"any": ["x"]}}}, {"candidates": ["heat"], "filters": {"genre": {"any": ["Crime"]}}}]
+)
+async def test_what_is_refused_notes_nothing(client: openai.AsyncOpenAI, more: dict[str, Any]) -> None:
+    with pytest.raises(openai.UnprocessableEntityError, match="filter"):
+        await said(client, "I don't like horror", user_id="new", **more)
+    told = await said(client, "anything?", user_id="new")
+    assert "Horror" in told.choices[0].message.content or told.recommendations
+
+
+async def test_nothing_is_called_noted_that_is_not(client: openai.AsyncOpenAI) -> None:
+    told = await said(client, "anything?", "I have seen it")
+    assert (told.noted, told.choices[0].message.content[:12]) == ([], "I leave out ")
+
+
+async def test_what_is_disliked_is_left_out_of_a_given_list_too(client: openai.AsyncOpenAI) -> None:
+    told = await said(client, "I don't like horror", candidates=["alien", "heat"])
+    assert [one["item_id"] for one in told.recommendations] == ["heat"]
+    none = await said(client, "I don't like horror", candidates=["alien", "thing"])
+    assert "nothing that fits" in none.choices[0].message.content
+    assert none.recommendations == []
+    rest = await said(client, "anything?", "I have seen it", documents=[{"id": "mine", "title": "A bakery in Lyon"}])
+    assert "nothing that fits" in rest.choices[0].message.content
+
+
+async def test_a_conversation_goes_on_about_the_callers_own_documents(client: openai.AsyncOpenAI) -> None:
+    mine = [{"title": "A bakery in Lyon"}, {"id": "z", "title": "Zombies everywhere"}]
+    about = await said(client, "anything?", "tell me more about number 1", documents=mine)
+    assert about.choices[0].message.content.startswith("**")
+    why = await said(client, "anything?", "why the second one?", documents=mine, user_id="ann")
+    assert why.choices[0].message.content.startswith("**")
+    rest = await said(client, "anything?", "I have seen Zombies everywhere", documents=mine, user_id="ann")
+    assert [one["title"] for one in rest.recommendations] == ["A bakery in Lyon"]
+    assert [event["item_id"] for event in rest.noted] == ["z"]
+    gone = await said(client, "anything?", "I have seen A bakery in Lyon", documents=mine, user_id="ann")
+    assert ([one["title"] for one in gone.recommendations], gone.noted) == (["Zombies everywhere"], [])
+
+
+async def test_a_conversation_goes_on_in_json(client: openai.AsyncOpenAI) -> None:
+    json_too = {"response_format": {"type": "json_object"}}
+    told = await said(client, "anything?", "I have seen the first one", user_id="ann", **json_too)
+    assert [event["type"] for event in told.noted] == ["seen"]
+
+
 @pytest.mark.parametrize(
     "more", [{"documents": []}, {"documents": [5]}, {"documents": "heat"}, {"documents": ["heat"], "candidates": ["heat"]}]
 )
