@@ -13,8 +13,8 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import aclosing, closing, suppress
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import aclosing, closing, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
@@ -154,6 +154,8 @@ class Recommender:
     ) -> None:
         self.settings = settings
         self.telemetry = telemetry
+        self._changing = asyncio.Lock()
+        """Held by who writes of an item or a user what was read of it before, and by all who would come between."""
         self._store = store
         self._catalog = catalog
         self._prompts = prompts
@@ -733,12 +735,20 @@ class Recommender:
 
     async def ingest_items(self, rows: Sequence[Any]) -> IngestReport:
         """Insert or replace items by id; each is on disk when this returns, its vector follows."""
+        async with self._changing:
+            return await self._put_items(rows)
+
+    async def _put_items(self, rows: Sequence[Any]) -> IngestReport:
         items, rejected = _sorted_out(Item, rows, self._catalog.check)
         await self._catalog.put(items)
         return self._report("items", len(items), 0, rejected)
 
     async def ingest_users(self, rows: Sequence[Any]) -> IngestReport:
         """Insert or replace what users declared."""
+        async with self._changing:
+            return await self._put_users(rows)
+
+    async def _put_users(self, rows: Sequence[Any]) -> IngestReport:
         users, rejected = _sorted_out(User, rows, lambda user: None)
         await self._store.users.put(users)
         return self._report("users", len(users), 0, rejected)
@@ -751,9 +761,10 @@ class Recommender:
         found = foreign.sorted_out(shape, feed, rows)
         rejected = self._report(feed or shape, 0, 0, found.rejected).rejected
         accepted = duplicates = 0
-        for name, put in {"items": self.ingest_items, "users": self.ingest_users, "events": self.ingest_events}.items():
+        for name, put in {"items": self._put_items, "users": self._put_users, "events": self.ingest_events}.items():
             for batch in _batches([part for part in found.parts if part.feed == name]):
-                report = await put(await self._renewed(shape, batch))
+                async with self._changing if name != "events" else nullcontext():
+                    report = await put(await self._renewed(shape, batch))
                 accepted, duplicates = accepted + report.accepted, duplicates + report.duplicates
                 rejected = [*rejected, *(foreign.placed(batch[one.index], one) for one in report.rejected)]
         return ForeignReport(
@@ -767,6 +778,19 @@ class Recommender:
         ids = [part.key for part in batch]
         nouns = await (self._catalog.get(ids) if batch[0].feed == "items" else self._store.users.known(ids))
         return [foreign.renewed(shape, nouns[part.key].model_dump() if part.key in nouns else {}, part.row) for part in batch]
+
+    async def change_foreign(
+        self, shape: Shape, feed: Literal["items", "users"], key: str, row: Callable[[Any], Any], fields: Set[str]
+    ) -> ForeignReport:
+        """Of a known item or user those of our `fields` that `row` of what is known says in foreign words. Raises `NotFound`."""
+        async with self._changing:
+            known = await (self.item(key) if feed == "items" else self.user(key))
+            found = foreign.sorted_out(shape, feed, [row(known)])
+            said = [{name: part.row[name] for name in fields & part.row.keys()} for part in found.parts]
+            rows = [known.model_dump() | one for one in said]
+            report = await (self._put_items if feed == "items" else self._put_users)(rows)
+        rejected = self._report(feed, 0, 0, found.rejected).rejected
+        return ForeignReport(accepted=report.accepted, duplicates=0, rejected=[*rejected, *report.rejected], skipped=0)
 
     async def list_items(self, after: str, limit: int) -> list[Item]:
         """By id, those whose id comes after."""
@@ -824,7 +848,8 @@ class Recommender:
         return found[0]
 
     async def patch_user(self, user_id: str, change: UserPatch) -> User:
-        user = await self._store.users.patch(user_id, change)
+        async with self._changing:
+            user = await self._store.users.patch(user_id, change)
         if user is None:
             raise NotFound("user", user_id)
         return user

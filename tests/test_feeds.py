@@ -150,6 +150,32 @@ async def test_an_item_goes_to_gorses_api_and_comes_back(make: Make, serve: Serv
         assert (await client.get("/api/item/2")).json() == {**bare, "Timestamp": "0001-01-01T00:00:00Z"}
 
 
+async def test_who_changes_things_at_once_loses_nothing(make: Make, serve: Serve, settings: Settings) -> None:
+    async with await served(make, serve, settings, films=[]) as client:
+        for n in range(10):
+            await client.post("/v1/users", json={"user_id": f"u{n}"})
+            forbidden = client.patch(f"/v1/users/u{n}", json={"allow_hosted": False})
+            labelled = client.post("/api/users", json=[{"UserId": f"u{n}", "Labels": ["x"]}])
+            await asyncio.gather(labelled, forbidden)
+            assert (await client.get(f"/v1/users/u{n}")).json()["allow_hosted"] is False
+        await client.post("/v1/items", json={"id": "race", "title": "Race", "text": "short text"})
+        changes: list[dict[str, Any]] = [{"IsHidden": True}, {"Categories": ["d"]}, {"Timestamp": THEN}]
+        await asyncio.gather(*(client.patch("/api/item/race", json=change) for change in changes))
+        item = (await client.get("/v1/items/race")).json()
+        assert (item["title"], item["text"], item["available"]) == ("Race", "short text", False)
+        assert item["attributes"] == {"categories": ["d"]}
+        assert item["published_at"] is not None
+
+
+async def test_a_patch_leaves_what_it_does_not_name(make: Make, serve: Serve, settings: Settings) -> None:
+    async with await served(make, serve, settings, films=[]) as client:
+        for n, said in enumerate(({"text": "short text"}, {"title": "x" * 300})):
+            await client.post("/v1/items", json={"id": f"i{n}", **said})
+            before = (await client.get(f"/v1/items/i{n}")).json()
+            await client.patch(f"/api/item/i{n}", json={"IsHidden": True})
+            assert (await client.get(f"/v1/items/i{n}")).json() == {**before, "available": False}
+
+
 async def test_a_user_goes_to_gorses_api_and_comes_back(make: Make, serve: Serve, settings: Settings) -> None:
     user = {"UserId": "100", "Labels": ["a", "b"], "Comment": "met in May"}
     async with await served(make, serve, settings) as client:

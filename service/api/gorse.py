@@ -6,8 +6,9 @@ others were not. 422 if none was.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Path, Query
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -245,7 +246,7 @@ async def get_item(item_id: PathId, recommender: RecommenderDep) -> GorseItem:
 @router.patch("/item/{item_id}", summary="Change an item", response_model_exclude_none=True)
 async def modify_item(item_id: PathId, patch: ItemPatch, recommender: RecommenderDep) -> RowAffected:
     """Only what is given changes. Durable before this answers."""
-    return await _change(recommender, "items", GorseItem.of(await recommender.item(item_id)), patch)
+    return await _change(recommender, "items", item_id, GorseItem.of, patch)
 
 
 @router.delete("/item/{item_id}", summary="Take an item out of the catalogue", response_model_exclude_none=True)
@@ -282,7 +283,7 @@ async def get_user(user_id: PathId, recommender: RecommenderDep) -> GorseUser:
 @router.patch("/user/{user_id}", summary="Change a user", response_model_exclude_none=True)
 async def modify_user(user_id: PathId, patch: UserPatch, recommender: RecommenderDep) -> RowAffected:
     """Only what is given changes, and the next ranking knows it."""
-    return await _change(recommender, "users", GorseUser.of(await recommender.user(user_id)), patch)
+    return await _change(recommender, "users", user_id, GorseUser.of, patch)
 
 
 @router.delete("/user/{user_id}", summary="Forget a user", response_model_exclude_none=True)
@@ -339,10 +340,25 @@ async def _take(recommender: Recommender, name: FeedName, feed: Feed) -> RowAffe
     return _affected(feed.report(await recommender.ingest_foreign("gorse", feed.rows, name)))
 
 
-async def _change(recommender: Recommender, name: FeedName, known: Pascal, patch: Pascal) -> RowAffected:
+SAYS = {
+    "is_hidden": {"available"},
+    "timestamp": {"published_at"},
+    "categories": {"attributes"},
+    "labels": {"attributes", "title", "text", "url", "image_url"},
+    "comment": {"attributes", "title", "text"},
+}
+"""What each field of a patch says in our words."""
+
+
+async def _change(
+    recommender: Recommender, name: Literal["items", "users"], key: str, of: Callable[[Any], Pascal], patch: Pascal
+) -> RowAffected:
     """The row as Gorse would have sent it, with what the patch sets."""
-    row = known.model_dump(by_alias=True) | patch.model_dump(by_alias=True, exclude_none=True)
-    return await _take(recommender, name, Feed([row], [0], []))
+    told = patch.model_dump(by_alias=True, exclude_none=True)
+    fields = {ours for field in patch.model_dump(exclude_none=True) for ours in SAYS[field]}
+    return _affected(
+        await recommender.change_foreign("gorse", name, key, lambda known: of(known).model_dump(by_alias=True) | told, fields)
+    )
 
 
 def _affected(report: IngestReport) -> RowAffected:
