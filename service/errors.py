@@ -24,13 +24,23 @@ Each class carries its `code`, HTTP `status`, whether a retry may help and after
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
 from pydantic import ValidationError
+
+INNER = re.compile(r"(?:function-|list\[|union\[|constrained-)|(?:str|int|float|bool)$")
+
+
+def path_of(place: Iterable[int | str]) -> list[str]:
+    """The names of an error's place, without pydantic's own for the shapes that a value may have."""
+    return [str(part) for part in place if not INNER.match(str(part))]
 
 
 def reasons(error: ValidationError) -> str:
     """A validation error in one line: `field: reason; field: reason`."""
     found = error.errors(include_url=False, include_input=False, include_context=False)
-    lines = [".".join(map(str, part["loc"])) + ": " + part["msg"].removeprefix("Value error, ") for part in found]
+    lines = [".".join(path_of(part["loc"])) + ": " + part["msg"].removeprefix("Value error, ") for part in found]
     return "; ".join(line.removeprefix(": ") for line in lines[:5])
 
 

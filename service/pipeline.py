@@ -782,7 +782,7 @@ class Recommender:
     async def change_foreign(
         self, shape: Shape, feed: Literal["items", "users"], key: str, row: Callable[[Any], Any], fields: Set[str]
     ) -> ForeignReport:
-        """Of a known item or user those of our `fields` that `row` of what is known says in foreign words. Raises `NotFound`."""
+        """Of a known item or user those of our `fields` that `row` of what is known says in foreign words."""
         async with self._changing:
             known = await (self.item(key) if feed == "items" else self.user(key))
             found = foreign.sorted_out(shape, feed, [row(known)])
@@ -1329,7 +1329,7 @@ def _says(item: Item) -> bool:
 def _lent(document: Document, known: Item | None) -> Item:
     item = known or Item.model_construct(id="")
     text = "" if known is not None and document.text == known.id else document.text
-    own = {"title": document.title, "text": text, "attributes": document.attributes}
+    own = {"title": document.title, "text": text, "attributes": {**item.attributes, **document.attributes}}
     return item.model_copy(update={name: value for name, value in own.items() if value})
 
 

@@ -33,7 +33,7 @@ class Body(BaseModel):
         examples=[["a space horror film"]],
     )
     model: Text | None = Field(None, description="Any: there is one space. Its name is in the answer.")
-    encoding_format: Literal["float", "base64"] = Field("float", description="base64: little-endian float32.")
+    encoding_format: Literal["float", "base64"] | None = Field(None, description="base64: little-endian float32; else floats.")
     dimensions: Annotated[StrictInt, Field(ge=1)] | None = Field(None, description="Only the space's own number.")
 
 

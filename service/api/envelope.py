@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from service.errors import BadRequest, ModelError, Unauthorized, WhyrankError
+from service.errors import BadRequest, ModelError, Unauthorized, WhyrankError, path_of
 
 TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 MOST_CHARS = 1_000
@@ -87,9 +87,9 @@ def install(app: FastAPI) -> None:
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         parts = []
         for found in error.errors()[:5]:
-            where = ".".join(str(step) for step in found["loc"] if step != "body")
-            parts.append(f"{where}: {found['msg'].removeprefix('Value error, ')}".removeprefix(": "))
-        first = ".".join(str(step) for step in error.errors()[0]["loc"] if step != "body")
+            place = ".".join(step for step in path_of(found["loc"]) if step != "body")
+            parts.append(f"{place}: {found['msg'].removeprefix('Value error, ')}".removeprefix(": "))
+        first = ".".join(step for step in path_of(error.errors()[0]["loc"]) if step != "body")
         return _body(422, "invalid_request", "; ".join(parts), request.state.request_id, first or None)
 
     @app.exception_handler(HTTPException)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Path, Request, Response
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict, Field, StrictInt
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt
 from pydantic_core import from_json, to_json
 
 from service.errors import BadRequest, InvalidJson, UnsupportedMedia
@@ -125,13 +125,19 @@ async def _feed(request: Request) -> Feed:
     return Feed(rows, places, broken)
 
 
+UNSAID = BeforeValidator(lambda value: None if value == "" else value)
+"""What is empty wasn't said."""
+
+
 class Asker(BaseModel):
     """What a body of another's dialect may say of who asks, and of how they are to be answered; other fields are taken too."""
 
     model_config = ConfigDict(extra="allow")
 
-    user_id: Id | None = Field(None, description="For whom; else `user`, `metadata.user_id`, X-User-Id, X-OpenWebUI-User-Id.")
-    user: Id | None = Field(None, description="As `user_id`.")
+    user_id: Annotated[Id | None, UNSAID] = Field(
+        None, description="For whom; else `user`, `metadata.user_id`, X-User-Id, X-OpenWebUI-User-Id."
+    )
+    user: Annotated[Id | None, UNSAID] = Field(None, description="As `user_id`.")
     metadata: dict[str, Any] | None = Field(None, description="`user_id` in it is read.")
     session_id: Id | None = Field(None, description="A visitor's session.")
     domain: Label | None = Field(None, description="As on /v1/recommendations.")
@@ -144,9 +150,18 @@ class Asker(BaseModel):
 def who(request: Request, asked: Asker) -> str | None:
     """Whom a request is for: the first place that says it; an empty one doesn't."""
     said = (asked.metadata or {}).get("user_id")
-    headers = request.headers.get("x-user-id"), request.headers.get("x-openwebui-user-id")
-    found = asked.user_id or asked.user or (said if isinstance(said, str) else None) or headers[0] or headers[1]
-    return found or None
+    if said is not None and not isinstance(said, str):
+        raise BadRequest("metadata.user_id: a string is needed", param="metadata.user_id")
+    headers = _utf8(request.headers.get("x-user-id")), _utf8(request.headers.get("x-openwebui-user-id"))
+    return asked.user_id or asked.user or said or headers[0] or headers[1] or None
+
+
+def _utf8(header: str | None) -> str | None:
+    """Headers come as Latin-1; most clients mean UTF-8."""
+    try:
+        return header.encode("latin-1").decode() if header is not None else None
+    except UnicodeError:
+        return header
 
 
 RecommenderDep = Annotated[Recommender, Depends(_recommender)]

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictInt, Validat
 from pydantic_core import from_json
 
 from service.api.needs import Asker, JsonRoute, RecommenderDep, who
-from service.api.shapes import document, either, words_in
+from service.api.shapes import document, either, own_id, words_in
 from service.errors import BadRequest, reasons
 from service.schema import Did, Id, Reranked, RerankRequest, Text, Value
 
@@ -122,7 +122,8 @@ async def rerank(request: Request, asked: Body, recommender: RecommenderDep) -> 
     given = asked.documents if asked.documents is not None else asked.texts
     if not given:
         raise NoDocuments("documents: nothing to rank; send at least one document", param="documents")
-    wanted = _wanted(request, asked, given, json_query=recommender.settings.rerank.json_query)
+    cut: list[int] = []
+    wanted = _wanted(request, asked, given, cut, json_query=recommender.settings.rerank.json_query)
     found = await recommender.rerank(wanted)
     if asked.documents is None:
         return [
@@ -130,7 +131,8 @@ async def rerank(request: Request, asked: Body, recommender: RecommenderDep) -> 
             for place, item in zip(found.places, found.ranking.items, strict=True)
         ]
     shown = asked.return_documents and not request.url.path.startswith("/v2")
-    return _answer(request, asked, wanted, found, given if shown else None)
+    warnings = [*found.warnings, *([f"cut to what a document may hold: {', '.join(map(str, cut[:100]))}"] if cut else [])]
+    return _answer(request, asked, wanted, found, given, warnings, repeat=bool(shown))
 
 
 for _path in ROUTES:
@@ -142,13 +144,13 @@ for _path in ROUTES:
     )(rerank)
 
 
-def _wanted(request: Request, asked: Body, given: list[Any], *, json_query: bool) -> RerankRequest:
+def _wanted(request: Request, asked: Body, given: list[Any], cut: list[int], *, json_query: bool) -> RerankRequest:
     query = words_in(asked.query)
     told = _told(query) if json_query else None
     more = [part for part in (told.instruction if told else query, asked.instruction, asked.instruct) if part]
     return _made(
         query=" ".join(more),
-        documents=[document(one, place, asked.rank_fields) for place, one in enumerate(given)],
+        documents=[document(one, place, asked.rank_fields, cut) for place, one in enumerate(given)],
         top_n=asked.top_n or None,
         user_id=who(request, asked) or (told.user_id if told else None),
         session_id=asked.session_id,
@@ -183,7 +185,16 @@ def _told(query: str) -> Asks | None:
         return None
 
 
-def _answer(request: Request, asked: Body, wanted: RerankRequest, found: Reranked, shown: list[Any] | None) -> Answer:
+def _answer(
+    request: Request,
+    asked: Body,
+    wanted: RerankRequest,
+    found: Reranked,
+    given: list[Any],
+    warnings: list[str],
+    *,
+    repeat: bool,
+) -> Answer:
     ranking = found.ranking
     usage = ranking.usage
     results = [
@@ -191,10 +202,10 @@ def _answer(request: Request, asked: Body, wanted: RerankRequest, found: Reranke
             index=place,
             relevance_score=item.score,
             rank=item.rank,
-            item_id=item.item_id if item.item_id in (wanted.documents[place].id, wanted.documents[place].text) else None,
+            item_id=own_id(given[place]) or (item.item_id if item.item_id == wanted.documents[place].text else None),
             reason=item.reason,
             evidence=item.evidence if item.reason else None,
-            document=Told(text=words_in(shown[place])) if shown is not None else None,
+            document=Told(text=words_in(given[place])) if repeat else None,
         )
         for place, item in zip(found.places, ranking.items, strict=True)
     ]
@@ -210,7 +221,7 @@ def _answer(request: Request, asked: Body, wanted: RerankRequest, found: Reranke
             "api_version": {"version": version},
             "billed_units": {"search_units": ceil(len(wanted.documents) / SEARCH_UNIT)},
             "tokens": {"input_tokens": usage.prompt_tokens, "output_tokens": usage.completion_tokens},
-            "warnings": [*found.warnings, *([f"fields nobody reads: {', '.join(strange)}"] if strange else [])],
+            "warnings": [*warnings, *([f"fields nobody reads: {', '.join(strange)}"] if strange else [])],
             "ranking_id": ranking.ranking_id,
             "strategy": ranking.strategy,
             "degraded": ranking.degraded,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from math import isfinite
 from typing import Any
 
 from pydantic import ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
-from service.errors import BadRequest, reasons
 from service.schema import Document
 
 
@@ -34,26 +34,66 @@ def words_in(given: Any) -> str:
     return ""
 
 
-def document(given: str | Mapping[str, Any], place: int, fields: list[str] | None = None) -> Document:
-    """A bare text may be an id of the catalogue: its text is then what the catalogue knows. Raises `BadRequest`, naming the
-    place."""
-    try:
-        if isinstance(given, str):
-            return Document(text=given)
+def own_id(given: str | Mapping[str, Any]) -> str | None:
+    """The id that a document comes with, whatever it holds."""
+    if isinstance(given, str):
+        return None
+    named = (one for one in (given.get("id"), given.get("item_id")) if isinstance(one, str | int | float))
+    return next((str(one) for one in named if one != ""), None)
+
+
+def document(
+    given: str | Mapping[str, Any], place: int, fields: list[str] | None = None, cut: list[int] | None = None
+) -> Document:
+    """A bare text may be an id of the catalogue: its text is then what the catalogue knows. Of what a document may not hold it
+    keeps what it may, and its place is added to `cut`."""
+    if isinstance(given, str):
+        said: dict[str, Any] = {"text": given}
+    else:
         text = "\n".join(words_in(given[name]) for name in fields if given.get(name)) if fields else words_in(given)
-        item_id = given.get("id", given.get("item_id"))
         title = given.get("title")
         taken = {"text", "content", "id", "item_id", "title", "image", "attributes", *(fields or ())}
         more = {name: value for name, value in given.items() if name not in taken and _plain(value)}
         attributes = given.get("attributes") if isinstance(given.get("attributes"), dict) else {}
-        return Document(
-            id=None if item_id is None else str(item_id),
-            title=title if isinstance(title, str) and "title" not in (fields or ()) else "",
-            text=text,
-            attributes={**more, **(attributes or {})},
-        )
+        said = {
+            "id": own_id(given),
+            "title": title if isinstance(title, str) and "title" not in (fields or ()) else "",
+            "text": text,
+            "attributes": {**more, **(attributes or {})},
+        }
+    try:
+        return Document.model_validate(said)
     except ValidationError as error:
-        raise BadRequest(f"documents.{place}: {reasons(error)}", param=f"documents.{place}") from error
+        wrong = {str(part["loc"][0]) for part in error.errors(include_url=False, include_input=False)}
+        if cut is not None and wrong != {"id"}:
+            cut.append(place)
+        return Document.model_validate({**said, **{name: FITTED[name](said[name]) for name in wrong}})
+
+
+LONGEST_TITLE, LONGEST_TEXT, LONGEST_KEY, LONGEST_VALUE, MOST_VALUES = 4_000, 1_000_000, 64, 4_000, 100
+"""What a `Document` may hold."""
+
+
+def _fitting(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that an item may have, with no longer words than it may have."""
+    plain = {name: value for name, value in attributes.items() if 0 < len(name) <= LONGEST_KEY and _plain(value)}
+    short = {
+        name: [_short(one) for one in value] if isinstance(value, list) else _short(value) for name, value in plain.items()
+    }
+    return dict(list(short.items())[:MOST_VALUES])
+
+
+def _short(value: Any) -> Any:
+    return value[:LONGEST_VALUE] if isinstance(value, str) else value
+
+
+FITTED: dict[str, Callable[[Any], Any]] = {
+    "id": lambda _: None,
+    "title": lambda title: title[:LONGEST_TITLE],
+    "text": lambda text: text[:LONGEST_TEXT],
+    "attributes": _fitting,
+}
+"""What is left of a document's part that it may not hold as it came."""
 
 
 def _plain(value: Any) -> bool:
@@ -62,7 +102,7 @@ def _plain(value: Any) -> bool:
 
 
 def _scalar(value: Any) -> bool:
-    return isinstance(value, str | int | float | bool)
+    return isinstance(value, str | int | bool) or (isinstance(value, float) and isfinite(value))
 
 
 def by_field(schema: dict[str, Any]) -> None:
