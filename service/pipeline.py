@@ -806,11 +806,16 @@ class Recommender:
         return await self._store.events.page(user_id, after, limit)
 
     async def list_last_said(
-        self, after: int, limit: int, *, kind: str | None = None, user_id: str | None = None
+        self, after: int, limit: int, *, until: int, kind: str | None = None, user_id: str | None = None
     ) -> tuple[list[tuple[int, Event]], int | None]:
-        """What users last said of items, and the place in the log to go on from. `kind`: a type in any spelling."""
+        """What users last said of items, and the place in the log to go on from. `kind`: a type in any spelling; `until`: the
+        `end_of_log` when the walk began."""
         wanted = foreign.label(kind) if kind is not None else None
-        return await self._store.events.last_said(after, limit, who=user_id, kind=wanted)
+        return await self._store.events.last_said(after, limit, until=until, who=user_id, kind=wanted)
+
+    async def end_of_log(self) -> int:
+        """The place of the last event."""
+        return await self._store.events.length()
 
     async def unsay(self, user_id: str, item_id: str, kind: str | None = None) -> int:
         """Take what a user said of an item out of the log; returns how many events. Popularity stays as it is."""

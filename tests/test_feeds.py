@@ -167,6 +167,21 @@ async def test_who_changes_things_at_once_loses_nothing(make: Make, serve: Serve
         assert item["published_at"] is not None
 
 
+async def test_feedback_said_again_meanwhile_does_not_come_again(make: Make, serve: Serve, settings: Settings) -> None:
+    async with await served(make, serve, settings) as client:
+        names = [str(film["id"]) for film in FILMS]
+        await client.post("/api/feedback", json=[feedback(name) for name in names])
+        found, cursor = [], ""
+        while True:
+            page = (await client.get("/api/feedback", params={"n": 3, "cursor": cursor})).json()
+            found += [one["ItemId"] for one in page["Feedback"]]
+            again = [feedback(name, moment=None, Value=2) for name in (names[0], names[-1])]
+            assert (await client.put("/api/feedback", json=again)).status_code == 200
+            if not (cursor := page["Cursor"]):
+                break
+        assert found == names
+
+
 async def test_a_patch_leaves_what_it_does_not_name(make: Make, serve: Serve, settings: Settings) -> None:
     async with await served(make, serve, settings, films=[]) as client:
         for n, said in enumerate(({"text": "short text"}, {"title": "x" * 300})):

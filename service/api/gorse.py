@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_pascal
 
 from service.api.needs import Feed, FeedDep, JsonRoute, PathId, RecommenderDep, feed_body
-from service.api.pages import cursor_of, cut, key_of, place_of
+from service.api.pages import cursor_of, cut, key_of, walk_of
 from service.api.shapes import by_field
 from service.errors import BadRequest
 from service.pipeline import Recommender
@@ -366,16 +366,18 @@ def _affected(report: IngestReport) -> RowAffected:
 
 
 async def _page(recommender: Recommender, cursor: str, n: int, kind: str | None = None) -> Feedbacks:
-    found, place = await recommender.list_last_said(place_of("feedback", cursor), n, kind=kind)
-    following = "" if place is None else cursor_of("feedback", place)
+    after, until = walk_of("feedback", cursor) or (0, await recommender.end_of_log())
+    found, place = await recommender.list_last_said(after, n, until=until, kind=kind)
+    following = "" if place is None else cursor_of("feedback", f"{place}-{until}")
     return Feedbacks(cursor=following, feedback=[GorseFeedback.of(event) for _, event in found])
 
 
 async def _of_user(recommender: Recommender, user_id: str, kind: str | None = None) -> list[GorseFeedback]:
     rows: list[GorseFeedback] = []
+    until = await recommender.end_of_log()
     place: int | None = 0
     while place is not None and len(rows) < MOST:
-        found, place = await recommender.list_last_said(place, MOST - len(rows), kind=kind, user_id=user_id)
+        found, place = await recommender.list_last_said(place, MOST - len(rows), until=until, kind=kind, user_id=user_id)
         rows += [GorseFeedback.of(event) for _, event in found]
     return rows
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Sequence
 from typing import Annotated, Generic, TypeVar
@@ -52,6 +53,15 @@ def place_of(name: str, cursor: str | None) -> int:
     if told and not (told.isascii() and told.isdigit() and len(told) <= 18):
         raise BadRequest("cursor: holds no place in the log; send next_cursor as it came, or none to begin", param="cursor")
     return int(told or 0)
+
+
+def walk_of(name: str, cursor: str | None) -> tuple[int, int] | None:
+    """The place in the log to go on from and that where the walk ends, in a cursor; None for none."""
+    told = key_of(name, cursor)
+    places = re.fullmatch(r"(\d{1,18})-(\d{1,18})", told, flags=re.ASCII)
+    if told and places is None:
+        raise BadRequest("cursor: holds no places in the log; send Cursor as it came, or none to begin", param="cursor")
+    return (int(places[1]), int(places[2])) if places is not None else None
 
 
 def cut(name: str, rows: Sequence[Row], limit: int, key: Callable[[Row], str | int]) -> tuple[list[Row], str | None]:

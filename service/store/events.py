@@ -126,24 +126,25 @@ class Events:
         return [event for _, event in await asyncio.to_thread(self._page, query.order_by(events.c.occurred_at, events.c.seq))]
 
     async def last_said(
-        self, after: int, limit: int, *, who: str | None = None, kind: str | None = None
+        self, after: int, limit: int, *, until: int, who: str | None = None, kind: str | None = None
     ) -> tuple[list[tuple[int, Event]], int | None]:
         """Of users' events about items after a place, those that nothing of the same type, user and item is later than; and
-        the place to go on from, if there may be more. A page is short where most was said again."""
+        the place to go on from, if there may be more. A page is short where most was said again. The log is read as it was
+        at the place `until`."""
         query = select(events).where(events.c.item_id.is_not(None), ~events.c.who.startswith(VISITOR))
         if who is not None:
             query = query.where(events.c.who == who)
         if kind is not None:
             query = query.where(events.c.type == kind)
-        query = query.where(events.c.seq > after).order_by(events.c.seq).limit(max(limit + 1, PAGE))
-        return await asyncio.to_thread(self._last_said, query, limit)
+        query = query.where(events.c.seq > after, events.c.seq <= until).order_by(events.c.seq).limit(max(limit + 1, PAGE))
+        return await asyncio.to_thread(self._last_said, query, limit, until)
 
-    def _last_said(self, query: Select[Any], limit: int) -> tuple[list[tuple[int, Event]], int | None]:
+    def _last_said(self, query: Select[Any], limit: int, until: int) -> tuple[list[tuple[int, Event]], int | None]:
         with self._engine.connect() as connection:
             rows = connection.execute(query).all()
             if not rows:
                 return [], None
-            last = set(connection.scalars(_last_of({row.who for row in rows}, rows[0].seq, rows[-1].seq)))
+            last = set(connection.scalars(_last_of({row.who for row in rows}, rows[0].seq, rows[-1].seq, until)))
         kept = [(row.seq, _event(row)) for row in rows if row.seq in last]
         if len(kept) > limit:
             return kept[:limit], kept[limit - 1][0]
@@ -170,11 +171,12 @@ class Events:
             return connection.scalar(select(func.max(events.c.seq))) or 0
 
 
-def _last_of(people: Collection[str], first: int, last: int) -> Select[Any]:
-    """Between two places: where each of these people said the last of a kind about an item."""
+def _last_of(people: Collection[str], first: int, last: int, until: int) -> Select[Any]:
+    """Between two places: where each of these people said the last of a kind about an item, as the log was at `until`."""
     of = events.c.who, events.c.type, events.c.item_id
     nth = func.row_number().over(partition_by=of, order_by=(events.c.occurred_at.desc(), events.c.seq.desc()))
-    said = select(events.c.seq, nth.label("nth")).where(events.c.who.in_(people), events.c.item_id.is_not(None)).subquery()
+    told = events.c.who.in_(people), events.c.item_id.is_not(None), events.c.seq <= until
+    said = select(events.c.seq, nth.label("nth")).where(*told).subquery()
     return select(said.c.seq).where(said.c.nth == 1, said.c.seq.between(first, last))
 
 
