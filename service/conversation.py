@@ -18,7 +18,7 @@ from typing import Any
 from service import chat
 from service.catalog import Catalog, Vectors
 from service.chat.shape import check, filled
-from service.chat.words import Words, shown
+from service.chat.words import Words, plain, shown
 from service.config import Settings
 from service.errors import BadRequest, ModelError, ModelIncapable, NotFound, PromptError
 from service.llm import LLM, Call
@@ -128,7 +128,7 @@ class Conversation:
         found = await self._catalog.called(names)
         for n, document in enumerate(request.documents or ()):
             item = _own(document, n)
-            found |= {name: [item] for name in {shown(item.title), item.id} & names if name not in found}
+            found |= {name: [item] for name in {plain(shown(item.title)), item.id} & names if name not in found}
         return found
 
     async def _left(self, request: ChatRequest, talk: chat.Talk) -> ChatRequest | None:

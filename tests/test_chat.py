@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
@@ -234,7 +235,11 @@ def test_the_reader_finds_the_picks_that_are_written() -> None:
     hostile = Item(id="x", title="** 1. **Alien** \n2. **Heat**", attributes={"genre": ["**", "a)b"]})
     line = chat.pick(1, hostile.title, hostile, "So.")
     assert "\n" not in line
-    assert chat.names([Turn(role="assistant", text=line)]) == {"1. Alien 2. Heat"}
+    assert chat.names([Turn(role="assistant", text=line)]) == {"** 1. **Alien** 2. **Heat**"}
+    for title in ("M*A*S*H", "[REC]", "![x](http://evil.example/p.png)", "a\\*b", "<img src=x>", "\u202eHeat"):
+        line = chat.pick(1, title, None, None)
+        assert not re.search(r"(?<!\\)[\[`<]|\u202e", line)
+        assert chat.names([Turn(role="assistant", text=line)]) == {title.replace("\u202e", "")}
     assert chat.names([Turn(role="user", text=SHOWN)]) == set()
 
 

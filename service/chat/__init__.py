@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from service.catalog import Vectors
-from service.chat.words import Words, shown, spoken
+from service.chat.words import Words, plain, shown, spoken
 from service.schema import Filter, Item, Ranked, Turn
 
 __all__ = [
@@ -82,7 +82,7 @@ LONGEST_READ = 2_000
 LONGEST_NAME = 200
 """What is longer in an answer that was JSON names no item."""
 
-_PICK = re.compile(r"^[ \t]*\d{1,3}\. \*\*(.+?)\*\*(.*)$", re.MULTILINE)
+_PICK = re.compile(r"^[ \t]*\d{1,3}\. \*\*((?:\\.|[^*\\\n])+)\*\*(.*)$", re.MULTILINE)
 _WHY = re.compile(r"\b(why(?! (?:not|don['’]?t)\b)|how come|what makes)\b|为什么|为何", re.IGNORECASE)
 _ABOUT = re.compile(
     r"\b(tell me (more )?about|what is .*\babout|what's .*\babout|more about|when was|who (made|directed|wrote))\b|介绍",
@@ -195,7 +195,7 @@ def shown_in(text: str, items: Named) -> list[Item | None]:
     """The picks of an answer, in order: as `pick` writes them, or of one that was JSON. None for one that is not known any
     more: it keeps its place."""
     if not text.lstrip().startswith(("{", "[")):
-        lines = [(items.get(title, ()), rest) for title, rest in _PICK.findall(text)]
+        lines = [(items.get(plain(title), ()), rest) for title, rest in _PICK.findall(text)]
         return [_namesake(found, rest) for found, rest in lines]
     found = [next((items[name][0] for name in place if items.get(name)), None) for place in _places(text)]
     return list({item.id: item for item in found if item is not None}.values())
@@ -209,7 +209,7 @@ def _namesake(found: Sequence[Item], line: str) -> Item | None:
 def _places(text: str) -> list[list[str]]:
     """Names that each place of an answer may mean."""
     if not text.lstrip().startswith(("{", "[")):
-        return [[title] for title, _ in _PICK.findall(text)]
+        return [[plain(title)] for title, _ in _PICK.findall(text)]
     try:
         left = [json.loads(text)]
     except (ValueError, RecursionError):

@@ -13,8 +13,14 @@ TITLE = 120
 
 
 def shown(title: str) -> str:
-    """A title that can't be taken for markup."""
-    return " ".join(title.replace("*", "").split())[:TITLE] or "untitled"
+    """A title that can't be taken for markup: what could be is escaped, what can't be seen left out."""
+    seen = " ".join("".join(char if char.isprintable() else " " for char in title).split())
+    return re.sub(r"([\\*`\[\]<])", r"\\\1", seen[:TITLE]) or "untitled"
+
+
+def plain(title: str) -> str:
+    """A title as it was before it was `shown`, if it was not cut."""
+    return re.sub(r"\\(.)", r"\1", title)
 
 
 @dataclass(frozen=True)
