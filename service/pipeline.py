@@ -13,7 +13,7 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import aclosing, closing, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -748,9 +748,9 @@ class Recommender:
         async with self._changing:
             return await self._put_users(rows)
 
-    async def _put_users(self, rows: Sequence[Any]) -> IngestReport:
+    async def _put_users(self, rows: Sequence[Any], only: Set[str] | None = None) -> IngestReport:
         users, rejected = _sorted_out(User, rows, lambda user: None)
-        await self._store.users.put(users)
+        await self._store.users.put(users, only)
         return self._report("users", len(users), 0, rejected)
 
     async def ingest_foreign(self, shape: Shape, rows: Sequence[Any], feed: Feed | None = None) -> ForeignReport:
@@ -761,7 +761,12 @@ class Recommender:
         found = foreign.sorted_out(shape, feed, rows)
         rejected = self._report(feed or shape, 0, 0, found.rejected).rejected
         accepted = duplicates = 0
-        for name, put in {"items": self._put_items, "users": self._put_users, "events": self.ingest_events}.items():
+        puts: dict[str, Callable[[Sequence[Any]], Awaitable[IngestReport]]] = {
+            "items": self._put_items,
+            "users": partial(self._put_users, only={"attributes"}),
+            "events": self.ingest_events,
+        }
+        for name, put in puts.items():
             for batch in _batches([part for part in found.parts if part.feed == name]):
                 async with self._changing if name != "events" else nullcontext():
                     report = await put(await self._renewed(shape, batch))
@@ -788,7 +793,7 @@ class Recommender:
             found = foreign.sorted_out(shape, feed, [row(known)])
             said = [{name: part.row[name] for name in fields & part.row.keys()} for part in found.parts]
             rows = [known.model_dump() | one for one in said]
-            report = await (self._put_items if feed == "items" else self._put_users)(rows)
+            report = await (self._put_items(rows) if feed == "items" else self._put_users(rows, fields))
         rejected = self._report(feed, 0, 0, found.rejected).rejected
         return ForeignReport(accepted=report.accepted, duplicates=0, rejected=[*rejected, *report.rejected], skipped=0)
 
@@ -824,7 +829,9 @@ class Recommender:
     async def forget(self, user_id: str) -> None:
         """Delete what a user declared and did, and what they were shown. Popularity, which names nobody, stays as it is."""
         await self._settled()
-        if not await self._store.forget(user_id):
+        async with self._changing:
+            known = await self._store.forget(user_id)
+        if not known:
             raise NotFound("user", user_id)
 
     def _report(self, feed: str, accepted: int, duplicates: int, rejected: list[Rejection]) -> IngestReport:
@@ -843,7 +850,9 @@ class Recommender:
         return await self._catalog.get(ids)
 
     async def delete_item(self, item_id: str) -> None:
-        if not await self._catalog.delete(item_id):
+        async with self._changing:
+            known = await self._catalog.delete(item_id)
+        if not known:
             raise NotFound("item", item_id)
 
     async def user(self, user_id: str) -> User:

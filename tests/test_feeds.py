@@ -16,6 +16,7 @@ import pytest
 
 from service.api import create_app
 from service.config import HOUSE, Settings
+from service.schema import UserPatch
 from tests.conftest import FILMS, Make
 from tests.test_api import served
 
@@ -182,13 +183,42 @@ async def test_feedback_said_again_meanwhile_does_not_come_again(make: Make, ser
         assert found == names
 
 
+async def test_another_process_says_what_it_says_beside_a_foreign_feed(make: Make, settings: Settings) -> None:
+    here, there = await make(changed=settings, films=[]), await make(changed=settings, films=[])
+    for n in range(5):
+        await here.ingest_users([{"user_id": f"u{n}"}])
+        row = {"UserId": f"u{n}", "Labels": ["x"]}
+        await asyncio.gather(
+            here.ingest_foreign("gorse", [row], "users"), there.patch_user(f"u{n}", UserPatch(allow_hosted=False))
+        )
+        user = await here.user(f"u{n}")
+        assert (user.allow_hosted, user.attributes) == (False, {"labels": ["x"]})
+
+
+async def test_what_is_deleted_while_it_is_changed_stays_gone(make: Make, serve: Serve, settings: Settings) -> None:
+    async with await served(make, serve, settings, films=[]) as client:
+        for n in range(10):
+            await client.post("/v1/items", json={"id": f"i{n}", "title": "T"})
+            await client.post("/v1/users", json={"user_id": f"u{n}", "attributes": {"age": 30}})
+            await asyncio.gather(
+                client.patch(f"/api/item/i{n}", json={"IsHidden": True}),
+                client.delete(f"/v1/items/i{n}"),
+                client.patch(f"/api/user/u{n}", json={"Labels": ["x"]}),
+                client.delete(f"/v1/users/u{n}"),
+            )
+            assert (await client.get(f"/v1/items/i{n}")).status_code == 404
+            assert (await client.get(f"/v1/users/u{n}")).status_code == 404
+
+
 async def test_a_patch_leaves_what_it_does_not_name(make: Make, serve: Serve, settings: Settings) -> None:
     async with await served(make, serve, settings, films=[]) as client:
-        for n, said in enumerate(({"text": "short text"}, {"title": "x" * 300})):
+        for n, said in enumerate(({"text": "short text"}, {"title": "x" * 300}, {"title": "T", "text": "body"})):
             await client.post("/v1/items", json={"id": f"i{n}", **said})
             before = (await client.get(f"/v1/items/i{n}")).json()
             await client.patch(f"/api/item/i{n}", json={"IsHidden": True})
             assert (await client.get(f"/v1/items/i{n}")).json() == {**before, "available": False}
+            await client.patch(f"/api/item/i{n}", json={"Labels": {"y": 1}})
+            assert (await client.get(f"/v1/items/i{n}")).json() == {**before, "available": False, "attributes": {"y": 1}}
 
 
 async def test_a_user_goes_to_gorses_api_and_comes_back(make: Make, serve: Serve, settings: Settings) -> None:

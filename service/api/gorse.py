@@ -344,7 +344,7 @@ SAYS = {
     "is_hidden": {"available"},
     "timestamp": {"published_at"},
     "categories": {"attributes"},
-    "labels": {"attributes", "title", "text", "url", "image_url"},
+    "labels": {"attributes"},
     "comment": {"attributes", "title", "text"},
 }
 """What each field of a patch says in our words."""
@@ -355,7 +355,10 @@ async def _change(
 ) -> RowAffected:
     """The row as Gorse would have sent it, with what the patch sets."""
     told = patch.model_dump(by_alias=True, exclude_none=True)
-    fields = {ours for field in patch.model_dump(exclude_none=True) for ours in SAYS[field]}
+    said = patch.model_dump(exclude_none=True)
+    labels = said.get("labels")
+    own = {"title", "text", "url", "image_url"} & labels.keys() if isinstance(labels, dict) else set[str]()
+    fields = own.union(*(SAYS[field] for field in said))
     return _affected(
         await recommender.change_foreign("gorse", name, key, lambda known: of(known).model_dump(by_alias=True) | told, fields)
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from sqlalchemy import JSON, Boolean, Column, Connection, Engine, Integer, Select, Table, Text, select
@@ -35,16 +35,18 @@ class Users:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def put(self, batch: Sequence[User]) -> None:
-        """Insert or replace what users declared; later ones of the same id win. Durable on return."""
-        await asyncio.to_thread(self._put, batch)
+    async def put(self, batch: Sequence[User], only: Set[str] | None = None) -> None:
+        """Insert or replace what users declared; later ones of the same id win. `only`: of known users these fields alone, so
+        that what is said of the others meanwhile stays. Durable on return."""
+        await asyncio.to_thread(self._put, batch, only)
 
-    def _put(self, batch: Sequence[User]) -> None:
+    def _put(self, batch: Sequence[User], only: Set[str] | None) -> None:
         with writing(self._engine) as connection:
             for user in batch:
                 declared = user.model_dump(exclude={"user_id"})
                 row = insert(users).values(who=user.user_id, version=1, **declared)
-                change = {**declared, "version": users.c.version + 1}
+                told = {name: value for name, value in declared.items() if only is None or name in only}
+                change = {**told, "version": users.c.version + 1}
                 connection.execute(row.on_conflict_do_update(index_elements=["who"], set_=change))
 
     async def patch(self, user_id: str, change: UserPatch) -> User | None:
