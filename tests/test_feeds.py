@@ -195,6 +195,13 @@ async def test_another_process_says_what_it_says_beside_a_foreign_feed(make: Mak
         assert (user.allow_hosted, user.attributes) == (False, {"labels": ["x"]})
 
 
+@pytest.mark.parametrize("path", ["/api/feedback", "/api/items", "/api/users"])
+async def test_an_empty_list_is_taken_as_gorse_takes_it(make: Make, serve: Serve, settings: Settings, path: str) -> None:
+    async with await served(make, serve, settings, films=[]) as client:
+        assert (await client.post(path, json=[])).json() == {"RowAffected": 0}
+        assert (await client.post("/v1/events", json=[])).status_code == 422
+
+
 async def test_what_is_deleted_while_it_is_changed_stays_gone(make: Make, serve: Serve, settings: Settings) -> None:
     async with await served(make, serve, settings, films=[]) as client:
         for n in range(10):

@@ -118,7 +118,7 @@ async def _feed(request: Request) -> Feed:
                 places.append(index)
             except InvalidJson as error:
                 broken.append(Rejection(index=index, code="invalid", message=error.message))
-    if not rows and not broken:
+    if not rows and not broken and not request.url.path.startswith("/api/"):  # to Gorse an empty list is one
         raise BadRequest("the body holds nothing: send one object, an array, or JSON lines")
     if len(rows) + len(broken) > limit:
         raise BadRequest(f"{len(rows) + len(broken)} elements; at most {limit} a request (limits.batch)")
