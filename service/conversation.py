@@ -91,7 +91,7 @@ class Conversation:
         """The text in pieces, then the reply; with a shape, one piece of JSON. Whatever is wrong with the request is raised
         here."""
         self._check(request)
-        self._refuse(self._asked(request, None))
+        self._refuse(self._asked(request, None).model_copy(update={"candidates": request.candidates}))
         start = asyncio.get_running_loop().time()
         facets = await self._catalog.facets()
         talk = chat.read(request.turns, await self._called(request), facets)
@@ -118,6 +118,8 @@ class Conversation:
             raise BadRequest(f"messages: at most {limits.messages} (limits.messages)", param="messages")
         if any(len(turn.text) > most for turn in request.turns if turn.role == "user"):
             raise BadRequest(f"messages: each at most {most} characters (limits.message_chars)", param="messages")
+        if len(request.documents or ()) > limits.documents:
+            raise BadRequest(f"documents: at most {limits.documents} (limits.documents)", param="documents")
         if request.shape is not None:
             check(request.shape)
         self._catalog.check_filters(request.filters)

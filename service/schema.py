@@ -721,6 +721,8 @@ class ChatRequest(Value):
             raise ValueError("documents are all there is to choose among: no candidates, no filters beside them")
         if self.candidates is not None and self.filters:
             raise ValueError("filters choose what is retrieved; with candidates there is nothing to retrieve")
+        if len(set(self.candidates or ())) < len(self.candidates or ()):
+            raise ValueError("candidates holds an id twice")
         return self
 
 

@@ -88,6 +88,8 @@ def test_a_turn_points_to_the_picks_it_means(said: str, kind: str | None, means:
         ("I don't  like\nhorror", "dislike", ["Horror"]),
         ("I don't like comedies but I love horror", "dislike", ["Comedy"]),
         ("I don't like horror, comedies or dramas", "dislike", ["Horror", "Comedy", "Drama"]),
+        ("I don't like horror or comedies, a drama please", "dislike", ["Horror", "Comedy"]),
+        ("I have seen number 2 but not number 1", "seen", ["heat"]),
         ("I don't like horror, something funny please", "dislike", ["Horror"]),
         ("I don't like films that scare me", "dislike", ["films that scare me"]),
     ],
@@ -465,13 +467,20 @@ async def test_the_same_words_of_another_pick_are_noted_too(client: openai.Async
 
 
 @pytest.mark.parametrize(
-    "more", [{"filters": {"nothing": {"any": ["x"]}}}, {"candidates": ["heat"], "filters": {"genre": {"any": ["Crime"]}}}]
+    ("more", "why"),
+    [
+        ({"filters": {"nothing": {"any": ["x"]}}}, "filters.nothing"),
+        ({"candidates": ["heat"], "filters": {"genre": {"any": ["Crime"]}}}, "filters choose"),
+        ({"candidates": [f"c{n}" for n in range(1_001)]}, "limits.candidates"),
+        ({"candidates": ["heat", "heat"]}, "twice"),
+        ({"documents": [f"d{n}" for n in range(1_001)]}, "limits.documents"),
+    ],
 )
-async def test_what_is_refused_notes_nothing(client: openai.AsyncOpenAI, more: dict[str, Any]) -> None:
-    with pytest.raises(openai.UnprocessableEntityError, match="filter"):
-        await said(client, "I don't like horror", user_id="new", **more)
-    told = await said(client, "anything?", user_id="new")
-    assert "Horror" in told.choices[0].message.content or told.recommendations
+async def test_what_is_refused_notes_nothing(client: openai.AsyncOpenAI, more: dict[str, Any], why: str) -> None:
+    with pytest.raises(openai.UnprocessableEntityError, match=why):
+        await said(client, "I don't like horror", user_id="ann", **more)
+    async with httpx.AsyncClient(base_url=str(client.base_url)) as plain:
+        assert (await plain.get("users/ann/state")).json()["avoid"] == []
 
 
 async def test_nothing_is_called_noted_that_is_not(client: openai.AsyncOpenAI) -> None:

@@ -285,6 +285,7 @@ def _turn(text: str, picks: Sequence[Item | None], it: Item | None, facets: Face
     rest = text
     for found in _DISLIKE.finditer(text):
         what = _TURNS.split(found["en"])[0] if found["en"] else found["zh"]
+        what = what if re.search(r"\b(?:or|and|nor)\b", what.rpartition(",")[2]) else what.partition(",")[0]
         listed = [part.strip() for part in _OR.split(what) if part.strip()]
         several = bool(re.search(r"\b(?:or|and|nor)\b", what)) and all(named(part, facets) for part in listed)
         what = what if several else what.partition(",")[0]
@@ -306,7 +307,7 @@ def _objects(text: str, verb: re.Match[str], picks: Sequence[Item | None], it: I
     """What was seen: the verb's own object, which in Chinese may stand before it."""
     if not verb[0].isascii() and re.search(r"[\u4e00-\u9fff]", verb[0]):
         return meant(text, picks, it)
-    return _pointed_at(re.split("[.;!?]", text[verb.end() :])[0], picks, it)
+    return _pointed_at(re.split(r"[.;!?]|,? \b(?:but|not)\b", text[verb.end() :])[0], picks, it)
 
 
 def _pointed_at(what: str, picks: Sequence[Item | None], it: Item | None) -> list[Item]:
