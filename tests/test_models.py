@@ -283,7 +283,7 @@ async def test_reasons_that_break_off_are_on_the_bill(two: Two) -> None:
     recommender, tiny, _ = await two(endless, price=PRICE)
     ranking = await recommender.recommend(FOR_ALL.model_copy(update={"explain": "short"}))
     spent = await recommender._store.spendings.spent(datetime.now(UTC), alias="tiny")
-    assert len(tiny.calls) == 5  # the ranking, and each of the ten that has something in common
+    assert len(tiny.calls) == 4  # the ranking, and each of those shown that shares something with another that they liked
     assert ranking.usage.cost == pytest.approx(spent)
 
 
