@@ -96,7 +96,7 @@ _SEEN = re.compile(
 )
 _DISLIKE = re.compile(
     r"\b(?:i|we) (?:really )?(?:(?:don['’]?t|do not|can['’]?t|cannot|never) (?:really )?"
-    r"(?:like|enjoy|stand|care for|watch|want)(?: to (?:see|watch|read))?(?: any)?|hate|dislike|detest) (?P<en>[^.;!?]+)"
+    r"(?:like|enjoy|stand|care for|watch|want)(?: to (?:see|watch|read))?(?: any)?|hate|dislike|detest) (?=(?P<en>[^.;!?]+))"
     r"|(?:不喜欢|讨厌)(?P<zh>[^,。,;!?\s]+)",
     re.IGNORECASE,
 )
@@ -104,7 +104,7 @@ _TURNS = re.compile(
     r",? \b(?:but|though|although|because|except|instead|please|so|and (?:i|we|please|give|show))\b", re.IGNORECASE
 )
 """Where what somebody dislikes ends."""
-_OR = re.compile(r",|\b(?:or|and|nor)\b", re.IGNORECASE)
+_OR = re.compile(r"\b(?:or|and|nor)\b", re.IGNORECASE)
 _IT = re.compile(
     r"(?:the )?(?:it|that|this|them|those|these|both|all of (?:them|those|these))(?: (?:one|ones|film|movie|book|song|at all"
     r"|much|either|already|before|once|twice|too|as well|yesterday|years ago))*",
@@ -284,15 +284,11 @@ def _turn(text: str, picks: Sequence[Item | None], it: Item | None, facets: Face
     said = [Said("seen", item) for found in _SEEN.finditer(text) for item in _objects(text, found, picks, it)]
     rest = text
     for found in _DISLIKE.finditer(text):
-        what = _TURNS.split(found["en"])[0] if found["en"] else found["zh"]
-        what = what if re.search(r"\b(?:or|and|nor)\b", what.rpartition(",")[2]) else what.partition(",")[0]
-        listed = [part.strip() for part in _OR.split(what) if part.strip()]
-        several = bool(re.search(r"\b(?:or|and|nor)\b", what)) and all(named(part, facets) for part in listed)
-        what = what if several else what.partition(",")[0]
+        what, listed = _disliked(found["en"] or found["zh"], facets)
         items = _pointed_at(what, picks, it)
-        said += [Said("dislike", item) for item in items]
-        said += [Said("dislike", topic=topic(part, facets)) for part in (listed if several else [what]) if not items]
-        rest = rest.replace(found[0][: found[0].index(what) + len(what)], " ", 1)
+        said += [Said("dislike", item) for item in items] or [Said("dislike", topic=topic(part, facets)) for part in listed]
+        end = found.start("en" if found["en"] else "zh") + len(what)
+        rest = rest[: found.start()] + " " * (end - found.start()) + rest[end:]
     clauses = [part.strip() for part in _CLAUSES.split(rest) if part.strip()]
     wish = ", ".join(part for part in clauses if not (_SEEN.search(part) or _DISLIKE.search(part))) if said else text.strip()
     wish = "" if _SAYS_LITTLE.issuperset(re.findall(r"\w+", wish.casefold())) else wish
@@ -301,6 +297,18 @@ def _turn(text: str, picks: Sequence[Item | None], it: Item | None, facets: Face
     kind: Kind | None = "recommend" if said or filters or without or _REJECT.search(text) else None
     once = {(one.kind, one.item.id if one.item is not None else None, one.topic): one for one in said}
     return Talk(kind, text, means, list(once.values()), without, (), (wish,) if wish else (), filters)
+
+
+def _disliked(told: str, facets: Facets) -> tuple[str, list[str]]:
+    """The words after "I don't like" that say what, and each of the topics in them: several, where every part of a list with
+    an "or" at its end names a value of the catalogue's."""
+    what = _TURNS.split(told)[0]
+    first = what.partition(",")[0]
+    for phrase in ([what] if _OR.search(what.rpartition(",")[2]) else []) + [first]:
+        listed = [part.strip() for words in phrase.split(",") for part in _OR.split(words) if part.strip()]
+        if len(listed) > 1 and all(named(part, facets) for part in listed):
+            return phrase, listed
+    return first, [first]
 
 
 def _objects(text: str, verb: re.Match[str], picks: Sequence[Item | None], it: Item | None) -> list[Item]:
