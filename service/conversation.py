@@ -101,7 +101,7 @@ class Conversation:
             noted = await self._noted(request, talk)
             left = await self._left(request, talk)
             if left is None:
-                told = _nothing(chat.opening(talk, words, known=bool(noted)), words, noted)
+                told = _nothing(chat.opening(talk, words, noted), words, noted)
             else:
                 values, usage = await self._values(left, talk, facets)
                 wanted = self._wanted(left, talk, values, asyncio.get_running_loop().time() - start)
@@ -128,26 +128,30 @@ class Conversation:
         """What earlier answers may have called items by; of the caller's own documents by what they are shown as."""
         names = chat.names(request.turns)
         found = await self._catalog.called(names)
-        for n, document in enumerate(request.documents or ()):
-            item = _own(document, n)
-            found |= {name: [item] for name in {plain(shown(item.title)), item.id} & names if name not in found}
+        for item in await self._own(request):
+            found |= {name: [item] for name in {plain(shown(item.title)), item.id} & names}
         return found
+
+    async def _own(self, request: ChatRequest) -> list[Item]:
+        """The caller's documents as items that are called what they are shown as, each with an id."""
+        documents = request.documents or []
+        known = await self._catalog.get(one.name for one in documents if one.name is not None)
+        items = [_titled(one, known).over(known.get(one.name or "")) for one in documents]
+        return [
+            item.model_copy(update={"id": one.name or f"{OWN}{n}", "title": item.title or one.text[:TITLE]})
+            for n, (one, item) in enumerate(zip(documents, items, strict=True))
+        ]
 
     async def _left(self, request: ChatRequest, talk: chat.Talk) -> ChatRequest | None:
         """Of a list that the caller gives what the person has not excluded; None if that is nothing."""
         exclude, avoid = {*request.exclude, *talk.exclude}, {value.casefold() for value in talk.avoid}
         if request.documents is not None:
-            known = await self._catalog.get(one.name for one in request.documents if one.name is not None)
-            items = [known.get(one.name or "", _own(one, n)) for n, one in enumerate(request.documents)]
-            stay = [
-                one
-                for one, item in zip(request.documents, items, strict=True)
-                if item.id not in exclude and not avoid & (_values_of(item.attributes) | _values_of(one.attributes))
-            ]
+            items = zip(request.documents, await self._own(request), strict=True)
+            stay = [one for one, item in items if item.id not in exclude and not avoid & _words_of(item)]
             return request.model_copy(update={"documents": stay}) if stay else None
         if request.candidates is not None:
             known = await self._catalog.get(request.candidates) if avoid else {}
-            refused = exclude | {item.id for item in known.values() if avoid & _values_of(item.attributes)}
+            refused = exclude | {item.id for item in known.values() if avoid & _words_of(item)}
             left = [one for one in request.candidates if one not in refused]
             return request.model_copy(update={"candidates": left}) if left else None
         return request
@@ -169,17 +173,15 @@ class Conversation:
         """Events of what the last turn tells of the person; the same turn sent again makes no new ones."""
         if not request.note or (request.user_id is None and request.session_id is None):
             return []
-        before = [turn.text for turn in request.turns]
-        told = [said for said in talk.said if said.item is None or not said.item.id.startswith(OWN)]
+        turns = [turn.text for turn in request.turns]
+        told = [said for said in talk.said if said.about is None or not said.about.startswith(OWN)]
         events = [
             Event(
-                event_id=sha256(json.dumps([before, said.kind, said.item and said.item.id, said.topic]).encode()).hexdigest()[
-                    :32
-                ],
+                event_id=sha256(json.dumps([turns, said.kind, said.about, said.topic]).encode()).hexdigest()[:32],
                 user_id=request.user_id,
                 session_id=request.session_id,
                 type=said.kind,
-                item_id=said.item.id if said.item is not None else None,
+                item_id=said.about,
                 text=said.topic or None,
                 occurred_at=self._clock(),
             )
@@ -269,7 +271,7 @@ class Conversation:
     ) -> Answer:
         """An opening, and a line for each pick as soon as its reason is there. Where nothing is all that was demanded, what
         comes close to it, and it says so."""
-        text = chat.opening(talk, words, known=bool(noted))
+        text = chat.opening(talk, words, noted)
         yield text
         ranking = await anext(parts)
         assert isinstance(ranking, Ranking)
@@ -318,7 +320,8 @@ class Conversation:
 
     async def _anew(self, request: ChatRequest, talk: chat.Talk, item: Item) -> Ranking:
         """One item's ranking, for its reason and what moved it."""
-        own = [one for n, one in enumerate(request.documents or ()) if _own(one, n).id == item.id]
+        items = zip(request.documents or (), await self._own(request), strict=True)
+        own = [one for one, known in items if known.id == item.id]
         alone = {"candidates": None if own else [item.id], "top_n": 1, "explain": "full"}
         asked = self._asked(request, talk.instruction).model_copy(update=alone)
         only = request.model_copy(update={"documents": own or None})
@@ -363,18 +366,9 @@ def _titled(document: Document, known: Mapping[str, Item]) -> Document:
     return document.model_copy(update={"title": document.text.strip().partition("\n")[0][:TITLE]})
 
 
-def _own(document: Document, place: int) -> Item:
-    """A document as what it is shown as."""
-    named = _titled(document, {})
-    title = named.title or named.text.strip().partition("\n")[0][:TITLE]
-    name = named.name or f"{OWN}{place}"
-    return Item.model_construct(id=name, title=title, text=named.text, attributes=named.attributes)
-
-
-def _values_of(attributes: Mapping[str, Any]) -> set[str]:
-    """In words, folded."""
-    parts = [part for value in attributes.values() for part in (value if isinstance(value, list | tuple) else [value])]
-    return {part.casefold() for part in parts if isinstance(part, str)}
+def _words_of(item: Item) -> set[str]:
+    """Its attributes' values, folded."""
+    return {part.casefold() for _, part in item.facts() if isinstance(part, str)}
 
 
 async def _nothing(opening: str, words: Words, noted: list[Event]) -> Answer:

@@ -61,7 +61,6 @@ from service.schema import (
     ChatReply,
     ChatRequest,
     Did,
-    Document,
     Event,
     Feed,
     ForeignReport,
@@ -272,7 +271,7 @@ class Recommender:
         times = Counter[str]()
         for one in request.documents:
             name = one.id or (one.name if one.name in known else None)
-            item = _lent(one, known.get(name or ""))
+            item = one.over(known.get(name or ""))
             key = base = name if name is not None and name not in items else _named_for(item)
             while key in items:
                 times[base] += 1
@@ -1338,13 +1337,6 @@ TOLD = "told"
 
 def _says(item: Item) -> bool:
     return bool(item.title.strip() or item.text.strip() or item.attributes)
-
-
-def _lent(document: Document, known: Item | None) -> Item:
-    item = known or Item.model_construct(id="")
-    text = "" if known is not None and document.text == known.id else document.text
-    own = {"title": document.title, "text": text, "attributes": {**item.attributes, **document.attributes}}
-    return item.model_copy(update={name: value for name, value in own.items() if value})
 
 
 def _named_for(item: Item) -> str:

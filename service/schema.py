@@ -645,6 +645,13 @@ class Document(Value):
         """Its id, or what may be one: a short text without anything else."""
         return self.id or (self.text if 0 < len(self.text) <= LONGEST_ID and not self.title else None)
 
+    def over(self, known: Item | None) -> Item:
+        """As an item: what it says itself, over what the catalogue knows of it. Without either the id is empty."""
+        item = known or Item.model_construct(id="")
+        text = "" if known is not None and self.text == known.id else self.text
+        own = {"title": self.title, "text": text, "attributes": {**item.attributes, **self.attributes}}
+        return item.model_copy(update={name: value for name, value in own.items() if value})
+
 
 class Did(Value):
     """Something the person did, told with the question instead of as an event: it is not kept."""

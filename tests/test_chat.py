@@ -469,6 +469,24 @@ async def test_the_same_words_of_another_pick_are_noted_too(client: openai.Async
     assert await seen(client, "new") == {"heat", "solaris"}
 
 
+async def test_the_same_request_sent_again_notes_nothing_new(client: openai.AsyncOpenAI) -> None:
+    messages: list[Any] = [
+        {"role": "user", "content": "anything?"},
+        {"role": "assistant", "content": SHOWN},
+        {"role": "user", "content": "I have seen it"},
+    ]
+    for _ in range(2):
+        await client.chat.completions.create(model="whyrank", messages=messages, extra_body={"user_id": "new"})
+    async with httpx.AsyncClient(base_url=str(client.base_url)) as plain:
+        assert len((await plain.get("users/new/events")).json()["data"]) == 1
+
+
+async def test_a_document_is_not_taken_for_an_item_of_its_name(client: openai.AsyncOpenAI) -> None:
+    mine = [{"title": "Heat", "text": "A stove."}, {"title": "Cold"}]
+    told = await said(client, "anything?", "I have seen Heat", documents=mine, user_id="ann")
+    assert (told.noted, [one["title"] for one in told.recommendations]) == ([], ["Cold"])
+
+
 @pytest.mark.parametrize(
     ("more", "why"),
     [
@@ -510,6 +528,8 @@ async def test_a_conversation_goes_on_about_the_callers_own_documents(client: op
     rest = await said(client, "anything?", "I have seen Zombies everywhere", documents=mine, user_id="ann")
     assert [one["title"] for one in rest.recommendations] == ["A bakery in Lyon"]
     assert [event["item_id"] for event in rest.noted] == ["z"]
+    both = await said(client, "anything?", "I have seen both", documents=mine, user_id="ann")
+    assert "Noted: you know “Zombies everywhere”. I leave out “A bakery in Lyon” here." in both.choices[0].message.content
     gone = await said(client, "anything?", "I have seen A bakery in Lyon", documents=mine, user_id="ann")
     assert ([one["title"] for one in gone.recommendations], gone.noted) == (["Zombies everywhere"], [])
 

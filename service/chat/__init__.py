@@ -19,7 +19,7 @@ import numpy as np
 
 from service.catalog import Vectors
 from service.chat.words import Words, plain, shown, spoken
-from service.schema import Filter, Item, Ranked, Turn
+from service.schema import Event, Filter, Item, Ranked, Turn
 
 __all__ = [
     "EXAMPLES",
@@ -160,6 +160,11 @@ class Said:
     item: Item | None = None
     topic: str = ""
 
+    @property
+    def about(self) -> str | None:
+        """The item's id."""
+        return self.item.id if self.item is not None else None
+
 
 @dataclass(frozen=True)
 class Talk:
@@ -295,7 +300,7 @@ def _turn(text: str, picks: Sequence[Item | None], it: Item | None, facets: Face
     without = [value for found in _WITHOUT.finditer(wish) for value in named(found["what"], facets)]
     filters = demands(_WITHOUT.sub(" ", wish), facets)
     kind: Kind | None = "recommend" if said or filters or without or _REJECT.search(text) else None
-    once = {(one.kind, one.item.id if one.item is not None else None, one.topic): one for one in said}
+    once = {(one.kind, one.about, one.topic): one for one in said}
     return Talk(kind, text, means, list(once.values()), without, (), (wish,) if wish else (), filters)
 
 
@@ -433,19 +438,20 @@ def choosable(facets: Facets) -> list[str]:
     return [value for value in words if re.fullmatch(r"[\w '&-]{2,40}", value)]
 
 
-def opening(talk: Talk, words: Words, *, known: bool) -> str:
-    """What comes before the picks: what was noted, for good where the person is `known`, and what the picks are for."""
-    seen = [said.item for said in talk.said if said.kind == "seen" and said.item is not None]
-    disliked = [said.item for said in talk.said if said.kind == "dislike" and said.item is not None]
-    topics = [said.topic for said in talk.said if said.topic]
-    noted = [words.seen.format(titles=words.titles(seen))] if seen and known else []
-    noted += [words.disliked.format(titles=words.titles(disliked))] if disliked and known else []
-    noted += [words.avoided.format(topics=words.comma.join(topics))] if topics and known else []
-    if not known and (seen or disliked or topics):
-        left = [words.quoted.format(shown(item.title)) for item in [*seen, *disliked]]
-        noted = [words.left_out.format(topics=words.comma.join([*left, *topics]))]
-    if noted:
-        return " ".join([*noted, words.picks])
+def opening(talk: Talk, words: Words, noted: Sequence[Event]) -> str:
+    """What comes before the picks: what became an event, what else is left out here, and what the picks are for."""
+    events = {(event.type, event.item_id, event.text or "") for event in noted}
+    kept = [said for said in talk.said if (said.kind, said.about, said.topic) in events]
+    seen = [said.item for said in kept if said.kind == "seen" and said.item is not None]
+    disliked = [said.item for said in kept if said.kind == "dislike" and said.item is not None]
+    topics = [said.topic for said in kept if said.topic]
+    left = [said.topic or words.titles([said.item] if said.item is not None else []) for said in talk.said if said not in kept]
+    told = [words.seen.format(titles=words.titles(seen))] if seen else []
+    told += [words.disliked.format(titles=words.titles(disliked))] if disliked else []
+    told += [words.avoided.format(topics=words.comma.join(topics))] if topics else []
+    told += [words.left_out.format(topics=words.comma.join(left))] if left else []
+    if told:
+        return " ".join([*told, words.picks])
     wish = talk.wishes[-1] if talk.wishes else ""
     if _REJECT.search(talk.turn) and len(wish.split()) < 3:
         return words.rejected
