@@ -13,7 +13,7 @@ import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -102,6 +102,15 @@ class Row:
     factors_of: str | None = None
 
 
+@dataclass(frozen=True)
+class Facets:
+    """What items have, by filterable key. `values`: of a key of words its values, the commonest first; `ends`: of a key of
+    numbers two, below and above which lies a fifth of the items each."""
+
+    values: Mapping[str, Sequence[str]]
+    ends: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
 class Embeds(Protocol):
     """What the catalogue needs of an embedder: unit vectors in one space of a fixed dimension, and the space's name."""
 
@@ -127,7 +136,7 @@ class Catalog:
         self._writing = asyncio.Lock()
         self._seen: dict[str, Row | None] = {}
         self._seen_at = self._counted_at = -1
-        self._facets: dict[str, list[str]] = {}
+        self._facets = Facets({})
         self._arrived = asyncio.Event()
 
     @classmethod
@@ -344,20 +353,24 @@ class Catalog:
                 found.setdefault(name, []).append(item)
         return found
 
-    async def facets(self) -> dict[str, list[str]]:
-        """By filterable key of words, the values that items have, the commonest first, at most `FACETS`; of a key of numbers
-        none. Counted anew when the catalogue has changed."""
+    async def facets(self) -> Facets:
+        """Of each key at most `FACETS` values. Counted anew when the catalogue has changed."""
         version = await self._table.version()
         if version != self._counted_at:
-            keys = {key: _column(key) for key, kind in self._filterable.items() if kind in {"str", "list"}}
-            found: dict[str, list[str]] = {key: [] for key in self._filterable}
+            keys = {key: _column(key) for key, kind in self._filterable.items() if kind != "bool"}
+            values: dict[str, list[str]] = {}
+            ends: dict[str, tuple[float, float]] = {}
             if keys:
                 table = await self._table.query().select([*keys.values()]).to_arrow()
                 for key, column in keys.items():
-                    values = table[column].combine_chunks()
-                    flat = values.flatten() if pa.types.is_list(values.type) else values.drop_null()
-                    found[key] = [value for value, _ in Counter(flat.to_pylist()).most_common(FACETS)]
-            self._facets, self._counted_at = found, version
+                    found = table[column].combine_chunks()
+                    flat = found.flatten() if pa.types.is_list(found.type) else found.drop_null()
+                    if self._filterable[key] in {"str", "list"}:
+                        values[key] = [value for value, _ in Counter(flat.to_pylist()).most_common(FACETS)]
+                    elif len(flat):
+                        low, high = np.quantile(flat.to_numpy(), [0.2, 0.8], method="nearest")
+                        ends[key] = (float(low), float(high))
+            self._facets, self._counted_at = Facets(values, ends), version
         return self._facets
 
     async def vectors(self, ids: Iterable[str]) -> dict[str, Vectors]:

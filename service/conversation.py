@@ -16,7 +16,7 @@ from hashlib import sha256
 from typing import Any
 
 from service import chat
-from service.catalog import Catalog, Vectors
+from service.catalog import Catalog, Facets, Vectors
 from service.chat.shape import check, filled
 from service.chat.words import Words, plain, shown
 from service.config import Settings
@@ -191,13 +191,16 @@ class Conversation:
             await self._ingest([event.model_dump() for event in events])
         return events
 
-    async def _values(self, request: ChatRequest, talk: chat.Talk, facets: chat.Facets) -> tuple[list[str], Usage]:
+    async def _values(self, request: ChatRequest, talk: chat.Talk, facets: Facets) -> tuple[list[str], Usage]:
         """What the latest wish means in the catalogue's own values, by a model where no rule tells; none if it fails. It has a
         quarter of the time."""
         alias, wish = self._settings.roles.chat or self._settings.roles.explain, talk.wishes[-1:]
         outside = alias in self._llms and self._settings.models[alias].leaves_the_house
         if outside:
-            wish, facets = [(await self._over(request, one)).words(one) for one in wish], self._veil.facets(facets)
+            wish, facets = (
+                [(await self._over(request, one)).words(one) for one in wish],
+                Facets(self._veil.facets(facets.values)),
+            )
         known = chat.choosable(facets)
         mute = request.model in {FASTER, PRIOR} or request.strategy == "prior" or alias not in self._llms
         if mute or not wish or talk.filters or not known or not await self._allowed(request, outside=outside):

@@ -34,6 +34,15 @@ async def test_search_finds_by_meaning_words_and_filter(tmp_path: Path) -> None:
     assert set((await catalog.similar([vector], 9, Scope(filters=filters)))[0]) == {"notting", "sunrise"}
 
 
+async def test_facets_are_the_values_and_how_far_numbers_go(tmp_path: Path) -> None:
+    catalog = await opened(tmp_path, year="int", genre="list", signed="bool", price="float")
+    assert (await catalog.facets()).ends == {}
+    await catalog.put([Item.model_validate(film) for film in FILMS])
+    facets = await catalog.facets()
+    assert set(facets.values["genre"][:3]) == {"Horror", "Sci-Fi", "Romance"}
+    assert facets.ends == {"year": (1979, 1999)}  # of 1972 79 80 82 95 95 99 2001
+
+
 async def test_excluded_items_take_no_place_however_many_they_are(tmp_path: Path) -> None:
     catalog = await filled(tmp_path)
     many = frozenset({"alien", "thing", *(f"ghost{n}" for n in range(IN_FILTER + 1))})

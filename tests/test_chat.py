@@ -21,6 +21,7 @@ from pydantic import BaseModel
 
 from service import chat
 from service.api import create_app
+from service.catalog import Facets
 from service.chat.shape import check, filled
 from service.config import Settings
 from service.errors import BadRequest, ModelError, ModelUnreachable
@@ -31,7 +32,7 @@ from tests.conftest import FILMS, Make, backwards, letters_of
 
 Serve = Callable[[Any], Any]
 ITEMS = {name: [item] for item in map(Item.model_validate, FILMS) for name in (item.title, item.id)}
-FACETS = {"genre": ["Horror", "Sci-Fi", "Comedy", "Romance", "Drama"], "year": []}
+FACETS = Facets({"genre": ["Horror", "Sci-Fi", "Comedy", "Romance", "Drama"]}, {"year": (1975, 1999)})
 SHOWN = "Here is what I would pick for you:\n\n1. **Alien** (1979): Because.\n2. **Heat**: Because.\n3. **Amélie**"
 
 
@@ -198,6 +199,16 @@ def test_long_turns_are_read_at_once(role: str, text: str) -> None:
         ("something from 1979", {"year": {"gte": 1979, "lte": 1979}}),
         ("a romance, but no comedies", {"genre": {"any": ["Romance"]}}),
         ("the 80s please", {"year": {"gte": 1980, "lt": 1990}}),
+        ("an old horror film", {"genre": {"any": ["Horror"]}, "year": {"lte": 1975}}),
+        ("classic black comedies", {"genre": {"any": ["Comedy"]}, "year": {"lte": 1975}}),
+        ("any recent movies?", {"year": {"gte": 1999}}),
+        ("an old drama from the 80s", {"genre": {"any": ["Drama"]}, "year": {"gte": 1980, "lt": 1990}}),
+        ("no drama that is too old", {}),
+        ("a New York comedy", {"genre": {"any": ["Comedy"]}}),
+        ("a comedy for a 10 year old", {"genre": {"any": ["Comedy"]}}),
+        ("a 10-year-old comedy fan", {"genre": {"any": ["Comedy"]}}),
+        ("my old mother loves comedies", {"genre": {"any": ["Comedy"]}}),
+        ("give me a new one", {}),
         ("something nice", {}),
     ],
 )

@@ -17,13 +17,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from service.catalog import Vectors
+from service.catalog import Facets, Vectors
 from service.chat.words import Words, plain, shown, spoken
 from service.schema import Event, Filter, Item, Ranked, Turn
 
 __all__ = [
     "EXAMPLES",
-    "Facets",
     "Kind",
     "Talk",
     "answered",
@@ -40,8 +39,6 @@ __all__ = [
 ]
 
 Kind = Literal["recommend", "why", "about", "smalltalk", "offtopic"]
-Facets = Mapping[str, Sequence[str]]
-"""By filterable key, the values that the catalogue's items have, the commonest first."""
 
 EXAMPLES: dict[Kind, Sequence[str]] = {
     "recommend": (
@@ -149,6 +146,13 @@ _SAYS_LITTLE = frozenset(
 """A wish of only these is for anything."""
 _DECADE = re.compile(r"\b(?:19|20)?(\d0)'?’?s\b|\b(fifties|sixties|seventies|eighties|nineties)\b", re.IGNORECASE)
 _YEAR = re.compile(r"\b(before|after|since|from|in|until)\s+((?:19|20)\d\d)\b", re.IGNORECASE)
+_AGE = re.compile(
+    r"(?<!not )(?<!too )(?<!year )(?<!years )(?<![-\w])"
+    r"(?:(?P<old>old|older|classic|vintage)|recent|newer|newest|latest|modern|new(?! (?:age|orleans|wave|york|zealand)\b))"
+    r" (?P<what>(?:[\w'’-]+ )?[\w'’-]+)",
+    re.IGNORECASE,
+)
+_THING = re.compile(r"\b(?:films?|movies?|books?|novels?|songs?|albums?|music|games?|series|shows?|releases?)\b", re.IGNORECASE)
 _DECADES = {"fifties": 50, "sixties": 60, "seventies": 70, "eighties": 80, "nineties": 90}
 
 
@@ -391,7 +395,7 @@ def named(text: str, facets: Facets) -> list[str]:
     """The catalogue's values that a text names, whatever their case, hyphens and plural."""
     words = re.findall(r"[\w'’-]+", text.casefold())
     runs = {_bare("".join(words[n : n + size])) for size in (1, 2, 3) for n in range(len(words))}
-    return [value for values in facets.values() for value in values if _bare(value.casefold()) in runs]
+    return [value for values in facets.values.values() for value in values if _bare(value.casefold()) in runs]
 
 
 def _bare(word: str) -> str:
@@ -404,9 +408,11 @@ def _bare(word: str) -> str:
 
 
 def demands(text: str, facets: Facets) -> dict[str, Filter]:
-    """Filters that a wish states: the catalogue's own values by name; a decade or a year where items have a `year`."""
-    found = {key: Filter(any=values) for key in facets if (values := list(named(text, {key: facets[key]})))}
-    if "year" not in facets:
+    """Filters that a wish states: the catalogue's own values by name; where items have a `year`, a decade, a year, or how old
+    they are among the others."""
+    every = {key: named(text, Facets({key: values})) for key, values in facets.values.items()}
+    found = {key: Filter(any=values) for key, values in every.items() if values}
+    if "year" not in facets.ends:
         return found
     if decade := _DECADE.search(text):
         start = int(decade[1]) if decade[1] else _DECADES[decade[2].lower()]
@@ -416,6 +422,9 @@ def demands(text: str, facets: Facets) -> dict[str, Filter]:
         value, how = int(year[2]), year[1].lower()
         bounds = {"before": {"lt": value}, "until": {"lte": value}, "after": {"gt": value}, "since": {"gte": value}}
         found["year"] = Filter.model_validate(bounds.get(how, {"gte": value, "lte": value}))
+    elif age := next((age for age in _AGE.finditer(text) if _THING.search(age["what"]) or named(age["what"], facets)), None):
+        low, high = facets.ends["year"]
+        found["year"] = Filter(lte=low) if age["old"] else Filter(gte=high)
     return found
 
 
@@ -434,7 +443,7 @@ def choice(facets: Facets) -> str:
 
 def choosable(facets: Facets) -> list[str]:
     """Values that can stand in a grammar and a list."""
-    words = [value for key, values in facets.items() if key != "year" for value in values]
+    words = [value for key, values in facets.values.items() if key != "year" for value in values]
     return [value for value in words if re.fullmatch(r"[\w '&-]{2,40}", value)]
 
 
