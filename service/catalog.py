@@ -369,7 +369,7 @@ class Catalog:
                         values[key] = [value for value, _ in Counter(flat.to_pylist()).most_common(FACETS)]
                     elif len(flat):
                         low, high = np.quantile(flat.to_numpy(), [0.2, 0.8], method="nearest")
-                        ends[key] = (float(low), float(high))
+                        ends[key] = (low.item(), high.item())
             self._facets, self._counted_at = Facets(values, ends), version
         return self._facets
 
