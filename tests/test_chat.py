@@ -434,7 +434,7 @@ async def test_what_nothing_fits_is_answered_by_what_comes_close(client: openai.
 @pytest.mark.parametrize(("turn", "years"), [("an old film", {1972, 1979}), ("a recent movie, please", {1999, 2001})])
 async def test_old_and_recent_are_of_this_catalogue(client: openai.AsyncOpenAI, turn: str, years: set[int]) -> None:
     answer = await said(client, turn)
-    made = {film["id"]: film["attributes"]["year"] for film in FILMS}
+    made = {film.id: film.attributes["year"] for [film] in ITEMS.values()}
     assert {made[one["item_id"]] for one in answer.recommendations} == years
 
 
