@@ -601,12 +601,10 @@ class Recommender:
         """A ranking that asked for no model, and a person no model may see, get templates."""
         request = plan.request
         alias = self._speaker(person) if plan.ladder and request.model != FASTER else None
-        locale, instruction = request.locale or person.locale, request.instruction
-        attribution, seen = self._attribution(plan, person), None
+        locale, attribution, seen = request.locale or person.locale, self._attribution(plan, person), None
         asked = [alias or "", attribution.scorer.alias if attribution is not None else ""]
         if any(map(self._leaves, asked)):
-            told, seeable, instruction = (await self._over(request, person)).over(person, shown, instruction)
-            seen = told, seeable
+            seen = (await self._over(request, person)).over(person, shown, request.instruction)
         return explain.explain(
             person,
             shown,
@@ -617,7 +615,7 @@ class Recommender:
             line_tokens=plan.context.line_tokens,
             attribution=attribution,
             full=request.explain == "full",
-            instruction=instruction,
+            instruction=request.instruction,
             locale=locale,
             held=self._held(alias) if alias is not None else Held(),
             seen=seen,

@@ -7,7 +7,7 @@ import pytest
 from service.config import HOUSE
 from service.errors import ModelError, ModelUnreachable
 from service.explain import Attribution, Explained, explain, grammar
-from service.explain.check import grounded
+from service.explain.check import grounded, wanted, wished
 from service.explain.wording import CHINESE, ENGLISH, visible
 from service.llm import Asked, Call, Held, Likelihoods, Scorer
 from service.llm.scripted import ScriptedLLM
@@ -162,6 +162,7 @@ async def explained(
     top: int = 5,
     full: bool = True,
     locale: str | None = None,
+    instruction: str | None = None,
 ) -> tuple[list[Reason], Explained]:
     prompts = PromptLibrary(HOUSE / "prompts")
     score = prompts.find("score", "movies", locale)
@@ -175,6 +176,7 @@ async def explained(
         line_tokens=96,
         attribution=Attribution(scorer, score, 10) if scorer else None,
         full=full,
+        instruction=instruction,
     )
     found = [part async for part in parts]
     return [part for part in found if isinstance(part, Reason)], next(part for part in found if isinstance(part, Explained))
@@ -231,6 +233,47 @@ async def test_one_that_shares_nothing_with_what_moved_it_says_so_and_no_model_i
     reasons, _ = await explained(scorer, liked(ALIEN, HEAT), answer=lambda call: pytest.fail("asked"))
     assert reasons[0].reason == 'Your liking of "Heat" speaks most for it.'
     assert (reasons[0].evidence, reasons[0].grounded) == (["heat"], False)
+
+
+@pytest.mark.parametrize(
+    ("locale", "wish", "reason"),
+    [
+        ("en", "a horror film in space", 'Matches what you asked for: Horror; your liking of "Heat" speaks for it too.'),
+        ("en", "a romance in space", 'Your liking of "Heat" speaks most for it.'),
+        ("zh", "一部Horror片", "符合你的要求:Horror;你对《Heat》的喜欢也支持这个推荐。"),
+    ],
+)
+async def test_what_shares_nothing_with_them_matches_what_it_has_of_their_wish(locale: str, wish: str, reason: str) -> None:
+    scorer = ScriptedLLM(lambda call: "", likely=planted({"Heat": 1}))
+    reasons, _ = await explained(scorer, liked(ALIEN, HEAT), instruction=wish, locale=locale)
+    assert reasons[0].reason == reason
+    assert (reasons[0].evidence, reasons[0].grounded) == (["heat"], False)
+
+
+@pytest.mark.parametrize(
+    ("wish", "value", "named"),
+    [
+        ("an old western, please", "Western", True),
+        ("comedies, sci-fi", "Comedy", True),
+        ("comedies, sci-fi", "Sci-Fi", True),
+        ("a good film", "film", False),
+        ("Not that, something lighter. Comedy, Animation", "Animation", True),
+        ("I don't like horror; a musical", "Musical", True),
+        ("I don’t like horror; a musical", "Horror", False),
+        ("no horror, thrillers or musicals", "Thriller", False),
+        ("without Dr. Strange, horror", "Horror", False),
+        ("less than 1.5 hours of horror", "Horror", False),
+        ("ANYTHING BUT HORROR", "Horror", False),
+        ("来一部喜剧电影", "喜剧", True),
+        ("不要恐怖片,喜剧", "恐怖", False),
+        ("来一部Western片", "Western", True),
+        ("", "Horror", False),
+        ("horror", "", False),
+        ("horror", "!?", False),
+    ],
+)
+def test_a_wish_names_what_it_wants_and_not_what_it_refuses(wish: str, value: str, named: bool) -> None:
+    assert wished(value, wanted(wish)) is named
 
 
 async def test_an_item_that_nothing_moved_up_and_those_after_the_first_cite_what_is_closest() -> None:

@@ -59,7 +59,7 @@ async def test_a_like_changes_the_very_next_choice_of_people_with_the_same_taste
     even = await recommender.recommend(nobody)
     assert {int(item.item_id[1:]) % 2 for item in even.items} == {0}
     assert even.items[0].signals["source.collaborative"] == 1
-    assert even.items[0].reason == "Liked by people who like what you like."
+    assert even.items[0].reason == "Ranked by the taste of people who like what you like."
     await recommender.ingest_events([rated("w", "f7"), rated("stranger", "ghost")])
     odd = await recommender.recommend(ask(user_id="w", strategy="prior", top_n=8))
     assert {int(item.item_id[1:]) % 2 for item in odd.items} == {1}

@@ -161,6 +161,15 @@ async def test_reasons_ride_in_results_when_asked_for(client: httpx.AsyncClient)
     assert "reason" not in (await asked(client, query="", documents=films, user="ann"))["results"][0]
 
 
+async def test_a_document_is_said_to_match_only_by_what_it_has_of_the_query(client: httpx.AsyncClient) -> None:
+    """Every document has a place by the query, the worst of them too."""
+    films = [{"id": "alien"}, {"id": "amelie"}, {"text": DOCS[0]}]
+    found = await asked(client, query="a horror film in space", documents=films, explain="short")
+    said = {one["index"]: one["reason"] for one in found["results"]}
+    ranked = "Ranked by how close it is to what you asked for."
+    assert said == {0: "Matches what you asked for: Horror.", 1: ranked, 2: ranked}
+
+
 async def test_a_model_judges_the_first_and_the_warnings_say_so(client: httpx.AsyncClient) -> None:
     many = [f"film number {n} about space and {'x' * 300}" for n in range(100)]
     found = await asked(client, documents=many, user="ann", strategy="listwise", model="a-model-of-theirs", hobby=1)

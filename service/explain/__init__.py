@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -20,7 +20,7 @@ from typing import Any
 
 from service.errors import InvalidOutput, ModelError, ModelTimeout, PromptError
 from service.explain.attribution import Attribution, Moved
-from service.explain.check import grounded
+from service.explain.check import grounded, wanted, wished
 from service.explain.wording import ENGLISH, VALUE, Language, name, spoken, visible
 from service.llm import LLM, Call, Held, Piece
 from service.llm.thinking import answer_of
@@ -72,24 +72,24 @@ async def explain(
     instruction: str | None = None,
     locale: str | None = None,
     held: Held = Held(),
-    seen: tuple[UserState, Sequence[Candidate]] | None = None,
+    seen: tuple[UserState, Sequence[Candidate], str | None] | None = None,
 ) -> AsyncGenerator[Reason | Explained, None]:
     """A reason for each of `chosen` in order, as soon as it is there, then what it took; in the prompt's language.
 
     The model (None: no model) speaks for the first `top`, until `deadline`, a time of the event loop; templates do for the
     rest, and where its words fail the check. `attribution` finds what to cite for the first `top`, in at most half of the
-    time; with `full`, reasons carry it. `held`: without a grammar the prompt says what may be cited. `seen`: the person and the
-    chosen as models may see them, where that is not all: what a model says is checked against what it saw, a template may say
-    whatever is true.
+    time; with `full`, reasons carry it. `held`: without a grammar the prompt says what may be cited. `seen`: the person,
+    the chosen and the instruction as models may see them, where that is not all: what a model says is checked against what it
+    saw, a template may say whatever is true.
     """
     language, moved, now = spoken(prompt.ref.id), Moved(), asyncio.get_running_loop().time()
-    told, seeable = seen or (state, chosen)
+    told, seeable, heard = seen or (state, chosen, instruction)
     if attribution is not None and now < deadline:
         moved = await attribution.moved(told, seeable[:top], line_tokens=line_tokens, until=(now + deadline) / 2)
     liked, supports = _liked(state), _supports(state, chosen, moved)
     known, claims = (_liked(told), _supports(told, seeable, moved)) if seen else (liked, supports)
     asked = _asked(claims, top) if llm is not None else []
-    usage, degraded = moved.usage, None
+    usage, degraded, wish = moved.usage, None, wanted(instruction or "")
     said: Each | Loose | None = None
     if llm is not None and asked:
         shown = material(
@@ -98,7 +98,7 @@ async def explain(
             top=top,
             line_tokens=line_tokens,
             moved=moved,
-            instruction=instruction,
+            instruction=heard,
             locale=locale,
             held=held,
         )
@@ -127,7 +127,8 @@ async def explain(
             if why:
                 reason = _worded(candidate, n + 1, labels, why, claims[n], liked, language)
             else:
-                reason = template(candidate, n + 1, supports[n], liked, language, known=candidate.item.id in state.seen)
+                seen_before = candidate.item.id in state.seen
+                reason = template(candidate, n + 1, supports[n], liked, language, wish=wish, known=seen_before)
             if full and n < len(moved.by):
                 reason = reason.model_copy(update={"attribution": dict(moved.by[n])})
             yield reason
@@ -228,9 +229,12 @@ def words(item: Item) -> frozenset[Fact]:
 
 
 def _common(item: Item, others: Sequence[Item]) -> list[str]:
-    """What all have, in words; at most three."""
-    shared = words(item).intersection(*map(words, others))
-    return list(dict.fromkeys(str(part) for key, part in item.facts() if (key, part) in shared))[:3]
+    return _in_words(item, words(item).intersection(*map(words, others)))
+
+
+def _in_words(item: Item, facts: Set[Fact]) -> list[str]:
+    """At most three of its facts."""
+    return list(dict.fromkeys(str(part) for key, part in item.facts() if (key, part) in facts))[:3]
 
 
 # ── the model's lines ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -394,16 +398,17 @@ def template(
     liked: Mapping[int, tuple[Recent, Item]],
     language: Language,
     *,
+    wish: str,
     known: bool,
 ) -> Reason:
-    """A sentence of true shared attributes; of what moved the item's score, if it shares none with that; without either, what
-    brought the candidate here, or whether it is `known` to the person."""
+    """A sentence of true shared attributes, else of those that the `wish` (in plain words) names, else of what moved the item's
+    score; without any, what brought the candidate here, or whether it is `known` to the person."""
     cited = [liked[label] for label in support.moved or [labels[0] for labels in support.choices[:1]]]
     items = [item for _, item in cited]
     if support.common:
         text = language.shared(support.common, *cited[0], items[1:])
-    elif items and "query" in candidate.sources:
-        text = language.asked_for(candidate, items)
+    elif named := _in_words(candidate.item, {one for one in words(candidate.item) if wished(str(one[1]), wish)}):
+        text = language.matched(named, items)
     elif items:
         text = language.speaks.format(titles=language.titles(items))
     else:

@@ -33,6 +33,26 @@ CHINESE_NEUTRAL = frozenset(
 HAN = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
 """Letters that stand without spaces between words."""
 
+_REFUSED = re.compile(
+    r"(?:\b(?:no|not|cannot|without|never|nothing|none|neither|nor|except|avoid|hate|hates|dislike|less|instead|than|but|"
+    r"tired|sick|enough)\b|n['’]t\b|[不没别無无非除腻少]|讨厌).*?(?:[!?;。!?;\n]|(?<=\w{3})\.(?!\d)|$)",
+    re.IGNORECASE | re.DOTALL,
+)
+"""From a "no" or its like to the sentence's end: what is named there may be just what is not wanted."""
+
+
+def wanted(wish: str) -> str:
+    """Of a wish what may be wanted, in plain words."""
+    return _apart(_plain(_REFUSED.sub(" ", wish)))
+
+
+def wished(value: str, plain: str) -> bool:
+    """Do plain words name an attribute's value, in any form that keeps its stem?"""
+    value = _apart(_plain(value))
+    if re.fullmatch(f"[{HAN}]{{2,}}", value):
+        return value in plain
+    return value not in NEUTRAL and _names(plain, value)
+
 
 def grounded(text: str, candidate: Item, cited: Sequence[Item], language: Language = ENGLISH) -> bool:
     """Does a clause about `candidate` say nothing but what it shares with every cited item, and what claims nothing?"""

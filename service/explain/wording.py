@@ -19,7 +19,7 @@ VALUE = 60
 class Language:
     """`quoted`, `inner`: a title, and what stands for its own quotes in it; `both`: between two titles; `like`: around the
     model's clause, which begins with one of `verbs` and ends with `stop`; `line_tokens`: a clause's bound in tokens, by
-    `longest` characters; `listed`: between attributes, and before the last; `shares`, `speaks`, `origins`, `known`,
+    `longest` characters; `listed`: between attributes, and before the last; `shares`, `matches`, `speaks`, `origins`, `known`,
     `unseen`: sentences for where the model has nothing to say or may not; `too`: a sentence's end about what else speaks for
     the item."""
 
@@ -36,6 +36,7 @@ class Language:
     line_tokens: int
     listed: tuple[str, str]
     shares: str
+    matches: str
     speaks: str
     too: str
     origins: Mapping[str, str]
@@ -71,17 +72,21 @@ class Language:
 
     def shared(self, common: Sequence[str], entry: Recent, item: Item, more: Sequence[Item]) -> str:
         """`common`: what the chosen item shares with an entry's `item`."""
-        comma, last = self.listed
-        what = last.join([comma.join(common[:-1]), common[-1]] if len(common) > 1 else common)
         value = "" if entry.event.value is None else f" {entry.event.value:g}"
-        return self._ended(self.shares.format(what=what, title=self.title(item), verb=entry.verb, value=value), more)
+        sentence = self.shares.format(what=self._list(common), title=self.title(item), verb=entry.verb, value=value)
+        return self._ended(sentence, more)
 
-    def asked_for(self, candidate: Candidate, more: Sequence[Item]) -> str:
-        """What brought it here, and what of theirs speaks for it too."""
-        return self._ended(self.origin(candidate), more)
+    def matched(self, wished: Sequence[str], more: Sequence[Item]) -> str:
+        """`wished`: what the chosen item has of what they asked for."""
+        return self._ended(self.matches.format(what=self._list(wished)), more)
+
+    def _list(self, values: Sequence[str]) -> str:
+        comma, last = self.listed
+        return last.join([comma.join(values[:-1]), values[-1]] if len(values) > 1 else values)
 
     def origin(self, candidate: Candidate) -> str:
-        """What brought a candidate here; empty where no source did."""
+        """What brought a candidate here; empty where no source did. In a list that the caller gives a source names every item,
+        however far from what it looks for: the sentence says by what it was ranked, not that it fits."""
         return next((text for source, text in self.origins.items() if source in candidate.sources), "")
 
 
@@ -99,13 +104,14 @@ ENGLISH = Language(
     line_tokens=60,
     listed=(", ", " and "),
     shares="Shares {what} with {title}, which you {verb}{value}.",
+    matches="Matches what you asked for: {what}.",
     speaks="Your liking of {titles} speaks most for it.",
     too="; your liking of {titles} speaks for it too.",
     origins={
-        "query": "Matches what you asked for.",
-        "context": "Close to what you are looking at.",
-        "similar": "Close in content to what you liked.",
-        "collaborative": "Liked by people who like what you like.",
+        "query": "Ranked by how close it is to what you asked for.",
+        "context": "Ranked by how close it is to what you are looking at.",
+        "similar": "Ranked by how close in content it is to what you liked.",
+        "collaborative": "Ranked by the taste of people who like what you like.",
         "popular": "Popular with others.",
     },
     known="You know it already.",
@@ -125,13 +131,14 @@ CHINESE = Language(
     line_tokens=120,
     listed=("、", "、"),
     shares="与你喜欢的{title}有共同点:{what}。",
+    matches="符合你的要求:{what}。",
     speaks="最支持这个推荐的,是你对{titles}的喜欢。",
     too=";你对{titles}的喜欢也支持这个推荐。",
     origins={
-        "query": "符合你的要求。",
-        "context": "与你正在看的内容相近。",
-        "similar": "内容与你喜欢的相近。",
-        "collaborative": "和你喜好相同的人也喜欢。",
+        "query": "按与你的要求的接近程度排列。",
+        "context": "按与你正在看的内容的接近程度排列。",
+        "similar": "按与你喜欢的内容的接近程度排列。",
+        "collaborative": "按和你喜好相同的人的口味排列。",
         "popular": "很受其他人欢迎。",
     },
     known="你已经知道它。",
