@@ -49,6 +49,8 @@ TITLE = 80
 """Characters."""
 OWN = "/"
 """What the id of a document begins with that came without one, and no item's can: no event is about it."""
+PICKS = 5
+"""Unless somebody says how many."""
 VALUES = 2
 """A wish means at most so many of the catalogue's values."""
 
@@ -95,6 +97,9 @@ class Conversation:
         start = asyncio.get_running_loop().time()
         facets = await self._catalog.facets()
         talk = chat.read(request.turns, await self._called(request), facets)
+        if talk.many is not None:
+            most = request.top_n or self._settings.limits.top_n
+            request = request.model_copy(update={"top_n": min(talk.many, most)})
         kind = talk.kind or await self._kind(request, talk.turn)
         words = chat.spoken(request.locale, talk.turn)
         if kind == "recommend":
@@ -259,7 +264,7 @@ class Conversation:
     def _asked(self, request: ChatRequest, instruction: str | None, spent_s: float = 0) -> RecommendRequest:
         names = RecommendRequest.model_fields.keys() & ChatRequest.model_fields.keys() - {"candidates", "filters", "exclude"}
         left = (request.deadline_ms or self._settings.service.deadline_ms) - round(1000 * spent_s)
-        same = {name: getattr(request, name) for name in names}
+        same = {name: getattr(request, name) for name in names} | {"top_n": request.top_n or PICKS}
         return RecommendRequest(**{**same, "instruction": instruction or None, "deadline_ms": max(left, 1)})
 
     async def _picked(

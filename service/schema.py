@@ -698,14 +698,15 @@ class Turn(Value):
 
 class ChatRequest(Value):
     """A conversation whose last turn is the person's. `shape`: a JSON schema that the answer's text shall follow, or {} for any
-    JSON object; `note`: may what the person says of themselves become events? The rest as in `RecommendRequest`."""
+    JSON object; `note`: may what the person says of themselves become events? `top_n`: the most picks that a turn may ask for;
+    None: as many as it asks for, else 5. The rest as in `RecommendRequest`."""
 
     turns: Annotated[list[Turn], Field(min_length=1)]
     shape: dict[str, Any] | None = None
     note: bool = True
     user_id: Id | None = None
     session_id: Id | None = None
-    top_n: int = Field(5, ge=1)
+    top_n: int | None = Field(None, ge=1)
     candidates: list[Id] | None = Field(None, min_length=1)
     documents: list[Document] | None = Field(None, min_length=1)
     filters: dict[Key, Filter] = {}

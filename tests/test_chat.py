@@ -216,6 +216,46 @@ def test_a_wish_demands_what_the_catalogue_can_filter(said: str, filters: dict[s
     assert {key: one.model_dump(exclude_none=True) for key, one in talk(said).filters.items()} == filters
 
 
+@pytest.mark.parametrize(
+    ("said", "many", "wishes"),
+    [
+        ("ten please", 10, []),
+        ("Give me ten horror films", 10, ["Give me horror films"]),
+        ("give me seven", 7, []),
+        ("10", 10, []),
+        ("make it 8", 8, []),
+        ("the 5 best comedies", 5, ["the best comedies"]),
+        ("two more", 2, []),
+        ("another three, please", 3, []),
+        ("3 others", 3, []),
+        ("just one", 1, []),
+        ("推荐三部Horror", 3, ["推荐部Horror"]),
+        ("Seven", None, ["Seven"]),
+        ("recommend Seven", None, ["recommend Seven"]),
+        ("something like 12 Monkeys", None, ["something like 12 Monkeys"]),
+        ("12 Monkeys", None, ["12 Monkeys"]),
+        ("The Two Towers", None, ["The Two Towers"]),
+        ("2 hours of comedy", None, ["2 hours of comedy"]),
+        ("comedies from the 90s", None, ["comedies from the 90s"]),
+        ("show me another one", None, []),
+        ("find the one with a dog", None, ["find the one with a dog"]),
+        ("see 2 or 3 films", None, ["see 2 or 3 films"]),
+        ("0 films", None, ["0 films"]),
+        ("give me 100 films", None, ["give me 100 films"]),
+    ],
+)
+def test_a_turn_says_how_many(said: str, many: int | None, wishes: list[str]) -> None:
+    found = talk(said)
+    assert (found.many, found.wishes) == (many, wishes)
+
+
+def test_how_many_adds_to_the_wish_and_stays() -> None:
+    assert talk("a sad comedy", "ten please").wishes == ["a sad comedy"]
+    assert talk("a sad comedy", "ten please", "no horror").many == 10
+    assert talk("ten comedies", "four dramas", "why the first one?", "something else").many == 4
+    assert talk("two more").exclude == ["alien", "heat", "amelie"]
+
+
 def test_a_wish_for_anything_is_no_instruction() -> None:
     assert talk("Hi! What should I watch tonight?").instruction is None
     assert talk("recommend me some good books").instruction is None
@@ -391,6 +431,18 @@ async def test_a_conversation_refines_the_recommendation(client: openai.AsyncOpe
     assert picks[0] not in [one["item_id"] for one in later.recommendations]
     why = await said(client, "What shall I watch?", "Why did you suggest the second one?", user_id="ann")
     assert later.recommendations[1]["title"] in why.choices[0].message.content
+
+
+async def test_as_many_are_picked_as_a_turn_asks_for_and_the_caller_allows(client: openai.AsyncOpenAI) -> None:
+    async def picked(*turns: str, **extra: Any) -> int:
+        return len((await said(client, *turns, user_id="bob", **extra)).recommendations)
+
+    assert await picked("Give me six films", top_n=None) == 6
+    assert await picked("Give me six films", "no horror, please", top_n=None) == 5  # there are no more
+    assert await picked("What shall I watch?", top_n=None) == 5
+    assert await picked("Give me six films", top_n=3) == 3
+    assert await picked("just one", top_n=3) == 1
+    assert await picked("Give me 99 films", top_n=None) == len(FILMS)
 
 
 async def test_a_dislike_becomes_an_event_and_says_so(client: openai.AsyncOpenAI) -> None:

@@ -66,7 +66,10 @@ class Body(Asker):
     documents: Annotated[list[Annotated[str | dict[str, Any], either("a text or an object")]], Field(min_length=1)] | None = (
         Field(None, description="Choose among these only, of which the catalogue need not know: as on /v1/rerank.")
     )
-    top_n: Annotated[StrictInt, Field(ge=1)] = Field(5, description="How many picks.")
+    top_n: Annotated[StrictInt, Field(ge=1)] | None = Field(
+        None,
+        description="How many picks, or fewer if a turn asks for fewer. Left out: as many as it asks for, else 5.",
+    )
     filters: dict[Key, Filter] = Field({}, description="As on /v1/recommendations.")
     exclude: Annotated[list[Id], Field(max_length=10_000)] = Field([], description="Items never to pick.")
     prompt_id: Text | None = Field(None, description="As on /v1/recommendations.")

@@ -137,10 +137,11 @@ _ALL = re.compile(r"\b(them|those|these|both|all of (?:them|those|these))\b|它�
 _SAYS_LITTLE = frozenset(
     re.findall(
         r"\w+",
-        "a an and any anything are buy book books can could do else film films find for get give good hello hey hi i in is it"
-        " item items listen me movie movies music my next now of one ones order other others pick please product products read"
-        " recommend recommendations see shall should show some something song songs suggest suggestions surprise tell thing"
-        " things to today tonight try us watch we what which would you your",
+        "a an and another any anything are book books buy can could do else film films find for get give good hello hey "
+        "hi i in is it item items just list listen make me more movie movies music my name next now of one ones only order "
+        "other others pick please product products read recommend recommendations see shall should show some something song "
+        "songs suggest suggestions surprise tell thing things to today tonight top try us watch we what which would you "
+        "your",
     )
 )
 """A wish of only these is for anything."""
@@ -150,6 +151,25 @@ _AGE = re.compile(
     r"(?<!not )(?<!too )(?<!year )(?<!years )(?<![-\w])"
     r"(?:(?P<old>old|older|classic|vintage)|recent|newer|newest|latest|modern|new(?! (?:age|orleans|wave|york|zealand)\b))"
     r" (?P<what>(?:[\w'’-]+ )?[\w'’-]+)",
+    re.IGNORECASE,
+)
+_TENS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_TOLD = {**{word: n for n, word in enumerate(_TENS, 1)}, "dozen": 12, "fifteen": 15, "twenty": 20}
+_NUMBERS = {**_TOLD, **{word: n for n, word in enumerate("二三四五六七八九十", 2)}, "两": 2}
+_COUNT = re.compile(
+    r"(?:^\W*(?:(?:please|and|ok|okay|the),? )*"
+    r"|\b(?:(?:give|show|list|suggest|recommend|name|pick|find|get|see|want|need|are|make it|top|just|only)"
+    r"(?: (?:me|us|the|your|best|top|just|only|another|some|list|of))*|another) )"
+    rf"(?:a )?(?!(?<=the )one\b|(?<=another )one\b)(?P<n>\d{{1,2}}|{'|'.join(_TOLD)})\b"
+    r"(?![-–'’%]| ?(?:or|to|and|(?:player|person|people|hour|hr|min|minute|day|week|year|star|part|season)s?)\b)"
+    r"(?P<what>[^,.;!?]{0,60})"
+    r"|(?:推荐|来|给我|要|看|列|再)(?:我|出|个)?(?P<zh>\d{1,2}|[两二三四五六七八九十]) ?(?=[部个個本首件款集])",
+    re.IGNORECASE,
+)
+"""So many of something are asked for."""
+_PICKS = re.compile(
+    r"(?:more|others?|picks?|of (?:them|those|these)|suggestions?|recommendations?|options?|ideas?|choices|titles|items"
+    r"|products|things|ones)\b",
     re.IGNORECASE,
 )
 _THING = re.compile(r"\b(?:films?|movies?|books?|novels?|songs?|albums?|music|games?|series|shows?|releases?)\b", re.IGNORECASE)
@@ -174,7 +194,7 @@ class Said:
 class Talk:
     """What a conversation comes to. `kind`: None where no rule tells; `about`: the picks that the last turn means; `said`: what
     the last turn tells of the person; `avoid`: topics, `exclude`: ids that must not come again; `wishes`: in words, the latest
-    last; `filters`: what the latest one demands."""
+    last; `filters`: what the latest one demands; `many`: so many picks were last asked for."""
 
     kind: Kind | None
     turn: str
@@ -184,6 +204,7 @@ class Talk:
     exclude: Sequence[str] = ()
     wishes: Sequence[str] = ()
     filters: Mapping[str, Filter] = field(default_factory=dict)
+    many: int | None = None
 
     @property
     def instruction(self) -> str | None:
@@ -256,6 +277,7 @@ def read(turns: Sequence[Turn], items: Named, facets: Facets) -> Talk:
     left_out: dict[str, None] = {}
     wishes: list[str] = []
     filters: dict[str, Filter] = {}
+    many: int | None = None
     talk = Talk("smalltalk", "")
     for turn in turns:
         if turn.role == "assistant":
@@ -271,14 +293,16 @@ def read(turns: Sequence[Turn], items: Named, facets: Facets) -> Talk:
         exclude |= dict.fromkeys(item.id for item in (picks if rejects else ()) if item is not None)
         exclude |= dict.fromkeys(said.item.id for said in talk.said if said.item is not None)
         avoid |= dict.fromkeys(said.topic for said in talk.said if said.topic)
-        if not (rejects or talk.said or _MORE.match(turn.text)):
+        only_more = talk.many is not None and not talk.wishes
+        many = talk.many or many
+        if not (rejects or talk.said or only_more or _MORE.match(turn.text)):
             wishes, filters, left_out = [], {}, {}
         elif rejects and talk.wishes:
             wishes = []
         wishes += talk.wishes
         filters |= talk.filters
         left_out |= dict.fromkeys(talk.avoid)
-    return Talk(talk.kind, talk.turn, talk.about, talk.said, [*avoid, *left_out], [*exclude], wishes, filters)
+    return Talk(talk.kind, talk.turn, talk.about, talk.said, [*avoid, *left_out], [*exclude], wishes, filters, many)
 
 
 def _turn(text: str, picks: Sequence[Item | None], it: Item | None, facets: Facets) -> Talk:
@@ -300,12 +324,13 @@ def _turn(text: str, picks: Sequence[Item | None], it: Item | None, facets: Face
         rest = rest[: found.start()] + " " * (end - found.start()) + rest[end:]
     clauses = [part.strip() for part in _CLAUSES.split(rest) if part.strip()]
     wish = ", ".join(part for part in clauses if not (_SEEN.search(part) or _DISLIKE.search(part))) if said else text.strip()
+    many, wish = counted(wish, facets)
     wish = "" if _SAYS_LITTLE.issuperset(re.findall(r"\w+", wish.casefold())) else wish
     without = [value for found in _WITHOUT.finditer(wish) for value in named(found["what"], facets)]
     filters = demands(_WITHOUT.sub(" ", wish), facets)
-    kind: Kind | None = "recommend" if said or filters or without or _REJECT.search(text) else None
+    kind: Kind | None = "recommend" if said or filters or without or many or _REJECT.search(text) else None
     once = {(one.kind, one.about, one.topic): one for one in said}
-    return Talk(kind, text, means, list(once.values()), without, (), (wish,) if wish else (), filters)
+    return Talk(kind, text, means, list(once.values()), without, (), (wish,) if wish else (), filters, many)
 
 
 def _disliked(told: str, facets: Facets) -> tuple[str, list[str]]:
@@ -384,6 +409,25 @@ def _pointed(word: str, text: str) -> bool:
     if not word.isascii():
         return word in text
     return bool(re.search(rf"\bnumber {word}\b|\b{word} one\b" + (rf"|\bthe {word}\b" if len(word) > 4 else ""), text))
+
+
+def counted(text: str, facets: Facets) -> tuple[int | None, str]:
+    """How many picks a wish asks for, None if it doesn't say, and the wish without that. "Ten", "12 Monkeys" and "2 hours" ask
+    for no number of picks, "ten please", "12 comedies" and "two more" do."""
+    for found in _COUNT.finditer(text):
+        said, name = (found["n"], "n") if found["n"] else (found["zh"], "zh")
+        number = int(said) if said.isdigit() else _NUMBERS[said.casefold()]
+        if number and (name == "zh" or _counts(said, found["what"].strip(), facets)):
+            return number, " ".join(f"{text[: found.start(name)]}{text[found.end(name) :]}".split())
+    return None, text
+
+
+def _counts(said: str, what: str, facets: Facets) -> bool:
+    """Does a number count what comes after it? With nothing there a word may be a title: "recommend Seven"."""
+    if not what or what.casefold() in {"please", "instead", "now"}:
+        return said.isdigit() or said.islower()
+    near = " ".join(what.split()[:3])
+    return bool(_PICKS.match(near) or _THING.search(near) or named(near, facets))
 
 
 def topic(words: str, facets: Facets) -> str:
