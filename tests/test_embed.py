@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,3 +125,10 @@ async def test_token_ids_that_are_none_are_refused(make: Make) -> None:
     recommender = await make()
     with pytest.raises(BadRequest, match="token ids"):
         await recommender.embed([[10**6]])
+
+
+def test_onnxruntime_tells_its_maker_nothing(tmp_path: Path) -> None:
+    code = "import sys; from pathlib import Path; from service.embed import Embedder; Embedder(Path(sys.argv[1]))"
+    alone = {"HOME": str(tmp_path), "PATH": ""}  # without CI, where it is silent anyhow
+    subprocess.run([sys.executable, "-c", code, str(MODELS / "minilm")], env=alone, cwd=HOUSE, check=True)
+    assert not list(tmp_path.iterdir()), "a device id, or reports that wait to be sent"
