@@ -296,7 +296,7 @@ async def _re_embed(settings: Settings) -> None:
 
 
 async def _ingest(recommender: Recommender, feed: FeedName, file: Path, format_: str | None, *, strict: bool) -> int:
-    from service.files import Line, read
+    from service.feeds.files import Line, read
 
     put = {"items": recommender.ingest_items, "users": recommender.ingest_users, "events": recommender.ingest_events}[feed]
     shape = next((name for name in get_args(Shape) if name == format_), None)

@@ -25,12 +25,13 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from service import collaborative, explain, foreign, retrieve, state
+from service import collaborative, explain, retrieve, state
 from service.catalog import READ, Catalog, Scope, Taste, words_of
 from service.config import HOUSE, Settings, Weights
 from service.conversation import Conversation
 from service.embed import Embedder, RemoteEmbedder, count_tokens
 from service.errors import BadRequest, ConfigError, ModelError, ModelIncapable, ModelNotAllowed, NotFound, Unauthorized, reasons
+from service.feeds import foreign
 from service.llm import LLM, Held, Scorer
 from service.llm.hosted import Hosted
 from service.llm.local import Local

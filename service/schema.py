@@ -232,6 +232,8 @@ class IngestReport(Value):
     """How many were known already and changed nothing."""
     rejected: list[Rejection] = []
     """Those that were not taken, and why."""
+    warnings: list[str] = []
+    """What was taken, but perhaps not as it was meant, in words."""
 
 
 Feed = Literal["items", "users", "events"]
@@ -535,6 +537,8 @@ class Ranking(Value):
     """In milliseconds."""
     cached: bool = False
     """Is this an earlier answer, given again?"""
+    warnings: list[str] = []
+    """What was done otherwise than one might think, in words."""
 
 
 class Shown(Value):

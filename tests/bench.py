@@ -21,7 +21,7 @@ from eval.suite import Arm, Suite
 from service.config import HOUSE, Settings
 from service.engine import feeds as sets
 from service.engine import server
-from service.files import read
+from service.feeds.files import read
 from service.llm import Asked
 from service.llm.scripted import ScriptedLLM
 from service.pipeline import build

@@ -40,7 +40,7 @@ async def served(make: Make, serve: Serve, settings: Settings, **more: Any) -> h
 async def test_an_event_sent_over_http_changes_the_next_answer(make: Make, serve: Serve, settings: Settings) -> None:
     async with await served(make, serve, settings) as client:
         event = {"user_id": "u", "item_id": "alien", "type": "play"}
-        assert (await client.post("/v1/events", json=event)).json() == {"accepted": 1, "duplicates": 0, "rejected": []}
+        assert (await client.post("/v1/events", json=event)).json() == {"accepted": 1, "duplicates": 0, "rejected": [], "warnings": []}
         answer = await client.post("/v1/recommendations", json={"user_id": "u", "top_n": 3})
         ranking = answer.json()
         assert answer.status_code == 200

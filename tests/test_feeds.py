@@ -385,7 +385,7 @@ async def test_personalizes_three_requests_are_taken(make: Make, serve: Serve, s
         assert (answer["accepted"], [one["index"] for one in answer["rejected"]]) == (1, [1])
         assert (await client.get("/v1/items/new")).json()["attributes"] == {"genre": ["A", "B"]}
         users = {"users": [{"userId": "u", "properties": '{"age": 3}'}]}
-        assert (await client.post("/users", json=users)).json() == {"accepted": 1, "duplicates": 0, "rejected": []}
+        assert (await client.post("/users", json=users)).json() == {"accepted": 1, "duplicates": 0, "rejected": [], "warnings": []}
         event = {"eventType": "Click", "sentAt": 1706702400, "itemId": "new", "recommendationId": "r", "impression": ["new"]}
         body = {"trackingId": "t", "userId": "u", "sessionId": "s", "eventList": [event, {}, event]}
         answer = (await client.post("/events", json=body)).json()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from service.errors import BadRequest
-from service.foreign import LONGEST, READERS, Sorted, label, one_a_row, renewed, sorted_out
+from service.feeds.foreign import LONGEST, READERS, Sorted, label, one_a_row, renewed, sorted_out
 from service.pipeline import _sorted_out
 from service.schema import Event, Feed, Item, Shape, User
 
