@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -27,7 +28,7 @@ from lancedb.query import ColumnOrdering
 from lancedb.rerankers import RRFReranker
 
 from service.errors import BadRequest, ConfigError, ModelError
-from service.schema import Filter, Interest, Item
+from service.schema import Attributes, Filter, Interest, Item
 
 Vectors = npt.NDArray[np.float32]
 Kind = Literal["int", "float", "str", "bool", "list"]
@@ -54,6 +55,8 @@ ITEM = pa.schema(
         pa.field("words_sha", pa.string()),
     ]
 )
+TRUTHS = {"true": True, "1": True, "1.0": True, "yes": True, "false": False, "0": False, "0.0": False, "no": False}
+"""Spellings of a truth value, in lower case."""
 SHOWN = ["id", "title", "text", "attributes", "url", "image_url", "published_at", "available"]
 PENDING = "(vector_sha IS NULL OR vector_sha != words_sha)"
 IN_FILTER = 500
@@ -201,10 +204,8 @@ class Catalog:
     # ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def put(self, items: Sequence[Item]) -> None:
-        """Insert or replace by id; the last of a repeated id wins. Durable on return; vectors follow.
-
-        Raises `BadRequest` if an attribute declared filterable has another type than declared.
-        """
+        """Insert or replace by id; the last of a repeated id wins. Durable on return; vectors follow. Attributes that `fitted`
+        would leave out can't be filtered by."""
         rows = [self._row(item) for item in {item.id: item for item in items}.values()]
         if rows:
             table = pa.Table.from_pylist(rows, schema=self._columns)
@@ -243,19 +244,19 @@ class Catalog:
                 await self._table.delete(_ids_in([item_id]))
         return there
 
-    def check(self, item: Item) -> None:
-        """Raises `BadRequest` if an attribute can't go into its declared column."""
+    def fitted(self, attributes: Attributes, misfit: Callable[[str, Kind, Any], None]) -> Attributes:
+        """The attributes with the values of declared ones in their declared types: `"1999"` and 1999.0 are an int. One that
+        fits no way is left out and told to `misfit` (attribute, declared type, value)."""
+        fitted = dict(attributes)
         for key, kind in self._filterable.items():
-            self._typed(key, kind, item.attributes.get(key))
-
-    def _typed(self, key: str, kind: Kind, value: Any) -> Any:
-        if value is None:
-            return None
-        if kind == "list" and not isinstance(value, list):
-            value = [value]
-        if all(_fits(kind, part) for part in (value if kind == "list" else [value])):
-            return value
-        raise BadRequest(f"attributes.{key} is declared filterable as {kind}, not {json.dumps(value)[:80]}", param=key)
+            if key not in fitted:
+                continue
+            value = _fit(kind, fitted[key])
+            if value is None:
+                misfit(key, kind, fitted.pop(key))
+            elif kind != "list" or isinstance(fitted[key], list):
+                fitted[key] = value
+        return fitted
 
     def _row(self, item: Item) -> dict[str, Any]:
         words = words_of(item)
@@ -270,7 +271,7 @@ class Catalog:
             "available": item.available,
             "words": words,
             "words_sha": _sha(self._embed, words),
-            **{_column(key): self._typed(key, kind, item.attributes.get(key)) for key, kind in self._filterable.items()},
+            **{_column(key): _fit(kind, item.attributes.get(key)) for key, kind in self._filterable.items()},
         }
 
     # ── background ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -578,6 +579,26 @@ def words_of(item: Item) -> str:
     """What is embedded and searched: the title, the attributes' values, the text's beginning."""
     values = ", ".join(str(part) for _, part in item.facts())
     return ". ".join(part for part in (item.title, values, item.text[:READ]) if part) or item.id
+
+
+def _fit(kind: Kind, value: Any) -> Any:
+    """The value in a declared type, None for one that fits no way. A list of one is its element, and an element a list."""
+    if kind == "list":
+        parts = [_fit("str", part) for part in (value if isinstance(value, list) else [value])]
+        return None if None in parts else parts
+    if isinstance(value, list):
+        value = value[0] if len(value) == 1 else None
+    if kind == "str" and isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    if kind == "bool":
+        return TRUTHS.get(str(value).casefold())
+    if kind in {"int", "float"} and isinstance(value, str):
+        with suppress(ValueError):
+            number = float(value)
+            value = number if math.isfinite(number) else value
+    if kind == "int" and isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if value is not None and _fits(kind, value) else None
 
 
 def _fits(kind: Kind, value: Any) -> bool:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
@@ -211,7 +212,7 @@ MEANINGS: dict[str, Meaning] = {
     "like": Meaning(weight=1, verb="liked"),
     "unlike": Meaning(weight=-0.3, verb="took back a like of"),
     "dislike": Meaning(weight=-1, consumes=True, verb="disliked"),
-    "rating": Meaning(weight=1, consumes=True, positive_from=4, negative_to=2, verb="rated"),
+    "rating": Meaning(weight=1, consumes=True, scale=(1, 5), verb="rated"),
     "comment": Meaning(weight=0.4, verb="commented on"),
     "purchase": Meaning(weight=1, consumes=True, verb="bought"),
     "return": Meaning(weight=-0.8, consumes=True, verb="returned"),
@@ -228,14 +229,32 @@ MEANINGS: dict[str, Meaning] = {
 """What the known event types mean unless a domain says otherwise."""
 
 
+def _of_meaning(change: object) -> object:
+    """The fields that a change of a meaning names. Raises `ValidationError` for one that a `Meaning` can't have."""
+    checked = Meaning.model_validate(change)
+    return checked.model_dump(include=set(change)) if isinstance(change, dict) else checked.model_dump(exclude_unset=True)
+
+
+MeaningChange = Annotated[dict[str, Any], BeforeValidator(_of_meaning)]
+
+
 class Events(Part):
-    """`meanings`: per domain, changes and additions to the built-in meanings, type by type."""
+    """What event types mean. `types`: changes of the built-in meanings, and additions to them, in every domain; `meanings`:
+    the same for one domain. A change names single fields: `types: {rating: {scale: [1, 10]}}` leaves the others as they are.
+    """
 
     future_tolerance_s: float = Field(300, ge=0)
-    meanings: dict[Label, dict[Label, Meaning]] = {}
+    types: dict[Label, MeaningChange] = {}
+    meanings: dict[Label, dict[Label, MeaningChange]] = {}
 
     def of(self, domain: str) -> dict[str, Meaning]:
-        return {**MEANINGS, **self.meanings.get("generic", {}), **self.meanings.get(domain, {})}
+        """What each known event type means in a domain."""
+        known = dict(MEANINGS)
+        for changes in (self.types, self.meanings.get("generic", {}), self.meanings.get(domain, {})):
+            for name, change in changes.items():
+                before = known.get(name, Meaning())
+                known[name] = Meaning.model_validate({**before.model_dump(), **change})
+        return known
 
 
 class Training(Part):

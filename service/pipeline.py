@@ -23,15 +23,15 @@ from os import environ
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ValidationError
-
 from service import collaborative, explain, retrieve, state
 from service.catalog import READ, Catalog, Scope, Taste, words_of
 from service.config import HOUSE, Settings, Weights
 from service.conversation import Conversation
 from service.embed import Embedder, RemoteEmbedder, count_tokens
-from service.errors import BadRequest, ConfigError, ModelError, ModelIncapable, ModelNotAllowed, NotFound, Unauthorized, reasons
+from service.errors import BadRequest, ConfigError, ModelError, ModelIncapable, ModelNotAllowed, NotFound, Unauthorized
 from service.feeds import foreign
+from service.feeds.notes import Notes
+from service.feeds.rows import checked_rows
 from service.llm import LLM, Held, Scorer
 from service.llm.hosted import Hosted
 from service.llm.local import Local
@@ -715,72 +715,118 @@ class Recommender:
 
     # ── feeds ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def ingest_events(self, rows: Sequence[Any]) -> IngestReport:
-        """Take events, one or many; each is on disk when this returns. Duplicates change nothing."""
+    async def ingest_events(self, rows: Sequence[Any], notes: Notes | None = None) -> IngestReport:
+        """Take events, one or many; each is on disk when this returns. Duplicates change nothing. `notes` of a feed that comes
+        in parts: they gather what is to be said of the whole, and the report leaves it to them."""
+        counted = notes or Notes()
+        events, rejected = self._events(rows, counted)
+        fresh = await self._store.events.add(events)
+        return self._report("events", sum(fresh), len(fresh) - sum(fresh), rejected, [] if notes else counted.sentences())
+
+    async def ingest_items(self, rows: Sequence[Any], notes: Notes | None = None) -> IngestReport:
+        """Insert or replace items by id; each is on disk when this returns, its vector follows. `notes`: as for events."""
+        async with self._changing:
+            return await self._put_items(rows, notes)
+
+    async def _put_items(self, rows: Sequence[Any], notes: Notes | None = None) -> IngestReport:
+        counted = notes or Notes()
+        items, rejected = self._items(rows, counted)
+        await self._catalog.put(items)
+        return self._report("items", len(items), 0, rejected, [] if notes else counted.sentences())
+
+    async def ingest_users(self, rows: Sequence[Any], notes: Notes | None = None) -> IngestReport:
+        """Insert or replace what users declared. `notes`: as for events."""
+        async with self._changing:
+            return await self._put_users(rows, notes)
+
+    async def _put_users(self, rows: Sequence[Any], notes: Notes | None = None, only: Set[str] | None = None) -> IngestReport:
+        counted = notes or Notes()
+        users, rejected = self._users(rows, counted)
+        await self._store.users.put(users, only)
+        return self._report("users", len(users), 0, rejected, [] if notes else counted.sentences())
+
+    def check_rows(
+        self, feed: Feed, rows: Sequence[Any], notes: Notes
+    ) -> tuple[Sequence[Item | User | Event], list[Rejection]]:
+        """What `ingest_items`, `ingest_users` or `ingest_events` would take of the rows, and refuse; nothing is stored."""
+        checks: dict[Feed, Callable[[Sequence[Any], Notes], tuple[Sequence[Item | User | Event], list[Rejection]]]] = {
+            "items": self._items,
+            "users": self._users,
+            "events": self._events,
+        }
+        return checks[feed](rows, notes)
+
+    def _items(self, rows: Sequence[Any], notes: Notes) -> tuple[list[Item], list[Rejection]]:
+        def fitted(item: Item) -> Item:
+            attributes = self._catalog.fitted(item.attributes, notes.misfit)
+            return item if attributes == item.attributes else item.model_copy(update={"attributes": attributes})
+
+        return checked_rows("items", Item, rows, notes, fitted)
+
+    def _users(self, rows: Sequence[Any], notes: Notes) -> tuple[list[User], list[Rejection]]:
+        return checked_rows("users", User, rows, notes, lambda user: user)
+
+    def _events(self, rows: Sequence[Any], notes: Notes) -> tuple[list[Event], list[Rejection]]:
         latest = self._clock() + timedelta(seconds=self.settings.events.future_tolerance_s)
         meanings = self.settings.events.of(self.settings.service.domain)
 
-        def check(event: Event) -> None:
+        def fitted(event: Event) -> Event:
             if event.occurred_at > latest:
                 raise BadRequest(f"occurred_at: {event.occurred_at.isoformat()} lies in the future")
-            if event.type not in meanings and event.type not in self._warned:
+            meaning = meanings.get(event.type)
+            if meaning is None and event.type not in self._warned:
                 self._warned.add(event.type)
                 self.telemetry.log.warning("event_type_without_meaning", type=event.type, weight=0)
+            if meaning is not None and meaning.scale is not None and event.value is not None:
+                notes.valued(event.type, event.value, meaning.scale)
+            return event
 
-        events, rejected = _sorted_out(Event, rows, check)
-        fresh = await self._store.events.add(events)
-        return self._report("events", sum(fresh), len(fresh) - sum(fresh), rejected)
+        return checked_rows("events", Event, rows, notes, fitted)
 
-    async def ingest_items(self, rows: Sequence[Any]) -> IngestReport:
-        """Insert or replace items by id; each is on disk when this returns, its vector follows."""
-        async with self._changing:
-            return await self._put_items(rows)
-
-    async def _put_items(self, rows: Sequence[Any]) -> IngestReport:
-        items, rejected = _sorted_out(Item, rows, self._catalog.check)
-        await self._catalog.put(items)
-        return self._report("items", len(items), 0, rejected)
-
-    async def ingest_users(self, rows: Sequence[Any]) -> IngestReport:
-        """Insert or replace what users declared."""
-        async with self._changing:
-            return await self._put_users(rows)
-
-    async def _put_users(self, rows: Sequence[Any], only: Set[str] | None = None) -> IngestReport:
-        users, rejected = _sorted_out(User, rows, lambda user: None)
-        await self._store.users.put(users, only)
-        return self._report("users", len(users), 0, rejected)
-
-    async def ingest_foreign(self, shape: Shape, rows: Sequence[Any], feed: Feed | None = None) -> ForeignReport:
+    async def ingest_foreign(
+        self, shape: Shape, rows: Sequence[Any], feed: Feed | None = None, notes: Notes | None = None
+    ) -> ForeignReport:
         """Take what clients of other systems send: what rows hold for a feed, or for any where they say which.
 
-        What a foreign row has no word for (as a user's `allow_hosted`) stays as it was.
+        What a foreign row has no word for (as a user's `allow_hosted`) stays as it was. `notes`: as for events.
         """
+        counted = notes or Notes()
         found = foreign.sorted_out(shape, feed, rows)
         rejected = self._report(feed or shape, 0, 0, found.rejected).rejected
         accepted = duplicates = 0
         puts: dict[str, Callable[[Sequence[Any]], Awaitable[IngestReport]]] = {
-            "items": self._put_items,
-            "users": partial(self._put_users, only={"attributes"}),
-            "events": self.ingest_events,
+            "items": partial(self._put_items, notes=counted),
+            "users": partial(self._put_users, notes=counted, only={"attributes"}),
+            "events": partial(self.ingest_events, notes=counted),
         }
         for name, put in puts.items():
             for batch in _batches([part for part in found.parts if part.feed == name]):
                 async with self._changing if name != "events" else nullcontext():
-                    report = await put(await self._renewed(shape, batch))
+                    report = await put(await self._renewed(shape, batch, counted))
                 accepted, duplicates = accepted + report.accepted, duplicates + report.duplicates
                 rejected = [*rejected, *(foreign.placed(batch[one.index], one) for one in report.rejected)]
         return ForeignReport(
-            accepted=accepted, duplicates=duplicates, rejected=foreign.one_a_row(rejected), skipped=found.skipped
+            accepted=accepted,
+            duplicates=duplicates,
+            rejected=foreign.one_a_row(rejected),
+            skipped=found.skipped,
+            warnings=[] if notes else counted.sentences(),
         )
 
-    async def _renewed(self, shape: Shape, batch: Sequence[foreign.Part]) -> list[dict[str, Any]]:
-        """The rows of parts of one feed, over what is known of their items or users; no id is in there twice."""
+    async def _renewed(self, shape: Shape, batch: Sequence[foreign.Part], notes: Notes) -> list[dict[str, Any]]:
+        """The rows of parts of one feed, over what is known of their items or users; no id is in there twice. An attribute
+        that does not fit its declared type leaves what is known."""
         if batch[0].feed == "events":
             return [part.row for part in batch]
         ids = [part.key for part in batch]
-        nouns = await (self._catalog.get(ids) if batch[0].feed == "items" else self._store.users.known(ids))
-        return [foreign.renewed(shape, nouns[part.key].model_dump() if part.key in nouns else {}, part.row) for part in batch]
+        if batch[0].feed == "users":
+            users = await self._store.users.known(ids)
+            return [
+                foreign.renewed(shape, users[part.key].model_dump() if part.key in users else {}, part.row) for part in batch
+            ]
+        items = await self._catalog.get(ids)
+        rows = [{**part.row, "attributes": self._catalog.fitted(part.row["attributes"], notes.misfit)} for part in batch]
+        return [foreign.renewed(shape, items[row["id"]].model_dump() if row["id"] in items else {}, row) for row in rows]
 
     async def change_foreign(
         self, shape: Shape, feed: Literal["items", "users"], key: str, row: Callable[[Any], Any], fields: Set[str]
@@ -791,7 +837,7 @@ class Recommender:
             found = foreign.sorted_out(shape, feed, [row(known)])
             said = [{name: part.row[name] for name in fields & part.row.keys()} for part in found.parts]
             rows = [known.model_dump() | one for one in said]
-            report = await (self._put_items(rows) if feed == "items" else self._put_users(rows, fields))
+            report = await (self._put_items(rows) if feed == "items" else self._put_users(rows, only=fields))
         rejected = self._report(feed, 0, 0, found.rejected).rejected
         return ForeignReport(accepted=report.accepted, duplicates=0, rejected=[*rejected, *report.rejected], skipped=0)
 
@@ -832,10 +878,12 @@ class Recommender:
         if not known:
             raise NotFound("user", user_id)
 
-    def _report(self, feed: str, accepted: int, duplicates: int, rejected: list[Rejection]) -> IngestReport:
+    def _report(
+        self, feed: str, accepted: int, duplicates: int, rejected: list[Rejection], warnings: Sequence[str] = ()
+    ) -> IngestReport:
         for outcome, count in (("accepted", accepted), ("duplicate", duplicates), ("rejected", len(rejected))):
             self.telemetry.events.labels(feed, outcome).inc(count)
-        return IngestReport(accepted=accepted, duplicates=duplicates, rejected=rejected)
+        return IngestReport(accepted=accepted, duplicates=duplicates, rejected=rejected, warnings=list(warnings))
 
     async def item(self, item_id: str) -> Item:
         found = await self._catalog.get([item_id])
@@ -1423,25 +1471,6 @@ async def _last(parts: AsyncGenerator[Ranking | Reason, None]) -> Ranking:
             if isinstance(part, Ranking):
                 ranking = part
     return ranking
-
-
-Noun = TypeVar("Noun", bound=BaseModel)
-
-
-def _sorted_out(noun: type[Noun], rows: Sequence[Any], check: Callable[[Noun], None]) -> tuple[list[Noun], list[Rejection]]:
-    """The rows that are what they should be, and why the others are not: one bad row costs itself only."""
-    good: list[Noun] = []
-    rejected: list[Rejection] = []
-    for index, row in enumerate(rows):
-        try:
-            value = noun.model_validate(row)
-            check(value)
-            good.append(value)
-        except ValidationError as error:
-            rejected.append(Rejection(index=index, code="invalid", message=reasons(error)))
-        except BadRequest as error:
-            rejected.append(Rejection(index=index, code=error.code, message=error.message))
-    return good, rejected
 
 
 def _batches(parts: Sequence[foreign.Part]) -> Iterator[list[foreign.Part]]:

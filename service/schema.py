@@ -249,10 +249,13 @@ class ForeignReport(IngestReport):
 
 
 class Meaning(Value):
-    """What an event of one type says. `weight` in [-1, 1]: how much it is liked (negative: disliked).
+    """What an event of one type says of its item.
 
-    With `positive_from`/`negative_to` the event's value decides the sign: at or above the first it counts `weight`, at or
-    below the second `-weight`, between them 0. `consumes`: the item needs no showing again.
+    `weight` in [-1, 1]: how much the item is liked (negative: disliked). `consumes`: the item needs no showing again.
+
+    Where the event carries a value, as stars, the value decides the sign: from `positive_from` on it counts `weight`, up to
+    `negative_to` it counts `-weight`, between them 0. `scale`: the lowest and the highest value; without a threshold of its
+    own a like then begins at three quarters of the scale, and a dislike ends at a quarter (of 1 to 5 stars: 4 and 2).
     """
 
     weight: float = Field(0, ge=-1, le=1)
@@ -260,16 +263,31 @@ class Meaning(Value):
     consumes: bool = False
     blocks: bool = False
     unblocks: bool = False
+    scale: tuple[float, float] | None = None
     positive_from: float | None = None
     negative_to: float | None = None
     verb: str = ""
 
+    @model_validator(mode="after")
+    def _scale_rises(self) -> Meaning:
+        if self.scale is not None and self.scale[0] >= self.scale[1]:
+            raise ValueError("scale: the lowest value, then the highest, as [1, 5]")
+        return self
+
     def opinion(self, value: float | None) -> float:
         """What an event of this type and value says of its item, in [-1, 1]."""
-        if value is not None and self.positive_from is not None and value < self.positive_from:
-            disliked = self.negative_to is not None and value <= self.negative_to
-            return -self.weight if disliked else 0.0
-        return self.weight
+        liked_from = self._threshold(self.positive_from, 0.75)
+        if value is None or liked_from is None or value >= liked_from:
+            return self.weight
+        disliked_to = self._threshold(self.negative_to, 0.25)
+        return -self.weight if disliked_to is not None and value <= disliked_to else 0.0
+
+    def _threshold(self, own: float | None, share: float) -> float | None:
+        """The configured threshold, else the one at this share of the scale; None without either."""
+        if own is not None or self.scale is None:
+            return own
+        low, high = self.scale
+        return low + share * (high - low)
 
 
 # ── what a ranking may know of a person ─────────────────────────────────────────────────────────────────────────────

@@ -1,12 +1,13 @@
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import lancedb
 import numpy as np
 import pytest
 
-from service.catalog import IN_FILTER, INDEX_FROM, Catalog, Scope, Taste, Vectors
+from service.catalog import IN_FILTER, INDEX_FROM, Catalog, Kind, Scope, Taste, Vectors
 from service.embed import Embedder
 from service.errors import BadRequest
 from service.schema import Filter, Item
@@ -105,10 +106,23 @@ async def test_a_newly_declared_filter_works_on_old_items(tmp_path: Path) -> Non
     assert set(await later.some(9, Scope(filters={"genre": Filter(any=["Horror"])}))) == {"alien", "thing", "shining"}
 
 
-async def test_an_attribute_of_another_type_than_declared_is_refused(tmp_path: Path) -> None:
-    catalog = await opened(tmp_path)
-    with pytest.raises(BadRequest, match=r"attributes\.year"):
-        catalog.check(Item(id="a", attributes={"year": "old"}))
+@pytest.mark.parametrize(
+    ("kind", "value", "fits"),
+    [
+        *(("int", 1999, 1999), ("int", 1999.0, 1999), ("int", "1999", 1999), ("int", "1999.0", 1999), ("int", [1999], 1999)),
+        *(("int", "old", None), ("int", 1.5, None), ("int", True, None), ("int", 2**63, None), ("int", [1, 2], None)),
+        *(("float", "12.5", 12.5), ("float", 12, 12), ("float", "cheap", None), ("float", "nan", None)),
+        *(("str", 7, "7"), ("str", "x", "x"), ("str", ["x", "y"], None), ("str", True, None)),
+        *(("bool", "TRUE", True), ("bool", 0, False), ("bool", "maybe", None), ("bool", False, False)),
+        *(("list", "Drama", "Drama"), ("list", ["Drama", 3], ["Drama", "3"]), ("list", [True], None)),
+    ],
+)
+async def test_a_declared_attribute_is_taken_in_its_type_or_left_out(tmp_path: Path, kind: Kind, value: Any, fits: Any) -> None:
+    catalog = await opened(tmp_path, key=kind)
+    misfits: list[tuple[str, str, Any]] = []
+    attributes = catalog.fitted({"key": value, "other": 1}, lambda *misfit: misfits.append(misfit))
+    assert attributes == ({"other": 1} if fits is None else {"key": fits, "other": 1})
+    assert misfits == ([("key", kind, value)] if fits is None else [])
 
 
 async def test_indexes_and_compaction_leave_search_as_it_was(tmp_path: Path) -> None:

@@ -372,7 +372,8 @@ async def test_a_bad_change_spoils_no_other_change_of_the_same_item(make: Make, 
         return {"event": "item", **HEAD, "item": "alien", "fields": [{"name": name, "value": value}]}
 
     async with await served(make, serve, settings) as client:
-        answer = await client.post("/feedback", json=[changed("a", 1), changed("year", "old"), changed("b", 2)])
+        bad = [changed("a", 1), changed("year", [{"is": "old"}]), changed("b", 2), changed("year", "old")]
+        answer = await client.post("/feedback", json=bad)
         assert [one["index"] for one in answer.json()["rejected"]] == [1]
         attributes = (await client.get("/v1/items/alien")).json()["attributes"]
         assert (attributes["a"], attributes["b"], attributes["year"]) == (1, 2, 1979)
@@ -385,7 +386,12 @@ async def test_personalizes_three_requests_are_taken(make: Make, serve: Serve, s
         assert (answer["accepted"], [one["index"] for one in answer["rejected"]]) == (1, [1])
         assert (await client.get("/v1/items/new")).json()["attributes"] == {"genre": ["A", "B"]}
         users = {"users": [{"userId": "u", "properties": '{"age": 3}'}]}
-        assert (await client.post("/users", json=users)).json() == {"accepted": 1, "duplicates": 0, "rejected": [], "warnings": []}
+        assert (await client.post("/users", json=users)).json() == {
+            "accepted": 1,
+            "duplicates": 0,
+            "rejected": [],
+            "warnings": [],
+        }
         event = {"eventType": "Click", "sentAt": 1706702400, "itemId": "new", "recommendationId": "r", "impression": ["new"]}
         body = {"trackingId": "t", "userId": "u", "sessionId": "s", "eventList": [event, {}, event]}
         answer = (await client.post("/events", json=body)).json()

@@ -9,10 +9,11 @@ from pydantic import BaseModel
 
 from service.errors import BadRequest
 from service.feeds.foreign import LONGEST, READERS, Sorted, label, one_a_row, renewed, sorted_out
-from service.pipeline import _sorted_out
+from service.feeds.notes import Notes
+from service.feeds.rows import checked_rows
 from service.schema import Event, Feed, Item, Shape, User
 
-NOUNS: dict[str, type[BaseModel]] = {"items": Item, "users": User, "events": Event}
+NOUNS: dict[Feed, type[BaseModel]] = {"items": Item, "users": User, "events": Event}
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
@@ -263,7 +264,8 @@ def test_any_json_is_a_row_or_a_rejection_and_never_an_error(shape: Shape, feed:
     assert {part.index for part in found.parts} | {one.index for one in found.rejected} <= set(range(len(foreign)))
     for name, noun in NOUNS.items():
         mine = [part for part in found.parts if part.feed == name]
-        good, refused = _sorted_out(noun, [renewed_alone(shape, part.row) for part in mine], lambda _: None)
+        rows = [renewed_alone(shape, part.row) for part in mine]
+        good, refused = checked_rows(name, noun, rows, Notes(), lambda value: value)
         assert len(good) + len(refused) == len(mine)
         assert all(part.key for part in mine) == (name != "events" or not mine)
 

@@ -11,13 +11,14 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from service.errors import BadRequest, reasons
+from service.feeds.rows import attributes_of
+from service.feeds.times import any_moment
 from service.schema import Feed, Id, Rejection, Shape
 
 Row = dict[str, Any]
@@ -43,10 +44,6 @@ FIELDS = {
 }
 """What a foreign item's facts call our fields; all other facts are attributes."""
 IDS: TypeAdapter[str] = TypeAdapter(Id)
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-UNITS = ((1e11, 1), (1e14, 1e3), (1e17, 1e6), (float("inf"), 1e9))
-"""(up to here, so many a second): a number of seconds, milliseconds, micro- or nanoseconds since 1970."""
-PATTERNS = ("%Y/%m/%d %H:%M:%S", "%Y/%m/%d", "%m/%d/%Y %H:%M:%S", "%m/%d/%Y", "%Y-%m-%d %H:%M:%S %z UTC")
 
 
 @dataclass(frozen=True)
@@ -162,7 +159,10 @@ def _gorse_item(told: Row) -> Row:
 
 def _gorse_user(told: Row) -> Row:
     comment = _text(told, "Comment")
-    return {"user_id": _id(told, "UserId"), "attributes": _flat(_labels(told)) | ({"comment": comment} if comment else {})}
+    return {
+        "user_id": _id(told, "UserId"),
+        "attributes": attributes_of(_labels(told)) | ({"comment": comment} if comment else {}),
+    }
 
 
 def _gorse_event(told: Row) -> Row:
@@ -203,7 +203,7 @@ def _metarank(feed: Feed | None, row: Row) -> list[Part]:
 def _declared(row: Row) -> Row:
     facts = _facts(row)
     if row["event"] == "user":
-        return {"user_id": _id(row, "user"), "attributes": _flat(facts)}
+        return {"user_id": _id(row, "user"), "attributes": attributes_of(facts)}
     return _item(_id(row, "item"), facts)
 
 
@@ -287,7 +287,7 @@ def _put_item(told: Row) -> Row:
 
 
 def _put_user(told: Row) -> Row:
-    return {"user_id": _id(told, "userId"), "attributes": _split(_flat(_properties(told)))}
+    return {"user_id": _id(told, "userId"), "attributes": _split(attributes_of(_properties(told)))}
 
 
 def _properties(told: Row) -> Row:
@@ -360,18 +360,7 @@ def _item(item_id: str | None, facts: Row) -> Row:
     for field, names in FIELDS.items():
         if name := next((name for name in names if isinstance(rest.get(name), str)), None):
             row[field] = rest.pop(name)
-    return {**row, "attributes": _flat(rest)}
-
-
-def _flat(facts: Row, depth: int = 4) -> Row:
-    """Objects in objects by dotted keys; what is null is not there."""
-    flat: Row = {}
-    for key, value in facts.items():
-        if isinstance(value, dict) and depth:
-            flat |= {f"{key}.{inner}": part for inner, part in _flat(value, depth - 1).items()}
-        elif value is not None:
-            flat[key] = value
-    return flat
+    return {**row, "attributes": attributes_of(rest)}
 
 
 def _impressions(items: Sequence[Any], who: Row, ranking: str | None, moment: datetime | None, of: str | None) -> list[Row]:
@@ -405,41 +394,7 @@ def _moment(row: Row, name: str) -> datetime | None:
     value = row.get(name)
     if value in (None, ""):
         return None
-    try:
-        found = _since_1970(value) if _is_number(value) else _parsed(value) if isinstance(value, str) else None
-    except (ValueError, OverflowError):
-        found = None
+    found = any_moment(value)
     if found is None:
         raise BadRequest(f"{name}: no time that can be read; as 2026-01-31T12:00:00Z, or seconds or milliseconds since 1970")
     return None if found.year == 1 else found
-
-
-def _is_number(value: Any) -> bool:
-    digits = isinstance(value, str) and value.isascii() and value.isdigit() and 9 <= len(value) <= 19
-    return digits or (isinstance(value, int | float) and not isinstance(value, bool))
-
-
-def _since_1970(value: Any) -> datetime:
-    number = float(value)
-    a_second = next((unit for most, unit in UNITS if abs(number) < most), 1)
-    return EPOCH + timedelta(seconds=number / a_second)
-
-
-def _parsed(text: str) -> datetime:
-    """ISO 8601, the date of a mail, or one of `PATTERNS`."""
-    for read in (datetime.fromisoformat, parsedate_to_datetime, _patterned):
-        try:
-            found = read(text.strip())
-        except (ValueError, TypeError, IndexError):
-            continue
-        return found if found.tzinfo else found.replace(tzinfo=UTC)
-    raise ValueError(text)
-
-
-def _patterned(text: str) -> datetime:
-    for pattern in PATTERNS:
-        try:
-            return datetime.strptime(text, pattern)
-        except ValueError:
-            continue
-    raise ValueError(text)
