@@ -13,9 +13,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from importlib.metadata import entry_points
+from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, get_args
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from pydantic import TypeAdapter, ValidationError
@@ -28,8 +30,11 @@ from typer.core import TyperGroup
 from service.config import Settings
 from service.errors import BadRequest, ConfigError, ModelError, WhyrankError, reasons
 from service.pipeline import Recommender, build, open_store
-from service.schema import ApiKey, Capabilities, ForeignReport, Item, Moment, Ranking, RecommendRequest, Shape
+from service.schema import ApiKey, Capabilities, Event, ForeignReport, Item, Moment, Ranking, RecommendRequest, User
 from service.schema import Feed as FeedName
+
+if TYPE_CHECKING:
+    from service.feeds.files import FeedFile, Line
 
 
 class Clear(TyperGroup):
@@ -39,7 +44,7 @@ class Clear(TyperGroup):
         try:
             return super().invoke(ctx)
         except WhyrankError as error:
-            errors.print(f"[red]error:[/] {escape(error.message)}")
+            errors.print(f"[red]error:[/] {escape(error.message)}", soft_wrap=True, highlight=False)
             raise typer.Exit(2 if isinstance(error, BadRequest) else 1) from error
 
 
@@ -67,6 +72,11 @@ for plugin in entry_points(group="whyrank.commands"):
 console = Console()
 errors = Console(stderr=True)
 CHUNK = 2_000
+"""So many rows of a file are stored at once."""
+REASONS = 10
+"""So many reasons are told why rows were refused."""
+SHOWN_ROWS = 3
+"""So many rows of a file are shown as they would be taken."""
 
 
 class Feed(StrEnum):
@@ -76,12 +86,24 @@ class Feed(StrEnum):
 
 
 class Format(StrEnum):
+    auto = "auto"
     jsonl = "jsonl"
     csv = "csv"
     parquet = "parquet"
+    recbole = "recbole"
+    movielens = "movielens"
+    amazon_reviews = "amazon-reviews"
+    personalize_csv = "personalize-csv"
     gorse = "gorse"
     metarank = "metarank"
     personalize = "personalize"
+
+
+class TimeUnit(StrEnum):
+    s = "s"
+    ms = "ms"
+    us = "us"
+    ns = "ns"
 
 
 class Explain(StrEnum):
@@ -257,32 +279,77 @@ def data(
 def ingest(
     context: typer.Context,
     feed: Annotated[Feed | None, typer.Argument(help="What the file holds.")] = None,
-    file: Annotated[Path | None, typer.Argument(help="JSON lines, CSV or Parquet.")] = None,
-    format: Annotated[  # noqa: A002  the flag's name
-        Format | None,
-        typer.Option(
-            help="Of the file, if its name doesn't tell; gorse, metarank, personalize: JSON lines as those systems take them."
-        ),
+    file: Annotated[
+        str | None, typer.Argument(help="A table, JSON or Parquet; may be .gz, FILE.zip:MEMBER, or - for standard input.")
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad line.")] = False,
+    format: Annotated[Format, typer.Option(help="Of the file; auto tells by its beginning.")] = Format.auto,  # noqa: A002  the flag
+    map_: Annotated[
+        list[str] | None, typer.Option("--map", metavar="OURS=THEIRS", help="Our field, or an attribute, from their column.")
+    ] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="OURS=VALUE", help="One value for all rows.")] = None,
+    drop: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="Leave it out; '*': all that we have no field for.")
+    ] = None,
+    mapping: Annotated[Path | None, typer.Option(metavar="FILE", help="The same as YAML: map, set, drop, time_unit, …")] = None,
+    time_unit: Annotated[TimeUnit | None, typer.Option(help="Of times that are numbers; without it milliseconds.")] = None,
+    time_zone: Annotated[str | None, typer.Option(metavar="ZONE", help="Of times that name none, as Europe/Berlin.")] = None,
+    delimiter: Annotated[str | None, typer.Option(metavar="TEXT", help="Between columns; without it found out.")] = None,
+    encoding: Annotated[str | None, typer.Option(metavar="NAME", help="As latin-1 or gb18030; without it UTF-8.")] = None,
+    scale: Annotated[str | None, typer.Option(metavar="LOW:HIGH", help="What the file rates by, as 0.5:5 or 1:10.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be taken and refused; store nothing.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad row, and exit with 1.")] = False,
     re_embed: Annotated[bool, typer.Option("--re-embed", help="Embed all items anew: after the embedder changed.")] = False,
 ) -> None:
-    """Take items, users or events from a file. Bad lines are reported, kept in FILE.rejected.jsonl, and stop nothing else.
+    """Take items, users or events from a file. Bad rows are reported, kept in FILE.rejected.jsonl, and stop nothing else.
 
-    In CSV, columns outside the schema become attributes and '|' splits lists. Items are embedded before this returns.
+    Known by their beginning, or by --format: JSON lines or an array, CSV with any separator, Parquet, RecBole's atomic files,
+    MovieLens, Amazon reviews, Amazon Personalize's bulk CSV and its API's bodies, and what Gorse and Metarank take.
 
-    A line of another system is one object: what Gorse's API takes, an event of Metarank (a file of all kinds is fine: what is
-    not of this feed is skipped), or the body of Amazon Personalize's PutEvents, PutItems or PutUsers.
+    Any other table by a mapping, as
+    whyrank ingest events ratings.csv --map user_id=uid --map item_id=film --map value=stars --set type=rating --time-unit s
+
+    Columns of items and users that are no field of ours become attributes; '|' splits lists; NULL, NaN, NA and empty cells are
+    no values. Items are embedded before this returns.
     """
+    settings: Settings = context.obj
     if re_embed:
-        asyncio.run(_re_embed(context.obj))
+        asyncio.run(_re_embed(settings))
         if feed is None:
             return
     if feed is None or file is None:
         raise typer.BadParameter("which feed from which file? as in: whyrank ingest items films.jsonl")
-    rejected = _run(context.obj, lambda recommender: _ingest(recommender, feed.value, file, format, strict=strict))
+    from service.feeds.files import open_feed
+    from service.feeds.mapping import FileMapping
+
+    options = {
+        "map": _pairs("--map", map_),
+        "set": _pairs("--set", set_),
+        "drop": frozenset(drop or ()),
+        "time_unit": time_unit.value if time_unit else None,
+        "time_zone": time_zone,
+        "delimiter": delimiter,
+        "encoding": encoding,
+        "scale": scale,
+    }
+    meanings = settings.events.of(settings.service.domain)
+    scales = {name: meaning.scale for name, meaning in meanings.items() if meaning.scale is not None}
+    job = _dry_run if dry_run else _ingest
+    with open_feed(file, feed.value, format.value, FileMapping.made(mapping, options), scales) as opened:
+        if format is Format.auto and opened.format not in {"jsonl", "csv", "parquet"}:
+            console.print(f"format: {opened.format}, by its beginning (--format says another)", highlight=False)
+        rejected = _run(settings, lambda recommender: job(recommender, feed.value, opened, strict=strict))
     if strict and rejected:
         raise typer.Exit(1)
+
+
+def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
+    """Of `a=b`. Raises for what is no such pair."""
+    pairs = [pair.partition("=") for pair in given or ()]
+    if wrong := next((f"{name}{sign}{value}" for name, sign, value in pairs if not (name and value)), None):
+        raise typer.BadParameter(
+            f"{option} {wrong}: NAME=VALUE is needed, as {option} {'title=name' if option == '--map' else 'type=rating'}"
+        )
+    return {name: value for name, _, value in pairs}
 
 
 async def _re_embed(settings: Settings) -> None:
@@ -295,62 +362,91 @@ async def _re_embed(settings: Settings) -> None:
     console.print(f"items: {count} embedded by {recommender.embedding}")
 
 
-async def _ingest(recommender: Recommender, feed: FeedName, file: Path, format_: str | None, *, strict: bool) -> int:
-    from service.feeds.files import Line, read
-
-    put = {"items": recommender.ingest_items, "users": recommender.ingest_users, "events": recommender.ingest_events}[feed]
-    shape = next((name for name in get_args(Shape) if name == format_), None)
+async def _ingest(recommender: Recommender, feed: FeedName, file: FeedFile, *, strict: bool) -> int:
+    """How many rows were refused."""
+    puts = {"items": recommender.ingest_items, "users": recommender.ingest_users, "events": recommender.ingest_events}
     bad: list[tuple[Line, str]] = []
-    accepted = duplicates = skipped = 0
-    waiting: list[Line] = []
-
-    async def flush() -> None:
-        nonlocal accepted, duplicates, skipped
-        rows = [line.row for line in waiting]
-        report = await (recommender.ingest_foreign(shape, rows, feed) if shape else put(rows))
-        accepted, duplicates = accepted + report.accepted, duplicates + report.duplicates
-        skipped += report.skipped if isinstance(report, ForeignReport) else 0
-        bad.extend((waiting[one.index], one.message) for one in report.rejected)
-        waiting.clear()
-
+    accepted = duplicates = skipped = number = 0
     with _progress() as step:
-        number = 0
-        for number, line in enumerate(read(file, feed, "jsonl" if shape else format_), 1):
-            if line.row is None:
-                bad.append((line, line.reason))
-            else:
-                waiting.append(line)
-            if len(waiting) >= (1 if strict else CHUNK):
-                await flush()
-                step(f"{feed}", number, 0)
+        for lines in _chunks(file.lines, 1 if strict else CHUNK):
+            good = [line for line in lines if line.row is not None]
+            bad += [(line, line.reason) for line in lines if line.row is None]
+            rows = [line.row for line in good]
+            put = partial(recommender.ingest_foreign, file.shape, feed=feed) if file.shape else puts[feed]
+            report = await put(rows, notes=file.notes)
+            accepted, duplicates = accepted + report.accepted, duplicates + report.duplicates
+            skipped += report.skipped if isinstance(report, ForeignReport) else 0
+            bad += [(good[one.index], one.message) for one in report.rejected]
+            number = lines[-1].number
+            step(feed, number, 0)
             if strict and bad:
                 break
-        if waiting:
-            await flush()
-        step(f"{feed}", number, number)
+        step(feed, number, number)
         if feed == "items":
             await recommender.embed_pending(lambda done, total: step("embedding", done, total))
     if feed != "users" and accepted:
         with console.status("learning who likes what …"):
             await recommender.train()
-    _rejects(file, sorted(bad, key=lambda one: one[0].number))
+    _keep_rejected(file, bad)
+    _explain_rows(bad, file.notes.sentences())
     told = f"{feed}: {accepted} accepted" + (f", {duplicates} duplicates" if duplicates else "")
     told += f", {skipped} of other kinds skipped" if skipped else ""
     console.print(told + (f", [red]{len(bad)} rejected[/]" if bad else ""))
     return len(bad)
 
 
-def _rejects(file: Path, bad: list[Any]) -> None:
-    """Bad lines on the console (the first few) and, whole, in a file beside the feed; a clean run leaves none."""
-    target = file.with_name(f"{file.name}.rejected.jsonl")
-    target.unlink(missing_ok=True)
+async def _dry_run(recommender: Recommender, feed: FeedName, file: FeedFile, *, strict: bool) -> int:
+    """Shows the first rows as they would be taken, and how many would be refused and why."""
+    first: list[Item | User | Event] = []
+    bad: list[tuple[Line, str]] = []
+    taken = 0
+    with _progress() as step:
+        for lines in _chunks(file.lines, CHUNK):
+            good = [line for line in lines if line.row is not None]
+            bad += [(line, line.reason) for line in lines if line.row is None]
+            rows, refused = recommender.check_rows(feed, [line.row for line in good], file.notes, file.shape)
+            bad += [(good[one.index], one.message) for one in refused]
+            taken += len(rows)
+            first += rows[: SHOWN_ROWS - len(first)]
+            step(feed, lines[-1].number, 0)
+            if strict and bad:
+                break
+    for row in first:
+        console.print_json(row.model_dump_json(exclude_defaults=True))
+    _explain_rows(bad, file.notes.sentences())
+    console.print(f"{feed}: {taken} would be taken" + (f", [red]{len(bad)} refused[/]" if bad else "") + "; nothing is stored")
+    return len(bad)
+
+
+def _chunks(lines: Iterator[Line], size: int) -> Iterator[list[Line]]:
+    while chunk := list(islice(lines, size)):
+        yield chunk
+
+
+def _keep_rejected(file: FeedFile, bad: list[tuple[Line, str]]) -> None:
+    """Bad rows, whole, in a file beside the feed; a clean run leaves none."""
+    file.rejected.unlink(missing_ok=True)
     if bad:
-        with target.open("w") as out:
-            for line, reason in bad:
+        with file.rejected.open("w", encoding="utf-8") as out:
+            for line, reason in sorted(bad, key=lambda one: one[0].number):
                 out.write(json.dumps({"line": line.number, "reason": reason, "source": line.source}, ensure_ascii=False) + "\n")
-        for line, reason in bad[:5]:
-            errors.print(f"[yellow]line {line.number}:[/] {escape(reason)}")
-        errors.print(f"[yellow]{len(bad)} bad lines, all of them in[/] {target}")
+        errors.print(f"[yellow]{len(bad)} bad rows, all of them in[/] {escape(str(file.rejected))}", soft_wrap=True)
+
+
+def _explain_rows(bad: list[tuple[Line, str]], warnings: list[str]) -> None:
+    """Why rows were refused, the commonest reasons first, and what the others were taken for. Reasons that differ in numbers
+    only are one."""
+    kinds: dict[str, list[tuple[int, str]]] = {}
+    for line, reason in bad:
+        kinds.setdefault(re.sub(r"\d+", "0", reason), []).append((line.number, reason))
+    for rows in sorted(kinds.values(), key=len, reverse=True)[:REASONS]:
+        number, reason = min(rows)
+        where = f"line {number}" if len(rows) == 1 else f"{len(rows)} rows, the first in line {number}"
+        errors.print(f"[yellow]{where}:[/] {escape(reason)}", soft_wrap=True, highlight=False)
+    if len(kinds) > REASONS:
+        errors.print(f"[yellow]and {len(kinds) - REASONS} other reasons[/]")
+    for sentence in warnings:
+        errors.print(f"[yellow]note:[/] {escape(sentence)}", soft_wrap=True, highlight=False)
 
 
 # ── serving ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -690,10 +786,13 @@ def _with_model(settings: Settings, alias: str) -> Settings:
 
 async def _fill(recommender: Recommender, films: Path) -> None:
     """Ingest the feeds; what is already there is found out by the log itself, which takes nothing twice."""
+    from service.feeds.files import open_feed
+
     stamp = recommender.settings.data / ".movielens.ingested"
     if not stamp.exists():
         for feed in ("items", "users", "events"):
-            await _ingest(recommender, feed, films / f"{feed}.jsonl", None, strict=False)
+            with open_feed(films / f"{feed}.jsonl", feed) as file:
+                await _ingest(recommender, feed, file, strict=False)
         stamp.touch()
 
 

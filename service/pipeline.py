@@ -746,15 +746,20 @@ class Recommender:
         return self._report("users", len(users), 0, rejected, [] if notes else counted.sentences())
 
     def check_rows(
-        self, feed: Feed, rows: Sequence[Any], notes: Notes
+        self, feed: Feed, rows: Sequence[Any], notes: Notes, shape: Shape | None = None
     ) -> tuple[Sequence[Item | User | Event], list[Rejection]]:
-        """What `ingest_items`, `ingest_users` or `ingest_events` would take of the rows, and refuse; nothing is stored."""
+        """What would be taken of the rows of a feed, of another system's with `shape`, and what refused; nothing is stored."""
         checks: dict[Feed, Callable[[Sequence[Any], Notes], tuple[Sequence[Item | User | Event], list[Rejection]]]] = {
             "items": self._items,
             "users": self._users,
             "events": self._events,
         }
-        return checks[feed](rows, notes)
+        if shape is None:
+            return checks[feed](rows, notes)
+        sorted_rows = foreign.sorted_out(shape, feed, rows)
+        nouns, rejected = checks[feed]([part.row for part in sorted_rows.parts], notes)
+        placed = [foreign.placed(sorted_rows.parts[one.index], one) for one in rejected]
+        return nouns, foreign.one_a_row([*sorted_rows.rejected, *placed])
 
     def _items(self, rows: Sequence[Any], notes: Notes) -> tuple[list[Item], list[Rejection]]:
         def fitted(item: Item) -> Item:

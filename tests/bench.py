@@ -10,7 +10,9 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer
 
@@ -21,11 +23,11 @@ from eval.suite import Arm, Suite
 from service.config import HOUSE, Settings
 from service.engine import feeds as sets
 from service.engine import server
-from service.feeds.files import read
+from service.feeds.files import open_feed
 from service.llm import Asked
 from service.llm.scripted import ScriptedLLM
 from service.pipeline import build
-from service.schema import RecommendRequest
+from service.schema import Feed, RecommendRequest
 from tests.conftest import MODELS, backwards, on_real_tiny
 
 RUNS = 200
@@ -38,12 +40,14 @@ async def test_overhead(tmp_path: Path) -> None:
     embed = found.embed.model_copy(update={"path": MODELS / "minilm"})
     settings = found.model_copy(update={"data": tmp_path, "embed": embed})
     recommender = await build(settings, llms={alias: ScriptedLLM(backwards, alias=alias) for alias in settings.models})
-    for feed, put in (
-        ("items", recommender.ingest_items),
-        ("users", recommender.ingest_users),
-        ("events", recommender.ingest_events),
-    ):
-        await put([line.row for line in read(feeds / f"{feed}.jsonl", feed, None)])
+    puts: dict[Feed, Callable[[list[Any]], Awaitable[Any]]] = {
+        "items": recommender.ingest_items,
+        "users": recommender.ingest_users,
+        "events": recommender.ingest_events,
+    }
+    for feed, put in puts.items():
+        with open_feed(feeds / f"{feed}.jsonl", feed) as file:
+            await put([line.row for line in file.lines])
     await recommender.embed_pending()
     parts: dict[str, list[float]] = {}
     for n in range(RUNS):
@@ -71,7 +75,8 @@ async def test_likelihood(tmp_path: Path) -> None:
 
     found = Settings.load(HOUSE / "configs" / "cpu.yaml")
     feeds = sets.pull("movielens-100k", found.data, lambda what, done, total: None)
-    titles = [line.row["title"] for line in read(feeds / "items.jsonl", "items", None) if line.row]
+    with open_feed(feeds / "items.jsonl", "items") as file:
+        titles = [line.row["title"] for line in file.lines if line.row]
     local = Local("tiny", MODELS / "tiny", threads=2, cache_mb=256)
     plain = AutoModelForCausalLM.from_pretrained(MODELS / "tiny", dtype=torch.bfloat16).eval()
     free = socket.socket()

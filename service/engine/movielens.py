@@ -7,10 +7,11 @@ F. M. Harper and J. A. Konstan, The MovieLens Datasets, ACM TiiS 5(4), 2015.
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from service.feeds.layouts import people_read
 
 TERMS = "MovieLens-100K (GroupLens): research use, with acknowledgement, no redistribution"
 MEMBERS = r"recbole/dataset_example/ml-100k/ml-100k\.(inter|item|user)"
@@ -38,9 +39,7 @@ def _item(row: dict[str, str]) -> dict[str, Any]:
         attributes["year"] = int(row["release_year"])
     if genres := [genre for genre in row["class"].split() if genre != "unknown"]:
         attributes["genre"] = genres
-    # the source sorts by "Matrix, The"; people read "The Matrix"
-    title = re.sub(r"^(.*), (The|A|An|Les|La|Le|L'|Das|Der|Die|El|Il)( \(.*\))?$", r"\2 \1\3", row["movie_title"])
-    return {"id": row["item_id"], "title": title, "attributes": attributes}
+    return {"id": row["item_id"], "title": people_read(row["movie_title"]), "attributes": attributes}
 
 
 def _user(row: dict[str, str]) -> dict[str, Any]:

@@ -38,9 +38,8 @@ def moment_of(value: Any, unit: TimeUnit | None = None, zone: tzinfo | None = No
         raise BadRequest(f"{str(value)[:60]!r} is no time; {EXAMPLES} (--time-unit s: seconds)")
     likely = magnitude(value)
     if unit is None and likely != "ms":
-        raise BadRequest(
-            f"{value:.15g}: milliseconds since 1970 are expected, this looks like {NAMES[likely]}: --time-unit {likely}"
-        )
+        told = f"milliseconds since 1970 are expected, this looks like {NAMES[likely]}"
+        raise BadRequest(f"{value:.15g}: {told}: say --time-unit {likely}")
     return since_1970(value, unit or "ms")
 
 

@@ -1,0 +1,50 @@
+"""What a cell of a table says: a text, a number, true or false, a list, or nothing."""
+
+from __future__ import annotations
+
+import re
+from datetime import tzinfo
+from typing import Any
+
+from service.feeds.rows import WORDS
+from service.feeds.times import TimeUnit, moment_of
+
+MISSING = frozenset(
+    [
+        *("", "NULL", "Null", "null", "NaN", "nan", "-NaN", "-nan", "NA", "<NA>", "N/A", "n/a", "#N/A", "#NA", "\\N"),
+        *("1.#QNAN", "-1.#QNAN", "1.#IND", "-1.#IND"),
+    ]
+)
+"""Cells that hold no value: those of pandas but `None`, which is a word too, and the `\\N` of database dumps."""
+TIMES = frozenset({"occurred_at", "published_at"})
+TRUTHS = {"true": True, "false": False}
+WHOLE = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.0+)?")
+"""1999, and 1999.0 as pandas writes integers of a column that lacks some; no leading zero, which a code may have."""
+NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)?\.[0-9]+(?:[eE][+-]?[0-9]+)?|-?[1-9](?:\.[0-9]+)?[eE][+-][0-9]+")
+
+
+def value_of(cell: str) -> Any:
+    """Of an attribute: `a|b` is a list, what reads as a number is one; None for a missing value."""
+    if cell in MISSING:
+        return None
+    if "|" in cell:
+        return [value for value in map(value_of, cell.split("|")) if value is not None]
+    if WHOLE.fullmatch(cell):
+        return int(cell.partition(".")[0])
+    if NUMBER.fullmatch(cell):
+        return float(cell)
+    return TRUTHS.get(cell.lower(), cell)
+
+
+def read_cell(field: str, cell: Any, unit: TimeUnit | None, zone: tzinfo | None) -> Any:
+    """A value of one of our fields or of an attribute, None for a missing one. `cell`: a text, or what a typed file holds.
+
+    Raises `BadRequest` for a time that can't be read.
+    """
+    if isinstance(cell, str):
+        cell = None if cell.strip() in MISSING else cell
+    if cell is None or field in WORDS:
+        return cell
+    if field in TIMES:
+        return moment_of(cell, unit, zone)
+    return value_of(cell.strip()) if isinstance(cell, str) else cell

@@ -1,0 +1,184 @@
+"""Which column of a table is which field of ours: said by options of `whyrank ingest` or by a YAML file."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Collection, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from service.errors import BadRequest, reasons
+from service.feeds.cells import read_cell
+from service.feeds.notes import Notes, meant_by
+from service.feeds.rows import Row, fields_of
+from service.feeds.times import TimeUnit
+from service.schema import Feed
+
+EVERYTHING_ELSE = "*"
+"""As a column to drop: all that are no field of the feed."""
+
+
+class FileMapping(BaseModel):
+    """How to read somebody's file. `map`: our field, or an attribute's name, to their column (or key, dotted where it lies
+    in an object); `set`: our field to one value for all rows; `drop`: columns to leave out, `*`: all that are no field of ours.
+
+    `time_unit`: of times that are numbers; `time_zone`: of times that name none; `scale`: lowest and highest value of what
+    people rated by in this file, which is put onto the scale that the event's type has here.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    map: dict[str, str] = {}
+    set: dict[str, str | int | float | bool] = {}
+    drop: frozenset[str] = frozenset()
+    time_unit: TimeUnit | None = None
+    time_zone: str | None = None
+    delimiter: str | None = Field(None, min_length=1, max_length=8)
+    encoding: str | None = None
+    scale: tuple[float, float] | None = None
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, name: str | None) -> str | None:
+        try:
+            return name and ZoneInfo(name).key
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise ValueError(f"{name}: no such time zone; as UTC or Europe/Berlin") from error
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, name: str | None) -> str | None:
+        try:
+            return name and codecs.lookup(name).name
+        except LookupError as error:
+            raise ValueError(f"{name}: no such encoding; as utf-8, latin-1, cp1252, gb18030, shift_jis, utf-16") from error
+
+    @field_validator("delimiter", mode="before")
+    @classmethod
+    def _by_name(cls, value: object) -> object:
+        return {"tab": "\t", "\\t": "\t"}.get(value, value) if isinstance(value, str) else value
+
+    @field_validator("scale", mode="before")
+    @classmethod
+    def _two_bounds(cls, value: object) -> object:
+        return value.split(":") if isinstance(value, str) else value
+
+    @field_validator("scale")
+    @classmethod
+    def _rising(cls, scale: tuple[float, float] | None) -> tuple[float, float] | None:
+        if scale is not None and scale[0] >= scale[1]:
+            raise ValueError("the lowest value, then the highest, as 0.5:5")
+        return scale
+
+    @classmethod
+    def read(cls, file: Path) -> FileMapping:
+        """From YAML. Raises `BadRequest` naming file, key and reason."""
+        try:
+            content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+            return cls.model_validate(content)
+        except OSError as error:
+            raise BadRequest(f"{file}: can't be read: {error.strerror}") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise BadRequest(f"{file}: not YAML: {error}") from error
+        except ValidationError as error:
+            raise BadRequest(f"{file}: {reasons(error)}") from error
+
+    @classmethod
+    def made(cls, file: Path | None, options: Mapping[str, Any]) -> FileMapping:
+        """What the file says, changed by options that are given. Raises `BadRequest` for what can't be one."""
+        base = cls.read(file).model_dump() if file is not None else {}
+        given = {name: value for name, value in options.items() if value not in (None, {}, frozenset())}
+        for name in ("map", "set"):
+            if name in given:
+                given[name] = {**base.get(name, {}), **given[name]}
+        try:
+            return cls.model_validate({**base, **given})
+        except ValidationError as error:
+            raise BadRequest("; ".join(f"--{line.replace('_', '-', 1)}" for line in reasons(error).split("; "))) from error
+
+    @cached_property
+    def zone(self) -> ZoneInfo | None:
+        return ZoneInfo(self.time_zone) if self.time_zone else None
+
+    def named(self, row: Mapping[str, Any]) -> Row:
+        """The row's values under our names, those that nobody mapped under their own."""
+        taken = {*self.map.values(), *self.drop}
+        made = {key: value for key, value in row.items() if key not in taken}
+        return {**made, **{ours: within(row, theirs) for ours, theirs in self.map.items()}, **self.set}
+
+    def row(self, feed: Feed, row: Mapping[str, Any], notes: Notes) -> Row:
+        """A row of a table or of JSON as a row of ours, without missing values. Raises `BadRequest` for a time that can't be
+        read."""
+        fields, made = fields_of(feed), dict[str, Any]()
+        for key, cell in self.named(row).items():
+            if key not in fields and EVERYTHING_ELSE in self.drop and key not in self.map and key not in self.set:
+                notes.left_out[key] += 1
+                continue
+            try:
+                value = read_cell(key, cell, self.time_unit, self.zone)
+            except BadRequest as error:
+                raise BadRequest(f"{key}: {error.message}") from error
+            if value is not None:
+                made[key] = value
+        notes.left_out.update(ours for ours, theirs in self.map.items() if ours in row and ours != theirs)
+        return made
+
+    def check(self, name: str, feed: Feed, columns: Collection[str]) -> None:
+        """Raises `BadRequest` for a table that lacks what this mapping or the feed needs, with the options that mend it."""
+        lacking = [theirs for theirs in self.map.values() if theirs not in columns]
+        shown = ", ".join(columns)[:500]
+        if lacking:
+            raise BadRequest(f"{name}: no column {lacking[0]!r} (--map); it has {shown}")
+        have = {*self.named(dict.fromkeys(columns)), *self.set}
+        missing = [one for one in NEEDED[feed] if not {*one} & have]
+        if missing:
+            needed = " and ".join(" or ".join(names) for names in missing)
+            raise BadRequest(f"{name}: {feed} need {needed}; its columns are {shown}; {proposal(feed, columns, have)}")
+        strange = [column for column in self.named(dict.fromkeys(columns)) if column not in fields_of(feed)]
+        if feed == "events" and strange and EVERYTHING_ELSE not in self.drop:
+            drops = " ".join(f"--drop {_quoted(column)}" for column in strange)
+            told = f"events have no field for {', '.join(strange)}"
+            raise BadRequest(
+                f"{name}: {told}; leave out what they hold by {drops} (--drop '*': all such), or --map FIELD=COLUMN"
+            )
+
+
+NEEDED: dict[Feed, tuple[tuple[str, ...], ...]] = {
+    "items": (("id",),),
+    "users": (("user_id",),),
+    "events": (("user_id", "session_id"), ("type",)),
+}
+"""Of each feed the fields, one of each group, without which no row can be taken."""
+
+
+def proposal(feed: Feed, columns: Collection[str], have: Collection[str] = ()) -> str:
+    """The options that would make a feed of a table with these columns, as far as names tell."""
+    open_fields = [field for field in fields_of(feed) if field not in have]
+    options = []
+    for column in columns:
+        field = meant_by(column, open_fields)
+        if field is not None and column != field:
+            open_fields.remove(field)
+            options.append(f"--map {field}={_quoted(column)}")
+    if feed == "events" and "type" in open_fields:
+        options.append(f"--set type={'purchase' if 'value' in open_fields else 'rating'}")
+    tried = " ".join(options) or " ".join(f"--map {names[0]}=COLUMN" for names in NEEDED[feed])
+    return f"try {tried} (and --dry-run to see what comes of it)"
+
+
+def within(row: Mapping[str, Any], path: str) -> Any:
+    """The value of a key, or of a dotted path through objects; None where there is none."""
+    if path in row:
+        return row[path]
+    head, _, rest = path.partition(".")
+    inner = row.get(head)
+    return within(inner, rest) if rest and isinstance(inner, Mapping) else None
+
+
+def _quoted(column: str) -> str:
+    return column if column.isidentifier() else f"'{column}'"
