@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import json
 import random
 import socket
+import sqlite3
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +24,14 @@ from eval.cases import Case, Data, Options
 from eval.cases import make as make_cases
 from eval.run import Job, Run, row_of, rows
 from eval.suite import Arm, Suite
+from service.cli import CHUNK
 from service.config import HOUSE, Settings
 from service.engine import feeds as sets
 from service.engine import server
 from service.feeds.files import open_feed
 from service.llm import Asked
 from service.llm.scripted import ScriptedLLM
-from service.pipeline import build
+from service.pipeline import build, open_store
 from service.schema import Feed, RecommendRequest
 from tests.conftest import MODELS, backwards, on_real_tiny
 
@@ -170,3 +175,56 @@ def test_report_of_many_rows(tmp_path: Path) -> None:
     start = time.perf_counter()
     ran = subprocess.run([sys.executable, "-c", code, str(out)], capture_output=True, text=True, check=True)
     print(f"\nreport of {ROWS:,} rows of 100 arms: {time.perf_counter() - start:.1f} s, peak {ran.stdout.strip()} MB")
+
+
+async def test_rate_of_csv_events(tmp_path: Path) -> None:
+    """100,000 events of a CSV file, read, checked and stored as `whyrank ingest events` does, against csv.DictReader and
+    executemany of the same rows into the same table, in batches of the same size, each on disk before the next."""
+    dice, file = random.Random(0), tmp_path / "events.csv"
+    with file.open("w", newline="") as out:
+        rows_of = csv.writer(out)
+        rows_of.writerow(["user_id", "item_id", "type", "value", "occurred_at"])
+        for n in range(ROWS):
+            who, item = f"u{dice.randrange(5_000)}", f"i{dice.randrange(3_000)}"
+            rows_of.writerow([who, item, "rating", dice.randint(1, 5), 1_600_000_000_000 + n * 1_000])
+    base = Settings.load(HOUSE / "configs" / "test.yaml").changed({"embed": {"path": str(MODELS / "minilm")}})
+    ratios, plain = [], []
+    for n in range(3):
+        settings = base.model_copy(update={"data": tmp_path / f"bare-{n}"})
+        open_store(settings).close()
+        bare = _bare_inserts(file, settings.data / "whyrank.db")
+        plain.append(_bare_inserts(file, tmp_path / f"plain-{n}.db"))
+        recommender = await build(base.model_copy(update={"data": tmp_path / f"ours-{n}"}), llms={})
+        start = time.perf_counter()
+        with open_feed(file, "events") as opened:
+            while lines := list(islice(opened.lines, CHUNK)):
+                report = await recommender.ingest_events([line.row for line in lines], opened.notes)
+                assert report.accepted == len(lines)
+        ours = time.perf_counter() - start
+        await recommender.close()
+        ratios.append((bare / ours, plain[-1] / ours, ROWS / ours))
+    same, unindexed, rate = (statistics.median(values) for values in zip(*ratios, strict=True))
+    print(f"\n{ROWS:,} events of CSV: {rate:,.0f} a second, {same:.2f} of bare inserts into the same table")
+    print(f"  ({unindexed:.2f} of bare inserts into a table without keys and indexes); medians of {len(ratios)} runs")
+
+
+def _bare_inserts(file: Path, database: Path) -> float:
+    """Seconds that csv.DictReader and executemany take; into whyrank's table, or one without keys where there is none."""
+    start = time.perf_counter()
+    with closing(sqlite3.connect(database, isolation_level=None)) as bare, file.open(newline="") as lines:
+        bare.execute("PRAGMA journal_mode=WAL")
+        bare.execute("PRAGMA synchronous=FULL")
+        columns = "who TEXT, event_id TEXT, item_id TEXT, type TEXT, value REAL, occurred_at INTEGER"
+        bare.execute(f"CREATE TABLE IF NOT EXISTS events (seq INTEGER PRIMARY KEY, {columns})")
+        insert = "INSERT INTO events (who, event_id, item_id, type, value, occurred_at) VALUES (?, ?, ?, ?, ?, ?)"
+        reader = csv.DictReader(lines)
+        while chunk := list(islice(reader, CHUNK)):
+            bare.execute("BEGIN")
+            bare.executemany(insert, [_bare_row(row) for row in chunk])
+            bare.execute("COMMIT")
+    return time.perf_counter() - start
+
+
+def _bare_row(row: dict[str, str]) -> tuple[str, str, str, str, float, int]:
+    at = int(row["occurred_at"])
+    return row["user_id"], f"{row['item_id']} {at}", row["item_id"], row["type"], float(row["value"]), at * 1_000

@@ -6,6 +6,7 @@ import re
 from datetime import tzinfo
 from typing import Any
 
+from service.errors import BadRequest
 from service.feeds.rows import WORDS
 from service.feeds.times import TimeUnit, moment_of
 
@@ -42,9 +43,15 @@ def read_cell(field: str, cell: Any, unit: TimeUnit | None, zone: tzinfo | None)
     Raises `BadRequest` for a time that can't be read.
     """
     if isinstance(cell, str):
-        cell = None if cell.strip() in MISSING else cell
-    if cell is None or field in WORDS:
+        if cell in MISSING or cell.strip() in MISSING:
+            return None
+        if field in WORDS:
+            return cell
+        if field not in TIMES:
+            return value_of(cell.strip())
+    if field not in TIMES or cell is None:
         return cell
-    if field in TIMES:
+    try:
         return moment_of(cell, unit, zone)
-    return value_of(cell.strip()) if isinstance(cell, str) else cell
+    except BadRequest as error:
+        raise BadRequest(f"{field}: {error.message}") from error

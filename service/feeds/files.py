@@ -27,7 +27,7 @@ from service.feeds.foreign import PERSONALIZE as PERSONALIZE_BODIES
 from service.feeds.layouts import LAYOUTS, Layout
 from service.feeds.mapping import FileMapping, proposal
 from service.feeds.notes import Notes
-from service.feeds.rows import Row, fields_of
+from service.feeds.rows import KNOWN, Row
 from service.schema import Feed, Shape
 
 STDIN = "-"
@@ -131,9 +131,10 @@ def _reader(
     feed: Feed, mapping: FileMapping, layout: Layout | None, notes: Notes, scales: Mapping[str, tuple[float, float]]
 ) -> Callable[[Row], Row]:
     """From a row of theirs to one of ours."""
+    mapped = mapping.reader(feed, notes)
 
     def read(row: Row) -> Row:
-        made = layout.row(feed, row, notes) | mapping.set if layout is not None else mapping.row(feed, row, notes)
+        made = mapped(row) if layout is None else layout.row(feed, row, notes) | mapping.set
         if feed == "events":
             if "type" not in made:
                 raise BadRequest("type: missing; say what the rows are, as --set type=purchase")
@@ -395,7 +396,7 @@ def _json_array(name: str, data: IO[bytes], read: Callable[[Row], Row]) -> Itera
 def _check_keys(name: str, data: IO[bytes], feed: Feed, mapping: FileMapping, layout: Layout | None) -> None:
     """Raises `BadRequest` if the first row has not one key of ours, which a mapping would mend."""
     keys = _first_object(_head(data).decode("utf-8", "replace"))
-    if keys and layout is None and not mapping.map and not keys.keys() & {*fields_of(feed)}:
+    if keys and layout is None and not mapping.map and not keys.keys() & KNOWN[feed]:
         raise BadRequest(f"{name}: none of its keys ({', '.join(keys)[:300]}) is a field of ours; {proposal(feed, keys)}")
 
 

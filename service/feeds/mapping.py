@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from service.errors import BadRequest, reasons
 from service.feeds.cells import read_cell
 from service.feeds.notes import Notes, meant_by
-from service.feeds.rows import Row, fields_of
+from service.feeds.rows import FIELDS, KNOWN, Row
 from service.feeds.times import TimeUnit
 from service.schema import Feed
 
@@ -111,22 +111,27 @@ class FileMapping(BaseModel):
         made = {key: value for key, value in row.items() if key not in taken}
         return {**made, **{ours: within(row, theirs) for ours, theirs in self.map.items()}, **self.set}
 
-    def row(self, feed: Feed, row: Mapping[str, Any], notes: Notes) -> Row:
-        """A row of a table or of JSON as a row of ours, without missing values. Raises `BadRequest` for a time that can't be
-        read."""
-        fields, made = fields_of(feed), dict[str, Any]()
-        for key, cell in self.named(row).items():
-            if key not in fields and EVERYTHING_ELSE in self.drop and key not in self.map and key not in self.set:
-                notes.left_out[key] += 1
-                continue
-            try:
+    def reader(self, feed: Feed, notes: Notes) -> Callable[[Mapping[str, Any]], Row]:
+        """A function from a row of a table or of JSON to a row of ours, without missing values. It raises `BadRequest` for a
+        time that can't be read."""
+        told = {*KNOWN[feed], *self.map, *self.set}
+        renames = bool(self.map or self.set or self.drop)
+        drops_others = EVERYTHING_ELSE in self.drop
+        hidden = {ours for ours, theirs in self.map.items() if ours != theirs}
+
+        def read(row: Mapping[str, Any]) -> Row:
+            made: Row = {}
+            for key, cell in (self.named(row) if renames else row).items():
+                if drops_others and key not in told:
+                    notes.left_out[key] += 1
+                    continue
                 value = read_cell(key, cell, self.time_unit, self.zone)
-            except BadRequest as error:
-                raise BadRequest(f"{key}: {error.message}") from error
-            if value is not None:
-                made[key] = value
-        notes.left_out.update(ours for ours, theirs in self.map.items() if ours in row and ours != theirs)
-        return made
+                if value is not None:
+                    made[key] = value
+            notes.left_out.update(hidden & row.keys())
+            return made
+
+        return read
 
     def check(self, name: str, feed: Feed, columns: Collection[str]) -> None:
         """Raises `BadRequest` for a table that lacks what this mapping or the feed needs, with the options that mend it."""
@@ -139,7 +144,7 @@ class FileMapping(BaseModel):
         if missing:
             needed = " and ".join(" or ".join(names) for names in missing)
             raise BadRequest(f"{name}: {feed} need {needed}; its columns are {shown}; {proposal(feed, columns, have)}")
-        strange = [column for column in self.named(dict.fromkeys(columns)) if column not in fields_of(feed)]
+        strange = [column for column in self.named(dict.fromkeys(columns)) if column not in KNOWN[feed]]
         if feed == "events" and strange and EVERYTHING_ELSE not in self.drop:
             drops = " ".join(f"--drop {_quoted(column)}" for column in strange)
             told = f"events have no field for {', '.join(strange)}"
@@ -158,7 +163,7 @@ NEEDED: dict[Feed, tuple[tuple[str, ...], ...]] = {
 
 def proposal(feed: Feed, columns: Collection[str], have: Collection[str] = ()) -> str:
     """The options that would make a feed of a table with these columns, as far as names tell."""
-    open_fields = [field for field in fields_of(feed) if field not in have]
+    open_fields = [field for field in FIELDS[feed] if field not in have]
     options = []
     for column in columns:
         field = meant_by(column, open_fields)

@@ -28,8 +28,8 @@ DEEPEST = 4
 """Objects within objects."""
 
 
-def fields_of(feed: Feed) -> list[str]:
-    return list(NOUNS[feed].model_fields)
+FIELDS: dict[Feed, tuple[str, ...]] = {feed: tuple(noun.model_fields) for feed, noun in NOUNS.items()}
+KNOWN: dict[Feed, frozenset[str]] = {feed: frozenset(fields) for feed, fields in FIELDS.items()}
 
 
 def checked_rows(
@@ -54,17 +54,17 @@ def lenient(feed: Feed, row: Any, notes: Notes) -> Row:
     one: no object, an attribute of no possible type, an unknown key of an event."""
     if not isinstance(row, Mapping):
         raise BadRequest("an object is needed")
-    fields = NOUNS[feed].model_fields
-    known = {key: _own(key, row[key]) for key in row if key in fields and key != "attributes"}
-    made = {key: value for key, value in known.items() if value is not None}
+    fields = KNOWN[feed]
+    own = {key: _own(key, row[key]) for key in row if key in fields and key != "attributes"}
+    made = {key: value for key, value in own.items() if value is not None}
     strange = [key for key in row if key not in fields]
-    if "attributes" not in fields:
+    if feed == "events":
         _refuse(feed, strange)
         return made
     given = row.get("attributes")
     if given is not None and not isinstance(given, Mapping):
         raise BadRequest("attributes: an object is needed")
-    absent = [field for field in fields if field not in made]
+    absent = [field for field in FIELDS[feed] if field not in made]
     for key in strange:
         if present(row[key]):
             notes.became_attribute(str(key), absent)
@@ -75,18 +75,17 @@ def lenient(feed: Feed, row: Any, notes: Notes) -> Row:
 
 def _own(key: str, value: Any) -> Any:
     """A field of ours: numbers are words where words are asked for, NaN is nothing."""
-    if not present(value):
-        return None
-    if key in WORDS and isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
+    if isinstance(value, int | float):
+        if value != value:  # NaN
+            return None
+        return str(value) if key in WORDS and not isinstance(value, bool) else value
     return value
 
 
 def _refuse(feed: Feed, strange: Iterable[str]) -> None:
-    fields = fields_of(feed)
     for key in strange:
-        meant = meant_by(str(key), fields)
-        hint = f"was {meant} meant?" if meant else f"{feed} have {', '.join(fields)}"
+        meant = meant_by(str(key), FIELDS[feed])
+        hint = f"was {meant} meant?" if meant else f"{feed} have {', '.join(FIELDS[feed])}"
         raise BadRequest(f"{key}: not known; {hint}")
 
 

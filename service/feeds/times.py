@@ -25,9 +25,7 @@ def moment_of(value: Any, unit: TimeUnit | None = None, zone: tzinfo | None = No
     Raises `BadRequest` that names the option which would make it one.
     """
     if isinstance(value, str):
-        value = value.strip()
-        number = _number(value)
-        value = number if number is not None else _parsed_iso(value)
+        value = int(value) if value.isascii() and value.isdigit() else _from_text(value.strip())
     if isinstance(value, date) and not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day)
     if isinstance(value, datetime):
@@ -65,6 +63,11 @@ def any_moment(value: Any) -> datetime | None:
         return _parsed(value) if isinstance(value, str) else None
     except (ValueError, OverflowError, BadRequest):
         return None
+
+
+def _from_text(text: str) -> float | int | datetime:
+    number = _number(text)
+    return number if number is not None else _parsed_iso(text)
 
 
 def _number(text: str) -> float | int | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
@@ -21,6 +20,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     func,
+    literal,
     select,
 )
 from sqlalchemy.dialects.sqlite import insert
@@ -67,20 +67,23 @@ class Events:
         return await asyncio.to_thread(self._add, batch)
 
     def _add(self, batch: Sequence[Event]) -> list[bool]:
-        unique = {(log_key(event.user_id, event.session_id), event.event_id): event for event in reversed(batch)}
-        with writing(self._engine) as connection:  # holds the write lock: what is absent now stays absent until the insert
-            known = select(events.c.who, events.c.event_id).where(events.c.event_id.in_(event_id for _, event_id in unique))
-            stored = {(row.who, row.event_id) for row in connection.execute(known)}
-            fresh = [key for key in reversed(unique) if key not in stored]
-            if fresh:
-                connection.execute(insert(events), [_row(key[0], unique[key]) for key in fresh])
-                bump_versions(connection, Counter(who for who, _ in fresh))
-                self._popularity.add(connection, (unique[key] for key in fresh))
-        new, taken = set(fresh), []
-        for event in batch:
-            key = log_key(event.user_id, event.session_id), event.event_id
-            taken.append(key in new)
-            new.discard(key)
+        keys = [(log_key(event.user_id, event.session_id), event.event_id) for event in batch]
+        with writing(self._engine) as connection:  # holds the write lock: what comes after `last` is ours
+            last = connection.scalar(select(func.max(events.c.seq))) or 0
+            rows = [_row(who, event) for (who, _), event in zip(keys, batch, strict=True)]
+            if rows:
+                connection.execute(insert(events).on_conflict_do_nothing(), rows)
+            after = events.c.seq > last
+            if (connection.scalar(select(func.count()).where(after)) or 0) == len(rows):
+                taken = [True] * len(rows)
+            else:
+                new = {
+                    (row.who, row.event_id) for row in connection.execute(select(events.c.who, events.c.event_id).where(after))
+                }
+                taken = [_first(key, new) for key in keys]
+            if any(taken):
+                bump_versions(connection, select(events.c.who, func.count()).where(after).group_by(events.c.who))
+                self._popularity.add(connection, (event for event, fresh in zip(batch, taken, strict=True) if fresh))
         return taken
 
     def history(self, connection: Connection, key: str) -> tuple[list[Event], bool]:
@@ -159,7 +162,7 @@ class Events:
         with writing(self._engine) as connection:
             count = connection.execute(query if kind is None else query.where(events.c.type == kind)).rowcount
             if count:
-                bump_versions(connection, {who: 1})
+                bump_versions(connection, select(literal(who), literal(1)))
         return count
 
     async def length(self) -> int:
@@ -180,11 +183,26 @@ def _last_of(people: Collection[str], first: int, last: int, until: int) -> Sele
     return select(said.c.seq).where(said.c.nth == 1, said.c.seq.between(first, last))
 
 
+def _first(key: tuple[str, str], new: set[tuple[str, str]]) -> bool:
+    """Is this the first of a batch with a new key? The next one isn't."""
+    if key not in new:
+        return False
+    new.remove(key)
+    return True
+
+
 def _row(key: str, event: Event) -> dict[str, Any]:
     return {
         "who": key,
-        **event.model_dump(exclude={"user_id", "occurred_at"}),
+        "event_id": event.event_id,
+        "item_id": event.item_id,
+        "type": event.type,
+        "value": event.value,
+        "text": event.text,
         "occurred_at": micros(event.occurred_at),
+        "session_id": event.session_id,
+        "ranking_id": event.ranking_id,
+        "position": event.position,
     }
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence, Set
 from typing import Any
 
-from sqlalchemy import JSON, Boolean, Column, Connection, Engine, Integer, Select, Table, Text, select
+from sqlalchemy import JSON, Boolean, Column, Connection, Engine, Integer, Select, Table, Text, literal, select, true
 from sqlalchemy.dialects.sqlite import insert
 
 from service.schema import User, UserPatch
@@ -24,11 +24,15 @@ users = Table(
 )
 
 
-def bump_versions(connection: Connection, times: Mapping[str, int]) -> None:
-    upsert = insert(users)
+def bump_versions(connection: Connection, times: Select[Any, Any]) -> None:
+    """Raises people's versions: `times` selects who, and by how much."""
+    declared = literal({}, JSON), literal(True), literal(True)
+    upsert = insert(users).from_select(
+        ["who", "version", "attributes", "allow_hosted", "profile"],
+        times.add_columns(*declared).where(true()),  # without a WHERE, SQLite takes ON for a join's
+    )
     raised = {"version": users.c.version + upsert.excluded.version}
-    rows = [{"who": who, "version": count} for who, count in times.items()]
-    connection.execute(upsert.on_conflict_do_update(index_elements=["who"], set_=raised), rows)
+    connection.execute(upsert.on_conflict_do_update(index_elements=["who"], set_=raised))
 
 
 class Users:
