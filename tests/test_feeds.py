@@ -456,3 +456,66 @@ async def test_the_documents_commands_work(make: Make, serve: Serve, settings: S
             assert ran.returncode == 0, (command, ran.stderr)
             assert 'ejected":[{' not in ran.stdout, (command, ran.stdout)
         assert len(commands) > 10
+
+
+# ── rows as they come ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_json_is_read_as_leniently_as_a_file(make: Make, serve: Serve, settings: Settings) -> None:
+    async with await served(make, serve, settings, films=[]) as client:
+        rows = [
+            {"id": 7, "titel": "Kettle", "brand": "Kailas", "size": {"cm": 12}, "gone": None, "attributes": {"year": "1999"}},
+            {"id": "8", "title": 1984, "attributes": {"year": "old", "brand": None, "tags": ["a", None]}},
+        ]
+        answer = (await client.post("/v1/items", json=rows)).json()
+        assert (answer["accepted"], answer["rejected"]) == (2, [])
+        assert answer["warnings"] == [
+            "keys that are no fields of ours became attributes: titel (1), brand (1), size (1)",
+            "titel became an attribute: was title meant?",
+            'attributes.year left out of 1 rows: declared int (catalog.filterable), found "old"',
+        ]
+        seven, eight = [(await client.get(f"/v1/items/{item_id}")).json() for item_id in (7, 8)]
+        assert seven["attributes"] == {"titel": "Kettle", "brand": "Kailas", "size.cm": 12, "year": 1999}
+        assert (eight["title"], eight["attributes"]) == ("1984", {"tags": ["a"]})
+        assert (await client.post("/v1/users", json={"user_id": 9, "age": 3})).json()["accepted"] == 1
+        assert (await client.get("/v1/users/9")).json()["attributes"] == {"age": 3}
+        assert (await client.post("/v1/events", json={"user_id": 9, "item_id": 7, "type": "view"})).json()["accepted"] == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "row", "told"),
+    [
+        ("/v1/items", {"item_id": "1"}, "element 0: id: missing; item_id is there: call it id"),
+        ("/v1/items", {"id": "1", "attributes": {"a": {"b": [{"c": 1}]}}}, "element 0: attributes.b: a text, a number"),
+        ("/v1/items", {"id": "1", "attributes": [1]}, "element 0: attributes: an object is needed"),
+        ("/v1/users", {"id": "1"}, "element 0: user_id: missing"),
+        ("/v1/events", {"user_id": "1", "type": "view", "itemid": "2"}, "element 0: itemid: not known; was item_id meant?"),
+    ],
+)
+async def test_a_row_that_is_refused_is_told_once_in_the_feeds_words(
+    make: Make, serve: Serve, settings: Settings, path: str, row: dict[str, Any], told: str
+) -> None:
+    async with await served(make, serve, settings, films=[]) as client:
+        answer = await client.post(path, json=row)
+        assert answer.status_code == 422
+        assert answer.json()["message"].startswith(told)
+        assert answer.json()["message"].count(";") <= 1
+
+
+@pytest.mark.parametrize(
+    ("scale", "like", "middling", "dislike"),
+    [((1, 5), 4, 3, 2), ((1, 10), 8, 6, 3), ((0, 100), 75, 50, 25), ((0, 1), 1, 0.5, 0)],
+)
+async def test_what_counts_as_a_like_follows_the_scale(
+    make: Make, serve: Serve, settings: Settings, scale: tuple[float, float], like: float, middling: float, dislike: float
+) -> None:
+    scaled = settings.changed({"events": {"types": {"rating": {"scale": scale}}}})
+    async with await served(make, serve, scaled) as client:
+        values = {"alien": like, "thing": middling, "heat": dislike, "amelie": scale[1] + 1}
+        rows = [{"user_id": "u", "item_id": item, "type": "rating", "value": value} for item, value in values.items()]
+        answer = (await client.post("/v1/events", json=rows)).json()
+        assert answer["warnings"] == [
+            f"1 values of rating lie outside its scale of {scale[0]} to {scale[1]}: from {scale[1] + 1} to {scale[1] + 1}; "
+            "set events.types.rating.scale, or ingest the file with --scale LOW:HIGH"
+        ]
+        assert (await client.get("/v1/users/u/state")).json()["likes"].keys() == {"alien", "amelie"}
