@@ -307,7 +307,12 @@ def test_an_encoding_is_taken_as_said_and_never_guessed(here: Path, encoding: st
 
 def test_a_line_of_json_that_is_no_utf8_costs_itself_only(here: Path) -> None:
     Path("a.jsonl").write_bytes(b'{"id": "1"}\n{"id": "\xff"}\n{"id": "3"}\n')
-    assert rows("a.jsonl", "items") == [{"id": "1"}, "not UTF-8, as JSON has to be", {"id": "3"}]
+    assert rows("a.jsonl", "items") == [
+        {"id": "1"},
+        "not UTF-8, as JSON has to be; say --encoding if it is another",
+        {"id": "3"},
+    ]
+    assert rows("a.jsonl", "items", encoding="latin-1") == [{"id": "1"}, {"id": "ÿ"}, {"id": "3"}]
 
 
 def test_packed_files_are_read_and_a_zip_of_many_asks_which(here: Path) -> None:
@@ -325,6 +330,17 @@ def test_packed_files_are_read_and_a_zip_of_many_asks_which(here: Path) -> None:
             rows(name, "items")
     with open_feed("two.zip:in/items.csv", "items") as file:
         assert str(file.rejected) == "two.zip.items.csv.rejected.jsonl"
+
+
+def test_an_archive_that_is_cut_short_is_told_in_words(here: Path) -> None:
+    lines = "".join(f'{{"id": "{n}", "title": "{"x" * n}"}}\n' for n in range(500))
+    Path("whole.jsonl").write_text(lines)
+    packed = gzip.compress(lines.encode())
+    Path("a.jsonl.gz").write_bytes(packed[: len(packed) // 2])
+    Path("b.zip").write_bytes(b"PK\x03\x04 no archive")
+    for name in ("a.jsonl.gz", "b.zip"):
+        with pytest.raises(BadRequest, match=f"{name}: broken or cut short"):
+            rows(name, "items")
 
 
 def test_a_parquet_file_is_taken_with_its_types(here: Path) -> None:
