@@ -217,6 +217,8 @@ def probe(
         raise typer.BadParameter(f"no model {alias!r}; configured: {', '.join(settings.models)}")
     roles = settings.roles.model_dump(exclude_none=True).values()
     aliases = [alias] if alias else list(dict.fromkeys([*roles, *settings.fallback]))
+    if not aliases:
+        console.print("no models are configured: there is nothing to ask")
 
     async def ask(recommender: Recommender) -> dict[str, Capabilities | ModelError]:
         found: dict[str, Capabilities | ModelError] = {}
@@ -489,11 +491,11 @@ def up(context: typer.Context) -> None:
 def _engine(settings: Settings) -> Iterator[Any]:
     from service.engine import server
 
-    alias = settings.engine.model
+    alias, model = server.served(settings)
     with console.status(f"starting vLLM with {alias} …") as status:
         running = server.running(settings, lambda seconds: status.update(f"starting vLLM with {alias} … {seconds:.0f} s"))
         process = running.__enter__()
-    console.print(f"vLLM serves {alias} at {settings.models[alias].base_url} (log: {settings.data / 'engine.log'})")
+    console.print(f"vLLM serves {alias} at {model.base_url} (log: {settings.data / 'engine.log'})")
     try:
         yield process
     finally:
@@ -710,8 +712,9 @@ def doctor(context: typer.Context) -> None:
         wrong += not ok
         table.add_row(part, "[green]ok[/]" if ok else "[red]no[/]", escape(told))
 
-    line("configuration", True, f"domain {settings.service.domain}, data in {settings.data}")
-    alias = settings.engine.model
+    alone = "" if settings.models else ", no models: the prior ranks alone"
+    line("configuration", True, f"domain {settings.service.domain}, data in {settings.data}{alone}")
+    alias = settings.served
     if alias in settings.models and settings.models[alias].backend == "vllm":
         here = settings.weights_path(alias).exists()
         found = str(settings.weights_path(alias)) if here else f"not here: whyrank models pull {alias}"
