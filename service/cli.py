@@ -266,15 +266,43 @@ def _told(value: object) -> str:
 @app.command()
 def data(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="movielens-100k, groceries or books.")] = "movielens-100k",
+    name: Annotated[str, typer.Argument(help="movielens-100k, groceries or books; or sample.")] = "movielens-100k",
+    sample: Annotated[str | None, typer.Argument(help="After sample: which one; without it they are listed.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the CSV files of a sample; else named as it is.")] = None,
+    seed: Annotated[int, typer.Option(help="What a sample is made from: another seed, other events.")] = 1,
 ) -> None:
-    """Fetch a data set as feeds that `ingest` reads."""
+    """Fetch a data set as feeds that `ingest` reads, or make invented data to try things on.
+
+    whyrank data movielens-100k          into the data folder, as JSON lines
+
+    whyrank data sample                  which samples there are
+
+    whyrank data sample shop --out shop  products.csv, people.csv and events.csv of an invented shop
+    """
+    if name == "sample":
+        _sample(sample, out, seed)
+        return
+    if sample is not None:
+        raise typer.BadParameter(f"{name} {sample}: only 'sample' takes another name")
     from service.engine import feeds
 
     settings: Settings = context.obj
     with _progress() as step:
         path = feeds.pull(name, settings.data, step)
     console.print(f"{path}\n[dim]{escape(feeds.SETS[name].terms)}[/]")
+
+
+def _sample(name: str | None, out: Path | None, seed: int) -> None:
+    from service import samples
+
+    if name is None:
+        table = Table("sample", "holds")
+        for known, sample in samples.SAMPLES.items():
+            table.add_row(known, sample.holds)
+        console.print(table)
+        return
+    for path, rows in samples.write(name, out or Path(name), seed).items():
+        console.print(f"{path}: {rows} rows")
 
 
 @app.command()
