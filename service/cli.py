@@ -268,7 +268,7 @@ def data(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="movielens-100k, groceries or books; or sample.")] = "movielens-100k",
     sample: Annotated[str | None, typer.Argument(help="After sample: which one; without it they are listed.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the CSV files of a sample; else named as it is.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the CSV files of a sample; else ./SAMPLE.")] = None,
     seed: Annotated[int, typer.Option(help="What a sample is made from: another seed, other events.")] = 1,
 ) -> None:
     """Fetch a data set as feeds that `ingest` reads, or make invented data to try things on.
@@ -745,8 +745,9 @@ def doctor(context: typer.Context) -> None:
     alias = settings.served
     if alias in settings.models and settings.models[alias].backend == "vllm":
         here = settings.weights_path(alias).exists()
-        found = str(settings.weights_path(alias)) if here else f"not here: whyrank models pull {alias}"
-        line("weights", here or "/" in settings.models[alias].model, found)
+        hub = settings.models[alias].model if "/" in settings.models[alias].model else ""
+        cure = f"vLLM fetches {hub} itself" if hub else f"not here: whyrank models pull {alias}"
+        line("weights", here or bool(hub), str(settings.weights_path(alias)) if here else cure)
 
     async def ask(recommender: Recommender) -> dict[str, Any]:
         return await recommender.readiness(seconds=60)

@@ -990,7 +990,7 @@ class Recommender:
         """What a model (an alias; else the task's own) would be shown for this request; it is not asked."""
         alias = model or (self._asked(request) if task == "rank" else self.settings.roles.explain)
         if alias is None:
-            raise BadRequest("no model is configured: there is nobody to show a prompt to", param="model")
+            raise BadRequest("no model writes here (roles.rank, roles.explain): none would be shown a prompt", param="model")
         if alias not in self.settings.models:
             raise NotFound("model", alias, param="model", known=", ".join(self.settings.models))
         if self.settings.models[alias].backend == "local":

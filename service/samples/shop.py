@@ -23,7 +23,7 @@ from typing import NamedTuple, TypeVar
 
 from service.samples.table import Row
 
-HOLDS = "60 products in English and Chinese, 30 people and six weeks of what they did; invented"
+HOLDS = "an invented shop: 60 products in English and Chinese, 30 people and what they did in six weeks; yuan"
 CHINA = timezone(timedelta(hours=8))
 END = datetime(2026, 6, 1, tzinfo=CHINA)
 """Nothing happens later; a Monday. Fixed, so that a seed always gives the same bytes."""
