@@ -144,6 +144,16 @@ def test_without_any_model_the_prior_ranks_and_the_doctor_finds_nothing_wrong(
         assert run(*words).exit_code == 0
 
 
+def test_the_doctor_pulls_no_model_that_vllm_fetches_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "shop.yaml").write_text(f"models: {{qwen: {VLLM.replace('8001', '9')}}}")
+    monkeypatch.setenv("WHYRANK_CONFIG", str(tmp_path / "shop.yaml"))
+    monkeypatch.setenv("WHYRANK_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("WHYRANK_EMBED__PATH", str(MODELS / "minilm"))
+    told = " ".join(run("doctor").output.split())
+    assert "vLLM fetches Qwen/Qwen3-8B itself" in told
+    assert "models pull" not in told
+
+
 @pytest.mark.parametrize("origin", ["shop.example", "https://shop.example/", "https://*.example", ""])
 def test_an_origin_that_no_browser_sends_is_refused(settings: Settings, origin: str) -> None:
     with pytest.raises(ConfigError, match=r"service\.cors"):

@@ -128,24 +128,46 @@ def test_what_is_used_up_is_bought_again_and_what_disappoints_is_not(tmp_path: P
         assert item is None or event["occurred_at"] > item["published_at"]
 
 
-def test_the_five_commands_of_the_readme_end_in_the_list_that_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    section = (HOUSE / "README.md").read_text().split("## Your own shop in five commands\n")[1].split("\n## ")[0]
-    blocks = dict(re.findall(r"^```(\w*)\n(.*?)^```$", section, re.DOTALL | re.MULTILINE))
+@pytest.fixture
+def section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The README's page for a first run, read where its commands can be typed: with the embedder, without a network."""
+    text = (HOUSE / "README.md").read_text().split("## Your own shop in five commands\n")[1].split("\n## ")[0]
     monkeypatch.chdir(tmp_path)
-    for name, value in re.findall(r"export (WHYRANK_\w+)=([\w./]+)", section):
+    for name, value in re.findall(r"export (WHYRANK_\w+)=([\w./]+)", text):
         monkeypatch.setenv(name, value)
     (tmp_path / "configs").symlink_to(HOUSE / "configs")
     (tmp_path / ".whyrank/shop/models").mkdir(parents=True)
-    (tmp_path / ".whyrank/shop/models/minilm").symlink_to(MODELS / "minilm")  # to fetch it takes a network
-    typed = [shlex.split(line, comments=True) for line in blocks["sh"].splitlines()]
-    assert [words[0] for words in typed] == ["whyrank"] * 5
-    answers = [run(*words[1:]) for words in typed]
+    (tmp_path / ".whyrank/shop/models/minilm").symlink_to(MODELS / "minilm")
+    return text
+
+
+def blocks(section: str, language: str) -> list[str]:
+    found = re.findall(r"^ *```(\w*)\n(.*?)^ *```$", section, re.DOTALL | re.MULTILINE)
+    return [block for of, block in found if of == language]
+
+
+def typed(block: str) -> list[Result]:
+    lines = [shlex.split(line, comments=True) for line in block.strip().splitlines()]
+    assert {words[0] for words in lines} == {"whyrank"}
+    return [run(*words[1:]) for words in lines]
+
+
+def test_the_five_commands_of_the_readme_end_in_the_list_that_it_shows(section: str) -> None:
+    answers = typed(blocks(section, "sh")[0])
     assert [answer.exit_code for answer in answers] == [0] * 5
     assert "items: 60 accepted\n" in answers[2].output
-    rows = len((tmp_path / "shop" / "events.csv").read_text().splitlines()) - 1
+    rows = len(Path("shop/events.csv").read_text().splitlines()) - 1
     assert f"events: {rows} accepted\n" in answers[3].output
-    assert titles(answers[4].output) == titles(blocks[""]), f"the README shows another list than:\n{answers[4].output}"
+    wanted = titles(blocks(section, "")[0])
+    assert titles(answers[4].output) == wanted, f"the README shows another list than:\n{answers[4].output}"
     assert "30 accepted\n" in run("ingest", "users", "shop/people.csv").output
+
+
+def test_columns_of_other_names_are_taken_as_the_readme_maps_them(section: str) -> None:
+    Path("goods.csv").write_text("sku,name,price\nk1,Kettle,299\n")
+    Path("log.csv").write_text("customer,sku,action,occurred_at\nann,k1,purchase,2026-05-01 10:00\n")
+    for answer in typed(blocks(section, "sh")[1]):
+        assert "1 would be taken" in answer.output
 
 
 def titles(table: str) -> list[str]:
