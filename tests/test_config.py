@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,15 @@ def test_what_a_file_leaves_out_falls_to_the_models_that_it_has(
     settings = Settings.load(file)
     assert (settings.roles.rank, settings.roles.explain, settings.roles.score) == (rank, explain, score)
     assert settings.served == served
+
+
+def test_the_whole_configurations_of_the_readme_load(tmp_path: Path) -> None:
+    after = (HOUSE / "README.md").read_text().split("whole\nconfigurations:")[1]
+    texts = re.findall(r"```yaml\n(.*?)```", after, re.DOTALL)[:2]
+    (tmp_path / "shop.yaml").write_text(texts[0])
+    assert Settings.load(tmp_path / "shop.yaml").roles.rank is None
+    (tmp_path / "shop.yaml").write_text(texts[1])
+    assert Settings.load(tmp_path / "shop.yaml").served == "qwen"
 
 
 @pytest.mark.parametrize(
