@@ -23,7 +23,7 @@ from typing import NamedTuple, TypeVar
 
 from service.samples.table import Row
 
-HOLDS = "an invented shop: 60 products in English and Chinese, 30 people and what they did in six weeks; yuan"
+HOLDS = "60 products in English and Chinese (prices in yuan), 30 people, six weeks of events; all invented"
 CHINA = timezone(timedelta(hours=8))
 END = datetime(2026, 6, 1, tzinfo=CHINA)
 """Nothing happens later; a Monday. Fixed, so that a seed always gives the same bytes."""
