@@ -106,7 +106,7 @@ class Suite(BaseModel):
     def arms(self, settings: Settings) -> list[Arm]:
         """Every combination once; `prior` and the sources need neither prompt nor model. Baselines come first."""
         found: list[Arm] = []
-        models = self.models or [settings.roles.rank]
+        models = self.models or [*filter(None, [settings.roles.rank])]
         asked = [pair for pair in self._pairs(models) if pair[0] != "prior"]
         prompts: list[str | None] = [*self.prompts] or [None]
         for (label, parts), folder in product(self.settings.items(), self.data):

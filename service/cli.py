@@ -217,6 +217,8 @@ def probe(
         raise typer.BadParameter(f"no model {alias!r}; configured: {', '.join(settings.models)}")
     roles = settings.roles.model_dump(exclude_none=True).values()
     aliases = [alias] if alias else list(dict.fromkeys([*roles, *settings.fallback]))
+    if not aliases:
+        console.print("no models are configured: there is nothing to ask")
 
     async def ask(recommender: Recommender) -> dict[str, Capabilities | ModelError]:
         found: dict[str, Capabilities | ModelError] = {}
@@ -264,15 +266,43 @@ def _told(value: object) -> str:
 @app.command()
 def data(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="movielens-100k, groceries or books.")] = "movielens-100k",
+    name: Annotated[str, typer.Argument(help="movielens-100k, groceries or books; or sample.")] = "movielens-100k",
+    sample: Annotated[str | None, typer.Argument(help="After sample: which one; without it they are listed.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the CSV files of a sample; else ./SAMPLE.")] = None,
+    seed: Annotated[int, typer.Option(help="What a sample is made from: another seed, other events.")] = 1,
 ) -> None:
-    """Fetch a data set as feeds that `ingest` reads."""
+    """Fetch a data set as feeds that `ingest` reads, or make invented data to try things on.
+
+    whyrank data movielens-100k          into the data folder, as JSON lines
+
+    whyrank data sample                  which samples there are
+
+    whyrank data sample shop --out shop  products.csv, people.csv and events.csv of an invented shop
+    """
+    if name == "sample":
+        _sample(sample, out, seed)
+        return
+    if sample is not None:
+        raise typer.BadParameter(f"{name} {sample}: only 'sample' takes another name")
     from service.engine import feeds
 
     settings: Settings = context.obj
     with _progress() as step:
         path = feeds.pull(name, settings.data, step)
     console.print(f"{path}\n[dim]{escape(feeds.SETS[name].terms)}[/]")
+
+
+def _sample(name: str | None, out: Path | None, seed: int) -> None:
+    from service import samples
+
+    if name is None:
+        table = Table("sample", "holds")
+        for known, sample in samples.SAMPLES.items():
+            table.add_row(known, sample.holds)
+        console.print(table)
+        return
+    for path, rows in samples.write(name, out or Path(name), seed).items():
+        console.print(f"{path}: {rows} rows")
 
 
 @app.command()
@@ -489,11 +519,11 @@ def up(context: typer.Context) -> None:
 def _engine(settings: Settings) -> Iterator[Any]:
     from service.engine import server
 
-    alias = settings.engine.model
+    alias, model = server.served(settings)
     with console.status(f"starting vLLM with {alias} …") as status:
         running = server.running(settings, lambda seconds: status.update(f"starting vLLM with {alias} … {seconds:.0f} s"))
         process = running.__enter__()
-    console.print(f"vLLM serves {alias} at {settings.models[alias].base_url} (log: {settings.data / 'engine.log'})")
+    console.print(f"vLLM serves {alias} at {model.base_url} (log: {settings.data / 'engine.log'})")
     try:
         yield process
     finally:
@@ -710,12 +740,14 @@ def doctor(context: typer.Context) -> None:
         wrong += not ok
         table.add_row(part, "[green]ok[/]" if ok else "[red]no[/]", escape(told))
 
-    line("configuration", True, f"domain {settings.service.domain}, data in {settings.data}")
-    alias = settings.engine.model
+    alone = "" if settings.models else ", no models: the prior ranks alone"
+    line("configuration", True, f"domain {settings.service.domain}, data in {settings.data}{alone}")
+    alias = settings.served
     if alias in settings.models and settings.models[alias].backend == "vllm":
         here = settings.weights_path(alias).exists()
-        found = str(settings.weights_path(alias)) if here else f"not here: whyrank models pull {alias}"
-        line("weights", here or "/" in settings.models[alias].model, found)
+        hub = settings.models[alias].model if "/" in settings.models[alias].model else ""
+        cure = f"vLLM fetches {hub} itself" if hub else f"not here: whyrank models pull {alias}"
+        line("weights", here or bool(hub), str(settings.weights_path(alias)) if here else cure)
 
     async def ask(recommender: Recommender) -> dict[str, Any]:
         return await recommender.readiness(seconds=60)

@@ -61,9 +61,12 @@ class Service(Part):
 
 
 class Engine(Part):
-    """The local engine that `whyrank engine` starts: which alias it serves, and how."""
+    """The local engine that `whyrank engine` starts: which alias it serves, and how.
 
-    model: str = "small"
+    `model`: default: the alias that ranks if its backend is vllm, else the first alias whose backend is (`Settings.served`).
+    """
+
+    model: str | None = None
     args: list[str] = []
     env: dict[str, str] = {}
     start_timeout_s: float = Field(600, gt=0)
@@ -150,10 +153,14 @@ class Model(Part):
 
 class Roles(Part):
     """Which alias does what. `score`: tells likelihoods, for ranking by them and for what moved an item's score. `chat`: says
-    which of the catalogue's values a wish means; else the one that explains does."""
+    which of the catalogue's values a wish means; else the one that explains does.
 
-    rank: str = "small"
-    explain: str = "small"
+    `rank`: default: the first alias that can write, so none where there are no models: then the prior ranks. `explain`:
+    default: the alias that ranks. `score`: where all models are local, the first one by default, since they do nothing else.
+    """
+
+    rank: str | None = None
+    explain: str | None = None
     score: str | None = None
     chat: str | None = None
 
@@ -463,19 +470,29 @@ class Settings(BaseSettings):
         return key
 
     @model_validator(mode="after")
+    def _roles_are_taken(self) -> Settings:
+        """Gives the roles that nobody was named for to the models that can play them."""
+        writers = [alias for alias, model in self.models.items() if model.backend != "local"]
+        rank = self.roles.rank or next(iter(writers), None)
+        score = self.roles.score or (None if writers else next(iter(self.models), None))
+        roles = {"rank": rank, "explain": self.roles.explain or rank, "score": score}
+        object.__setattr__(self, "roles", self.roles.model_copy(update=roles))
+        return self
+
+    @model_validator(mode="after")
     def _aliases_exist(self) -> Settings:
-        named = {"roles.rank": self.roles.rank, "roles.explain": self.roles.explain}
-        if any(model.backend == "vllm" for model in self.models.values()) or not self.models:
-            named["engine.model"] = self.engine.model
-        more = {"roles.score": self.roles.score, "roles.chat": self.roles.chat, "shadow.model": self.shadow.model}
         likely = {"roles.score", *(["shadow.model"] if self.shadow.strategy in {"auto", "likelihood"} else [])}
-        named |= {where: alias for where, alias in more.items() if alias is not None}
+        given = {f"roles.{role}": alias for role, alias in self.roles.model_dump().items()}
+        given |= {"engine.model": self.engine.model, "shadow.model": self.shadow.model}
+        named = {where: alias for where, alias in given.items() if alias is not None}
         named |= {f"fallback[{n}]": alias for n, alias in enumerate(self.fallback)}
         for where, alias in named.items():
             if alias not in self.models:
                 raise ValueError(f"{where} names {alias!r}, which is not under models ({', '.join(self.models) or 'none'})")
             if self.models[alias].backend == "local" and where not in likely:
                 raise ValueError(f"{where} names {alias!r}, whose backend local tells likelihoods only")
+        if not self.models and self.rank.strategy not in {"auto", "prior"}:
+            raise ValueError(f"rank.strategy is {self.rank.strategy!r}, which asks a model, and there is none under models")
         return self
 
     def reread(self) -> Settings:
@@ -505,20 +522,27 @@ class Settings(BaseSettings):
         return self.embed.path or self.data / "models" / "minilm"
 
     @property
+    def served(self) -> str | None:
+        """The alias that the local engine serves; None where no model's backend is vllm."""
+        ours = [alias for alias, model in self.models.items() if model.backend == "vllm"]
+        return self.engine.model or (self.roles.rank if self.roles.rank in ours else next(iter(ours), None))
+
+    @property
     def weights_folder(self) -> Path:
         return self.rank.weights or self.data / "weights"
 
-    def configured(self, alias: str) -> Weights:
-        """What is weighed how while nothing has been fitted."""
+    def configured(self, alias: str | None) -> Weights:
+        """What is weighed how while nothing has been fitted; None: without a model."""
         sources, rank = self.retrieve, self.rank
+        model = self.models[alias] if alias is not None else None
         return Weights(
             similar=sources.similar,
             collaborative=sources.collaborative,
             context=sources.context,
             query=sources.query,
             popular=sources.popular,
-            model=self.models[alias].weight,
-            null=self.models[alias].null,
+            model=model.weight if model is not None else 0,
+            null=model.null if model is not None else 0,
             popularity=rank.popularity,
             diversity=rank.diversity,
         )
@@ -557,8 +581,9 @@ class Settings(BaseSettings):
             raise ConfigError(f"{file}: api_key: a secret; set WHYRANK_API_KEY in the environment", param="api_key")
         if stray := _stray_variables(set(cls.model_fields)):
             raise ConfigError(f"environment {stray[0]}: no such setting", param=stray[0])
+        given = {key: value for key, value in content.items() if value is not None}  # all under a key may be commented out
         try:
-            found = cls(**content)
+            found = cls(**given)
             found._file = file
             return found
         except ValidationError as error:

@@ -200,14 +200,16 @@ class Conversation:
         """What the latest wish means in the catalogue's own values, by a model where no rule tells; none if it fails. It has a
         quarter of the time."""
         alias, wish = self._settings.roles.chat or self._settings.roles.explain, talk.wishes[-1:]
-        outside = alias in self._llms and self._settings.models[alias].leaves_the_house
+        if alias is None or alias not in self._llms:
+            return [], Usage()
+        outside = self._settings.models[alias].leaves_the_house
         if outside:
             wish, facets = (
                 [(await self._over(request, one)).words(one) for one in wish],
                 Facets(self._veil.facets(facets.values)),
             )
         known = chat.choosable(facets)
-        mute = request.model in {FASTER, PRIOR} or request.strategy == "prior" or alias not in self._llms
+        mute = request.model in {FASTER, PRIOR} or request.strategy == "prior"
         if mute or not wish or talk.filters or not known or not await self._allowed(request, outside=outside):
             return [], Usage()
         domain = request.domain or self._settings.service.domain

@@ -399,11 +399,11 @@ class Recommender:
             ),
         )
 
-    def _weights(self, domain: str, alias: str) -> Weights:
+    def _weights(self, domain: str, alias: str | None) -> Weights:
         return self._fitted.get(f"{domain}.{alias}") or self.settings.configured(alias)
 
-    def _asked(self, request: RecommendRequest) -> str:
-        """The alias that a request names, else the one for ranking."""
+    def _asked(self, request: RecommendRequest) -> str | None:
+        """The alias that a request names, else the one for ranking; None where no model ranks."""
         return request.model if request.model in self.settings.models else self.settings.roles.rank
 
     def _ladder(self, request: RecommendRequest, domain: str) -> tuple[str, list[Strategy]]:
@@ -428,7 +428,8 @@ class Recommender:
         able = [step if self._can(step) else _unable(step) for step in steps]
         found = [step for step in able if step.name == asked or not isinstance(step, Lacking)] or able[:1]
         if asked not in {"auto", *(step.name for step in found)}:
-            raise BadRequest(f"strategy {asked!r} needs a model (roles.score) and a prompt for it", param="strategy")
+            role = "score" if asked == "likelihood" else "rank"
+            raise BadRequest(f"strategy {asked!r} needs a model (roles.{role}) and a prompt for it", param="strategy")
         return asked, found
 
     def _preferred(self, names: Sequence[str], request: RecommendRequest, domain: str) -> list[Strategy]:
@@ -988,6 +989,8 @@ class Recommender:
     async def preview(self, request: RecommendRequest, task: Literal["rank", "explain"], model: str | None = None) -> Preview:
         """What a model (an alias; else the task's own) would be shown for this request; it is not asked."""
         alias = model or (self._asked(request) if task == "rank" else self.settings.roles.explain)
+        if alias is None:
+            raise BadRequest("no model writes here (roles.rank, roles.explain): none would be shown a prompt", param="model")
         if alias not in self.settings.models:
             raise NotFound("model", alias, param="model", known=", ".join(self.settings.models))
         if self.settings.models[alias].backend == "local":

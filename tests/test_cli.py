@@ -141,7 +141,7 @@ def test_a_key_is_shown_once_listed_without_its_secret_and_revoked() -> None:
 
 
 HELP = [
-    *("", "ingest", "recommend", "models", "models probe", "serve", "up", "doctor", "demo", "engine"),
+    *("", "data", "ingest", "recommend", "models", "models probe", "serve", "up", "doctor", "demo", "engine"),
     *("eval", "eval run", "eval cases", "fit", "compare", "keys", "keys create"),
 ]
 

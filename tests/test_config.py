@@ -1,9 +1,14 @@
+import json
+import re
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
 
+from service.cli import app
 from service.config import HOUSE, Settings
 from service.errors import ConfigError
+from tests.conftest import MODELS
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in (HOUSE / "configs").glob("*.yaml")))
@@ -61,6 +66,102 @@ def test_a_change_in_code_is_not_undone_by_the_environment(monkeypatch: pytest.M
     assert settings.changed({"explain": {"top": 2}}).rank.window == 7
     with pytest.raises(ConfigError, match=r"rank\.window"):
         settings.changed({"rank": {"window": 700}})
+
+
+VLLM = "{backend: vllm, model: Qwen/Qwen3-8B, base_url: 'http://127.0.0.1:8001/v1'}"
+OLLAMA = "{backend: openai, model: qwen3, base_url: 'http://127.0.0.1:11434/v1'}"
+CLAUDE = "{backend: litellm, model: anthropic/claude-haiku-4-5, api_key_env: ANTHROPIC_API_KEY}"
+TINY = "{backend: local, model: tiny}"
+
+
+@pytest.mark.parametrize(
+    ("text", "rank", "explain", "score", "served"),
+    [
+        (f"models: {{qwen: {VLLM}}}", "qwen", "qwen", None, "qwen"),
+        (f"models: {{qwen: {VLLM}}}\nroles: {{rank: qwen, explain: qwen}}", "qwen", "qwen", None, "qwen"),
+        (f"models: {{a: {OLLAMA}, b: {VLLM}, c: {VLLM}}}", "a", "a", None, "b"),
+        (f"models: {{a: {OLLAMA}, b: {VLLM}, c: {VLLM}}}\nroles: {{rank: c}}", "c", "c", None, "c"),
+        (f"models: {{a: {VLLM}, b: {VLLM}}}\nengine: {{model: b}}", "a", "a", None, "b"),
+        (f"models: {{claude: {CLAUDE}}}", "claude", "claude", None, None),
+        (f"models: {{ollama: {OLLAMA}}}", "ollama", "ollama", None, None),
+        (f"models: {{tiny-local: {TINY}, qwen: {VLLM}}}", "qwen", "qwen", None, "qwen"),
+        (f"models: {{tiny-local: {TINY}}}", None, None, "tiny-local", None),
+        ("service: {domain: shop}\ncatalog: {filterable: {category: str, price: float}}", None, None, None, None),
+        ("models:\nroles:\n", None, None, None, None),
+        ("", None, None, None, None),
+    ],
+)
+def test_what_a_file_leaves_out_falls_to_the_models_that_it_has(
+    tmp_path: Path, text: str, rank: str | None, explain: str | None, score: str | None, served: str | None
+) -> None:
+    file = tmp_path / "shop.yaml"
+    file.write_text(text)
+    settings = Settings.load(file)
+    assert (settings.roles.rank, settings.roles.explain, settings.roles.score) == (rank, explain, score)
+    assert settings.served == served
+
+
+def test_the_whole_configurations_of_the_readme_load(tmp_path: Path) -> None:
+    after = (HOUSE / "README.md").read_text().split("whole\nconfigurations:")[1]
+    texts = re.findall(r"```yaml\n(.*?)```", after, re.DOTALL)[:2]
+    (tmp_path / "shop.yaml").write_text(texts[0])
+    assert Settings.load(tmp_path / "shop.yaml").roles.rank is None
+    (tmp_path / "shop.yaml").write_text(texts[1])
+    assert Settings.load(tmp_path / "shop.yaml").served == "qwen"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (f"models: {{qwen: {VLLM}}}\nroles: {{rank: small}}", "roles.rank names 'small', which is not under models (qwen)"),
+        (f"models: {{qwen: {VLLM}}}\nengine: {{model: small}}", "engine.model names 'small'"),
+        ("rank: {strategy: listwise}", "rank.strategy is 'listwise', which asks a model, and there is none under models"),
+    ],
+)
+def test_a_model_that_is_named_has_to_be_there(tmp_path: Path, text: str, told: str) -> None:
+    file = tmp_path / "shop.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        Settings.load(file)
+    assert told in caught.value.message
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(app, list(words))
+
+
+def test_without_any_model_the_prior_ranks_and_the_doctor_finds_nothing_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shop.yaml").write_text("service: {domain: shop}\ncatalog: {filterable: {category: str}}\n")
+    (tmp_path / "goods.csv").write_text("id,title,category\nkettle,Kettle,kitchen\nwok,Wok,kitchen\ntent,Tent,camping\n")
+    (tmp_path / "log.csv").write_text("user_id,item_id,type,occurred_at\nmaya,kettle,purchase,2026-05-01T12:00:00Z\n")
+    monkeypatch.setenv("WHYRANK_CONFIG", str(tmp_path / "shop.yaml"))
+    monkeypatch.setenv("WHYRANK_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("WHYRANK_EMBED__PATH", str(MODELS / "minilm"))
+    assert run("ingest", "items", str(tmp_path / "goods.csv")).exit_code == 0
+    assert run("ingest", "events", str(tmp_path / "log.csv")).exit_code == 0
+    ranking = json.loads(run("recommend", "maya", "--json").stdout)
+    assert {item["item_id"] for item in ranking["items"]} == {"wok", "tent"}
+    assert (ranking["strategy"], ranking["model"], ranking["degraded"]) == ("prior", None, None)
+    doctor = run("doctor")
+    assert doctor.exit_code == 0
+    assert "no models: the prior ranks alone" in " ".join(doctor.output.split())
+    refused = run("recommend", "maya", "--strategy", "listwise")
+    assert (refused.exit_code, "needs a model (roles.rank)" in " ".join(refused.output.split())) == (2, True)
+    assert "no engine to start" in " ".join(run("engine").output.split())
+    for words in (("models", "list"), ("models", "probe")):
+        assert run(*words).exit_code == 0
+
+
+def test_the_doctor_pulls_no_model_that_vllm_fetches_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "shop.yaml").write_text(f"models: {{qwen: {VLLM.replace('8001', '9')}}}")
+    monkeypatch.setenv("WHYRANK_CONFIG", str(tmp_path / "shop.yaml"))
+    monkeypatch.setenv("WHYRANK_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("WHYRANK_EMBED__PATH", str(MODELS / "minilm"))
+    told = " ".join(run("doctor").output.split())
+    assert "vLLM fetches Qwen/Qwen3-8B itself" in told
+    assert "models pull" not in told
 
 
 @pytest.mark.parametrize("origin", ["shop.example", "https://shop.example/", "https://*.example", ""])

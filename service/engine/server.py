@@ -24,8 +24,8 @@ QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_LOGGING_COLOR": 
 
 
 def command(settings: Settings) -> list[str]:
-    """The command line that serves `engine.model`. Raises `ConfigError` when vLLM or the weights aren't there."""
-    alias, model = settings.engine.model, _served(settings)
+    """The command line that starts vLLM. Raises `ConfigError` when vLLM or the weights aren't there."""
+    alias, model = served(settings)
     if importlib.util.find_spec("vllm") is None:
         raise ConfigError("vLLM is not installed here: 'make setup' on a CPU, 'pip install vllm' on a GPU")
     weights: Path | str = settings.weights_path(alias)
@@ -47,11 +47,14 @@ def command(settings: Settings) -> list[str]:
     ]
 
 
-def _served(settings: Settings) -> Model:
-    model = settings.models.get(settings.engine.model)
-    if model is None or model.backend != "vllm":
-        raise ConfigError(f"engine.model: {settings.engine.model!r} is not under models with backend vllm: nothing to start")
-    return model
+def served(settings: Settings) -> tuple[str, Model]:
+    """Alias and model that the engine serves. Raises `ConfigError` where there is none for a vLLM of our own."""
+    alias = settings.served
+    if alias is None:
+        raise ConfigError("no model under models has the backend vllm: there is no engine to start")
+    if alias not in settings.models or settings.models[alias].backend != "vllm":
+        raise ConfigError(f"engine.model: {alias!r} is not under models with backend vllm: nothing to start")
+    return alias, settings.models[alias]
 
 
 def on_cpu() -> bool:
@@ -61,7 +64,7 @@ def on_cpu() -> bool:
 
 def ready(settings: Settings) -> bool:
     """Does something healthy answer at the engine's address?"""
-    url = urlsplit(_served(settings).base_url)
+    url = urlsplit(served(settings)[1].base_url)
     try:
         with urllib.request.urlopen(f"{url.scheme}://{url.netloc}/health", timeout=2) as answer:  # noqa: S310  our own URL
             return bool(answer.status == 200)

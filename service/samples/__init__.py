@@ -1,0 +1,41 @@
+"""Invented data to try the product on: a sample a file beside this one, made from a seed, never stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.errors import BadRequest
+from service.samples import shop
+from service.samples.table import Row, as_csv
+
+
+@dataclass(frozen=True)
+class Sample:
+    """`holds`: what is in it, in a line. `tables`: rows by file name, from a seed."""
+
+    holds: str
+    tables: Callable[[int], Mapping[str, Sequence[Row]]]
+
+
+SAMPLES = {"shop": Sample(shop.HOLDS, shop.tables)}
+
+
+def write(name: str, folder: Path, seed: int) -> dict[Path, int]:
+    """Write a sample's CSV files into `folder`; returns the number of rows of each.
+
+    The same seed gives the same bytes. Raises `BadRequest` for an unknown sample, and for a folder
+    that holds another file of such a name, which may be somebody's own: nothing is written then.
+    """
+    if name not in SAMPLES:
+        raise BadRequest(f"no sample {name!r}; known: {', '.join(SAMPLES)}")
+    tables = {folder / file: rows for file, rows in SAMPLES[name].tables(seed).items()}
+    contents = {path: as_csv(rows) for path, rows in tables.items()}
+    for path, content in contents.items():
+        if path.exists() and path.read_bytes() != content:
+            raise BadRequest(f"{path} is there already and differs: name another folder by --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, content in contents.items():
+        path.write_bytes(content)
+    return {path: len(rows) for path, rows in tables.items()}

@@ -1,0 +1,28 @@
+"""A table of a sample as CSV that `ingest` takes."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+Cell = str | int | bool | Sequence[str] | None
+Row = dict[str, Cell]
+
+
+def as_csv(rows: Sequence[Row]) -> bytes:
+    """In UTF-8, with a header. All rows have the columns of the first."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({column: _written(cell) for column, cell in row.items()} for row in rows)
+    return text.getvalue().encode()
+
+
+def _written(cell: Cell) -> str:
+    """'|' stands between the parts of a list, nothing for what is absent."""
+    if cell is None:
+        return ""
+    if isinstance(cell, bool):
+        return str(cell).lower()
+    return str(cell) if isinstance(cell, str | int) else "|".join(cell)
