@@ -188,6 +188,22 @@ async def test_a_key_sends_what_it_may_in_a_minute_and_is_told_when_it_may_again
         assert statuses([await client.get("/healthz", headers=slow)]) == [200]
 
 
+async def test_only_what_a_route_would_answer_counts_towards_the_rate(
+    make: Make, serve: Serve, settings: Settings, store: Store
+) -> None:
+    reader = await key(store, "reader", "read", rate=2)
+    forbidden, unknown, wrong_method = ("POST", "/v1/items"), ("GET", "/nowhere"), ("PUT", ASKED)
+    async with await served(make, serve, settings) as client:
+
+        async def refused() -> list[int]:
+            return statuses([await client.request(*one, headers=reader) for one in (forbidden, unknown, wrong_method)])
+
+        assert await refused() == [403, 404, 405]
+        assert statuses([await client.get(ASKED, headers=reader) for _ in range(3)]) == [200, 200, 429]
+        assert await refused() == [403, 404, 405]
+        assert statuses([await client.request(*forbidden, headers={"x-api-key": "wrong"})]) == [401]
+
+
 async def test_callers_of_an_open_service_share_one_rate(make: Make, serve: Serve, settings: Settings) -> None:
     limited = settings.changed({"limits": {"rate": 3}})
     async with await served(make, serve, limited) as client:

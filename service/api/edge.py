@@ -1,6 +1,6 @@
 """What happens to every request before and after its route.
 
-`Edge`, around everything: request id, count and time. `Gate`, within CORS so that a page may read a refusal: key, rate, scope
+`Edge`, around everything: request id, count and time. `Gate`, within CORS so that a page may read a refusal: key, scope, rate
 and size, before anything of the body is read; and whatever crashes behind it gets its answer there.
 """
 
@@ -147,19 +147,28 @@ class Gate:
             await refusal(scope, receive, send)
 
     async def _admit(self, scope: Scope, limits: Limits) -> None:
-        """Raises whatever is wrong with the caller, or with the size that they announce."""
+        """Raises whatever is wrong with the caller, or with the size that they announce.
+
+        Only what a route is going to answer counts towards the rate of a key: neither what its scopes forbid, nor a path or a
+        method that nothing answers.
+        """
         headers = dict(scope["headers"])
         name = _route(scope)
         if name not in OPEN:
             key = await _recommender(scope).caller(_given(headers))
             scope["state"]["key"] = key
-            self._rates.count(key, limits.rate)
-            needed = SCOPES.get(name, "admin") if name else None
-            if needed is not None and not key.allows(needed):
-                raise Forbidden(f"key {key.name!r} is for {' and '.join(key.scopes)}; this needs {needed}")
+            if name:
+                _permit(key, SCOPES.get(name, "admin"))
+                self._rates.count(key, limits.rate)
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > limits.body_bytes:
             raise _too_large(limits)
+
+
+def _permit(key: ApiKey, needed: KeyScope) -> None:
+    """Raises `Forbidden` for a key without the scope that is needed."""
+    if not key.allows(needed):
+        raise Forbidden(f"key {key.name!r} is for {' and '.join(key.scopes)}; this needs {needed}")
 
 
 class Rates:
