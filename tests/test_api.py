@@ -454,6 +454,39 @@ async def test_a_wrong_method_is_told_the_right_ones(make: Make, serve: Serve, s
         assert (await client.options("/v1/events")).headers["allow"] == "POST"
 
 
+IMITATED = re.compile(r"/(v[12]/(rerank|chat|models|embeddings)|rerank|compatible-api|api/|feedback|events|items|users)")
+"""Paths of other systems' APIs, whose clients send query parameters of their own."""
+OPERATIONS = {"/healthz", "/readyz", "/metrics"}
+"""Paths for probes and scrapers."""
+
+
+async def test_every_route_of_our_own_api_refuses_a_query_parameter_that_it_does_not_know(
+    make: Make, serve: Serve, settings: Settings
+) -> None:
+    paths = create_app(settings).openapi()["paths"]
+    async with await served(make, serve, settings, films=[]) as client:
+        for method, path in [(method, path) for path, methods in paths.items() for method in methods]:
+            declared = [one["name"] for one in paths[path][method].get("parameters", []) if one["in"] == "query"]
+            url = path.replace("{", "").replace("}", "")
+            answer = await client.request(method, url, params={"api-version": "1", "limit": "x"})
+            told = answer.json().get("error", {}) if answer.status_code >= 400 else {}
+            if IMITATED.match(path) or path in OPERATIONS:
+                assert "api-version" not in f"{told}", path
+                continue
+            known = ", ".join(declared) or "none"
+            unknown = "api-version" if "limit" in declared else "api-version, limit"
+            assert (answer.status_code, told["param"]) == (422, "api-version"), path
+            assert told["message"] == f"{unknown}: no query parameter of {method.upper()} {path}; it has {known}"
+
+
+async def test_a_list_of_items_is_not_filtered_by_what_it_does_not_know(make: Make, serve: Serve, settings: Settings) -> None:
+    async with await served(make, serve, settings) as client:
+        answer = await client.get("/v1/items", params={"category": "tea"})
+        assert answer.status_code == 422
+        assert answer.json()["message"] == "category: no query parameter of GET /v1/items; it has cursor, limit"
+        assert (await client.get("/v1/items", params={"limit": 1})).status_code == 200
+
+
 async def test_a_page_of_a_known_origin_may_ask_and_read_refusals(make: Make, serve: Serve, settings: Settings) -> None:
     shop = {"origin": "https://shop.example"}
     asking = {"access-control-request-method": "POST", "access-control-request-headers": "authorization, content-type"}

@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from service.api import admin, chat, embeddings, events, gorse, health, items, metarank, personalize, recommend, rerank, users
 from service.api.edge import Edge, Gate, locked
 from service.api.envelope import REFUSALS, install
+from service.api.needs import refuse_unknown_queries
 from service.config import Settings
 from service.pipeline import Recommender, build, guard
 
@@ -22,6 +23,9 @@ ABOUT = """Ranks, for one person, what to show next, and says why.
 Send what users do to `/v1/events`; ask `/v1/recommendations`. The very next answer knows the event. Every answer is complete
 and valid; when the model could not do its part, `degraded` says so. Errors share one body; every answer has `x-request-id`.
 """
+
+OURS = (recommend, events, items, users, admin)
+"""Faces that imitate no other API and serve no probes or scrapers: they refuse query parameters that they don't know."""
 
 
 class Service(FastAPI):
@@ -48,7 +52,7 @@ def create_app(settings: Settings, make: Callable[[Settings], Awaitable[Recommen
     app = Service(title="whyrank", version="0.1.0", description=ABOUT, lifespan=life, redoc_url=None, responses=REFUSALS)
     install(app)
     for face in (recommend, rerank, chat, embeddings, events, items, users, gorse, metarank, personalize, health, admin):
-        app.include_router(face.router)
+        app.include_router(face.router, dependencies=[Depends(refuse_unknown_queries)] if face in OURS else [])
     app.add_middleware(Gate)
     if origins := settings.service.cors:
         app.add_middleware(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
 from fastapi import Depends, Path, Request, Response
+from fastapi.dependencies.utils import get_flat_dependant
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt
 from pydantic_core import from_json, to_json
@@ -162,6 +163,22 @@ def _utf8(header: str | None) -> str | None:
         return header.encode("latin-1").decode() if header is not None else None
     except UnicodeError:
         return header
+
+
+def refuse_unknown_queries(request: Request) -> None:
+    """Raises `BadRequest` for query parameters that the route does not declare, and names those that it does.
+
+    A dependency of the routes of our own API, where such a parameter is a mistake that would change nothing and say nothing.
+    Routes that imitate another API go without it: its clients send parameters of their own, as Azure's `api-version`.
+    """
+    route: APIRoute = request.scope["route"]
+    known = [parameter.alias for parameter in get_flat_dependant(route.dependant).query_params]
+    unknown = [name for name in request.query_params if name not in known]
+    if unknown:
+        raise BadRequest(
+            f"{', '.join(unknown)}: no query parameter of {request.method} {route.path}; it has {', '.join(known) or 'none'}",
+            param=unknown[0],
+        )
 
 
 RecommenderDep = Annotated[Recommender, Depends(_recommender)]
