@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -18,6 +19,8 @@ from service.llm import LLM, Call
 from service.llm.scripted import ScriptedLLM
 from service.pipeline import Recommender, build
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: 'apt-get install chromium' adds it")
 MODELS = Path(os.environ.get("WHYRANK_DATA", HOUSE / ".whyrank")) / "models"
 
 FILMS = [

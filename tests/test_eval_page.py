@@ -1,20 +1,16 @@
 """The page, in a real browser where one is installed."""
 
-import shutil
 from pathlib import Path
-
-import pytest
 
 from eval import report as reports
 from eval.suite import Suite
+from tests.conftest import CHROMIUM, needs_chromium
 from tests.test_eval_run import Play, play, suite
 
 __all__ = ["play", "suite"]  # fixtures
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: 'apt-get install chromium' adds it")
+@needs_chromium
 async def test_the_page_opens_without_errors_and_its_pictures_hold_their_text(suite: Suite, play: Play, tmp_path: Path) -> None:
     from playwright.async_api import async_playwright
 

@@ -87,6 +87,8 @@ def test_the_image_serves_from_what_its_dockerfile_installs_and_copies(tmp_path:
         assert parts["store"]["ok"]
         assert parts["catalog"]["ok"]
         assert "unreachable" in parts["model:rank"]["why"]
+        script = f"http://127.0.0.1:{port}/docs/swagger-ui-bundle.js"
+        assert httpx.get(script, headers={"x-api-key": environment["WHYRANK_API_KEY"]}).status_code == 200
     finally:
         service.terminate()
         service.wait(30)

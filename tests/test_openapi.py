@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -26,7 +27,7 @@ from service.api.edge import OPEN, SCOPES
 from service.config import HOUSE, Settings
 from service.llm.scripted import ScriptedLLM
 from service.pipeline import Recommender, build
-from tests.conftest import FILMS, MODELS, backwards
+from tests.conftest import CHROMIUM, FILMS, MODELS, backwards, needs_chromium
 
 EXAMPLES = 60 if os.environ.get("HOSTILE") == "all" else 3
 
@@ -154,3 +155,41 @@ def test_every_operation_names_the_key_that_the_gate_asks_for(base: str) -> None
 def test_refusals_are_json_whatever_a_route_answers() -> None:
     for name, operation in OPERATIONS.items():
         assert [[*operation["responses"][status]["content"]] for status in ("4XX", "5XX")] == [["application/json"]] * 2, name
+
+
+# ── the page that shows it ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_page_of_docs_and_all_that_it_needs_comes_from_this_service(base: str) -> None:
+    with httpx.Client(base_url=base) as client:
+        page = client.get("/docs")
+        assert "default-src 'self'" in page.headers["content-security-policy"]
+        needed = re.findall(r"""(?:src|href)="(.+?)"|url: '(.+?)'""", page.text)
+        addresses = {first or second for first, second in needed} - {"data:,"}
+        assert addresses == {"docs/swagger-ui-bundle.js", "docs/swagger-ui.css", "openapi.json"}
+        answers = [client.get(f"/{address}") for address in sorted(addresses)]
+        kinds = [(one.status_code, one.headers["content-type"].partition(";")[0]) for one in answers]
+        assert kinds == [(200, "text/javascript"), (200, "text/css"), (200, "application/json")]
+        assert re.findall(r"""@import|url\(["']?(?!["']?data:)""", answers[1].text) == []
+        assert client.get("/docs/redoc.standalone.js").json()["error"]["code"] == "route_not_found"
+
+
+@needs_chromium
+def test_a_browser_shows_every_operation_and_asks_no_other_host(base: str) -> None:
+    from playwright.sync_api import sync_playwright
+
+    asked: list[str] = []
+    said: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto(f"{base}/docs")
+        page.wait_for_selector(".opblock")
+        shown = page.locator(".opblock").count()
+        browser.close()
+    assert shown == len(OPERATIONS)
+    assert said == []
+    assert [url for url in asked if not url.startswith((f"{base}/", "data:"))] == []

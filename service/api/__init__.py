@@ -9,7 +9,21 @@ from typing import Any
 from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from service.api import admin, chat, embeddings, events, gorse, health, items, metarank, personalize, recommend, rerank, users
+from service.api import (
+    admin,
+    chat,
+    docs,
+    embeddings,
+    events,
+    gorse,
+    health,
+    items,
+    metarank,
+    personalize,
+    recommend,
+    rerank,
+    users,
+)
 from service.api.edge import Edge, Gate, locked
 from service.api.envelope import REFUSALS, install
 from service.api.needs import refuse_unknown_queries
@@ -49,9 +63,11 @@ def create_app(settings: Settings, make: Callable[[Settings], Awaitable[Recommen
         async with admin.live(app, await make(settings)):
             yield
 
-    app = Service(title="whyrank", version="0.1.0", description=ABOUT, lifespan=life, redoc_url=None, responses=REFUSALS)
+    app = Service(
+        title="whyrank", version="0.1.0", description=ABOUT, lifespan=life, docs_url=None, redoc_url=None, responses=REFUSALS
+    )
     install(app)
-    for face in (recommend, rerank, chat, embeddings, events, items, users, gorse, metarank, personalize, health, admin):
+    for face in (recommend, rerank, chat, embeddings, events, items, users, gorse, metarank, personalize, health, admin, docs):
         app.include_router(face.router, dependencies=[Depends(refuse_unknown_queries)] if face in OURS else [])
     app.add_middleware(Gate)
     if origins := settings.service.cors:

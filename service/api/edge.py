@@ -28,7 +28,8 @@ from service.schema import ApiKey, KeyScope
 OPEN = {"GET /healthz", "GET /readyz"}
 """Routes that need no key."""
 READS = (
-    *("GET /docs", "GET /docs/oauth2-redirect", "GET /openapi.json", "GET /v1/models", "GET /v1/models/{model_id:path}"),
+    *("GET /docs", "GET /docs/swagger-ui-bundle.js", "GET /docs/swagger-ui.css", "GET /openapi.json"),
+    *("GET /v1/models", "GET /v1/models/{model_id:path}"),
     *("POST /v1/recommendations", "POST /v1/chat/completions", "POST /v1/embeddings"),
     *("POST /v1/rerank", "POST /v2/rerank", "POST /rerank"),
     *("POST /v1/reranks", "POST /reranks", "POST /compatible-api/v1/reranks"),
