@@ -577,7 +577,14 @@ class Recommender:
 
     def _ranking(self, request: RecommendRequest, plan: Plan, person: UserState, order: Order, watch: Watch) -> Ranking:
         items = [
-            Ranked(rank=n, item_id=candidate.item.id, score=score, title=candidate.item.title, signals=signals)
+            Ranked(
+                rank=n,
+                item_id=candidate.item.id,
+                score=score,
+                title=candidate.item.title,
+                signals=signals,
+                item=candidate.item,
+            )
             for n, (candidate, score, signals) in enumerate(
                 zip(order.candidates, order.scores, plan.signals(order), strict=True), 1
             )

@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -353,7 +355,39 @@ class Candidate(Value):
     vector: tuple[float, ...] | None = None
 
 
-class Ranked(Value):
+ItemField = Literal["title", "text", "url", "image_url", "attributes", "published_at"]
+"""What an answer can tell of an item beside its id."""
+
+
+class Unasked(Enum):
+    """The value of a field that nobody asked for: the field is left out of what is sent and stored."""
+
+    UNASKED = "unasked"
+
+
+def _if_asked() -> Any:
+    """A field that is left out unless it is given a value; null is one."""
+    return Field(default_factory=lambda: Unasked.UNASKED, exclude_if=lambda value: value is Unasked.UNASKED, repr=False)
+
+
+class ItemFields(BaseModel):
+    """What a row of an answer tells of its item, each only where `fields` of the request asks for it."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    text: str = _if_asked()
+    """More words about the item, empty where it has none; only if `fields` asks for it."""
+    url: str | None = _if_asked()
+    """Where the item is; only if `fields` asks for it."""
+    image_url: str | None = _if_asked()
+    """A picture of the item; only if `fields` asks for it."""
+    attributes: Attributes = _if_asked()
+    """What is known of the item, by name; only if `fields` asks for it."""
+    published_at: datetime | None = _if_asked()
+    """When the item appeared; only if `fields` asks for it."""
+
+
+class Ranked(Value, ItemFields):
     """An item in its place."""
 
     rank: int
@@ -373,6 +407,13 @@ class Ranked(Value):
     full`, for the first of a ranking, where a model can tell."""
     signals: dict[str, float | bool] = {}
     """Raw values behind the score, as `prior` and `model`; `grounded`: did a model's own words pass the check?"""
+    item: Item | None = Field(None, exclude=True, repr=False)
+    """The item as it was ranked, for faces to take `fields` from; it is never sent and never stored."""
+
+    def item_fields(self, names: Iterable[ItemField]) -> dict[str, Any]:
+        """Fields of the item by name; of one that the catalogue does not know they are empty."""
+        item = self.item or Item.model_construct(id=self.item_id)
+        return {name: getattr(item, name) for name in names}
 
 
 class Reason(Value):
@@ -642,6 +683,12 @@ class RecommendRequest(Value):
     redact: list[Name] = Field(
         [], max_length=100, description="Names no hosted model may read in what the person wrote.", examples=[["Ann Smith"]]
     )
+    fields: list[ItemField] = Field(
+        [],
+        description="What to tell of each item beside its id and title: its `text`, `url`, `image_url`, `attributes`, "
+        "`published_at`; null or empty where it has none.",
+        examples=[["url", "image_url"]],
+    )
     stream: bool = Field(False, description="Answer by events: `ranking`, `reason`s, `done`.")
 
     @model_validator(mode="after")
@@ -663,6 +710,9 @@ class Document(Value):
     title: Annotated[Text, StringConstraints(max_length=4_000)] = ""
     text: Annotated[Text, StringConstraints(max_length=1_000_000)] = ""
     attributes: AttributesIn = {}
+    url: Annotated[Text, StringConstraints(max_length=4_000)] | None = None
+    image_url: Annotated[Text, StringConstraints(max_length=4_000)] | None = None
+    published_at: Moment | None = None
 
     @property
     def name(self) -> str | None:
@@ -673,7 +723,14 @@ class Document(Value):
         """As an item: what it says itself, over what the catalogue knows of it. Without either the id is empty."""
         item = known or Item.model_construct(id="")
         text = "" if known is not None and self.text == known.id else self.text
-        own = {"title": self.title, "text": text, "attributes": {**item.attributes, **self.attributes}}
+        own = {
+            "title": self.title,
+            "text": text,
+            "attributes": {**item.attributes, **self.attributes},
+            "url": self.url,
+            "image_url": self.image_url,
+            "published_at": self.published_at,
+        }
         return item.model_copy(update={name: value for name, value in own.items() if value})
 
 

@@ -34,6 +34,14 @@ FILMS = [
     {"id": "heat", "title": "Heat", "attributes": {"year": 1995, "genre": ["Action", "Crime"]}},
 ]
 
+ALIEN = {
+    "text": "A crew in space is hunted.",
+    "url": "https://films.example/alien",
+    "image_url": "https://films.example/alien.jpg",
+    "published_at": "1979-05-25T00:00:00Z",
+}
+"""What may be known of a film beside its title and attributes."""
+
 
 def letters_of(call: Call) -> list[str]:
     """The candidates' letters and titles as a model reads them in its prompt."""

@@ -20,7 +20,7 @@ from service.llm import Call, Piece
 from service.llm.scripted import ScriptedLLM
 from service.pipeline import Recommender
 from service.schema import Ranking
-from tests.conftest import FILMS, MODELS, Make, backwards
+from tests.conftest import ALIEN, FILMS, MODELS, Make, backwards
 from tests.slow_engine import SlowEngine, kept
 
 Serve = Callable[[Any], Any]
@@ -310,6 +310,44 @@ async def test_done_is_what_an_answer_in_one_piece_would_be(
         for of_this_one in ("ranking_id", "timings", "choice"):
             del ranking[of_this_one]
     assert done == whole
+
+
+FIELDS = ["title", "text", "url", "image_url", "attributes", "published_at"]
+FILM = {"title": "Alien", "attributes": FILMS[0]["attributes"], **ALIEN}
+UNKNOWN: dict[str, Any] = {"title": "", "text": "", "url": None, "image_url": None, "attributes": {}, "published_at": None}
+"""The fields of an item that the catalogue does not know."""
+
+
+async def test_items_bring_the_fields_that_a_request_asks_for(make: Make, serve: Serve, settings: Settings) -> None:
+    async with await served(make, serve, settings, films=[FILMS[0] | ALIEN, *FILMS[1:]]) as client:
+        asked = {"user_id": "u", "candidates": ["alien", "heat", "thing", "ghost"], "explain": "none"}
+        plain = (await client.post("/v1/recommendations", json=asked)).json()["items"]
+        assert [ALIEN.keys() & item.keys() for item in plain] == [set()] * 4
+        await client.delete("/v1/items/thing")
+        async with streamed(client, **asked, fields=FIELDS) as answer:
+            events = {name: data["items"] async for name, data in events_of(answer)}
+        for items in (events["ranking"], events["done"]):
+            found = {item["item_id"]: {name: item[name] for name in FIELDS} for item in items}
+            assert (found["alien"], found["thing"], found["ghost"]) == (FILM, UNKNOWN, UNKNOWN)
+            assert found["heat"] == UNKNOWN | {name: FILMS[-1][name] for name in ("title", "attributes")}
+        few = await client.post("/v1/recommendations", json={**asked, "fields": ["url", "url"]})
+        assert [item.keys() - plain[0].keys() for item in few.json()["items"]] == [{"url"}] * 4
+        assert ALIEN["url"] not in (await client.get("/v1/users/u/export")).text
+
+
+async def test_a_field_that_no_item_has_is_refused_with_those_that_they_have(
+    make: Make, serve: Serve, settings: Settings
+) -> None:
+    bodies: dict[str, dict[str, Any]] = {
+        "/v1/recommendations": {},
+        "/v1/rerank": {"query": "q", "documents": ["a"]},
+        "/v1/chat/completions": {"messages": [{"role": "user", "content": "a film?"}]},
+    }
+    async with await served(make, serve, settings, films=[]) as client:
+        for path, body in bodies.items():
+            answer = await client.post(path, json={**body, "fields": ["url", "price"]})
+            assert (answer.status_code, answer.json()["error"]["param"]) == (422, "fields.1"), path
+            assert all(name in answer.json()["message"] for name in FIELDS)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from service.errors import BadRequest, ModelError, ModelUnreachable
 from service.llm import Call
 from service.llm.scripted import ScriptedLLM
 from service.schema import ChatReply, ChatRequest, Item, Turn
-from tests.conftest import FILMS, Make, backwards, letters_of
+from tests.conftest import ALIEN, FILMS, Make, backwards, letters_of
 
 Serve = Callable[[Any], Any]
 ITEMS = {name: [item] for item in map(Item.model_validate, FILMS) for name in (item.title, item.id)}
@@ -523,6 +523,25 @@ async def test_the_callers_own_documents_are_picked_among(client: openai.AsyncOp
     assert "Zombies everywhere, and nobody to help." in text
     assert "tale of horror" not in text
     assert {"Heat", "A bakery in Lyon"} <= {pick["title"] for pick in answer.recommendations}
+
+
+async def test_picks_bring_the_fields_that_a_request_asks_for(client: openai.AsyncOpenAI) -> None:
+    await posted(client, "items", FILMS[0] | ALIEN)
+    asked: Any = {
+        "model": "whyrank",
+        "messages": [{"role": "user", "content": "a film?"}],
+        "extra_body": {"candidates": ["alien", "ghost"], "fields": ["url", "attributes", "published_at"]},
+    }
+    alien = {"attributes": FILMS[0]["attributes"], "url": ALIEN["url"], "published_at": ALIEN["published_at"]}
+    whole: Any = await client.chat.completions.create(**asked)
+    *_, last = [chunk async for chunk in await client.chat.completions.create(**asked, stream=True)]
+    for answer in (whole, last):
+        picks = {pick["item_id"]: {name: pick[name] for name in alien} for pick in answer.recommendations}
+        assert picks == {"alien": alien, "ghost": {"attributes": {}, "url": None, "published_at": None}}
+        assert "text" not in answer.recommendations[0]
+    own = [{"title": "A bakery in Lyon", "image_url": "https://bread.example/oven.jpg"}]
+    answer = await said(client, "a film?", documents=own, fields=["image_url"])
+    assert [pick["image_url"] for pick in answer.recommendations] == ["https://bread.example/oven.jpg"]
 
 
 async def seen(client: openai.AsyncOpenAI, user: str) -> set[str]:

@@ -18,7 +18,7 @@ from service.config import Settings
 from service.llm import Call
 from service.llm.scripted import ScriptedLLM
 from service.schema import Document, RerankRequest
-from tests.conftest import Make, letters_of
+from tests.conftest import ALIEN, FILMS, Make, letters_of
 
 Serve = Callable[[Any], Any]
 DOCS = [
@@ -151,6 +151,24 @@ async def test_documents_are_shown_only_where_a_client_can_read_them(client: htt
     assert "document" not in (await asked(client, "/v2/rerank", return_documents=True))["results"][0]
     named = await asked(client, "/v1/rerank", documents=[{"a": "bread", "b": "x"}, {"a": "space", "b": "y"}], rank_fields=["a"])
     assert named["results"][0]["index"] == 1
+
+
+async def test_results_bring_the_fields_that_a_request_asks_for(client: httpx.AsyncClient) -> None:
+    await client.post("/v1/items", json=FILMS[0] | ALIEN)
+    fields = ["title", "text", "url", "image_url", "attributes", "published_at"]
+    mine = {"text": "How to bake bread", "url": "https://bread.example", "published_at": "yesterday", "minutes": 40}
+    found = await asked(client, documents=["alien", mine, {"id": "ghost"}, {"id": "alien", "url": "/mine"}], fields=fields)
+    told = {one["index"]: {name: one[name] for name in fields} for one in found["results"]}
+    alien: dict[str, Any] = {"title": "Alien", "attributes": FILMS[0]["attributes"], **ALIEN}
+    assert told[0] == alien
+    assert told[3] == alien | {"url": "/mine", "attributes": alien["attributes"] | {"url": "/mine"}}
+    assert (told[1]["title"], told[1]["text"], told[1]["url"]) == ("", "How to bake bread", "https://bread.example")
+    assert (told[1]["attributes"]["minutes"], told[1]["image_url"], told[1]["published_at"]) == (40, None, None)
+    assert told[2] == {"title": "", "text": "", "url": None, "image_url": None, "attributes": {}, "published_at": None}
+    assert found["meta"]["warnings"] == ["blank, so last: documents 2"]
+    assert not {*fields} & {name for one in (await asked(client, documents=["alien", mine]))["results"] for name in one}
+    bare = await client.post("/rerank", json={"query": "q", "texts": ["a"], "fields": ["url"]})
+    assert (bare.status_code, bare.json()["error"]["param"]) == (422, "fields")
 
 
 async def test_reasons_ride_in_results_when_asked_for(client: httpx.AsyncClient) -> None:

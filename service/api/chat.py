@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
@@ -17,7 +17,7 @@ from service.api.envelope import enveloped
 from service.api.needs import Asker, JsonRoute, RecommenderDep, who
 from service.api.shapes import document, either, words_in
 from service.errors import BadRequest, NotFound, reasons
-from service.schema import ChatReply, ChatRequest, Filter, Id, Key, Text, Turn, Usage
+from service.schema import ChatReply, ChatRequest, Filter, Id, ItemField, ItemFields, Key, Ranked, Text, Turn, Usage
 
 router = APIRouter(prefix="/v1", tags=["chat"], route_class=JsonRoute)
 
@@ -78,7 +78,7 @@ class Body(Asker):
     deadline_ms: Annotated[StrictInt, Field(ge=1, le=600_000)] | None = Field(None, description="Answer within this time.")
 
 
-class Pick(BaseModel):
+class Pick(ItemFields):
     """One recommendation of the answer, as data."""
 
     rank: int = Field(description="From 1.")
@@ -157,10 +157,9 @@ async def complete(request: Request, asked: Body, recommender: RecommenderDep) -
     head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": asked.model}
     first = await anext(parts)  # what fails before the first word still has a status of its own
     if not asked.stream:
-        return Completion(**head, **_whole(await _last(first, parts)))
+        return Completion(**head, **_whole(await _last(first, parts), asked.fields))
     service = recommender.settings.service
-    usage = bool((asked.stream_options or {}).get("include_usage"))
-    events = _chunks(request, head, first, parts, include_usage=usage)
+    events = _chunks(request, asked, head, first, parts)
     return EventSourceResponse(events, ping=service.ping_s, shutdown_grace_period=service.deadline_ms / 1000)
 
 
@@ -234,11 +233,11 @@ def _usage(usage: Usage) -> dict[str, Any]:
     return {**counted, "prompt_tokens_details": {"cached_tokens": usage.cached_tokens}}
 
 
-def _beside(reply: ChatReply) -> dict[str, Any]:
+def _beside(reply: ChatReply, fields: Sequence[ItemField]) -> dict[str, Any]:
     """What no field of OpenAI's has room for."""
     ranking = reply.ranking
     return {
-        "recommendations": [Pick.model_validate(row.model_dump()) for row in (ranking.items if ranking is not None else [])],
+        "recommendations": [_pick(row, fields) for row in (ranking.items if ranking is not None else [])],
         "ranking_id": ranking.ranking_id if ranking is not None else None,
         "noted": [Noted.model_validate(event.model_dump()) for event in reply.noted],
         "strategy": ranking.strategy if ranking is not None else None,
@@ -246,17 +245,20 @@ def _beside(reply: ChatReply) -> dict[str, Any]:
     }
 
 
-def _whole(reply: ChatReply) -> dict[str, Any]:
-    return {"choices": [Choice(message=Said(content=reply.text))], "usage": _usage(reply.usage), **_beside(reply)}
+def _pick(row: Ranked, fields: Sequence[ItemField]) -> Pick:
+    return Pick.model_validate({**row.model_dump(), **row.item_fields(fields)})
+
+
+def _whole(reply: ChatReply, fields: Sequence[ItemField]) -> dict[str, Any]:
+    return {"choices": [Choice(message=Said(content=reply.text))], "usage": _usage(reply.usage), **_beside(reply, fields)}
 
 
 async def _chunks(
     request: Request,
+    asked: Body,
     head: dict[str, Any],
     first: str | ChatReply,
     parts: AsyncGenerator[str | ChatReply, None],
-    *,
-    include_usage: bool,
 ) -> AsyncGenerator[ServerSentEvent, None]:
     """The role, the words, the end with everything beside; and `[DONE]`, whatever happens."""
 
@@ -273,8 +275,8 @@ async def _chunks(
             while isinstance(part, str):
                 yield delta({"content": part})
                 part = await anext(parts)
-        yield delta({}, "stop", **{k: _plain(v) for k, v in _beside(part).items()})
-        if include_usage:
+        yield delta({}, "stop", **{k: _plain(v) for k, v in _beside(part, asked.fields).items()})
+        if (asked.stream_options or {}).get("include_usage"):
             yield chunk([], usage=_usage(part.usage))
     except Exception as error:
         body = json.loads(bytes(enveloped(request, error).body))
@@ -283,4 +285,4 @@ async def _chunks(
 
 
 def _plain(value: Any) -> Any:
-    return [one.model_dump() for one in value] if isinstance(value, list) else value
+    return [one.model_dump(mode="json") for one in value] if isinstance(value, list) else value

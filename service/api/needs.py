@@ -13,7 +13,7 @@ from pydantic_core import from_json, to_json
 
 from service.errors import BadRequest, InvalidJson, UnsupportedMedia
 from service.pipeline import Recommender
-from service.schema import Id, IngestReport, Label, Locale, Name, Rejection, Text
+from service.schema import Id, IngestReport, ItemField, Label, Locale, Name, Rejection, Text
 
 
 def _recommender(request: Request) -> Recommender:
@@ -146,6 +146,7 @@ class Asker(BaseModel):
     strategy: Text | None = Field(None, description="As on /v1/recommendations.")
     deadline_ms: Annotated[StrictInt, Field(ge=1, le=600_000)] | None = Field(None, description="Answer within this time.")
     redact: Annotated[list[Name], Field(max_length=100)] = Field([], description="As on /v1/recommendations.")
+    fields: list[ItemField] = Field([], description="What to tell of each item, as on /v1/recommendations.")
 
 
 def who(request: Request, asked: Asker) -> str | None:

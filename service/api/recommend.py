@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -11,7 +11,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from service.api.envelope import enveloped
 from service.api.needs import JsonRoute, RecommenderDep
-from service.schema import Ranked, Ranking, Reason, RecommendRequest
+from service.schema import ItemField, Ranked, Ranking, Reason, RecommendRequest
 
 router = APIRouter(prefix="/v1", tags=["recommend"], route_class=JsonRoute)
 
@@ -32,6 +32,12 @@ def _shown() -> dict[str, Any]:
         "application/json": {"example": whole.model_dump(mode="json")},
         "text/event-stream": {"example": events.decode()},
     }
+
+
+def _with_fields(ranking: Ranking, names: Sequence[ItemField]) -> Ranking:
+    """The ranking with what is asked for of its items in each row."""
+    rows = [row.model_copy(update=row.item_fields(names)) for row in ranking.items]
+    return ranking.model_copy(update={"items": rows})
 
 
 def _event(name: str, value: Ranking | Reason) -> ServerSentEvent:
@@ -55,15 +61,20 @@ async def recommendations(
     `reason` for each item as soon as it is written, and `done`, which is the answer that would have come in one piece. What is
     wrong with the request is answered as without `stream`; should anything fail later, the last event is an `error` with the
     same body. Whoever hangs up stops the model's work.
+
+    With `fields` the items of the ranking, of both events too, bring what a page shows of them.
     """
     if not asked.stream:
-        return await recommender.recommend(asked)
+        return _with_fields(await recommender.recommend(asked), asked.fields)
     parts = await recommender.stream(asked)
     service = recommender.settings.service
-    return EventSourceResponse(_events(request, parts), ping=service.ping_s, shutdown_grace_period=service.deadline_ms / 1000)
+    events = _events(request, parts, asked.fields)
+    return EventSourceResponse(events, ping=service.ping_s, shutdown_grace_period=service.deadline_ms / 1000)
 
 
-async def _events(request: Request, parts: AsyncGenerator[Ranking | Reason, None]) -> AsyncGenerator[ServerSentEvent, None]:
+async def _events(
+    request: Request, parts: AsyncGenerator[Ranking | Reason, None], fields: Sequence[ItemField]
+) -> AsyncGenerator[ServerSentEvent, None]:
     name = "ranking"
     try:
         async with aclosing(parts):
@@ -71,7 +82,7 @@ async def _events(request: Request, parts: AsyncGenerator[Ranking | Reason, None
                 if isinstance(part, Reason):
                     yield _event("reason", part)
                 else:
-                    yield _event(name, part)
+                    yield _event(name, _with_fields(part, fields))
                     name = "done"
     except Exception as error:
         yield ServerSentEvent(bytes(enveloped(request, error).body).decode(), event="error")

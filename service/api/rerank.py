@@ -18,7 +18,7 @@ from pydantic_core import from_json
 from service.api.needs import Asker, JsonRoute, RecommenderDep, who
 from service.api.shapes import document, either, own_id, words_in
 from service.errors import BadRequest, reasons
-from service.schema import Did, Id, Reranked, RerankRequest, Text, Value
+from service.schema import Did, Id, ItemFields, Reranked, RerankRequest, Text, Value
 
 router = APIRouter(tags=["rerank"], route_class=JsonRoute)
 
@@ -78,26 +78,32 @@ class Asks(Value):
     instruction: Text = ""
 
 
+def _optional(description: str) -> Any:
+    """A field that is left out where it is null."""
+    return Field(None, exclude_if=lambda value: value is None, description=description)
+
+
 class Told(BaseModel):
     text: str = Field(description="The document's words.")
 
 
-class Result(BaseModel):
+class Result(ItemFields):
     """A document in its place."""
 
     index: int = Field(description="Its place in the request, from 0.")
     relevance_score: float = Field(description="In (0, 1), strictly falling along the results.")
     rank: int = Field(description="From 1.")
-    item_id: str | None = Field(None, description="The id that the document came with.")
-    reason: str | None = Field(None, description="Why, if `explain` asks for it.")
-    evidence: list[str] | None = Field(None, description="Ids of the person's own items that speak for it.")
-    document: Told | None = Field(None, description="If `return_documents` asks for it.")
+    item_id: str | None = _optional("The id that the document came with.")
+    title: str | None = _optional("What it is called; only if `fields` asks for it.")
+    reason: str | None = _optional("Why, if `explain` asks for it.")
+    evidence: list[str] | None = _optional("Ids of the person's own items that speak for it.")
+    document: Told | None = _optional("If `return_documents` asks for it.")
 
 
 class TeiResult(BaseModel):
     index: int = Field(description="The text's place in the request, from 0.")
     score: float = Field(description="In (0, 1), strictly falling along the list.")
-    text: str | None = Field(None, description="If `return_text` asks for it.")
+    text: str | None = _optional("If `return_text` asks for it.")
 
 
 class Answer(BaseModel):
@@ -122,6 +128,8 @@ async def rerank(request: Request, asked: Body, recommender: RecommenderDep) -> 
     given = asked.documents if asked.documents is not None else asked.texts
     if not given:
         raise NoDocuments("documents: nothing to rank; send at least one document", param="documents")
+    if asked.documents is None and asked.fields:
+        raise BadRequest("fields: TEI's bare list has no room for them; send `documents` instead of `texts`", param="fields")
     cut: list[int] = []
     wanted = _wanted(request, asked, given, cut, json_query=recommender.settings.rerank.json_query)
     found = await recommender.rerank(wanted)
@@ -140,7 +148,6 @@ for _path in ROUTES:
         _path,
         summary="Rank documents for a query, a person, or both",
         response_model=Answer | list[TeiResult],
-        response_model_exclude_none=True,
     )(rerank)
 
 
@@ -206,6 +213,7 @@ def _answer(
             reason=item.reason,
             evidence=item.evidence if item.reason else None,
             document=Told(text=words_in(given[place])) if repeat else None,
+            **item.item_fields(asked.fields),
         )
         for place, item in zip(found.places, ranking.items, strict=True)
     ]

@@ -60,16 +60,19 @@ def document(
             "title": title if isinstance(title, str) and "title" not in (fields or ()) else "",
             "text": text,
             "attributes": {**more, **(attributes or {})},
+            **{name: given.get(name) for name in SHOWN_ONLY},
         }
     try:
         return Document.model_validate(said)
     except ValidationError as error:
         wrong = {str(part["loc"][0]) for part in error.errors(include_url=False, include_input=False)}
-        if cut is not None and wrong != {"id"}:
+        if cut is not None and wrong - {"id", *SHOWN_ONLY}:
             cut.append(place)
         return Document.model_validate({**said, **{name: FITTED[name](said[name]) for name in wrong}})
 
 
+SHOWN_ONLY = ("url", "image_url", "published_at")
+"""Parts of a document that no ranking goes by: they are given back where `fields` asks for them."""
 LONGEST_TITLE, LONGEST_TEXT, LONGEST_KEY, LONGEST_VALUE, MOST_VALUES = 4_000, 1_000_000, 64, 4_000, 100
 """What a `Document` may hold."""
 
@@ -92,6 +95,7 @@ FITTED: dict[str, Callable[[Any], Any]] = {
     "title": lambda title: title[:LONGEST_TITLE],
     "text": lambda text: text[:LONGEST_TEXT],
     "attributes": _fitting,
+    **dict.fromkeys(SHOWN_ONLY, lambda _: None),
 }
 """What is left of a document's part that it may not hold as it came."""
 
