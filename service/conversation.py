@@ -47,8 +47,9 @@ TOLD = 3
 
 TITLE = 80
 """Characters."""
-OWN = "/"
-"""What the id of a document begins with that came without one, and no item's can: no event is about it."""
+OWN = "\x1f"
+"""A control character, which no item's id holds: the id of a document that came without one begins with it, and no event is
+about such a document."""
 PICKS = 5
 """Unless somebody says how many."""
 VALUES = 2

@@ -1,7 +1,7 @@
 """The nouns. Frozen values that every room speaks in.
 
-Ids are the caller's opaque strings: 1–256 characters, no control characters, no `/` (a percent-encoded slash in a path
-would read another route). Times carry a zone. Scores lie in (0, 1) and fall strictly.
+Ids are the caller's opaque strings: 1–256 characters, no control characters, and neither `.` nor `..`. Times carry a zone.
+Scores lie in (0, 1) and fall strictly.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def _encodable(text: str) -> str:
 
 
 def _opaque(text: str) -> str:
-    if "/" in _encodable(text) or text in {".", ".."}:
-        raise ValueError("an id may not hold '/', nor be '.' or '..'")
+    if _encodable(text) in {".", ".."}:
+        raise ValueError("an id may not be '.' or '..': in a path, browsers and proxies take them for folders")
     if any(unicodedata.category(char) in {"Cc", "Zl", "Zp"} for char in text):
         raise ValueError("an id may not hold control characters")
     return text

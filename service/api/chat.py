@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictInt, Validat
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from service.api.envelope import enveloped
-from service.api.needs import Asker, JsonRoute, RecommenderDep, who
+from service.api.needs import Asker, JsonRoute, RecommenderDep, Segment, who
 from service.api.shapes import document, either, words_in
 from service.errors import BadRequest, NotFound, reasons
 from service.schema import ChatReply, ChatRequest, Filter, Id, Key, Text, Turn, Usage
@@ -172,7 +172,7 @@ async def models(recommender: RecommenderDep) -> ModelList:
 
 @router.get("/models/{model_id:path}", summary="One of what `model` may name")
 async def model(
-    model_id: Annotated[str, Path(description="An id of the list.", examples=["whyrank"])], recommender: RecommenderDep
+    model_id: Annotated[str, Segment, Path(description="An id of the list.", examples=["whyrank"])], recommender: RecommenderDep
 ) -> Listed:
     """404 for what it may not, with all that it may."""
     known = [*recommender.models(), recommender.embedding]
