@@ -597,7 +597,7 @@ class RecommendRequest(Value):
     candidates: list[Id] | None = Field(
         None, min_length=1, description="Rank exactly these catalogue items instead of retrieving. Unknown ids rank last."
     )
-    context_items: list[Id] = Field([], max_length=20, description="More like these items.")
+    context_items: list[Id] = Field([], max_length=100, description="More like these items, as those of a playlist.")
     instruction: Annotated[Text, StringConstraints(max_length=LONGEST_INSTRUCTION)] | None = Field(
         None, description="What the person wants now, in words."
     )
