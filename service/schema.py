@@ -323,7 +323,7 @@ class Candidate(Value):
     """`prior`: fused score of the sources, higher is better. `sources`: 1-based rank in each source that named it.
 
     `popularity`: log2 of its decayed votes, comparable within one list; `vector`: its unit vector; both where fusion weighs
-    them.
+    them. `blank`: nothing is known of it but an id, so it stays last, is shown to no model and gets no reason.
     """
 
     item: Item
@@ -331,6 +331,7 @@ class Candidate(Value):
     sources: dict[str, int] = {}
     popularity: float = 0
     vector: tuple[float, ...] | None = None
+    blank: bool = False
 
 
 class Ranked(Value):
@@ -571,9 +572,9 @@ class Filter(Value):
     lte: Scalar | None = None
     """At most."""
     any: Annotated[list[Scalar], Field(min_length=1, max_length=1_000)] | None = None
-    """One of these; of a list, one of its elements."""
+    """One of these, in any case; of a list, one of its elements."""
     none: Annotated[list[Scalar], Field(min_length=1, max_length=1_000)] | None = None
-    """None of these; of a list, none of its elements."""
+    """None of these, in any case; of a list, none of its elements."""
 
 
 FASTER, PRIOR = "whyrank-fast", "whyrank-prior"

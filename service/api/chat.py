@@ -126,6 +126,7 @@ class Completion(BaseModel):
     degraded: dict[str, str] | None = Field(
         None, description="`from`, `to` and `reason`, where something else ranked than was wanted."
     )
+    warnings: list[str] = Field([], description="What was done otherwise than one might think, in words.")
 
 
 class Listed(BaseModel):
@@ -243,6 +244,7 @@ def _beside(reply: ChatReply) -> dict[str, Any]:
         "noted": [Noted.model_validate(event.model_dump()) for event in reply.noted],
         "strategy": ranking.strategy if ranking is not None else None,
         "degraded": ranking.degraded.model_dump() if ranking is not None and ranking.degraded is not None else None,
+        "warnings": ranking.warnings if ranking is not None else [],
     }
 
 
@@ -283,4 +285,6 @@ async def _chunks(
 
 
 def _plain(value: Any) -> Any:
-    return [one.model_dump() for one in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [one.model_dump() if isinstance(one, BaseModel) else one for one in value]
+    return value
