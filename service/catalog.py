@@ -40,6 +40,8 @@ ARROW: dict[Kind, pa.DataType] = {
     "bool": pa.bool_(),
     "list": pa.list_(pa.string()),
 }
+WORDS: frozenset[Kind] = frozenset({"str", "list"})
+"""Kinds whose values are words: filters match them without regard to case."""
 ACCEPTS: dict[Kind, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,), "list": (str,)}
 ITEM = pa.schema(
     [
@@ -63,6 +65,8 @@ IN_FILTER = 500
 """More excluded ids than this are dropped after the search: a longer NOT IN costs more than over-fetching."""
 FACETS = 60
 """So many values of a key are told."""
+NAMED = 10
+"""So many of them in a sentence."""
 READ = 2_000
 """So many characters of an item's text are embedded and searched."""
 REMEMBERED = 5_000
@@ -113,6 +117,14 @@ class Facets:
     values: Mapping[str, Sequence[str]]
     ends: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
+    def in_words(self, key: str) -> str:
+        """The commonest values of a key of words, or where those of a key of numbers lie; empty for any other."""
+        if key in self.ends:
+            low, high = self.ends[key]
+            return f"mostly {low} to {high}"
+        values = self.values.get(key, ())
+        return ", ".join(values[:NAMED]) + (", …" if len(values) > NAMED else "")
+
 
 class Embeds(Protocol):
     """What the catalogue needs of an embedder: unit vectors in one space of a fixed dimension, and the space's name."""
@@ -135,7 +147,7 @@ class Catalog:
         self._embed = embed
         self._factors = factors
         self._filterable = dict(filterable)
-        self._columns = pa.schema([*ITEM, *(pa.field(_column(key), ARROW[kind]) for key, kind in filterable.items())])
+        self._columns = pa.schema([*ITEM, *_declared(filterable)])
         self._writing = asyncio.Lock()
         self._seen: dict[str, Row | None] = {}
         self._seen_at = self._counted_at = -1
@@ -153,7 +165,7 @@ class Catalog:
         """
         await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
         database = await lancedb.connect_async(Path.cwd() / folder, read_consistency_interval=timedelta(0))
-        declared = [pa.field(_column(key), ARROW[kind]) for key, kind in filterable.items()]
+        declared = _declared(filterable)
         columns = pa.schema([*ITEM, *declared, *_vector(embed.dimension), *_factors(factors)])
         with suppress(ValueError):  # it exists: made earlier, or by another process this moment
             await database.create_table("items", schema=columns)
@@ -184,8 +196,9 @@ class Catalog:
         if "words" not in have:
             await self._table.create_index("words", config=FTS(with_position=False))
         for key, kind in self._filterable.items():
-            if _column(key) not in have:
-                await self._table.create_index(_column(key), config=LabelList() if kind == "list" else BTree())
+            column = _filter_column(key, kind)
+            if column not in have:
+                await self._table.create_index(column, config=LabelList() if kind == "list" else BTree())
 
     async def _add_missing(self, stored: pa.Schema, wanted: Sequence[pa.Field]) -> bool:
         """Empty columns for the fields that the table has not, or has with another type. Were there any?"""
@@ -271,8 +284,18 @@ class Catalog:
             "available": item.available,
             "words": words,
             "words_sha": _sha(self._embed, words),
-            **{_column(key): _fit(kind, item.attributes.get(key)) for key, kind in self._filterable.items()},
+            **self._declared_values(item),
         }
+
+    def _declared_values(self, item: Item) -> dict[str, Any]:
+        """What stands in the columns of the filterable keys."""
+        values: dict[str, Any] = {}
+        for key, kind in self._filterable.items():
+            value = _fit(kind, item.attributes.get(key))
+            values[_column(key)] = value
+            if kind in WORDS:
+                values[_filter_column(key, kind)] = _folded(value)
+        return values
 
     # ── background ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -340,6 +363,15 @@ class Catalog:
     async def get(self, ids: Iterable[str]) -> dict[str, Item]:
         """The known ones of `ids`, in their order."""
         return {item_id: row.item for item_id, row in (await self._known(ids)).items()}
+
+    async def unknown(self, ids: Iterable[str]) -> list[str]:
+        """Those of `ids`, in their order, that the catalogue does not have."""
+        wanted = list(dict.fromkeys(ids))
+        if not wanted:
+            return []
+        rows = await self._table.query().where(_ids_in(wanted)).select(["id"]).limit(len(wanted)).to_arrow()
+        known = set(rows["id"].to_pylist())
+        return [item_id for item_id in wanted if item_id not in known]
 
     async def called(self, names: Iterable[str]) -> dict[str, list[Item]]:
         """Items by their exact title or their id; of several with one title the first by id first."""
@@ -520,7 +552,7 @@ class Catalog:
 
     def _conditions(self, key: str, wanted: Filter) -> list[str]:
         kind: Kind = "str" if key == "id" else self._filterable.get(key) or self._undeclared(key)
-        column = "id" if key == "id" else _column(key)
+        column = "id" if key == "id" else _filter_column(key, kind)
         found = []
         for name, sign in (("gt", ">"), ("gte", ">="), ("lt", "<"), ("lte", "<=")):
             if (bound := getattr(wanted, name)) is not None:
@@ -539,7 +571,7 @@ class Catalog:
     def _checked(self, key: str, kind: Kind, value: Any) -> str:
         if not _fits(kind, value):
             raise BadRequest(f"filters.{key}: {json.dumps(value)[:80]} is not a {kind}", param=f"filters.{key}")
-        return _literal(value)
+        return _literal(value if key == "id" else _folded(value))
 
     def _undeclared(self, key: str) -> Kind:
         known = ", ".join(["id", *self._filterable])
@@ -610,9 +642,28 @@ def _fits(kind: Kind, value: Any) -> bool:
     return isinstance(value, ACCEPTS[kind])
 
 
-def _column(key: str) -> str:
+def _column(key: str, prefix: str = "by_") -> str:
     """Dots and dashes are legal in a key, but not in a bare column name."""
-    return "by_" + "".join(char if char.isalnum() else f"_{ord(char):x}_" for char in key)
+    return prefix + "".join(char if char.isalnum() else f"_{ord(char):x}_" for char in key)
+
+
+def _filter_column(key: str, kind: Kind) -> str:
+    """The indexed column that filters on a key ask: of words a second one, in which they are folded."""
+    return _column(key, "folded_") if kind in WORDS else _column(key)
+
+
+def _declared(filterable: Mapping[str, Kind]) -> list[pa.Field]:
+    """The columns of the filterable keys."""
+    own = [pa.field(_column(key), ARROW[kind]) for key, kind in filterable.items()]
+    folded = [pa.field(_filter_column(key, kind), ARROW[kind]) for key, kind in filterable.items() if kind in WORDS]
+    return [*own, *folded]
+
+
+def _folded(value: Any) -> Any:
+    """Words, alone or in a list, so that two that differ by case alone are the same; anything else as it is."""
+    if isinstance(value, list):
+        return [_folded(part) for part in value]
+    return value.casefold() if isinstance(value, str) else value
 
 
 def _ids_in(ids: Iterable[str]) -> str:

@@ -34,6 +34,7 @@ from service.schema import (
     Event,
     IngestReport,
     Item,
+    Ranked,
     Ranking,
     Reason,
     RecommendRequest,
@@ -47,8 +48,9 @@ TOLD = 3
 
 TITLE = 80
 """Characters."""
-OWN = "/"
-"""What the id of a document begins with that came without one, and no item's can: no event is about it."""
+OWN = "\x1f"
+"""A control character, which no item's id holds: the id of a document that came without one begins with it, and no event is
+about such a document."""
 PICKS = 5
 """Unless somebody says how many."""
 VALUES = 2
@@ -261,7 +263,7 @@ class Conversation:
         if request.candidates is None:
             filters = {**talk.filters, **request.filters}
             return asked.model_copy(update={"filters": filters, "exclude": exclude, "avoid": [*talk.avoid]})
-        return asked.model_copy(update={"candidates": request.candidates})
+        return asked.model_copy(update={"candidates": request.candidates, "exclude": exclude})
 
     def _asked(self, request: ChatRequest, instruction: str | None, spent_s: float = 0) -> RecommendRequest:
         names = RecommendRequest.model_fields.keys() & ChatRequest.model_fields.keys() - {"candidates", "filters", "exclude"}
@@ -296,7 +298,7 @@ class Conversation:
         items = await self._catalog.get(item.item_id for item in ranking.items)
         gap = "\n\n"
         async with aclosing(parts):
-            async for part in parts if request.explain != "none" else _unexplained(ranking, parts):
+            async for part in _lines(parts):
                 if isinstance(part, Ranking):
                     ranking = part
                     continue
@@ -361,11 +363,13 @@ async def _heard(llm: LLM, call: Call) -> tuple[str, Usage]:
     return text, usage
 
 
-async def _unexplained(ranking: Ranking, parts: Stream) -> Stream:
-    """A line for each pick also where no reason is asked for."""
-    for row in ranking.items:
-        yield Reason(item_id=row.item_id, rank=row.rank, reason="", evidence=[], grounded=False)
+async def _lines(parts: Stream) -> AsyncGenerator[Ranking | Reason | Ranked, None]:
+    """A reason for each pick, then those picks that got none, then the whole."""
     async for part in parts:
+        if isinstance(part, Ranking):
+            for row in part.items:
+                if row.reason is None:
+                    yield row
         yield part
 
 

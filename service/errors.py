@@ -25,9 +25,10 @@ Each class carries its `code`, HTTP `status`, whether a retry may help and after
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 INNER = re.compile(r"(?:function-|list\[|union\[|constrained-)|(?:str|int|float|bool)$")
 
@@ -37,11 +38,39 @@ def path_of(place: Iterable[int | str]) -> list[str]:
     return [str(part) for part in place if not INNER.match(str(part))]
 
 
+BOUNDS = {
+    "too_long": ("at most", "max_length"),
+    "string_too_long": ("at most", "max_length"),
+    "too_short": ("at least", "min_length"),
+    "string_too_short": ("at least", "min_length"),
+}
+"""Of pydantic's errors about a length: how the bound is said, and where the error's context has it."""
+
+
 def reasons(error: ValidationError) -> str:
     """A validation error in one line: `field: reason; field: reason`."""
-    found = error.errors(include_url=False, include_input=False, include_context=False)
-    lines = [".".join(path_of(part["loc"])) + ": " + part["msg"].removeprefix("Value error, ") for part in found]
-    return "; ".join(line.removeprefix(": ") for line in lines[:5])
+    return in_words(error.errors(include_url=False))
+
+
+def in_words(errors: Sequence[ErrorDetails]) -> str:
+    """The first five errors of a validation as `field: reason; field: reason`.
+
+    A value that fits one of several types but for its length is told its limit alone, not what it missed of the others.
+    """
+    places = {".".join(path_of(error["loc"])) for error in errors if error["type"] in BOUNDS}
+    told = [error for error in errors if error["type"] in BOUNDS or ".".join(path_of(error["loc"])) not in places]
+    lines = [f"{'.'.join(path_of(error['loc']))}: {_reason(error)}".removeprefix(": ") for error in told]
+    return "; ".join(lines[:5])
+
+
+def _reason(error: ErrorDetails) -> str:
+    """A limit is told in the unit of what is limited: characters of a text, items of a list, attributes of `attributes`."""
+    if error["type"] not in BOUNDS:
+        return error["msg"].removeprefix("Value error, ")
+    bound, name = BOUNDS[error["type"]]
+    count, value = error["ctx"][name], error["input"]
+    unit = "characters" if isinstance(value, str) else str(error["loc"][-1]) if isinstance(value, dict) else "items"
+    return f"{bound} {count:,} {unit if count != 1 else unit.removesuffix('s')}"
 
 
 class WhyrankError(Exception):

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
 from hashlib import sha256
+from itertools import chain
 from os import environ
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -131,6 +132,14 @@ RELOADABLE = (
 """What begins so may change while the service runs."""
 CHUNK = 2_000
 """So many rows out of foreign ones are stored at once."""
+NO_ITEM = {
+    "candidates": "so last and without a reason",
+    "context_items": "so without effect",
+    "exclude": "so without effect",
+}
+"""What becomes of an id that the catalogue does not have, by the field that names it."""
+NAMED = 20
+"""So many ids, or places of documents, are named in a warning."""
 PAGE = 100
 """So many rows of an export are read at once."""
 Metered = TypeVar("Metered", bound=Meter)
@@ -254,11 +263,17 @@ class Recommender:
         now = asyncio.get_running_loop().time()
         until = now + EMBEDDING * (plan.context.deadline - now)
         candidates, unread = await retrieve.documents(self._store, self._catalog, person, said, wanted, until)
-        candidates += [Candidate.model_construct(item=item, prior=0.0) for item in blank]
+        candidates += map(retrieve.blank, blank)
         watch.lap("retrieve_ms")
         if not wanted.embeds:
             warnings.append("this person is kept from the embedder outside (allow_hosted): of documents only their words count")
-        return plan, candidates, unread, self._told(plan, person, candidates, watch)
+        if blank:
+            places = [place for place, item in enumerate(documents) if not _says(item)]
+            warnings.append(
+                "blank, or only an id that the catalogue does not have, so last and without a reason: "
+                f"documents {_listed(places)}"
+            )
+        return plan, candidates, unread, self._told(plan, person, candidates, watch, warnings)
 
     async def _documents(self, request: RerankRequest) -> list[Item]:
         """Each with an id of its own: the caller's, else one made of what it says. What the catalogue knows lends its words."""
@@ -322,20 +337,46 @@ class Recommender:
         person = await self._state(request, plan)
         watch.lap("state_ms")
         candidates = await self._candidates(plan, person)
+        warnings = [*await self._unknown(request), *await self._unmet(request, candidates)]
         watch.lap("retrieve_ms")
-        return self._told(plan, person, candidates, watch)
+        return self._told(plan, person, candidates, watch, warnings)
+
+    async def _unknown(self, request: RecommendRequest) -> list[str]:
+        """Of each of the request's lists of ids those that the catalogue does not have, in words."""
+        candidates = [item_id for item_id in request.candidates or () if item_id not in request.exclude]
+        lists = {"candidates": candidates, "context_items": request.context_items, "exclude": request.exclude}
+        unknown = set(await self._catalog.unknown(chain(*lists.values())))
+        found = {name: [item_id for item_id in ids if item_id in unknown] for name, ids in lists.items()}
+        return [f"{name}: not in the catalogue, {NO_ITEM[name]}: {_listed(ids)}" for name, ids in found.items() if ids]
+
+    async def _unmet(self, request: RecommendRequest, candidates: Sequence[Candidate]) -> list[str]:
+        """Where nothing is left to recommend, whether that is for the request's filters, and what they might ask for."""
+        if candidates or not request.filters:
+            return []
+        if await self._catalog.some(1, Scope(filters=request.filters)):
+            return ["filters: all that they admit is excluded, or this person has had it"]
+        facets = await self._catalog.facets()
+        known = {key: facets.in_words(key) for key in request.filters}
+        values = [f"filters.{key}: the catalogue has {told}" for key, told in known.items() if told]
+        return ["filters: no item meets them", *values]
 
     async def _told(
-        self, plan: Plan, person: UserState, candidates: Sequence[Candidate], watch: Watch
+        self,
+        plan: Plan,
+        person: UserState,
+        candidates: Sequence[Candidate],
+        watch: Watch,
+        warnings: Sequence[str],
     ) -> AsyncGenerator[Ranking | Reason, None]:
         request, parts = plan.request, list[Reason | explain.Explained]()
         order = await self._ranked(plan, person, candidates)
         watch.lap("model_ms")
-        ranking = self._ranking(request, plan, person, order, watch)
+        ranking = self._ranking(request, plan, person, order, watch).model_copy(update={"warnings": [*warnings]})
         try:
             yield ranking
             if request.explain != "none":
-                explained = await self._explain(plan, person, order.candidates[: request.top_n])
+                shown = [candidate for candidate in order.candidates[: request.top_n] if not candidate.blank]
+                explained = await self._explain(plan, person, shown)
                 async with aclosing(_billed(explained)) as found:
                     async for part in found:
                         parts.append(part)
@@ -1397,6 +1438,12 @@ TOLD = "told"
 """Whoever did what came with a question: those events are in no log."""
 
 
+def _listed(names: Sequence[object]) -> str:
+    """The first of them, and how many more there are."""
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return ", ".join(map(str, names[:NAMED])) + more
+
+
 def _says(item: Item) -> bool:
     return bool(item.title.strip() or item.text.strip() or item.attributes)
 
@@ -1418,11 +1465,9 @@ def _unread(
         found.append(f"a model judged {depth} of {said} documents (rank.depth); the others follow in the prior's order")
     if cut:
         what = f"{READ} characters" + (f", of those shown to a model {size} tokens (rerank.line_tokens)" if judged else "")
-        found.append(f"cut to the first {what}: documents {', '.join(str(places[item.id]) for item in cut[:100])}")
+        found.append(f"cut to the first {what}: documents {_listed([places[item.id] for item in cut])}")
     if unembedded:
         found.append(f"no time to embed {unembedded} of {said} documents: only their words count; raise deadline_ms")
-    if said < len(documents):
-        found.append(f"blank, so last: documents {', '.join(str(places[one.id]) for one in documents if not _says(one))}")
     return found
 
 

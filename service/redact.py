@@ -378,14 +378,16 @@ class Veil:
         return self.net.caught(_line(value)) if isinstance(value, str) else value
 
 
-_WORD = re.compile(r"[\w.:-]+")
-_LETTER, _MARK = re.compile(r"[^\W\d_]"), re.compile(r"[\d_-]")
+_WORDS = re.compile(r"[\w.:-]+"), re.compile(r"\S*/\S*")
+"""Plain ones, and those that are a path or a URL."""
+_AROUND = ".:-,;!?'\"()[]<>"
+_LETTER, _MARK = re.compile(r"[^\W\d_]"), re.compile(r"[\d_/-]")
 
 
 async def ids_in(catalog: Catalog, texts: Iterable[str]) -> list[str]:
-    """Ids of the catalogue's items among the words of texts, of those that look like ids: with letters, and digits or hyphens.
-    Numbers and plain words mean too much else."""
-    words = {word.strip(".:-") for text in texts for word in _WORD.findall(text[:LONGEST])}
+    """Ids of the catalogue's items among the words of texts, of those that look like ids: with letters, and digits, hyphens
+    or slashes. Numbers and plain words mean too much else."""
+    words = {word.strip(_AROUND) for text in texts for kind in _WORDS for word in kind.findall(text[:LONGEST])}
     like = [word for word in words if _LETTER.search(word) and _MARK.search(word)]
     return [*await catalog.get(like)] if like else []
 

@@ -109,7 +109,7 @@ async def retrieve(store: Store, catalog: Catalog, state: UserState, wanted: Wan
     items = await catalog.get(ids[: max(wanted.k, len(wanted.given or ()))])
     found = [_candidate(items[item_id], fused.get(item_id, {}), used) for item_id in items]
     unknown = sorted(set(wanted.given or ()) - set(items))
-    found += [_candidate(Item.model_construct(id=item_id), {}, used) for item_id in unknown]
+    found += [blank(Item.model_construct(id=item_id)) for item_id in unknown]
     return await _weighed(store, catalog, found, wanted)
 
 
@@ -226,6 +226,11 @@ def fused_ids(lists: Sequence[tuple[float, Sequence[str]]]) -> list[str]:
 def prior_of(ranks: Mapping[str, int], weights: Mapping[str, float]) -> float:
     """Σ weight / (60 + rank) over the sources that name an item."""
     return sum(weights[name] / (RRF + rank) for name, rank in ranks.items())
+
+
+def blank(item: Item) -> Candidate:
+    """A candidate of which nothing is known."""
+    return Candidate.model_construct(item=item, prior=0.0, blank=True)
 
 
 def _candidate(item: Item, ranks: dict[str, int], weights: Mapping[str, float]) -> Candidate:

@@ -1,7 +1,7 @@
 """The nouns. Frozen values that every room speaks in.
 
-Ids are the caller's opaque strings: 1–256 characters, no control characters, no `/` (a percent-encoded slash in a path
-would read another route). Times carry a zone. Scores lie in (0, 1) and fall strictly.
+Ids are the caller's opaque strings: 1–256 characters, no control characters, and neither `.` nor `..`. Times carry a zone.
+Scores lie in (0, 1) and fall strictly.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def _encodable(text: str) -> str:
 
 
 def _opaque(text: str) -> str:
-    if "/" in _encodable(text) or text in {".", ".."}:
-        raise ValueError("an id may not hold '/', nor be '.' or '..'")
+    if _encodable(text) in {".", ".."}:
+        raise ValueError("an id may not be '.' or '..': in a path, browsers and proxies take them for folders")
     if CONTROL.search(text):
         raise ValueError("an id may not hold control characters")
     return text
@@ -345,7 +345,7 @@ class Candidate(Value):
     """`prior`: fused score of the sources, higher is better. `sources`: 1-based rank in each source that named it.
 
     `popularity`: log2 of its decayed votes, comparable within one list; `vector`: its unit vector; both where fusion weighs
-    them.
+    them. `blank`: nothing is known of it but an id, so it stays last, is shown to no model and gets no reason.
     """
 
     item: Item
@@ -353,6 +353,7 @@ class Candidate(Value):
     sources: dict[str, int] = {}
     popularity: float = 0
     vector: tuple[float, ...] | None = None
+    blank: bool = False
 
 
 ItemField = Literal["title", "text", "url", "image_url", "attributes", "published_at"]
@@ -632,9 +633,9 @@ class Filter(Value):
     lte: Scalar | None = None
     """At most."""
     any: Annotated[list[Scalar], Field(min_length=1, max_length=1_000)] | None = None
-    """One of these; of a list, one of its elements."""
+    """One of these, in any case; of a list, one of its elements."""
     none: Annotated[list[Scalar], Field(min_length=1, max_length=1_000)] | None = None
-    """None of these; of a list, none of its elements."""
+    """None of these, in any case; of a list, none of its elements."""
 
 
 FASTER, PRIOR = "whyrank-fast", "whyrank-prior"
@@ -658,7 +659,7 @@ class RecommendRequest(Value):
     candidates: list[Id] | None = Field(
         None, min_length=1, description="Rank exactly these catalogue items instead of retrieving. Unknown ids rank last."
     )
-    context_items: list[Id] = Field([], max_length=20, description="More like these items.")
+    context_items: list[Id] = Field([], max_length=100, description="More like these items, as those of a playlist.")
     instruction: Annotated[Text, StringConstraints(max_length=LONGEST_INSTRUCTION)] | None = Field(
         None, description="What the person wants now, in words."
     )

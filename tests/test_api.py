@@ -58,11 +58,11 @@ async def test_json_lines_and_arrays_are_taken_and_a_bad_line_costs_itself(
     make: Make, serve: Serve, settings: Settings
 ) -> None:
     async with await served(make, serve, settings) as client:
-        lines = '{"id": "one", "title": "One"}\nnot json\n{"id": "a/b"}\n'
+        lines = '{"id": "one", "title": "One"}\nnot json\n{"id": ".."}\n'
         report = (await client.post("/v1/items", content=lines, headers={"content-type": "application/x-ndjson"})).json()
         assert report["accepted"] == 1
         assert [one["index"] for one in report["rejected"]] == [1, 2]
-        assert (await client.post("/v1/items", json=[{"id": "a/b"}])).status_code == 422
+        assert (await client.post("/v1/items", json=[{"id": ".."}])).status_code == 422
         assert (await client.get("/v1/items/one")).json()["title"] == "One"
         assert (await client.delete("/v1/items/one")).status_code == 204
         assert (await client.get("/v1/items/one")).json()["error"]["code"] == "item_not_found"
@@ -99,7 +99,7 @@ HOSTILE: list[tuple[str, bytes]] = [
     ("/v1/recommendations", b'{"user_id": "\\ud800"}'),
     ("/v1/recommendations", b'{"filters": {"\\ud800": {"any": ["x"]}}}'),
     ("/v1/recommendations", b'{"instruction": 3, "surprise": true}'),
-    ("/v1/recommendations", b'{"exclude": ["a/b"]}'),
+    ("/v1/recommendations", b'{"exclude": [".."]}'),
     ("/v1/recommendations", b"\xff\xfe"),
     ("/v1/events", b""),
     ("/v1/events", b"[" * 100_000),

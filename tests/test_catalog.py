@@ -125,6 +125,31 @@ async def test_a_declared_attribute_is_taken_in_its_type_or_left_out(tmp_path: P
     assert misfits == ([("key", kind, value)] if fits is None else [])
 
 
+async def test_a_filter_matches_words_in_any_case_and_ids_as_they_are(tmp_path: Path) -> None:
+    catalog = await opened(tmp_path, brand="str", genre="list")
+    for name, brand in (("a", "Weiß"), ("b", "WEISS"), ("c", "ÉCLAIR"), ("d", "ключ")):
+        await catalog.put([Item(id=name, attributes={"brand": brand, "genre": [brand, "Odd"]})])
+
+    async def admitted(**filters: Filter) -> set[str]:
+        return {*await catalog.some(9, Scope(filters=filters)), *await catalog.admitted("abcdABCD", Scope(filters=filters))}
+
+    for key in ("brand", "genre"):
+        assert await admitted(**{key: Filter(any=["weiss", "Éclair"])}) == {"a", "b", "c"}
+        assert await admitted(**{key: Filter(none=["weiß", "КЛЮЧ"])}) == {"c"}
+    assert await admitted(brand=Filter(gt="WEISS"), genre=Filter(any=["ODD"])) == {"c", "d"}
+    assert await admitted(id=Filter(any=["A", "b"])) == {"b"}
+    assert (await catalog.facets()).values["brand"] == ["Weiß", "WEISS", "ÉCLAIR", "ключ"]
+
+
+async def test_a_catalogue_made_before_words_were_folded_is_filtered_alike(tmp_path: Path) -> None:
+    await filled(tmp_path)
+    database = await lancedb.connect_async(tmp_path / "c")
+    await (await database.open_table("items")).drop_columns(["folded_genre"])
+    again = await opened(tmp_path)
+    assert set(await again.some(9, Scope(filters={"genre": Filter(any=["horror"])}))) == {"alien", "thing", "shining"}
+    assert await again.backlog() == 0
+
+
 async def test_indexes_and_compaction_leave_search_as_it_was(tmp_path: Path) -> None:
     catalog = await filled(tmp_path)
     romances = {"notting", "amelie", "sunrise"}

@@ -516,6 +516,28 @@ async def test_only_the_given_candidates_are_picked(client: openai.AsyncOpenAI) 
     assert len(rest.recommendations) == 1
 
 
+@pytest.mark.parametrize("explain", ["none", "short"])
+async def test_a_candidate_that_nobody_knows_is_picked_last_and_named(client: openai.AsyncOpenAI, explain: str) -> None:
+    more = {"candidates": ["ghost/1", "heat"], "exclude": ["gone"], "user_id": "ann", "explain": explain}
+    answer = await said(client, "anything?", **more)
+    warnings = [
+        "candidates: not in the catalogue, so last and without a reason: ghost/1",
+        "exclude: not in the catalogue, so without effect: gone",
+    ]
+    assert answer.warnings == warnings
+    assert [(one["item_id"], bool(one["reason"])) for one in answer.recommendations] == [
+        ("heat", explain == "short"),
+        ("ghost/1", False),
+    ]
+    assert [line[:2] for line in answer.choices[0].message.content.splitlines()[-2:]] == ["1.", "2."]
+    messages: list[Any] = [{"role": "user", "content": "anything?"}]
+    stream = await client.chat.completions.create(model="whyrank", messages=messages, stream=True, extra_body=more)
+    chunks: list[Any] = [chunk async for chunk in stream]
+    assert chunks[-1].warnings == warnings
+    mine = await said(client, "anything?", documents=["A bakery in Lyon", {"id": "ghost"}])
+    assert "without a reason: documents 1" in mine.warnings[0]
+
+
 async def test_the_callers_own_documents_are_picked_among(client: openai.AsyncOpenAI) -> None:
     mine = ["heat", {"title": "A bakery in Lyon"}, "Zombies everywhere, and nobody to help.\nA tale of horror."]
     answer = await said(client, "something with zombies", documents=mine, user_id="ann")

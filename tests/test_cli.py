@@ -49,7 +49,7 @@ def test_files_of_every_format_become_a_recommendation(tmp_path: Path) -> None:
 
 
 def test_bad_lines_are_reported_kept_and_stop_nothing(tmp_path: Path) -> None:
-    file = feed(tmp_path, "users.jsonl", '{"user_id": "a"}\nnot json\n{"user_id": "x/y"}\n[1]\n{"user_id": "b"}\n')
+    file = feed(tmp_path, "users.jsonl", '{"user_id": "a"}\nnot json\n{"user_id": ".."}\n[1]\n{"user_id": "b"}\n')
     answer = run("ingest", "users", str(file))
     assert answer.exit_code == 0
     assert "2 accepted" in answer.output
@@ -64,7 +64,7 @@ def lines(*rows: Mapping[str, object]) -> str:
 
 
 def test_dumps_of_other_systems_are_taken(tmp_path: Path) -> None:
-    gorse = feed(tmp_path, "gorse.jsonl", lines({"ItemId": "alien", "Comment": "Alien"}, {"ItemId": "a/b"}, {"ItemId": "heat"}))
+    gorse = feed(tmp_path, "gorse.jsonl", lines({"ItemId": "alien", "Comment": "Alien"}, {"ItemId": ".."}, {"ItemId": "heat"}))
     answer = run("ingest", "items", str(gorse), "--format", "gorse").output
     assert "2 accepted, 1 rejected" in answer
     assert json.loads((tmp_path / "gorse.jsonl.rejected.jsonl").read_text())["line"] == 2
@@ -85,14 +85,14 @@ def test_dumps_of_other_systems_are_taken(tmp_path: Path) -> None:
         (("recommend", "u", "--strategy", "magic"), 2, "first_token, listwise"),
         (("ingest", "items", "ghost.jsonl", "--format", "gorse"), 2, "no such file"),
         (("ingest", "items", "ghost.jsonl", "--format", "xml"), 2, "metarank"),
-        (("recommend", "a/b"), 2, "may not hold"),
+        (("recommend", ".."), 2, "may not be"),
         (("models", "pull", "huge"), 1, "known: tiny"),
         (("--config", "ghost.yaml", "doctor"), 1, "can't be read"),
         (("data", "netflix"), 2, "movielens-100k"),
         (("engine", "no-such-command"), 2, "no-such-command"),
         (("keys", "create", "k"), 2, "--scope"),
         (("keys", "create", "k", "--scope", "root"), 2, "'root' is not one of"),
-        (("keys", "create", "a/b", "--scope", "read"), 2, "may not hold"),
+        (("keys", "create", "..", "--scope", "read"), 2, "may not be"),
         (("keys", "create", "k", "--scope", "read", "--rate", "0"), 2, "rate"),
         (("keys", "create", "k", "--scope", "read", "--expires", "soon"), 2, "as 30d"),
         (("keys", "create", "k", "--scope", "read", "--expires", "0d"), 2, "not in the future"),

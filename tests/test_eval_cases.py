@@ -159,7 +159,7 @@ def test_an_answer_in_the_log_is_caught_whenever_it_is_said_to_have_happened(tmp
     [
         ("events", "not json", "line 2"),
         ("events", '{"user_id": "u", "type": "rating", "occurred_at": "yesterday"}', "occurred_at"),
-        ("items", '{"id": "a/b"}', "may not hold"),
+        ("items", '{"id": ".."}', "may not be"),
         ("cases", '{"case_id": "1", "user_id": "u", "relevant": []}', "relevant"),
         (
             "cases",

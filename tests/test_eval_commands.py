@@ -72,7 +72,7 @@ def _first_case(path: Path) -> str:
         ("compare --model whyrank-prior,tiny", "--user"),
         ("compare --model whyrank-prior,tiny --user u --suite u.txt", "--user"),
         ("compare --model whyrank-prior,tiny --user ghost", "no user 'ghost'"),
-        ("compare --model whyrank-prior,tiny --user a/b", "may not hold"),
+        ("compare --model whyrank-prior,tiny --user ..", "may not be"),
         ("compare --model whyrank-prior,tiny --user u --top-n 0", "--top-n"),
         ("compare --model whyrank-prior,tiny --suite nowhere.txt", "can't be read"),
         ("compare --model whyrank-prior,tiny --suite .", "no data folder"),

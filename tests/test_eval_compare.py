@@ -129,7 +129,7 @@ def test_people_are_read_one_a_line_each_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"), [(b"", "holds no user id"), (b"\xff\xfe", "UTF-8"), (b"a/b", "may not hold"), (b"x" * 300, "256")]
+    ("content", "told"), [(b"", "holds no user id"), (b"\xff\xfe", "UTF-8"), (b"..", "may not be"), (b"x" * 300, "256")]
 )
 def test_a_file_of_something_else_is_told_by_its_name(tmp_path: Path, content: bytes, told: str) -> None:
     (tmp_path / "users.txt").write_bytes(content)

@@ -64,6 +64,7 @@ BODIES = {
     "a number of many digits": b'{"top_n": ' + b"9" * 10_000 + b"}",
     "one key twice": b'{"user_id": "u", "user_id": "v", "id": "a", "id": "b", "type": "view"}',
     "an id with a slash": b'{"user_id": "a/b", "id": "a/b", "item_id": "a/b", "type": "view"}',
+    "an id of dots": b'{"user_id": "..", "id": "..", "item_id": "..", "type": "view"}',
     "invalid UTF-8": b'{"user_id": "\xff\xfe"}',
     "UTF-16": '{"user_id": "u"}'.encode("utf-16"),
     "a byte order mark": b'\xef\xbb\xbf{"user_id": "u"}',

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -136,6 +136,52 @@ def test_every_body_has_an_example_and_it_is_taken(base: str) -> None:
                     answer = client.request(method, path, content=content, headers={"content-type": kind})
                     assert answer.status_code == 200, (name, kind, answer.text)
                     assert 'ejected":[{' not in answer.text, (name, kind, answer.text)
+
+
+def violations(shape: dict[str, Any]) -> Iterator[tuple[Any, str]]:
+    """(a value that is too long or too short, what is to be said of it) for every length that a schema limits."""
+    shape = resolved(shape)
+    if most := shape.get("maxLength"):
+        yield "x" * (most + 1), f"at most {most:,} characters"
+    if most := shape.get("maxItems"):
+        yield ["x"] * (most + 1), f"at most {most:,} items"
+    if most := shape.get("maxProperties"):
+        yield {f"k{n}": 1 for n in range(most + 1)}, f"at most {most:,} attributes"
+    if least := shape.get("minItems"):
+        yield [], f"at least {least} item"
+    for inner in shape.get("anyOf", []):
+        yield from violations(inner)
+    wrapped: dict[str, Callable[[Any], Any]] = {
+        "items": lambda value: [value],
+        "additionalProperties": lambda value: {"key": value},
+        "propertyNames": lambda value: {value: 1},
+    }
+    for key, whole in wrapped.items():
+        if isinstance(shape.get(key), dict):
+            yield from ((whole(value), told) for value, told in violations(shape[key]))
+
+
+FEEDS = ("/v1/items", "/v1/users", "/v1/events")
+LIMITED = [
+    (path, name, value, told)
+    for path in (*FEEDS, "/v1/recommendations", "/v1/chat/completions", "/v1/rerank")
+    for _, media in list(bodies(OPERATIONS[f"POST {path}"]))[:1]
+    for shape in [resolved(media["schema"].get("anyOf", [media["schema"]])[0])]
+    for name, field in shape["properties"].items()
+    for value, told in violations(field)
+]
+
+
+def test_limits_speak_in_the_unit_of_what_they_limit(base: str) -> None:
+    found = {}
+    with httpx.Client(base_url=base, timeout=60) as client:
+        for path, name, value, told in LIMITED:
+            media = next(media for _, media in bodies(OPERATIONS[f"POST {path}"]))
+            answer = client.post(path, json=examples(media)[0] | {name: value})
+            if told not in answer.json()["message"] or "items after validation" in answer.text:
+                found[path, name, told] = answer.text
+    assert found == {}
+    assert len(LIMITED) > 50
 
 
 def test_every_operation_names_the_key_that_the_gate_asks_for(base: str) -> None:

@@ -149,6 +149,55 @@ async def test_given_candidates_come_back_exactly_once_in_any_order(make: Make) 
     assert one == two
 
 
+@pytest.mark.parametrize("weigh", [{}, {"popularity": 1.0}, {"popularity": -1.0}, {"diversity": 1.0}])
+async def test_an_unknown_or_deleted_candidate_is_last_without_a_reason_and_named(
+    make: Make, settings: Settings, weigh: dict[str, float]
+) -> None:
+    recommender = await make(changed=settings.changed({"rank": weigh}))  # the model would have the last one first
+    await recommender.ingest_events([rated("u", "alien"), rated("v", "heat"), rated("v", "solaris")])
+    await recommender.delete_item("amelie")
+    asked = ask(user_id="u", candidates=["0ghost", "heat", "amelie", "solaris", "thing"], explain="full")
+    parts = [part async for part in await recommender.stream(asked)]
+    ranking = parts[-1]
+    assert isinstance(ranking, Ranking)
+    assert ranking.strategy == "listwise"
+    assert [item.item_id for item in ranking.items][3:] == ["0ghost", "amelie"]
+    assert [bool(item.reason) for item in ranking.items] == [True, True, True, False, False]
+    assert [part.rank for part in parts if isinstance(part, Reason)] == [1, 2, 3]
+    assert ranking.warnings == ["candidates: not in the catalogue, so last and without a reason: 0ghost, amelie"]
+
+
+async def test_ids_that_the_catalogue_does_not_have_are_named_twenty_of_each_list(make: Make) -> None:
+    recommender = await make()
+    many = [f"x{n}" for n in range(1_023)]
+    ranking = await recommender.recommend(ask(context_items=["alien", "a/b"], exclude=["heat", *many], strategy="prior"))
+    assert ranking.warnings == [
+        "context_items: not in the catalogue, so without effect: a/b",
+        f"exclude: not in the catalogue, so without effect: {', '.join(many[:20])} and 1,003 more",
+    ]
+    assert (await recommender.recommend(ask(context_items=["alien"], exclude=["heat"], strategy="prior"))).warnings == []
+    both = await recommender.recommend(ask(candidates=["ghost", "heat"], exclude=["ghost"], strategy="prior"))
+    assert both.warnings == ["exclude: not in the catalogue, so without effect: ghost"]
+
+
+async def test_filters_that_admit_nothing_are_told_which_values_there_are(make: Make) -> None:
+    recommender = await make()
+    found = await recommender.recommend(ask(filters={"genre": {"any": ["western"]}, "year": {"gt": 1900}}))
+    assert found.items == []
+    assert found.warnings[0] == "filters: no item meets them"
+    assert found.warnings[1].startswith("filters.genre: the catalogue has ")
+    assert {"Horror", "Sci-Fi", "Crime"} <= {*found.warnings[1].removeprefix("filters.genre: the catalogue has ").split(", ")}
+    assert found.warnings[2:] == ["filters.year: the catalogue has mostly 1979 to 1999"]
+    await recommender.ingest_events([{"user_id": "u", "item_id": "heat", "type": "play"}])
+    had = await recommender.recommend(ask(user_id="u", filters={"genre": {"any": ["crime"]}}))
+    assert had.warnings == ["filters: all that they admit is excluded, or this person has had it"]
+    assert (await recommender.recommend(ask(filters={"genre": {"any": ["CRIME"]}}))).items[0].item_id == "heat"
+    await recommender.ingest_items([{"id": f"g{n}", "title": "Film", "attributes": {"genre": [f"G{n}"]}} for n in range(10)])
+    many = await recommender.recommend(ask(filters={"genre": {"any": ["western"]}}))
+    assert many.warnings[1].endswith(", …")
+    assert many.warnings[1].count(", ") == 10
+
+
 async def test_a_newcomer_gets_what_is_popular_then_anything(make: Make) -> None:
     recommender = await make()
     await recommender.ingest_events([rated(f"u{n}", "heat") for n in range(3)])

@@ -235,11 +235,14 @@ def test_a_number_is_found_before_a_long_text_is_cut() -> None:
     assert NET.caught(veil().words("x " * 990 + CARDS[0])).endswith("⟦card⟧")
 
 
+URL = "https://shop.example/p/1?x=1#y"
+
+
 async def test_ids_that_look_like_ids_are_looked_up(tmp_path: Path) -> None:
     catalog = await Catalog.open(tmp_path, embed=Nothing(), filterable={})
-    await catalog.put([Item(id=one) for one in ("itm-7", "1984", "well-known", "heat", "sku_12:3")])
-    said = ["like itm-7, ITM-8 and sku_12:3. in 1984 heat", "a-" * 5_000]
-    assert sorted(await ids_in(catalog, said)) == ["itm-7", "sku_12:3"]
+    await catalog.put([Item(id=one) for one in ("itm-7", "1984", "well-known", "heat", "sku_12:3", "shop/a", URL)])
+    said = [f"like itm-7, ITM-8 and sku_12:3. in 1984 heat, or shop/a ({URL})?", "a-" * 5_000]
+    assert sorted(await ids_in(catalog, said)) == [URL, "itm-7", "shop/a", "sku_12:3"]
     assert await ids_in(catalog, []) == []
     await catalog.close()
 

@@ -126,7 +126,15 @@ async def test_ids_of_the_catalogue_bring_what_it_knows(client: httpx.AsyncClien
     twice = await asked(client, query="horror", documents=["alien", "alien", {"id": "alien"}, {"id": "nobody"}])
     whole(twice["results"], 4)
     assert twice["results"][-1]["index"] == 3
-    assert "blank, so last: documents 3" in twice["meta"]["warnings"]
+    told = "blank, or only an id that the catalogue does not have, so last and without a reason: documents 3"
+    assert told in twice["meta"]["warnings"]
+
+
+async def test_a_document_that_is_only_an_unknown_id_has_no_reason(client: httpx.AsyncClient) -> None:
+    documents = [{"id": "nobody"}, {"id": "alien"}, "nobody's own words", {"id": "nobody/2", "text": "words"}]
+    found = await asked(client, documents=documents, explain="short", user_id="ann")
+    assert [one["index"] for one in found["results"] if "reason" not in one] == [0]
+    assert found["results"][-1]["index"] == 0
 
 
 async def test_top_n_and_blank_documents(client: httpx.AsyncClient) -> None:

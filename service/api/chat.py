@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictInt, Validat
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from service.api.envelope import enveloped
-from service.api.needs import Asker, JsonRoute, RecommenderDep, who
+from service.api.needs import Asker, JsonRoute, RecommenderDep, Segment, who
 from service.api.shapes import document, either, words_in
 from service.errors import BadRequest, NotFound, reasons
 from service.schema import ChatReply, ChatRequest, Filter, Id, ItemField, ItemFields, Key, Ranked, Text, Turn, Usage
@@ -126,6 +126,7 @@ class Completion(BaseModel):
     degraded: dict[str, str] | None = Field(
         None, description="`from`, `to` and `reason`, where something else ranked than was wanted."
     )
+    warnings: list[str] = Field([], description="What was done otherwise than one might think, in words.")
 
 
 class Listed(BaseModel):
@@ -171,7 +172,7 @@ async def models(recommender: RecommenderDep) -> ModelList:
 
 @router.get("/models/{model_id:path}", summary="One of what `model` may name")
 async def model(
-    model_id: Annotated[str, Path(description="An id of the list.", examples=["whyrank"])], recommender: RecommenderDep
+    model_id: Annotated[str, Segment, Path(description="An id of the list.", examples=["whyrank"])], recommender: RecommenderDep
 ) -> Listed:
     """404 for what it may not, with all that it may."""
     known = [*recommender.models(), recommender.embedding]
@@ -242,6 +243,7 @@ def _beside(reply: ChatReply, fields: Sequence[ItemField]) -> dict[str, Any]:
         "noted": [Noted.model_validate(event.model_dump()) for event in reply.noted],
         "strategy": ranking.strategy if ranking is not None else None,
         "degraded": ranking.degraded.model_dump() if ranking is not None and ranking.degraded is not None else None,
+        "warnings": ranking.warnings if ranking is not None else [],
     }
 
 
@@ -285,4 +287,6 @@ async def _chunks(
 
 
 def _plain(value: Any) -> Any:
-    return [one.model_dump(mode="json") for one in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [one.model_dump(mode="json") if isinstance(one, BaseModel) else one for one in value]
+    return value

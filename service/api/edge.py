@@ -1,7 +1,8 @@
 """What happens to every request before and after its route.
 
-`Edge`, around everything: request id, count and time. `Gate`, within CORS so that a page may read a refusal: key, scope, rate
-and size, before anything of the body is read; and whatever crashes behind it gets its answer there.
+`Edge`, around everything: request id, count and time, and the path as routes match it. `Gate`, within CORS so that a page may
+read a refusal: key, scope, rate and size, before anything of the body is read; and whatever crashes behind it gets its answer
+there.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import math
 import time
 import uuid
 from typing import Any
+from urllib.parse import quote, unquote
 
 import structlog
 from limits import RateLimitItemPerMinute
@@ -70,6 +72,8 @@ SCHEMES = {
     },
 }
 """How a key is sent, for OpenAPI."""
+PLAIN = ":@!$&'()*+,;=~"
+"""What may stand in a segment of a path as it is, beside letters, digits and `-._` (RFC 3986, `pchar`)."""
 GONE = 499
 """The status that is counted where nobody waited for an answer."""
 
@@ -83,6 +87,15 @@ def locked(openapi: dict[str, Any]) -> dict[str, Any]:
             operation["security"] = [{scheme: [scope]} for scheme in SCHEMES]
             operation["description"] += f"\n\nNeeds a key that is good for `{scope}`."
     return openapi
+
+
+def canonical(raw_path: bytes) -> str:
+    """The path with each of its segments in one spelling: what may stand there as it is is plain, all else percent-encoded.
+
+    Servers decode the whole path before routes match it: then `/v1/users/u%2Fstate` would read the state of `u`. Here `%2F`
+    never becomes a slash, so that it is part of the id, which `Segment` decodes.
+    """
+    return "/".join(quote(unquote(segment), safe=PLAIN) for segment in raw_path.decode("ascii").split("/"))
 
 
 class TooLarge(BadRequest):
@@ -99,6 +112,7 @@ class Edge:
             await self._app(scope, receive, send)
             return
         start, status = time.perf_counter(), GONE
+        scope["path"] = canonical(scope["raw_path"])
         request_id = scope.setdefault("state", {})["request_id"] = f"req-{uuid.uuid4().hex[:20]}"
         structlog.contextvars.bind_contextvars(request_id=request_id)
 

@@ -8,10 +8,11 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
+from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from service.errors import BadRequest, ModelError, Unauthorized, WhyrankError, path_of
+from service.errors import BadRequest, ModelError, Unauthorized, WhyrankError, in_words, path_of
 
 TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 MOST_CHARS = 1_000
@@ -85,12 +86,12 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        parts = []
-        for found in error.errors()[:5]:
-            place = ".".join(step for step in path_of(found["loc"]) if step != "body")
-            parts.append(f"{place}: {found['msg'].removeprefix('Value error, ')}".removeprefix(": "))
-        first = ".".join(step for step in path_of(error.errors()[0]["loc"]) if step != "body")
-        return _body(422, "invalid_request", "; ".join(parts), request.state.request_id, first or None)
+        found: list[ErrorDetails] = list(error.errors())
+        for one in found:
+            if one["loc"][0] == "body":
+                one["loc"] = one["loc"][1:]
+        first = ".".join(path_of(found[0]["loc"]))
+        return _body(422, "invalid_request", in_words(found), request.state.request_id, first or None)
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:

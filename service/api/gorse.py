@@ -14,7 +14,7 @@ from fastapi import APIRouter, Header, Path, Query
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_pascal
 
-from service.api.needs import Feed, FeedDep, JsonRoute, PathId, RecommenderDep, feed_body
+from service.api.needs import Feed, FeedDep, JsonRoute, PathId, RecommenderDep, Segment, feed_body
 from service.api.pages import cursor_of, cut, key_of, walk_of
 from service.api.shapes import by_field
 from service.errors import BadRequest
@@ -30,7 +30,7 @@ NEVER = "0001-01-01T00:00:00Z"
 MOST = 10_000
 NQuery = Annotated[int, Query(ge=1, le=MOST, description="How many at most.", examples=[10])]
 CursorQuery = Annotated[str, Query(description="`Cursor` of the page before; empty: from the start.", examples=[""])]
-TypePath = Annotated[str, Path(max_length=256, description="In any spelling: `AddToCart` is `add_to_cart`.")]
+TypePath = Annotated[str, Segment, Path(max_length=256, description="In any spelling: `AddToCart` is `add_to_cart`.")]
 OffsetQuery = Annotated[int, Query(ge=0, le=MOST, description="Leave out so many of the best.", examples=[0])]
 Version = Annotated[str, Header(alias="X-API-Version", description="2: with scores, as newer clients ask.", examples=["2"])]
 Category = Annotated[str, StringConstraints(min_length=1, max_length=256)]
@@ -323,7 +323,7 @@ async def recommend(
 @router.get("/recommend/{user_id}/{category}", summary="Ids of what to show next within a category")
 async def recommend_in(
     user_id: PathId,
-    category: Annotated[Category, Path(description="One of the items' `Categories`.")],
+    category: Annotated[Category, Segment, Path(description="One of the items' `Categories`.")],
     recommender: RecommenderDep,
     n: NQuery = 10,
     offset: OffsetQuery = 0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
+from urllib.parse import unquote
 
 from fastapi import Depends, Path, Request, Response
 from fastapi.dependencies.utils import get_flat_dependant
@@ -184,7 +185,9 @@ def refuse_unknown_queries(request: Request) -> None:
 
 RecommenderDep = Annotated[Recommender, Depends(_recommender)]
 FeedDep = Annotated[Feed, Depends(_feed)]
-PathId = Annotated[Id, Path(description="The caller's own id.")]
+Segment = BeforeValidator(unquote)
+"""For a parameter that is a part of the path: routes match it percent-encoded (`service.api.edge.canonical`)."""
+PathId = Annotated[Id, Segment, Path(description="The caller's own id; `/` in it is sent as `%2F`.")]
 
 
 def feed_body(noun: type[BaseModel]) -> dict[str, Any]:

@@ -58,9 +58,9 @@ async def recommendations(
     Always a complete ranking within `deadline_ms`: if the model can't answer in time, the prior does, and `degraded` says so.
 
     With `stream: true` the answer comes as events, each with JSON as `data`: `ranking` as soon as the order is decided, a
-    `reason` for each item as soon as it is written, and `done`, which is the answer that would have come in one piece. What is
-    wrong with the request is answered as without `stream`; should anything fail later, the last event is an `error` with the
-    same body. Whoever hangs up stops the model's work.
+    `reason` for each item that the catalogue has as soon as it is written, and `done`, which is the answer that would have
+    come in one piece. What is wrong with the request is answered as without `stream`; should anything fail later, the last
+    event is an `error` with the same body. Whoever hangs up stops the model's work.
 
     With `fields` the items of the ranking, of both events too, bring what a page shows of them.
     """

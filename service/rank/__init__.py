@@ -90,8 +90,8 @@ class Order:
 
 
 def slots(candidates: Sequence[Candidate], context: Context) -> list[int]:
-    """Places of the judged candidates in the order in which the model sees them."""
-    places = list(range(min(len(candidates), context.depth)))
+    """Places of the judged candidates in the order in which the model sees them; blank ones are not judged."""
+    places = list(range(min(len(candidates) - _blanks(candidates), context.depth)))
     if context.shown == "shuffled":
         return sorted(places, key=lambda place: sha256(candidates[place].item.id.encode()).digest())
     return places[::-1] if context.shown == "reversed" else places
@@ -201,12 +201,15 @@ async def _judged(strategy: Strategy, state: UserState, judged: Sequence[Candida
 def _order(candidates: Sequence[Candidate], judged: Sequence[int], scores: Scores, weight: float, context: Context) -> Order:
     """`judged`: the places that the scores belong to."""
     model = _by_place(judged, scores.values)
+    blanks = _blanks(candidates)
+    diverse = candidates[: min(context.depth, len(candidates) - blanks)] if context.diversity else []
     places, values, signals = fused_order(
         [candidate.prior for candidate in candidates],
         model,
         Terms(weight, context.popularity, context.diversity),
         popularity=[candidate.popularity for candidate in candidates],
-        vectors=[candidate.vector for candidate in candidates[: context.depth]] if context.diversity else [],
+        vectors=[candidate.vector for candidate in diverse],
+        last=blanks,
     )
     more = {name: _by_place(judged, found) for name, found in scores.signals.items()}
     signals = [
@@ -214,6 +217,11 @@ def _order(candidates: Sequence[Candidate], judged: Sequence[int], scores: Score
         for place, shown in zip(places, signals, strict=True)
     ]
     return Order([candidates[place] for place in places], values, signals, strategy="prior")
+
+
+def _blanks(candidates: Sequence[Candidate]) -> int:
+    """How many there are; they are the last ones."""
+    return sum(candidate.blank for candidate in candidates)
 
 
 def _by_place(places: Sequence[int], values: Sequence[float]) -> list[float]:

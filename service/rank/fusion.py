@@ -31,12 +31,13 @@ def fused_order(
     *,
     popularity: Sequence[float] = (),
     vectors: Sequence[Sequence[float] | None] = (),
+    last: int = 0,
 ) -> tuple[list[int], list[float], list[dict[str, float]]]:
     """Places of the candidates best first, their scores, their raw signals.
 
     `prior`: falling, one value a candidate. `model`: one value for each of the first `len(model)` candidates; the others
     stay behind them. `popularity`: log-votes of each, or none. `vectors`: unit vectors of the first, which are diversified.
-    Ties keep prior order. Scores lie in (0, 1) and fall by at least `MIN_GAP`.
+    `last`: so many at the end that nothing lifts. Ties keep prior order. Scores lie in (0, 1) and fall by at least `MIN_GAP`.
     """
     seen = len(model)
     share = terms.model if seen else 0.0
@@ -45,6 +46,8 @@ def fused_order(
         fused[:seen] = share * z_scores(model) + (1 - share) * z_scores(prior[:seen])
     if terms.popularity and len(popularity):
         fused = fused - terms.popularity * z_scores(popularity)
+    if last:
+        fused[-last:] = fused.min() - 1
     first, rest = np.argsort(-fused[:seen], kind="stable"), seen + np.argsort(-fused[seen:], kind="stable")
     places: list[int] = [*first.tolist(), *rest.tolist()]
     if terms.diversity and len(vectors):
