@@ -1119,9 +1119,9 @@ class Recommender:
             )
 
     def _needed(self) -> set[str]:
-        """Models that cost nothing, and of the others those that have something to do."""
+        """Models that cost neither money nor this process's memory, and of the others those that have something to do."""
         models, roles = self.settings.models, self.settings.roles.model_dump(exclude_none=True)
-        free = {alias for alias, model in models.items() if not model.costs}
+        free = {alias for alias, model in models.items() if not model.costs and model.backend != "local"}
         return free | {*roles.values(), *self.settings.fallback, *filter(None, [self.settings.shadow.model])}
 
     async def _keep_probed(self, alias: str) -> None:
