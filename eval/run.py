@@ -109,7 +109,7 @@ class Run:
                     request = self.request(Job(arm, case))
                 except ValidationError as error:
                     raise BadRequest(f"{arm.data / 'cases.jsonl'}: case {case.case_id}: {reasons(error)}") from error
-            await recommender.preview(request, "rank")
+            await recommender.preview(request, arm.task)
         self._manifest()
 
     def _manifest(self) -> None:

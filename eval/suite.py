@@ -18,7 +18,7 @@ from service.schema import Label, Locale, RecommendRequest
 
 SOURCES = ("similar", "collaborative", "context", "query", "popular")
 WEIGHED = {*SOURCES, "weight", "null", "popularity", "diversity"}
-ALONE = ("similar", "collaborative", "popular")
+STANDALONE = ("similar", "collaborative", "popular")
 """Sources that find something without an instruction or an item to start from."""
 TUNABLE = {"retrieve", "rank", "explain", "models", "locale"}
 """Settings that a suite may vary: everything else would change the data that its arms share."""
@@ -114,7 +114,7 @@ class Suite(BaseModel):
             suffix = " ".join([*([label] if label else []), *([folder.name] if len(self.data) > 1 else [])])
             shared = {"suffix": suffix, "data": folder, "locale": parts.get("locale")}
             found.append(_arm(["prior"], strategy="prior", changes=changes, **shared))
-            for source in ALONE if self.sources else ("popular",):
+            for source in STANDALONE if self.sources else ("popular",):
                 only = {"retrieve": {**changes.get("retrieve", {}), **{one: float(one == source) for one in SOURCES}}}
                 found.append(_arm([source], strategy="prior", changes={**changes, **only}, **shared))
             if not label:
@@ -161,6 +161,11 @@ class Arm(BaseModel):
     locale: Locale | None = None
     changes: dict[str, Any] = {}
     most: int | None = None
+
+    @property
+    def task(self) -> Literal["rank", "score"]:
+        """Whose prompt its strategy needs: likelihoods are told after titles alone."""
+        return "score" if self.strategy == "likelihood" else "rank"
 
     def settings(self, base: Settings, shown: str | None = None) -> Settings:
         """Raises `ConfigError` naming the key. `shown`: the order in which the model sees the candidates."""

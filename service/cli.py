@@ -121,6 +121,7 @@ class Scope(StrEnum):
 class Task(StrEnum):
     rank = "rank"
     explain = "explain"
+    score = "score"
 
 
 @app.callback()
@@ -706,7 +707,7 @@ def list_prompts(context: typer.Context) -> None:
 def preview(
     context: typer.Context,
     user_id: Annotated[str, typer.Argument(help="For whom.")],
-    task: Annotated[Task, typer.Option(help="Which of the two prompts.")] = Task.rank,
+    task: Annotated[Task, typer.Option(help="Which prompt; score: what likelihoods are told after.")] = Task.rank,
     instruction: Annotated[str | None, typer.Option(help="What the person wants now.")] = None,
     model: Annotated[str | None, typer.Option(help="To which alias under models; the task's own otherwise.")] = None,
 ) -> None:

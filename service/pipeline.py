@@ -143,6 +143,8 @@ NAMED = 20
 PAGE = 100
 """So many rows of an export are read at once."""
 Metered = TypeVar("Metered", bound=Meter)
+PreviewTask = Literal["rank", "explain", "score"]
+"""Tasks whose prompts can be looked at."""
 
 
 class Recommender:
@@ -447,6 +449,10 @@ class Recommender:
         """The alias that a request names, else the one for ranking; None where no model ranks."""
         return request.model if request.model in self.settings.models else self.settings.roles.rank
 
+    def _scoring(self, request: RecommendRequest) -> str | None:
+        """The alias that tells likelihoods: the one that a request names, else the one for it."""
+        return request.model if request.model in self.settings.models else self.settings.roles.score
+
     def _ladder(self, request: RecommendRequest, domain: str) -> tuple[str, list[Strategy]]:
         """What is asked for, and what to try, in order; below it stands the prior, which needs no model."""
         asked = request.strategy or self.settings.rank.strategy
@@ -484,9 +490,7 @@ class Recommender:
     def _steps(self, name: str, request: RecommendRequest, domain: str) -> list[Strategy]:
         """One strategy by the model asked for, then by those that stand in for it."""
         if name == "likelihood":
-            alias = self.settings.roles.score
-            if request.model in self.settings.models:
-                alias = request.model
+            alias = self._scoring(request)
             if alias is None or alias not in self._scorers or self._score_prompt(request, domain) is None:
                 return []
             weights = self._weights(domain, alias)
@@ -1034,29 +1038,59 @@ class Recommender:
     def prompts(self) -> list[Prompt]:
         return list(self._prompts.all().values())
 
-    async def preview(self, request: RecommendRequest, task: Literal["rank", "explain"], model: str | None = None) -> Preview:
-        """What a model (an alias; else the task's own) would be shown for this request; it is not asked."""
-        alias = model or (self._asked(request) if task == "rank" else self.settings.roles.explain)
-        if alias is None:
-            raise BadRequest("no model writes here (roles.rank, roles.explain): none would be shown a prompt", param="model")
+    async def preview(self, request: RecommendRequest, task: PreviewTask, model: str | None = None) -> Preview:
+        """What a model (an alias; else the task's own) would be shown for this request; it is not asked.
+
+        Of the task `score` that are two texts: what a likelihood is told after, and the titles whose likelihood it is.
+        Raises `BadRequest` where the model can't be asked for this task, `PromptError` where a template fails.
+        """
+        alias = model or self._alias_for(task, request)
         if alias not in self.settings.models:
             raise NotFound("model", alias, param="model", known=", ".join(self.settings.models))
-        if self.settings.models[alias].backend == "local":
-            raise BadRequest(f"model {alias!r} tells likelihoods only: it is asked without a prompt", param="model")
-        plan = self._checked(request if task == "explain" else request.model_copy(update={"model": alias}))
+        if task != "score" and self.settings.models[alias].backend == "local":
+            raise BadRequest(f"model {alias!r} tells likelihoods only: it is shown something for the task score", param="model")
+        fields = {"model": alias, **({"strategy": "likelihood"} if task == "score" else {})}
+        plan = self._checked(request if task == "explain" else request.model_copy(update=fields))
         person = await self._state(request, plan)
         prompt = plan.context.prompt
-        if task == "explain":
-            prompt = self._prompts.find("explain", plan.domain, request.locale or person.locale)
+        if task != "rank":
+            locale = request.locale or (person.locale if task == "explain" else None)
+            prompt = self._prompts.find(task, plan.domain, locale)
         outside = self._leaves(alias)
         if not self._may_see(alias, person):
             return Preview(prompt.ref, [], None, alias, outside)
-        messages = prompt.render(await self._shown(plan, person, task, alias))
+        if task == "score":
+            messages = await self._scored_texts(plan, person, prompt, alias)
+        else:
+            messages = prompt.render(await self._shown(plan, person, task, alias))
         if outside:
             messages = [_changed(message, self._net) for message in messages]
         tokenizer = self.settings.weights_path(alias) / "tokenizer.json"
         tokens = await asyncio.to_thread(count_tokens, messages, tokenizer)
         return Preview(prompt.ref, messages, tokens, alias, outside, counted(one["content"] for one in messages))
+
+    def _alias_for(self, task: PreviewTask, request: RecommendRequest) -> str:
+        """The model that a task is given to. Raises `BadRequest` where no model has its role."""
+        roles = self.settings.roles
+        aliases = {"rank": self._asked(request), "explain": roles.explain, "score": self._scoring(request)}
+        alias = aliases[task]
+        if alias is None:
+            raise BadRequest(f"roles.{task} names no model: none would be shown anything", param="model")
+        return alias
+
+    async def _scored_texts(self, plan: Plan, person: UserState, prompt: Prompt, alias: str) -> list[Message]:
+        """What `Likelihood` makes of a person and the candidates of one window, in prior order."""
+        chosen = await self._candidates(plan, person)
+        chosen = [chosen[place] for place in slots(chosen, plan.context)]
+        if self._leaves(alias):
+            person, chosen, _ = (await self._over(plan.request, person)).over(person, chosen, None)
+        line_tokens = plan.context.line_tokens
+        head, lines = prompt.document(person, plan.context.titles, line_tokens)
+        titles = [prompt.line(candidate.item, line_tokens) for candidate in chosen]
+        return [
+            {"role": "history", "content": head + "".join(lines.values())},
+            {"role": "titles", "content": "\n".join(titles)},
+        ]
 
     async def _shown(self, plan: Plan, person: UserState, task: Literal["rank", "explain"], alias: str) -> dict[str, Any]:
         """What a task's prompt is made of; of several alike, the first."""
@@ -1185,9 +1219,9 @@ class Recommender:
             )
 
     def _needed(self) -> set[str]:
-        """Models that cost nothing, and of the others those that have something to do."""
+        """Models that cost neither money nor this process's memory, and of the others those that have something to do."""
         models, roles = self.settings.models, self.settings.roles.model_dump(exclude_none=True)
-        free = {alias for alias, model in models.items() if not model.costs}
+        free = {alias for alias, model in models.items() if not model.costs and model.backend != "local"}
         return free | {*roles.values(), *self.settings.fallback, *filter(None, [self.settings.shadow.model])}
 
     async def _keep_probed(self, alias: str) -> None:

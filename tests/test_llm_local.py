@@ -1,14 +1,18 @@
 """The real `tiny` in this process."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from service.config import Settings
 from service.errors import InvalidOutput, ModelUnreachable
 from service.llm import Asked
 from service.llm.local import Local
+from service.llm.scripted import ScriptedLLM
+from service.pipeline import build
 from tests.conftest import MODELS
 
 CONTEXT = ("Films that one person liked:\n", "Alien\n", "The Thing\n")
@@ -115,3 +119,31 @@ async def test_all_passes_of_a_call_keep_its_first_context_alone() -> None:
     found = await local.loglikelihoods([Asked(CONTEXT, "Heat"), *others])
     assert local.held == held
     assert found.usage.cached_tokens > 20  # in each of several passes
+
+
+async def test_two_that_are_loaded_at_once_do_not_mix_their_numbers() -> None:
+    """As a service does whose configuration names two: torch has one default type for a whole process."""
+    both = [Local(alias, MODELS / "tiny", threads=1, cache_mb=8) for alias in ("one", "two")]
+    found = await asyncio.gather(*(local.loglikelihoods([Asked(CONTEXT, "Heat")], apart=True) for local in both))
+    assert all(one.values[0] < 0 for one in found)
+
+
+async def test_weights_without_work_are_not_loaded(settings: Settings) -> None:
+    """They cost no money, but gigabytes of the service's memory."""
+    idle: list[Asked] = []
+
+    def likely(asked: Asked) -> float:
+        idle.append(asked)
+        return -1.0
+
+    alone = settings.changed({"models": {"idle": {"backend": "local", "model": "idle"}}})
+    models = {"tiny": ScriptedLLM(lambda call: "A", alias="tiny")}
+    recommender = await build(alone, llms=models, scorers={"idle": ScriptedLLM(lambda call: "", alias="idle", likely=likely)})
+    work = asyncio.create_task(recommender.work())
+    while "capabilities" not in (await recommender.readiness())["model:rank"]:
+        assert not work.done()
+        await asyncio.sleep(0.01)
+    work.cancel()
+    await asyncio.wait([work])
+    await recommender.close()
+    assert idle == []

@@ -308,6 +308,8 @@ async def test_a_preview_is_what_a_model_is_sent(settings: Settings, serve: Serv
     assert "a@b.org" in plain.messages[-1]["content"]
     with pytest.raises(BadRequest, match="likelihoods only"):
         await inside.preview(request, "rank", "here")
+    with pytest.raises(BadRequest, match=r"roles\.score"):
+        await inside.preview(request, "score")
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
+from threading import Lock
 from time import perf_counter
 from typing import Any
 
@@ -46,6 +47,9 @@ VOCABULARY_ROWS = 256
 """Positions whose distribution over the vocabulary is held in memory at a time."""
 
 
+_LOADING = Lock()
+"""Loading sets torch's default type of numbers, which a process has one of: two at once would mix theirs."""
+
 Layers = list[tuple[torch.Tensor, torch.Tensor]]
 
 
@@ -69,7 +73,8 @@ class Engine:
         torch.set_num_threads(threads)
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokens = lru_cache(maxsize=65_536)(self._tokens)
-        self.model = _load(folder)
+        with _LOADING:
+            self.model = _load(folder)
         self.kept: OrderedDict[tuple[int, ...], _Kept] = OrderedDict()
         self.bound = bound
         self.held = 0
