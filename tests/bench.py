@@ -6,7 +6,6 @@ import asyncio
 import csv
 import json
 import random
-import socket
 import sqlite3
 import statistics
 import subprocess
@@ -33,7 +32,7 @@ from service.llm import Asked
 from service.llm.scripted import ScriptedLLM
 from service.pipeline import build, open_store
 from service.schema import Feed, RecommendRequest
-from tests.conftest import MODELS, backwards, on_real_tiny
+from tests.conftest import MODELS, backwards, free_port, on_real_tiny
 
 RUNS = 200
 ROWS = 100_000
@@ -84,10 +83,7 @@ async def test_likelihood(tmp_path: Path) -> None:
         titles = [line.row["title"] for line in file.lines if line.row]
     local = Local("tiny", MODELS / "tiny", threads=2, cache_mb=256)
     plain = AutoModelForCausalLM.from_pretrained(MODELS / "tiny", dtype=torch.bfloat16).eval()
-    free = socket.socket()
-    free.bind(("127.0.0.1", 0))
-    settings = on_real_tiny(tmp_path, free.getsockname()[1])
-    free.close()
+    settings = on_real_tiny(tmp_path, free_port())
     dice = random.Random(0)
     times: dict[str, list[float]] = {}
 

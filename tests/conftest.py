@@ -60,6 +60,14 @@ def backwards(call: Call) -> str:
 Make = Callable[..., Any]
 
 
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
 def on_real_tiny(data: Path, port: int) -> Settings:
     """Settings for the real `tiny` on an engine at `port`."""
     found = Settings.load(HOUSE / "configs" / "test.yaml")

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ import httpx
 
 from service.api import create_app
 from service.config import HOUSE, Settings
-from tests.conftest import MODELS
+from tests.conftest import MODELS, free_port
 
 
 def test_locks_hold_no_host_no_path_and_hash_everything() -> None:
@@ -63,9 +62,7 @@ def test_the_image_serves_from_what_its_dockerfile_installs_and_copies(tmp_path:
     assert step is not None
     python = tmp_path / "venv" / "bin" / "python"
     subprocess.run([uv, "pip", "install", "--quiet", "--python", python, *step[1].split()], cwd=tmp_path, check=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = str(free_port())
     given = dict(re.findall(r"(WHYRANK_\w+)=(\S+)", stage))
     given |= {"WHYRANK_DATA": str(tmp_path / "data"), "WHYRANK_EMBED__PATH": str(MODELS / "minilm")}
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("WHYRANK_", "PYTHON"))}
