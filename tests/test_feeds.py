@@ -519,3 +519,10 @@ async def test_what_counts_as_a_like_follows_the_scale(
             "set events.types.rating.scale, or ingest the file with --scale LOW:HIGH"
         ]
         assert (await client.get("/v1/users/u/state")).json()["likes"].keys() == {"alien", "amelie"}
+
+
+async def test_a_csv_file_by_http_is_sent_to_the_command(make: Make, serve: Serve, settings: Settings) -> None:
+    async with await served(make, serve, settings, films=[]) as client:
+        answer = await client.post("/v1/items", content=b"id,title\n1,Kettle\n", headers={"content-type": "text/csv"})
+        assert answer.status_code == 415
+        assert "application/json or application/x-ndjson'; a CSV file is for 'whyrank ingest'" in answer.json()["message"]

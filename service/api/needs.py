@@ -59,7 +59,9 @@ def must_be(request: Request, *kinds: str) -> None:
     """Raises `UnsupportedMedia` for a body that says to be something else, or nothing."""
     said = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if said not in kinds and not (said.startswith("application/") and said.endswith("+json")):
-        raise UnsupportedMedia(f"send the body with 'content-type: {kinds[0]}'" + "".join(f" or {kind}" for kind in kinds[1:]))
+        hint = "; a CSV file is for 'whyrank ingest'" if said == "text/csv" else ""
+        wanted = " or ".join(kinds)
+        raise UnsupportedMedia(f"send the body with 'content-type: {wanted}'{hint}")
 
 
 def parsed(body: bytes) -> Any:
