@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from ipaddress import ip_address
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -22,6 +23,7 @@ from pydantic import (
     SecretStr,
     StringConstraints,
     ValidationError,
+    field_serializer,
     field_validator,
     model_validator,
 )
@@ -208,8 +210,8 @@ MEANINGS: dict[str, Meaning] = {
     "view": Meaning(weight=0.2, verb="viewed"),
     "click": Meaning(weight=0.3, verb="clicked"),
     "play": Meaning(weight=0.6, consumes=True, verb="played"),
-    "like": Meaning(weight=1, verb="liked"),
-    "unlike": Meaning(weight=-0.3, verb="took back a like of"),
+    "like": Meaning(weight=1, consumes=True, verb="liked"),
+    "unlike": Meaning(weight=-0.3, takes_back="like", verb="took back a like of"),
     "dislike": Meaning(weight=-1, consumes=True, verb="disliked"),
     "rating": Meaning(weight=1, consumes=True, positive_from=4, negative_to=2, verb="rated"),
     "comment": Meaning(weight=0.4, verb="commented on"),
@@ -218,6 +220,7 @@ MEANINGS: dict[str, Meaning] = {
     "add_to_cart": Meaning(weight=0.7, verb="put in the cart"),
     "remove_from_cart": Meaning(weight=-0.3, verb="took out of the cart"),
     "follow": Meaning(weight=0.8, consumes=True, verb="followed"),
+    "subscribe": Meaning(weight=0.8, consumes=True, verb="subscribed to"),
     "share": Meaning(weight=0.8, verb="shared"),
     "skip": Meaning(weight=-0.4, verb="skipped"),
     "search": Meaning(verb="searched for"),
@@ -225,17 +228,43 @@ MEANINGS: dict[str, Meaning] = {
     "block": Meaning(weight=-1, blocks=True, verb="blocked"),
     "unblock": Meaning(unblocks=True),
 }
-"""What the known event types mean unless a domain says otherwise."""
+"""What the known event types mean in every domain, but for what `DOMAIN_MEANINGS` says otherwise."""
+DOMAIN_MEANINGS: dict[str, dict[str, Meaning]] = {
+    "shop": {"like": Meaning(consumes=False)},
+    "friends": {"like": Meaning(consumes=False)},
+    "topics": {"like": Meaning(consumes=False)},
+}
+"""What is otherwise in a domain, field by field. Where a like is a good word for what is still to be had, or followed, it does
+not consume."""
 
 
 class Events(Part):
-    """`meanings`: per domain, changes and additions to the built-in meanings, type by type."""
+    """`meanings`: per domain and type, what is otherwise than built in, field by field, or what a type of one's own means;
+    under `generic` for every domain."""
 
     future_tolerance_s: float = Field(300, ge=0)
     meanings: dict[Label, dict[Label, Meaning]] = {}
 
+    @field_serializer("meanings")
+    def _as_said(self, meanings: dict[str, dict[str, Meaning]]) -> dict[str, dict[str, dict[str, Any]]]:
+        """Without what was not said, lest it overrule what is built in when it is read again."""
+        return {
+            domain: {kind: meaning.model_dump(exclude_unset=True) for kind, meaning in told.items()}
+            for domain, told in meanings.items()
+        }
+
     def of(self, domain: str) -> dict[str, Meaning]:
-        return {**MEANINGS, **self.meanings.get("generic", {}), **self.meanings.get(domain, {})}
+        """What each type means in a domain."""
+        found = dict(MEANINGS)
+        for told in (DOMAIN_MEANINGS.get(domain), self.meanings.get("generic"), self.meanings.get(domain)):
+            for kind, meaning in (told or {}).items():
+                found[kind] = meaning.over(found[kind]) if kind in found else meaning
+        return found
+
+    @property
+    def types(self) -> frozenset[str]:
+        """All that mean something in some domain."""
+        return frozenset(chain(MEANINGS, *DOMAIN_MEANINGS.values(), *self.meanings.values()))
 
 
 class Training(Part):

@@ -584,6 +584,7 @@ class Recommender:
             session_id=request.session_id,
             window=sizes,
             told=[Event(user_id=TOLD, item_id=one.item_id, type=one.type, occurred_at=self._clock()) for one in did],
+            now=self._clock(),
         )
         if person.source != "popularity":
             return person

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import unicodedata
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -252,7 +253,9 @@ class Meaning(Value):
     """What an event of one type says. `weight` in [-1, 1]: how much it is liked (negative: disliked).
 
     With `positive_from`/`negative_to` the event's value decides the sign: at or above the first it counts `weight`, at or
-    below the second `-weight`, between them 0. `consumes`: the item needs no showing again.
+    below the second `-weight`, between them 0. `consumes`: the item is not recommended again, or with `repeat_after_days` only
+    when so many days have passed since, as of goods that are bought again. `takes_back`: a type whose earlier events
+    consume the item no longer.
     """
 
     weight: float = Field(0, ge=-1, le=1)
@@ -265,8 +268,10 @@ class Meaning(Value):
     verb: str = ""
 
     def opinion(self, value: float | None) -> float:
+    repeat_after_days: float | None = Field(None, gt=0, le=36_500)
         """What an event of this type and value says of its item, in [-1, 1]."""
         if value is not None and self.positive_from is not None and value < self.positive_from:
+    takes_back: Label | None = None
             disliked = self.negative_to is not None and value <= self.negative_to
             return -self.weight if disliked else 0.0
         return self.weight
@@ -278,6 +283,10 @@ ProfileSource = Literal["events", "session", "attributes", "instruction", "popul
 
 
 class Recent(Value):
+    def over(self, other: Meaning) -> Meaning:
+        """What was said of this one, and for the rest the other."""
+        return other.model_copy(update=self.model_dump(exclude_unset=True))
+
     """An event of the recent window."""
 
     event: Event
