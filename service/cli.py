@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -28,7 +29,7 @@ from typer.core import TyperGroup
 from service.config import Settings
 from service.errors import BadRequest, ConfigError, ModelError, WhyrankError, reasons
 from service.pipeline import Recommender, build, open_store
-from service.schema import ApiKey, Capabilities, ForeignReport, Item, Moment, Ranking, RecommendRequest, Shape
+from service.schema import ApiKey, Capabilities, ForeignReport, Item, Moment, Ranking, RecommendRequest, Shape, warnings_of
 from service.schema import Feed as FeedName
 
 
@@ -302,6 +303,7 @@ async def _ingest(recommender: Recommender, feed: FeedName, file: Path, format_:
     shape = next((name for name in get_args(Shape) if name == format_), None)
     bad: list[tuple[Line, str]] = []
     accepted = duplicates = skipped = 0
+    noticed = Counter[str]()
     waiting: list[Line] = []
 
     async def flush() -> None:
@@ -310,6 +312,7 @@ async def _ingest(recommender: Recommender, feed: FeedName, file: Path, format_:
         report = await (recommender.ingest_foreign(shape, rows, feed) if shape else put(rows))
         accepted, duplicates = accepted + report.accepted, duplicates + report.duplicates
         skipped += report.skipped if isinstance(report, ForeignReport) else 0
+        noticed.update(report.noticed)
         bad.extend((waiting[one.index], one.message) for one in report.rejected)
         waiting.clear()
 
@@ -334,8 +337,10 @@ async def _ingest(recommender: Recommender, feed: FeedName, file: Path, format_:
         with console.status("learning who likes what …"):
             await recommender.train()
     _rejects(file, sorted(bad, key=lambda one: one[0].number))
+    for warning in warnings_of(noticed):
+        errors.print(f"[yellow]{escape(warning)}[/]", soft_wrap=True)
     told = f"{feed}: {accepted} accepted" + (f", {duplicates} duplicates" if duplicates else "")
-    told += f", {skipped} of other kinds skipped" if skipped else ""
+    told += f", {skipped} without {feed} skipped" if skipped else ""
     console.print(told + (f", [red]{len(bad)} rejected[/]" if bad else ""))
     return len(bad)
 

@@ -85,6 +85,7 @@ from service.schema import (
     User,
     UserPatch,
     UserState,
+    warnings_of,
 )
 from service.shadow import Outcome, Shadowing
 from service.store import Store
@@ -583,8 +584,8 @@ class Recommender:
             user_id=request.user_id,
             session_id=request.session_id,
             window=sizes,
-            told=[Event(user_id=TOLD, item_id=one.item_id, type=one.type, occurred_at=self._clock()) for one in did],
             now=self._clock(),
+            told=[Event(user_id=TOLD, item_id=one.item_id, type=one.type, occurred_at=self._clock()) for one in did],
         )
         if person.source != "popularity":
             return person
@@ -760,18 +761,22 @@ class Recommender:
     async def ingest_events(self, rows: Sequence[Any]) -> IngestReport:
         """Take events, one or many; each is on disk when this returns. Duplicates change nothing."""
         latest = self._clock() + timedelta(seconds=self.settings.events.future_tolerance_s)
-        meanings = self.settings.events.of(self.settings.service.domain)
+        known, unknown = self.settings.events.types, Counter[str]()
 
         def check(event: Event) -> None:
             if event.occurred_at > latest:
                 raise BadRequest(f"occurred_at: {event.occurred_at.isoformat()} lies in the future")
-            if event.type not in meanings and event.type not in self._warned:
-                self._warned.add(event.type)
-                self.telemetry.log.warning("event_type_without_meaning", type=event.type, weight=0)
+            if event.type not in known:
+                unknown[event.type] += 1
 
         events, rejected = _sorted_out(Event, rows, check)
         fresh = await self._store.events.add(events)
-        return self._report("events", sum(fresh), len(fresh) - sum(fresh), rejected)
+        for kind in unknown.keys() - self._warned:
+            self._warned.add(kind)
+            self.telemetry.log.warning("event_type_without_meaning", type=kind, weight=0)
+        domain = self.settings.service.domain
+        noticed = {state.without_meaning(kind, known, domain): count for kind, count in unknown.items()}
+        return self._report("events", sum(fresh), len(fresh) - sum(fresh), rejected, noticed)
 
     async def ingest_items(self, rows: Sequence[Any]) -> IngestReport:
         """Insert or replace items by id; each is on disk when this returns, its vector follows."""
@@ -801,6 +806,7 @@ class Recommender:
         found = foreign.sorted_out(shape, feed, rows)
         rejected = self._report(feed or shape, 0, 0, found.rejected).rejected
         accepted = duplicates = 0
+        noticed = found.noticed.copy()
         puts: dict[str, Callable[[Sequence[Any]], Awaitable[IngestReport]]] = {
             "items": self._put_items,
             "users": partial(self._put_users, only={"attributes"}),
@@ -811,9 +817,15 @@ class Recommender:
                 async with self._changing if name != "events" else nullcontext():
                     report = await put(await self._renewed(shape, batch))
                 accepted, duplicates = accepted + report.accepted, duplicates + report.duplicates
+                noticed.update(report.noticed)
                 rejected = [*rejected, *(foreign.placed(batch[one.index], one) for one in report.rejected)]
         return ForeignReport(
-            accepted=accepted, duplicates=duplicates, rejected=foreign.one_a_row(rejected), skipped=found.skipped
+            accepted=accepted,
+            duplicates=duplicates,
+            rejected=foreign.one_a_row(rejected),
+            skipped=found.skipped,
+            noticed=noticed,
+            warnings=warnings_of(noticed),
         )
 
     async def _renewed(self, shape: Shape, batch: Sequence[foreign.Part]) -> list[dict[str, Any]]:
@@ -874,10 +886,24 @@ class Recommender:
         if not known:
             raise NotFound("user", user_id)
 
-    def _report(self, feed: str, accepted: int, duplicates: int, rejected: list[Rejection]) -> IngestReport:
+    def _report(
+        self,
+        feed: str,
+        accepted: int,
+        duplicates: int,
+        rejected: list[Rejection],
+        noticed: Mapping[str, int] | None = None,
+    ) -> IngestReport:
+        noticed = {**(noticed or {})}
         for outcome, count in (("accepted", accepted), ("duplicate", duplicates), ("rejected", len(rejected))):
             self.telemetry.events.labels(feed, outcome).inc(count)
-        return IngestReport(accepted=accepted, duplicates=duplicates, rejected=rejected)
+        return IngestReport(
+            accepted=accepted,
+            duplicates=duplicates,
+            rejected=rejected,
+            noticed=noticed,
+            warnings=warnings_of(noticed),
+        )
 
     async def item(self, item_id: str) -> Item:
         found = await self._catalog.get([item_id])

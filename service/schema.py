@@ -235,6 +235,13 @@ class IngestReport(Value):
     """Those that were not taken, and why."""
     warnings: list[str] = []
     """What was taken, but perhaps not as it was meant, in words."""
+    noticed: dict[str, int] = Field({}, exclude=True)
+    """By what `warnings` say, of how many rows they say it: what batches have in common is said once, of all their rows."""
+
+
+def warnings_of(noticed: Mapping[str, int]) -> list[str]:
+    """What was noticed of rows, and of how many."""
+    return [f"{told} ({rows:,} {'row' if rows == 1 else 'rows'})" for told, rows in noticed.items()]
 
 
 Feed = Literal["items", "users", "events"]
@@ -261,20 +268,24 @@ class Meaning(Value):
     weight: float = Field(0, ge=-1, le=1)
     half_life_days: float = Field(90, gt=0)
     consumes: bool = False
+    repeat_after_days: float | None = Field(None, gt=0, le=36_500)
     blocks: bool = False
     unblocks: bool = False
+    takes_back: Label | None = None
     positive_from: float | None = None
     negative_to: float | None = None
     verb: str = ""
 
     def opinion(self, value: float | None) -> float:
-    repeat_after_days: float | None = Field(None, gt=0, le=36_500)
         """What an event of this type and value says of its item, in [-1, 1]."""
         if value is not None and self.positive_from is not None and value < self.positive_from:
-    takes_back: Label | None = None
             disliked = self.negative_to is not None and value <= self.negative_to
             return -self.weight if disliked else 0.0
         return self.weight
+
+    def over(self, other: Meaning) -> Meaning:
+        """What was said of this one, and for the rest the other."""
+        return other.model_copy(update=self.model_dump(exclude_unset=True))
 
 
 # ── what a ranking may know of a person ─────────────────────────────────────────────────────────────────────────────
@@ -283,10 +294,6 @@ ProfileSource = Literal["events", "session", "attributes", "instruction", "popul
 
 
 class Recent(Value):
-    def over(self, other: Meaning) -> Meaning:
-        """What was said of this one, and for the rest the other."""
-        return other.model_copy(update=self.model_dump(exclude_unset=True))
-
     """An event of the recent window."""
 
     event: Event
