@@ -298,6 +298,9 @@ def given(data: Data, options: Options) -> Split:
     split = Split(log=[event for event in data.events if event.user_id not in last])
     if len(last) < len(data.cases):
         split.notes.append(f"{len(data.cases) - len(last)} cases left out: one a person, the one with the longest history")
+    again = [case for case in last.values() if case.candidates is None and {*case.relevant} & {*case.history}]
+    if again and options.meanings["like"].consumes:
+        split.notes.append(f"warning: {len(again)} cases ask for what their history has, which is retrieved for nobody again")
     now = max((event.occurred_at for event in split.log), default=datetime(2026, 1, 1, tzinfo=UTC))
     for case in last.values():
         exclude = sorted({*case.exclude, *case.history} - set(case.relevant))

@@ -421,7 +421,7 @@ async def _ingest(recommender: Recommender, feed: FeedName, file: FeedFile, *, s
     _keep_rejected(file, bad)
     _explain_rows(bad, file.notes.sentences())
     told = f"{feed}: {accepted} accepted" + (f", {duplicates} duplicates" if duplicates else "")
-    told += f", {skipped} of other kinds skipped" if skipped else ""
+    told += f", {skipped} without {feed} skipped" if skipped else ""
     console.print(told + (f", [red]{len(bad)} rejected[/]" if bad else ""))
     return len(bad)
 

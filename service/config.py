@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from ipaddress import ip_address
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -16,13 +17,13 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
     SecretStr,
     StringConstraints,
     ValidationError,
+    field_serializer,
     field_validator,
     model_validator,
 )
@@ -216,8 +217,8 @@ MEANINGS: dict[str, Meaning] = {
     "view": Meaning(weight=0.2, verb="viewed"),
     "click": Meaning(weight=0.3, verb="clicked"),
     "play": Meaning(weight=0.6, consumes=True, verb="played"),
-    "like": Meaning(weight=1, verb="liked"),
-    "unlike": Meaning(weight=-0.3, verb="took back a like of"),
+    "like": Meaning(weight=1, consumes=True, verb="liked"),
+    "unlike": Meaning(weight=-0.3, takes_back="like", verb="took back a like of"),
     "dislike": Meaning(weight=-1, consumes=True, verb="disliked"),
     "rating": Meaning(weight=1, consumes=True, scale=(1, 5), verb="rated"),
     "comment": Meaning(weight=0.4, verb="commented on"),
@@ -226,6 +227,7 @@ MEANINGS: dict[str, Meaning] = {
     "add_to_cart": Meaning(weight=0.7, verb="put in the cart"),
     "remove_from_cart": Meaning(weight=-0.3, verb="took out of the cart"),
     "follow": Meaning(weight=0.8, consumes=True, verb="followed"),
+    "subscribe": Meaning(weight=0.8, consumes=True, verb="subscribed to"),
     "share": Meaning(weight=0.8, verb="shared"),
     "skip": Meaning(weight=-0.4, verb="skipped"),
     "search": Meaning(verb="searched for"),
@@ -233,35 +235,47 @@ MEANINGS: dict[str, Meaning] = {
     "block": Meaning(weight=-1, blocks=True, verb="blocked"),
     "unblock": Meaning(unblocks=True),
 }
-"""What the known event types mean unless a domain says otherwise."""
-
-
-def _of_meaning(change: object) -> object:
-    """The fields that a change of a meaning names. Raises `ValidationError` for one that a `Meaning` can't have."""
-    checked = Meaning.model_validate(change)
-    return checked.model_dump(include=set(change)) if isinstance(change, dict) else checked.model_dump(exclude_unset=True)
-
-
-MeaningChange = Annotated[dict[str, Any], BeforeValidator(_of_meaning)]
+"""What the known event types mean in every domain, but for what `DOMAIN_MEANINGS` says otherwise."""
+DOMAIN_MEANINGS: dict[str, dict[str, Meaning]] = {
+    "shop": {"like": Meaning(consumes=False)},
+    "friends": {"like": Meaning(consumes=False)},
+    "topics": {"like": Meaning(consumes=False)},
+}
+"""What is otherwise in a domain, field by field. Where a like is a good word for what is still to be had, or followed, it does
+not consume."""
 
 
 class Events(Part):
-    """What event types mean. `types`: changes of the built-in meanings, and additions to them, in every domain; `meanings`:
-    the same for one domain. A change names single fields: `types: {rating: {scale: [1, 10]}}` leaves the others as they are.
+    """What event types mean, where it is otherwise than built in, field by field, and what types of one's own mean. `types`: in
+    every domain; `meanings`: in one (`generic`: in every). `types: {rating: {scale: [1, 10]}}` leaves the rest of a rating
+    as it is.
     """
 
     future_tolerance_s: float = Field(300, ge=0)
-    types: dict[Label, MeaningChange] = {}
-    meanings: dict[Label, dict[Label, MeaningChange]] = {}
+    types: dict[Label, Meaning] = {}
+    meanings: dict[Label, dict[Label, Meaning]] = {}
+
+    @field_serializer("types")
+    def _types_as_said(self, types: dict[str, Meaning]) -> dict[str, dict[str, Any]]:
+        """Without what was not said, lest it overrule what is built in when it is read again."""
+        return {name: meaning.model_dump(exclude_unset=True) for name, meaning in types.items()}
+
+    @field_serializer("meanings")
+    def _meanings_as_said(self, meanings: dict[str, dict[str, Meaning]]) -> dict[str, dict[str, dict[str, Any]]]:
+        return {domain: self._types_as_said(types) for domain, types in meanings.items()}
 
     def of(self, domain: str) -> dict[str, Meaning]:
         """What each known event type means in a domain."""
         known = dict(MEANINGS)
-        for changes in (self.types, self.meanings.get("generic", {}), self.meanings.get(domain, {})):
-            for name, change in changes.items():
-                before = known.get(name, Meaning())
-                known[name] = Meaning.model_validate({**before.model_dump(), **change})
+        for changes in (DOMAIN_MEANINGS.get(domain), self.types, self.meanings.get("generic"), self.meanings.get(domain)):
+            for name, change in (changes or {}).items():
+                known[name] = change.over(known[name]) if name in known else change
         return known
+
+    @property
+    def known(self) -> frozenset[str]:
+        """All types that mean something in some domain."""
+        return frozenset(chain(MEANINGS, self.types, *DOMAIN_MEANINGS.values(), *self.meanings.values()))
 
 
 class Training(Part):

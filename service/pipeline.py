@@ -588,6 +588,7 @@ class Recommender:
             user_id=request.user_id,
             session_id=request.session_id,
             window=sizes,
+            now=self._clock(),
             told=[Event(user_id=TOLD, item_id=one.item_id, type=one.type, occurred_at=self._clock()) for one in did],
         )
         if person.source != "popularity":
@@ -827,19 +828,24 @@ class Recommender:
     def _events(self, rows: Sequence[Any], notes: Notes) -> tuple[list[Event], list[Rejection]]:
         latest = self._clock() + timedelta(seconds=self.settings.events.future_tolerance_s)
         meanings = self.settings.events.of(self.settings.service.domain)
+        known, unknown = self.settings.events.known, Counter[str]()
 
         def fitted(event: Event) -> Event:
             if event.occurred_at > latest:
                 raise BadRequest(f"occurred_at: {event.occurred_at.isoformat()} lies in the future")
             meaning = meanings.get(event.type)
-            if meaning is None and event.type not in self._warned:
-                self._warned.add(event.type)
-                self.telemetry.log.warning("event_type_without_meaning", type=event.type, weight=0)
-            if meaning is not None and meaning.scale is not None and event.value is not None:
+            if event.type not in known:
+                unknown[event.type] += 1
+            elif meaning is not None and meaning.scale is not None and event.value is not None:
                 notes.valued(event.type, event.value, meaning.scale)
             return event
 
-        return checked_rows("events", Event, rows, notes, fitted)
+        events, rejected = checked_rows("events", Event, rows, notes, fitted)
+        for kind in unknown.keys() - self._warned:
+            self._warned.add(kind)
+            self.telemetry.log.warning("event_type_without_meaning", type=kind, weight=0)
+        notes.noticed.update({state.without_meaning(kind, known): count for kind, count in unknown.items()})
+        return events, rejected
 
     async def ingest_foreign(
         self, shape: Shape, rows: Sequence[Any], feed: Feed | None = None, notes: Notes | None = None
@@ -852,6 +858,7 @@ class Recommender:
         found = foreign.sorted_out(shape, feed, rows)
         rejected = self._report(feed or shape, 0, 0, found.rejected).rejected
         accepted = duplicates = 0
+        counted.noticed.update(found.noticed)
         puts: dict[str, Callable[[Sequence[Any]], Awaitable[IngestReport]]] = {
             "items": partial(self._put_items, notes=counted),
             "users": partial(self._put_users, notes=counted, only={"attributes"}),

@@ -255,7 +255,9 @@ class ForeignReport(IngestReport):
 class Meaning(Value):
     """What an event of one type says of its item.
 
-    `weight` in [-1, 1]: how much the item is liked (negative: disliked). `consumes`: the item needs no showing again.
+    `weight` in [-1, 1]: how much the item is liked (negative: disliked). `consumes`: the item is not recommended again, or
+    with `repeat_after` only when so many days have passed since, as of goods that are bought again. `takes_back`: a type
+    whose earlier events consume the item no longer.
 
     Where the event carries a value, as stars, the value decides the sign: from `positive_from` on it counts `weight`, up to
     `negative_to` it counts `-weight`, between them 0. `scale`: the lowest and the highest value; without a threshold of its
@@ -265,8 +267,10 @@ class Meaning(Value):
     weight: float = Field(0, ge=-1, le=1)
     half_life_days: float = Field(90, gt=0)
     consumes: bool = False
+    repeat_after: float | None = Field(None, gt=0, le=36_500)
     blocks: bool = False
     unblocks: bool = False
+    takes_back: Label | None = None
     scale: tuple[float, float] | None = None
     positive_from: float | None = None
     negative_to: float | None = None
@@ -292,6 +296,10 @@ class Meaning(Value):
             return own
         low, high = self.scale
         return low + share * (high - low)
+
+    def over(self, other: Meaning) -> Meaning:
+        """What was said of this one, and for the rest the other."""
+        return other.model_copy(update=self.model_dump(exclude_unset=True))
 
 
 # ── what a ranking may know of a person ─────────────────────────────────────────────────────────────────────────────

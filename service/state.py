@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from itertools import chain
 
 import numpy as np
@@ -15,6 +17,7 @@ import numpy as np
 from service.catalog import Catalog, Vectors
 from service.schema import Event, Interest, Item, Meaning, Recent, User, UserState
 from service.store import Store
+from service.store.database import moment
 from service.store.events import log_key
 
 INTERESTS = 4
@@ -29,6 +32,8 @@ LIKE_DECAY = 0.9
 """A like counts this much less than the next later one where people of similar taste are looked for."""
 NEGLIGIBLE = 20
 """An opinion this many halvings weaker than the strongest like is not heard."""
+LIKENESS = 0.75
+"""From this share of letters in common on (`difflib`), an unknown event type may be a misspelt known one."""
 PUSH_AWAY = 0.3
 """How much of the dislikes near an interest is subtracted from it."""
 
@@ -39,6 +44,14 @@ def opinion(event: Event, meanings: Mapping[str, Meaning]) -> float:
     return meaning.opinion(event.value) if meaning is not None else 0.0
 
 
+def without_meaning(kind: str, known: Iterable[str]) -> str:
+    """What to tell somebody who sends events of a type that no domain knows: that it says nothing, and the cure."""
+    close = difflib.get_close_matches(kind, sorted(known), 1, LIKENESS)
+    told = f"event type {kind!r} means nothing here, so it counts for nothing"
+    cure = f"say what it means in the configuration (events.types.{kind})"
+    return f"{told}; did you mean {close[0]!r}? If not, {cure}" if close else f"{told}; {cure}"
+
+
 async def read(
     store: Store,
     catalog: Catalog,
@@ -47,15 +60,16 @@ async def read(
     user_id: str | None,
     session_id: str | None,
     window: tuple[int, int],
+    now: datetime,
     told: Sequence[Event] = (),
 ) -> UserState:
     """The state of a user, a visitor's session, or both together, as of every event accepted so far; `told`: later events that
-    are in no log."""
+    are in no log; `now`: when what was consumed may have come to be wanted again."""
     keys = [log_key(user_id, None)] if user_id is not None else []
     keys += [log_key(None, session_id)] if session_id is not None else []
     if not keys and not told:
         return UserState()
-    hides = [name for name, meaning in meanings.items() if meaning.consumes or meaning.blocks or meaning.unblocks]
+    hides = [name for name, meaning in meanings.items() if _hides(meaning)]
     people = await asyncio.gather(*(store.person(key, hides) for key in keys))
     events = [*sorted(chain(*(person.events for person in people)), key=lambda event: event.occurred_at), *told]
     liked = [event for event in events if opinion(event, meanings) > 0 or (event.type == "search" and event.text)]
@@ -74,7 +88,7 @@ async def read(
         locale=user.locale,
         allow_hosted=user.allow_hosted,
         avoid=avoided(events, meanings),
-        seen=seen([*chain(*(person.latest for person in people))], meanings),
+        seen=seen([*chain(*(person.latest for person in people))], meanings, now),
         source="events" if user_id is not None and people[0].events else "session" if events else "popularity",
     )
 
@@ -170,9 +184,16 @@ def avoided(events: Sequence[Event], meanings: Mapping[str, Meaning]) -> frozens
     return frozenset(text for text, weight in said.items() if weight < 0)
 
 
-def seen(latest: Sequence[tuple[str, str, int]], meanings: Mapping[str, Meaning]) -> frozenset[str]:
-    """Items that need no showing again: consumed ones, and blocked ones whose block was not taken back since."""
-    consumed = {item_id for item_id, kind, _ in latest if meanings[kind].consumes}
+def seen(latest: Sequence[tuple[str, str, int]], meanings: Mapping[str, Meaning], now: datetime) -> frozenset[str]:
+    """Items that are not recommended now: consumed ones, unless that was taken back since or their time to come again is here,
+    and blocked ones whose block was not taken back since."""
+    in_time = sorted(latest, key=lambda event: event[2])
+    taken_back = {(item_id, meanings[kind].takes_back): at for item_id, kind, at in in_time}  # the last one stays
+    consumed = {
+        item_id
+        for item_id, kind, at in latest
+        if at > taken_back.get((item_id, kind), at - 1) and _consumed(meanings[kind], at, now)
+    }
     blocked: dict[str, int] = {}
     unblocked: dict[str, int] = {}
     for item_id, kind, at in latest:
@@ -180,6 +201,18 @@ def seen(latest: Sequence[tuple[str, str, int]], meanings: Mapping[str, Meaning]
             if wanted:
                 times[item_id] = max(at, times.get(item_id, at))
     return frozenset(consumed | {item_id for item_id, at in blocked.items() if at > unblocked.get(item_id, at - 1)})
+
+
+def _hides(meaning: Meaning) -> bool:
+    """May an event of a type decide whether its item is recommended?"""
+    return meaning.consumes or meaning.blocks or meaning.unblocks or meaning.takes_back is not None
+
+
+def _consumed(meaning: Meaning, at: int, now: datetime) -> bool:
+    """Does an event of a type keep its item from being recommended now? `at`: when it was, in microseconds since 1970."""
+    if meaning.repeat_after is None:
+        return meaning.consumes
+    return meaning.consumes and now < moment(at) + timedelta(days=meaning.repeat_after)
 
 
 def _repeats(event: Event, before: Event) -> bool:

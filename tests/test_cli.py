@@ -71,11 +71,33 @@ def test_dumps_of_other_systems_are_taken(tmp_path: Path) -> None:
     click = {"event": "interaction", "id": "c", "timestamp": "1706702400000", "user": "u", "type": "like", "item": "alien"}
     shown = {**click, "event": "ranking", "id": "r", "items": [{"id": "alien"}, {"id": "heat"}]}
     mixed = feed(tmp_path, "metarank.jsonl", lines({"event": "user", "user": "u"}, shown, click, {"event": "item"}))
-    assert "3 accepted, 2 of other kinds skipped" in run("ingest", "events", str(mixed), "--format", "metarank").output
-    assert "1 accepted, 3 of other kinds skipped" in run("ingest", "users", str(mixed), "--format", "metarank").output
+    assert "3 accepted, 2 without events skipped" in run("ingest", "events", str(mixed), "--format", "metarank").output
+    assert "1 accepted, 3 without users skipped" in run("ingest", "users", str(mixed), "--format", "metarank").output
     put = {"sessionId": "s", "userId": "u", "eventList": [{"eventType": "Play", "sentAt": 1706702400, "itemId": "heat"}] * 2}
     told = run("ingest", "events", str(feed(tmp_path, "put.jsonl", lines(put))), "--format", "personalize").output
     assert "1 accepted, 1 duplicates" in told
+
+
+def test_what_was_noticed_of_a_file_is_said_once_with_how_often(tmp_path: Path) -> None:
+    rows = [{"user_id": "u", "item_id": f"i{n}", "type": "purchse", "occurred_at": 1_700_000_000_000} for n in range(2_500)]
+    told = run("ingest", "events", str(feed(tmp_path, "log.jsonl", lines(*rows)))).output
+    assert "2500 accepted" in told
+    assert told.count("means nothing here") == 1
+    assert "did you mean 'purchase'? If not, say what it means in the configuration (events.types.purchse) (2,500 rows)" in told
+    shown = {"event": "ranking", "id": "r", "timestamp": "1706702400000", "items": [{"id": "alien"}]}
+    nobody = run("ingest", "events", str(feed(tmp_path, "mr.jsonl", lines(shown, shown))), "--format", "metarank").output
+    assert "0 accepted, 2 without events skipped" in nobody
+    assert "a ranking without a user or session is skipped: nobody is known to have seen it (2 rows)" in nobody
+
+
+def test_an_id_with_a_slash_is_taken_from_files_and_asked_for(tmp_path: Path) -> None:
+    items = [{"id": f"https://shop.example/p/{n}?x=1#y", "title": f"Thing {n}"} for n in range(3)]
+    run("ingest", "items", str(feed(tmp_path, "things.jsonl", lines(*items))))
+    event = {"user_id": "a/b", "item_id": items[0]["id"], "type": "purchase"}
+    assert "1 accepted" in run("ingest", "events", str(feed(tmp_path, "log.jsonl", lines(event)))).output
+    ranking = json.loads(run("recommend", "a/b", "--strategy", "prior", "--json").stdout)
+    assert {one["item_id"] for one in ranking["items"]} == {items[1]["id"], items[2]["id"]}
+    assert ranking["state_version"] == 1
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from service.cli import app
-from service.config import HOUSE, Settings
+from service.config import DOMAIN_MEANINGS, HOUSE, MEANINGS, Settings
 from service.errors import ConfigError
+from service.schema import Meaning
 from tests.conftest import MODELS
 
 
@@ -66,6 +67,39 @@ def test_a_change_in_code_is_not_undone_by_the_environment(monkeypatch: pytest.M
     assert settings.changed({"explain": {"top": 2}}).rank.window == 7
     with pytest.raises(ConfigError, match=r"rank\.window"):
         settings.changed({"rank": {"window": 700}})
+
+
+def test_a_meaning_is_what_was_said_of_it_over_the_domains_and_the_general_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = "{purchase: {repeat_after: 30}, tasted: {weight: 0.5}}"
+    said = f"{{shop: {shop}, generic: {{like: {{weight: 0.9}}}}, movies: {{like: {{verb: loved}}}}}}"
+    monkeypatch.setenv("WHYRANK_EVENTS__MEANINGS__MOVIES__PLAY__CONSUMES", "false")
+    loaded = Settings.load(written(tmp_path, f"events: {{meanings: {said}}}\n"))
+    for settings in (loaded, loaded.changed({"rank": {"window": 9}}), loaded.changed({"events": {"future_tolerance_s": 1}})):
+        goods, movies, other = (settings.events.of(domain) for domain in ("shop", "movies", "other"))
+        assert goods["purchase"] == Meaning(weight=1, consumes=True, verb="bought", repeat_after=30)
+        assert goods["like"] == Meaning(weight=0.9, consumes=False, verb="liked")
+        assert movies["like"] == Meaning(weight=0.9, consumes=True, verb="loved")
+        assert movies["play"] == Meaning(weight=0.6, consumes=False, verb="played")
+        assert (goods["tasted"].weight, "tasted" in movies, "tasted" in settings.events.known) == (0.5, False, True)
+        assert other == {**MEANINGS, "like": Meaning(weight=0.9, consumes=True, verb="liked")}
+
+
+def test_the_docs_say_what_every_event_type_means() -> None:
+    """A row a type: what it counts, and whether its item is recommended again."""
+    table = (HOUSE / "docs" / "feeds.md").read_text()
+    for kind, meaning in MEANINGS.items():
+        counts = f"{meaning.weight:g}"
+        if meaning.positive_from is not None:
+            counts += f" from {meaning.positive_from:g} on, -{meaning.weight:g} up to {meaning.negative_to:g}, else 0"
+        again = "no" if meaning.consumes else "not before `unblock`" if meaning.blocks else "yes"
+        domains = [domain for domain, told in DOMAIN_MEANINGS.items() if kind in told]
+        for domain in domains:
+            assert DOMAIN_MEANINGS[domain][kind].consumes is not meaning.consumes
+        back = f", also after a `{meaning.takes_back}`" if meaning.takes_back else ""
+        more = f"; in {', '.join(f'`{domain}`' for domain in domains)}: yes" if domains else ""
+        assert f"| `{kind}` | {counts} | {again}{back}{more} |" in table, kind
 
 
 VLLM = "{backend: vllm, model: Qwen/Qwen3-8B, base_url: 'http://127.0.0.1:8001/v1'}"

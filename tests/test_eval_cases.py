@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from eval.cases import PROTOCOLS, Data, Options, make
-from service.config import MEANINGS
+from service.config import MEANINGS, Events
 from service.errors import BadRequest
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -108,6 +108,18 @@ def test_given_cases_bring_their_own_history_one_a_person(tmp_path: Path) -> Non
     assert sorted(case.case_id for case in made.cases) == ["2", "3"]
     assert known == {"u0": {"i1", "i2"}, "u1": {"i5"}}
     assert "1 cases left out" in told["notes"][0]
+
+
+def test_given_cases_that_ask_for_what_a_like_consumes_are_warned_about(tmp_path: Path) -> None:
+    cases = [
+        {"case_id": "1", "user_id": "u0", "history": ["i1", "i2"], "relevant": ["i2"]},
+        {"case_id": "2", "user_id": "u1", "history": ["i1", "i2"], "candidates": ["i2", "i3"], "relevant": ["i2"]},
+    ]
+    data = Data.read(folder(tmp_path / "d", busy(), cases=cases))
+    assert make(data, "given", tmp_path / "c", OPTIONS)["notes"] == [
+        "warning: 1 cases ask for what their history has, which is retrieved for nobody again"
+    ]
+    assert make(data, "given", tmp_path / "s", Options(Events().of("shop")))["notes"] == []
 
 
 def test_an_item_only_seen_before_may_still_be_asked_for(tmp_path: Path) -> None:

@@ -22,6 +22,10 @@ from tests.test_api import served
 
 Serve = Callable[[Any], Any]
 THEN = "2024-01-31T12:00:00Z"
+UNKNOWN = (
+    "event type '{0}' means nothing here, so it counts for nothing; "
+    "say what it means in the configuration (events.types.{0}) (1 row)"
+)
 
 
 def feedback(item: str, *, kind: str = "like", user: str = "u", moment: str | None = THEN, **more: Any) -> dict[str, Any]:
@@ -261,7 +265,8 @@ async def test_feedback_sent_twice_counts_once_and_put_takes_the_others_place(
     async with await served(make, serve, settings) as client:
         rows = [feedback("alien", kind="READ"), feedback("heat", kind="rating", Value=4.0)]
         for _ in range(2):
-            assert (await client.post("/api/feedback", json=rows)).json() == {"RowAffected": 2}
+            answer = (await client.post("/api/feedback", json=rows)).json()
+            assert (answer["RowAffected"], answer["Warnings"]) == (2, [UNKNOWN.format("read")])
         read, rating = {**rows[0], "FeedbackType": "read"}, rows[1]
         assert (await client.get("/api/feedback")).json() == {"Cursor": "", "Feedback": [read, rating]}
         assert len(await walk(client, "/v1/users/u/events")) == 2
@@ -272,6 +277,38 @@ async def test_feedback_sent_twice_counts_once_and_put_takes_the_others_place(
         assert of_type[0]["Timestamp"] > THEN
         assert (await client.get("/api/feedback/Read")).json()["Feedback"] == [read]
         assert len(await walk(client, "/v1/users/u/events")) == 4
+
+
+async def test_a_type_without_a_meaning_is_named_every_time_in_every_feed(make: Make, serve: Serve, settings: Settings) -> None:
+    changed = settings.changed({"events": {"meanings": {"shop": {"tasted": {"weight": 1}}, "movies": {"lent": {}}}}})
+    misspelt = (
+        "event type 'purchse' means nothing here, so it counts for nothing; did you mean 'purchase'? "
+        "If not, say what it means in the configuration (events.types.purchse) (2 rows)"
+    )
+    events = [{"user_id": "u", "item_id": one, "type": "purchse"} for one in ("alien", "heat")]
+    known = [{"user_id": "u", "item_id": "alien", "type": one} for one in ("like", "impression", "tasted", "lent")]
+    click = {"event": "interaction", "id": "c", "timestamp": "1706702400000", "user": "u", "type": "xyz", "item": "alien"}
+    put = {"sessionId": "s", "userId": "u", "eventList": [{"eventType": "Xyz", "sentAt": 1706702400, "itemId": "heat"}]}
+    async with await served(make, serve, changed) as client:
+        for _ in range(2):
+            assert (await client.post("/v1/events", json=events + known)).json()["warnings"] == [misspelt]
+            assert (await client.post("/feedback", json=click)).json()["warnings"] == [UNKNOWN.format("xyz")]
+            assert (await client.post("/events", json=put)).json()["warnings"] == [UNKNOWN.format("xyz")]
+        assert (await client.post("/v1/events", json=known)).json()["warnings"] == []
+        assert "Warnings" not in (await client.post("/api/feedback", json=[feedback("alien")])).json()
+
+
+async def test_what_was_liked_is_not_recommended_again_as_if_new(make: Make, serve: Serve, settings: Settings) -> None:
+    async with await served(make, serve, settings) as client:
+        await client.post("/api/feedback", json=[feedback(one) for one in ("alien", "thing", "shining")])
+        ids = (await client.get("/api/recommend/u", params={"n": 8})).json()
+        assert sorted(ids) == ["amelie", "heat", "notting", "solaris", "sunrise"]
+        listed = (await client.post("/v1/recommendations", json={"user_id": "u", "top_n": 8})).json()["items"]
+        assert {one["item_id"] for one in listed} == {*ids}
+        given = (await client.post("/v1/recommendations", json={"user_id": "u", "candidates": ["alien", "heat"]})).json()
+        assert {one["item_id"] for one in given["items"]} == {"alien", "heat"}
+        shop = {"user_id": "u", "top_n": 8, "domain": "shop"}
+        assert len((await client.post("/v1/recommendations", json=shop)).json()["items"]) == len(FILMS)
 
 
 async def test_feedback_without_a_time_may_be_sent_again(make: Make, serve: Serve, settings: Settings) -> None:
@@ -356,6 +393,9 @@ async def test_metaranks_events_of_all_kinds_are_taken_together(make: Make, serv
         assert [one["index"] for one in answer["rejected"]] == [5]
         again = (await client.post("/feedback", json=shown)).json()
         assert (again["accepted"], again["updated"], set(again)) == (1, 0, {"status", "accepted", "updated", "tookMillis"})
+        nobody = (await client.post("/feedback", json=[{**shown, "user": None}, CLICK])).json()
+        assert (nobody["accepted"], nobody["skipped"], nobody["updated"]) == (1, 1, 0)
+        assert nobody["warnings"] == ["a ranking without a user or session is skipped: nobody is known to have seen it (1 row)"]
         item = (await client.get("/v1/items/new")).json()
         assert (item["title"], item["attributes"]) == ("New", {"year": 2026})
         assert (await client.get("/v1/users/u")).json()["attributes"] == {"age": 33}

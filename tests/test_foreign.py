@@ -204,6 +204,16 @@ def test_a_bad_event_costs_itself_only() -> None:
     assert "eventList.2: sentAt" in told(found)[0][1]
 
 
+def test_a_ranking_of_nobody_is_skipped_with_why() -> None:
+    nobody = {name: value for name, value in RANKING.items() if name not in {"user", "session"}}
+    found = sorted_out("metarank", None, [nobody, {**nobody, "user": ""}, RANKING])
+    assert (found.skipped, found.rejected, len({part.index for part in found.parts})) == (2, [], 1)
+    assert list(found.noticed.items()) == [
+        ("a ranking without a user or session is skipped: nobody is known to have seen it", 2)
+    ]
+    assert sorted_out("metarank", "users", [nobody]).noticed == {}
+
+
 # ── whoever sends it ────────────────────────────────────────────────────────────────────────────────────────────────
 
 BAD: list[tuple[Shape, Feed | None, Any, str]] = [
@@ -221,7 +231,7 @@ BAD: list[tuple[Shape, Feed | None, Any, str]] = [
     ("metarank", None, {**RANKING, "items": [{"id": "a"}] * (LONGEST + 1)}, "items: a list of 1 to"),
     ("metarank", None, {**RANKING, "items": ["a"]}, "items.0: an object"),
     ("metarank", None, {**RANKING, "items": [{"id": ""}]}, "items.0.id: "),
-    ("metarank", None, {**RANKING, "user": None, "session": None}, "user, or session for a visitor"),
+    ("metarank", None, {**CLICK, "user": None, "session": None}, "user, or session for a visitor"),
     ("metarank", None, {**CLICK, "fields": [{"name": "x"}]}, "fields.0: a name and a value"),
     ("metarank", None, {"event": "user", "user": "u", "fields": {"age": 3}}, "fields: a list"),
     ("personalize", None, {}, "one of eventList, items and users"),

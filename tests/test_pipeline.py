@@ -149,6 +149,23 @@ async def test_given_candidates_come_back_exactly_once_in_any_order(make: Make) 
     assert one == two
 
 
+async def test_what_was_bought_comes_again_when_its_time_is_here(make: Make, settings: Settings) -> None:
+    again = {"service": {"domain": "shop"}, "events": {"meanings": {"shop": {"purchase": {"repeat_after": 30}}}}}
+    recommender = await make(changed=settings.changed(again))
+    bought = {"alien": 10, "heat": 40}
+    await recommender.ingest_events(
+        [
+            {"user_id": "u", "item_id": item, "type": "purchase", "occurred_at": NOW - timedelta(days=ago)}
+            for item, ago in bought.items()
+        ]
+    )
+    shown = await recommender.recommend(ask(user_id="u", strategy="prior", top_n=8))
+    assert {item.item_id for item in shown.items} == {film["id"] for film in FILMS} - {"alien"}
+    assert (await recommender.state("u")).seen == {"alien"}
+    given = await recommender.recommend(ask(user_id="u", strategy="prior", candidates=["alien", "heat"]))
+    assert len(given.items) == 2
+
+
 @pytest.mark.parametrize("weigh", [{}, {"popularity": 1.0}, {"popularity": -1.0}, {"diversity": 1.0}])
 async def test_an_unknown_or_deleted_candidate_is_last_without_a_reason_and_named(
     make: Make, settings: Settings, weigh: dict[str, float]

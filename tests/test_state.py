@@ -6,6 +6,7 @@ import pytest
 from service.config import MEANINGS
 from service.schema import Event
 from service.state import LEARN_FROM, LIKE_DECAY, anchored, interests, likes, opinion, seen
+from service.store.database import micros
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -46,7 +47,20 @@ def test_two_tastes_stay_two_and_a_dislike_pushes_away() -> None:
 
 def test_blocked_until_unblocked_consumed_for_good() -> None:
     latest = [("x", "block", 5), ("y", "block", 5), ("y", "unblock", 6), ("z", "unblock", 4), ("z", "block", 5)]
-    assert seen([*latest, ("w", "play", 1)], MEANINGS) == {"x", "z", "w"}
+    assert seen([*latest, ("w", "play", 1)], MEANINGS, NOON) == {"x", "z", "w"}
+
+
+def test_what_is_bought_again_is_hidden_for_so_long_only() -> None:
+    again = {**MEANINGS, "purchase": MEANINGS["purchase"].model_copy(update={"repeat_after": 30})}
+    latest = [("tea", "purchase", micros(NOON - timedelta(days=29))), ("soap", "purchase", micros(NOON - timedelta(days=30)))]
+    assert seen(latest, again, NOON) == {"tea"}
+    assert seen(latest, MEANINGS, NOON) == {"tea", "soap"}
+    assert seen([*latest, ("soap", "dislike", 1)], again, NOON) == {"tea", "soap"}
+
+
+def test_a_like_that_was_taken_back_hides_nothing_a_play_still_does() -> None:
+    latest = [("a", "like", 5), ("a", "unlike", 6), ("b", "unlike", 5), ("b", "like", 6), ("c", "play", 5), ("c", "unlike", 6)]
+    assert seen(latest, MEANINGS, NOON) == {"b", "c"}
 
 
 def test_a_like_today_and_tastes_of_decades_ago_stay_finite_unit_vectors() -> None:

@@ -1,7 +1,7 @@
 """Gorse's API: a client of Gorse needs our URL and nothing else.
 
 Bodies are checked element by element: `RowAffected` counts those that were taken, `Rejected`, which Gorse has not, tells why
-others were not. 422 if none was.
+others were not, and `Warnings` what may not be as it was meant. 422 if none was taken.
 """
 
 from __future__ import annotations
@@ -130,6 +130,7 @@ class UserPatch(Sent):
 class RowAffected(Pascal):
     row_affected: int = Field(description="How many were taken, those that were known already included.", examples=[1])
     rejected: list[Rejection] | None = Field(None, description="Why others were not; absent if all were.")
+    warnings: list[str] | None = Field(None, description="What may not be as it was meant, in words; absent if nothing.")
 
 
 class Score(Pascal):
@@ -365,7 +366,11 @@ async def _change(
 
 
 def _affected(report: IngestReport) -> RowAffected:
-    return RowAffected(row_affected=report.accepted + report.duplicates, rejected=report.rejected or None)
+    return RowAffected(
+        row_affected=report.accepted + report.duplicates,
+        rejected=report.rejected or None,
+        warnings=report.warnings or None,
+    )
 
 
 async def _page(recommender: Recommender, cursor: str, n: int, kind: str | None = None) -> Feedbacks:

@@ -56,6 +56,8 @@ class Accepted(BaseModel):
     updated: int = Field(description="How many rows of ours are new: impressions, events, items, users.", examples=[3])
     took_millis: int = Field(alias="tookMillis", description="How long it took.", examples=[4])
     rejected: list[Rejection] | None = Field(None, description="Why others were not taken; absent if all were.")
+    skipped: int | None = Field(None, description="How many rankings were shown to nobody in particular; absent if none.")
+    warnings: list[str] | None = Field(None, description="What may not be as it was meant, in words; absent if nothing.")
 
 
 @router.post(
@@ -70,8 +72,10 @@ async def feedback(feed: FeedDep, recommender: RecommenderDep) -> Accepted:
     taken = await recommender.ingest_foreign("metarank", feed.rows)
     report = feed.report(taken)
     return Accepted(
-        accepted=len(feed.rows) - len(taken.rejected),
+        accepted=len(feed.rows) - len(taken.rejected) - taken.skipped,
         updated=report.accepted,
         tookMillis=round((time.perf_counter() - start) * 1_000),
         rejected=report.rejected or None,
+        skipped=taken.skipped or None,
+        warnings=report.warnings or None,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -63,16 +64,22 @@ class Part:
 
 @dataclass(frozen=True)
 class Sorted:
-    """`skipped`: how many rows are fine and hold nothing for the feed."""
+    """`skipped`: how many rows are fine and hold nothing for the feed; `noticed`: why, where that needs a word, and of how
+    many rows."""
 
     parts: list[Part]
     rejected: list[Rejection]
     skipped: int
+    noticed: Counter[str]
+
+
+class Skipped(Exception):
+    """A row that is fine and holds nothing, and why."""
 
 
 def sorted_out(shape: Shape, feed: Feed | None, rows: Sequence[Any]) -> Sorted:
     """What rows hold for a feed (None: for any), and why others can't be read: what is bad costs itself only."""
-    parts, rejected, skipped = list[Part](), list[Rejection](), 0
+    parts, rejected, skipped, noticed = list[Part](), list[Rejection](), 0, Counter[str]()
     for index, row in enumerate(rows):
         before = len(parts), len(rejected)
         for where, one in _apart(shape, row):
@@ -81,8 +88,10 @@ def sorted_out(shape: Shape, feed: Feed | None, rows: Sequence[Any]) -> Sorted:
                 parts += [Part(part.feed, part.row, index, where + part.where) for part in found]
             except BadRequest as error:
                 rejected.append(Rejection(index=index, code=error.code, message=where + error.message))
+            except Skipped as why:
+                noticed[str(why)] += 1
         skipped += before == (len(parts), len(rejected))
-    return Sorted(parts, rejected, skipped)
+    return Sorted(parts, rejected, skipped, noticed)
 
 
 def placed(part: Part, refused: Rejection) -> Rejection:
@@ -225,7 +234,9 @@ def _acted(row: Row) -> Row:
 
 
 def _shown(row: Row) -> list[Part]:
-    """An impression of each item, at its place."""
+    """An impression of each item, at its place. Raises `Skipped` for a ranking that was shown to nobody in particular."""
+    if all(row.get(name) in (None, "") for name in ("user", "session")):
+        raise Skipped("a ranking without a user or session is skipped: nobody is known to have seen it")
     ranking, moment, who = _id(row, "id"), _moment(row, "timestamp"), _who(row, "user", "session")
     items = [_id(_object(one, f"items.{n}"), "id", f"items.{n}.id") for n, one in enumerate(_list(row, "items"))]
     return [Part("events", one) for one in _impressions(items, who, ranking, moment, ranking)]

@@ -77,6 +77,9 @@ class Notes:
     scales: dict[str, tuple[float, float]] = field(default_factory=dict)
     """By event type, the scale that they are outside of."""
 
+    noticed: Counter[str] = field(default_factory=Counter)
+    """Other sentences, and of how many rows they are true."""
+
     def became_attribute(self, key: str, fields: Collection[str]) -> None:
         self.attributes[key] += 1
         if self.attributes[key] == 1 and (meant := meant_by(key, fields)):
@@ -95,7 +98,7 @@ class Notes:
 
     def sentences(self) -> list[str]:
         """What there is to say, each with its count."""
-        said = []
+        said = [f"{told} ({rows:,} {'row' if rows == 1 else 'rows'})" for told, rows in self.noticed.items()]
         if self.attributes:
             named = ", ".join(f"{key} ({count})" for key, count in self.attributes.most_common(30))
             said.append(f"keys that are no fields of ours became attributes: {named}")
