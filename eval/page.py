@@ -1,18 +1,29 @@
-"""The report as one HTML page that needs nothing else: tables, intervals and quality against latency as pictures."""
+"""The report as one HTML page that needs nothing else: tables, intervals and quality against latency as pictures.
+
+Lengths are pixels of a picture `WIDTH` wide.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment
 
-from eval.report import LEGEND, Line, Report, bound, notes, table, verdict
+from eval.report import LEGEND, RATES, Line, Report, bound, notes, table, verdict
 
 WIDTH, LEFT, RIGHT, ROW = 860, 250, 70, 26
-PLOT_HEIGHT, BELOW = 340, 46
+PLOT_TOP, PLOT_HEIGHT, BELOW = 16, 340, 46
+DOT = 5
+"""Radius."""
+CHARACTER, LINE_HEIGHT = 8, 15
+"""Room for a character of a label, and for the label."""
+LONGEST_LABEL = 34
+"""Characters of an arm's name."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +68,7 @@ def _intervals(found: Report) -> dict[str, Any]:
     marks = [
         {
             "name": line.arm,
+            "label": _short(line.arm),
             "y": 20 + n * ROW,
             "low": axis.at(100 * line.interval[0]),
             "high": axis.at(100 * line.interval[1]),
@@ -70,46 +82,155 @@ def _intervals(found: Report) -> dict[str, Any]:
     return {"axis": axis, "marks": marks, "height": height, "width": WIDTH, "left": LEFT, "right": WIDTH - RIGHT}
 
 
+@dataclass(frozen=True)
+class Box:
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def meets(self, other: Box) -> bool:
+        beside = self.right <= other.left or other.right <= self.left
+        return not beside and self.top < other.bottom and other.top < self.bottom
+
+    def inside(self, other: Box) -> bool:
+        across = other.left <= self.left and self.right <= other.right
+        return across and other.top <= self.top and self.bottom <= other.bottom
+
+
+PLOT = Box(0, 8, WIDTH, PLOT_HEIGHT - 2)
+"""Where dots and labels of quality against latency may stand."""
+
+
+@dataclass(frozen=True)
+class Dot:
+    """An arm's mark: its place in the picture, and `due`, the height that its value has."""
+
+    x: float
+    y: float
+    due: float
+
+    @property
+    def box(self) -> Box:
+        return Box(self.x - DOT, self.y - DOT, self.x + DOT, self.y + DOT)
+
+
+@dataclass(frozen=True)
+class Label:
+    """A name beside its dot: `x` is the end of the text that is next to the dot, `y` its middle."""
+
+    text: str
+    x: float
+    y: float
+    flip: bool
+
+    @property
+    def box(self) -> Box:
+        width = CHARACTER * len(self.text)
+        left = self.x - width if self.flip else self.x
+        return Box(left, self.y - LINE_HEIGHT / 2, left + width, self.y + LINE_HEIGHT / 2)
+
+
 def _latency(found: Report) -> dict[str, Any] | None:
-    """Quality against median seconds, on a logarithmic axis; labels that would overlap move down."""
+    """Quality against median seconds, on a logarithmic axis. Dots and labels that would cover others move up or down, and a
+    line leads to where they belong."""
     lines = [line for line in found.lines if not bound(line.arm) and (line.rates["seconds_p50"] or 0) > 0]
     if not lines:
         return None
     seconds = [line.rates["seconds_p50"] or 1 for line in lines]
     across = Axis(min(seconds) / 1.6, max(seconds) * 2.5, 60, WIDTH - 20, log=True)
-    up = Axis(*_span([100 * line.values[found.headline] for line in lines]), PLOT_HEIGHT, 16)
+    up = Axis(*_span([100 * line.values[found.headline] for line in lines]), PLOT_HEIGHT, PLOT_TOP)
+    dots: list[Dot] = []
+    for line, time in zip(lines, seconds, strict=True):
+        dots.append(_apart(across.at(time), up.at(100 * line.values[found.headline]), dots))
+    taken = [dot.box for dot in dots]
     marks: list[dict[str, Any]] = []
-    taken: list[tuple[float, float]] = []
-    points = [(across.at(line.rates["seconds_p50"] or 1), up.at(100 * line.values[found.headline])) for line in lines]
-    for line in sorted(lines, key=lambda line: -line.values[found.headline]):
-        x, y = across.at(line.rates["seconds_p50"] or 1), up.at(100 * line.values[found.headline])
-        label = y
-        while any(abs(label - other) < 15 and abs(x - place) < 300 for place, other in taken):
-            label += 15
-        taken.append((x, label))
-        flip = x > WIDTH - 260 or any(0 < other - x < 60 and abs(label - height) < 12 for other, height in points)
-        marks.append({"name": line.arm, "x": x, "y": y, "label": label, "flip": flip, "kind": _kind(found, line)})
+    for line, dot in zip(lines, dots, strict=True):
+        label = _beside(dot, _short(line.arm), taken)
+        taken.append(label.box)
+        marks.append({"name": line.arm, "dot": dot, "label": label, "kind": _kind(found, line)})
     return {"across": across, "up": up, "marks": marks, "width": WIDTH, "height": PLOT_HEIGHT, "below": PLOT_HEIGHT + BELOW}
+
+
+def _apart(x: float, y: float, others: Sequence[Dot]) -> Dot:
+    """A dot as near to `y` as it covers none of the others."""
+    for shift in sorted(range(-PLOT_HEIGHT, PLOT_HEIGHT), key=abs):
+        dot = Dot(x, y + shift, y)
+        if dot.box.inside(PLOT) and all(math.dist((x, dot.y), (other.x, other.y)) >= 2 * DOT + 2 for other in others):
+            return dot
+    return Dot(x, y, y)
+
+
+def _beside(dot: Dot, text: str, taken: Sequence[Box]) -> Label:
+    """A label to the right or left of a dot, as near to its height as it covers nothing that is taken."""
+    for shift in sorted(range(-PLOT_HEIGHT, PLOT_HEIGHT, 4), key=abs):
+        for flip in (False, True):
+            label = Label(text, dot.x + (-2 if flip else 2) * DOT, dot.y + shift, flip)
+            if label.box.inside(PLOT) and not any(map(label.box.meets, taken)):
+                return label
+    return Label(text, dot.x + 2 * DOT, dot.y, flip=False)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_LABEL else f"{name[: LONGEST_LABEL - 1]}…"
 
 
 def _kind(found: Report, line: Line) -> str:
     return "bound" if bound(line.arm) else "base" if line.arm == line.baseline else "arm"
 
 
+@dataclass(frozen=True)
+class Folder:
+    """Cases that were asked: `data`: what they were made of, if that is known; `cases`: how many."""
+
+    name: str
+    data: str
+    protocol: str
+    cases: int
+
+
+def _folders(found: Report) -> list[Folder]:
+    return [
+        Folder(name, Path(made.get("data", "")).name, made["protocol"], found.asked.get(name, 0))
+        for name, made in found.protocols.items()
+    ]
+
+
+def _tables(found: Report) -> dict[str, tuple[list[str], list[list[str]]]]:
+    """The leaderboard in parts that are no wider than a screen, each with the arms: title → header, rows."""
+    header, rows = table(found)
+    rates = [name for name in header if name in RATES]
+    first_rate = len(header) - len(rates)
+    first_metric = first_rate - len(found.lines[0].values) + 1
+    parts = {
+        "Leaderboard": range(first_metric),
+        "Other metrics": [0, *range(first_metric, first_rate)],
+        "How it went": [0, *range(first_rate, len(header))],
+    }
+    return {
+        title: ([header[column] for column in columns], [[row[column] for column in columns] for row in rows])
+        for title, columns in parts.items()
+        if len(columns) > 1
+    }
+
+
 def page(found: Report) -> str:
     """A page without scripts, fonts or pictures from elsewhere."""
-    header, lines = table(found)
     slices: dict[str, list[Any]] = {}
     for one in found.slices:
         slices.setdefault(one.name, []).append(one)
+    tables, begun_at = _tables(found), found.manifest.get("begun_at")
     return _PAGE.render(
         title=found.title,
         about=found.about,
+        folders=_folders(found),
+        begun_at=datetime.fromisoformat(begun_at) if begun_at else None,
+        version=found.manifest.get("versions", {}).get("whyrank"),
         legend=LEGEND,
         headline=found.headline,
         baseline=found.baseline,
-        header=header,
-        lines=lines,
+        leaderboard=tables.pop("Leaderboard"),
+        tables=tables,
         arms=[line.arm for line in found.lines],
         notes=notes(found),
         verdicts=[told for line in found.lines if (told := verdict(found, line))],
@@ -117,39 +238,68 @@ def page(found: Report) -> str:
         latency=_latency(found),
         slices=slices,
         manifest=found.manifest,
+        radius=DOT,
     )
 
 
 _PAGE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""\
+{% macro board(header, rows) %}
+<div class="scroll"><table>
+<thead><tr>{% for name in header %}<th>{{ name }}</th>{% endfor %}</tr></thead>
+<tbody>
+{% for row in rows %}
+<tr{% if row[0] == baseline %} class="base"{% endif %}>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}
+</tbody>
+</table></div>
+{% endmacro %}
 <!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <link rel="icon" href="data:,">
-<title>{{ title }}</title>
+<title>{{ title }} ({{ folders|map(attribute="name")|join(", ") }})</title>
 <style>
-:root { color-scheme: light dark; --ink: light-dark(#1d2530, #e6e9ee); --soft: light-dark(#6b7684, #97a1ad);
-  --line: light-dark(#dde2e8, #39424d); --arm: light-dark(#1f6feb, #6cb0ff); --base: light-dark(#b35900, #f0a050); }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: light-dark(#fff, #14191f);
-  max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
-th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: light-dark(#fff, #14191f); }
-th { color: var(--soft); font-weight: 600; }
+:root { color-scheme: light dark; --ink: light-dark(#1d2530, #e6e9ee); --soft: light-dark(#5c6773, #97a1ad);
+  --paper: light-dark(#fff, #14191f); --line: light-dark(#dde2e8, #39424d); --arm: light-dark(#1f6feb, #6cb0ff);
+  --base: light-dark(#b35900, #f0a050); }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
+  max-width: 76rem; margin: 1.2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; margin: 0 0 .2rem; } h2 { font-size: 1.15rem; margin: 1.8rem 0 .4rem; }
+p { margin: .4rem 0; } .facts { color: var(--soft); } .facts b { color: var(--ink); }
+.scroll { overflow: auto; max-height: 70vh; }
+table { border-collapse: separate; border-spacing: 0; font-size: 14px; font-variant-numeric: tabular-nums; }
+th, td { padding: .2rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
+th { color: var(--soft); font-weight: 600; background: var(--paper); position: sticky; top: 0; z-index: 1; vertical-align: bottom; }
+th, th:first-child, td:first-child { white-space: normal; overflow-wrap: anywhere; }
+th:first-child, td:first-child { text-align: left; min-width: 9rem; position: sticky; left: 0; background: var(--paper); }
+th:first-child { z-index: 2; }
 tr.base td { color: var(--base); }
-svg { max-width: 100%; height: auto; display: block; }
+svg { width: 100%; max-width: 56rem; height: auto; display: block; }
 svg text { font: 13px system-ui, sans-serif; fill: var(--ink); } svg .tick { fill: var(--soft); font-size: 12px; }
-.grid { stroke: var(--line); } .arm { stroke: var(--arm); fill: var(--arm); } .base { stroke: var(--base); fill: var(--base); }
+.grid { stroke: var(--line); } .lead { stroke: var(--soft); stroke-width: .7; }
+.arm { stroke: var(--arm); fill: var(--arm); } .base { stroke: var(--base); fill: var(--base); }
 .bound { stroke: var(--soft); fill: var(--soft); }
-li { margin: .2rem 0; } details { margin-top: 2rem; } pre { overflow-x: auto; font-size: 12px; }
+ul { margin: .4rem 0; padding-left: 1.2rem; } li { margin: .1rem 0; }
+details { margin-top: 2rem; } pre { overflow: auto; max-height: 70vh; font-size: 12px; }
 </style>
 </head>
 <body>
 <h1>{{ title }}</h1>
+<p class="facts">
+{% for one in folders %}
+<b>{{ one.data or one.name }}</b>: {{ one.cases }} cases (folder {{ one.name }}, protocol {{ one.protocol }})
+{%- if not loop.last %}; {% endif %}
+{% endfor %}
+{% if begun_at %} · run on <time datetime="{{ begun_at.isoformat() }}">{{ begun_at.day }} {{ begun_at.strftime("%B %Y, %H:%M UTC") }}</time>{% endif %}
+{% if version %} · whyrank {{ version }}{% endif %}
+
+</p>
 {% if about %}<p>{{ about }}</p>{% endif %}
+<h2>Leaderboard</h2>
+{{ board(*leaderboard) }}
+<p>{{ legend }}</p>
 <ul>{% for told in verdicts %}<li>{{ told }}</li>{% endfor %}{% for told in notes %}<li>{{ told }}</li>{% endfor %}</ul>
 <h2>{{ headline }} × 100 with 95 % intervals</h2>
 <svg viewBox="0 0 {{ intervals.width }} {{ intervals.height + 34 }}" role="img" aria-label="{{ headline }} by arm">
@@ -158,7 +308,7 @@ li { margin: .2rem 0; } details { margin-top: 2rem; } pre { overflow-x: auto; fo
 <text class="tick" x="{{ x }}" y="{{ intervals.height + 20 }}" text-anchor="middle">{{ label }}</text>
 {% endfor %}
 {% for mark in intervals.marks %}
-<text x="{{ intervals.left - 12 }}" y="{{ mark.y + 4 }}" text-anchor="end">{{ mark.name if mark.name|length < 36 else mark.name[:34] ~ "…" }}<title>{{ mark.name }}</title></text>
+<text x="{{ intervals.left - 12 }}" y="{{ mark.y + 4 }}" text-anchor="end">{{ mark.label }}<title>{{ mark.name }}</title></text>
 <line class="{{ mark.kind }}" x1="{{ mark.low }}" x2="{{ mark.high }}" y1="{{ mark.y }}" y2="{{ mark.y }}" stroke-width="2"/>
 <circle class="{{ mark.kind }}" cx="{{ mark.mean }}" cy="{{ mark.y }}" r="4.5"/>
 <text class="tick" x="{{ intervals.right + 12 }}" y="{{ mark.y + 4 }}">{{ mark.value }}</text>
@@ -176,26 +326,30 @@ li { margin: .2rem 0; } details { margin-top: 2rem; } pre { overflow-x: auto; fo
 <text class="tick" x="52" y="{{ y + 4 }}" text-anchor="end">{{ label }}</text>
 {% endfor %}
 {% for mark in latency.marks %}
-<circle class="{{ mark.kind }}" cx="{{ mark.x }}" cy="{{ mark.y }}" r="5"/>
-<text x="{{ mark.x - 10 if mark.flip else mark.x + 10 }}" y="{{ mark.label + 4 }}" text-anchor="{{ 'end' if mark.flip else 'start' }}">{{ mark.name }}</text>
+{% set dot, label = mark.dot, mark.label %}
+{% if dot.y != dot.due %}<line class="lead" x1="{{ dot.x }}" x2="{{ dot.x }}" y1="{{ dot.due }}" y2="{{ dot.y }}"/>{% endif %}
+{% if label.y != dot.y %}<line class="lead" x1="{{ dot.x }}" x2="{{ label.x }}" y1="{{ dot.y }}" y2="{{ label.y }}"/>{% endif %}
+{% endfor %}
+{% for mark in latency.marks %}
+{% set dot, label = mark.dot, mark.label %}
+<circle class="{{ mark.kind }}" cx="{{ dot.x }}" cy="{{ dot.y }}" r="{{ radius }}"/>
+<text x="{{ label.x }}" y="{{ label.y + 4 }}" text-anchor="{{ 'end' if label.flip else 'start' }}">{{ label.text }}<title>{{ mark.name }}</title></text>
 {% endfor %}
 </svg>
 {% endif %}
-<h2>Leaderboard</h2>
-<p>{{ legend }}</p>
-<div class="wide"><table>
-<tr>{% for name in header %}<th>{{ name }}</th>{% endfor %}</tr>
-{% for line in lines %}
-<tr{% if line[0] == baseline %} class="base"{% endif %}>{% for cell in line %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% for title, (header, rows) in tables.items() %}
+<h2>{{ title }}</h2>
+{{ board(header, rows) }}
 {% endfor %}
-</table></div>
 {% for name, parts in slices.items() %}
 <h2>{{ headline }} by {{ name }}</h2>
-<div class="wide"><table>
-<tr><th>arm</th>{% for one in parts %}<th>{{ one.value }} ({{ one.cases }})</th>{% endfor %}</tr>
+<div class="scroll"><table>
+<thead><tr><th>arm</th>{% for one in parts %}<th>{{ one.value }} ({{ one.cases }})</th>{% endfor %}</tr></thead>
+<tbody>
 {% for arm in arms %}
 <tr{% if arm == baseline %} class="base"{% endif %}><td>{{ arm }}</td>{% for one in parts %}<td>{% if arm in one.means %}{{ "%.2f"|format(100 * one.means[arm]) }}{% if arm in one.versus %} ({{ "%+.2f"|format(100 * one.versus[arm].difference) }}{{ "*" if one.versus[arm].clear }}){% endif %}{% else %}–{% endif %}</td>{% endfor %}</tr>
 {% endfor %}
+</tbody>
 </table></div>
 {% endfor %}
 {% if slices %}<p>In brackets the difference to {{ baseline }}; * where its 95 % interval leaves out zero, not adjusted for the number of slices.</p>{% endif %}

@@ -5,6 +5,7 @@ No service is asked anything. The folder holds no id of a person.
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.cases import LIKED, Case, Data, Options
-from eval.run import Job, row_of
+from eval.run import Job, now, row_of
 from eval.suite import Arm
 from service.errors import BadRequest
 from service.pipeline import Recommender, Shadowed
@@ -158,6 +159,8 @@ def _manifest(folder: Path) -> dict[str, Any]:
         "folders": [str(folder.resolve())],
         "windows": {},
         "notes": [],
+        "begun_at": now(),
+        "versions": {"whyrank": importlib.metadata.version("whyrank")},
     }
 
 

@@ -74,7 +74,7 @@ class Slice:
 @dataclass(frozen=True)
 class Report:
     """`title`, `about`: the suite's own words. `headline`: the metric that the intervals are of. `protocols`: what each case
-    folder says of itself."""
+    folder says of itself; `asked`: how many of its cases the baseline has."""
 
     title: str
     about: str
@@ -85,6 +85,7 @@ class Report:
     protocols: dict[str, dict[str, Any]]
     manifest: dict[str, Any]
     missing: int
+    asked: dict[str, int]
 
     def line(self, arm: str) -> Line:
         for line in self.lines:
@@ -203,8 +204,10 @@ def report(out: Path, by: Sequence[str] = ()) -> Report:
     protocols = {name: _protocol(folder) for name, folder in found.folders.items()}
     title = found.manifest["suite"]["title"] or f"Who ranks best? {found.names[0]}, against {found.baseline}"
     about = found.manifest["suite"]["about"].strip()
+    baselines = [arm for arm in arms if arm == found.against(arm)]
+    asked = dict(Counter(name for name, _ in {key for arm in baselines for key in found.rows[arm]}))
     return Report(
-        title, about, found.names[0], found.baseline, lines, _slices(found, by), protocols, found.manifest, found.missing
+        title, about, found.names[0], found.baseline, lines, _slices(found, by), protocols, found.manifest, found.missing, asked
     )
 
 

