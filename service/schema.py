@@ -282,13 +282,15 @@ class Meaning(Value):
             raise ValueError("scale: the lowest value, then the highest, as [1, 5]")
         return self
 
-    def opinion(self, value: float | None) -> float:
-        """What an event of this type and value says of its item, in [-1, 1]."""
-        liked_from = self._threshold(self.positive_from, 0.75)
-        if value is None or liked_from is None or value >= liked_from:
-            return self.weight
-        disliked_to = self._threshold(self.negative_to, 0.25)
-        return -self.weight if disliked_to is not None and value <= disliked_to else 0.0
+    @property
+    def liked_from(self) -> float | None:
+        """The value from which on an event says that its item is liked; None: whatever its value."""
+        return self._threshold(self.positive_from, 0.75)
+
+    @property
+    def disliked_to(self) -> float | None:
+        """The value up to which an event says that its item is disliked; None: at no value."""
+        return self._threshold(self.negative_to, 0.25)
 
     def _threshold(self, own: float | None, share: float) -> float | None:
         """The configured threshold, else the one at this share of the scale; None without either."""
@@ -296,6 +298,12 @@ class Meaning(Value):
             return own
         low, high = self.scale
         return low + share * (high - low)
+
+    def opinion(self, value: float | None) -> float:
+        """What an event of this type and value says of its item, in [-1, 1]."""
+        if value is None or self.liked_from is None or value >= self.liked_from:
+            return self.weight
+        return -self.weight if self.disliked_to is not None and value <= self.disliked_to else 0.0
 
     def over(self, other: Meaning) -> Meaning:
         """What was said of this one, and for the rest the other."""

@@ -91,8 +91,8 @@ def test_the_docs_say_what_every_event_type_means() -> None:
     table = (HOUSE / "docs" / "feeds.md").read_text()
     for kind, meaning in MEANINGS.items():
         counts = f"{meaning.weight:g}"
-        if meaning.positive_from is not None:
-            counts += f" from {meaning.positive_from:g} on, -{meaning.weight:g} up to {meaning.negative_to:g}, else 0"
+        if meaning.liked_from is not None:
+            counts += f" from {meaning.liked_from:g} on, -{meaning.weight:g} up to {meaning.disliked_to:g}, else 0"
         again = "no" if meaning.consumes else "not before `unblock`" if meaning.blocks else "yes"
         domains = [domain for domain, told in DOMAIN_MEANINGS.items() if kind in told]
         for domain in domains:

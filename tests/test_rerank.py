@@ -301,7 +301,7 @@ async def test_who_asks_may_be_named_in_any_letters_or_not_at_all(make: Make, se
     ("path", "body"),
     [
         ("/v1/items", {"id": "a", "attributes": {"abstract": "x" * 5_000}}),
-        ("/v1/items", {"id": "a", "attributes": {"abstract": {"nested": 1}}}),
+        ("/v1/items", {"id": "a", "attributes": {"abstract": [{"nested": 1}]}}),
         ("/v1/recommendations", {"user_id": "u", "filters": {"year": {"gte": {"nested": 1}}}}),
         ("/v1/recommendations", {"user_id": "u", "filters": {"genre": {"any": [{"nested": 1}]}}}),
     ],
