@@ -688,6 +688,8 @@ def _show(ranking: Ranking, items: dict[str, Item], title: str) -> None:
     if ranking.degraded:
         gone = ranking.degraded
         console.print(f"[yellow]degraded: {gone.reason}, {gone.from_} → {gone.to}[/]")
+    for warning in ranking.warnings:
+        console.print(f"[yellow]{escape(warning)}[/]")
 
 
 @prompts.command("list")
