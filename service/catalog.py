@@ -10,14 +10,20 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 import math
+import random
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import lancedb
 import numpy as np
@@ -27,9 +33,12 @@ from lancedb.index import FTS, BTree, HnswSq, LabelList
 from lancedb.query import ColumnOrdering
 from lancedb.rerankers import RRFReranker
 
-from service.errors import BadRequest, ConfigError, ModelError
+from service.errors import BadRequest, CatalogBusy, ConfigError, ModelError
 from service.schema import Attributes, Filter, Interest, Item
 
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 Vectors = npt.NDArray[np.float32]
 Kind = Literal["int", "float", "str", "bool", "list"]
 
@@ -55,11 +64,51 @@ ITEM = pa.schema(
         pa.field("available", pa.bool_()),
         pa.field("words", pa.string()),
         pa.field("words_sha", pa.string()),
+        pa.field("terms", pa.string()),
     ]
 )
 TRUTHS = {"true": True, "1": True, "1.0": True, "yes": True, "false": False, "0": False, "0.0": False, "no": False}
 """Spellings of a truth value, in lower case."""
 SHOWN = ["id", "title", "text", "attributes", "url", "image_url", "published_at", "available"]
+UNSPACED = (
+    "\u0e01-\u0e3a\u0e40-\u0e4e\u0e81-\u0ece"  # Thai, Lao
+    "\u1000-\u1049\u1050-\u109f\u1780-\u17d3"  # Burmese, Khmer
+    "\u1100-\u11ff\uac00-\ud7a3"  # Korean: it has spaces, but hangs particles on words and joins nouns
+    "\u3005-\u3007\u3041-\u309f\u30a1-\u30fa\u30fc-\u312f\u31f0-\u31ff"  # Japanese, Bopomofo
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Chinese
+)
+"""Letters of languages in which a space does not end every word, as ranges of a regular expression."""
+ACCENTS = re.compile("[\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0670]")
+"""Accents, and the vowel points of Hebrew and Arabic: many people leave them out."""
+INDIC = "\u0900-\u0963\u0966-\u0dff"
+"""Letters of India and their vowel signs, which `\\w` does not hold."""
+RUNS = re.compile(f"(?P<unspaced>[{UNSPACED}]+)|(?:[^\\W_{UNSPACED}]|[{INDIC}]|{ACCENTS.pattern})+")
+"""A word, or what stands between two marks where spaces don't end words."""
+TERMS_INDEX = "terms_1"
+"""The name of the full-text index. Change it with `terms_of`: opening a catalogue then makes terms and index anew."""
+AS_THEY_ARE = FTS(
+    base_tokenizer="whitespace",
+    max_token_length=None,
+    lower_case=False,
+    stem=False,
+    remove_stop_words=False,
+    ascii_folding=False,
+)
+"""An index of terms that are already what they shall be."""
+PREEMPTED = re.compile(
+    "commit conflict|incompatible transaction|too many concurrent"  # another commit came between our read and our commit
+    "|already exists|already set|once set|does not exist in the dataset|index not found",  # it came before, and did our work
+    re.IGNORECASE,
+)
+"""What Lance's errors say when another writer's commit came first: the same work, done again on its result, may succeed."""
+ATTEMPTS = 20
+"""So often a write that is preempted is tried, over about 15 seconds."""
+TIDY_ATTEMPTS = 5
+"""So often compaction is tried in a round: it is heavy, and the next round does as well."""
+KEPT = timedelta(minutes=10)
+"""A version that is older is dropped: longer than any read of it takes, in any process."""
+KEY = b"lance-schema:unenforced-primary-key"
+"""So begins what Lance notes at a column that is the key."""
 PENDING = "(vector_sha IS NULL OR vector_sha != words_sha)"
 IN_FILTER = 500
 """More excluded ids than this are dropped after the search: a longer NOT IN costs more than over-fetching."""
@@ -165,66 +214,96 @@ class Catalog:
         """
         await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
         database = await lancedb.connect_async(Path.cwd() / folder, read_consistency_interval=timedelta(0))
-        declared = _declared(filterable)
-        columns = pa.schema([*ITEM, *declared, *_vector(embed.dimension), *_factors(factors)])
+        columns = [*ITEM, *_declared(filterable), *_vector(embed.dimension), *_factors(factors)]
         with suppress(ValueError):  # it exists: made earlier, or by another process this moment
-            await database.create_table("items", schema=columns)
-        table = await database.open_table("items")
-        strange = await _of_another_space(table, embed)
-        if strange:
-            if not re_embed:
-                raise ConfigError(f"the catalogue in {folder} holds {strange}: run 'whyrank ingest --re-embed'", param="embed")
-            await table.drop_columns(["vector", "vector_sha"])
-            await table.add_columns(pa.schema(_vector(embed.dimension)))
-        stored = await table.schema()
-        catalog = cls(table, embed, filterable, factors)
-        await catalog._declare(stored, declared, renamed=bool(strange))
+            await database.create_table("items", schema=pa.schema(columns))
+        catalog = cls(await database.open_table("items"), embed, filterable, factors)
+        strange = await _of_another_space(catalog._table, embed)
+        if strange and not re_embed:
+            raise ConfigError(f"the catalogue in {folder} holds {strange}: run 'whyrank ingest --re-embed'", param="embed")
+        await catalog._commit(partial(catalog._declare, re_embed=bool(strange)))
+        await catalog._fill_and_index(renamed=bool(strange))
         return catalog
 
-    async def _declare(self, stored: pa.Schema, declared: list[pa.Field], *, renamed: bool) -> None:
-        """First use: key and indexes. A newly declared filter key: its column, filled from the items' attributes. Rows that
-        were another embedder's get this one's name."""
-        with suppress(RuntimeError, ValueError):  # already set: by us or by a process that opened it meanwhile
+    async def _declare(self, *, re_embed: bool) -> None:
+        """Set the key; make empty columns for the fields that the table has not, or has with another type, and with `re_embed`
+        for the vectors."""
+        stored = await self._table.schema()
+        if not any(name.startswith(KEY) for name in stored.field("id").metadata or {}):
             await self._table.set_unenforced_primary_key(["id"])
-        await self._add_missing(stored, _factors(self._factors))
-        if await self._add_missing(stored, declared) or renamed:
-            async for batch in await self._table.query().select(SHOWN).to_batches():
-                await self.put([_item(row) for row in batch.to_pylist()])
-        have = {name for index in await self._table.list_indices() for name in index.columns}
-        if "id" not in have:
-            await self._table.create_index("id", config=BTree())
-        if "words" not in have:
-            await self._table.create_index("words", config=FTS(with_position=False))
-        for key, kind in self._filterable.items():
-            column = _filter_column(key, kind)
-            if column not in have:
-                await self._table.create_index(column, config=LabelList() if kind == "list" else BTree())
-
-    async def _add_missing(self, stored: pa.Schema, wanted: Sequence[pa.Field]) -> bool:
-        """Empty columns for the fields that the table has not, or has with another type. Were there any?"""
-        missing = [field for field in wanted if field.name not in stored.names or stored.field(field.name).type != field.type]
-        if stale := [field.name for field in missing if field.name in stored.names]:
+        vector = _vector(self._embed.dimension)
+        wanted = [ITEM.field("terms"), *vector, *_factors(self._factors), *_declared(self._filterable)]
+        kept = [field for field in stored if not (re_embed and field in vector)]
+        missing = [field for field in wanted if field not in kept]
+        stale = [field.name for field in missing if field.name in stored.names]
+        if stale:
             await self._table.drop_columns(stale)
         if missing:
             await self._table.add_columns(pa.schema(missing))
-        return bool(missing)
+
+    async def _fill_and_index(self, *, renamed: bool) -> None:
+        """Make the indexes that are missing. Where a column has no index yet, all rows are derived anew before it gets one, so
+        that an index stands for a filled column; so they are where rows still bear the name of another embedder."""
+        names = {index.name for index in await self._table.list_indices()}
+        wanted: dict[str, tuple[str, BTree | FTS | LabelList]] = {
+            "id_idx": ("id", BTree()),
+            TERMS_INDEX: ("terms", AS_THEY_ARE),
+        }
+        for key, kind in self._filterable.items():
+            column = _filter_column(key, kind)
+            wanted[f"{column}_idx"] = column, LabelList() if kind == "list" else BTree()
+        missing = wanted.keys() - names
+        if missing or renamed:
+            await self._derive_anew()
+        for name in sorted(missing):
+            column, config = wanted[name]
+            await self._commit(partial(self._table.create_index, column, config=config, name=name))
+        for index in await self._table.list_indices():
+            if index.index_type == "FTS" and index.name != TERMS_INDEX:
+                await self._commit(partial(self._table.drop_index, index.name))
+
+    async def _derive_anew(self) -> None:
+        """Write every row's derived columns; a row that somebody changes meanwhile keeps what came with the change."""
+        async for batch in await self._table.query().select(SHOWN).to_batches():
+            rows = await asyncio.to_thread(self._rows, map(_item, batch.to_pylist()))
+            table = rows.drop_columns(["url", "image_url", "published_at", "available"])
+            same = " AND ".join(f"target.{name} = source.{name}" for name in ("title", "text", "attributes"))
+            merge = self._table.merge_insert("id").when_matched_update_all(where=same)
+            merge.use_index(False)  # with it, Lance 13 panics over a condition on some of the columns
+            await self._commit(partial(merge.execute, table))
 
     @property
     def dimension(self) -> int:
         """Of the vectors, the same in the table and from the embedder: `open` refuses anything else."""
         return self._embed.dimension
 
+    async def _commit(self, step: Callable[[], Awaitable[T]], attempts: int = ATTEMPTS) -> T:
+        """Do what ends in a commit to the table, one of this process at a time; and again, after a random pause, as often as a
+        commit of another process comes first.
+
+        Raises `CatalogBusy` when that happened so many times.
+        """
+        for attempt in range(attempts):
+            try:
+                async with self._writing:
+                    return await step()
+            except (OSError, RuntimeError, ValueError) as error:
+                if not PREEMPTED.search(str(error)):
+                    raise
+                log.debug("preempted by another writer, attempt %d of %d: %s", attempt + 1, attempts, error)
+            await asyncio.sleep(random.uniform(0, min(1.5, 0.05 * 2**attempt)))  # noqa: S311  spreads writers, hides nothing
+        raise CatalogBusy("the catalogue is being written by too many at once: try again")
+
     # ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def put(self, items: Sequence[Item]) -> None:
         """Insert or replace by id; the last of a repeated id wins. Durable on return; vectors follow. Attributes that `fitted`
         would leave out can't be filtered by."""
-        rows = [self._row(item) for item in {item.id: item for item in items}.values()]
-        if rows:
-            table = pa.Table.from_pylist(rows, schema=self._columns)
-            async with self._writing:
-                merge = self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
-                await merge.execute(table)
+        latest = {item.id: item for item in items}
+        if latest:
+            table = await asyncio.to_thread(self._rows, latest.values())
+            merge = self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+            await self._commit(partial(merge.execute, table))
             self._arrived.set()
 
     async def put_factors(self, version: str, factors: Mapping[str, Vectors]) -> int:
@@ -232,7 +311,8 @@ class Catalog:
 
         `version` names the training that they are of. Each is of shape [factors], finite.
         """
-        async with self._writing:
+
+        async def replace() -> list[str]:
             rows = await self._table.query().select(["id", "factors_of"]).to_arrow()
             held = zip(rows["id"].to_pylist(), rows["factors_of"].to_pylist(), strict=True)
             changed = [item_id for item_id, of in held if item_id in factors or of is not None]
@@ -247,15 +327,20 @@ class Catalog:
                 ]
                 update = pa.table(columns, schema=pa.schema([ITEM.field("id"), *_factors(self._factors)]))
                 await self._table.merge_insert("id").when_matched_update_all().execute(update)
-        return sum(item_id in factors for item_id in changed)
+            return changed
+
+        return sum(item_id in factors for item_id in await self._commit(replace))
 
     async def delete(self, item_id: str) -> bool:
         """Was there such an item?"""
-        async with self._writing:
+
+        async def remove() -> bool:
             there = bool(await self._table.count_rows(_ids_in([item_id])))
             if there:
                 await self._table.delete(_ids_in([item_id]))
-        return there
+            return there
+
+        return await self._commit(remove)
 
     def fitted(self, attributes: Attributes, misfit: Callable[[str, Kind, Any], None]) -> Attributes:
         """The attributes with the values of declared ones in their declared types: `"1999"` and 1999.0 are an int. One that
@@ -271,6 +356,9 @@ class Catalog:
                 fitted[key] = value
         return fitted
 
+    def _rows(self, items: Iterable[Item]) -> pa.Table:
+        return pa.Table.from_pylist([self._row(item) for item in items], schema=self._columns)
+
     def _row(self, item: Item) -> dict[str, Any]:
         words = words_of(item)
         return {
@@ -284,6 +372,7 @@ class Catalog:
             "available": item.available,
             "words": words,
             "words_sha": _sha(self._embed, words),
+            "terms": " ".join(terms_of(words)),
             **self._declared_values(item),
         }
 
@@ -314,20 +403,28 @@ class Catalog:
                 pa.array([row["words_sha"] for row in rows]),
             ]
             update = pa.table(columns, schema=pa.schema([ITEM.field("id"), *_vector(self._embed.dimension)]))
-            async with self._writing:
-                await self._table.merge_insert("id").when_matched_update_all().execute(update)
+            await self._commit(partial(self._table.merge_insert("id").when_matched_update_all().execute, update))
             done += len(rows)
             step(done, max(done, total))
         return done
 
-    async def tidy(self) -> None:
-        """Compact, bring the indexes up to date, drop versions nobody reads; index vectors once the table is large."""
-        async with self._writing:
-            indexed = {name for index in await self._table.list_indices() for name in index.columns}
-            for column, distance in DISTANCES.items():
-                if column not in indexed and await self._table.count_rows(f"{column} IS NOT NULL") >= INDEX_FROM:
-                    await self._table.create_index(column, config=HnswSq(distance_type=distance))
-            await self._table.optimize(cleanup_older_than=timedelta(minutes=10))
+    async def tidy(self) -> bool:
+        """Compact, bring the indexes up to date, drop versions nobody reads; index vectors once the table is large.
+
+        False when other writers kept coming first: that fails nothing, as searches read what no index holds yet.
+        """
+        try:
+            await self._commit(self._index_vectors, attempts=TIDY_ATTEMPTS)
+            await self._commit(partial(self._table.optimize, cleanup_older_than=KEPT), attempts=TIDY_ATTEMPTS)
+        except CatalogBusy:
+            return False
+        return True
+
+    async def _index_vectors(self) -> None:
+        indexed = {name for index in await self._table.list_indices() for name in index.columns}
+        for column, distance in DISTANCES.items():
+            if column not in indexed and await self._table.count_rows(f"{column} IS NOT NULL") >= INDEX_FROM:
+                await self._table.create_index(column, config=HnswSq(distance_type=distance))
 
     async def work(self, every_s: float, failed: Callable[[Exception], None]) -> None:
         """Run until cancelled: embed what arrives, here or in another process; tidy after `every_s` with changes.
@@ -338,10 +435,9 @@ class Catalog:
         while True:
             try:
                 await self.embed_pending()
-                if await self._table.version() != tidied:
-                    await self.tidy()
+                if await self._table.version() != tidied and await self.tidy():
                     tidied = await self._table.version()
-            except (ModelError, OSError, RuntimeError, ValueError) as error:
+            except (CatalogBusy, ModelError, OSError, RuntimeError, ValueError) as error:
                 failed(error)
             self._arrived.clear()
             with suppress(TimeoutError):
@@ -505,16 +601,21 @@ class Catalog:
 
     async def search(self, text: str, k: int, scope: Scope, *, meant: str | None) -> list[str]:
         """Full text and vector search fused by reciprocal ranks: ids, best first. `meant`: what the embedder is shown of the
-        text; by text alone where that is nothing, and while the embedder fails."""
-        where, vector = self._where(scope), None
+        text; by text alone where that is nothing, and while the embedder fails. A text without a word is searched by meaning
+        alone."""
+        where, vector, terms = self._where(scope), None, " ".join(asked_terms(text))
         with suppress(ModelError):
             vector = await self._embed.embed_one(meant) if meant else None
+        if not terms:
+            return (await self.similar([vector], k, scope))[0] if vector is not None else []
 
         async def search(limit: int) -> pa.Table:
             if vector is None:
-                found = self._table.query().nearest_to_text(text).where(where).limit(limit)
+                found = self._table.query().nearest_to_text(terms, "terms").where(where).limit(limit)
                 return await found.select(["id", "_score"]).to_arrow()
-            query = self._table.query().nearest_to(vector).column("vector").distance_type("cosine").nearest_to_text(text)
+            query = (
+                self._table.query().nearest_to(vector).column("vector").distance_type("cosine").nearest_to_text(terms, "terms")
+            )
             ranked = query.where(f"vector IS NOT NULL AND {where}").limit(limit).rerank(RRFReranker())
             return await ranked.select(["id"]).to_arrow()
 
@@ -593,7 +694,10 @@ def _sha(embed: Embeds, words: str) -> str:
 
 async def _of_another_space(table: lancedb.AsyncTable, embed: Embeds) -> str:
     """What kind of vectors a table has, if not this embedder's."""
-    size = (await table.schema()).field("vector").type.list_size
+    stored = await table.schema()
+    if "vector" not in stored.names:  # dropped by who embeds anew this moment, or was stopped while at it
+        return ""
+    size = stored.field("vector").type.list_size
     if size != embed.dimension:
         return f"vectors of {size} dimensions, and the embedder makes {embed.dimension}"
     rows = await table.query().select(["words", "words_sha"]).limit(1).to_list()  # all bear one name, so one tells
@@ -611,6 +715,61 @@ def words_of(item: Item) -> str:
     """What is embedded and searched: the title, the attributes' values, the text's beginning."""
     values = ", ".join(str(part) for _, part in item.facts())
     return ". ".join(part for part in (item.title, values, item.text[:READ]) if part) or item.id
+
+
+def terms_of(text: str) -> list[str]:
+    """The terms by which full text finds a text: its words, stemmed, without accents and English stop words; where spaces don't
+    end words, every character and every pair of neighbours, so that a word is found wherever it stands."""
+    spaced, unspaced = _runs(text)
+    return [*_stems(spaced), *(term for run in unspaced for term in [*run, *_pairs(run)])]
+
+
+def asked_terms(query: str) -> list[str]:
+    """The terms of a query, each once. Where spaces don't end words, ICU's dictionaries find them, and each is looked for by
+    its pairs, or as it is where it is one character: pairs across two words would only add noise."""
+    spaced, unspaced = _runs(query)
+    words = [word for run in unspaced for word in _words(run)]
+    return list(dict.fromkeys([*_stems(spaced), *(term for word in words for term in _pairs(word) or word)]))
+
+
+def _runs(text: str) -> tuple[list[str], list[list[str]]]:
+    """Words that spaces end, and the characters of each stretch in which they don't."""
+    runs = list(RUNS.finditer(_composed(text).casefold()))
+    return [run[0] for run in runs if not run["unspaced"]], [_characters(run[0]) for run in runs if run["unspaced"]]
+
+
+def _stems(words: Sequence[str]) -> list[str]:
+    """English stop words go before accents, as "thé" is not "the"; English endings go after, as "règle" is "regle"."""
+    tokens = lancedb.tokenize(" ".join(words), base_tokenizer="whitespace", stem=False, ascii_folding=False)
+    plain = ACCENTS.sub("", unicodedata.normalize("NFD", " ".join(token.text for token in tokens)))
+    return [token.text for token in lancedb.tokenize(plain, base_tokenizer="whitespace", remove_stop_words=False)]
+
+
+def _words(run: Sequence[str]) -> list[list[str]]:
+    """A stretch without spaces as words, without stop words where there are others."""
+    text = "".join(run)
+    tokens = lancedb.tokenize(text, base_tokenizer="icu", max_token_length=None, stem=False, ascii_folding=False)
+    return [_characters(token.text) for token in tokens] or [_characters(text)]
+
+
+def _composed(text: str) -> str:
+    """Unicode's one form of letters that look alike, as full and half width; but of Thai's vowel am, which it takes apart."""
+    return unicodedata.normalize("NFKC", text).replace("\u0e4d\u0e32", "\u0e33")
+
+
+def _characters(run: str) -> list[str]:
+    """Letters, each with the vowel signs and tone marks that are written on it."""
+    found: list[str] = []
+    for char in run:
+        if found and unicodedata.category(char) in {"Mn", "Mc"}:
+            found[-1] += char
+        else:
+            found.append(char)
+    return found
+
+
+def _pairs(characters: Sequence[str]) -> list[str]:
+    return [one + two for one, two in pairwise(characters)]
 
 
 def _fit(kind: Kind, value: Any) -> Any:

@@ -9,6 +9,7 @@
     │   ├── Forbidden                403 forbidden              a key that is for other things
     │   └── RateLimited              429 rate_limited           more requests in a minute than the key may send
     ├── ConfigError                  500 bad_config             refused at start; names file, key and reason
+    ├── CatalogBusy                  503 catalog_busy           other writers kept coming first
     ├── PromptError                  500 bad_prompt             a template that can't be loaded or rendered
     └── ModelError                   503 unreachable            the language model gave no usable answer; never reaches a
         ├── ModelTimeout                 timeout                caller of a ranking: the ladder turns it into `degraded`
@@ -135,6 +136,12 @@ class RateLimited(BadRequest):
 
 class ConfigError(WhyrankError):
     code = "bad_config"
+
+
+class CatalogBusy(WhyrankError):
+    code = "catalog_busy"
+    status = 503
+    retryable = True
 
 
 class PromptError(WhyrankError):

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from service.catalog import EVERYTHING, Catalog, Scope, Taste, Vectors, words_of
+from service.catalog import EVERYTHING, Catalog, Scope, Taste, Vectors, asked_terms, terms_of, words_of
 from service.errors import ModelError
 from service.schema import Candidate, Item, UserState
 from service.store import Store
@@ -174,14 +174,12 @@ def _by_words(query: str, said: Mapping[str, str]) -> list[str]:
     """Ids of the texts that hold words of the query, by BM25."""
     import bm25s  # half a second where numba is installed too
 
-    texts, words = (
-        bm25s.tokenize(part, stopwords=None, show_progress=False, return_ids=False) for part in ([*said.values()], [query])
-    )
-    if not any(texts) or not any(words):  # a lone letter is no word
+    texts, words = [terms_of(text) for text in said.values()], asked_terms(query)
+    if not any(texts) or not words:
         return []
     index = bm25s.BM25()
     index.index(texts, show_progress=False)
-    scores = index.get_scores(words[0])
+    scores = index.get_scores(words)
     return [item_id for score, item_id in sorted(zip(scores, said, strict=True), key=lambda pair: -pair[0]) if score > 0]
 
 

@@ -1,13 +1,16 @@
+import asyncio
 import zlib
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import lancedb
 import numpy as np
 import pytest
+from lancedb.index import FTS
 
-from service.catalog import IN_FILTER, INDEX_FROM, Catalog, Kind, Scope, Taste, Vectors
+from service.catalog import IN_FILTER, INDEX_FROM, TERMS_INDEX, Catalog, Kind, Scope, Taste, Vectors
 from service.embed import Embedder
 from service.errors import BadRequest
 from service.schema import Filter, Item
@@ -277,3 +280,101 @@ async def test_a_large_catalogue_finds_what_is_favoured(tmp_path: Path) -> None:
         exact = [f"i{n}" for n in np.argsort(-(space @ asked))][:50]
         found = await catalog.favoured(Taste(tuple(asked.tolist()), version), 50, Scope(exclude=frozenset({exact[0]})))
         assert len(set(found) & set(exact)) >= 45, (version, len(set(found) & set(exact)))
+
+
+async def in_titles(folder: Path, titles: str) -> Catalog:
+    """A catalogue of items whose ids are their titles, one a line; no embedder is asked."""
+    catalog = await Catalog.open(folder / "c", embed=Dice(), filterable={})
+    await catalog.put([Item(id=title, title=title) for title in titles.splitlines()])
+    return catalog
+
+
+@pytest.mark.parametrize(
+    ("titles", "query", "right"),
+    [
+        ("七武士\n卧虎藏龙\n东京物语", "藏龙", "卧虎藏龙"),
+        ("电热水壶\n保温杯\n紫砂茶壶", "热水", "电热水壶"),
+        ("龙井绿茶礼盒\n咖啡壶\n水杯", "茶", "龙井绿茶礼盒"),
+        ("紫砂茶壶\n玻璃花茶杯\n水壶", "想要一个泡茶的茶壶", "紫砂茶壶"),
+        ("七人の侍\n羅生門\n東京物語", "侍", "七人の侍"),
+        ("七人の侍\n羅生門\n日本映画史", "侍の話", "七人の侍"),
+        ("雨月物語\n東京物語\n蛍の墓", "雨月", "雨月物語"),
+        ("ワイヤレスイヤホン\n電気ケトル\n本棚", "ｹﾄﾙ", "電気ケトル"),
+        ("살인의 추억\n기생충\n부산행", "살인", "살인의 추억"),
+        ("녹차선물세트\n전기주전자\n양모담요", "주전자를", "전기주전자"),
+        ("좋은 놈 나쁜 놈\n괴물\n아가씨", "놈", "좋은 놈 나쁜 놈"),
+        ("ต้มยำกุ้ง\nองค์บาก\nแฟนฉัน", "กุ้ง", "ต้มยำกุ้ง"),
+        ("หม้อหุงข้าวไฟฟ้า\nชาเขียวมะลิ\nร่มพับ", "ข้าว", "หม้อหุงข้าวไฟฟ้า"),
+        ("ผ้าพันคอขนแกะ\nหูฟังไร้สาย\nร่ม", "ผ้าพันคอหน้าหนาว", "ผ้าพันคอขนแกะ"),
+        ("Häuser am Meer\nDas Leben der Anderen\nLola rennt", "HÄUSER", "Häuser am Meer"),
+        ("Große Straße\nDas Leben\nLola rennt", "GROSSE", "Große Straße"),
+        ("Les Enfants du paradis\nLa Règle du jeu\nThe Tea", "enfant", "Les Enfants du paradis"),
+        ("La Règle du jeu\nL'Été meurtrier\nLe Jour", "regle", "La Règle du jeu"),
+        ("Thé vert\nThe Thing\nThe Tea", "thé", "Thé vert"),
+        ("Война и мир\nЁлка\nЛетят журавли", "елка", "Ёлка"),
+        ("Война и мир\nАнна Каренина\nЛетят журавли", "ВОЙНА", "Война и мир"),
+        ("كتاب الحكايات\nغلاية كهربائية\nبيت الأشباح", "كِتَاب", "كتاب الحكايات"),
+        ("हिन्दी किताबें\nचाय की केतली\nऊन", "हिन्दी", "हिन्दी किताबें"),
+        ("Electric kettles\nThe Kite Runner\nHeat", "KETTLE", "Electric kettles"),
+        ("Kettle 水壶\nKettle\n茶", "kettle 水壶", "Kettle 水壶"),
+        ("Ｆｕｌｌ　Ｗｉｄｔｈ\nFoolish\nWide", "full width", "Ｆｕｌｌ　Ｗｉｄｔｈ"),
+    ],
+)
+async def test_a_title_is_found_by_a_word_of_it_in_any_language(tmp_path: Path, titles: str, query: str, right: str) -> None:
+    catalog = await in_titles(tmp_path, titles)
+    assert (await catalog.search(query, 3, Scope(), meant=None))[:1] == [right]
+    await catalog.tidy()  # from the index now, before from what it does not hold yet
+    assert (await catalog.search(query, 3, Scope(), meant=None))[:1] == [right]
+    await catalog.embed_pending()
+    assert right in await catalog.search(query, 3, Scope(), meant=query)
+
+
+@pytest.mark.parametrize(
+    "query", ["", " ", "!!! …", "😀", "的", "The", "a'b\"c", "绿茶" * 1_000, "tea kettle " * 500, "x" * 5_000]
+)
+async def test_any_query_is_answered(tmp_path: Path, query: str) -> None:
+    catalog = await in_titles(tmp_path, "绿茶\nTea kettle\nPlain")
+    await catalog.embed_pending()
+    by_words = await catalog.search(query, 3, Scope(), meant=None)
+    assert by_words == (["绿茶"] if "茶" in query else ["Tea kettle"] if "tea" in query else [])
+    assert len(await catalog.search(query, 3, Scope(), meant=query or "x")) == 3
+
+
+async def test_a_catalogue_with_an_older_index_gets_the_new_one_once(tmp_path: Path) -> None:
+    catalog = await in_titles(tmp_path, "七人の侍\n羅生門")
+    await catalog.embed_pending()
+    database = await lancedb.connect_async(tmp_path / "c", read_consistency_interval=timedelta(0))
+    table = await database.open_table("items")
+    await table.drop_columns(["terms"])
+    await table.create_index("words", config=FTS())
+    both = await asyncio.gather(*(Catalog.open(tmp_path / "c", embed=Dice(), filterable={}) for _ in range(2)))
+    for opened_anew in both:
+        assert await opened_anew.search("侍", 3, Scope(), meant=None) == ["七人の侍"]
+        assert await opened_anew.backlog() == 0
+    assert {index.name for index in await table.list_indices() if index.index_type == "FTS"} == {TERMS_INDEX}
+    version = await table.version()
+    await Catalog.open(tmp_path / "c", embed=Dice(), filterable={})
+    assert await table.version() == version
+
+
+async def test_writers_of_the_same_items_at_once_lose_nothing(tmp_path: Path) -> None:
+    """Each has a table of its own, as processes have: what Lance sees of them is the same."""
+    films = [Item.model_validate(film) for film in FILMS]
+
+    async def write(folder: Path) -> None:
+        catalog = await Catalog.open(folder, embed=Dice(), filterable={"year": "int", "genre": "list"})
+        for film in films:
+            await catalog.put([film, *films[:2]])
+            await catalog.embed_pending()
+            await catalog.tidy()
+        await catalog.delete("heat")
+        await catalog.put(films)
+
+    for n in range(3):
+        folder = tmp_path / str(n)
+        await asyncio.gather(*(write(folder) for _ in range(4)))
+        catalog = await Catalog.open(folder, embed=Dice(), filterable={"year": "int", "genre": "list"})
+        await catalog.embed_pending()
+        assert [item.id for item in await catalog.page("", 99)] == sorted(film.id for film in films)
+        assert set(await catalog.search("horror", 9, Scope(), meant=None)) == {"alien", "thing", "shining"}
+        assert len(await catalog.vectors(film.id for film in films)) == len(films)

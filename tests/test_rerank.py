@@ -148,6 +148,22 @@ async def test_top_n_and_blank_documents(client: httpx.AsyncClient) -> None:
     whole(nothing["results"], 2)
 
 
+@pytest.mark.parametrize(
+    ("query", "documents", "right"),
+    [
+        ("书架", ["不锈钢杯长效保温便携", "明前龙井绿茶礼盒装", "北欧风实木书架多层收纳"], 2),
+        ("お茶の急須", ["木綿の手ぬぐいは藍染めの布", "深煎りの珈琲豆を挽きたてで", "南部鉄器の急須は職人が作る"], 2),
+        ("담요를", ["무선이어폰은소음을줄입니다", "원목책장은다섯칸입니다", "겨울양모담요는따뜻합니다"], 2),
+        ("หูฟัง", ["ร่มพับอัตโนมัติกันฝน", "ชั้นวางหนังสือไม้โอ๊คห้าชั้น", "ซื้อหูฟังไร้สายตัดเสียงรบกวน"], 2),
+        ("bouilloires electriques", ["Étagère en chêne", "Écharpe de laine", "Une bouilloire électrique"], 2),
+        ("kettles", ["A scarf of wool", "An umbrella for two", "A kettle of steel"], 2),
+    ],
+)
+async def test_words_count_in_any_language(client: httpx.AsyncClient, query: str, documents: list[str], right: int) -> None:
+    found = await asked(client, query=query, documents=documents)
+    assert found["results"][0]["index"] == right
+
+
 async def test_a_query_without_a_word_ranks_too(client: httpx.AsyncClient) -> None:
     for query in ("a", "?", "1 2", " "):
         whole((await asked(client, query=query))["results"], 4)
