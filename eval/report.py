@@ -19,7 +19,7 @@ from eval import metrics, stats
 from eval.cases import Data
 from eval.metrics import World, metric
 from eval.run import rows
-from eval.suite import beside
+from eval.suite import SOURCES, STANDALONE, beside
 from service.errors import BadRequest
 from service.schema import Event, Item
 
@@ -48,6 +48,7 @@ class Line:
 
     `interval`: of the first. `versus`: the first metric against the baseline, `holm`: its p-value adjusted for the number of
     arms looked at; `also`: against the suite's second baseline. `rates`: operational figures, None where there is none.
+    `sources`: the first metric less that of each source of its prior alone, by the source's name; empty for a source.
     """
 
     arm: str
@@ -60,6 +61,7 @@ class Line:
     holm: float | None
     rates: dict[str, float | None]
     flags: list[str] = field(default_factory=list)
+    sources: dict[str, stats.Paired] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,7 @@ def report(out: Path, by: Sequence[str] = ()) -> Report:
             versus[arm] = stats.paired(*pairs, found.seed, looks=max(1, len(others)))
     adjusted = stats.holm({arm: versus[arm].p for arm in others if arm in versus})
     lines = [_line(found, arm, versus.get(arm), adjusted.get(arm), leaks.get(arm)) for arm in arms]
-    lines = [replace(line, also=_also(found, line.arm)) for line in lines]
+    lines = [_beside_sources(found, replace(line, also=_also(found, line.arm))) for line in lines]
     lines.sort(key=lambda line: (-line.values[found.names[0]], line.arm))
     protocols = {name: _protocol(folder) for name, folder in found.folders.items()}
     title = found.manifest["suite"]["title"] or f"Who ranks best? {found.names[0]}, against {found.baseline}"
@@ -218,6 +220,19 @@ def _also(found: Results, arm: str) -> stats.Paired | None:
         return None
     keys = found.shared(arm, other)
     return stats.paired(found.column(arm, keys), found.column(other, keys), found.seed) if keys else None
+
+
+def _beside_sources(found: Results, line: Line) -> Line:
+    """The line with its differences to the sources of its prior, and a flag for each source that is clearly better alone."""
+    if bound(line.arm) or line.arm.partition(" ")[0] in STANDALONE:
+        return line
+    gaps = {}
+    for source in STANDALONE:
+        other = beside(source, line.arm)
+        if keys := found.shared(line.arm, other) if other in found.scores else []:
+            gaps[source] = stats.paired(found.column(line.arm, keys), found.column(other, keys), found.seed)
+    flags = [f"below {source}, a source of its prior: {_with_interval(gap)}" for source, gap in gaps.items() if gap.high < 0]
+    return replace(line, sources=gaps, flags=[*line.flags, *flags])
 
 
 def bound(arm: str) -> bool:
@@ -413,6 +428,10 @@ def _signed(value: float) -> str:
     return f"{100 * value:+.2f}"
 
 
+def _with_interval(gap: stats.Paired) -> str:
+    return f"{_signed(gap.difference)} ({_signed(gap.low)}…{_signed(gap.high)})"
+
+
 def _rate(name: str, value: float | None) -> str:
     if value is None:
         return "–"
@@ -437,8 +456,9 @@ def verdict(found: Report, line: Line) -> str:
 
 def markdown(found: Report) -> str:
     header, lines = table(found)
-    told = [f"# {found.title}", "", *([found.about, ""] if found.about else []), f"{LEGEND}", ""]
-    out = [*told, _row(header), _row(["---"] * len(header)), *map(_row, lines), ""]
+    sizes = f"Asked: {', '.join(_size(found, name) for name in found.protocols)}."
+    told = [f"# {found.title}", "", *([found.about, ""] if found.about else []), sizes, "", LEGEND, ""]
+    out = [*told, _row(header), _row(["---"] * len(header)), *map(_row, lines), "", *_sources_table(found)]
     out += [f"- {told}" for told in [*notes(found), *filter(None, (verdict(found, line) for line in found.lines))]]
     for name in dict.fromkeys(one.name for one in found.slices):
         parts = [one for one in found.slices if one.name == name]
@@ -447,6 +467,26 @@ def markdown(found: Report) -> str:
         out += [_row(["---"] * (len(parts) + 1))]
         out += [_row([arm, *(_in_slice(one, arm) for one in parts)]) for arm in arms]
     return "\n".join(out) + "\n"
+
+
+def _size(found: Report, name: str) -> str:
+    return f"{found.asked.get(name, 0)} of {found.protocols[name].get('cases', '?')} cases of {name}"
+
+
+def _sources_table(found: Report) -> list[str]:
+    """The differences to the sources of the prior as Markdown; empty where none was measured alone."""
+    lines = [line for line in found.lines if line.sources]
+    names = [name for name in STANDALONE if any(name in line.sources for line in lines)]
+    if not names:
+        return []
+    rows = [
+        [line.arm, *(_with_interval(line.sources[name]) if name in line.sources else "" for name in names)] for line in lines
+    ]
+    header = ["arm", *(f"− {name}" for name in names)]
+    weights = found.manifest["settings"]["retrieve"]
+    configured = ", ".join(f"{name} {weights[name]:g}" for name in SOURCES)
+    told = f"{found.headline} less that of each source of the prior alone (95 %); configured weights: {configured}."
+    return [told, "", _row(header), _row(["---"] * len(header)), *map(_row, rows), ""]
 
 
 def _in_slice(one: Slice, arm: str) -> str:
@@ -464,8 +504,8 @@ def notes(found: Report) -> list[str]:
     """What a reader must know before believing a figure."""
     told = []
     for name, made in found.protocols.items():
-        size = f"{made.get('cases', '?')} cases, {made.get('ties', 0)} of them with events tied in the case's second"
-        told.append(f"{name}: protocol {made['protocol']}, {size}" + "".join(f"; {note}" for note in made.get("notes", [])))
+        size = f"{_size(found, name)}, {made.get('ties', 0)} of all with events tied in the case's second"
+        told.append(f"protocol {made['protocol']}, {size}" + "".join(f"; {note}" for note in made.get("notes", [])))
     if found.missing:
         told.append(f"unfinished: {found.missing} rankings are missing; arms are compared on the cases both have")
     told += found.manifest["notes"]

@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import re
+import shlex
 import sys
 import tomllib
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from service.config import HOUSE, Settings
 from service.llm.scripted import ScriptedLLM
 from tests.clients import PAGE, blocks
 from tests.conftest import Make
+from tests.snippets import snippets
 from tests.test_rerank import HISTORY, shown_first
 
 Serve = Callable[[Any], Any]
@@ -81,6 +83,24 @@ async def test_what_the_page_gives_to_curl_is_answered(make: Make, settings: Set
     assert streamed.rstrip().endswith("data: [DONE]")
 
 
+async def test_open_webui_is_answered_at_the_addresses_of_the_page(make: Make, settings: Settings, serve: Serve) -> None:
+    """What its external reranker and its chat send, by the variables of the page; Open WebUI itself is not run."""
+    base = await served(make, settings, serve, KEY)
+    (code,) = blocks("Open WebUI", "sh")
+    names = " ".join(re.findall(r"^(\w+)=", code, flags=re.MULTILINE))
+    script = f"set -eu\n{code.replace('http://localhost:8080', base).replace('=KEY', f'={shlex.quote(KEY)}')}\n"
+    told = await run("bash", "-c", f'{script}for name in {names}; do echo "$name=${{!name}}"; done')
+    given = dict(line.split("=", 1) for line in told.splitlines())
+    rerank = {"model": given["RAG_RERANKING_MODEL"], "query": "a scary film", "documents": ["Bread", "Horror"], "top_n": 2}
+    headers = {"Authorization": f"Bearer {given['RAG_EXTERNAL_RERANKER_API_KEY']}", "X-OpenWebUI-User-Id": "ann"}
+    async with httpx.AsyncClient(headers=headers, timeout=60) as client:
+        found = (await client.post(given["RAG_EXTERNAL_RERANKER_URL"], json=rerank)).json()["results"]
+        assert sorted(one["index"] for one in found) == [0, 1]
+        client.headers["Authorization"] = f"Bearer {given['OPENAI_API_KEYS']}"
+        listed = (await client.get(f"{given['OPENAI_API_BASE_URLS']}/models")).json()["data"]
+        assert listed[0]["id"] == "whyrank"
+
+
 async def test_gorse_is_answered_by_what_its_configuration_on_the_page_sends(
     make: Make, settings: Settings, serve: Serve
 ) -> None:
@@ -102,7 +122,7 @@ async def test_gorse_is_answered_by_what_its_configuration_on_the_page_sends(
 
 
 def test_every_python_section_of_the_page_is_run_by_a_client() -> None:
-    sections = re.findall(r"^## (\w+)\n(?:(?!^## ).*\n)*?```python", PAGE.read_text(), flags=re.MULTILINE)
+    sections = list(dict.fromkeys(one.heading for one in snippets(PAGE) if one.language == "python"))
     scripts = "".join(one.read_text() for one in (HOUSE / "tests" / "clients").glob("*.py"))
     assert len(sections) == 5
     assert [one for one in sections if f'as_told("{one}")' not in scripts] == []

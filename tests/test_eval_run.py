@@ -4,6 +4,7 @@ import json
 import random
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from eval.run import Progress, Run, rows
 from eval.suite import Suite
 from service.config import HOUSE, MEANINGS, Settings
 from service.errors import BadRequest, ConfigError, ModelOverloaded, ModelUnreachable, PromptError
-from service.llm import Call
+from service.llm import Asked, Call
 from service.llm.scripted import ScriptedLLM
 from service.pipeline import build
 from tests.fake_openai import FakeOpenAI
@@ -330,6 +331,53 @@ async def test_a_model_that_goes_away_stops_the_run_and_keeps_what_is_done(suite
     assert not any(row["degraded"] for row in rows(tmp_path / "run"))
     found = await play(suite)
     assert found.missing == 0
+
+
+LIKELY = {"models": {"titles": {"backend": "local", "model": "titles"}}}
+
+
+def likely(asked: Asked) -> float:
+    return -float(len(asked.text))
+
+
+async def test_an_arm_of_likelihoods_is_checked_by_the_prompt_that_it_has(
+    suite: Suite, settings: Settings, tmp_path: Path
+) -> None:
+    """Such a model is shown no rank prompt; a score prompt that can't be used is named before anything is asked."""
+    scorers = {"titles": ScriptedLLM(reader, alias="titles", likely=likely)}
+    changed = settings.changed({"service": {"domain": "generic"}, **LIKELY})
+    arms = suite.model_copy(update={"prompts": [], "strategies": ["likelihood:titles"], "baseline": "prior"})
+    folder = suite.prompt_folder or HOUSE
+    score = (HOUSE / "prompts" / "generic" / "score.j2").read_text()
+    for name, text in (("run", score), ("broken", score.replace("{{ title }}", "{{ title / 2 }}"))):
+        (folder / "generic" / "score.j2").write_text(text)
+        llms = {"tiny": ScriptedLLM(reader, alias="tiny")}
+        maker = partial(build, llms=llms, scorers=scorers, prompts=folder)
+        with pytest.raises(PromptError, match="generic/score") if name == "broken" else nullcontext():
+            async with Run.open(arms, changed, tmp_path / name, maker, limit=3) as run:
+                await run.go()
+    found = reports.report(tmp_path / "run")
+    assert (found.line("likelihood:titles").cases, found.line("likelihood:titles").rates["degraded_rate"]) == (3, 0)
+
+
+async def test_an_arm_below_a_source_of_its_own_prior_is_flagged(suite: Suite, play: Play, tmp_path: Path) -> None:
+    """Popularity knows nothing of anybody's taste here, and is given all of the weight but a trace."""
+    weights = {"similar": 0.001, "collaborative": 0, "popular": 1}
+    found = await play(
+        suite.model_copy(
+            update={"strategies": ["prior"], "sources": True, "baseline": "prior", "settings": {"": {"retrieve": weights}}}
+        )
+    )
+    prior = found.line("prior")
+    assert prior.sources["similar"].difference == -found.line("similar").versus.difference
+    assert prior.sources["popular"].high >= 0
+    assert any(flag.startswith("below similar, a source of its prior: -") for flag in prior.flags)
+    assert found.line("similar").sources == {}
+    page = reports.markdown(found)
+    assert f"Asked: {CASES} of {CASES} cases of cases." in page
+    assert re.search(r"^\| prior \| -\d.*\(-.*…-.*\) \| ", page, flags=re.MULTILINE)
+    short = await play(suite.model_copy(update={"strategies": ["prior"], "baseline": "prior"}), out="short", limit=4)
+    assert f"Asked: 4 of {CASES} cases of cases." in reports.markdown(short)
 
 
 async def test_a_flag_outlives_the_run(suite: Suite, play: Play, tmp_path: Path) -> None:

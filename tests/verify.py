@@ -9,7 +9,9 @@ import math
 import os
 import random
 import re
+import shutil
 import signal
+import subprocess
 import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -31,7 +33,7 @@ from eval.cases import make as make_cases
 from eval.run import Run
 from eval.suite import Suite
 from service.api import create_app
-from service.config import Settings
+from service.config import HOUSE, Settings
 from service.engine import server
 from service.explain import explain
 from service.llm import Asked, Scorer
@@ -42,6 +44,7 @@ from service.prompts import Prompt
 from service.schema import Item, Ranked, Reason, RecommendRequest
 from tests import llama_cpp
 from tests import test_clients as clients
+from tests import test_promises as promises
 from tests.conftest import FILMS, MODELS, Make, on_real_tiny
 from tests.injections import TITLES, neutral
 from tests.slow_engine import Kept, SlowEngine, kept
@@ -242,6 +245,34 @@ async def test_every_client_works_unchanged(
 ) -> None:
     """Beside those of `make test`."""
     await clients.works(family, script, await clients.served(make, settings, serve, key), key)
+
+
+MADE = {
+    "demo MODEL=tiny": (),
+    "bench": (),
+    "bench-rank LIMIT=3": (".whyrank/eval/movielens/ranking.md",),
+    "bench-domains LIMIT=3": (".whyrank/eval/groceries-run/groceries.md", ".whyrank/eval/books-run/books.md"),
+    "lock": ("requirements/dev.lock", "requirements/service.lock"),
+}
+"""Targets, and what they make."""
+
+
+@pytest.mark.parametrize("target", MADE)
+def test_make_targets_on_the_real_thing(tmp_path: Path, target: str) -> None:
+    """In a checkout whose models and data sets are this one's: real films, groceries, books, and vLLM."""
+    promises.checkout(tmp_path)
+    for name in ("models", "movielens-100k", "groceries", "books"):
+        (tmp_path / ".whyrank" / name).symlink_to(MODELS.parent / name)
+    (tmp_path / "requirements").unlink()
+    shutil.copytree(HOUSE / "requirements", tmp_path / "requirements")
+    (tmp_path / ".stamps" / "dev").touch()
+    start = time.perf_counter()
+    subprocess.run([promises.MAKE, *target.split()], cwd=tmp_path, check=True)
+    print(f"\n  make {target}: {time.perf_counter() - start:.0f} s")
+    for file in MADE[target]:
+        assert (tmp_path / file).stat().st_mtime > time.time() - (time.perf_counter() - start) - 1
+        if file.endswith(".md"):
+            assert "Asked: 3 of " in (tmp_path / file).read_text()
 
 
 async def test_deadlines_and_slow_engines(make: Make, settings: Settings, serve: Callable[[Any], Any]) -> None:

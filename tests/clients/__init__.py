@@ -8,13 +8,11 @@ standard library and their client only. Without KEY the service at BASE_URL must
 
 from __future__ import annotations
 
-import io
-import re
 import sys
 from collections.abc import Callable
-from contextlib import redirect_stdout
-from pathlib import Path
 from typing import Any
+
+from tests.snippets import run_python, snippets
 
 BASE = sys.argv[1] if len(sys.argv) > 1 else ""
 KEY = sys.argv[2] if len(sys.argv) > 2 else "none"
@@ -30,7 +28,7 @@ NEEDS_KEY = "key is needed"
 NOTHING = "nothing to rank"
 DEFAULT_ANSWERED = "is not configured here: the default answered"
 NO_MODEL = "no model 'gpt-99'; known: whyrank, "
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "clients.md"
+PAGE = "docs/clients.md"
 
 
 def refused(kind: type[Exception], told: str, call: Callable[..., Any], *given: Any, **named: Any) -> Any:
@@ -46,15 +44,10 @@ def refused(kind: type[Exception], told: str, call: Callable[..., Any], *given: 
 
 def blocks(heading: str, language: str) -> list[str]:
     """The page's code of this language under this heading."""
-    (section,) = re.findall(rf"^## {heading}\n(.*?)(?=^## |\Z)", PAGE.read_text(), flags=re.MULTILINE | re.DOTALL)
-    return re.findall(rf"^```{language}\n(.*?)^```", section, flags=re.MULTILINE | re.DOTALL)
+    return [one.code for one in snippets(PAGE) if (one.heading, one.language) == (heading, language)]
 
 
 def as_told(heading: str) -> None:
-    """Run a section of the page as a reader would; `#> …` are the lines that it prints."""
-    for given in blocks(heading, "python"):
-        code = given.replace("http://localhost:8080", BASE).replace("KEY", KEY)
-        printed, wanted = io.StringIO(), re.findall(r"^#> (.*)$", code, flags=re.MULTILINE)
-        with redirect_stdout(printed):
-            exec(compile(code, str(PAGE), "exec"), {"__name__": "__main__"})  # noqa: S102  code of our own page
-        assert not wanted or printed.getvalue().splitlines() == wanted, printed.getvalue()
+    """Run a section of the page as a reader would."""
+    for code in blocks(heading, "python"):
+        run_python(code.replace("http://localhost:8080", BASE).replace("KEY", KEY), PAGE)
