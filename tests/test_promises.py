@@ -56,6 +56,7 @@ VERIFY = "tests/verify.py::test_make_targets_on_the_real_thing"
 CLIENTS = "tests/test_clients.py::test_the_client_works_unchanged"
 MORE_CLIENTS = "tests/verify.py::test_every_client_works_unchanged"
 CURL = "tests/test_clients.py::test_what_the_page_gives_to_curl_is_answered"
+FIVE_COMMANDS = "tests/test_samples.py::test_the_five_commands_of_the_readme_end_in_the_list_that_it_shows"
 UP = "tests/test_promises.py::clone"
 OTHER_ENGINE = {f"WHYRANK_MODELS__{alias}__BASE_URL": "http://127.0.0.1:{other}/v1" for alias in ("SMALL", "TINY")}
 """Where commands start an engine: at the usual port there is one already."""
@@ -115,6 +116,7 @@ COMMANDS: dict[str, Here | str] = {
 
 SNIPPETS: dict[str, Here | str] = {
     "README.md § Two commands, sh 1": "make",
+    "README.md § Your own shop in five commands, sh 1": FIVE_COMMANDS,
     "README.md § Send an event, get another answer, sh 1": HERE,
     "README.md § Send an event, get another answer, sh 2": HERE,
     "README.md § Show the list before its reasons are written, sh 1": HERE,
@@ -140,12 +142,14 @@ SNIPPETS: dict[str, Here | str] = {
     "docs/clients.md § curl, sh 2": CURL,
     "docs/clients.md § curl, sh 3": CURL,
     "docs/feeds.md § Feeds, sh 1": HERE,
+    "docs/feeds.md § Ids, sh 1": HERE,
     "docs/feeds.md § All of it, page by page, sh 1": HERE,
     "docs/feeds.md § All of one user, sh 1": HERE,
     "docs/feeds.md § From Gorse, sh 1": HERE,
     "docs/feeds.md § From Metarank, sh 1": HERE,
     "docs/feeds.md § From Amazon Personalize, sh 1": HERE,
     "docs/feeds.md § From files, sh 1": HERE,
+    "docs/feeds.md § From files, sh 2": HERE,
     "docs/privacy.md § See it, sh 1": HERE,
     "docs/shadow.md § Was it better?, sh 1": Here(environment={"WHYRANK_DATA": "{folder}/served"}),
 }
@@ -309,6 +313,11 @@ def write_files(folder: Path) -> None:
     write_lines(folder / "feedback.jsonl", [feedback])
     put = {"itemId": "903", "properties": json.dumps({"title": "Fargo", "genres": "Crime|Drama"})}
     write_lines(folder / "put.jsonl", [{"datasetArn": "arn", "items": [put]}])
+    (folder / "ratings.csv").write_text("userId,movieId,rating,timestamp\n127,901,4.0,1260759144\n")
+    (folder / "stars.csv").write_text("uid,film,stars,ts,note\n127,901,4.5,1260759144,good\n")
+    (folder / "shop.csv").write_bytes("Artikelnummer;Titel;Intern\n904;Größe;x\n".encode("latin-1"))
+    mapping = next(one for one in snippets("docs/feeds.md") if one.language == "yaml" and "time_unit" in one.code)
+    (folder / "stars.yaml").write_text(mapping.code)
     (folder / "users.txt").write_text("127\n366\n904\n")
     suite = next(one for one in snippets("README.md") if one.language == "yaml" and "prompt_folder" in one.code)
     (folder / "suite.yaml").write_text(suite.code.replace("probes: 20", "probes: 1"))
