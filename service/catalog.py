@@ -8,10 +8,12 @@ matrix factorisation, comes from whoever trains one: all rows' factors change to
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import json
 import logging
 import math
+import os
 import random
 import re
 import unicodedata
@@ -23,6 +25,7 @@ from datetime import timedelta
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, Protocol, TypeVar
 
 import lancedb
@@ -107,6 +110,8 @@ TIDY_ATTEMPTS = 5
 """So often compaction is tried in a round: it is heavy, and the next round does as well."""
 KEPT = timedelta(minutes=10)
 """A version that is older is dropped: longer than any read of it takes, in any process."""
+TABLE = "items.lance"
+"""The folder of the table `items`."""
 KEY = b"lance-schema:unenforced-primary-key"
 """So begins what Lance notes at a column that is the key."""
 PENDING = "(vector_sha IS NULL OR vector_sha != words_sha)"
@@ -213,10 +218,10 @@ class Catalog:
         `factors`: how many numbers an item's factors are; those of another length are forgotten.
         """
         await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+        if not await asyncio.to_thread((folder / TABLE).exists):
+            columns = [*ITEM, *_declared(filterable), *_vector(embed.dimension), *_factors(factors)]
+            await _create(folder, pa.schema(columns))
         database = await lancedb.connect_async(Path.cwd() / folder, read_consistency_interval=timedelta(0))
-        columns = [*ITEM, *_declared(filterable), *_vector(embed.dimension), *_factors(factors)]
-        with suppress(ValueError):  # it exists: made earlier, or by another process this moment
-            await database.create_table("items", schema=pa.schema(columns))
         catalog = cls(await database.open_table("items"), embed, filterable, factors)
         strange = await _of_another_space(catalog._table, embed)
         if strange and not re_embed:
@@ -690,6 +695,19 @@ def _factors(count: int) -> list[pa.Field]:
 def _sha(embed: Embeds, words: str) -> str:
     """Of what a vector is made: the embedder and the words."""
     return hashlib.sha256(f"{embed.name}\n{words}".encode()).hexdigest()[:16]
+
+
+async def _create(folder: Path, columns: pa.Schema) -> None:
+    """Make the table, unless another process was first. Lance lets the later of two that create one overwrite what the other
+    has already filled; so it is made beside, and moved to a place that is still free."""
+    with TemporaryDirectory(prefix="new-", dir=folder) as beside:
+        database = await lancedb.connect_async(Path.cwd() / beside)
+        await database.create_table("items", schema=columns)
+        try:
+            await asyncio.to_thread(os.rename, Path(beside) / TABLE, folder / TABLE)
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                raise
 
 
 async def _of_another_space(table: lancedb.AsyncTable, embed: Embeds) -> str:
