@@ -10,37 +10,41 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
+import importlib.util
 import json
 import logging
 import math
 import os
 import random
 import re
+import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
+from functools import partial, wraps
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 
-import lancedb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from lancedb.index import FTS, BTree, HnswSq, LabelList
-from lancedb.query import ColumnOrdering
-from lancedb.rerankers import RRFReranker
 
-from service.errors import BadRequest, CatalogBusy, ConfigError, ModelError
+from service.damage import Part, data_files, disk_full, ends_whole, named, newest_known
+from service.errors import BadRequest, CatalogBusy, CatalogDamaged, ConfigError, DiskFull, ModelError, StorageError
 from service.schema import Attributes, Filter, Interest, Item
 
 log = logging.getLogger(__name__)
 
+if TYPE_CHECKING:
+    import lancedb  # half a second and more: imported when a catalogue is opened
+    from lancedb.index import FTS, BTree, LabelList
+
+P = ParamSpec("P")
 T = TypeVar("T")
 Vectors = npt.NDArray[np.float32]
 Kind = Literal["int", "float", "str", "bool", "list"]
@@ -89,15 +93,6 @@ RUNS = re.compile(f"(?P<unspaced>[{UNSPACED}]+)|(?:[^\\W_{UNSPACED}]|[{INDIC}]|{
 """A word, or what stands between two marks where spaces don't end words."""
 TERMS_INDEX = "terms_1"
 """The name of the full-text index. Change it with `terms_of`: opening a catalogue then makes terms and index anew."""
-AS_THEY_ARE = FTS(
-    base_tokenizer="whitespace",
-    max_token_length=None,
-    lower_case=False,
-    stem=False,
-    remove_stop_words=False,
-    ascii_folding=False,
-)
-"""An index of terms that are already what they shall be."""
 PREEMPTED = re.compile(
     "commit conflict|incompatible transaction|too many concurrent"  # another commit came between our read and our commit
     "|already exists|already set|once set|does not exist in the dataset|index not found",  # it came before, and did our work
@@ -114,6 +109,8 @@ TABLE = "items.lance"
 """The folder of the table `items`."""
 KEY = b"lance-schema:unenforced-primary-key"
 """So begins what Lance notes at a column that is the key."""
+DERIVED = ["vector", "vector_sha", "factors", "factors_of"]
+"""Columns that can be made anew: from the words, and from the log."""
 PENDING = "(vector_sha IS NULL OR vector_sha != words_sha)"
 IN_FILTER = 500
 """More excluded ids than this are dropped after the search: a longer NOT IN costs more than over-fetching."""
@@ -181,10 +178,15 @@ class Facets:
 
 
 class Embeds(Protocol):
-    """What the catalogue needs of an embedder: unit vectors in one space of a fixed dimension, and the space's name."""
+    """What the catalogue needs of an embedder: unit vectors in one space of a fixed dimension, and the space's name.
+
+    `dimension` of one that is not `loaded` takes a moment; its `name` stands for one model then.
+    """
 
     @property
     def name(self) -> str: ...
+    @property
+    def loaded(self) -> bool: ...
     @property
     def dimension(self) -> int: ...
     async def embed(self, texts: Sequence[str]) -> Vectors: ...
@@ -193,10 +195,39 @@ class Embeds(Protocol):
     async def close(self) -> None: ...
 
 
+def _guarded(
+    method: Callable[Concatenate[Catalog, P], Awaitable[T]],
+) -> Callable[Concatenate[Catalog, P], Coroutine[Any, Any, T]]:
+    """A method of the catalogue that raises a `StorageError` when a file of it is damaged or its disk is full."""
+
+    @wraps(method)
+    async def guarded(self: Catalog, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with self._named():
+            return await method(self, *args, **kwargs)
+
+    return guarded
+
+
 class Catalog:
     """Made by `await Catalog.open(folder, embed=…, filterable=…, factors=…)`."""
 
-    def __init__(self, table: lancedb.AsyncTable, embed: Embeds, filterable: Mapping[str, Kind], factors: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        table: lancedb.AsyncTable,
+        embed: Embeds,
+        *,
+        filterable: Mapping[str, Kind],
+        factors: int,
+        dimension: int,
+    ) -> None:
+        self.dimension = dimension
+        """Of the vectors, the same in the table and from the embedder: `open` refuses anything else."""
+        self.full: DiskFull | None = None
+        """Why the last write was refused; None since one succeeded."""
+        self.failing: Exception | None = None
+        """What ended the last round of work in the background; None since one succeeded."""
+        self._folder = folder
         self._table = table
         self._embed = embed
         self._factors = factors
@@ -208,37 +239,51 @@ class Catalog:
         self._facets = Facets({})
         self._arrived = asyncio.Event()
 
+    @contextmanager
+    def _named(self, part: Part | None = None) -> Iterator[None]:
+        try:
+            with named(self._folder, part):
+                yield
+        except DiskFull as error:
+            self.full = error
+            raise
+
     @classmethod
     async def open(
         cls, folder: Path, *, embed: Embeds, filterable: Mapping[str, Kind], factors: int = 64, re_embed: bool = False
     ) -> Catalog:
-        """Create or open the table. Raises `ConfigError` when its vectors are of another space than the embedder's; with
-        `re_embed` they are dropped instead, so that all rows wait for new ones.
+        """Create or open the table. Raises `ConfigError` when its vectors are of another space than the embedder's, and a
+        `StorageError` when it can't be read. With `re_embed` vectors and factors are dropped: all rows wait for new ones.
 
         `factors`: how many numbers an item's factors are; those of another length are forgotten.
         """
-        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-        if not await asyncio.to_thread((folder / TABLE).exists):
-            columns = [*ITEM, *_declared(filterable), *_vector(embed.dimension), *_factors(factors)]
-            await _create(folder, pa.schema(columns))
-        database = await lancedb.connect_async(Path.cwd() / folder, read_consistency_interval=timedelta(0))
-        catalog = cls(await database.open_table("items"), embed, filterable, factors)
-        strange = await _of_another_space(catalog._table, embed)
-        if strange and not re_embed:
-            raise ConfigError(f"the catalogue in {folder} holds {strange}: run 'whyrank ingest --re-embed'", param="embed")
-        await catalog._commit(partial(catalog._declare, re_embed=bool(strange)))
-        await catalog._fill_and_index(renamed=bool(strange))
-        return catalog
+        with named(folder, "rows"):
+            table = await _open_table(folder, embed, [*_declared(filterable), *_factors(factors)])
+            strange = await _of_another_space(table, embed)
+            if strange and not re_embed:
+                told = f"the catalogue in {folder} holds {strange}: run 'whyrank ingest --re-embed'"
+                raise ConfigError(told, param="embed")
+            size = None if re_embed else _size_of_vectors(await table.schema())
+            catalog = cls(
+                folder,
+                table,
+                embed,
+                filterable=filterable,
+                factors=factors,
+                dimension=size if size is not None else await asyncio.to_thread(lambda: embed.dimension),
+            )
+            await catalog._commit(partial(catalog._declare, re_embed=re_embed))
+            await catalog._fill_and_index(renamed=bool(strange))
+            return catalog
 
     async def _declare(self, *, re_embed: bool) -> None:
         """Set the key; make empty columns for the fields that the table has not, or has with another type, and with `re_embed`
-        for the vectors."""
+        for vectors and factors."""
         stored = await self._table.schema()
         if not any(name.startswith(KEY) for name in stored.field("id").metadata or {}):
             await self._table.set_unenforced_primary_key(["id"])
-        vector = _vector(self._embed.dimension)
-        wanted = [ITEM.field("terms"), *vector, *_factors(self._factors), *_declared(self._filterable)]
-        kept = [field for field in stored if not (re_embed and field in vector)]
+        wanted = [ITEM.field("terms"), *_vector(self.dimension), *_factors(self._factors), *_declared(self._filterable)]
+        kept = [field for field in stored if not (re_embed and field.name in DERIVED)]
         missing = [field for field in wanted if field not in kept]
         stale = [field.name for field in missing if field.name in stored.names]
         if stale:
@@ -250,13 +295,7 @@ class Catalog:
         """Make the indexes that are missing. Where a column has no index yet, all rows are derived anew before it gets one, so
         that an index stands for a filled column; so they are where rows still bear the name of another embedder."""
         names = {index.name for index in await self._table.list_indices()}
-        wanted: dict[str, tuple[str, BTree | FTS | LabelList]] = {
-            "id_idx": ("id", BTree()),
-            TERMS_INDEX: ("terms", AS_THEY_ARE),
-        }
-        for key, kind in self._filterable.items():
-            column = _filter_column(key, kind)
-            wanted[f"{column}_idx"] = column, LabelList() if kind == "list" else BTree()
+        wanted = self._indexes()
         missing = wanted.keys() - names
         if missing or renamed:
             await self._derive_anew()
@@ -266,6 +305,19 @@ class Catalog:
         for index in await self._table.list_indices():
             if index.index_type == "FTS" and index.name != TERMS_INDEX:
                 await self._commit(partial(self._table.drop_index, index.name))
+
+    def _indexes(self) -> dict[str, tuple[str, BTree | FTS | LabelList]]:
+        """Column and kind of every index but the vectors', by its name."""
+        from lancedb.index import BTree, LabelList
+
+        wanted: dict[str, tuple[str, BTree | FTS | LabelList]] = {
+            "id_idx": ("id", BTree()),
+            TERMS_INDEX: ("terms", _as_they_are()),
+        }
+        for key, kind in self._filterable.items():
+            column = _filter_column(key, kind)
+            wanted[f"{column}_idx"] = column, LabelList() if kind == "list" else BTree()
+        return wanted
 
     async def _derive_anew(self) -> None:
         """Write every row's derived columns; a row that somebody changes meanwhile keeps what came with the change."""
@@ -277,11 +329,6 @@ class Catalog:
             merge.use_index(False)  # with it, Lance 13 panics over a condition on some of the columns
             await self._commit(partial(merge.execute, table))
 
-    @property
-    def dimension(self) -> int:
-        """Of the vectors, the same in the table and from the embedder: `open` refuses anything else."""
-        return self._embed.dimension
-
     async def _commit(self, step: Callable[[], Awaitable[T]], attempts: int = ATTEMPTS) -> T:
         """Do what ends in a commit to the table, one of this process at a time; and again, after a random pause, as often as a
         commit of another process comes first.
@@ -291,7 +338,7 @@ class Catalog:
         for attempt in range(attempts):
             try:
                 async with self._writing:
-                    return await step()
+                    return await self._whole(step)
             except (OSError, RuntimeError, ValueError) as error:
                 if not PREEMPTED.search(str(error)):
                     raise
@@ -299,8 +346,31 @@ class Catalog:
             await asyncio.sleep(random.uniform(0, min(1.5, 0.05 * 2**attempt)))  # noqa: S311  spreads writers, hides nothing
         raise CatalogBusy("the catalogue is being written by too many at once: try again")
 
+    async def _whole(self, step: Callable[[], Awaitable[T]]) -> T:
+        """Do a step, and take it back if a file that it wrote was cut short: where a limit is reached LanceDB has been seen to
+        commit such a file in silence, and no row of it can be read then. Raises `DiskFull` for that."""
+        before, known = await self._table.version(), await asyncio.to_thread(data_files, self._folder)
+        done = await step()
+        new = await asyncio.to_thread(data_files, self._folder) - known
+        cut = [file for file in new if not ends_whole(file)]
+        if cut and not await self._readable():
+            if await self._table.version() == before + 1:  # else another process has written since, which must stay
+                await self._table.restore(before)
+            raise disk_full(self._folder, f"{cut[0].name} was cut short")
+        self.full = None
+        return done
+
+    async def _readable(self) -> bool:
+        """Else a file that looks cut short is one that another process is still writing."""
+        try:
+            await self._read((await self._table.schema()).names)
+        except Exception:  # whatever LanceDB says of it
+            return False
+        return True
+
     # ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
+    @_guarded
     async def put(self, items: Sequence[Item]) -> None:
         """Insert or replace by id; the last of a repeated id wins. Durable on return; vectors follow. Attributes that `fitted`
         would leave out can't be filtered by."""
@@ -311,6 +381,7 @@ class Catalog:
             await self._commit(partial(merge.execute, table))
             self._arrived.set()
 
+    @_guarded
     async def put_factors(self, version: str, factors: Mapping[str, Vectors]) -> int:
         """In one write, these factors for the items that the catalogue knows, and none for all others; returns how many.
 
@@ -336,6 +407,7 @@ class Catalog:
 
         return sum(item_id in factors for item_id in await self._commit(replace))
 
+    @_guarded
     async def delete(self, item_id: str) -> bool:
         """Was there such an item?"""
 
@@ -393,10 +465,12 @@ class Catalog:
 
     # ── background ──────────────────────────────────────────────────────────────────────────────────────────────────
 
+    @_guarded
     async def backlog(self) -> int:
         """Rows whose vector is missing or stale."""
         return int(await self._table.count_rows(PENDING))
 
+    @_guarded
     async def embed_pending(self, step: Callable[[int, int], None] = lambda done, total: None) -> int:
         """Embed what is pending; returns how many. `step(done, total)` tells the progress."""
         done, total = 0, await self.backlog()
@@ -404,15 +478,16 @@ class Catalog:
             vectors = await self._embed.embed([row["words"] for row in rows])
             columns = [
                 pa.array([row["id"] for row in rows]),
-                pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), self._embed.dimension),
+                pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), self.dimension),
                 pa.array([row["words_sha"] for row in rows]),
             ]
-            update = pa.table(columns, schema=pa.schema([ITEM.field("id"), *_vector(self._embed.dimension)]))
+            update = pa.table(columns, schema=pa.schema([ITEM.field("id"), *_vector(self.dimension)]))
             await self._commit(partial(self._table.merge_insert("id").when_matched_update_all().execute, update))
             done += len(rows)
             step(done, max(done, total))
         return done
 
+    @_guarded
     async def tidy(self) -> bool:
         """Compact, bring the indexes up to date, drop versions nobody reads; index vectors once the table is large.
 
@@ -426,6 +501,8 @@ class Catalog:
         return True
 
     async def _index_vectors(self) -> None:
+        from lancedb.index import HnswSq
+
         indexed = {name for index in await self._table.list_indices() for name in index.columns}
         for column, distance in DISTANCES.items():
             if column not in indexed and await self._table.count_rows(f"{column} IS NOT NULL") >= INDEX_FROM:
@@ -442,22 +519,98 @@ class Catalog:
                 await self.embed_pending()
                 if await self._table.version() != tidied and await self.tidy():
                     tidied = await self._table.version()
-            except (CatalogBusy, ModelError, OSError, RuntimeError, ValueError) as error:
+                self.failing = None
+            except (StorageError, ModelError, OSError, RuntimeError, ValueError) as error:
+                self.failing = error
                 failed(error)
             self._arrived.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._arrived.wait(), every_s)
+
+    # ── health ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def examine(self) -> None:
+        """Read of every column and index what a request would. Raises `CatalogDamaged`, which says what brings it back."""
+        with self._named("rows"):
+            newest = newest_known(self._folder)
+            if await self._table.version() < newest:
+                raise CatalogDamaged(
+                    f"the manifest of version {newest} is gone from {self._folder}: restore a copy of it, or delete "
+                    "latest_version_hint.json there to go on without the last writes"
+                )
+            rows = await self._table.query().limit(1).select([*SHOWN, "terms"]).to_list()
+        for row in rows:
+            try:
+                await self._search_like(row)
+            except CatalogDamaged:  # if the rows are damaged too, nothing can be made anew from them
+                with self._named("rows"):
+                    await self._read(SHOWN)
+                raise
+
+    async def _search_like(self, row: Mapping[str, Any]) -> None:
+        """A search of each kind, among all rows; the text's and the id's would find this one."""
+        with self._named("vectors"):
+            for column, size in (("vector", self.dimension), ("factors", self._factors)):
+                near = self._table.query().nearest_to(np.ones(size, dtype=np.float32)).column(column)
+                await near.limit(1).select(["id", "_distance"]).to_arrow()
+        with self._named("indexes"):
+            await self._table.count_rows(_ids_in([row["id"]]))
+            await self._table.query().nearest_to_text(row["terms"] or "a", "terms").limit(1).select(["id", "_score"]).to_arrow()
+            for condition in self._true_of(_item(row)):
+                await self._table.count_rows(condition)
+
+    def _true_of(self, item: Item) -> Iterator[str]:
+        """A condition on each filterable key of which the item has a value."""
+        for key, kind in self._filterable.items():
+            value = _fit(kind, item.attributes.get(key))
+            values = value if isinstance(value, list) else [value]
+            if values and value is not None:
+                yield from self._conditions(key, Filter(any=values[:1]))
+
+    async def examine_all(self) -> None:
+        """Read every row, vector and index, which takes as long as copying the folder. Raises as `examine`."""
+        names = (await self._table.schema()).names
+        with self._named("rows"):
+            await self._read([name for name in names if name not in DERIVED])
+        with self._named("versions"):
+            await self._table.list_versions()  # type: ignore[no-untyped-call]  # LanceDB's own
+        with self._named("vectors"):
+            await self._read(DERIVED)
+        for index in await self._table.list_indices():
+            with self._named("indexes"):
+                await self._table.prewarm_index(index.name)
+        await self.examine()
+
+    async def _read(self, columns: list[str]) -> None:
+        async for batch in await self._table.query().select(columns).to_batches():
+            batch.validate(full=True)
+
+    @_guarded
+    async def re_index(self) -> list[str]:
+        """Make every index anew from the rows; returns the columns that have one."""
+        from lancedb.index import HnswSq
+
+        indexes = self._indexes()
+        held = {index.columns[0] for index in await self._table.list_indices()}
+        vectors = {f"{column}_idx": (column, HnswSq(distance_type=DISTANCES[column])) for column in DISTANCES.keys() & held}
+        for name, (column, config) in (indexes | vectors).items():
+            await self._commit(partial(self._table.create_index, column, config=config, name=name, replace=True))
+        return sorted(column for column, _ in (indexes | vectors).values())
 
     async def close(self) -> None:
         await self._embed.close()
 
     # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
+    @_guarded
     async def count(self) -> int:
         return int(await self._table.count_rows())
 
+    @_guarded
     async def page(self, after: str, limit: int) -> list[Item]:
         """The first items, by id, whose id comes after: a walk that arrivals and changes don't disturb."""
+        from lancedb.query import ColumnOrdering
+
         query = self._table.query().where(f"id > {_literal(after)}").order_by([ColumnOrdering(column_name="id")])
         return [_item(row) for row in await query.select(SHOWN).limit(limit).to_list()]
 
@@ -465,6 +618,7 @@ class Catalog:
         """The known ones of `ids`, in their order."""
         return {item_id: row.item for item_id, row in (await self._known(ids)).items()}
 
+    @_guarded
     async def unknown(self, ids: Iterable[str]) -> list[str]:
         """Those of `ids`, in their order, that the catalogue does not have."""
         wanted = list(dict.fromkeys(ids))
@@ -474,6 +628,7 @@ class Catalog:
         known = set(rows["id"].to_pylist())
         return [item_id for item_id in wanted if item_id not in known]
 
+    @_guarded
     async def called(self, names: Iterable[str]) -> dict[str, list[Item]]:
         """Items by their exact title or their id; of several with one title the first by id first."""
         wanted = list(dict.fromkeys(names))
@@ -487,6 +642,7 @@ class Catalog:
                 found.setdefault(name, []).append(item)
         return found
 
+    @_guarded
     async def facets(self) -> Facets:
         """Of each key at most `FACETS` values. Counted anew when the catalogue has changed."""
         version = await self._table.version()
@@ -518,6 +674,7 @@ class Catalog:
         version = max((row.factors_of or "" for row in rows), default="")
         return version, {row.item.id: row.factors for row in rows if row.factors is not None and row.factors_of == version}
 
+    @_guarded
     async def _known(self, ids: Iterable[str]) -> dict[str, Row]:
         """The known ones of `ids`, in their order. They are remembered for as long as nobody, in any process, has written."""
         wanted = list(dict.fromkeys(ids))
@@ -562,6 +719,7 @@ class Catalog:
         """Unit vectors, shape [len(texts), dimension]."""
         return await self._embed.embed(texts)
 
+    @_guarded
     async def admitted(self, ids: Iterable[str], scope: Scope) -> list[str]:
         """Those of `ids`, in their order, that the catalogue knows and the scope and their availability admit."""
         wanted = [item_id for item_id in dict.fromkeys(ids) if scope.admits(item_id)]
@@ -573,6 +731,7 @@ class Catalog:
         found = set((await self._table.query().where(where).select(["id"]).limit(len(wanted)).to_arrow())["id"].to_pylist())
         return [item_id for item_id in wanted if item_id in found]
 
+    @_guarded
     async def some(self, k: int, scope: Scope) -> list[str]:
         """Any k admissible items: what a catalogue without events and vectors can still show."""
 
@@ -581,6 +740,7 @@ class Catalog:
 
         return (await self._enough(search, k, scope))[0]
 
+    @_guarded
     async def similar(self, vectors: Sequence[Sequence[float] | Vectors], k: int, scope: Scope) -> list[list[str]]:
         """For each vector the ids of the k nearest by cosine, nearest first; one query for all of them."""
         where = f"vector IS NOT NULL AND {self._where(scope)}"
@@ -593,6 +753,7 @@ class Catalog:
 
         return await self._enough(search, k, scope, len(asked)) if asked else []
 
+    @_guarded
     async def favoured(self, taste: Taste, k: int, scope: Scope) -> list[str]:
         """Ids of the k items whose factors have the greatest inner product with a person's, greatest first."""
         where = f"factors_of = {_literal(taste.factors_of)} AND {self._where(scope)}"
@@ -604,6 +765,7 @@ class Catalog:
 
         return (await self._enough(search, k, scope))[0]
 
+    @_guarded
     async def search(self, text: str, k: int, scope: Scope, *, meant: str | None) -> list[str]:
         """Full text and vector search fused by reciprocal ranks: ids, best first. `meant`: what the embedder is shown of the
         text; by text alone where that is nothing, and while the embedder fails. A text without a word is searched by meaning
@@ -614,16 +776,21 @@ class Catalog:
         if not terms:
             return (await self.similar([vector], k, scope))[0] if vector is not None else []
 
-        async def search(limit: int) -> pa.Table:
-            if vector is None:
-                found = self._table.query().nearest_to_text(terms, "terms").where(where).limit(limit)
-                return await found.select(["id", "_score"]).to_arrow()
-            query = (
-                self._table.query().nearest_to(vector).column("vector").distance_type("cosine").nearest_to_text(terms, "terms")
-            )
-            ranked = query.where(f"vector IS NOT NULL AND {where}").limit(limit).rerank(RRFReranker())
-            return await ranked.select(["id"]).to_arrow()
+        async def by_words(limit: int) -> pa.Table:
+            found = self._table.query().nearest_to_text(terms, "terms").where(where).limit(limit)
+            return await found.select(["id", "_score"]).to_arrow()
 
+        async def by_meaning(limit: int) -> pa.Table:
+            near = self._table.query().nearest_to(vector).column("vector").distance_type("cosine")
+            found = near.where(f"vector IS NOT NULL AND {where}").limit(limit)
+            return await found.select(["id", "_distance"]).to_arrow()
+
+        async def both(limit: int) -> pa.Table:
+            found = await asyncio.gather(by_meaning(limit), by_words(limit))
+            ids = _by_reciprocal_ranks([table["id"].to_pylist() for table in found])
+            return pa.table({"id": pa.array(ids[:limit], pa.string())})
+
+        search = by_words if vector is None else both
         return (await self._enough(search, k, scope))[0]
 
     async def _enough(
@@ -700,6 +867,8 @@ def _sha(embed: Embeds, words: str) -> str:
 async def _create(folder: Path, columns: pa.Schema) -> None:
     """Make the table, unless another process was first. Lance lets the later of two that create one overwrite what the other
     has already filled; so it is made beside, and moved to a place that is still free."""
+    import lancedb
+
     with TemporaryDirectory(prefix="new-", dir=folder) as beside:
         database = await lancedb.connect_async(Path.cwd() / beside)
         await database.create_table("items", schema=columns)
@@ -710,16 +879,50 @@ async def _create(folder: Path, columns: pa.Schema) -> None:
                 raise
 
 
+def _leave_client_out() -> None:
+    """LanceDB's package imports the client of a REST service that nobody here asks; loading that takes as long as all the rest
+    of a short command."""
+    client = "lance_namespace_urllib3_client"
+    spec = importlib.util.find_spec(client)
+    if spec is not None and client not in sys.modules:
+        sys.modules[client] = importlib.util.module_from_spec(spec)  # its modules can be imported; it is not executed itself
+
+
+async def _open_table(folder: Path, embed: Embeds, more: Sequence[pa.Field]) -> lancedb.AsyncTable:
+    """Created if there is none, with columns for vectors and `more`. Raises `CatalogDamaged` where its manifests are gone."""
+    _leave_client_out()
+    import lancedb
+
+    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+    database = await lancedb.connect_async(Path.cwd() / folder, read_consistency_interval=timedelta(0))
+    with suppress(ValueError):  # there is none
+        return await database.open_table("items")
+    if data_files(folder):
+        told = f"the manifests in {folder} are gone: restore a copy of it, or move it away and ingest the items again"
+        raise CatalogDamaged(told)
+    dimension = await asyncio.to_thread(lambda: embed.dimension)
+    await _create(folder, pa.schema([*ITEM, *_vector(dimension), *more]))
+    return await database.open_table("items")
+
+
 async def _of_another_space(table: lancedb.AsyncTable, embed: Embeds) -> str:
     """What kind of vectors a table has, if not this embedder's."""
-    stored = await table.schema()
-    if "vector" not in stored.names:  # dropped by who embeds anew this moment, or was stopped while at it
+    size = _size_of_vectors(await table.schema())
+    if size is None:
         return ""
-    size = stored.field("vector").type.list_size
-    if size != embed.dimension:
-        return f"vectors of {size} dimensions, and the embedder makes {embed.dimension}"
     rows = await table.query().select(["words", "words_sha"]).limit(1).to_list()  # all bear one name, so one tells
-    return "vectors of another embedder" if any(row["words_sha"] != _sha(embed, row["words"]) for row in rows) else ""
+    strange = any(row["words_sha"] != _sha(embed, row["words"]) for row in rows)
+    if rows and not strange and not embed.loaded:
+        return ""
+    dimension = await asyncio.to_thread(lambda: embed.dimension)  # a model that can't be read says so here
+    if size != dimension:
+        return f"vectors of {size} dimensions, and the embedder makes {dimension}"
+    return "vectors of another embedder" if strange else ""
+
+
+def _size_of_vectors(stored: pa.Schema) -> int | None:
+    """None while somebody embeds anew: the column is dropped then."""
+    return int(stored.field("vector").type.list_size) if "vector" in stored.names else None
 
 
 def _by_id(table: pa.Table, column: str) -> dict[str, Vectors]:
@@ -750,6 +953,20 @@ def asked_terms(query: str) -> list[str]:
     return list(dict.fromkeys([*_stems(spaced), *(term for word in words for term in _pairs(word) or word)]))
 
 
+def _as_they_are() -> FTS:
+    """An index of terms that are already what they shall be."""
+    from lancedb.index import FTS
+
+    return FTS(
+        base_tokenizer="whitespace",
+        max_token_length=None,
+        lower_case=False,
+        stem=False,
+        remove_stop_words=False,
+        ascii_folding=False,
+    )
+
+
 def _runs(text: str) -> tuple[list[str], list[list[str]]]:
     """Words that spaces end, and the characters of each stretch in which they don't."""
     runs = list(RUNS.finditer(_composed(text).casefold()))
@@ -758,6 +975,8 @@ def _runs(text: str) -> tuple[list[str], list[list[str]]]:
 
 def _stems(words: Sequence[str]) -> list[str]:
     """English stop words go before accents, as "thé" is not "the"; English endings go after, as "règle" is "regle"."""
+    import lancedb
+
     tokens = lancedb.tokenize(" ".join(words), base_tokenizer="whitespace", stem=False, ascii_folding=False)
     plain = ACCENTS.sub("", unicodedata.normalize("NFD", " ".join(token.text for token in tokens)))
     return [token.text for token in lancedb.tokenize(plain, base_tokenizer="whitespace", remove_stop_words=False)]
@@ -766,6 +985,8 @@ def _stems(words: Sequence[str]) -> list[str]:
 def _words(run: Sequence[str]) -> list[list[str]]:
     """A stretch without spaces as words, without stop words where there are others."""
     text = "".join(run)
+    import lancedb
+
     tokens = lancedb.tokenize(text, base_tokenizer="icu", max_token_length=None, stem=False, ascii_folding=False)
     return [_characters(token.text) for token in tokens] or [_characters(text)]
 
@@ -845,6 +1066,15 @@ def _folded(value: Any) -> Any:
 
 def _ids_in(ids: Iterable[str]) -> str:
     return f"id IN ({', '.join(map(_literal, sorted(ids)))})"
+
+
+def _by_reciprocal_ranks(lists: Iterable[Sequence[str]]) -> list[str]:
+    """Ids of several ranked lists by falling Σ 1 / (60 + rank); of ties the one that an earlier list names first."""
+    scores: dict[str, float] = {}
+    for ranked in lists:
+        for rank, item_id in enumerate(ranked, 1):
+            scores[item_id] = scores.get(item_id, 0.0) + 1 / (60 + rank)
+    return sorted(scores, key=lambda item_id: -scores[item_id])
 
 
 def _literal(value: str | int | float | bool) -> str:

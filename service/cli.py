@@ -27,6 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from typer.core import TyperGroup
 
+from service import __version__
 from service.config import Settings
 from service.errors import BadRequest, ConfigError, ModelError, WhyrankError, reasons
 from service.pipeline import Recommender, build, open_store
@@ -124,12 +125,21 @@ class Task(StrEnum):
     score = "score"
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"whyrank {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def main(
     context: typer.Context,
     config: Annotated[
         Path | None, typer.Option(help="Configuration file; else $WHYRANK_CONFIG, else configs/cpu.yaml.")
     ] = None,
+    _version: Annotated[
+        bool, typer.Option("--version", help="Which whyrank this is.", is_eager=True, callback=_show_version)
+    ] = False,
 ) -> None:
     """Settings are read once, here; every command gets them."""
     if context.invoked_subcommand is not None:
@@ -329,7 +339,12 @@ def ingest(
     scale: Annotated[str | None, typer.Option(metavar="LOW:HIGH", help="What the file rates by, as 0.5:5 or 1:10.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be taken and refused; store nothing.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad row, and exit with 1.")] = False,
-    re_embed: Annotated[bool, typer.Option("--re-embed", help="Embed all items anew: after the embedder changed.")] = False,
+    re_embed: Annotated[
+        bool, typer.Option("--re-embed", help="Embed all items anew: after the embedder changed, or vectors were damaged.")
+    ] = False,
+    re_index: Annotated[
+        bool, typer.Option("--re-index", help="Make the indexes of the items anew: after a file of one was damaged.")
+    ] = False,
 ) -> None:
     """Take items, users or events from a file. Bad rows are reported, kept in FILE.rejected.jsonl, and stop nothing else.
 
@@ -343,10 +358,12 @@ def ingest(
     no values. Items are embedded before this returns.
     """
     settings: Settings = context.obj
+    if re_index:
+        _run(settings, _re_index)
     if re_embed:
         asyncio.run(_re_embed(settings))
-        if feed is None:
-            return
+    if (re_index or re_embed) and feed is None:
+        return
     if feed is None or file is None:
         raise typer.BadParameter("which feed from which file? as in: whyrank ingest items films.jsonl")
     from service.feeds.files import open_feed
@@ -388,9 +405,16 @@ async def _re_embed(settings: Settings) -> None:
     try:
         with _progress() as step:
             count = await recommender.embed_pending(lambda done, total: step("embedding", done, total))
+        await recommender.train()
     finally:
         await recommender.close()
     console.print(f"items: {count} embedded by {recommender.embedding}")
+
+
+async def _re_index(recommender: Recommender) -> None:
+    with console.status("making the indexes anew …"):
+        names = await recommender.re_index()
+    console.print(f"indexes: made anew of {', '.join(names)}")
 
 
 async def _ingest(recommender: Recommender, feed: FeedName, file: FeedFile, *, strict: bool) -> int:
@@ -549,26 +573,59 @@ def _interrupt(_signal: int, _frame: object) -> NoReturn:
 
 
 def _serve(settings: Settings) -> None:
+    """Until it is stopped. What keeps it from starting is an error in the log, and exit code 1."""
+    from service.telemetry import Telemetry, json_logs
+
+    with json_logs():
+        try:
+            _listen(settings)
+        except WhyrankError as error:
+            Telemetry().log.error("not_started", code=error.code, error=error.message)
+            raise typer.Exit(1) from error
+
+
+def _listen(settings: Settings) -> None:
     import uvicorn
 
     from service.api import create_app
-    from service.telemetry import log_as_json
 
-    log_as_json()
+    prepared: list[Recommender] = []
+
+    async def take(_settings: Settings) -> Recommender:
+        return prepared.pop()
+
     service = settings.service
     config = uvicorn.Config(
-        create_app(settings),
+        create_app(settings, take),
         host=service.host,
         port=service.port,
+        log_config=None,
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=int(service.deadline_ms / 1000) + 5,
     )
-    console.print(f"whyrank on http://{service.host}:{service.port}  (API: /docs, readiness: /readyz)")
     server = uvicorn.Server(config)
-    server.run()
+
+    async def start() -> None:
+        prepared.append(await _prepared(settings))  # before uvicorn, which would log what is wrong as a trace
+        console.print(f"whyrank on http://{service.host}:{service.port}  (API: /docs, readiness: /readyz)")
+        await server.serve()
+
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(start())
     if not server.started:
         raise ConfigError(f"the service could not start on {service.host}:{service.port}")
+
+
+async def _prepared(settings: Settings) -> Recommender:
+    """A recommender that has read of every part and loaded what the first requests need."""
+    recommender = await build(settings)
+    try:
+        await recommender.prepare()
+    except WhyrankError:
+        await recommender.close()
+        raise
+    return recommender
 
 
 # ── who may call ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -733,41 +790,45 @@ def preview(
 
 @app.command()
 def doctor(context: typer.Context) -> None:
-    """Check every part, and say what to do about what is wrong."""
+    """Check every part, and say what to do about what is wrong. Exit code 1 if something is."""
+    from service.diagnostics import diagnose
+
     settings: Settings = context.obj
     table = Table("part", "", "")
-    wrong = 0
-
-    def line(part: str, ok: bool, told: str) -> None:
-        nonlocal wrong
-        wrong += not ok
-        table.add_row(part, "[green]ok[/]" if ok else "[red]no[/]", escape(told))
-
     alone = "" if settings.models else ", no models: the prior ranks alone"
-    line("configuration", True, f"domain {settings.service.domain}, data in {settings.data}{alone}")
-    alias = settings.served
-    if alias in settings.models and settings.models[alias].backend == "vllm":
-        here = settings.weights_path(alias).exists()
-        hub = settings.models[alias].model if "/" in settings.models[alias].model else ""
-        cure = f"vLLM fetches {hub} itself" if hub else f"not here: whyrank models pull {alias}"
-        line("weights", here or bool(hub), str(settings.weights_path(alias)) if here else cure)
-
-    async def ask(recommender: Recommender) -> dict[str, Any]:
-        return await recommender.readiness(seconds=60)
-
-    try:
-        parts = asyncio.run(_with_recommender(settings, ask))
-    except WhyrankError as error:
-        line("service", False, error.message)
-        parts = {}
+    table.add_row("configuration", OK, escape(f"domain {settings.service.domain}, data in {settings.data}{alone}"))
+    parts = _weights(settings) | asyncio.run(diagnose(settings))
     for name, part in parts.items():
-        told = ", ".join(f"{key} {value}" for key, value in part.items() if key not in {"ok", "why", "capabilities"})
-        ours = name.startswith("model:") and settings.models[part["alias"]].backend == "vllm"
-        cure = "; 'whyrank up' starts the engine" if ours and not part["ok"] else ""
-        line(name, part["ok"], f"{told}{': ' if told and not part['ok'] else ''}{part.get('why', '')}{cure}")
+        table.add_row(escape(name), OK if part["ok"] else NO, escape(_findings(settings, name, part)))
     console.print(table)
-    if wrong:
+    if not all(part["ok"] for part in parts.values()):
         raise typer.Exit(1)
+
+
+OK, NO = "[green]ok[/]", "[red]no[/]"
+
+
+def _weights(settings: Settings) -> dict[str, dict[str, Any]]:
+    """Are those of the engine's model here?"""
+    alias = settings.served
+    if alias not in settings.models or settings.models[alias].backend != "vllm":
+        return {}
+    path, model = settings.weights_path(alias), settings.models[alias].model
+    if path.exists():
+        return {"weights": {"ok": True, "folder": path}}
+    if "/" in model:
+        return {"weights": {"ok": True, "hub": f"vLLM fetches {model} itself"}}
+    return {"weights": {"ok": False, "why": f"not here: whyrank models pull {alias}"}}
+
+
+def _findings(settings: Settings, name: str, part: dict[str, Any]) -> str:
+    """What a part says of itself, why it is not ready, and what to do."""
+    told = ", ".join(f"{key} {value}" for key, value in part.items() if key not in {"ok", "why", "capabilities"})
+    if part["ok"]:
+        return told
+    ours = name.startswith("model:") and settings.models[part["alias"]].backend == "vllm"
+    cure = "; 'whyrank up' starts the engine" if ours else ""
+    return f"{told}: {part['why']}{cure}" if told else f"{part['why']}{cure}"
 
 
 async def _with_recommender(settings: Settings, job: Callable[[Recommender], Any]) -> Any:

@@ -172,7 +172,7 @@ class Store(Part):
     @field_validator("url")
     @classmethod
     def _sqlite(cls, url: str | None) -> str | None:
-        if url is not None and not url.startswith("sqlite:///"):
+        if url is not None and (not url.startswith("sqlite:///") or url in {"sqlite:///", "sqlite:///:memory:"}):
             raise ValueError("this build stores events in SQLite: sqlite:///PATH")
         return url
 

@@ -17,7 +17,6 @@ from typing import Any
 
 from service import chat
 from service.catalog import Catalog, Facets, Vectors
-from service.chat.shape import check, filled
 from service.chat.words import Words, plain, shown
 from service.config import Settings
 from service.errors import BadRequest, ModelError, ModelIncapable, NotFound, PromptError
@@ -128,6 +127,8 @@ class Conversation:
         if len(request.documents or ()) > limits.documents:
             raise BadRequest(f"documents: at most {limits.documents} (limits.documents)", param="documents")
         if request.shape is not None:
+            from service.chat.shape import check  # a tenth of a second, for the few who ask for a shape
+
             check(request.shape)
         self._catalog.check_filters(request.filters)
 
@@ -343,6 +344,8 @@ class Conversation:
 
     async def _shaped(self, shape: Mapping[str, Any], told: Answer) -> Answer:
         """The same answer as JSON in the caller's shape: one piece."""
+        from service.chat.shape import filled
+
         async with aclosing(told):
             async for part in told:
                 if isinstance(part, ChatReply):

@@ -8,17 +8,18 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import httpx
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
-from tokenizers import Tokenizer
 
 from service.errors import BadRequest, ConfigError, InvalidOutput, ModelError, ModelUnreachable
+
+if TYPE_CHECKING:
+    import httpx
+    from tokenizers import Tokenizer
 
 Vectors = npt.NDArray[np.float32]
 
@@ -29,23 +30,59 @@ REMEMBERED = 4_096
 
 
 class Embedder:
-    """`threads`: cores one call may use. `batch`: texts per forward pass. Raises `ConfigError` if the folder lacks a file."""
+    """`threads`: cores one call may use. `batch`: texts per forward pass. Raises `ConfigError` if the folder lacks a file.
+
+    The model is loaded at first use, which takes half a second; a file that can't be read is a `ConfigError` then.
+    """
 
     def __init__(self, path: Path, *, threads: int = 1, batch: int = 32) -> None:
-        model, tokenizer = path / "model.onnx", path / "tokenizer.json"
-        if not (model.exists() and tokenizer.exists()):
+        self._model, self._words = path / "model.onnx", path / "tokenizer.json"
+        if not (self._model.exists() and self._words.exists()):
             raise ConfigError(f"no embedder in {path}: run 'whyrank models pull minilm'", param="embed.path")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        self._tokenizer = Tokenizer.from_file(str(tokenizer))
-        self._tokenizer.enable_padding()  # the file's own setting pads every text to 128 tokens
-        self._tokenizer.enable_truncation(MAX_TOKENS)
+        self._threads = threads
         self._batch = batch
-        self.dimension: int = self._session.get_outputs()[0].shape[-1]
-        self.name = f"minilm-{hashlib.sha256(model.read_bytes()).hexdigest()[:12]}"
         self._one = lru_cache(maxsize=REMEMBERED)(lambda text: self._forward([text])[0])
+        try:
+            with self._model.open("rb") as file:
+                self.name = f"minilm-{hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
+        except OSError as error:
+            raise self._unreadable(self._model, error) from error
+
+    @property
+    def loaded(self) -> bool:
+        return "_session" in vars(self)
+
+    @property
+    def dimension(self) -> int:
+        return int(self._session.get_outputs()[0].shape[-1])
+
+    @cached_property
+    def _session(self) -> Any:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        try:
+            return onnxruntime.InferenceSession(self._model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's errors have no class in common
+            raise self._unreadable(self._model, error) from error
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        from tokenizers import Tokenizer
+
+        try:
+            found = Tokenizer.from_file(str(self._words))
+        except Exception as error:  # it raises nothing more special
+            raise self._unreadable(self._words, error) from error
+        found.enable_padding()  # the file's own setting pads every text to 128 tokens
+        found.enable_truncation(MAX_TOKENS)
+        return found
+
+    def _unreadable(self, file: Path, error: Exception) -> ConfigError:
+        told = f"{file}: not readable as an embedder's ({error}): move {file.parent} away, then 'whyrank models pull minilm'"
+        return ConfigError(told, param="embed.path")
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors, shape [len(texts), dimension], in input order."""
@@ -93,6 +130,8 @@ class Embedder:
 class RemoteEmbedder:
     """Any server of OpenAI's `/embeddings`, at `base_url`. Made by `await RemoteEmbedder.open(…)`, which asks it once."""
 
+    loaded = True
+
     def __init__(self, client: httpx.AsyncClient, model: str, batch: int) -> None:
         self._client = client
         self._model = model
@@ -104,6 +143,8 @@ class RemoteEmbedder:
     @classmethod
     async def open(cls, base_url: str, model: str, *, api_key: str | None, batch: int, timeout_s: float) -> RemoteEmbedder:
         """Raises `ConfigError` if the server gives no vector."""
+        import httpx
+
         headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
         embedder = cls(httpx.AsyncClient(base_url=base_url, headers=headers, timeout=timeout_s), model, batch)
         try:
@@ -133,6 +174,8 @@ class RemoteEmbedder:
         return np.concatenate(vectors), tokens
 
     async def _ask(self, texts: list[Any]) -> tuple[Vectors, int]:
+        import httpx
+
         try:
             answer = await self._client.post(
                 "embeddings", json={"model": self._model, "input": texts, "encoding_format": "float"}
@@ -162,5 +205,7 @@ def count_tokens(messages: Sequence[Mapping[str, str]], tokenizer: Path) -> int 
     """Tokens of a chat's text, without the template's own; None if there is no such tokenizer."""
     if not tokenizer.exists():
         return None
+    from tokenizers import Tokenizer
+
     reader = Tokenizer.from_file(str(tokenizer))
     return sum(len(reader.encode(message["content"], add_special_tokens=False).ids) for message in messages)

@@ -9,8 +9,12 @@
     │   ├── Forbidden                403 forbidden              a key that is for other things
     │   └── RateLimited              429 rate_limited           more requests in a minute than the key may send
     ├── ConfigError                  500 bad_config             refused at start; names file, key and reason
-    ├── CatalogBusy                  503 catalog_busy           other writers kept coming first
     ├── PromptError                  500 bad_prompt             a template that can't be loaded or rendered
+    ├── StorageError                 503 storage_unavailable    the data can't be read or written just now
+    │   ├── CatalogBusy              503 catalog_busy           other writers kept coming first
+    │   ├── DiskFull                 507 disk_full              nothing of the write is kept; reads go on
+    │   ├── StoreDamaged             503 store_damaged          a file of the database; says what brings it back
+    │   └── CatalogDamaged           503 catalog_damaged        a file of the catalogue; says what brings it back
     └── ModelError                   503 unreachable            the language model gave no usable answer; never reaches a
         ├── ModelTimeout                 timeout                caller of a ranking: the ladder turns it into `degraded`
         ├── ModelOverloaded              overload
@@ -138,14 +142,37 @@ class ConfigError(WhyrankError):
     code = "bad_config"
 
 
-class CatalogBusy(WhyrankError):
-    code = "catalog_busy"
-    status = 503
-    retryable = True
-
-
 class PromptError(WhyrankError):
     code = "bad_prompt"
+
+
+class StorageError(WhyrankError):
+    code = "storage_unavailable"
+    status = 503
+    retryable = True
+    retry_after_s = 10
+
+
+class CatalogBusy(StorageError):
+    code = "catalog_busy"
+    retry_after_s = 1
+
+
+class DiskFull(StorageError):
+    code = "disk_full"
+    status = 507
+
+
+class StoreDamaged(StorageError):
+    code = "store_damaged"
+    retryable = False
+    retry_after_s = 60
+
+
+class CatalogDamaged(StorageError):
+    code = "catalog_damaged"
+    retryable = False
+    retry_after_s = 60
 
 
 class ModelError(WhyrankError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import importlib.util
+import shutil
 import sys
 import time
 import uuid
@@ -25,18 +26,29 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from service import collaborative, explain, retrieve, state
-from service.catalog import READ, Catalog, Scope, Taste, words_of
+from service.catalog import READ, Catalog, Embeds, Scope, Taste, words_of
 from service.config import HOUSE, Settings, Weights
 from service.conversation import Conversation
 from service.embed import Embedder, RemoteEmbedder, count_tokens
-from service.errors import BadRequest, ConfigError, ModelError, ModelIncapable, ModelNotAllowed, NotFound, Unauthorized
+from service.errors import (
+    BadRequest,
+    ConfigError,
+    DiskFull,
+    ModelError,
+    ModelIncapable,
+    ModelNotAllowed,
+    NotFound,
+    StorageError,
+    Unauthorized,
+    WhyrankError,
+)
 from service.feeds import foreign
 from service.feeds.notes import Notes
 from service.feeds.rows import checked_rows
 from service.llm import LLM, Held, Scorer
 from service.llm.hosted import Hosted
 from service.llm.local import Local
-from service.llm.openai import Compatible
+from service.llm.openai import Compatible, load_client
 from service.llm.probe import Probes
 from service.llm.vllm import VLLM
 from service.models import BILL, HEARD, PAYER, Meter, Purse, Rest, Tap
@@ -142,6 +154,8 @@ NAMED = 20
 """So many ids, or places of documents, are named in a warning."""
 PAGE = 100
 """So many rows of an export are read at once."""
+LEAST_FREE = 64 * 2**20
+"""Bytes: with less on the disk writes may fail soon."""
 Metered = TypeVar("Metered", bound=Meter)
 PreviewTask = Literal["rank", "explain", "score"]
 """Tasks whose prompts can be looked at."""
@@ -185,6 +199,7 @@ class Recommender:
             {alias: self._probed(model) for alias, model in self._opened.items()},
             {alias: self._identity(alias) for alias in settings.models},
             clock,
+            failed=lambda message: telemetry.log.warning("capabilities_not_kept", error=message),
         )
         self._conversation = Conversation(
             settings,
@@ -202,6 +217,7 @@ class Recommender:
         self._fitted = settings.fitted()
         self._strategies: dict[tuple[str, str, float, Held], Strategy] = {}
         self._warned: set[str] = set()
+        self._noted: dict[str, str] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._shadowing = Shadowing(settings.shadow, telemetry)
 
@@ -1130,28 +1146,63 @@ class Recommender:
         return found[0] if found else variables(person, [], instruction=instruction, locale=locale, line_tokens=line_tokens)
 
     async def readiness(self, seconds: float = 5) -> dict[str, Any]:
-        """Each part with `ok` and, where it is not, why. Only store and catalogue are needed to answer; models are given
+        """Each part with `ok` and, where it is not, why. Only store and catalogue are needed to answer; each part is given
         `seconds`."""
-        parts: dict[str, Any] = {}
-        try:
-            await asyncio.to_thread(self._store.check)
-            parts["store"] = {"ok": True}
-        except Exception as error:
-            parts["store"] = {"ok": False, "why": str(error)}
-        try:
-            backlog = await self._catalog.backlog()
-            self.telemetry.backlog.set(backlog)
-            size = {"items": await self._catalog.count(), "dimension": self._catalog.dimension}
-            parts["catalog"] = {"ok": True, **size, "embedding_backlog": backlog}
-        except Exception as error:
-            parts["catalog"] = {"ok": False, "why": str(error)}
-        parts["collaborative"] = await self._trained()
-        roles = self.settings.roles.model_dump(exclude_none=True)
-        aliases = list(dict.fromkeys(roles.values()))
-        wrong = dict(zip(aliases, await asyncio.gather(*(self._unready(alias, seconds) for alias in aliases)), strict=True))
-        for role, alias in roles.items():
-            parts[f"model:{role}"] = self._part(role, alias, wrong[alias])
-        return parts
+        aliases = self._in_use()
+        wrong = await asyncio.gather(*(self._unready(alias, seconds) for alias in aliases.values()))
+        parts = {
+            "store": await part(self._read_store(), seconds),
+            "catalog": await part(self._read_catalog(), seconds),
+            "collaborative": await part(self._trained(), seconds),
+            "disk": await part(self._disk(), seconds),
+            "upkeep": await part(self._kept_up(), seconds),
+        }
+        self._note(parts)
+        models = zip(aliases.items(), wrong, strict=True)
+        return parts | {f"model:{role}": self._model_part(role, alias, why) for (role, alias), why in models}
+
+    def _in_use(self) -> dict[str, str]:
+        """Aliases by what they are there for."""
+        standing_in = {f"fallback[{n}]": alias for n, alias in enumerate(self.settings.fallback)}
+        shadow = {"shadow": self.settings.shadow.model} if self.settings.shadow.model is not None else {}
+        return {**self.settings.roles.model_dump(exclude_none=True), **standing_in, **shadow}
+
+    async def _read_store(self) -> dict[str, Any]:
+        await asyncio.to_thread(self._store.check)
+        return {}
+
+    async def _read_catalog(self) -> dict[str, Any]:
+        await self._catalog.examine()
+        backlog = await self._catalog.backlog()
+        self.telemetry.backlog.set(backlog)
+        return {"items": await self._catalog.count(), "dimension": self._catalog.dimension, "embedding_backlog": backlog}
+
+    async def _disk(self) -> dict[str, Any]:
+        """Of the disks that hold the data, the fuller one. Raises `DiskFull` for one that is nearly full, and while the last
+        write was refused."""
+        folders = self.settings.data, self._store.folder
+        free = min([await asyncio.to_thread(_free_bytes, folder) for folder in folders])
+        for refused in (self._store.full, self._catalog.full):
+            if refused is not None:
+                raise refused
+        if free < LEAST_FREE:
+            raise DiskFull(f"{free >> 20} MB are free for {self.settings.data}; below {LEAST_FREE >> 20} writes may fail")
+        return {"free_mb": free >> 20}
+
+    async def _kept_up(self) -> dict[str, Any]:
+        """Raises what ended the last round of work in the background."""
+        if self._catalog.failing is not None:
+            raise self._catalog.failing
+        return {}
+
+    def _note(self, parts: Mapping[str, Mapping[str, Any]]) -> None:
+        """What is wrong goes to the log once, and so does that it is right again."""
+        for name, found in parts.items():
+            why = found.get("why", "")
+            if why != self._noted.get(name, ""):
+                log = self.telemetry.log.error if why else self.telemetry.log.info
+                log("part_not_ready" if why else "part_ready", part=name, why=why)
+            self._noted[name] = why
 
     async def _unready(self, alias: str, seconds: float) -> str:
         """Why a model can't do its part, empty if it can. One that costs money isn't asked for that, but remembered."""
@@ -1162,7 +1213,7 @@ class Recommender:
             return f"no answer yet: 'whyrank models probe {alias}' asks it"
         return "resting after failures" if self._scorers[alias].resting else ""
 
-    def _part(self, role: str, alias: str, wrong: str) -> dict[str, Any]:
+    def _model_part(self, role: str, alias: str, wrong: str) -> dict[str, Any]:
         """A model that answers isn't ready for a role whose work it can't do."""
         able = self._probes.known.get(alias)
         if not wrong and able and not self._fits(role, able):
@@ -1178,18 +1229,16 @@ class Recommender:
         return any(name == "prior" or (name in ASKING and NEEDS[name](able)) for name in names)
 
     async def _trained(self) -> dict[str, Any]:
-        """What the collaborative source knows; `ok` also before anybody liked enough for a training."""
-        try:
-            last = await self._store.trainings.latest()
-        except Exception as error:
-            return {"ok": False, "why": str(error)}
+        """What the collaborative source knows; nothing is wrong before anybody liked enough for a training."""
+        last = await self._store.trainings.latest()
         if last is None:
-            return {"ok": True, "trained_at": None, "events": 0, "items": 0}
-        return {"ok": True, "trained_at": last.trained_at.isoformat(), "events": last.events, "items": last.items}
+            return {"trained_at": None, "events": 0, "items": 0}
+        return {"trained_at": last.trained_at.isoformat(), "events": last.events, "items": last.items}
 
     async def metrics(self) -> bytes:
-        """In Prometheus' text format."""
-        self.telemetry.backlog.set(await self._catalog.backlog())
+        """In Prometheus' text format; the backlog as it was last told where the catalogue can't be read."""
+        with suppress(StorageError):
+            self.telemetry.backlog.set(await self._catalog.backlog())
         return self.telemetry.exposition()
 
     async def probe(self, alias: str, *, anew: bool = False, seconds: float = PROBE_S) -> Capabilities:
@@ -1211,6 +1260,16 @@ class Recommender:
         return ""
 
     # ── life ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def prepare(self) -> None:
+        """Before the first request: read of store and catalogue what a request would, and load what it would wait for. Raises a
+        `StorageError` or `ConfigError` for what is damaged."""
+        await asyncio.to_thread(self._store.check)
+        await self._catalog.examine()
+        with suppress(ModelError):  # an embedder outside may be away
+            await self._catalog.embedded("a first text")
+        await asyncio.to_thread(load_client)
+        await asyncio.to_thread(retrieve.load_bm25)
 
     async def work(self) -> None:
         """Embed, tidy, train and probe in the background until cancelled."""
@@ -1336,6 +1395,10 @@ class Recommender:
         await self._catalog.tidy()
         return count
 
+    async def re_index(self) -> list[str]:
+        """Make the indexes of the items anew; returns the columns that have one."""
+        return await self._catalog.re_index()
+
     async def reloaded(self, settings: Settings) -> Recommender:
         """Another one by these settings, on the same store and catalogue, with those models that stay as they are. Raises
         `ConfigError` for what needs a restart, and for a model that can't be had."""
@@ -1376,6 +1439,23 @@ class Recommender:
         self._store.close()
 
 
+async def part(reading: Awaitable[dict[str, Any]], seconds: float) -> dict[str, Any]:
+    """`ok` and what was read of a part; or why it could not be, within so many seconds."""
+    try:
+        async with asyncio.timeout(seconds):
+            return {"ok": True, **await reading}
+    except TimeoutError:
+        return {"ok": False, "why": f"no answer within {seconds:g} s"}
+    except WhyrankError as error:
+        return {"ok": False, "why": error.message}
+    except Exception as error:  # whatever is wrong with it: who asks what works needs an answer
+        return {"ok": False, "why": repr(error)}
+
+
+def _free_bytes(folder: Path) -> int:
+    return shutil.disk_usage(folder).free
+
+
 class _Behind:
     """An embedder outside, behind the net. Token ids are the caller's own and go as they came."""
 
@@ -1383,6 +1463,7 @@ class _Behind:
         self._embed = embed
         self._net = net
         self.name = embed.name
+        self.loaded = embed.loaded
         self.dimension = embed.dimension
         self.close = embed.close
 
@@ -1602,19 +1683,13 @@ async def build(
     """
     telemetry = Telemetry()
     library = PromptLibrary(prompts, failed=lambda message: telemetry.log.error("prompt_not_reloaded", error=message))
-    embed = await _embed_by(settings)
+    store = await asyncio.to_thread(open_store, settings)
+    embed = await embedder_of(settings)
     try:
-        catalog = await Catalog.open(
-            settings.data / "catalog",
-            embed=embed,
-            filterable=settings.catalog.filterable,
-            factors=settings.retrieve.training.factors,
-            re_embed=re_embed,
-        )
-    except ConfigError:
+        catalog = await open_catalog(settings, embed, re_embed=re_embed)
+    except WhyrankError:
         await embed.close()
         raise
-    store = await asyncio.to_thread(open_store, settings)
     return Recommender(
         settings,
         store=store,
@@ -1623,6 +1698,17 @@ async def build(
         llms=llms if llms is not None else _opened(settings, telemetry),
         scorers=scorers if scorers is not None else _in_process(settings, telemetry),
         telemetry=telemetry,
+    )
+
+
+async def open_catalog(settings: Settings, embed: Embeds, *, re_embed: bool = False) -> Catalog:
+    """The catalogue alone, for what needs nothing else."""
+    return await Catalog.open(
+        settings.data / "catalog",
+        embed=embed,
+        filterable=settings.catalog.filterable,
+        factors=settings.retrieve.training.factors,
+        re_embed=re_embed,
     )
 
 
@@ -1654,7 +1740,8 @@ _embedder = lru_cache(maxsize=1)(Embedder)
 """Recommenders of one process share it: an evaluation makes one for each of its settings, all on the same embedder."""
 
 
-async def _embed_by(settings: Settings) -> Embedder | RemoteEmbedder | _Behind:
+async def embedder_of(settings: Settings) -> Embedder | RemoteEmbedder | _Behind:
+    """The embedder alone. Raises `ConfigError` if it can't be had."""
     embed = settings.embed
     if not embed.base_url:
         return await asyncio.to_thread(_embedder, settings.embedder_path, threads=embed.threads, batch=embed.batch)

@@ -153,7 +153,7 @@ class PromptLibrary:
 
 
 def _read(environment: Environment, folder: Path, file: Path) -> Prompt:
-    source = file.read_text()
+    source = _text(file)
     try:
         _, head, body = re.split(r"^---\n", source, maxsplit=2, flags=re.MULTILINE)
         front = FrontMatter.model_validate(yaml.safe_load(head))
@@ -177,10 +177,19 @@ def _read(environment: Environment, folder: Path, file: Path) -> Prompt:
                 f"{file}: undeclared or unknown variables: {', '.join(sorted(stray))}; known: {sorted(VARIABLES)}"
             )
         templates = {role: environment.from_string(text) for role, text in parts.items()}
-    except (TemplateError, OSError) as error:
+    except TemplateError as error:
         raise PromptError(f"{file}: {error}") from error
     ref = PromptRef(id=front.id, version=front.version, sha=digest.hexdigest()[:12])
     return Prompt(ref, front.sampling, templates)
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise PromptError(f"{file}: not UTF-8 ({error}): save it in that encoding") from error
+    except OSError as error:
+        raise PromptError(f"{file}: can't be read: {error.strerror}") from error
 
 
 def _uses(environment: Environment, folder: Path, source: str, include: Callable[[bytes], None]) -> set[str]:
@@ -190,7 +199,7 @@ def _uses(environment: Environment, folder: Path, source: str, include: Callable
     for name in meta.find_referenced_templates(tree):
         if name is None:
             raise PromptError("an include needs a fixed name")
-        text = (folder / name).read_text()
+        text = _text(folder / name)
         include(text.encode())
         needed |= _uses(environment, folder, text, include)
     return needed

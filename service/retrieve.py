@@ -170,9 +170,13 @@ async def _embedded(catalog: Catalog, texts: Mapping[str, str], until: float) ->
     return found
 
 
+def load_bm25() -> None:
+    """Import what the first documents would wait for: half a second where numba is installed too."""
+
+
 def _by_words(query: str, said: Mapping[str, str]) -> list[str]:
     """Ids of the texts that hold words of the query, by BM25."""
-    import bm25s  # half a second where numba is installed too
+    import bm25s
 
     texts, words = [terms_of(text) for text in said.values()], asked_terms(query)
     if not any(texts) or not words:

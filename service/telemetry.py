@@ -1,9 +1,19 @@
-"""Logs and metrics. Logs are JSON lines without personal data: no user ids, no texts, no keys."""
+"""Logs and metrics. Logs hold no personal data: no user ids, no texts, no keys.
+
+They go to standard error: as text for people, as JSON lines where a process serves.
+"""
 
 from __future__ import annotations
 
+import faulthandler
 import logging
+import os
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -17,6 +27,8 @@ class Telemetry:
     """One registry a process part, so that two services in one process don't mix their numbers."""
 
     def __init__(self) -> None:
+        if not structlog.is_configured():  # by `json_logs`, or by whoever uses us as a library
+            log_as_text()
         self.log: structlog.stdlib.BoundLogger = structlog.get_logger("whyrank")
         self.registry = CollectorRegistry()
         self.requests = Counter("whyrank_requests", "Answers sent", ["route", "status"], registry=self.registry)
@@ -58,16 +70,81 @@ class Telemetry:
         return generate_latest(self.registry)
 
 
-def log_as_json() -> None:
-    """Once a process that serves: our logs as JSON lines on standard error, with time and level."""
+def log_as_text() -> None:
+    """Our logs as lines for people, on standard error: structlog's own choice is standard output, where answers go."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
+            structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False),
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),  # as it is then: it may have been replaced
     )
+
+
+RELAY = Path(__file__).with_name("relay.py")
+
+
+@contextmanager
+def json_logs() -> Iterator[None]:
+    """Within, every line on standard error is a JSON object: our logs, those of Python's `logging`, warnings, and what
+    native libraries and the interpreter itself write, a crash's trace too."""
+    with _through_relay(), _logging_as_json():
+        faulthandler.enable(file=2)
+        yield
+
+
+@contextmanager
+def _logging_as_json() -> Iterator[None]:
+    """All logs go through Python's `logging`, whose handler writes whole lines from any thread and survives a full disk."""
+    first: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    last: list[Any] = [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        structlog.processors.format_exc_info,
+        structlog.processors.JSONRenderer(),
+    ]
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[*first, structlog.stdlib.add_logger_name], processors=last
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.getLogger("whyrank").setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    structlog.configure(
+        processors=[*first, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+    )
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        logging.root.removeHandler(handler)
+        structlog.reset_defaults()
+
+
+@contextmanager
+def _through_relay() -> Iterator[None]:
+    """File descriptor 2 leads to a program that turns lines which are no JSON into some (see `relay`): one of its own, since
+    what a crash leaves in a pipe must be read by somebody who is still alive."""
+    stderr = os.dup(2)
+    reader, writer = os.pipe()
+    relay = subprocess.Popen([sys.executable, "-I", "-S", str(RELAY)], stdin=reader, stderr=stderr, start_new_session=True)
+    os.dup2(writer, 2)
+    os.close(reader)
+    os.close(writer)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        with suppress(subprocess.TimeoutExpired):  # a child of ours that goes on may still hold the pipe
+            relay.wait(5)

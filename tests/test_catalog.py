@@ -228,7 +228,7 @@ async def test_a_table_without_factors_or_with_others_gets_the_columns_when_open
 class Dice:
     """An embedding space of 32 dimensions in which a text's place follows from the text alone."""
 
-    name, dimension = "dice", 32
+    name, loaded, dimension = "dice", True, 32
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         return np.array([self._vector(text) for text in texts], dtype=np.float32)

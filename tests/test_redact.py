@@ -250,7 +250,7 @@ async def test_ids_that_look_like_ids_are_looked_up(tmp_path: Path) -> None:
 class Nothing:
     """An embedder that is never asked."""
 
-    name, dimension = "nothing", 2
+    name, loaded, dimension = "nothing", True, 2
 
     async def embed(self, texts: object) -> NoReturn:
         raise AssertionError

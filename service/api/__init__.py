@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
+from service import __version__
 from service.api import (
     admin,
     chat,
@@ -64,7 +65,13 @@ def create_app(settings: Settings, make: Callable[[Settings], Awaitable[Recommen
             yield
 
     app = Service(
-        title="whyrank", version="0.1.0", description=ABOUT, lifespan=life, docs_url=None, redoc_url=None, responses=REFUSALS
+        title="whyrank",
+        version=__version__,
+        description=ABOUT,
+        lifespan=life,
+        docs_url=None,
+        redoc_url=None,
+        responses=REFUSALS,
     )
     install(app)
     for face in (recommend, rerank, chat, embeddings, events, items, users, gorse, metarank, personalize, health, admin, docs):

@@ -10,12 +10,9 @@ import importlib
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
-from functools import cache
+from functools import cache, cached_property
 from os import environ
 from typing import Any
-
-import httpx
-import openai
 
 from service.errors import InvalidOutput, ModelError, ModelIncapable, ModelOverloaded, ModelTimeout, ModelUnreachable
 from service.llm import About, Asked, Call, Likelihoods, Piece
@@ -53,14 +50,21 @@ class Hosted:
         self._context = context
         self._warn = warn
         self._left_out: set[str] = set()
-        where = {"api_key": api_key, "api_base": base_url}
-        self._always = {
+        self._base_url = base_url
+        self._extra = extra or {}
+
+    @cached_property
+    def _always(self) -> dict[str, Any]:
+        import httpx
+
+        where = {"api_key": self._key, "api_base": self._base_url}
+        return {
             **{name: value for name, value in where.items() if value},
-            "model": model,
+            "model": self._model,
             "num_retries": 0,
             "max_retries": 0,
             "timeout": httpx.Timeout(LONGEST_S, connect=CONNECT_S),
-            **(extra or {}),
+            **self._extra,
         }
 
     async def about(self) -> About:
@@ -144,6 +148,9 @@ class Hosted:
 
     def _ours(self, error: Exception) -> Exception:
         """Most specific first; the key in no message. LiteLLM wraps what breaks a stream in an error of its own."""
+        import httpx
+        import openai
+
         kind, status = type(error).__name__, getattr(error, "status_code", None)
         told = f"HTTP {status}: {without(self._key, str(error).partition(chr(10))[0])}"
         if isinstance(error, ModelError):

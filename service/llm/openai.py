@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, cast
-
-import httpx
-import openai
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
 
 from service.errors import InvalidOutput, ModelError, ModelIncapable, ModelOverloaded, ModelTimeout, ModelUnreachable
 from service.llm import About, Asked, Call, Likelihoods, Piece
 from service.llm.thinking import Thoughts
 from service.schema import Price, Usage
+
+if TYPE_CHECKING:
+    import openai  # a second and a half with all that a chat needs: imported when a model is first asked
 
 CONNECT_S = 2.0
 LONGEST_REST_S = 3_600.0
@@ -43,9 +44,15 @@ class Compatible:
         self._key = api_key
         self._more = dict(extra or {})
         self._context = context
+        self._base_url = base_url
+
+    @cached_property
+    def _client(self) -> openai.AsyncOpenAI:
+        import httpx
+        import openai
+
         timeout = httpx.Timeout(None, connect=CONNECT_S)
-        self._client = openai.AsyncOpenAI(base_url=base_url, api_key=api_key or "none", max_retries=0, timeout=timeout)
-        self._chat = self._client.chat.completions  # the first look at it imports for half a second
+        return openai.AsyncOpenAI(base_url=self._base_url, api_key=self._key or "none", max_retries=0, timeout=timeout)
 
     async def about(self) -> About:
         """By `/models`; a server without it says nothing of itself."""
@@ -65,7 +72,7 @@ class Compatible:
     async def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
         body = self._body(call) | self._more
         with self._translated():
-            answer = await self._chat.create(
+            answer = await self._client.chat.completions.create(
                 model=self._model,
                 messages=cast(Any, call.messages),
                 max_tokens=call.max_tokens,
@@ -103,7 +110,7 @@ class Compatible:
     async def likeliest(self, count: int) -> int:
         """By `top_logprobs`. Not for a server that takes token ids: a step of vLLM that holds both spoils this one."""
         with self._translated():
-            found = await self._chat.create(
+            found = await self._client.chat.completions.create(
                 model=self._model,
                 messages=[{"role": "user", "content": "Say hello."}],
                 max_tokens=1,
@@ -118,7 +125,8 @@ class Compatible:
         raise ModelIncapable("backend openai tells no likelihoods")
 
     async def close(self) -> None:
-        await self._client.close()
+        if "_client" in vars(self):
+            await self._client.close()
 
     def _usage(self, usage: Any) -> Usage:
         return usage_of(usage)
@@ -126,6 +134,9 @@ class Compatible:
     @contextmanager
     def _translated(self) -> Iterator[None]:
         """The client library's errors as ours, most specific first; the key, which some servers repeat, in none of them."""
+        import httpx
+        import openai
+
         try:
             yield
         except openai.APITimeoutError as error:
@@ -144,6 +155,10 @@ class Compatible:
             raise kind(f"{'refused' if refused else 'broke off'}: {without(self._key, error.message)}") from error
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise InvalidOutput(f"not a chat completion stream: {error}") from error
+
+
+def load_client() -> None:
+    """Import what the first question would wait for."""
 
 
 def said(choice: Any) -> str:

@@ -10,7 +10,7 @@ import hashlib
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -44,16 +44,22 @@ Got = TypeVar("Got")
 
 class Probes:
     """Abilities of the `models` by alias, in memory (`known`) and in `folder`. `configured`: what identifies each beside what
-    it says of itself."""
+    it says of itself. `failed(message)`: a file there can't be read or written; the model is asked again then."""
 
     def __init__(
-        self, folder: Path, models: Mapping[str, Scorer], configured: Mapping[str, str], clock: Callable[[], datetime]
+        self,
+        folder: Path,
+        models: Mapping[str, Scorer],
+        configured: Mapping[str, str],
+        clock: Callable[[], datetime],
+        failed: Callable[[str], None] = lambda message: None,
     ) -> None:
         self.known: dict[str, Capabilities] = {}
         self._folder = folder
         self._models = models
         self._configured = configured
         self._clock = clock
+        self._failed = failed
         self._prints: dict[str, str] = {}
         self._one_at_a_time = {alias: asyncio.Lock() for alias in models}
 
@@ -71,12 +77,35 @@ class Probes:
             if not anew and self._prints.get(alias) == mark:
                 return self.known[alias]
             file = self._folder / f"{alias}.json"
-            found = None if anew else await asyncio.to_thread(_read, file, mark)
+            found = None if anew else await asyncio.to_thread(self._read, file, mark)
             if found is None:
                 found = await probe(model, about, at=self._clock(), seconds=seconds)
-                await asyncio.to_thread(_write, file, _Kept(fingerprint=mark, capabilities=found))
+                await asyncio.to_thread(self._write, file, _Kept(fingerprint=mark, capabilities=found))
             self._prints[alias], self.known[alias] = mark, found
             return found
+
+    def _read(self, file: Path, fingerprint: str) -> Capabilities | None:
+        """None for another model's, and for a file that can't be read as one of ours."""
+        try:
+            kept = _Kept.model_validate_json(file.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValidationError) as error:
+            self._failed(f"{file}: no capabilities of a model, so it is asked again: {' '.join(f'{error}'.split())}")
+            return None
+        return kept.capabilities if kept.fingerprint == fingerprint else None
+
+    def _write(self, file: Path, kept: _Kept) -> None:
+        """Whole or not at all, whoever else writes it."""
+        new = file.with_name(f"{file.name}.{uuid.uuid4().hex}")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            new.write_text(kept.model_dump_json(indent=2))
+            new.replace(file)
+        except OSError as error:
+            with suppress(OSError):
+                new.unlink(missing_ok=True)
+            self._failed(f"{file}: can't be written, so the next start asks the model again: {error}")
 
     async def answers(self, alias: str) -> None:
         """The least that shows a model at work. Raises a `ModelError` if it isn't."""
@@ -212,20 +241,3 @@ class _Kept(Value):
 
 def _fingerprint(configured: str, about: About) -> str:
     return hashlib.sha256(repr((configured, sorted(about.told.items()))).encode()).hexdigest()[:16]
-
-
-def _read(file: Path, fingerprint: str) -> Capabilities | None:
-    """None for another model's, and for a file that can't be read as one of ours."""
-    try:
-        kept = _Kept.model_validate_json(file.read_bytes())
-    except (OSError, ValidationError):
-        return None
-    return kept.capabilities if kept.fingerprint == fingerprint else None
-
-
-def _write(file: Path, kept: _Kept) -> None:
-    """Whole or not at all, whoever else writes it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    new = file.with_name(f"{file.name}.{uuid.uuid4().hex}")
-    new.write_text(kept.model_dump_json(indent=2))
-    new.replace(file)

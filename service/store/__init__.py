@@ -7,18 +7,18 @@ Methods are coroutines; the work runs on a thread.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from alembic import command
-from alembic.config import Config as AlembicConfig
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, make_url, select
 
+from service.errors import DiskFull
 from service.schema import Event, User
-from service.store.database import metadata, micros, writing
+from service.store.database import connected, metadata, micros, up_to_date, writing
 from service.store.events import Events
+from service.store.file import DatabaseFile
 from service.store.keys import Keys
 from service.store.nulls import Nulls
 from service.store.popularity import Popularity
@@ -52,10 +52,15 @@ class Store:
 
     `half_life_days`: a popularity vote halves in that time. `meaning`: a fingerprint of `weigh`; when it or the half-life
     changes, popularity is counted anew from the log.
+
+    Raises `ConfigError` for a newer version's database and a `StorageError` for one that can't be used, as every method does.
     """
 
     def __init__(self, url: str, *, weigh: Callable[[Event], float], half_life_days: float, meaning: str = "") -> None:
-        self._engine = _open(url)
+        self._file = DatabaseFile(Path(make_url(url).database or ""))
+        self._engine = connected(self._file)
+        self._file.look_before()
+        up_to_date(self._engine, self._file)
         self.users = Users(self._engine)
         self.popularity = Popularity(self._engine, weigh=weigh, half_life_days=half_life_days)
         self.events = Events(self._engine, self.popularity)
@@ -65,8 +70,7 @@ class Store:
         self.trainings = Trainings(self._engine)
         self.keys = Keys(self._engine)
         self.spendings = Spendings(self._engine)
-        with writing(self._engine) as connection:
-            self.popularity.recount_if_changed(connection, meaning)
+        self.popularity.recount_if_changed(meaning)
 
     async def person(self, key: str, types: Sequence[str]) -> Person:
         """One person by log key, in one snapshot; `latest` of the given event types."""
@@ -91,9 +95,43 @@ class Store:
         return gone[0] > 0
 
     def check(self) -> None:
-        """Raises if the database can't be read."""
-        with self._engine.connect() as connection:
-            connection.execute(text("SELECT 1 FROM events LIMIT 1"))
+        """Read the first and the last row of each table and index, from the files as they are now. Raises a `StorageError`
+        if that can't be done."""
+        with self._anew() as connection:
+            for table in metadata.sorted_tables:
+                for columns in ([*table.primary_key], *([*index.columns] for index in table.indexes)):
+                    for order in (columns, [column.desc() for column in columns]):
+                        connection.execute(select(table).order_by(*order).limit(1)).all()
+
+    def check_all(self) -> None:
+        """Read every page, which takes as long as copying the file. Raises a `StorageError` if one is not as it should be."""
+        self.check()
+        with self._anew() as connection:
+            said = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+        if said != "ok":
+            raise self._file.damaged(" ".join(f"{said}".split()))
+
+    @property
+    def folder(self) -> Path:
+        """Where the database lies."""
+        return self._file.path.parent
+
+    @property
+    def full(self) -> DiskFull | None:
+        """Why the last write was refused; None since one succeeded."""
+        return self._file.full
+
+    @contextmanager
+    def _anew(self) -> Iterator[Connection]:
+        """A connection that remembers nothing of the file."""
+        self._file.check_identity()
+        self._file.look_before()
+        fresh = connected(self._file)
+        try:
+            with fresh.connect() as connection:
+                yield connection
+        finally:
+            fresh.dispose()
 
     def close(self) -> None:
         self._engine.dispose()
@@ -104,31 +142,3 @@ def _latest(events: Sequence[Event], types: Sequence[str]) -> list[tuple[str, st
     asked = set(types)
     last = {(one.item_id, one.type): one.occurred_at for one in events if one.item_id is not None and one.type in asked}
     return [(item_id, kind, micros(at)) for (item_id, kind), at in last.items()]
-
-
-def _open(url: str) -> Engine:
-    if database := make_url(url).database:
-        Path(database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, hide_parameters=True)  # they hold what people wrote
-    event.listen(engine, "connect", _durable)
-    event.listen(engine, "begin", _begin)
-    config = AlembicConfig()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    with writing(engine) as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-    return engine
-
-
-def _durable(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # the driver must not open transactions of its own; _begin does
-    connection.execute("PRAGMA busy_timeout=15000")
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
-    connection.execute("PRAGMA secure_delete=ON")
-
-
-def _begin(connection: Connection) -> None:
-    """Writers queue at the start of their transaction, so that none fails half-way as 'locked'."""
-    writes = connection.get_execution_options().get("writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

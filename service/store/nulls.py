@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from sqlalchemy import Column, Engine, Float, Table, Text, select
 from sqlalchemy.dialects.sqlite import insert
 
+from service.errors import StorageError
 from service.store.database import metadata, writing
 
 MOST = 200_000
@@ -39,9 +41,11 @@ class Nulls:
             return {row.key: row.value for row in connection.execute(select(nulls).where(nulls.c.key.in_(keys)))}
 
     async def put(self, values: Mapping[str, float]) -> None:
+        """In memory at least: whoever ranks must not fail for what can be computed again."""
         if values:
             self._known |= values
-            await asyncio.to_thread(self._put, values)
+            with suppress(StorageError):
+                await asyncio.to_thread(self._put, values)
 
     def _put(self, values: Mapping[str, float]) -> None:
         rows = [{"key": key, "value": value} for key, value in values.items()]

@@ -14,7 +14,7 @@ from sqlalchemy import Column, Connection, Engine, Float, Index, Table, Text, de
 from sqlalchemy.dialects.sqlite import insert
 
 from service.schema import Event
-from service.store.database import metadata, moment
+from service.store.database import metadata, moment, writing
 
 DAY_S = 86_400
 
@@ -82,13 +82,18 @@ class Popularity:
         with self._engine.connect() as connection:
             return {row.item_id: row.log2_votes for row in connection.execute(query)}
 
-    def recount_if_changed(self, connection: Connection, meaning: str) -> None:
+    def recount_if_changed(self, meaning: str) -> None:
         """Count anew from the log when what an event means, or the half-life, is not what the sums were made with."""
+        made_with = f"{meaning}|{self._half_life_s}"
+        with self._engine.connect() as connection:
+            before = connection.scalar(select(notes.c.value).where(notes.c.key == "popularity"))
+        if before != made_with:
+            with writing(self._engine) as connection:
+                self._recount(connection, made_with)
+
+    def _recount(self, connection: Connection, made_with: str) -> None:
         from service.store.events import events  # the log imports this table's class
 
-        made_with = f"{meaning}|{self._half_life_s}"
-        if connection.scalar(select(notes.c.value).where(notes.c.key == "popularity")) == made_with:
-            return
         connection.execute(delete(popularity))
         columns = events.c.item_id, events.c.type, events.c.value, events.c.occurred_at
         log = connection.execute(select(*columns).where(events.c.item_id.is_not(None)))

@@ -1,0 +1,167 @@
+"""The database's file: what SQLite would not say of it, and what SQLite says of it as errors of ours.
+
+SQLite takes an emptied file for a new database, and a journal (the file's name and `-wal`) that it can't read for one that
+ends there: both would lose in silence what was acknowledged. So the files are looked at before it opens them, and once after.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import struct
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.errors import DiskFull, StorageError, StoreDamaged
+
+LOOKS, LOOK_S = 10, 0.05
+"""A fault of a file that another process is just making is gone at one of the next looks."""
+WAL_HEADER, FRAME_HEADER, INDEX_HEADER = 32, 24, 48
+"""Bytes: https://www.sqlite.org/walformat.html."""
+UNWRITTEN = {
+    sqlite3.SQLITE_IOERR_WRITE,
+    sqlite3.SQLITE_IOERR_FSYNC,
+    sqlite3.SQLITE_IOERR_TRUNCATE,
+    sqlite3.SQLITE_IOERR_SHMSIZE,
+    sqlite3.SQLITE_IOERR_SHMMAP,
+}
+"""What SQLite calls a write that a quota, a limit or a full disk refused, where the system has another word than 'full'."""
+REFUSED = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_AUTH}
+
+
+@dataclass(frozen=True)
+class _Journal:
+    """What the shared index (`-shm`) says of the journal: its salts, how many frames count, bytes of a page."""
+
+    salts: bytes
+    frames: int
+    page: int
+
+
+class DatabaseFile:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.full: DiskFull | None = None
+        """Why the last write was refused; None since one succeeded."""
+        self._journal: _Journal | None = None
+        self._identity: tuple[int, int] | None = None
+
+    # ── around its opening ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def look_before(self) -> None:
+        """Raises `StoreDamaged` for what opening would hide or make worse."""
+        for _ in range(LOOKS):
+            fault = self._fault()
+            if not fault:
+                break
+            time.sleep(LOOK_S)
+        else:
+            raise StoreDamaged(fault)
+        self._journal = self._indexed()
+
+    def look_after(self) -> None:
+        """Raises `StoreDamaged` if opening found less in the journal than had been written."""
+        stat = self.path.stat()
+        self._identity = stat.st_dev, stat.st_ino
+        before, now = self._journal, self._indexed()
+        if before and now and before.salts == now.salts and now.frames < before.frames:
+            raise StoreDamaged(
+                f"{self._beside('-wal')} was damaged, the last writes in it are lost: restore a copy of {self.path}, "
+                "or start again to go on without them"
+            )
+
+    def check_identity(self) -> None:
+        """Raises `StoreDamaged` if the path leads to another file than when it was opened: what is written would be lost."""
+        if self._identity is None:
+            return
+        try:
+            stat = self.path.stat()
+        except FileNotFoundError:
+            raise StoreDamaged(f"{self.path} was removed while in use: {self._cure}, then start again") from None
+        if (stat.st_dev, stat.st_ino) != self._identity:
+            raise StoreDamaged(f"{self.path} was replaced while in use: start again to use the new one")
+
+    def _fault(self) -> str:
+        """What is wrong with the files as they lie there; empty if nothing."""
+        wal = self._beside("-wal")
+        header = _beginning(wal, WAL_HEADER)
+        if not self.path.exists():
+            return f"{self.path} is gone, but {wal} is there: {self._cure}" if header else ""
+        if not self.path.stat().st_size:
+            return f"{self.path} is empty: {self._cure}"
+        if header and not _is_wal(header):
+            return (
+                f"{wal} is damaged: restore a copy of {self.path}, or move {wal.name} away to go on without the last "
+                "writes, which it held"
+            )
+        index, held = self._indexed(), wal.stat().st_size if header else 0
+        if index and held < WAL_HEADER + index.frames * (FRAME_HEADER + index.page) and index.frames:
+            return (
+                f"{wal} is shorter than what was written: restore a copy of {self.path}, or move "
+                f"{self._beside('-shm').name} away to go on without the last writes"
+            )
+        return ""
+
+    def _indexed(self) -> _Journal | None:
+        """None where there is no index, or none that was ever used, or a broken one: its header is there twice."""
+        header = _beginning(self._beside("-shm"), 2 * INDEX_HEADER)
+        if len(header) < 2 * INDEX_HEADER or header[:INDEX_HEADER] != header[INDEX_HEADER:]:
+            return None
+        used, page, frames = struct.unpack("=12xBxHI", header[:20])
+        return _Journal(header[32:40], frames, 65_536 if page == 1 else page) if used else None
+
+    def _beside(self, suffix: str) -> Path:
+        return self.path.with_name(f"{self.path.name}{suffix}")
+
+    # ── what SQLite says ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def explained(self, error: BaseException | None) -> StorageError | None:
+        """The error of ours that one of SQLite's is; None for one that is not the file's fault."""
+        if not isinstance(error, sqlite3.Error):
+            return None
+        code: int = getattr(error, "sqlite_errorcode", 0)
+        kind, said = code & 0xFF, f"{error}"
+        if kind == sqlite3.SQLITE_FULL or code in UNWRITTEN:
+            self.full = DiskFull(f"{self.path} can't be written ({said}): free some space on its disk, or raise the quota")
+            return self.full
+        if kind in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR}:
+            return self.damaged(said)
+        if said.startswith(("no such table", "no such column", "Could not decode")):
+            return self.damaged(said)
+        if kind in REFUSED:
+            return StorageError(f"{self.path}: {said}: may this process read and write it and its folder?")
+        if kind in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+            return StorageError(f"{self.path} has been locked by another process for too long: try again")
+        return None
+
+    def damaged(self, reason: str) -> StoreDamaged:
+        return StoreDamaged(f"{self.path} is damaged ({reason}): {self._cure}")
+
+    @property
+    def _cure(self) -> str:
+        name = self.path.name
+        return (
+            f"restore a copy of it, or see what 'sqlite3 {name} .recover' saves; without either, move {name}, {name}-wal and "
+            f"{name}-shm away to begin anew, without its events, users and keys"
+        )
+
+
+def _beginning(path: Path, size: int) -> bytes:
+    """Empty where there is no such file."""
+    try:
+        with path.open("rb") as file:
+            return file.read(size)
+    except FileNotFoundError:
+        return b""
+
+
+def _is_wal(header: bytes) -> bool:
+    """Does the journal's header bear its mark, and the checksum of itself?"""
+    if len(header) < WAL_HEADER or header[:4] not in {b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83"}:
+        return False
+    words = struct.unpack(f"{'>' if header[3] & 1 else '<'}6I", header[:24])
+    first = second = 0
+    for even, odd in zip(words[::2], words[1::2], strict=True):
+        first = (first + even + second) & 0xFFFFFFFF
+        second = (second + odd + first) & 0xFFFFFFFF
+    return struct.unpack(">2I", header[24:]) == (first, second)
