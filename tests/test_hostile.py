@@ -24,7 +24,7 @@ Serve = Callable[[Any], Any]
 APP = create_app(Settings.load(HOUSE / "configs" / "test.yaml"))
 API = APP.openapi()
 ROUTES = [(method, route) for route in APP.routes if isinstance(route, APIRoute) for method in sorted(route.methods)]
-WRITING = [(method, route.path) for method, route in ROUTES if method != "GET"]
+WRITING = [(method, route.path) for method, route in ROUTES if method not in {"GET", "HEAD"}]
 TAKING = [(method, path) for method, path in WRITING if "requestBody" in API["paths"][path][method.lower()]]
 """Routes that take a body."""
 DIFFERENT = list({route.endpoint: (method, route.path) for method, route in ROUTES if (method, route.path) in TAKING}.values())
