@@ -18,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -44,10 +45,11 @@ MAKE, BASH = shutil.which("make") or "make", shutil.which("bash") or "bash"
 @dataclass(frozen=True)
 class Here:
     """Run by this file. `words`: what to add to the command; `environment`: what is set for it, `{name}` being a port or a
-    folder of the clone."""
+    folder of the clone; `ratings`: what is in the file `ratings.csv`, which is another on every page."""
 
     words: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
+    ratings: str = ""
 
 
 HERE = Here()
@@ -113,10 +115,17 @@ COMMANDS: dict[str, Here | str] = {
     "eval production": "docs/shadow.md § Was it better?, sh 1",
 }
 
+FIRST_RUN = "tests/test_samples.py::test_the_five_commands_of_the_readme_end_in_the_list_that_it_shows"
+MAPPED = "tests/test_samples.py::test_columns_of_other_names_are_taken_as_the_readme_maps_them"
+
 SNIPPETS: dict[str, Here | str] = {
+    "README.md § Your own shop in five commands, sh 1": FIRST_RUN,
+    "README.md § Your own shop in five commands, sh 2": MAPPED,
     "README.md § Two commands, sh 1": "make",
     "README.md § Send an event, get another answer, sh 1": HERE,
-    "README.md § Send an event, get another answer, sh 2": HERE,
+    "README.md § Send an event, get another answer, sh 2": Here(
+        ratings="userId,movieId,rating,timestamp\n127,50,4.5,1700000000\n"
+    ),
     "README.md § Show the list before its reasons are written, sh 1": HERE,
     "README.md § Show the list before its reasons are written, python 1": HERE,
     "README.md § Rerank what you have found, sh 1": HERE,
@@ -140,12 +149,14 @@ SNIPPETS: dict[str, Here | str] = {
     "docs/clients.md § curl, sh 2": CURL,
     "docs/clients.md § curl, sh 3": CURL,
     "docs/feeds.md § Feeds, sh 1": HERE,
+    "docs/feeds.md § Ids, sh 1": HERE,
     "docs/feeds.md § All of it, page by page, sh 1": HERE,
     "docs/feeds.md § All of one user, sh 1": HERE,
     "docs/feeds.md § From Gorse, sh 1": HERE,
     "docs/feeds.md § From Metarank, sh 1": HERE,
     "docs/feeds.md § From Amazon Personalize, sh 1": HERE,
     "docs/feeds.md § From files, sh 1": HERE,
+    "docs/feeds.md § From files, sh 2": Here(ratings="uid,film,stars,occurred_at\n127,50,4.5,1700000000\n"),
     "docs/privacy.md § See it, sh 1": HERE,
     "docs/shadow.md § Was it better?, sh 1": Here(environment={"WHYRANK_DATA": "{folder}/served"}),
 }
@@ -309,6 +320,10 @@ def write_files(folder: Path) -> None:
     write_lines(folder / "feedback.jsonl", [feedback])
     put = {"itemId": "903", "properties": json.dumps({"title": "Fargo", "genres": "Crime|Drama"})}
     write_lines(folder / "put.jsonl", [{"datasetArn": "arn", "items": [put]}])
+    mapping = next(one for one in snippets("docs/feeds.md") if one.language == "yaml" and "time_unit" in one.code)
+    (folder / "ratings.yaml").write_text(mapping.code)
+    shop = "Artikelnummer;Titel;Intern\n1007;Töpfe;x\n1008;Gläser;y\n"
+    (folder / "shop.csv").write_text(shop, encoding="latin-1")
     (folder / "users.txt").write_text("127\n366\n904\n")
     suite = next(one for one in snippets("README.md") if one.language == "yaml" and "prompt_folder" in one.code)
     (folder / "suite.yaml").write_text(suite.code.replace("probes: 20", "probes: 1"))
@@ -469,6 +484,7 @@ def up(made: Clone) -> Iterator[None]:
     try:
         while not answers(made.ports["service"]):
             assert process.poll() is None, log.read_text()
+            time.sleep(0.05)
         assert answers(made.ports["engine"])
         yield
     finally:
@@ -479,10 +495,8 @@ def up(made: Clone) -> Iterator[None]:
 
 
 def answers(port: int) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/", timeout=5).status_code > 0
-    except httpx.TransportError:
-        return False
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
 
 
 # ── run ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -497,6 +511,7 @@ def test_a_snippet_runs(clone: Clone, name: str) -> None:
     snippet, how = runnable()[name], SNIPPETS[name]
     assert isinstance(how, Here)
     shutil.rmtree(clone.folder / "run", ignore_errors=True)  # each page makes its own
+    (clone.folder / "ratings.csv").write_text(how.ratings)
     if snippet.page == "docs/shadow.md":
         like_what_was_shown(clone)
     if snippet.language == "python":
