@@ -9,6 +9,7 @@ from collections import Counter
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import dedent
 
 HOUSE = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", *sorted(f"docs/{file.name}" for file in (HOUSE / "docs").glob("*.md")))
@@ -36,14 +37,14 @@ def snippets(page: str) -> list[Snippet]:
     found: list[Snippet] = []
     counts: Counter[tuple[str, str]] = Counter()
     heading = ""
-    parts = re.finditer(r"^#+ ([^\n]+)$|^```(\w*)\n(.*?)^```", (HOUSE / page).read_text(), flags=re.MULTILINE | re.DOTALL)
-    for title, fence, code in (part.groups() for part in parts):
+    parts = re.finditer(r"^#+ ([^\n]+)$|^( *)```(\w*)\n(.*?)^\2```", (HOUSE / page).read_text(), flags=re.MULTILINE | re.DOTALL)
+    for title, _, fence, code in (part.groups() for part in parts):
         if title is not None:
             heading = title
         elif fence:
             language = RUNNABLE.get(fence, fence)
             counts[heading, language] += 1
-            found.append(Snippet(page, heading, language, counts[heading, language], code))
+            found.append(Snippet(page, heading, language, counts[heading, language], dedent(code)))
     return found
 
 

@@ -18,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -56,7 +57,6 @@ VERIFY = "tests/verify.py::test_make_targets_on_the_real_thing"
 CLIENTS = "tests/test_clients.py::test_the_client_works_unchanged"
 MORE_CLIENTS = "tests/verify.py::test_every_client_works_unchanged"
 CURL = "tests/test_clients.py::test_what_the_page_gives_to_curl_is_answered"
-FIVE_COMMANDS = "tests/test_samples.py::test_the_five_commands_of_the_readme_end_in_the_list_that_it_shows"
 UP = "tests/test_promises.py::clone"
 OTHER_ENGINE = {f"WHYRANK_MODELS__{alias}__BASE_URL": "http://127.0.0.1:{other}/v1" for alias in ("SMALL", "TINY")}
 """Where commands start an engine: at the usual port there is one already."""
@@ -114,9 +114,13 @@ COMMANDS: dict[str, Here | str] = {
     "eval production": "docs/shadow.md § Was it better?, sh 1",
 }
 
+FIRST_RUN = "tests/test_samples.py::test_the_five_commands_of_the_readme_end_in_the_list_that_it_shows"
+MAPPED = "tests/test_samples.py::test_columns_of_other_names_are_taken_as_the_readme_maps_them"
+
 SNIPPETS: dict[str, Here | str] = {
+    "README.md § Your own shop in five commands, sh 1": FIRST_RUN,
+    "README.md § Your own shop in five commands, sh 2": MAPPED,
     "README.md § Two commands, sh 1": "make",
-    "README.md § Your own shop in five commands, sh 1": FIVE_COMMANDS,
     "README.md § Send an event, get another answer, sh 1": HERE,
     "README.md § Send an event, get another answer, sh 2": HERE,
     "README.md § Show the list before its reasons are written, sh 1": HERE,
@@ -478,6 +482,7 @@ def up(made: Clone) -> Iterator[None]:
     try:
         while not answers(made.ports["service"]):
             assert process.poll() is None, log.read_text()
+            time.sleep(0.05)
         assert answers(made.ports["engine"])
         yield
     finally:
@@ -488,10 +493,8 @@ def up(made: Clone) -> Iterator[None]:
 
 
 def answers(port: int) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/", timeout=5).status_code > 0
-    except httpx.TransportError:
-        return False
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
 
 
 # ── run ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
