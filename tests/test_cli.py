@@ -1,17 +1,21 @@
+import asyncio
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from typer.testing import CliRunner, Result
 
+from service import __version__
 from service.cli import app
 from service.config import HOUSE
 from tests.conftest import FILMS, MODELS
+from tests.fake_openai import FakeOpenAI
 
 
 @pytest.fixture(autouse=True)
@@ -140,6 +144,29 @@ def test_the_doctor_says_what_is_wrong_and_what_to_do() -> None:
     answer = run("doctor")
     assert answer.exit_code == 1
     assert "whyrank up" in " ".join(answer.output.split())
+
+
+async def test_the_doctor_ends_with_0_where_all_is_well(serve: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WHYRANK_MODELS__TINY__BASE_URL", f"{await serve(FakeOpenAI('ranks').app)}/v1")
+    monkeypatch.setenv("WHYRANK_MODELS__TINY__PATH", str(MODELS / "tiny"))
+    answer = await asyncio.to_thread(run, "doctor")
+    assert answer.exit_code == 0, answer.output
+
+
+async def test_the_doctor_looks_at_models_that_stand_in(serve: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WHYRANK_MODELS__TINY__BASE_URL", f"{await serve(FakeOpenAI('ranks').app)}/v1")
+    monkeypatch.setenv("WHYRANK_MODELS__TINY__PATH", str(MODELS / "tiny"))
+    monkeypatch.setenv("WHYRANK_MODELS__OTHER", '{"backend": "openai", "model": "m", "base_url": "http://127.0.0.1:9/v1"}')
+    monkeypatch.setenv("WHYRANK_FALLBACK", '["other"]')
+    answer = await asyncio.to_thread(run, "doctor")
+    assert answer.exit_code == 1
+    assert "model:fallback[0]" in answer.output
+
+
+@pytest.mark.parametrize("words", [("--version",), ("--config", "ghost.yaml", "--version", "doctor")])
+def test_the_version_is_told_whatever_else_is_asked(words: tuple[str, ...]) -> None:
+    answer = run(*words)
+    assert (answer.exit_code, answer.output) == (0, f"whyrank {__version__}\n")
 
 
 def test_prompts_are_listed_and_previewed_without_a_model(tmp_path: Path) -> None:

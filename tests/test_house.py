@@ -1,5 +1,6 @@
 """The agreements: locks, routes and settings are what the documents say."""
 
+import asyncio
 import json
 import os
 import re
@@ -9,10 +10,12 @@ import sys
 from pathlib import Path
 
 import httpx
+import pytest
 
 from service.api import create_app
 from service.config import HOUSE, Settings
-from tests.conftest import MODELS, free_port
+from service.pipeline import build
+from tests.conftest import FILMS, MODELS, free_port
 
 
 def test_locks_hold_no_host_no_path_and_hash_everything() -> None:
@@ -46,6 +49,50 @@ def test_help_and_service_load_no_torch_no_engine_and_no_litellm() -> None:
     code = "import service.api, service.cli, sys; print(*{'torch','vllm','litellm','transformers'} & set(sys.modules))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == ""
+
+
+HEAVY = {
+    *("litellm", "openai", "torch", "transformers", "vllm", "onnxruntime", "tokenizers", "lancedb", "scipy", "implicit"),
+    *("bm25s", "alembic", "fastapi", "uvicorn", "jsonschema", "lance_namespace_urllib3_client.api"),
+}
+"""Each takes a tenth of a second to import, or far more."""
+
+
+@pytest.mark.parametrize(
+    ("words", "needed"),
+    [
+        (["--help"], set()),
+        (["keys", "list"], set()),
+        (["recommend", "u", "--strategy", "prior", "--instruction", "", "--json"], {"lancedb"}),
+        (["ingest", "users", "users.jsonl"], {"lancedb"}),
+    ],
+)
+def test_a_command_loads_only_what_it_needs(settings: Settings, tmp_path: Path, words: list[str], needed: set[str]) -> None:
+    async def fill() -> None:
+        recommender = await build(settings, llms={})
+        await recommender.ingest_items(FILMS)
+        await recommender.ingest_events([{"user_id": "u", "item_id": "alien", "type": "like"}])
+        await recommender.embed_pending()
+        await recommender.close()
+
+    asyncio.run(fill())
+    (tmp_path / "users.jsonl").write_text('{"user_id": "u"}')
+    code = f"""
+import sys
+from service.cli import app
+app({words!r}, standalone_mode=False)
+print(*{HEAVY!r} & set(sys.modules), file=sys.stderr)
+"""
+    environment = {
+        "PYTHONPATH": str(HOUSE),
+        "WHYRANK_DATA": str(settings.data),
+        "WHYRANK_CONFIG": str(HOUSE / "configs" / "test.yaml"),
+        "WHYRANK_EMBED__PATH": str(MODELS / "minilm"),
+    }
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path, check=True
+    )
+    assert set(ran.stderr.split()) == needed
 
 
 def test_the_image_serves_from_what_its_dockerfile_installs_and_copies(tmp_path: Path) -> None:

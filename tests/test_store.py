@@ -1,13 +1,17 @@
 import asyncio
+import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 
+from service.errors import ConfigError, StorageError, StoreDamaged
 from service.schema import Event, Ranking, Shown, User, UserPatch
 from service.store import Store
-from service.store.database import micros
+from service.store.database import MIGRATIONS, micros
 from service.store.events import PAGE, log_key
 from service.store.trainings import KEPT, Training
 
@@ -207,3 +211,65 @@ async def test_rankings_come_by_pages_in_the_order_of_time_also_those_of_one_mom
     assert [one.ranking.ranking_id for one in rows] == ["b", "a", "c", "d"]
     assert (rows[0].shown_at, rows[0].domain) == (NOON, "movies")
     store.close()
+
+
+def test_a_newer_versions_database_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    opened(tmp_path).close()
+    with sqlite3.connect(tmp_path / "a.db") as other:
+        other.execute("UPDATE alembic_version SET version_num = '9999'")
+    other.close()
+    with pytest.raises(ConfigError) as refused:
+        opened(tmp_path)
+    assert refused.value.message == (
+        f"{tmp_path / 'a.db'} was written by a newer whyrank (revision 9999): "
+        "upgrade this installation, or restore an older copy"
+    )
+
+
+def test_the_last_migration_by_name_is_the_last_by_history(tmp_path: Path) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    opened(tmp_path).close()
+    with sqlite3.connect(tmp_path / "a.db") as other:
+        found = other.execute("SELECT version_num FROM alembic_version").fetchone()[0]
+    other.close()
+    assert found == ScriptDirectory.from_config(config).get_current_head()
+    assert found == max(file.name for file in (MIGRATIONS / "versions").glob("[0-9]*.py")).partition("_")[0]
+
+
+def test_an_older_versions_database_is_brought_up_to_date(tmp_path: Path) -> None:
+    opened(tmp_path).close()
+    with sqlite3.connect(tmp_path / "a.db") as other:
+        other.execute("DROP TABLE shadows")
+        other.execute("UPDATE alembic_version SET version_num = '0004'")
+    other.close()
+    store = opened(tmp_path)
+    store.check_all()
+    store.close()
+
+
+def test_somebody_elses_database_is_left_alone(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "a.db") as other:
+        other.execute("CREATE TABLE events (id)")
+    other.close()
+    with pytest.raises(StoreDamaged, match="it holds tables, but not ours"):
+        opened(tmp_path)
+
+
+async def test_a_row_that_is_no_json_is_damage(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    await store.users.put([User(user_id="u")])
+    with sqlite3.connect(tmp_path / "a.db") as other:
+        other.execute("UPDATE users SET attributes = '{broken'")
+    other.close()
+    with pytest.raises(StoreDamaged, match="a row holds no JSON"):
+        await store.users.get("u")
+    with pytest.raises(StoreDamaged):
+        store.check()
+    store.close()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="can't be made"):
+        opened(tmp_path / "file" / "folder")
