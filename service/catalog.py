@@ -302,9 +302,12 @@ class Catalog:
         for name in sorted(missing):
             column, config = wanted[name]
             await self._commit(partial(self._table.create_index, column, config=config, name=name))
+        await self._commit(self._drop_older_text_indexes)
+
+    async def _drop_older_text_indexes(self) -> None:
         for index in await self._table.list_indices():
             if index.index_type == "FTS" and index.name != TERMS_INDEX:
-                await self._commit(partial(self._table.drop_index, index.name))
+                await self._table.drop_index(index.name)
 
     def _indexes(self) -> dict[str, tuple[str, BTree | FTS | LabelList]]:
         """Column and kind of every index but the vectors', by its name."""

@@ -2,6 +2,7 @@ import asyncio
 import zlib
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from lancedb.index import FTS
 
 from service.catalog import IN_FILTER, INDEX_FROM, TERMS_INDEX, Catalog, Kind, Scope, Taste, Vectors
 from service.embed import Embedder
-from service.errors import BadRequest
+from service.errors import BadRequest, CatalogBusy
 from service.schema import Filter, Item
 from tests.conftest import FILMS, MODELS
 
@@ -378,3 +379,18 @@ async def test_writers_of_the_same_items_at_once_lose_nothing(tmp_path: Path) ->
         assert [item.id for item in await catalog.page("", 99)] == sorted(film.id for film in films)
         assert set(await catalog.search("horror", 9, Scope(), meant=None)) == {"alien", "thing", "shining"}
         assert len(await catalog.vectors(film.id for film in films)) == len(films)
+
+
+async def test_a_write_that_others_always_preempt_ends_as_busy_and_other_errors_as_they_are(tmp_path: Path) -> None:
+    catalog = await in_titles(tmp_path, "Heat")
+    tried = []
+
+    async def preempted() -> None:
+        tried.append(1)
+        raise RuntimeError("lance error: Retryable commit conflict for version 7: This CreateIndex transaction was preempted")
+
+    with pytest.raises(CatalogBusy):
+        await catalog._commit(preempted, attempts=3)
+    assert len(tried) == 3
+    with pytest.raises(ValueError, match="no_such_column"):
+        await catalog._commit(partial(catalog._table.create_index, "no_such_column"))

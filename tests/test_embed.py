@@ -71,6 +71,21 @@ async def test_a_remote_embedder_serves_the_catalogue_and_the_face(settings: Set
     await recommender.close()
 
 
+@pytest.mark.parametrize(
+    ("title", "said"), [("七人の侍", "侍の映画"), ("卧虎藏龙", "藏龙"), ("기생충", "기생"), ("ต้มยำกุ้ง", "กุ้ง")]
+)
+async def test_a_wish_finds_a_word_within_a_title_while_the_embedder_fails(
+    settings: Settings, serve: Serve, title: str, said: str
+) -> None:
+    theirs = FakeEmbedder()
+    recommender = await build(at(settings, await serve(theirs.app)), llms={})
+    await recommender.ingest_items([*FILMS, {"id": "wanted", "title": title}])
+    theirs.manner = "fails"
+    asked = RecommendRequest(instruction=said, strategy="prior", top_n=1)
+    assert (await recommender.recommend(asked)).items[0].item_id == "wanted"
+    await recommender.close()
+
+
 async def test_whoever_gives_no_vector_is_refused_at_start(settings: Settings, serve: Serve) -> None:
     for base in (await serve(FakeEmbedder(manner="fails").app), "http://127.0.0.1:9"):
         with pytest.raises(ConfigError, match=r"embed\.base_url"):

@@ -12,14 +12,17 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import mean
+from subprocess import PIPE, STDOUT
 from typing import Any
 
 import httpx
@@ -45,10 +48,11 @@ from service.schema import Item, Ranked, Reason, RecommendRequest
 from tests import llama_cpp
 from tests import test_clients as clients
 from tests import test_promises as promises
-from tests.conftest import FILMS, MODELS, Make, on_real_tiny
+from tests.conftest import FILMS, MODELS, Make, free_port, on_real_tiny
 from tests.injections import TITLES, neutral
 from tests.slow_engine import Kept, SlowEngine, kept
 from tests.statements import statements
+from tests.test_api import started
 from tests.test_engine import compared
 from tests.test_prompts import HOSTILE
 from tests.test_rank import NOISE, STRATEGIES, a_person, candidates, context, prompts, ranked
@@ -60,6 +64,7 @@ PORT = int(os.environ.get("VERIFY_PORT", "18433"))
 ENGINE = f"http://127.0.0.1:{PORT}"
 TAKEN_OVER = ("likelihood", "first_token", "listwise", "keyed")
 IDS = [str(film["id"]) for film in FILMS]
+ROUNDS, ROUNDS_A_CATALOGUE = 50, 5
 TYPES = ("like", "rating", "play", "purchase", "click")
 
 
@@ -245,6 +250,65 @@ async def test_every_client_works_unchanged(
 ) -> None:
     """Beside those of `make test`."""
     await clients.works(family, script, await clients.served(make, settings, serve, key), key)
+
+
+async def test_writers_at_once_lose_nothing(tmp_path: Path, settings: Settings, capfd: pytest.CaptureFixture[str]) -> None:
+    """`whyrank ingest items` twice at once, beside a service that compacts all the time and gets the same items by HTTP. Every
+    fifth round all of them start at once on a catalogue that is not there yet."""
+    titles = [f"Kettle {n} 水壶" if n % 2 else f"Scarf {n} 围巾" for n in range(60)]
+    items = [{"id": f"i{n}", "title": title, "attributes": {"year": 1950 + n}} for n, title in enumerate(titles)]
+    file = tmp_path / "items.jsonl"
+    file.write_text("\n".join(map(json.dumps, items)))
+    writes = 0
+    for n in range(0, ROUNDS, ROUNDS_A_CATALOGUE):
+        here = settings.changed({"data": str(tmp_path / f"data{n}")})
+        first = ingested_twice(here, file)
+        async with serving(here) as client:
+            for number in range(ROUNDS_A_CATALOGUE):
+                both = ingested_twice(here, file) if number else first
+                while not both.done():
+                    writes += 1
+                    some = items[writes % 50 :][:7]
+                    assert (await client.post("/v1/items", json=some)).json().get("accepted") == len(some)
+                    assert (await client.delete("/v1/items/i59")).status_code in {204, 404}
+                    asked = {"instruction": "水壶", "strategy": "prior", "explain": "none"}
+                    assert (await client.post("/v1/recommendations", json=asked)).status_code == 200
+                for ran in await both:
+                    assert ran.returncode == 0, ran.stdout
+            assert (await client.post("/v1/items", json=items[-1:])).status_code == 200
+        recommender = await build(here, llms={})
+        await recommender.embed_pending()
+        assert {item.id for item in await recommender.list_items("", 99)} == {item["id"] for item in items}
+        found = await recommender.recommend(RecommendRequest(instruction="水壶", strategy="prior", top_n=30, explain="none"))
+        assert {item.item_id for item in found.items} == {f"i{n}" for n in range(1, 60, 2)}
+        ready = await recommender.readiness()
+        assert (ready["catalog"]["items"], ready["catalog"]["embedding_backlog"]) == (len(items), 0)
+        await recommender.close()
+    assert "catalog_work_failed" not in capfd.readouterr().err
+    print(
+        f"\n{ROUNDS} rounds of two ingests and a service on one catalogue, {writes} writes by HTTP: none failed, nothing lost"
+    )
+
+
+def ingested_twice(settings: Settings, file: Path) -> asyncio.Future[list[subprocess.CompletedProcess[str]]]:
+    """Two processes that ingest a file at once, when both have ended."""
+    environment = os.environ | {"WHYRANK_DATA": str(settings.data), "WHYRANK_EMBED__PATH": str(MODELS / "minilm")}
+    whyrank = [sys.executable, "-m", "service.cli", "--config", str(HOUSE / "configs" / "test.yaml")]
+    command = [*whyrank, "ingest", "items", str(file)]
+    run = partial(subprocess.run, command, env=environment, cwd=HOUSE, stdout=PIPE, stderr=STDOUT, text=True, check=False)
+    return asyncio.gather(*(asyncio.to_thread(run) for _ in range(2)))
+
+
+@asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a `whyrank serve` that compacts the catalogue all the time."""
+    service, client = await started(settings, free_port(), WHYRANK_CATALOG__OPTIMIZE_EVERY_S="0.2")
+    try:
+        yield client
+    finally:
+        await client.aclose()
+        service.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(service.wait, 30)
 
 
 MADE = {
