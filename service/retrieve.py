@@ -172,6 +172,7 @@ async def _embedded(catalog: Catalog, texts: Mapping[str, str], until: float) ->
 
 def load_bm25() -> None:
     """Import what the first documents would wait for: half a second where numba is installed too."""
+    import bm25s  # noqa: F401  this is all that it shall do
 
 
 def _by_words(query: str, said: Mapping[str, str]) -> list[str]:
