@@ -295,15 +295,19 @@ class Training(Part):
 
 
 class Retrieve(Part):
-    """`k`: candidates kept after fusion. Source weights of the fused prior; 0 switches a source off. `similar` and `popular`
-    are for people whose likes nobody shares yet: beside `collaborative` more of them made MovieLens' rankings worse."""
+    """`k`: candidates kept after fusion. Source weights of the fused prior; 0 switches a source off.
+
+    `similar` and `popular` rank for people whose likes nobody shares yet, and while there are too few people to learn from;
+    between them the person's own taste counts more. Beside `collaborative` they are kept so small that they improve groceries
+    and books and cost films nothing that can be shown (docs/ranking.md).
+    """
 
     k: int = Field(50, ge=1, le=1_000)
     similar: Share = 0.05
     collaborative: Share = 1.0
     context: Share = 1.0
     query: Share = 1.0
-    popular: Share = 0.1
+    popular: Share = 0.01
     popular_half_life_days: float = Field(30, gt=0)
     training: Training = Training()
 
