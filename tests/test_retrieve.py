@@ -51,7 +51,7 @@ async def shown(recommender: Recommender, who: str) -> list[str]:
     return [item.item_id.split("-")[0] for item in ranking.items]
 
 
-PAGES = ("ranking", "groceries", "books")
+PAGES = ("ranking", "groceries")
 SHIPPED = ("prior", f"likelihood:{Settings.load(HOUSE / 'configs' / 'cpu.yaml').roles.score}")
 """What `configs/cpu.yaml` answers by: the model's way where a page has it, and the prior wherever no model is asked."""
 
