@@ -45,9 +45,12 @@ class Compatible:
         self._more = dict(extra or {})
         self._context = context
         self._base_url = base_url
+        self._closed = False
 
     @cached_property
     def _client(self) -> openai.AsyncOpenAI:
+        if self._closed:  # a late question must not open what nobody will close
+            raise ModelUnreachable(f"{self.alias} is closed")
         import httpx
         import openai
 
@@ -125,6 +128,7 @@ class Compatible:
         raise ModelIncapable("backend openai tells no likelihoods")
 
     async def close(self) -> None:
+        self._closed = True
         if "_client" in vars(self):
             await self._client.close()
 
