@@ -119,6 +119,22 @@ async def test_a_model_is_asked_once_and_again_after_a_change(of: Callable[[Fake
         assert len(fake.asked) > asked
 
 
+async def test_capabilities_that_cannot_be_read_or_written_name_their_file(serve: Serve, tmp_path: Path) -> None:
+    folder, told = tmp_path / "capabilities", list[str]()
+    folder.mkdir()
+    (folder / "fake.json").write_bytes(b"{")
+    model = VLLM("fake", model="fake", base_url=f"{await serve(FakeOpenAI('obeys').app)}/v1")
+    probes = Probes(folder, {"fake": model}, {}, lambda: datetime.now(UTC), failed=told.append)
+    assert (await probes.of("fake", seconds=10)).grammar
+    assert [f"{folder / 'fake.json'}: no capabilities of a model" in one for one in told] == [True]
+    (folder / "fake.json").unlink()
+    folder.rmdir()
+    folder.touch()
+    assert (await probes.of("fake", seconds=10, anew=True)).grammar
+    assert f"{folder / 'fake.json'}: can't be written" in told[-1]
+    await model.close()
+
+
 def reader(call: Call) -> str:
     """Follows schemas, no grammars."""
     return json.dumps(dict.fromkeys("ABCDEFGHIJ", 5)) if call.schema else backwards(call)

@@ -118,6 +118,16 @@ def test_a_bad_edit_is_refused_at_load_and_keeps_the_last_good_version_later(
         PromptLibrary(folder)
 
 
+@pytest.mark.parametrize("name", ["movies/rank.j2", "generic/_person.j2"])
+def test_a_file_of_another_encoding_names_itself(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "prompts"
+    shutil.copytree(HOUSE / "prompts", folder)
+    file = folder / name
+    file.write_bytes(file.read_bytes() + "café".encode("latin-1"))
+    with pytest.raises(PromptError, match=rf"{name}: not UTF-8"):
+        PromptLibrary(folder)
+
+
 def test_an_edit_is_seen_at_once_and_changes_the_sha(tmp_path: Path) -> None:
     folder = tmp_path / "prompts"
     shutil.copytree(HOUSE / "prompts", folder)
