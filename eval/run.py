@@ -24,7 +24,7 @@ from eval.cases import Case, Data
 from eval.metrics import metric
 from eval.suite import Arm, Suite, fingerprint
 from service.config import Settings
-from service.errors import BadRequest, WhyrankError, reasons
+from service.errors import BadRequest, StorageError, WhyrankError, reasons
 from service.pipeline import NEEDS, Exchange, Recommender
 from service.schema import Ranked, Ranking, RecommendRequest, Usage
 
@@ -215,6 +215,8 @@ class Run:
         start = time.perf_counter()
         try:
             ranking, exchanges = await recommender.trace(request, bill)
+        except StorageError:  # no fault of the case: what can't be read now would fail all that follow
+            raise
         except WhyrankError as error:
             seconds = time.perf_counter() - start
             return row_of(job, error=f"{error.code}: {error.message}", seconds=seconds, usage=sum(bill, Usage()))
