@@ -92,7 +92,8 @@ def json_logs() -> Iterator[None]:
     """Within, every line on standard error is a JSON object: our logs, those of Python's `logging`, warnings, and what
     native libraries and the interpreter itself write, a crash's trace too."""
     with _through_relay(), _logging_as_json():
-        faulthandler.enable(file=2)
+        if not faulthandler.is_enabled():
+            faulthandler.enable(file=2)
         yield
 
 
@@ -114,7 +115,9 @@ def _logging_as_json() -> Iterator[None]:
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
-    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    level = logging.root.level
+    logging.root.addHandler(handler)
+    logging.root.setLevel(logging.WARNING)
     logging.getLogger("whyrank").setLevel(logging.INFO)
     logging.captureWarnings(True)
     structlog.configure(
@@ -127,6 +130,7 @@ def _logging_as_json() -> Iterator[None]:
     finally:
         logging.captureWarnings(False)
         logging.root.removeHandler(handler)
+        logging.root.setLevel(level)
         structlog.reset_defaults()
 
 
@@ -136,7 +140,9 @@ def _through_relay() -> Iterator[None]:
     what a crash leaves in a pipe must be read by somebody who is still alive."""
     stderr = os.dup(2)
     reader, writer = os.pipe()
-    relay = subprocess.Popen([sys.executable, "-I", "-S", str(RELAY)], stdin=reader, stderr=stderr, start_new_session=True)
+    relay = subprocess.Popen(
+        [sys.executable, "-I", "-S", str(RELAY)], stdin=reader, stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True
+    )
     os.dup2(writer, 2)
     os.close(reader)
     os.close(writer)

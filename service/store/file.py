@@ -84,18 +84,18 @@ class DatabaseFile:
     def _fault(self) -> str:
         """What is wrong with the files as they lie there; empty if nothing."""
         wal = self._beside("-wal")
-        header = _beginning(wal, WAL_HEADER)
-        if not self.path.exists():
+        header, size = _beginning(wal, WAL_HEADER), _size(self.path)
+        if size is None:
             return f"{self.path} is gone, but {wal} is there: {self._cure}" if header else ""
-        if not self.path.stat().st_size:
+        if not size:
             return f"{self.path} is empty: {self._cure}"
         if header and not _is_wal(header):
             return (
                 f"{wal} is damaged: restore a copy of {self.path}, or move {wal.name} away to go on without the last "
                 "writes, which it held"
             )
-        index, held = self._indexed(), wal.stat().st_size if header else 0
-        if index and held < WAL_HEADER + index.frames * (FRAME_HEADER + index.page) and index.frames:
+        index = self._indexed()
+        if index and index.frames and (_size(wal) or 0) < WAL_HEADER + index.frames * (FRAME_HEADER + index.page):
             return (
                 f"{wal} is shorter than what was written: restore a copy of {self.path}, or move "
                 f"{self._beside('-shm').name} away to go on without the last writes"
@@ -153,6 +153,14 @@ def _beginning(path: Path, size: int) -> bytes:
             return file.read(size)
     except FileNotFoundError:
         return b""
+
+
+def _size(path: Path) -> int | None:
+    """None where there is no such file."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
 
 
 def _is_wal(header: bytes) -> bool:
