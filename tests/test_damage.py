@@ -16,6 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 from typer.testing import CliRunner, Result
 
+from service import cli
 from service.cli import app
 from service.config import HOUSE, Settings
 from service.damage import latest_manifest
@@ -99,7 +100,10 @@ def file_of(data: Path, kind: str) -> Path:
 
 
 def run(*words: str) -> Result:
-    return CliRunner().invoke(app, list(words), env={"COLUMNS": "2000"})
+    with pytest.MonkeyPatch.context() as patch:
+        for printer in (cli.console, cli.errors):
+            patch.setattr(printer, "width", 2_000)  # a table that is cut into lines cuts sentences too
+        return CliRunner().invoke(app, list(words))
 
 
 def said(answer: Result) -> str:
