@@ -243,7 +243,8 @@ def needed(target: str) -> set[str]:
 
 def recipe(folder: Path, *words: str) -> str:
     """The lines of a target's recipe, as make would give them to the shell."""
-    return subprocess.run([MAKE, "-n", *words], cwd=folder, capture_output=True, text=True, check=True).stdout
+    outer = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
+    return subprocess.run([MAKE, "-n", *words], cwd=folder, env=outer, capture_output=True, text=True, check=True).stdout
 
 
 # ── a clone with a small catalogue ──────────────────────────────────────────────────────────────────────────────────
