@@ -47,7 +47,7 @@ test: setup lint clients-cohere  ## Linters, types and all tests, one of them ag
 bench: setup  ## The service's own time around the model call
 	$(BIN)/whyrank models pull minilm
 	$(BIN)/whyrank data movielens-100k
-	$(BIN)/pytest tests/bench.py -q -s --no-cov
+	$(BIN)/pytest tests/bench.py -q -s
 
 # With LIMIT=300, so many cases, a page goes beside its run: what stands in docs/ was measured on all of them
 page = $(if $(LIMIT),.whyrank/eval/$(1),docs)/$(2).md
@@ -82,7 +82,7 @@ verify: setup clients  ## The long checks: hostile titles, engines that die or a
 	$(BIN)/whyrank data movielens-100k
 	$(BIN)/whyrank data groceries
 	$(BIN)/whyrank data books
-	HOSTILE=all $(BIN)/pytest tests/verify.py tests/test_hostile.py tests/test_privacy.py tests/test_openapi.py -q -s --no-cov
+	HOSTILE=all $(BIN)/pytest tests/verify.py tests/test_hostile.py tests/test_privacy.py tests/test_openapi.py -q -s
 
 clients: $(CLIENTS:%=clients-%)  ## The client libraries that `verify` runs, each family in an environment of its own
 
