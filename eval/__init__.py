@@ -1,1 +1,2 @@
-"""Offline evaluation of the service's own pipeline, unchanged: cases, runs, metrics, statistics, reports, fitting."""
+"""Offline evaluation of the service's own pipeline, unchanged: cases, runs, metrics, statistics,
+reports, fitting."""

@@ -1,4 +1,5 @@
-"""Models beside each other: each ranks the same candidates for the same people. How alike do they rank, what does it take?"""
+"""Models beside each other: each ranks the same candidates for the same people. How alike do they
+rank, what does it take?"""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ class Question:
 
 @dataclass(frozen=True)
 class Answers:
-    """`candidates`: what all were asked about, in the prior's order; `rankings`: all of it in each model's order."""
+    """`candidates`: what all were asked about, in the prior's order; `rankings`: all of it in each
+    model's order."""
 
     question: Question
     candidates: list[str]
@@ -46,18 +48,22 @@ class Answers:
         return [item.item_id for item in self.rankings[alias].items]
 
     def own(self, alias: str) -> list[str]:
-        """The model's order before it was fused with the prior, or the prior's; empty where the model didn't answer."""
+        """The model's order before it was fused with the prior, or the prior's; empty where the
+        model didn't answer."""
         if alias == PRIOR:
             return self.order(alias)
         ranking = self.rankings[alias]
-        judged = [item for item in ranking.items if "model" in item.signals and ranking.model == alias]
+        judged = [
+            item for item in ranking.items if "model" in item.signals and ranking.model == alias
+        ]
         return [item.item_id for item in sorted(judged, key=lambda item: -item.signals["model"])]
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of two models, means over people: Kendall's τ, in [−1, 1], of what is served, and the share of its first k that both
-    name; `own`: τ of their orders before fusion, over the people for whom both answered, None where there are none."""
+    """Of two models, means over people: Kendall's τ, in [−1, 1], of what is served, and the share
+    of its first k that both name; `own`: τ of their orders before fusion, over the people for whom
+    both answered, None where there are none."""
 
     one: str
     other: str
@@ -68,8 +74,9 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one model, a ranking. `seconds`: the median; `cost`: dollars for 1,000, None without a price; `degraded`: the share
-    that something else answered; `quality`: nDCG@10 and its 95 % interval, where cases say what is relevant."""
+    """Of one model, a ranking. `seconds`: the median; `cost`: dollars for 1,000, None without a
+    price; `degraded`: the share that something else answered; `quality`: nDCG@10 and its 95 %
+    interval, where cases say what is relevant."""
 
     seconds: float
     read: float
@@ -80,14 +87,20 @@ class Figures:
 
 
 def named(given: Sequence[str], settings: Settings) -> list[str]:
-    """Aliases as typed, `a` or `a,b`, each once. Raises `BadRequest` for an unknown one, and for fewer than two."""
-    aliases = list(dict.fromkeys(part.strip() for one in given for part in one.split(",") if part.strip()))
+    """Aliases as typed, `a` or `a,b`, each once. Raises `BadRequest` for an unknown one, and for
+    fewer than two."""
+    aliases = list(
+        dict.fromkeys(part.strip() for one in given for part in one.split(",") if part.strip())
+    )
     known = ", ".join([PRIOR, *settings.models])
     for alias in aliases:
         if alias not in {PRIOR, *settings.models}:
             raise BadRequest(f"no model {alias!r}; known: {known}")
     if len(aliases) < 2:
-        raise BadRequest(f"at least two models are compared, as in --model a --model b, or --model a,b; known: {known}")
+        raise BadRequest(
+            f"at least two models are compared, as in --model a --model b, or --model a,b; "
+            f"known: {known}"
+        )
     return aliases
 
 
@@ -109,7 +122,8 @@ def of_people(file: Path, asked: RecommendRequest) -> list[Question]:
 
 
 def of_cases(cases: Data, asked: RecommendRequest) -> list[Question]:
-    """A case's own instruction counts more than the one for all. Raises `BadRequest` for what is no case folder."""
+    """A case's own instruction counts more than the one for all. Raises `BadRequest` for what is no
+    case folder."""
     cases.audit()
     return [
         Question(
@@ -134,7 +148,8 @@ def _for(asked: RecommendRequest, **fields: Any) -> RecommendRequest:
 
 
 class Panel:
-    """Those who are asked, each by a recommender in which reasons are its own words too. Made by `async with Panel.open(…)`."""
+    """Those who are asked, each by a recommender in which reasons are its own words too. Made by
+    `async with Panel.open(…)`."""
 
     def __init__(self, recommender: Recommender, members: Mapping[str, Recommender]) -> None:
         self._recommender = recommender
@@ -150,8 +165,9 @@ class Panel:
         questions: Sequence[Question],
         cases: Data | None = None,
     ) -> AsyncIterator[Panel]:
-        """`cases`: their log is put into a store of its own, under the data folder. Raises `BadRequest` for people nobody has
-        heard of, and for a model that doesn't answer: a column of the prior's answers would be no comparison."""
+        """`cases`: their log is put into a store of its own, under the data folder. Raises
+        `BadRequest` for people nobody has heard of, and for a model that doesn't answer: a column
+        of the prior's answers would be no comparison."""
         plain = settings.changed({"shadow": {"model": None}})
         home = plain if cases is None else housed(plain, cases, settings.data / "compare")
         recommender, members = await make(home), dict[str, Recommender]()
@@ -162,7 +178,10 @@ class Panel:
             for alias in aliases:
                 members[alias] = await _speaking(recommender, alias)
                 if alias != PRIOR and (why := await members[alias].wrong(alias, ANSWER_S)):
-                    raise BadRequest(f"model {alias} can't be compared: {why}; 'whyrank models probe {alias}' asks it alone")
+                    raise BadRequest(
+                        f"model {alias} can't be compared: {why}; 'whyrank models probe "
+                        f"{alias}' asks it alone"
+                    )
             yield cls(recommender, members)
         finally:
             for member in members.values():
@@ -170,25 +189,34 @@ class Panel:
                     await member.leave_to(recommender)
             await recommender.close()
 
-    async def ask(self, question: Question, step: Callable[[str], None] = lambda alias: None) -> Answers:
-        """One model after the other, so that none waits for another's work. Raises `BadRequest` where nothing can be ranked."""
+    async def ask(
+        self, question: Question, step: Callable[[str], None] = lambda alias: None
+    ) -> Answers:
+        """One model after the other, so that none waits for another's work. Raises `BadRequest`
+        where nothing can be ranked."""
         candidates = await self._candidates(question.request)
         rankings = {}
         for alias, member in self._members.items():
             fields = {"model": alias, "candidates": candidates, "top_n": len(candidates)}
             explain = {} if self._writes(alias) else {"explain": "none"}
-            rankings[alias] = await member.recommend(question.request.model_copy(update={**fields, **explain}))
+            rankings[alias] = await member.recommend(
+                question.request.model_copy(update={**fields, **explain})
+            )
             step(alias)
         return Answers(question, candidates, rankings)
 
     async def _candidates(self, request: RecommendRequest) -> list[str]:
-        """As many of the prior's first as a model judges: behind them all have the prior's order, and would agree."""
+        """As many of the prior's first as a model judges: behind them all have the prior's order,
+        and would agree."""
         settings = self._recommender.settings
         size = max(request.top_n, min(settings.rank.depth, settings.limits.top_n))
         plain = request.model_copy(update={"strategy": "prior", "explain": "none", "top_n": size})
         found = [item.item_id for item in (await self._recommender.recommend(plain)).items]
         if len(found) < 2:
-            raise BadRequest(f"user {request.user_id}: {len(found)} candidates, nothing to order; 'whyrank ingest' takes items")
+            raise BadRequest(
+                f"user {request.user_id}: {len(found)} candidates, nothing to order; 'whyrank "
+                f"ingest' takes items"
+            )
         return found
 
     def _writes(self, alias: str) -> bool:
@@ -206,7 +234,10 @@ async def _known(recommender: Recommender, people: Sequence[str]) -> None:
             unknown.append(user)
     if unknown:
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-        raise BadRequest(f"no user {', '.join(map(repr, unknown[:5]))}{more}: they declared nothing and did nothing")
+        raise BadRequest(
+            f"no user {', '.join(map(repr, unknown[:5]))}{more}: they declared nothing and did "
+            f"nothing"
+        )
 
 
 async def _speaking(recommender: Recommender, alias: str) -> Recommender:
@@ -216,7 +247,7 @@ async def _speaking(recommender: Recommender, alias: str) -> Recommender:
     return await recommender.reloaded(settings.changed({"roles": {"explain": alias}}))
 
 
-# ── the fold ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the fold ──────────────────────────────────────────────────────────────────────────────────────
 
 
 def agreements(answers: Sequence[Answers], k: int) -> list[Agreement]:
@@ -224,8 +255,15 @@ def agreements(answers: Sequence[Answers], k: int) -> list[Agreement]:
     for one, other in combinations(answers[0].rankings, 2):
         served = [(each.order(one), each.order(other)) for each in answers]
         alone = [pair for each in answers if all(pair := (each.own(one), each.own(other)))]
-        tau, share = fmean(kendall(*pair) for pair in served), fmean(overlap(*pair, k) for pair in served)
-        found.append(Agreement(one, other, tau, share, fmean(kendall(*pair) for pair in alone) if alone else None))
+        tau, share = (
+            fmean(kendall(*pair) for pair in served),
+            fmean(overlap(*pair, k) for pair in served),
+        )
+        found.append(
+            Agreement(
+                one, other, tau, share, fmean(kendall(*pair) for pair in alone) if alone else None
+            )
+        )
     return found
 
 
@@ -239,7 +277,9 @@ def figures(answers: Sequence[Answers], alias: str) -> Figures:
         written=fmean(ranking.usage.completion_tokens for ranking in rankings),
         cost=1000 * sum(costs) / len(rankings) if costs else None,
         degraded=fmean(ranking.degraded is not None for ranking in rankings),
-        quality=_quality([HEADLINE.of(each.order(alias), each.question.relevant) for each in asked]),
+        quality=_quality(
+            [HEADLINE.of(each.order(alias), each.question.relevant) for each in asked]
+        ),
     )
 
 

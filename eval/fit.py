@@ -1,8 +1,9 @@
-"""Learns what fusion weighs on validation people, and reports once on test people whom it never saw.
+"""Learns what fusion weighs on validation people, and reports once on test people whom it never
+saw.
 
-One weight after the other, each to the best mean nDCG@10: the sources of the prior, what popularity takes off, what likeness
-takes off, then the model's share against that prior and, for likelihoods, how much of the title's own is taken off. A model
-that does not beat a shuffle of its window gets 0.
+One weight after the other, each to the best mean nDCG@10: the sources of the prior, what popularity
+takes off, what likeness takes off, then the model's share against that prior and, for likelihoods,
+how much of the title's own is taken off. A model that does not beat a shuffle of its window gets 0.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from service.pipeline import Recommender
 from service.schema import Ranked
 
 WIDE = 400
-"""Candidates fetched per person, so that any weighting of the sources finds its own best among them."""
+"""Candidates fetched per person, so that any weighting of the sources finds its own best among
+them."""
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0)
 POPULARITY = (-0.2, -0.1, 0.0, 0.05, 0.1, 0.2, 0.3)
 DIVERSITY = (0.0, 0.05, 0.1, 0.2, 0.4)
@@ -54,7 +56,8 @@ class Fit:
 
 @dataclass(frozen=True)
 class Pool:
-    """One person's candidates: for each its rank in the sources that name it; and what is asked for."""
+    """One person's candidates: for each its rank in the sources that name it; and what is asked
+    for."""
 
     ranks: dict[str, dict[str, int]]
     relevant: frozenset[str]
@@ -73,8 +76,9 @@ async def fit(
     concurrency: int = 4,
     spend: float | None = None,
 ) -> Fit:
-    """Fit the weights of a domain and a model on a case folder, and write them. A killed fit pays for no case twice.
-    `strategy`: how the model is asked; `spend`: dollars after which it isn't any more, and what it has said must do.
+    """Fit the weights of a domain and a model on a case folder, and write them. A killed fit pays
+    for no case twice. `strategy`: how the model is asked; `spend`: dollars after which it isn't any
+    more, and what it has said must do.
 
     Raises `BadRequest` when there are too few people, or the model does not answer.
     """
@@ -103,7 +107,9 @@ async def fit(
     file = settings.weights_folder / f"{settings.service.domain}.{alias}.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
     head = "# written by whyrank fit; the service reads it when it starts\n"
-    file.write_text(head + yaml.safe_dump({"weights": weights.model_dump(), "found": found}, sort_keys=False))
+    file.write_text(
+        head + yaml.safe_dump({"weights": weights.model_dump(), "found": found}, sort_keys=False)
+    )
     return Fit(weights, found, file)
 
 
@@ -117,17 +123,24 @@ class _Fit:
         self.validation = [case for case in cases if not _tested(case)]
         self.tested = [case for case in cases if _tested(case)]
         if min(len(self.validation), len(self.tested)) < FEWEST:
-            raise BadRequest(f"{folder}: {len(cases)} cases are too few to fit on one half and test on the other")
+            raise BadRequest(
+                f"{folder}: {len(cases)} cases are too few to fit on one half and test on the other"
+            )
 
     def arm(self, changes: Mapping[str, Any]) -> Arm:
         return Arm(name="fit", data=self.folder, strategy="prior", changes=dict(changes))
 
     async def sources(self) -> dict[str, float]:
-        """Source weights of the prior. Sources that never name a candidate keep what is configured."""
+        """Source weights of the prior. Sources that never name a candidate keep what is
+        configured."""
         base = self.run.base
         pools = [await self._pool(case) for case in self.validation]
         weights = {name: float(getattr(base.retrieve, name)) for name in SOURCES}
-        present = [name for name in SOURCES if any(name in ranks for pool in pools for ranks in pool.ranks.values())]
+        present = [
+            name
+            for name in SOURCES
+            if any(name in ranks for pool in pools for ranks in pool.ranks.values())
+        ]
         best = _mean_ndcg(pools, weights)
         self.told(f"sources as configured: {100 * best:.2f}")
         for _ in range(ROUNDS):
@@ -144,9 +157,14 @@ class _Fit:
         return weights
 
     async def _pool(self, case: Case) -> Pool:
-        changes = {"retrieve": {"k": WIDE, **dict.fromkeys(SOURCES, 1.0)}, "limits": {"top_n": WIDE}}
+        changes = {
+            "retrieve": {"k": WIDE, **dict.fromkeys(SOURCES, 1.0)},
+            "limits": {"top_n": WIDE},
+        }
         recommender = await self.run.recommender(self.arm(changes))
-        request = self.run.request(Job(self.arm(changes), case)).model_copy(update={"explain": "full"})
+        request = self.run.request(Job(self.arm(changes), case)).model_copy(
+            update={"explain": "full"}
+        )
         items = (await recommender.recommend(request)).items
         depth = 4 * self.run.base.retrieve.k  # as deep as serving looks
         ranks = {item.item_id: _ranks(item, depth) for item in items}
@@ -167,23 +185,34 @@ class _Fit:
                         best, found = mean, tried
         return found
 
-    async def _measure(self, cases: Sequence[Case], sources: Mapping[str, float], terms: Mapping[str, float]) -> list[float]:
+    async def _measure(
+        self, cases: Sequence[Case], sources: Mapping[str, float], terms: Mapping[str, float]
+    ) -> list[float]:
         arm = self.arm({"retrieve": dict(sources), "rank": {**terms, "fitted": False}})
         recommender = await self.run.recommender(arm)
         return [await _served(recommender, self.run, Job(arm, case)) for case in cases]
 
-    async def share(self, concurrency: int, spend: float | None) -> tuple[float, float, dict[str, Any]]:
-        """The model's share against the fitted prior, how much of a title's own likelihood is taken off, and what decided."""
+    async def share(
+        self, concurrency: int, spend: float | None
+    ) -> tuple[float, float, dict[str, Any]]:
+        """The model's share against the fitted prior, how much of a title's own likelihood is taken
+        off, and what decided."""
         done = await self.run.go(
-            lambda done: self.told(f"asking {self.alias}: {done.done} of {done.total}"), concurrency, spend
+            lambda done: self.told(f"asking {self.alias}: {done.done} of {done.total}"),
+            concurrency,
+            spend,
         )
         if done.unpaid:
-            self.told(f"${done.cost:.4f} are spent: {done.unpaid} questions not asked; a higher --spend asks them")
+            self.told(
+                f"${done.cost:.4f} are spent: {done.unpaid} questions not asked; a higher "
+                f"--spend asks them"
+            )
         kept = self._answered()
         cases = [case for case in self.validation if case.case_id in kept]
         if len(cases) < FEWEST:
             raise BadRequest(
-                f"{self.alias} answered {len(cases)} of {len(self.validation)} validation cases: too few to weigh it"
+                f"{self.alias} answered {len(cases)} of {len(self.validation)} validation "
+                f"cases: too few to weigh it"
                 + ("; what it said is kept, a higher --spend goes on" if done.unpaid else "")
             )
         floor = [_shuffled(kept[case.case_id], case) for case in cases]
@@ -197,7 +226,11 @@ class _Fit:
         alone = stats.paired(curve(1.0, null), floor)
         share = 0.0
         if alone.low > 0:
-            means = {(share, null): float(np.mean(curve(share, null))) for share in MODEL for null in nulls}
+            means = {
+                (share, null): float(np.mean(curve(share, null)))
+                for share in MODEL
+                for null in nulls
+            }
             share, null = max(means, key=lambda pair: (means[pair], -pair[0]))
         figures = {
             "prior": _percent(np.mean(curve(0.0, null))),
@@ -208,7 +241,8 @@ class _Fit:
         }
         verdict = "beats" if alone.low > 0 else "does not beat"
         self.told(
-            f"{self.alias} alone {verdict} the shuffled floor; its share: {share:g}" + (f", null {null:g}" if told else "")
+            f"{self.alias} alone {verdict} the shuffled floor; its share: {share:g}"
+            + (f", null {null:g}" if told else "")
         )
         return share, null, figures
 
@@ -219,8 +253,8 @@ class _Fit:
     async def test(
         self, plain: Settings, changes: Mapping[str, Mapping[str, float]], share: float, null: float
     ) -> dict[str, Any]:
-        """Once, on people nothing was chosen for: plain reciprocal-rank fusion of the sources, the prior as configured, as
-        fitted, and with the model's share."""
+        """Once, on people nothing was chosen for: plain reciprocal-rank fusion of the sources, the
+        prior as configured, as fitted, and with the model's share."""
         before = {name: getattr(plain.retrieve, name) for name in SOURCES}
         terms = {"popularity": plain.rank.popularity, "diversity": plain.rank.diversity}
         equal = await self._measure(self.tested, dict.fromkeys(SOURCES, 1.0), {})
@@ -228,7 +262,10 @@ class _Fit:
         fitted = await self._measure(self.tested, changes["retrieve"], changes["rank"])
         kept = self._answered()
         asked = [case for case in self.tested if case.case_id in kept]
-        alone, fused = ([_fused(kept[case.case_id], case, value, null) for case in asked] for value in (0.0, share))
+        alone, fused = (
+            [_fused(kept[case.case_id], case, value, null) for case in asked]
+            for value in (0.0, share)
+        )
         return {
             "plain reciprocal ranks": _percent(np.mean(equal)),
             "fitted - plain": _gap(stats.paired(fitted, equal)),
@@ -245,13 +282,18 @@ def _tested(case: Case) -> bool:
 
 
 def _ranks(item: Ranked, depth: int) -> dict[str, int]:
-    found = {name: int(item.signals[f"source.{name}"]) for name in SOURCES if f"source.{name}" in item.signals}
+    found = {
+        name: int(item.signals[f"source.{name}"])
+        for name in SOURCES
+        if f"source.{name}" in item.signals
+    }
     return {name: rank for name, rank in found.items() if rank <= depth}
 
 
 def _mean_ndcg(pools: Sequence[Pool], weights: Mapping[str, float]) -> float:
-    """By the prior that these weights make. Close to what is served, not equal: with fewer candidates a person's several
-    tastes are merged from shorter lists, so their ranks can differ."""
+    """By the prior that these weights make. Close to what is served, not equal: with fewer
+    candidates a person's several tastes are merged from shorter lists, so their ranks can
+    differ."""
 
     def ndcg(pool: Pool) -> float:
         priors = {item: Recommender.prior_of(ranks, weights) for item, ranks in pool.ranks.items()}
@@ -266,13 +308,15 @@ async def _served(recommender: Recommender, run: Run, job: Job) -> float:
 
 
 def _fused(row: Mapping[str, Any], case: Case, share: float, null: float) -> float:
-    """The metric had the model had this share, and popularity and likeness taken off nothing. What the window does not hold
-    keeps its place behind it."""
+    """The metric had the model had this share, and popularity and likeness taken off nothing. What
+    the window does not hold keeps its place behind it."""
     values = [likely - null * alone for likely, alone in row["likelihoods"]] or row["model_values"]
     places = Recommender.fuse(row["prior_values"], values, share)
     window = [row["window"][place] for place in places]
     seen = set(window)
-    return HEADLINE.of([*window, *(item for item in row["items"] if item not in seen)], frozenset(case.relevant))
+    return HEADLINE.of(
+        [*window, *(item for item in row["items"] if item not in seen)], frozenset(case.relevant)
+    )
 
 
 def _shuffled(row: Mapping[str, Any], case: Case) -> float:
@@ -280,7 +324,10 @@ def _shuffled(row: Mapping[str, Any], case: Case) -> float:
     window, seen = list(row["window"]), set(row["window"])
     rest = [item for item in row["items"] if item not in seen]
     dice, relevant = Random(case.case_id), frozenset(case.relevant)
-    return sum(HEADLINE.of([*dice.sample(window, len(window)), *rest], relevant) for _ in range(10)) / 10
+    return (
+        sum(HEADLINE.of([*dice.sample(window, len(window)), *rest], relevant) for _ in range(10))
+        / 10
+    )
 
 
 def _percent(value: Any) -> float:
@@ -289,4 +336,7 @@ def _percent(value: Any) -> float:
 
 def _gap(found: stats.Paired) -> dict[str, float]:
     numbers = {"difference": found.difference, "low": found.low, "high": found.high}
-    return {name: _percent(value) for name, value in numbers.items()} | {"p": round(found.p, 5), "cases": found.cases}
+    return {name: _percent(value) for name, value in numbers.items()} | {
+        "p": round(found.p, 5),
+        "cases": found.cases,
+    }

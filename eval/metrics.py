@@ -1,8 +1,10 @@
-"""Metrics as values that print as typed: `nDCG@10`. Relevance is binary; all are means over cases unless said otherwise.
+"""Metrics as values that print as typed: `nDCG@10`. Relevance is binary; all are means over cases
+unless said otherwise.
 
-A case without an answer, or with a degraded one, counts as what was served. Formulas: nDCG (Järvelin & Kekäläinen, TOIS
-2002; gain 1, discount log2(rank + 1)), recall, MRR and HR as in TREC; novelty, ILD and coverage as in Castells et al.,
-"Novelty and Diversity in Recommender Systems", 2015.
+A case without an answer, or with a degraded one, counts as what was served. Formulas: nDCG
+(Järvelin & Kekäläinen, TOIS 2002; gain 1, discount log2(rank + 1)), recall, MRR and HR as in TREC;
+novelty, ILD and coverage as in Castells et al., "Novelty and Diversity in Recommender Systems",
+2015.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ Facts = frozenset[tuple[str, object]]
 
 @dataclass(frozen=True)
 class World:
-    """What metrics beyond relevance are measured against: how often the log's people acted on each item, and what items
-    are. `people`: how many people the log knows."""
+    """What metrics beyond relevance are measured against: how often the log's people acted on each
+    item, and what items are. `people`: how many people the log knows."""
 
     facts: Mapping[str, Facts]
     actors: Mapping[str, int]
@@ -38,12 +40,15 @@ class World:
         return self._near[pair]
 
     def surprise(self, item: str) -> float:
-        """Self-information −log2 p(item), p by the share of people who acted on it (add-one smoothed)."""
+        """Self-information −log2 p(item), p by the share of people who acted on it (add-one
+        smoothed)."""
         return self._surprise.get(item, math.log2(self.people + 2))
 
     @cached_property
     def _surprise(self) -> dict[str, float]:
-        return {item: -math.log2((count + 1) / (self.people + 2)) for item, count in self.actors.items()}
+        return {
+            item: -math.log2((count + 1) / (self.people + 2)) for item, count in self.actors.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -56,11 +61,16 @@ class Metric:
     def __str__(self) -> str:
         return self.name if self.k is None else f"{self.name}@{self.k}"
 
-    def of(self, ranking: Sequence[str], relevant: Collection[str], world: World | None = None) -> float:
-        """In [0, 1] but for novelty, which is in bits. Raises `ValueError` if it needs a `World` and there is none."""
+    def of(
+        self, ranking: Sequence[str], relevant: Collection[str], world: World | None = None
+    ) -> float:
+        """In [0, 1] but for novelty, which is in bits. Raises `ValueError` if it needs a `World`
+        and there is none."""
         if self.name in RELEVANCE:
             hits = tuple(place for place, item in enumerate(ranking[: self.k]) if item in relevant)
-            return RELEVANCE[self.name](hits, len(relevant), max(len(relevant), len(ranking)) if self.k is None else self.k)
+            return RELEVANCE[self.name](
+                hits, len(relevant), max(len(relevant), len(ranking)) if self.k is None else self.k
+            )
         if world is None:
             raise ValueError(f"{self} needs to know the items and the log")
         return BEYOND[self.name](ranking[: self.k], world)
@@ -106,13 +116,23 @@ def _ild(items: Sequence[str], world: World) -> float:
     return sum(pairs) / len(pairs) if pairs else 0.0
 
 
-RELEVANCE: dict[str, Callable[[Sequence[int], int, int], float]] = {"nDCG": _ndcg, "recall": _recall, "MRR": _mrr, "HR": _hr}
+RELEVANCE: dict[str, Callable[[Sequence[int], int, int], float]] = {
+    "nDCG": _ndcg,
+    "recall": _recall,
+    "MRR": _mrr,
+    "HR": _hr,
+}
 BEYOND: dict[str, Callable[[Sequence[str], World], float]] = {"novelty": _novelty, "ILD": _ild}
 
 
 def coverage(rankings: Collection[Sequence[str]], k: int, catalogue: int) -> float:
-    """`coverage@k`: the share of the catalogue that stands in the first k of at least one ranking."""
-    return len({item for ranking in rankings for item in ranking[:k]}) / catalogue if catalogue else 0.0
+    """`coverage@k`: the share of the catalogue that stands in the first k of at least one
+    ranking."""
+    return (
+        len({item for ranking in rankings for item in ranking[:k]}) / catalogue
+        if catalogue
+        else 0.0
+    )
 
 
 def kendall(one: Sequence[str], other: Sequence[str]) -> float:
@@ -122,11 +142,14 @@ def kendall(one: Sequence[str], other: Sequence[str]) -> float:
     places = {item: place for place, item in enumerate(other)}
     order = [places[item] for item in one if item in places]
     tau = kendalltau(range(len(order)), order).statistic if len(order) > 1 else 1
-    return round(float(tau), 12)  # it is the quotient of a root: a list would agree with itself by a little less than 1
+    return round(
+        float(tau), 12
+    )  # it is the quotient of a root: a list would agree with itself by a little less than 1
 
 
 def overlap(one: Sequence[str], other: Sequence[str], k: int) -> float:
-    """The share of the first k, or of the shorter list, that both name, whatever their order; 1 for empty lists."""
+    """The share of the first k, or of the shorter list, that both name, whatever their order; 1 for
+    empty lists."""
     size = min(k, len(one), len(other))
     return len({*one[:size]} & {*other[:size]}) / size if size else 1.0
 

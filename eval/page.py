@@ -1,4 +1,5 @@
-"""The report as one HTML page that needs nothing else: tables, intervals and quality against latency as pictures.
+"""The report as one HTML page that needs nothing else: tables, intervals and quality against
+latency as pictures.
 
 Lengths are pixels of a picture `WIDTH` wide.
 """
@@ -37,7 +38,9 @@ class Axis:
     log: bool = False
 
     def at(self, value: float) -> float:
-        low, high, value = (math.log10(one) if self.log else one for one in (self.low, self.high, value))
+        low, high, value = (
+            math.log10(one) if self.log else one for one in (self.low, self.high, value)
+        )
         return round(self.start + (value - low) / (high - low) * (self.end - self.start), 1)
 
     @property
@@ -48,7 +51,10 @@ class Axis:
             return [(self.at(mark), f"{mark:g}") for mark in marks if self.low <= mark <= self.high]
         step = _round_step((self.high - self.low) / 5)
         first = math.ceil(self.low / step)
-        return [(self.at(n * step), f"{n * step:g}") for n in range(first, math.floor(self.high / step) + 1)]
+        return [
+            (self.at(n * step), f"{n * step:g}")
+            for n in range(first, math.floor(self.high / step) + 1)
+        ]
 
 
 def _round_step(rough: float) -> float:
@@ -79,7 +85,14 @@ def _intervals(found: Report) -> dict[str, Any]:
         for n, line in enumerate(lines)
     ]
     height = 20 + len(lines) * ROW
-    return {"axis": axis, "marks": marks, "height": height, "width": WIDTH, "left": LEFT, "right": WIDTH - RIGHT}
+    return {
+        "axis": axis,
+        "marks": marks,
+        "height": height,
+        "width": WIDTH,
+        "left": LEFT,
+        "right": WIDTH - RIGHT,
+    }
 
 
 @dataclass(frozen=True)
@@ -132,9 +145,11 @@ class Label:
 
 
 def _latency(found: Report) -> dict[str, Any] | None:
-    """Quality against median seconds, on a logarithmic axis. Dots and labels that would cover others move up or down, and a
-    line leads to where they belong."""
-    lines = [line for line in found.lines if not bound(line.arm) and (line.rates["seconds_p50"] or 0) > 0]
+    """Quality against median seconds, on a logarithmic axis. Dots and labels that would cover
+    others move up or down, and a line leads to where they belong."""
+    lines = [
+        line for line in found.lines if not bound(line.arm) and (line.rates["seconds_p50"] or 0) > 0
+    ]
     if not lines:
         return None
     seconds = [line.rates["seconds_p50"] or 1 for line in lines]
@@ -149,20 +164,30 @@ def _latency(found: Report) -> dict[str, Any] | None:
         label = _beside(dot, _short(line.arm), taken)
         taken.append(label.box)
         marks.append({"name": line.arm, "dot": dot, "label": label, "kind": _kind(found, line)})
-    return {"across": across, "up": up, "marks": marks, "width": WIDTH, "height": PLOT_HEIGHT, "below": PLOT_HEIGHT + BELOW}
+    return {
+        "across": across,
+        "up": up,
+        "marks": marks,
+        "width": WIDTH,
+        "height": PLOT_HEIGHT,
+        "below": PLOT_HEIGHT + BELOW,
+    }
 
 
 def _apart(x: float, y: float, others: Sequence[Dot]) -> Dot:
     """A dot as near to `y` as it covers none of the others."""
     for shift in sorted(range(-PLOT_HEIGHT, PLOT_HEIGHT), key=abs):
         dot = Dot(x, y + shift, y)
-        if dot.box.inside(PLOT) and all(math.dist((x, dot.y), (other.x, other.y)) >= 2 * DOT + 2 for other in others):
+        if dot.box.inside(PLOT) and all(
+            math.dist((x, dot.y), (other.x, other.y)) >= 2 * DOT + 2 for other in others
+        ):
             return dot
     return Dot(x, y, y)
 
 
 def _beside(dot: Dot, text: str, taken: Sequence[Box]) -> Label:
-    """A label to the right or left of a dot, as near to its height as it covers nothing that is taken."""
+    """A label to the right or left of a dot, as near to its height as it covers nothing that is
+    taken."""
     for shift in sorted(range(-PLOT_HEIGHT, PLOT_HEIGHT, 4), key=abs):
         for flip in (False, True):
             label = Label(text, dot.x + (-2 if flip else 2) * DOT, dot.y + shift, flip)
@@ -181,7 +206,8 @@ def _kind(found: Report, line: Line) -> str:
 
 @dataclass(frozen=True)
 class Folder:
-    """Cases that were asked: `data`: what they were made of, if that is known; `cases`: how many."""
+    """Cases that were asked: `data`: what they were made of, if that is known; `cases`: how
+    many."""
 
     name: str
     data: str
@@ -197,7 +223,8 @@ def _folders(found: Report) -> list[Folder]:
 
 
 def _tables(found: Report) -> dict[str, tuple[list[str], list[list[str]]]]:
-    """The leaderboard in parts that are no wider than a screen, each with the arms: title → header, rows."""
+    """The leaderboard in parts that are no wider than a screen, each with the arms: title → header,
+    rows."""
     header, rows = table(found)
     rates = [name for name in header if name in RATES]
     first_rate = len(header) - len(rates)
@@ -208,7 +235,10 @@ def _tables(found: Report) -> dict[str, tuple[list[str], list[list[str]]]]:
         "How it went": [0, *range(first_rate, len(header))],
     }
     return {
-        title: ([header[column] for column in columns], [[row[column] for column in columns] for row in rows])
+        title: (
+            [header[column] for column in columns],
+            [[row[column] for column in columns] for row in rows],
+        )
         for title, columns in parts.items()
         if len(columns) > 1
     }

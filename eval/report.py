@@ -1,4 +1,5 @@
-"""What a run found: a leaderboard with intervals, slices, flags; as tables, CSV, JSON, Markdown and one HTML page."""
+"""What a run found: a leaderboard with intervals, slices, flags; as tables, CSV, JSON, Markdown and
+one HTML page."""
 
 from __future__ import annotations
 
@@ -27,8 +28,10 @@ FLOOR, CEILING = "shuffled", "oracle"
 TOO_GOOD = 0.95
 """An arm that reaches so much of the oracle is flagged: no honest ranking does."""
 LEGEND = (
-    "Metrics × 100 (novelty in bits; p and rates as they are). “could see”: the smallest true difference that so many cases "
-    "show in 8 of 10 experiments. “shuffled” and “oracle” reorder what a model would see of the prior's candidates: what no "
+    "Metrics × 100 (novelty in bits; p and rates as they are). “could see”: the smallest true "
+    "difference that so many cases "
+    "show in 8 of 10 experiments. “shuffled” and “oracle” reorder what a model would see of the "
+    "prior's candidates: what no "
     "information and full information would reach."
 )
 ALONE = "alone:"
@@ -44,11 +47,13 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Line:
-    """One arm. `baseline`: the arm of the same settings and data that it is compared with. `values`: mean of each metric.
+    """One arm. `baseline`: the arm of the same settings and data that it is compared with.
+    `values`: mean of each metric.
 
-    `interval`: of the first. `versus`: the first metric against the baseline, `holm`: its p-value adjusted for the number of
-    arms looked at; `also`: against the suite's second baseline. `rates`: operational figures, None where there is none.
-    `sources`: the first metric less that of each source of its prior alone, by the source's name; empty for a source.
+    `interval`: of the first. `versus`: the first metric against the baseline, `holm`: its p-value
+    adjusted for the number of arms looked at; `also`: against the suite's second baseline. `rates`:
+    operational figures, None where there is none. `sources`: the first metric less that of each
+    source of its prior alone, by the source's name; empty for a source.
     """
 
     arm: str
@@ -75,8 +80,9 @@ class Slice:
 
 @dataclass(frozen=True)
 class Report:
-    """`title`, `about`: the suite's own words. `headline`: the metric that the intervals are of. `protocols`: what each case
-    folder says of itself; `asked`: how many of its cases the baseline has."""
+    """`title`, `about`: the suite's own words. `headline`: the metric that the intervals are of.
+    `protocols`: what each case folder says of itself; `asked`: how many of its cases the baseline
+    has."""
 
     title: str
     about: str
@@ -113,10 +119,17 @@ class Results:
         self.data = {name: Data.read(folder) for name, folder in self.folders.items()}
         for name, data in self.data.items():
             if data.sha != self.manifest["data"][name]:
-                raise BadRequest(f"{data.folder} is not what it was when {out} was run: its rows can't be scored any more")
-        self.cases = {(name, case.case_id): case for name, data in self.data.items() for case in data.cases}
+                raise BadRequest(
+                    f"{data.folder} is not what it was when {out} was run: its rows can't be "
+                    f"scored any more"
+                )
+        self.cases = {
+            (name, case.case_id): case for name, data in self.data.items() for case in data.cases
+        }
         self.worlds = {name: world(data.items, data.events) for name, data in self.data.items()}
-        self.rows: dict[str, dict[tuple[str, str], list[Row]]] = defaultdict(lambda: defaultdict(list))
+        self.rows: dict[str, dict[tuple[str, str], list[Row]]] = defaultdict(
+            lambda: defaultdict(list)
+        )
         self.probes: dict[str, dict[str, dict[str, Row]]] = defaultdict(lambda: defaultdict(dict))
         known: dict[str, str] = {}
         count = 0
@@ -130,19 +143,33 @@ class Results:
             else:
                 self.rows[row["arm"]][row["data"], row["case"]].append(row)
         if not any(self.baseline in {arm, arm.partition(" ")[0]} for arm in self.rows):
-            raise BadRequest(f"{out}: no row of the baseline {self.baseline!r} yet: let the run go on")
+            raise BadRequest(
+                f"{out}: no row of the baseline {self.baseline!r} yet: let the run go on"
+            )
         places = {key: place for place, key in enumerate(self.cases)}
-        for arm, of in self.rows.items():  # rows come in the order of their finish: every run must fold them alike
+        for (
+            arm,
+            of,
+        ) in (
+            self.rows.items()
+        ):  # rows come in the order of their finish: every run must fold them alike
             self.rows[arm] = defaultdict(list, sorted(of.items(), key=lambda pair: places[pair[0]]))
         self._bounds()
-        wanted = json.loads((out / "wanted.json").read_text())["rankings"] if (out / "wanted.json").exists() else 0
+        wanted = (
+            json.loads((out / "wanted.json").read_text())["rankings"]
+            if (out / "wanted.json").exists()
+            else 0
+        )
         self.missing = max(0, wanted - count)
-        self.scores = {arm: {key: self._score(key, of) for key, of in cases.items()} for arm, cases in self.rows.items()}
+        self.scores = {
+            arm: {key: self._score(key, of) for key, of in cases.items()}
+            for arm, cases in self.rows.items()
+        }
 
     def _bounds(self) -> None:
-        """What any reordering of the window that the model sees could at worst and at best reach: shuffled and oracle, for
-        each prior; and what each model's own order does without the prior. Shuffled is the mean of ten shuffles of each
-        case."""
+        """What any reordering of the window that the model sees could at worst and at best reach:
+        shuffled and oracle, for each prior; and what each model's own order does without the prior.
+        Shuffled is the mean of ten shuffles of each case."""
         for arm in [arm for arm in self.rows if not bound(arm)]:
             for key, (row, *_) in list(self.rows[arm].items()):
                 if row["order"]:
@@ -157,7 +184,9 @@ class Results:
                 best = sorted(window, key=lambda item: item not in relevant)
                 mixed = [dice.sample(window, len(window)) for _ in range(10)]
                 self.rows[beside(CEILING, prior)][key] = [{**row, "items": best + rest}]
-                self.rows[beside(FLOOR, prior)][key] = [{**row, "items": order + rest} for order in mixed]
+                self.rows[beside(FLOOR, prior)][key] = [
+                    {**row, "items": order + rest} for order in mixed
+                ]
 
     def against(self, arm: str) -> str:
         """The baseline for an arm: of the same settings and data, else the one that was named."""
@@ -167,10 +196,14 @@ class Results:
     def _score(self, key: tuple[str, str], of: Sequence[Row]) -> list[float]:
         case, known = self.cases[key], self.worlds[key[0]]
         relevant = frozenset(case.relevant)
-        values = [[metric(name).of(row["items"], relevant, known) for name in self.names] for row in of]
+        values = [
+            [metric(name).of(row["items"], relevant, known) for name in self.names] for row in of
+        ]
         return [sum(column) / len(values) for column in zip(*values, strict=True)]
 
-    def column(self, arm: str, keys: Iterable[tuple[str, str]], name: str | None = None) -> list[float]:
+    def column(
+        self, arm: str, keys: Iterable[tuple[str, str]], name: str | None = None
+    ) -> list[float]:
         place = self.names.index(name) if name is not None else 0
         return [self.scores[arm][key][place] for key in keys]
 
@@ -182,20 +215,28 @@ class Results:
 def world(items: Sequence[Item], events: Sequence[Event]) -> World:
     acted = {(event.user_id, event.item_id) for event in events if event.item_id is not None}
     facts = {item.id: frozenset(item.facts()) for item in items}
-    return World(facts, Counter(item for _, item in acted if item is not None), len({user for user, _ in acted}))
+    return World(
+        facts,
+        Counter(item for _, item in acted if item is not None),
+        len({user for user, _ in acted}),
+    )
 
 
-# ── the fold ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the fold ──────────────────────────────────────────────────────────────────────────────────────
 
 
 def report(out: Path, by: Sequence[str] = ()) -> Report:
-    """Fold a run's rows. `by`: attributes of users to slice by, beside history and target. Raises `BadRequest`."""
+    """Fold a run's rows. `by`: attributes of users to slice by, beside history and target. Raises
+    `BadRequest`."""
     found = Results(out)
     leaks = json.loads((out / "leaks.json").read_text()) if (out / "leaks.json").exists() else {}
     arms = sorted(found.rows)
     others = [arm for arm in arms if not bound(arm) and arm != found.against(arm)]
     versus = {}
-    for arm in [*others, *(arm for arm in arms if arm.partition(" ")[0] == FLOOR or arm.startswith(ALONE))]:
+    for arm in [
+        *others,
+        *(arm for arm in arms if arm.partition(" ")[0] == FLOOR or arm.startswith(ALONE)),
+    ]:
         if keys := found.shared(arm, found.against(arm)):
             pairs = found.column(arm, keys), found.column(found.against(arm), keys)
             versus[arm] = stats.paired(*pairs, found.seed, looks=max(1, len(others)))
@@ -204,34 +245,62 @@ def report(out: Path, by: Sequence[str] = ()) -> Report:
     lines = [_beside_sources(found, replace(line, also=_also(found, line.arm))) for line in lines]
     lines.sort(key=lambda line: (-line.values[found.names[0]], line.arm))
     protocols = {name: _protocol(folder) for name, folder in found.folders.items()}
-    title = found.manifest["suite"]["title"] or f"Who ranks best? {found.names[0]}, against {found.baseline}"
+    title = (
+        found.manifest["suite"]["title"]
+        or f"Who ranks best? {found.names[0]}, against {found.baseline}"
+    )
     about = found.manifest["suite"]["about"].strip()
     baselines = [arm for arm in arms if arm == found.against(arm)]
     asked = dict(Counter(name for name, _ in {key for arm in baselines for key in found.rows[arm]}))
     return Report(
-        title, about, found.names[0], found.baseline, lines, _slices(found, by), protocols, found.manifest, found.missing, asked
+        title,
+        about,
+        found.names[0],
+        found.baseline,
+        lines,
+        _slices(found, by),
+        protocols,
+        found.manifest,
+        found.missing,
+        asked,
     )
 
 
 def _also(found: Results, arm: str) -> stats.Paired | None:
     """Against the suite's second baseline, where it has one."""
     other = found.manifest["suite"].get("beside")
-    if other is None or other not in found.scores or arm == other or arm.partition(" ")[0] == CEILING:
+    if (
+        other is None
+        or other not in found.scores
+        or arm == other
+        or arm.partition(" ")[0] == CEILING
+    ):
         return None
     keys = found.shared(arm, other)
-    return stats.paired(found.column(arm, keys), found.column(other, keys), found.seed) if keys else None
+    return (
+        stats.paired(found.column(arm, keys), found.column(other, keys), found.seed)
+        if keys
+        else None
+    )
 
 
 def _beside_sources(found: Results, line: Line) -> Line:
-    """The line with its differences to the sources of its prior, and a flag for each source that is clearly better alone."""
+    """The line with its differences to the sources of its prior, and a flag for each source that is
+    clearly better alone."""
     if bound(line.arm) or line.arm.partition(" ")[0] in STANDALONE:
         return line
     gaps = {}
     for source in STANDALONE:
         other = beside(source, line.arm)
         if keys := found.shared(line.arm, other) if other in found.scores else []:
-            gaps[source] = stats.paired(found.column(line.arm, keys), found.column(other, keys), found.seed)
-    flags = [f"below {source}, a source of its prior: {_with_interval(gap)}" for source, gap in gaps.items() if gap.high < 0]
+            gaps[source] = stats.paired(
+                found.column(line.arm, keys), found.column(other, keys), found.seed
+            )
+    flags = [
+        f"below {source}, a source of its prior: {_with_interval(gap)}"
+        for source, gap in gaps.items()
+        if gap.high < 0
+    ]
     return replace(line, sources=gaps, flags=[*line.flags, *flags])
 
 
@@ -239,25 +308,36 @@ def bound(arm: str) -> bool:
     return arm.partition(" ")[0] in {FLOOR, CEILING} or arm.startswith(ALONE)
 
 
-def _line(found: Results, arm: str, versus: stats.Paired | None, holm: float | None, leak: str | None) -> Line:
+def _line(
+    found: Results, arm: str, versus: stats.Paired | None, holm: float | None, leak: str | None
+) -> Line:
     cases = found.rows[arm]
     keys = list(cases)
     every = [row for of in cases.values() for row in of]
     values = {name: float(np.mean(found.column(arm, keys, name))) for name in found.names}
     depth = metric(found.names[0]).k or 10
     catalogue = sum(len(found.data[name].items) for name in {name for name, _ in keys})
-    values[f"coverage@{depth}"] = metrics.coverage([of[0]["items"] for of in cases.values()], depth, catalogue)
+    values[f"coverage@{depth}"] = metrics.coverage(
+        [of[0]["items"] for of in cases.values()], depth, catalogue
+    )
     flags = [leak] if leak else []
     ceiling = found.scores.get(beside(CEILING, arm), {})
     best = [ceiling[key][0] for key in keys if key in ceiling]
     if not bound(arm) and best and values[found.names[0]] > TOO_GOOD * float(np.mean(best)) > 0:
-        flags.append(f"reaches {values[found.names[0]] / float(np.mean(best)):.0%} of the oracle: look for a leak")
+        flags.append(
+            f"reaches {values[found.names[0]] / float(np.mean(best)):.0%} of the oracle: look "
+            f"for a leak"
+        )
     interval = stats.interval(found.column(arm, keys), found.seed)
     rates = dict.fromkeys(RATES) if bound(arm) else _rates(every, found.probes.get(arm, {}))
-    return Line(arm, found.against(arm), len(cases), values, interval, versus, None, holm, rates, flags)
+    return Line(
+        arm, found.against(arm), len(cases), values, interval, versus, None, holm, rates, flags
+    )
 
 
-def _rates(every: Sequence[Row], probes: Mapping[str, Mapping[str, Row]]) -> dict[str, float | None]:
+def _rates(
+    every: Sequence[Row], probes: Mapping[str, Mapping[str, Row]]
+) -> dict[str, float | None]:
     """Shares in [0, 1], seconds, tokens a ranking, US dollars in all."""
     seconds = [row["seconds"] for row in every]
     spoken = [row for row in every if row["model"] is not None]
@@ -265,7 +345,9 @@ def _rates(every: Sequence[Row], probes: Mapping[str, Mapping[str, Row]]) -> dic
     costs = [row["cost"] for row in every if row["cost"] is not None]
     both = _both_ways(probes, every)
     return {
-        "valid_rate": _mean(not row["error"] and len(set(row["items"])) == len(row["items"]) > 0 for row in every),
+        "valid_rate": _mean(
+            not row["error"] and len(set(row["items"])) == len(row["items"]) > 0 for row in every
+        ),
         "repair_rate": _mean(row["repairs"] > 0 for row in spoken),
         "degraded_rate": _mean(row["degraded"] is not None for row in every),
         "grounded_rate": _mean(grounded),
@@ -280,7 +362,15 @@ def _rates(every: Sequence[Row], probes: Mapping[str, Mapping[str, Row]]) -> dic
 
 
 RATES = (
-    *("valid_rate", "repair_rate", "degraded_rate", "grounded_rate", "position_bias", "order_stability", "sensitivity"),
+    *(
+        "valid_rate",
+        "repair_rate",
+        "degraded_rate",
+        "grounded_rate",
+        "position_bias",
+        "order_stability",
+        "sensitivity",
+    ),
     *("seconds_p50", "seconds_p95", "tokens", "cost"),
 )
 
@@ -290,16 +380,23 @@ def _mean(values: Iterable[float]) -> float | None:
     return sum(found) / len(found) if found else None
 
 
-def _both_ways(probes: Mapping[str, Mapping[str, Row]], every: Sequence[Row]) -> list[tuple[Row, Row]]:
+def _both_ways(
+    probes: Mapping[str, Mapping[str, Row]], every: Sequence[Row]
+) -> list[tuple[Row, Row]]:
     """The same window shown in prior order and reversed."""
     plain = {row["case"]: row for row in every if row["order"] and row["repeat"] == 0}
-    both = [(plain[case], asked["reversed"]) for case, asked in probes.items() if case in plain and "reversed" in asked]
+    both = [
+        (plain[case], asked["reversed"])
+        for case, asked in probes.items()
+        if case in plain and "reversed" in asked
+    ]
     return [(one, two) for one, two in both if set(one["order"]) == set(two["order"])]
 
 
 def _position_bias(forward: Row, backward: Row) -> float:
-    """Spearman's ρ of slot and rank, averaged over an ordering and its reverse: what the items themselves explain cancels
-    out. 1: the model repeats the order it is shown; 0: the slot says nothing; −1: it reverses it."""
+    """Spearman's ρ of slot and rank, averaged over an ordering and its reverse: what the items
+    themselves explain cancels out. 1: the model repeats the order it is shown; 0: the slot says
+    nothing; −1: it reverses it."""
     ahead = metrics.spearman(forward["window"], forward["order"])
     behind = metrics.spearman(forward["window"][::-1], backward["order"])
     return (ahead + behind) / 2
@@ -307,7 +404,11 @@ def _position_bias(forward: Row, backward: Row) -> float:
 
 def _asked_twice(probes: Mapping[str, Mapping[str, Row]]) -> list[tuple[Row, Row]]:
     """The same candidates in the same order, for the case's user and for another."""
-    both = [(asked["own"], asked["other"]) for asked in probes.values() if {"own", "other"} <= asked.keys()]
+    both = [
+        (asked["own"], asked["other"])
+        for asked in probes.values()
+        if {"own", "other"} <= asked.keys()
+    ]
     return [(own, other) for own, other in both if own["order"] and other["order"]]
 
 
@@ -326,7 +427,9 @@ def _slices(found: Results, by: Sequence[str]) -> list[Slice]:
                         groups[label, str(said)].append(key)
     unknown = set(by) - {label for label, _ in groups}
     if unknown:
-        raise BadRequest(f"nobody declares {', '.join(sorted(unknown))}: slices are by attributes in users.jsonl")
+        raise BadRequest(
+            f"nobody declares {', '.join(sorted(unknown))}: slices are by attributes in users.jsonl"
+        )
     slices = []
     for (label, value), keys in sorted(groups.items()):
         means, versus = {}, {}
@@ -346,16 +449,19 @@ def _slices(found: Results, by: Sequence[str]) -> list[Slice]:
 
 def _protocol(folder: Path) -> dict[str, Any]:
     file = folder / "protocol.json"
-    told: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"protocol": "unknown"}
+    told: dict[str, Any] = (
+        json.loads(file.read_text()) if file.exists() else {"protocol": "unknown"}
+    )
     return told
 
 
-# ── comparing two ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── comparing two ─────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """`better`: cases where the first arm gains most, with both values; `worse`: where it loses most."""
+    """`better`: cases where the first arm gains most, with both values; `worse`: where it loses
+    most."""
 
     versus: stats.Paired
     better: list[tuple[str, float, float]]
@@ -363,30 +469,40 @@ class Comparison:
 
 
 def compare(out: Path, one: str, other: str, name: str | None = None, show: int = 10) -> Comparison:
-    """The paired difference of two arms in a metric (default: the first). Raises `BadRequest` for an unknown arm."""
+    """The paired difference of two arms in a metric (default: the first). Raises `BadRequest` for
+    an unknown arm."""
     found = Results(out)
     for arm in (one, other):
         if arm not in found.scores:
             raise BadRequest(f"no arm {arm!r}; arms: {', '.join(found.scores)}")
     if name is not None and (name := str(metric(name))) not in found.names:
-        raise BadRequest(f"{name} was not measured; measured: {', '.join(found.names)} (metrics in the suite)")
+        raise BadRequest(
+            f"{name} was not measured; measured: {', '.join(found.names)} (metrics in the suite)"
+        )
     keys = found.shared(one, other)
     if not keys:
         raise BadRequest(f"{one} and {other} share no case")
     ones, others = found.column(one, keys, name), found.column(other, keys, name)
-    gaps = sorted(((case, a, b) for (_, case), a, b in zip(keys, ones, others, strict=True)), key=lambda gap: gap[2] - gap[1])
+    gaps = sorted(
+        ((case, a, b) for (_, case), a, b in zip(keys, ones, others, strict=True)),
+        key=lambda gap: gap[2] - gap[1],
+    )
     better = [gap for gap in gaps[:show] if gap[1] > gap[2]]
     worse = [gap for gap in gaps[::-1][:show] if gap[1] < gap[2]]
     return Comparison(stats.paired(ones, others, found.seed), better, worse)
 
 
-# ── what a reader gets ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── what a reader gets ────────────────────────────────────────────────────────────────────────────
 
 
 def table(found: Report) -> tuple[list[str], list[list[str]]]:
     """The leaderboard as text: header, rows. Metrics times 100; the interval is of the first."""
     names = list(found.lines[0].values)
-    rates = [name for name in found.lines[0].rates if any(line.rates[name] is not None for line in found.lines)]
+    rates = [
+        name
+        for name in found.lines[0].rates
+        if any(line.rates[name] is not None for line in found.lines)
+    ]
     second = found.manifest["suite"].get("beside")
     header = [
         "arm",
@@ -406,17 +522,32 @@ def table(found: Report) -> tuple[list[str], list[list[str]]]:
 
 def _cells(line: Line, names: Sequence[str], rates: Sequence[str], *, second: bool) -> list[str]:
     low, high = line.interval
-    cells = [line.arm, str(line.cases), _hundred(line.values[names[0]]), f"{_hundred(low)}…{_hundred(high)}"]
+    cells = [
+        line.arm,
+        str(line.cases),
+        _hundred(line.values[names[0]]),
+        f"{_hundred(low)}…{_hundred(high)}",
+    ]
     if line.versus is None:
         cells += ["", "", "", ""]
     else:
         gap = line.versus
         cells += [_signed(gap.difference), f"{_signed(gap.low)}…{_signed(gap.high)}"]
-        cells += ["" if line.holm is None else "<0.001" if line.holm < 0.001 else f"{line.holm:.3f}", f"{100 * gap.seen:.2f}"]
+        cells += [
+            "" if line.holm is None else "<0.001" if line.holm < 0.001 else f"{line.holm:.3f}",
+            f"{100 * gap.seen:.2f}",
+        ]
     if second:
         also = line.also
-        cells += [_signed(also.difference), f"{_signed(also.low)}…{_signed(also.high)}"] if also is not None else ["", ""]
-    cells += [f"{line.values[name]:.2f}" if name.startswith("novelty") else _hundred(line.values[name]) for name in names[1:]]
+        cells += (
+            [_signed(also.difference), f"{_signed(also.low)}…{_signed(also.high)}"]
+            if also is not None
+            else ["", ""]
+        )
+    cells += [
+        f"{line.values[name]:.2f}" if name.startswith("novelty") else _hundred(line.values[name])
+        for name in names[1:]
+    ]
     return cells + [_rate(name, line.rates[name]) for name in rates]
 
 
@@ -437,7 +568,9 @@ def _rate(name: str, value: float | None) -> str:
         return "–"
     if name.endswith("_rate"):
         return f"{value:.1%}"
-    return f"{value:.0f}" if name == "tokens" else f"{value:.4f}" if name == "cost" else f"{value:.2f}"
+    return (
+        f"{value:.0f}" if name == "tokens" else f"{value:.4f}" if name == "cost" else f"{value:.2f}"
+    )
 
 
 def verdict(found: Report, line: Line) -> str:
@@ -447,45 +580,83 @@ def verdict(found: Report, line: Line) -> str:
         return ""
     if line.holm is not None and line.holm < 0.05 and gap.clear:
         word = "better" if gap.difference > 0 else "worse"
-        return f"{line.arm} is {word} than {line.baseline}: {_signed(gap.difference)} {found.headline}"
+        return (
+            f"{line.arm} is {word} than {line.baseline}: {_signed(gap.difference)} {found.headline}"
+        )
     if gap.difference == gap.low == gap.high == 0:
         return f"{line.arm}: no difference to {line.baseline}"
     seen = f"{100 * gap.seen:.2f}"
-    return f"{line.arm}: no difference to {line.baseline} is shown; {gap.cases} cases could have shown {seen}"
+    return (
+        f"{line.arm}: no difference to {line.baseline} is shown; {gap.cases} cases could "
+        f"have shown {seen}"
+    )
 
 
 def markdown(found: Report) -> str:
     header, lines = table(found)
     sizes = f"Asked: {', '.join(_size(found, name) for name in found.protocols)}."
-    told = [f"# {found.title}", "", *([found.about, ""] if found.about else []), sizes, "", LEGEND, ""]
-    out = [*told, _row(header), _row(["---"] * len(header)), *map(_row, lines), "", *_sources_table(found)]
-    out += [f"- {told}" for told in [*notes(found), *filter(None, (verdict(found, line) for line in found.lines))]]
+    told = [
+        f"# {found.title}",
+        "",
+        *([found.about, ""] if found.about else []),
+        sizes,
+        "",
+        LEGEND,
+        "",
+    ]
+    out = [
+        *told,
+        _row(header),
+        _row(["---"] * len(header)),
+        *map(_row, lines),
+        "",
+        *_sources_table(found),
+    ]
+    out += [
+        f"- {told}"
+        for told in [*notes(found), *filter(None, (verdict(found, line) for line in found.lines))]
+    ]
     for name in dict.fromkeys(one.name for one in found.slices):
         parts = [one for one in found.slices if one.name == name]
         arms = [line.arm for line in found.lines]
-        out += ["", f"{found.headline} by {name}:", "", _row(["arm", *(f"{one.value} ({one.cases})" for one in parts)])]
+        out += [
+            "",
+            f"{found.headline} by {name}:",
+            "",
+            _row(["arm", *(f"{one.value} ({one.cases})" for one in parts)]),
+        ]
         out += [_row(["---"] * (len(parts) + 1))]
         out += [_row([arm, *(_in_slice(one, arm) for one in parts)]) for arm in arms]
     return "\n".join(out) + "\n"
 
 
 def _size(found: Report, name: str) -> str:
-    return f"{found.asked.get(name, 0)} of {found.protocols[name].get('cases', '?')} cases of {name}"
+    return (
+        f"{found.asked.get(name, 0)} of {found.protocols[name].get('cases', '?')} cases of {name}"
+    )
 
 
 def _sources_table(found: Report) -> list[str]:
-    """The differences to the sources of the prior as Markdown; empty where none was measured alone."""
+    """The differences to the sources of the prior as Markdown; empty where none was measured
+    alone."""
     lines = [line for line in found.lines if line.sources]
     names = [name for name in STANDALONE if any(name in line.sources for line in lines)]
     if not names:
         return []
     rows = [
-        [line.arm, *(_with_interval(line.sources[name]) if name in line.sources else "" for name in names)] for line in lines
+        [
+            line.arm,
+            *(_with_interval(line.sources[name]) if name in line.sources else "" for name in names),
+        ]
+        for line in lines
     ]
     header = ["arm", *(f"− {name}" for name in names)]
     weights = found.manifest["settings"]["retrieve"]
     configured = ", ".join(f"{name} {weights[name]:g}" for name in SOURCES)
-    told = f"{found.headline} less that of each source of the prior alone (95 %); configured weights: {configured}."
+    told = (
+        f"{found.headline} less that of each source of the prior alone (95 %); configured "
+        f"weights: {configured}."
+    )
     return [told, "", _row(header), _row(["---"] * len(header)), *map(_row, rows), ""]
 
 
@@ -493,7 +664,9 @@ def _in_slice(one: Slice, arm: str) -> str:
     if arm not in one.means:
         return "–"
     gap = one.versus.get(arm)
-    return _hundred(one.means[arm]) + (f" ({_signed(gap.difference)}{'*' if gap.clear else ''})" if gap else "")
+    return _hundred(one.means[arm]) + (
+        f" ({_signed(gap.difference)}{'*' if gap.clear else ''})" if gap else ""
+    )
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -504,10 +677,19 @@ def notes(found: Report) -> list[str]:
     """What a reader must know before believing a figure."""
     told = []
     for name, made in found.protocols.items():
-        size = f"{_size(found, name)}, {made.get('ties', 0)} of all with events tied in the case's second"
-        told.append(f"protocol {made['protocol']}, {size}" + "".join(f"; {note}" for note in made.get("notes", [])))
+        size = (
+            f"{_size(found, name)}, {made.get('ties', 0)} of all with events tied in the "
+            f"case's second"
+        )
+        told.append(
+            f"protocol {made['protocol']}, {size}"
+            + "".join(f"; {note}" for note in made.get("notes", []))
+        )
     if found.missing:
-        told.append(f"unfinished: {found.missing} rankings are missing; arms are compared on the cases both have")
+        told.append(
+            f"unfinished: {found.missing} rankings are missing; arms are compared on the cases "
+            f"both have"
+        )
     told += found.manifest["notes"]
     told += [
         f"flag: {line.arm}: {line.rates['degraded_rate']:.0%} of its rankings were degraded"
@@ -519,7 +701,8 @@ def notes(found: Report) -> list[str]:
 
 
 def write(found: Report, out: Path) -> list[Path]:
-    """`report.json`, `leaderboard.csv`, `slices.csv`, `report.md`, `report.html` in the run's folder."""
+    """`report.json`, `leaderboard.csv`, `slices.csv`, `report.md`, `report.html` in the run's
+    folder."""
     from eval.page import page
 
     header, lines = table(found)
@@ -528,7 +711,9 @@ def write(found: Report, out: Path) -> list[Path]:
         for arm, mean in one.means.items():
             gap = one.versus.get(arm)
             numbers = [gap.difference, gap.low, gap.high] if gap else ["", "", ""]
-            cuts.append([str(cell) for cell in (one.name, one.value, one.cases, arm, mean, *numbers)])
+            cuts.append(
+                [str(cell) for cell in (one.name, one.value, one.cases, arm, mean, *numbers)]
+            )
     texts = {
         "report.json": json.dumps(asdict(found), indent=1) + "\n",
         "leaderboard.csv": _csv([header, *lines]),

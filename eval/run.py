@@ -1,4 +1,5 @@
-"""Runs a suite through the service's own pipeline. Rows are kept as they come; a killed run goes on where it stopped."""
+"""Runs a suite through the service's own pipeline. Rows are kept as they come; a killed run goes on
+where it stopped."""
 
 from __future__ import annotations
 
@@ -32,14 +33,15 @@ Make = Callable[[Settings], Awaitable[Recommender]]
 Step = Callable[["Progress"], None]
 BATCH = 2_000
 DEADLINE_MS = 600_000
-"""A case may take long: what is measured is quality, and time beside it, not what a deadline leaves of it."""
+"""A case may take long: what is measured is quality, and time beside it, not what a deadline leaves
+of it."""
 LEAK_CASES = 50
 
 
 @dataclass(frozen=True)
 class Job:
-    """One question. `probe`: "" for the case itself, `reversed`, or `own` and `other` (the same candidates in one neutral
-    order, for the case's user and for another)."""
+    """One question. `probe`: "" for the case itself, `reversed`, or `own` and `other` (the same
+    candidates in one neutral order, for the case's user and for another)."""
 
     arm: Arm
     case: Case
@@ -53,8 +55,9 @@ class Job:
 
 @dataclass
 class Progress:
-    """What a run has done. `cost`: dollars, kept rows included; `unpaid`: questions that were not asked for want of money;
-    `running`: the mean of the first metric by arm, over this session's and kept rows."""
+    """What a run has done. `cost`: dollars, kept rows included; `unpaid`: questions that were not
+    asked for want of money; `running`: the mean of the first metric by arm, over this session's and
+    kept rows."""
 
     total: int
     done: int = 0
@@ -69,26 +72,38 @@ class Progress:
 
 
 class Run:
-    """A folder with `manifest.json`, `rows.jsonl` and a store for each data folder. Made by `async with Run.open(…)`."""
+    """A folder with `manifest.json`, `rows.jsonl` and a store for each data folder. Made by `async
+    with Run.open(…)`."""
 
-    def __init__(self, suite: Suite, settings: Settings, out: Path, make: Make, limit: int | None) -> None:
+    def __init__(
+        self, suite: Suite, settings: Settings, out: Path, make: Make, limit: int | None
+    ) -> None:
         self.suite = suite
         self.out = out
-        self.base = settings if suite.domain is None else settings.changed({"service": {"domain": suite.domain}})
+        self.base = (
+            settings
+            if suite.domain is None
+            else settings.changed({"service": {"domain": suite.domain}})
+        )
         self.arms = suite.arms(self.base)
         self.data = {folder: Data.read(folder) for folder in suite.data}
         self.limit = limit
         self._make = make
         self._made: dict[str, Recommender] = {}
         self._settings: dict[str, Settings] = {}
-        self._by_id = {(folder.name, case.case_id): case for folder, data in self.data.items() for case in data.cases}
+        self._by_id = {
+            (folder.name, case.case_id): case
+            for folder, data in self.data.items()
+            for case in data.cases
+        }
 
     @classmethod
     @asynccontextmanager
     async def open(
         cls, suite: Suite, settings: Settings, out: Path, make: Make, limit: int | None = None
     ) -> AsyncIterator[Run]:
-        """Checks everything that can be checked without a model. Raises `BadRequest`, `ConfigError` or `PromptError`."""
+        """Checks everything that can be checked without a model. Raises `BadRequest`, `ConfigError`
+        or `PromptError`."""
         run = cls(suite, settings, out, make, limit)
         try:
             await run._check()
@@ -100,7 +115,9 @@ class Run:
     async def _check(self) -> None:
         names = {arm.name for arm in self.arms}
         if not any(self.suite.baseline in {name, name.partition(" ")[0]} for name in names):
-            raise BadRequest(f"baseline {self.suite.baseline!r} is no arm; arms: {', '.join(sorted(names))}")
+            raise BadRequest(
+                f"baseline {self.suite.baseline!r} is no arm; arms: {', '.join(sorted(names))}"
+            )
         for data in self.data.values():
             data.audit()
         for arm in self.arms:
@@ -109,30 +126,48 @@ class Run:
                 try:
                     request = self.request(Job(arm, case))
                 except ValidationError as error:
-                    raise BadRequest(f"{arm.data / 'cases.jsonl'}: case {case.case_id}: {reasons(error)}") from error
+                    raise BadRequest(
+                        f"{arm.data / 'cases.jsonl'}: case {case.case_id}: {reasons(error)}"
+                    ) from error
             await recommender.preview(request, arm.task)
         self._manifest()
 
     def _manifest(self) -> None:
-        """Written at the first run; a later one in the same folder must have the same, or the rows would not compare."""
+        """Written at the first run; a later one in the same folder must have the same, or the rows
+        would not compare."""
         file = self.out / "manifest.json"
         made = self.manifest()
-        here = {"folders": [str(folder.resolve()) for folder in self.suite.data], "notes": self._notes(), "begun_at": now()}
+        here = {
+            "folders": [str(folder.resolve()) for folder in self.suite.data],
+            "notes": self._notes(),
+            "begun_at": now(),
+        }
         if file.exists():
             kept = json.loads(file.read_text())
-            if changed := [key for key in made if json.loads(json.dumps(made[key])) != kept.get(key)]:
-                raise BadRequest(f"{self.out} holds a run with another {', '.join(changed)}: choose another --out")
+            if changed := [
+                key for key in made if json.loads(json.dumps(made[key])) != kept.get(key)
+            ]:
+                raise BadRequest(
+                    f"{self.out} holds a run with another {', '.join(changed)}: choose another "
+                    f"--out"
+                )
         else:
             self.out.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps({**made, **here}, indent=2) + "\n")
 
     def manifest(self) -> dict[str, Any]:
         """Versions, hashes and settings: what a repetition needs."""
-        prompts = {prompt.ref.id: prompt.ref.sha for made in self._made.values() for prompt in made.prompts()}
+        prompts = {
+            prompt.ref.id: prompt.ref.sha
+            for made in self._made.values()
+            for prompt in made.prompts()
+        }
         packages = ("whyrank", "lancedb", "implicit", "onnxruntime", "numpy", "pydantic", "openai")
         return {
             "suite": self.suite.model_dump(mode="json", exclude={"data", "prompt_folder"}),
-            "settings": self.base.model_dump(mode="json", exclude={"data", "api_key", "embed", "engine", "service", "shadow"}),
+            "settings": self.base.model_dump(
+                mode="json", exclude={"data", "api_key", "embed", "engine", "service", "shadow"}
+            ),
             "domain": self.base.service.domain,
             "windows": {arm.name: self.settings(arm).rank.window for arm in self.arms},
             "data": {folder.name: data.sha for folder, data in self.data.items()},
@@ -142,18 +177,23 @@ class Run:
         }
 
     def _notes(self) -> list[str]:
-        """Weights that were fitted on half of the very people who are asked about flatter whoever uses them."""
+        """Weights that were fitted on half of the very people who are asked about flatter whoever
+        uses them."""
         notes = []
-        for file in sorted(self.base.weights_folder.glob("*.yaml")) if self.base.rank.fitted else ():
+        for file in (
+            sorted(self.base.weights_folder.glob("*.yaml")) if self.base.rank.fitted else ()
+        ):
             fitted_on = yaml.safe_load(file.read_text()).get("found", {}).get("data", {}).get("sha")
             if fitted_on in {data.sha for data in self.data.values()}:
                 notes.append(
-                    f"flag: {file.name} was fitted on half of these people: set rank.fitted to false, or use other cases"
+                    f"flag: {file.name} was fitted on half of these people: set rank.fitted to "
+                    f"false, or use other cases"
                 )
         return notes
 
     async def recommender(self, arm: Arm, shown: str | None = None) -> Recommender:
-        """The recommender for an arm's settings, on a store that holds its data's log; made at first use."""
+        """The recommender for an arm's settings, on a store that holds its data's log; made at
+        first use."""
         settings = self.settings(arm, shown)
         if (key := repr(settings)) not in self._made:
             self._made[key] = await self._make(settings)
@@ -161,9 +201,12 @@ class Run:
         return self._made[key]
 
     def settings(self, arm: Arm, shown: str | None = None) -> Settings:
-        """The arm's settings, with the store in the run's folder and everything else where it was; made once."""
+        """The arm's settings, with the store in the run's folder and everything else where it was;
+        made once."""
         if (key := repr((arm, shown))) not in self._settings:
-            self._settings[key] = housed(arm.settings(self.base, shown), self.data[arm.data], self.out / "data")
+            self._settings[key] = housed(
+                arm.settings(self.base, shown), self.data[arm.data], self.out / "data"
+            )
         return self._settings[key]
 
     def _cases(self, arm: Arm) -> list[Case]:
@@ -171,16 +214,25 @@ class Run:
         return self.data[arm.data].cases[: min(limits, default=None)]
 
     def jobs(self) -> Iterator[Job]:
-        """Case by case over all arms, so that a run cut short still compares them; the probes last."""
+        """Case by case over all arms, so that a run cut short still compares them; the probes
+        last."""
         for folder in self.suite.data:
             arms = [arm for arm in self.arms if arm.data == folder]
             asked = [arm for arm in arms if arm.model is not None]
             for repeat in range(self.suite.repeats):
                 for place, case in enumerate(self.data[folder].cases[: self.limit]):
-                    these = [arm for arm in (arms if repeat == 0 else asked) if arm.most is None or place < arm.most]
+                    these = [
+                        arm
+                        for arm in (arms if repeat == 0 else asked)
+                        if arm.most is None or place < arm.most
+                    ]
                     yield from (Job(arm, case, repeat) for arm in these)
             for case in self.data[folder].cases[: self.limit][: self.suite.probes]:
-                yield from (Job(arm, case, 0, probe) for arm in asked for probe in ("reversed", "own", "other"))
+                yield from (
+                    Job(arm, case, 0, probe)
+                    for arm in asked
+                    for probe in ("reversed", "own", "other")
+                )
 
     def request(self, job: Job, window: Sequence[str] | None = None) -> RecommendRequest:
         """`window`: for the `own` and `other` probes, the candidates that both get."""
@@ -202,33 +254,51 @@ class Run:
         return job.arm.request(fields, "none" if job.probe else self.suite.explain)
 
     async def ask(self, job: Job) -> dict[str, Any]:
-        """One row. A case that fails is a row too. Raises `BadRequest` when the model has gone: hours of answers by the prior
-        would be no evaluation."""
+        """One row. A case that fails is a row too. Raises `BadRequest` when the model has gone:
+        hours of answers by the prior would be no evaluation."""
         shown = {"": None, "reversed": "reversed"}.get(job.probe, "shuffled")
         recommender = await self.recommender(job.arm, shown)
         window = None
         if job.probe in {"own", "other"}:
-            prior = self.request(Job(job.arm, job.case)).model_copy(update={"strategy": "prior", "explain": "none"})
+            prior = self.request(Job(job.arm, job.case)).model_copy(
+                update={"strategy": "prior", "explain": "none"}
+            )
             plain = await recommender.recommend(prior)
             window = [item.item_id for item in plain.items[: recommender.settings.rank.window]]
         request, bill = self.request(job, window), list[Usage]()
         start = time.perf_counter()
         try:
             ranking, exchanges = await recommender.trace(request, bill)
-        except StorageError:  # no fault of the case: what can't be read now would fail all that follow
+        except (
+            StorageError
+        ):  # no fault of the case: what can't be read now would fail all that follow
             raise
         except WhyrankError as error:
             seconds = time.perf_counter() - start
-            return row_of(job, error=f"{error.code}: {error.message}", seconds=seconds, usage=sum(bill, Usage()))
+            return row_of(
+                job,
+                error=f"{error.code}: {error.message}",
+                seconds=seconds,
+                usage=sum(bill, Usage()),
+            )
         seconds = time.perf_counter() - start
         gone = ranking.degraded is not None and ranking.degraded.reason == "unreachable"
-        if gone and job.arm.model is not None and (why := await recommender.wrong(job.arm.model, 60)):
-            raise BadRequest(f"{job.arm.model} went away: {why}; start it and run again: what is done is kept")
+        if (
+            gone
+            and job.arm.model is not None
+            and (why := await recommender.wrong(job.arm.model, 60))
+        ):
+            raise BadRequest(
+                f"{job.arm.model} went away: {why}; start it and run again: what is done is kept"
+            )
         return row_of(job, ranking, exchanges, seconds, recommender.settings.explain.top)
 
-    async def go(self, step: Step = lambda progress: None, concurrency: int = 4, spend: float | None = None) -> Progress:
-        """Ask what has no row yet, `concurrency` at a time, and append the rows. Once all rows cost `spend` dollars, no
-        question that may cost something is begun; those under way end, free ones go on."""
+    async def go(
+        self, step: Step = lambda progress: None, concurrency: int = 4, spend: float | None = None
+    ) -> Progress:
+        """Ask what has no row yet, `concurrency` at a time, and append the rows. Once all rows cost
+        `spend` dollars, no question that may cost something is begun; those under way end, free
+        ones go on."""
         jobs = list(self.jobs())
         progress = Progress(total=len(jobs))
         _mend(self.out / "rows.jsonl")
@@ -266,25 +336,36 @@ class Run:
         return spend is None or progress.cost < spend or not self._may_cost(job.arm)
 
     def _may_cost(self, arm: Arm) -> bool:
-        """Has its model a price, or one that may stand in? LiteLLM knows prices itself; likelihoods nobody else tells."""
+        """Has its model a price, or one that may stand in? LiteLLM knows prices itself; likelihoods
+        nobody else tells."""
         settings = self.settings(arm)
         others = arm.strategy != "likelihood" or self.suite.explain != "none"
         aliases = [arm.model, *([settings.roles.explain, *settings.fallback] if others else [])]
         asked = [settings.models[alias] for alias in aliases if alias in settings.models]
-        return arm.model is not None and any(one.price is not None or one.backend == "litellm" for one in asked)
+        return arm.model is not None and any(
+            one.price is not None or one.backend == "litellm" for one in asked
+        )
 
     async def _models_answer(self, jobs: Sequence[Job]) -> None:
-        """Hours of answers from the prior, because the engine was not up or a model lacks what it would need, would be no
-        evaluation."""
-        wanted = {(job.arm.model, job.arm.strategy): job.arm for job in jobs if job.arm.model is not None}
+        """Hours of answers from the prior, because the engine was not up or a model lacks what it
+        would need, would be no evaluation."""
+        wanted = {
+            (job.arm.model, job.arm.strategy): job.arm for job in jobs if job.arm.model is not None
+        }
         for (alias, strategy), arm in wanted.items():
             recommender = await self.recommender(arm)
             if why := await recommender.wrong(alias, 300):
-                raise BadRequest(f"model {alias} can't be evaluated: {why}; 'whyrank engine' starts the local one")
+                raise BadRequest(
+                    f"model {alias} can't be evaluated: {why}; 'whyrank engine' starts the "
+                    f"local one"
+                )
             able = await recommender.probe(alias)
             if strategy in NEEDS and not NEEDS[strategy](able):
                 can = ", ".join(name for name, enough in NEEDS.items() if enough(able)) or "none"
-                raise BadRequest(f"model {alias} can't do what strategy {strategy} needs; strategies for it: {can}")
+                raise BadRequest(
+                    f"model {alias} can't do what strategy {strategy} needs; strategies for it: "
+                    f"{can}"
+                )
 
     def _count(self, progress: Progress, row: dict[str, Any]) -> None:
         progress.done += 1
@@ -297,22 +378,26 @@ class Run:
             progress.sums[row["arm"]] = total + value, count + 1
 
     async def leaks(self) -> dict[str, str]:
-        """Arms whose prompt names the answers before the candidates do, and how often. Sends nothing; writes `leaks.json`,
-        which reports read.
+        """Arms whose prompt names the answers before the candidates do, and how often. Sends
+        nothing; writes `leaks.json`, which reports read.
 
-        A prompt may name any title by chance (the next film of a series): flagged is who names answers more often than
-        other candidates, by Fisher's exact test at 0.001.
+        A prompt may name any title by chance (the next film of a series): flagged is who names
+        answers more often than other candidates, by Fisher's exact test at 0.001.
         """
         from eval.stats import fisher
 
         found = {}
-        for arm in (arm for arm in self.arms if arm.model is not None and arm.strategy != "likelihood"):
+        for arm in (
+            arm for arm in self.arms if arm.model is not None and arm.strategy != "likelihood"
+        ):
             recommender = await self.recommender(arm)
             titles = {item.id: item.title.casefold() for item in self.data[arm.data].items}
             named = of = others = of_others = 0
             for case in self._cases(arm)[:LEAK_CASES]:
                 shown = await recommender.preview(self.request(Job(arm, case)), "rank")
-                text = _before_the_candidates("\n".join(message["content"] for message in shown.messages)).casefold()
+                text = _before_the_candidates(
+                    "\n".join(message["content"] for message in shown.messages)
+                ).casefold()
                 answers = set(case.relevant)
                 free = sorted(titles.keys() - answers - set(case.history))
                 rest = Random(case.case_id).sample(free, min(100, len(free)))
@@ -321,7 +406,10 @@ class Run:
                 others += sum(_names(text, titles[item]) for item in rest)
                 of_others += len(rest)
             if named and fisher(named, of, others, of_others) < 0.001:
-                found[arm.name] = f"its prompt names {named} of {of} answers, and {others} of {of_others} other items"
+                found[arm.name] = (
+                    f"its prompt names {named} of {of} answers, and {others} of {of_others} "
+                    f"other items"
+                )
         (self.out / "leaks.json").write_text(json.dumps(found) + "\n")
         return found
 
@@ -332,7 +420,9 @@ def _names(text: str, title: str) -> bool:
 
 def _before_the_candidates(text: str) -> str:
     """A candidate's line begins with its letter; what stands there is no leak."""
-    return "\n".join(line for line in text.splitlines() if not (line[1:2] == ")" and line[:1].isupper()))
+    return "\n".join(
+        line for line in text.splitlines() if not (line[1:2] == ")" and line[:1].isupper())
+    )
 
 
 def now() -> str:
@@ -341,13 +431,17 @@ def now() -> str:
 
 
 def housed(settings: Settings, data: Data, under: Path) -> Settings:
-    """The settings with a store for this data in a folder under `under`, and everything else where it was; no shadow."""
+    """The settings with a store for this data in a folder under `under`, and everything else where
+    it was; no shadow."""
     return settings.changed(
         {
             "store": {"url": None},
             "data": str(under / f"{data.folder.name}-{fingerprint(settings)}-{data.sha[:8]}"),
             "embed": {"path": str(settings.embedder_path.resolve())},
-            "models": {alias: {"path": str(settings.weights_path(alias).resolve())} for alias in settings.models},
+            "models": {
+                alias: {"path": str(settings.weights_path(alias).resolve())}
+                for alias in settings.models
+            },
             "rank": {"weights": str(settings.weights_folder.resolve())},
             "shadow": {"model": None},
         }
@@ -365,7 +459,9 @@ async def fill(recommender: Recommender, data: Data, folder: Path) -> None:
         (recommender.ingest_events, data.events),
     ):
         for start in range(0, len(nouns), BATCH):
-            report = await put([noun.model_dump(mode="python") for noun in nouns[start : start + BATCH]])
+            report = await put(
+                [noun.model_dump(mode="python") for noun in nouns[start : start + BATCH]]
+            )
             if report.rejected:
                 raise BadRequest(f"{data.folder}: {report.rejected[0].message}")
     await recommender.embed_pending()
@@ -373,7 +469,7 @@ async def fill(recommender: Recommender, data: Data, folder: Path) -> None:
     stamp.touch()
 
 
-# ── rows ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── rows ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 def row_of(
@@ -385,14 +481,19 @@ def row_of(
     error: str = "",
     usage: Usage | None = None,
 ) -> dict[str, Any]:
-    """`window`: what the model saw, in prior order; `order`: the same in the model's own order, before fusion; `prior_values`
-    and `model_values`: what was fused, as `window` stands; `likelihoods`: with and without history, where that was the model's
-    value; `grounded`: of the first `explained`, which a model may justify. `usage`: of a question without a ranking."""
+    """`window`: what the model saw, in prior order; `order`: the same in the model's own order,
+    before fusion; `prior_values` and `model_values`: what was fused, as `window` stands;
+    `likelihoods`: with and without history, where that was the model's value; `grounded`: of the
+    first `explained`, which a model may justify. `usage`: of a question without a ranking."""
     items = ranking.items if ranking else []
     seen = sorted((item for item in items if "model" in item.signals), key=_prior_order)
     usage = ranking.usage if ranking else usage
     repairs = ranking.repairs if ranking else None
-    said = [item.signals["grounded"] for item in items[:explained] if "grounded" in item.signals and job.arm.model]
+    said = [
+        item.signals["grounded"]
+        for item in items[:explained]
+        if "grounded" in item.signals and job.arm.model
+    ]
     return {
         "arm": job.arm.name,
         "data": job.arm.data.name,
@@ -402,14 +503,23 @@ def row_of(
         "items": [item.item_id for item in items],
         "scores": [item.score for item in items],
         "window": [item.item_id for item in seen],
-        "order": [item.item_id for item in sorted(seen, key=lambda item: (-item.signals["model"], *_prior_order(item)))],
+        "order": [
+            item.item_id
+            for item in sorted(seen, key=lambda item: (-item.signals["model"], *_prior_order(item)))
+        ],
         "prior_values": [item.signals["prior"] for item in seen],
         "model_values": [item.signals["model"] for item in seen],
-        "likelihoods": [[item.signals["likelihood"], item.signals["null"]] for item in seen if "null" in item.signals],
+        "likelihoods": [
+            [item.signals["likelihood"], item.signals["null"]]
+            for item in seen
+            if "null" in item.signals
+        ],
         "strategy": ranking.strategy if ranking else None,
         "model": ranking.model if ranking else None,
         "prompt": ranking.prompt.model_dump() if ranking and ranking.prompt else None,
-        "degraded": ranking.degraded.model_dump(by_alias=True) if ranking and ranking.degraded else None,
+        "degraded": ranking.degraded.model_dump(by_alias=True)
+        if ranking and ranking.degraded
+        else None,
         "repairs": repairs.missing + repairs.duplicate + repairs.unknown if repairs else 0,
         "grounded": sum(map(bool, said)) / len(said) if said else None,
         "tokens": [usage.prompt_tokens, usage.completion_tokens] if usage else [0, 0],
@@ -439,7 +549,8 @@ def _append(out: TextIO, row: dict[str, Any]) -> None:
 
 
 def rows(out: Path) -> Iterator[dict[str, Any]]:
-    """The whole rows of a run; a last line that is still being written, or was torn by a kill, is none."""
+    """The whole rows of a run; a last line that is still being written, or was torn by a kill, is
+    none."""
     file = out / "rows.jsonl"
     if file.exists():
         with file.open("rb") as lines:
@@ -456,10 +567,13 @@ def _mend(file: Path) -> None:
 
 @contextmanager
 def _alone(file: Path) -> Iterator[TextIO]:
-    """The file, to append to, for one process at a time: two that run the same suite would pay twice."""
+    """The file, to append to, for one process at a time: two that run the same suite would pay
+    twice."""
     with file.open("a", encoding="utf-8") as out:
         try:
             fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise BadRequest(f"another run is writing to {file}: let it end, or choose another --out") from error
+            raise BadRequest(
+                f"another run is writing to {file}: let it end, or choose another --out"
+            ) from error
         yield out

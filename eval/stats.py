@@ -1,4 +1,5 @@
-"""Is A better than B, by how much, and could it be luck? Everything is paired by case, and says what it could not have seen."""
+"""Is A better than B, by how much, and could it be luck? Everything is paired by case, and says
+what it could not have seen."""
 
 from __future__ import annotations
 
@@ -21,8 +22,9 @@ BLOCK = 2_000_000
 
 @dataclass(frozen=True)
 class Paired:
-    """The mean of per-case differences. `low`, `high`: its 95 % interval. `p`: two-sided, under "no difference". `seen`: the
-    smallest true difference that so many cases would show in 80 of 100 experiments."""
+    """The mean of per-case differences. `low`, `high`: its 95 % interval. `p`: two-sided, under "no
+    difference". `seen`: the smallest true difference that so many cases would show in 80 of 100
+    experiments."""
 
     difference: float
     low: float
@@ -37,12 +39,15 @@ class Paired:
         return self.low > 0 or self.high < 0
 
 
-def paired(one: Values, other: Values, seed: int = 0, resamples: int = RESAMPLES, looks: int = 1) -> Paired:
-    """Compare two systems on the same cases, in the same order. Raises `ValueError` for none, or for unequal lengths.
+def paired(
+    one: Values, other: Values, seed: int = 0, resamples: int = RESAMPLES, looks: int = 1
+) -> Paired:
+    """Compare two systems on the same cases, in the same order. Raises `ValueError` for none, or
+    for unequal lengths.
 
-    Interval: percentile bootstrap over cases (Sakai, SIGIR 2006). p: randomisation by random signs (Smucker et al., CIKM
-    2007), with the +1 of Phipson & Smyth (2010), so never 0. `seen`: (z_0.975 + z_0.8) · sd / √n, the
-    first for `looks` comparisons at once (Bonferroni).
+    Interval: percentile bootstrap over cases (Sakai, SIGIR 2006). p: randomisation by random signs
+    (Smucker et al., CIKM 2007), with the +1 of Phipson & Smyth (2010), so never 0. `seen`: (z_0.975
+    + z_0.8) · sd / √n, the first for `looks` comparisons at once (Bonferroni).
     """
     if len(one) != len(other) or not len(one):
         raise ValueError(f"paired values needed, got {len(one)} and {len(other)}")
@@ -59,7 +64,9 @@ def paired(one: Values, other: Values, seed: int = 0, resamples: int = RESAMPLES
     return Paired(mean, low, high, (extreme + 1) / (resamples + 1), seen, n)
 
 
-def interval(values: Sequence[float], seed: int = 0, resamples: int = RESAMPLES) -> tuple[float, float]:
+def interval(
+    values: Sequence[float], seed: int = 0, resamples: int = RESAMPLES
+) -> tuple[float, float]:
     """95 % percentile bootstrap interval of a mean over cases; (nan, nan) for none."""
     found = np.asarray(values, dtype=np.float64)
     if not len(found):
@@ -71,7 +78,8 @@ def interval(values: Sequence[float], seed: int = 0, resamples: int = RESAMPLES)
 
 
 def holm(p: Mapping[str, float]) -> dict[str, float]:
-    """p-values adjusted for how many were looked at (Holm, 1979); at most 1, in the given order of names."""
+    """p-values adjusted for how many were looked at (Holm, 1979); at most 1, in the given order of
+    names."""
     adjusted: dict[str, float] = {}
     worst = 0.0
     for place, (name, value) in enumerate(sorted(p.items(), key=lambda pair: pair[1])):
@@ -87,7 +95,10 @@ Matrices = list[npt.NDArray[np.floating[Any]]]
 def _draws(n: int, seed: int, resamples: int) -> Matrices:
     """How often each of n cases is drawn, resample by resample."""
     dice = np.random.default_rng(seed)
-    return [dice.multinomial(n, np.full(n, 1 / n), rows).astype(np.float64) for rows in _blocks(resamples, n)]
+    return [
+        dice.multinomial(n, np.full(n, 1 / n), rows).astype(np.float64)
+        for rows in _blocks(resamples, n)
+    ]
 
 
 @lru_cache(maxsize=2)
@@ -102,7 +113,10 @@ def _blocks(rows: int, width: int) -> list[int]:
 
 
 def fisher(hits: int, of: int, others: int, of_others: int) -> float:
-    """One-sided p of Fisher's exact test: are `hits` of `of` more than `others` of `of_others` explain?"""
+    """One-sided p of Fisher's exact test: are `hits` of `of` more than `others` of `of_others`
+    explain?"""
     total, drawn = of + of_others, hits + others
-    ways = [math.comb(of, k) * math.comb(of_others, drawn - k) for k in range(hits, min(of, drawn) + 1)]
+    ways = [
+        math.comb(of, k) * math.comb(of_others, drawn - k) for k in range(hits, min(of, drawn) + 1)
+    ]
     return sum(ways) / math.comb(total, drawn)

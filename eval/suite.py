@@ -25,16 +25,17 @@ TUNABLE = {"retrieve", "rank", "explain", "models", "locale"}
 
 
 class Suite(BaseModel):
-    """`title`, `about`: head the report. `data`: case folders, relative to the suite's file; `domain`: whose prompts and event
-    meanings they take, if not the configuration's. `baseline`: the arm that others
-    are compared with; `beside`: one more, as `prior equal`.
+    """`title`, `about`: head the report. `data`: case folders, relative to the suite's file;
+    `domain`: whose prompts and event meanings they take, if not the configuration's. `baseline`:
+    the arm that others are compared with; `beside`: one more, as `prior equal`.
 
-    `strategies`: each for every one of `models`, or as `strategy:model`; `cases`: at most so many of a strategy or a
-    `strategy:model`. `prompts`: ids in `prompt_folder` (default: the product's own); none: the domain's. `settings`: by name,
-    changes to the configuration, and `locale`; fitted weights stand back where one changes a weight. `priors`:
-    the same, to measure the prior alone with. `sources`: also measure
-    each source of candidates that can stand alone. `probes`: so many cases of each arm are asked again with the candidates
-    reversed, and for somebody else. `explain`: `short` also measures reasons, at their cost.
+    `strategies`: each for every one of `models`, or as `strategy:model`; `cases`: at most so many
+    of a strategy or a `strategy:model`. `prompts`: ids in `prompt_folder` (default: the product's
+    own); none: the domain's. `settings`: by name, changes to the configuration, and `locale`;
+    fitted weights stand back where one changes a weight. `priors`: the same, to measure the prior
+    alone with. `sources`: also measure each source of candidates that can stand alone. `probes`: so
+    many cases of each arm are asked again with the candidates reversed, and for somebody else.
+    `explain`: `short` also measures reasons, at their cost.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,7 +54,9 @@ class Suite(BaseModel):
     baseline: str = "prior"
     beside: str | None = None
     sources: bool = False
-    metrics: list[str] = Field(min_length=1, default=["nDCG@10", "recall@10", "MRR@10", "HR@10", "novelty@10", "ILD@10"])
+    metrics: list[str] = Field(
+        min_length=1, default=["nDCG@10", "recall@10", "MRR@10", "HR@10", "novelty@10", "ILD@10"]
+    )
     explain: Literal["none", "short"] = "none"
     repeats: int = Field(1, ge=1, le=100)
     probes: int = Field(20, ge=0)
@@ -67,7 +70,9 @@ class Suite(BaseModel):
         except BadRequest as error:
             raise ValueError(error.message) from error
         if found[0].name not in RELEVANCE:
-            raise ValueError(f"the first one decides and must be of relevance: {', '.join(RELEVANCE)}")
+            raise ValueError(
+                f"the first one decides and must be of relevance: {', '.join(RELEVANCE)}"
+            )
         return [str(one) for one in found]
 
     @field_validator("data")
@@ -81,10 +86,15 @@ class Suite(BaseModel):
     @classmethod
     def _tunable(cls, settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         for name, parts in settings.items():
-            if broken := [key for key, part in parts.items() if key != "locale" and not isinstance(part, dict)]:
+            if broken := [
+                key for key, part in parts.items() if key != "locale" and not isinstance(part, dict)
+            ]:
                 raise ValueError(f"{name}: {broken[0]} holds keys and values")
             if stray := set(parts) - TUNABLE:
-                raise ValueError(f"{name}: {', '.join(sorted(stray))} can't vary in a suite; {', '.join(sorted(TUNABLE))} can")
+                raise ValueError(
+                    f"{name}: {', '.join(sorted(stray))} can't vary in a suite; "
+                    f"{', '.join(sorted(TUNABLE))} can"
+                )
         return settings
 
     @classmethod
@@ -101,31 +111,58 @@ class Suite(BaseModel):
             raise BadRequest(f"{file}: {reasons(error)}") from error
         here = file.parent
         folder = here / suite.prompt_folder if suite.prompt_folder else None
-        return suite.model_copy(update={"data": [(here / path).resolve() for path in suite.data], "prompt_folder": folder})
+        return suite.model_copy(
+            update={
+                "data": [(here / path).resolve() for path in suite.data],
+                "prompt_folder": folder,
+            }
+        )
 
     def arms(self, settings: Settings) -> list[Arm]:
-        """Every combination once; `prior` and the sources need neither prompt nor model. Baselines come first."""
+        """Every combination once; `prior` and the sources need neither prompt nor model. Baselines
+        come first."""
         found: list[Arm] = []
         models = self.models or [*filter(None, [settings.roles.rank])]
         asked = [pair for pair in self._pairs(models) if pair[0] != "prior"]
         prompts: list[str | None] = [*self.prompts] or [None]
         for (label, parts), folder in product(self.settings.items(), self.data):
             changes = {key: value for key, value in parts.items() if key != "locale"}
-            suffix = " ".join([*([label] if label else []), *([folder.name] if len(self.data) > 1 else [])])
+            suffix = " ".join(
+                [*([label] if label else []), *([folder.name] if len(self.data) > 1 else [])]
+            )
             shared = {"suffix": suffix, "data": folder, "locale": parts.get("locale")}
             found.append(_arm(["prior"], strategy="prior", changes=changes, **shared))
             for source in STANDALONE if self.sources else ("popular",):
-                only = {"retrieve": {**changes.get("retrieve", {}), **{one: float(one == source) for one in SOURCES}}}
-                found.append(_arm([source], strategy="prior", changes={**changes, **only}, **shared))
+                only = {
+                    "retrieve": {
+                        **changes.get("retrieve", {}),
+                        **{one: float(one == source) for one in SOURCES},
+                    }
+                }
+                found.append(
+                    _arm([source], strategy="prior", changes={**changes, **only}, **shared)
+                )
             if not label:
                 for name, only in self.priors.items():
                     found.append(
-                        _arm(["prior"], strategy="prior", changes=only, **{**shared, "suffix": f"{name} {suffix}".strip()})
+                        _arm(
+                            ["prior"],
+                            strategy="prior",
+                            changes=only,
+                            **{**shared, "suffix": f"{name} {suffix}".strip()},
+                        )
                     )
             for (strategy, model), prompt in product(asked, prompts):
                 words = [strategy, model, *([prompt] if prompt else [])]
                 most = self.cases.get(f"{strategy}:{model}", self.cases.get(strategy))
-                own = {**shared, "strategy": strategy, "model": model, "prompt": prompt, "changes": changes, "most": most}
+                own = {
+                    **shared,
+                    "strategy": strategy,
+                    "model": model,
+                    "prompt": prompt,
+                    "changes": changes,
+                    "most": most,
+                }
                 found.append(_arm(words, **own))
         return found
 
@@ -148,8 +185,9 @@ def _arm(words: Sequence[str], *, suffix: str, **fields: Any) -> Arm:
 
 
 class Arm(BaseModel):
-    """One way to rank. Its name: strategy:model:prompt, then its settings and data where there are several. `changes`: to the
-    settings; `most`: of the cases. Several arms may share one set of changes, hence one `Recommender`."""
+    """One way to rank. Its name: strategy:model:prompt, then its settings and data where there are
+    several. `changes`: to the settings; `most`: of the cases. Several arms may share one set of
+    changes, hence one `Recommender`."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -168,34 +206,52 @@ class Arm(BaseModel):
         return "score" if self.strategy == "likelihood" else "rank"
 
     def settings(self, base: Settings, shown: str | None = None) -> Settings:
-        """Raises `ConfigError` naming the key. `shown`: the order in which the model sees the candidates."""
+        """Raises `ConfigError` naming the key. `shown`: the order in which the model sees the
+        candidates."""
         changes: Mapping[str, Any] = self.changes
         if self.model is not None:
             roles = ("score",) if self.strategy == "likelihood" else ("rank", "explain")
             changes = {**changes, "roles": dict.fromkeys(roles, self.model)}
-        if WEIGHED & {name for part in changes.values() if isinstance(part, Mapping) for name in _names(part)}:
+        if WEIGHED & {
+            name for part in changes.values() if isinstance(part, Mapping) for name in _names(part)
+        }:
             changes = {**changes, "rank": {"fitted": False, **changes.get("rank", {})}}
         if shown is not None:
             changes = {**changes, "rank": {**changes.get("rank", {}), "shown": shown}}
         return base.changed(changes)
 
     def request(self, fields: Mapping[str, Any], explain: str) -> RecommendRequest:
-        asked = {"strategy": self.strategy, "model": self.model, "prompt_id": self.prompt, "locale": self.locale}
+        asked = {
+            "strategy": self.strategy,
+            "model": self.model,
+            "prompt_id": self.prompt,
+            "locale": self.locale,
+        }
         return RecommendRequest.model_validate({**asked, "explain": explain, **fields})
 
 
 def beside(name: str, arm: str) -> str:
-    """The arm `name` of the same settings and data as `arm`: `prior` beside `listwise:tiny k50` is `prior k50`."""
+    """The arm `name` of the same settings and data as `arm`: `prior` beside `listwise:tiny k50` is
+    `prior k50`."""
     return f"{name} {arm.partition(' ')[2]}".strip()
 
 
 def _names(part: Mapping[str, Any]) -> set[str]:
-    deeper = {name for value in part.values() if isinstance(value, Mapping) for name in _names(value)}
+    deeper = {
+        name for value in part.values() if isinstance(value, Mapping) for name in _names(value)
+    }
     return {*part, *deeper}
 
 
 def fingerprint(settings: Settings) -> str:
-    """Of all that decides what a data folder's store and catalogue hold: runs with another one need another store."""
+    """Of all that decides what a data folder's store and catalogue hold: runs with another one need
+    another store."""
     retrieve = settings.retrieve
-    parts = settings.service.domain, settings.events, settings.catalog, retrieve.popular_half_life_days, retrieve.training
+    parts = (
+        settings.service.domain,
+        settings.events,
+        settings.catalog,
+        retrieve.popular_half_life_days,
+        retrieve.training,
+    )
     return sha256(repr(parts).encode()).hexdigest()[:8]

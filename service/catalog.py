@@ -1,8 +1,10 @@
-"""Items and their vectors in LanceDB: search by vector, by text, by filter; every read sees every finished write.
+"""Items and their vectors in LanceDB: search by vector, by text, by filter; every read sees every
+finished write.
 
-An item's row is durable when `put` returns. Its vector follows in the background (`work`), which also keeps the indexes
-fresh and the table compact. `backlog` counts the rows whose vector is still to come. A second vector, its `factors` of a
-matrix factorisation, comes from whoever trains one: all rows' factors change together, in one write.
+An item's row is durable when `put` returns. Its vector follows in the background (`work`), which
+also keeps the indexes fresh and the table compact. `backlog` counts the rows whose vector is still
+to come. A second vector, its `factors` of a matrix factorisation, comes from whoever trains one:
+all rows' factors change together, in one write.
 """
 
 from __future__ import annotations
@@ -35,7 +37,15 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from service.damage import Part, data_files, disk_full, ends_whole, named, newest_known
-from service.errors import BadRequest, CatalogBusy, CatalogDamaged, ConfigError, DiskFull, ModelError, StorageError
+from service.errors import (
+    BadRequest,
+    CatalogBusy,
+    CatalogDamaged,
+    ConfigError,
+    DiskFull,
+    ModelError,
+    StorageError,
+)
 from service.schema import Attributes, Filter, Interest, Item
 
 log = logging.getLogger(__name__)
@@ -58,7 +68,13 @@ ARROW: dict[Kind, pa.DataType] = {
 }
 WORDS: frozenset[Kind] = frozenset({"str", "list"})
 """Kinds whose values are words: filters match them without regard to case."""
-ACCEPTS: dict[Kind, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,), "list": (str,)}
+ACCEPTS: dict[Kind, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (int, float),
+    "str": (str,),
+    "bool": (bool,),
+    "list": (str,),
+}
 ITEM = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
@@ -74,17 +90,27 @@ ITEM = pa.schema(
         pa.field("terms", pa.string()),
     ]
 )
-TRUTHS = {"true": True, "1": True, "1.0": True, "yes": True, "false": False, "0": False, "0.0": False, "no": False}
+TRUTHS = {
+    "true": True,
+    "1": True,
+    "1.0": True,
+    "yes": True,
+    "false": False,
+    "0": False,
+    "0.0": False,
+    "no": False,
+}
 """Spellings of a truth value, in lower case."""
 SHOWN = ["id", "title", "text", "attributes", "url", "image_url", "published_at", "available"]
 UNSPACED = (
     "\u0e01-\u0e3a\u0e40-\u0e4e\u0e81-\u0ece"  # Thai, Lao
     "\u1000-\u1049\u1050-\u109f\u1780-\u17d3"  # Burmese, Khmer
-    "\u1100-\u11ff\uac00-\ud7a3"  # Korean: it has spaces, but hangs particles on words and joins nouns
+    "\u1100-\u11ff\uac00-\ud7a3"  # Korean: has spaces, but hangs particles on words
     "\u3005-\u3007\u3041-\u309f\u30a1-\u30fa\u30fc-\u312f\u31f0-\u31ff"  # Japanese, Bopomofo
     "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Chinese
 )
-"""Letters of languages in which a space does not end every word, as ranges of a regular expression."""
+"""Letters of languages in which a space does not end every word, as ranges of a regular
+expression."""
 ACCENTS = re.compile("[\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0670]")
 """Accents, and the vowel points of Hebrew and Arabic: many people leave them out."""
 INDIC = "\u0900-\u0963\u0966-\u0dff"
@@ -92,13 +118,17 @@ INDIC = "\u0900-\u0963\u0966-\u0dff"
 RUNS = re.compile(f"(?P<unspaced>[{UNSPACED}]+)|(?:[^\\W_{UNSPACED}]|[{INDIC}]|{ACCENTS.pattern})+")
 """A word, or what stands between two marks where spaces don't end words."""
 TERMS_INDEX = "terms_1"
-"""The name of the full-text index. Change it with `terms_of`: opening a catalogue then makes terms and index anew."""
+"""The name of the full-text index. Change it with `terms_of`: opening a catalogue then makes terms
+and index anew."""
 PREEMPTED = re.compile(
-    "commit conflict|incompatible transaction|too many concurrent"  # another commit came between our read and our commit
-    "|already exists|already set|once set|does not exist in the dataset|index not found",  # it came before, and did our work
+    # another commit came between our read and our commit
+    "commit conflict|incompatible transaction|too many concurrent"
+    # it came before, and did our work
+    "|already exists|already set|once set|does not exist in the dataset|index not found",
     re.IGNORECASE,
 )
-"""What Lance's errors say when another writer's commit came first: the same work, done again on its result, may succeed."""
+"""What Lance's errors say when another writer's commit came first: the same work, done again on its
+result, may succeed."""
 ATTEMPTS = 20
 """So often a write that is preempted is tried, over about 15 seconds."""
 TIDY_ATTEMPTS = 5
@@ -113,7 +143,8 @@ DERIVED = ["vector", "vector_sha", "factors", "factors_of"]
 """Columns that can be made anew: from the words, and from the log."""
 PENDING = "(vector_sha IS NULL OR vector_sha != words_sha)"
 IN_FILTER = 500
-"""More excluded ids than this are dropped after the search: a longer NOT IN costs more than over-fetching."""
+"""More excluded ids than this are dropped after the search: a longer NOT IN costs more than
+over-fetching."""
 FACETS = 60
 """So many values of a key are told."""
 NAMED = 10
@@ -129,7 +160,8 @@ INDEX_FROM = 10_000
 
 @dataclass(frozen=True)
 class Scope:
-    """Which items may take a place: only these ids (None: all), none of those, and what the filters allow."""
+    """Which items may take a place: only these ids (None: all), none of those, and what the filters
+    allow."""
 
     only: frozenset[str] | None = None
     exclude: frozenset[str] = frozenset()
@@ -162,14 +194,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Facets:
-    """What items have, by filterable key. `values`: of a key of words its values, the commonest first; `ends`: of a key of
-    numbers two, below and above which lies a fifth of the items each."""
+    """What items have, by filterable key. `values`: of a key of words its values, the commonest
+    first; `ends`: of a key of numbers two, below and above which lies a fifth of the items each."""
 
     values: Mapping[str, Sequence[str]]
     ends: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def in_words(self, key: str) -> str:
-        """The commonest values of a key of words, or where those of a key of numbers lie; empty for any other."""
+        """The commonest values of a key of words, or where those of a key of numbers lie; empty for
+        any other."""
         if key in self.ends:
             low, high = self.ends[key]
             return f"mostly {low} to {high}"
@@ -178,7 +211,8 @@ class Facets:
 
 
 class Embeds(Protocol):
-    """What the catalogue needs of an embedder: unit vectors in one space of a fixed dimension, and the space's name.
+    """What the catalogue needs of an embedder: unit vectors in one space of a fixed dimension, and
+    the space's name.
 
     `dimension` of one that is not `loaded` takes a moment; its `name` stands for one model then.
     """
@@ -198,7 +232,8 @@ class Embeds(Protocol):
 def _guarded(
     method: Callable[Concatenate[Catalog, P], Awaitable[T]],
 ) -> Callable[Concatenate[Catalog, P], Coroutine[Any, Any, T]]:
-    """A method of the catalogue that raises a `StorageError` when a file of it is damaged or its disk is full."""
+    """A method of the catalogue that raises a `StorageError` when a file of it is damaged or its
+    disk is full."""
 
     @wraps(method)
     async def guarded(self: Catalog, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -222,7 +257,8 @@ class Catalog:
         dimension: int,
     ) -> None:
         self.dimension = dimension
-        """Of the vectors, the same in the table and from the embedder: `open` refuses anything else."""
+        """Of the vectors, the same in the table and from the embedder: `open` refuses anything
+        else."""
         self.full: DiskFull | None = None
         """Why the last write was refused; None since one succeeded."""
         self.failing: Exception | None = None
@@ -250,10 +286,17 @@ class Catalog:
 
     @classmethod
     async def open(
-        cls, folder: Path, *, embed: Embeds, filterable: Mapping[str, Kind], factors: int = 64, re_embed: bool = False
+        cls,
+        folder: Path,
+        *,
+        embed: Embeds,
+        filterable: Mapping[str, Kind],
+        factors: int = 64,
+        re_embed: bool = False,
     ) -> Catalog:
-        """Create or open the table. Raises `ConfigError` when its vectors are of another space than the embedder's, and a
-        `StorageError` when it can't be read. With `re_embed` vectors and factors are dropped: all rows wait for new ones.
+        """Create or open the table. Raises `ConfigError` when its vectors are of another space than
+        the embedder's, and a `StorageError` when it can't be read. With `re_embed` vectors and
+        factors are dropped: all rows wait for new ones.
 
         `factors`: how many numbers an item's factors are; those of another length are forgotten.
         """
@@ -270,19 +313,26 @@ class Catalog:
                 embed,
                 filterable=filterable,
                 factors=factors,
-                dimension=size if size is not None else await asyncio.to_thread(lambda: embed.dimension),
+                dimension=size
+                if size is not None
+                else await asyncio.to_thread(lambda: embed.dimension),
             )
             await catalog._commit(partial(catalog._declare, re_embed=re_embed))
             await catalog._fill_and_index(renamed=bool(strange))
             return catalog
 
     async def _declare(self, *, re_embed: bool) -> None:
-        """Set the key; make empty columns for the fields that the table has not, or has with another type, and with `re_embed`
-        for vectors and factors."""
+        """Set the key; make empty columns for the fields that the table has not, or has with
+        another type, and with `re_embed` for vectors and factors."""
         stored = await self._table.schema()
         if not any(name.startswith(KEY) for name in stored.field("id").metadata or {}):
             await self._table.set_unenforced_primary_key(["id"])
-        wanted = [ITEM.field("terms"), *_vector(self.dimension), *_factors(self._factors), *_declared(self._filterable)]
+        wanted = [
+            ITEM.field("terms"),
+            *_vector(self.dimension),
+            *_factors(self._factors),
+            *_declared(self._filterable),
+        ]
         kept = [field for field in stored if not (re_embed and field.name in DERIVED)]
         missing = [field for field in wanted if field not in kept]
         stale = [field.name for field in missing if field.name in stored.names]
@@ -292,8 +342,9 @@ class Catalog:
             await self._table.add_columns(pa.schema(missing))
 
     async def _fill_and_index(self, *, renamed: bool) -> None:
-        """Make the indexes that are missing. Where a column has no index yet, all rows are derived anew before it gets one, so
-        that an index stands for a filled column; so they are where rows still bear the name of another embedder."""
+        """Make the indexes that are missing. Where a column has no index yet, all rows are derived
+        anew before it gets one, so that an index stands for a filled column; so they are where rows
+        still bear the name of another embedder."""
         names = {index.name for index in await self._table.list_indices()}
         wanted = self._indexes()
         missing = wanted.keys() - names
@@ -323,18 +374,23 @@ class Catalog:
         return wanted
 
     async def _derive_anew(self) -> None:
-        """Write every row's derived columns; a row that somebody changes meanwhile keeps what came with the change."""
+        """Write every row's derived columns; a row that somebody changes meanwhile keeps what came
+        with the change."""
         async for batch in await self._table.query().select(SHOWN).to_batches():
             rows = await asyncio.to_thread(self._rows, map(_item, batch.to_pylist()))
             table = rows.drop_columns(["url", "image_url", "published_at", "available"])
-            same = " AND ".join(f"target.{name} = source.{name}" for name in ("title", "text", "attributes"))
+            same = " AND ".join(
+                f"target.{name} = source.{name}" for name in ("title", "text", "attributes")
+            )
             merge = self._table.merge_insert("id").when_matched_update_all(where=same)
-            merge.use_index(False)  # with it, Lance 13 panics over a condition on some of the columns
+            merge.use_index(
+                False
+            )  # with it, Lance 13 panics over a condition on some of the columns
             await self._commit(partial(merge.execute, table))
 
     async def _commit(self, step: Callable[[], Awaitable[T]], attempts: int = ATTEMPTS) -> T:
-        """Do what ends in a commit to the table, one of this process at a time; and again, after a random pause, as often as a
-        commit of another process comes first.
+        """Do what ends in a commit to the table, one of this process at a time; and again, after a
+        random pause, as often as a commit of another process comes first.
 
         Raises `CatalogBusy` when that happened so many times.
         """
@@ -345,19 +401,30 @@ class Catalog:
             except (OSError, RuntimeError, ValueError) as error:
                 if not PREEMPTED.search(str(error)):
                     raise
-                log.debug("preempted by another writer, attempt %d of %d: %s", attempt + 1, attempts, error)
+                log.debug(
+                    "preempted by another writer, attempt %d of %d: %s",
+                    attempt + 1,
+                    attempts,
+                    error,
+                )
             await asyncio.sleep(random.uniform(0, min(1.5, 0.05 * 2**attempt)))  # noqa: S311  spreads writers, hides nothing
         raise CatalogBusy("the catalogue is being written by too many at once: try again")
 
     async def _whole(self, step: Callable[[], Awaitable[T]]) -> T:
-        """Do a step, and take it back if a file that it wrote was cut short: where a limit is reached LanceDB has been seen to
-        commit such a file in silence, and no row of it can be read then. Raises `DiskFull` for that."""
-        before, known = await self._table.version(), await asyncio.to_thread(data_files, self._folder)
+        """Do a step, and take it back if a file that it wrote was cut short: where a limit is
+        reached LanceDB has been seen to commit such a file in silence, and no row of it can be read
+        then. Raises `DiskFull` for that."""
+        before, known = (
+            await self._table.version(),
+            await asyncio.to_thread(data_files, self._folder),
+        )
         done = await step()
         new = await asyncio.to_thread(data_files, self._folder) - known
         cut = [file for file in new if not ends_whole(file)]
         if cut and not await self._readable():
-            if await self._table.version() == before + 1:  # else another process has written since, which must stay
+            if (
+                await self._table.version() == before + 1
+            ):  # else another process has written since, which must stay
                 await self._table.restore(before)
             raise disk_full(self._folder, f"{cut[0].name} was cut short")
         self.full = None
@@ -371,22 +438,27 @@ class Catalog:
             return False
         return True
 
-    # ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── writing ───────────────────────────────────────────────────────────────────────────────────
 
     @_guarded
     async def put(self, items: Sequence[Item]) -> None:
-        """Insert or replace by id; the last of a repeated id wins. Durable on return; vectors follow. Attributes that `fitted`
-        would leave out can't be filtered by."""
+        """Insert or replace by id; the last of a repeated id wins. Durable on return; vectors
+        follow. Attributes that `fitted` would leave out can't be filtered by."""
         latest = {item.id: item for item in items}
         if latest:
             table = await asyncio.to_thread(self._rows, latest.values())
-            merge = self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+            merge = (
+                self._table.merge_insert("id")
+                .when_matched_update_all()
+                .when_not_matched_insert_all()
+            )
             await self._commit(partial(merge.execute, table))
             self._arrived.set()
 
     @_guarded
     async def put_factors(self, version: str, factors: Mapping[str, Vectors]) -> int:
-        """In one write, these factors for the items that the catalogue knows, and none for all others; returns how many.
+        """In one write, these factors for the items that the catalogue knows, and none for all
+        others; returns how many.
 
         `version` names the training that they are of. Each is of shape [factors], finite.
         """
@@ -397,14 +469,21 @@ class Catalog:
             changed = [item_id for item_id, of in held if item_id in factors or of is not None]
             if changed:
                 nothing = np.zeros(self._factors, dtype=np.float32)
-                flat = np.concatenate([factors.get(item_id, nothing) for item_id in changed]).astype(np.float32)
+                flat = np.concatenate(
+                    [factors.get(item_id, nothing) for item_id in changed]
+                ).astype(np.float32)
                 lacking = pa.array([item_id not in factors for item_id in changed])
                 columns = [
                     pa.array(changed),
                     pa.FixedSizeListArray.from_arrays(pa.array(flat), self._factors, mask=lacking),
-                    pa.array([version if item_id in factors else None for item_id in changed], pa.string()),
+                    pa.array(
+                        [version if item_id in factors else None for item_id in changed],
+                        pa.string(),
+                    ),
                 ]
-                update = pa.table(columns, schema=pa.schema([ITEM.field("id"), *_factors(self._factors)]))
+                update = pa.table(
+                    columns, schema=pa.schema([ITEM.field("id"), *_factors(self._factors)])
+                )
                 await self._table.merge_insert("id").when_matched_update_all().execute(update)
             return changed
 
@@ -422,9 +501,12 @@ class Catalog:
 
         return await self._commit(remove)
 
-    def fitted(self, attributes: Attributes, misfit: Callable[[str, Kind, Any], None]) -> Attributes:
-        """The attributes with the values of declared ones in their declared types: `"1999"` and 1999.0 are an int. One that
-        fits no way is left out and told to `misfit` (attribute, declared type, value)."""
+    def fitted(
+        self, attributes: Attributes, misfit: Callable[[str, Kind, Any], None]
+    ) -> Attributes:
+        """The attributes with the values of declared ones in their declared types: `"1999"` and
+        1999.0 are an int. One that fits no way is left out and told to `misfit` (attribute,
+        declared type, value)."""
         fitted = dict(attributes)
         for key, kind in self._filterable.items():
             if key not in fitted:
@@ -466,7 +548,7 @@ class Catalog:
                 values[_filter_column(key, kind)] = _folded(value)
         return values
 
-    # ── background ──────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── background ────────────────────────────────────────────────────────────────────────────────
 
     @_guarded
     async def backlog(self) -> int:
@@ -474,31 +556,47 @@ class Catalog:
         return int(await self._table.count_rows(PENDING))
 
     @_guarded
-    async def embed_pending(self, step: Callable[[int, int], None] = lambda done, total: None) -> int:
+    async def embed_pending(
+        self, step: Callable[[int, int], None] = lambda done, total: None
+    ) -> int:
         """Embed what is pending; returns how many. `step(done, total)` tells the progress."""
         done, total = 0, await self.backlog()
-        while rows := await self._table.query().where(PENDING).select(["id", "words", "words_sha"]).limit(512).to_list():
+        while (
+            rows := await self._table.query()
+            .where(PENDING)
+            .select(["id", "words", "words_sha"])
+            .limit(512)
+            .to_list()
+        ):
             vectors = await self._embed.embed([row["words"] for row in rows])
             columns = [
                 pa.array([row["id"] for row in rows]),
                 pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), self.dimension),
                 pa.array([row["words_sha"] for row in rows]),
             ]
-            update = pa.table(columns, schema=pa.schema([ITEM.field("id"), *_vector(self.dimension)]))
-            await self._commit(partial(self._table.merge_insert("id").when_matched_update_all().execute, update))
+            update = pa.table(
+                columns, schema=pa.schema([ITEM.field("id"), *_vector(self.dimension)])
+            )
+            await self._commit(
+                partial(self._table.merge_insert("id").when_matched_update_all().execute, update)
+            )
             done += len(rows)
             step(done, max(done, total))
         return done
 
     @_guarded
     async def tidy(self) -> bool:
-        """Compact, bring the indexes up to date, drop versions nobody reads; index vectors once the table is large.
+        """Compact, bring the indexes up to date, drop versions nobody reads; index vectors once the
+        table is large.
 
-        False when other writers kept coming first: that fails nothing, as searches read what no index holds yet.
+        False when other writers kept coming first: that fails nothing, as searches read what no
+        index holds yet.
         """
         try:
             await self._commit(self._index_vectors, attempts=TIDY_ATTEMPTS)
-            await self._commit(partial(self._table.optimize, cleanup_older_than=KEPT), attempts=TIDY_ATTEMPTS)
+            await self._commit(
+                partial(self._table.optimize, cleanup_older_than=KEPT), attempts=TIDY_ATTEMPTS
+            )
         except CatalogBusy:
             return False
         return True
@@ -508,11 +606,15 @@ class Catalog:
 
         indexed = {name for index in await self._table.list_indices() for name in index.columns}
         for column, distance in DISTANCES.items():
-            if column not in indexed and await self._table.count_rows(f"{column} IS NOT NULL") >= INDEX_FROM:
+            if (
+                column not in indexed
+                and await self._table.count_rows(f"{column} IS NOT NULL") >= INDEX_FROM
+            ):
                 await self._table.create_index(column, config=HnswSq(distance_type=distance))
 
     async def work(self, every_s: float, failed: Callable[[Exception], None]) -> None:
-        """Run until cancelled: embed what arrives, here or in another process; tidy after `every_s` with changes.
+        """Run until cancelled: embed what arrives, here or in another process; tidy after `every_s`
+        with changes.
 
         An error is reported to `failed` and tried again a round later.
         """
@@ -530,22 +632,26 @@ class Catalog:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._arrived.wait(), every_s)
 
-    # ── health ──────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── health ────────────────────────────────────────────────────────────────────────────────────
 
     async def examine(self) -> None:
-        """Read of every column and index what a request would. Raises `CatalogDamaged`, which says what brings it back."""
+        """Read of every column and index what a request would. Raises `CatalogDamaged`, which says
+        what brings it back."""
         with self._named("rows"):
             newest = newest_known(self._folder)
             if await self._table.version() < newest:
                 raise CatalogDamaged(
-                    f"the manifest of version {newest} is gone from {self._folder}: restore a copy of it, or delete "
+                    f"the manifest of version {newest} is gone from {self._folder}: restore a "
+                    f"copy of it, or delete "
                     "latest_version_hint.json there to go on without the last writes"
                 )
             rows = await self._table.query().limit(1).select([*SHOWN, "terms"]).to_list()
         for row in rows:
             try:
                 await self._search_like(row)
-            except CatalogDamaged:  # if the rows are damaged too, nothing can be made anew from them
+            except (
+                CatalogDamaged
+            ):  # if the rows are damaged too, nothing can be made anew from them
                 with self._named("rows"):
                     await self._read(SHOWN)
                 raise
@@ -554,11 +660,19 @@ class Catalog:
         """A search of each kind, among all rows; the text's and the id's would find this one."""
         with self._named("vectors"):
             for column, size in (("vector", self.dimension), ("factors", self._factors)):
-                near = self._table.query().nearest_to(np.ones(size, dtype=np.float32)).column(column)
+                near = (
+                    self._table.query().nearest_to(np.ones(size, dtype=np.float32)).column(column)
+                )
                 await near.limit(1).select(["id", "_distance"]).to_arrow()
         with self._named("indexes"):
             await self._table.count_rows(_ids_in([row["id"]]))
-            await self._table.query().nearest_to_text(row["terms"] or "a", "terms").limit(1).select(["id", "_score"]).to_arrow()
+            await (
+                self._table.query()
+                .nearest_to_text(row["terms"] or "a", "terms")
+                .limit(1)
+                .select(["id", "_score"])
+                .to_arrow()
+            )
             for condition in self._true_of(_item(row)):
                 await self._table.count_rows(condition)
 
@@ -571,7 +685,8 @@ class Catalog:
                 yield from self._conditions(key, Filter(any=values[:1]))
 
     async def examine_all(self) -> None:
-        """Read every row, vector and index, which takes as long as copying the folder. Raises as `examine`."""
+        """Read every row, vector and index, which takes as long as copying the folder. Raises as
+        `examine`."""
         names = (await self._table.schema()).names
         with self._named("rows"):
             await self._read([name for name in names if name not in DERIVED])
@@ -595,15 +710,20 @@ class Catalog:
 
         indexes = self._indexes()
         held = {index.columns[0] for index in await self._table.list_indices()}
-        vectors = {f"{column}_idx": (column, HnswSq(distance_type=DISTANCES[column])) for column in DISTANCES.keys() & held}
+        vectors = {
+            f"{column}_idx": (column, HnswSq(distance_type=DISTANCES[column]))
+            for column in DISTANCES.keys() & held
+        }
         for name, (column, config) in (indexes | vectors).items():
-            await self._commit(partial(self._table.create_index, column, config=config, name=name, replace=True))
+            await self._commit(
+                partial(self._table.create_index, column, config=config, name=name, replace=True)
+            )
         return sorted(column for column, _ in (indexes | vectors).values())
 
     async def close(self) -> None:
         await self._embed.close()
 
-    # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── reading ───────────────────────────────────────────────────────────────────────────────────
 
     @_guarded
     async def count(self) -> int:
@@ -611,10 +731,15 @@ class Catalog:
 
     @_guarded
     async def page(self, after: str, limit: int) -> list[Item]:
-        """The first items, by id, whose id comes after: a walk that arrivals and changes don't disturb."""
+        """The first items, by id, whose id comes after: a walk that arrivals and changes don't
+        disturb."""
         from lancedb.query import ColumnOrdering
 
-        query = self._table.query().where(f"id > {_literal(after)}").order_by([ColumnOrdering(column_name="id")])
+        query = (
+            self._table.query()
+            .where(f"id > {_literal(after)}")
+            .order_by([ColumnOrdering(column_name="id")])
+        )
         return [_item(row) for row in await query.select(SHOWN).limit(limit).to_list()]
 
     async def get(self, ids: Iterable[str]) -> dict[str, Item]:
@@ -627,18 +752,30 @@ class Catalog:
         wanted = list(dict.fromkeys(ids))
         if not wanted:
             return []
-        rows = await self._table.query().where(_ids_in(wanted)).select(["id"]).limit(len(wanted)).to_arrow()
+        rows = (
+            await self._table.query()
+            .where(_ids_in(wanted))
+            .select(["id"])
+            .limit(len(wanted))
+            .to_arrow()
+        )
         known = set(rows["id"].to_pylist())
         return [item_id for item_id in wanted if item_id not in known]
 
     @_guarded
     async def called(self, names: Iterable[str]) -> dict[str, list[Item]]:
-        """Items by their exact title or their id; of several with one title the first by id first."""
+        """Items by their exact title or their id; of several with one title the first by id
+        first."""
         wanted = list(dict.fromkeys(names))
         if not wanted:
             return {}
         known = ", ".join(map(_literal, wanted))
-        rows = await self._table.query().where(f"title IN ({known}) OR id IN ({known})").select(SHOWN).to_list()
+        rows = (
+            await self._table.query()
+            .where(f"title IN ({known}) OR id IN ({known})")
+            .select(SHOWN)
+            .to_list()
+        )
         found: dict[str, list[Item]] = {}
         for item in sorted(map(_item, rows), key=lambda item: item.id):
             for name in {item.title, item.id} & {*wanted}:
@@ -659,7 +796,9 @@ class Catalog:
                     found = table[column].combine_chunks()
                     flat = found.flatten() if pa.types.is_list(found.type) else found.drop_null()
                     if self._filterable[key] in {"str", "list"}:
-                        values[key] = [value for value, _ in Counter(flat.to_pylist()).most_common(FACETS)]
+                        values[key] = [
+                            value for value, _ in Counter(flat.to_pylist()).most_common(FACETS)
+                        ]
                     elif len(flat):
                         low, high = np.quantile(flat.to_numpy(), [0.2, 0.8], method="nearest")
                         ends[key] = (low.item(), high.item())
@@ -668,18 +807,27 @@ class Catalog:
 
     async def vectors(self, ids: Iterable[str]) -> dict[str, Vectors]:
         """The unit vectors, each of shape [dimension], of those of `ids` that have one."""
-        return {item_id: row.vector for item_id, row in (await self._known(ids)).items() if row.vector is not None}
+        return {
+            item_id: row.vector
+            for item_id, row in (await self._known(ids)).items()
+            if row.vector is not None
+        }
 
     async def factors(self, ids: Iterable[str]) -> tuple[str, dict[str, Vectors]]:
-        """The version of the factors, and the factors, each of shape [factors], of those of `ids` that have some; "" if none
-        has."""
+        """The version of the factors, and the factors, each of shape [factors], of those of `ids`
+        that have some; "" if none has."""
         rows = [row for row in (await self._known(ids)).values() if row.factors is not None]
         version = max((row.factors_of or "" for row in rows), default="")
-        return version, {row.item.id: row.factors for row in rows if row.factors is not None and row.factors_of == version}
+        return version, {
+            row.item.id: row.factors
+            for row in rows
+            if row.factors is not None and row.factors_of == version
+        }
 
     @_guarded
     async def _known(self, ids: Iterable[str]) -> dict[str, Row]:
-        """The known ones of `ids`, in their order. They are remembered for as long as nobody, in any process, has written."""
+        """The known ones of `ids`, in their order. They are remembered for as long as nobody, in
+        any process, has written."""
         wanted = list(dict.fromkeys(ids))
         version = await self._table.version()
         if version != self._seen_at or len(self._seen) > REMEMBERED:
@@ -694,10 +842,14 @@ class Catalog:
 
     async def _fetch(self, ids: Sequence[str]) -> dict[str, Row]:
         columns = [*SHOWN, "vector", "factors", "factors_of"]
-        table = await self._table.query().where(_ids_in(ids)).select(columns).limit(len(ids)).to_arrow()
+        table = (
+            await self._table.query().where(_ids_in(ids)).select(columns).limit(len(ids)).to_arrow()
+        )
         vectors, factors = _by_id(table, "vector"), _by_id(table, "factors")
         return {
-            row["id"]: Row(_item(row), vectors.get(row["id"]), factors.get(row["id"]), row["factors_of"])
+            row["id"]: Row(
+                _item(row), vectors.get(row["id"]), factors.get(row["id"]), row["factors_of"]
+            )
             for row in table.drop_columns(["vector", "factors"]).to_pylist()
         }
 
@@ -724,14 +876,26 @@ class Catalog:
 
     @_guarded
     async def admitted(self, ids: Iterable[str], scope: Scope) -> list[str]:
-        """Those of `ids`, in their order, that the catalogue knows and the scope and their availability admit."""
+        """Those of `ids`, in their order, that the catalogue knows and the scope and their
+        availability admit."""
         wanted = [item_id for item_id in dict.fromkeys(ids) if scope.admits(item_id)]
         if not scope.filters:
-            return [item_id for item_id, item in (await self.get(wanted)).items() if item.available or scope.only is not None]
+            return [
+                item_id
+                for item_id, item in (await self.get(wanted)).items()
+                if item.available or scope.only is not None
+            ]
         if not wanted:
             return []
-        where = f"{_ids_in(wanted)} AND {self._where(Scope(only=scope.only and frozenset(wanted), filters=scope.filters))}"
-        found = set((await self._table.query().where(where).select(["id"]).limit(len(wanted)).to_arrow())["id"].to_pylist())
+        where = (
+            f"{_ids_in(wanted)} AND "
+            f"{self._where(Scope(only=scope.only and frozenset(wanted), filters=scope.filters))}"
+        )
+        found = set(
+            (await self._table.query().where(where).select(["id"]).limit(len(wanted)).to_arrow())[
+                "id"
+            ].to_pylist()
+        )
         return [item_id for item_id in wanted if item_id in found]
 
     @_guarded
@@ -739,18 +903,31 @@ class Catalog:
         """Any k admissible items: what a catalogue without events and vectors can still show."""
 
         async def search(limit: int) -> pa.Table:
-            return await self._table.query().where(self._where(scope)).limit(limit).select(["id"]).to_arrow()
+            return (
+                await self._table.query()
+                .where(self._where(scope))
+                .limit(limit)
+                .select(["id"])
+                .to_arrow()
+            )
 
         return (await self._enough(search, k, scope))[0]
 
     @_guarded
-    async def similar(self, vectors: Sequence[Sequence[float] | Vectors], k: int, scope: Scope) -> list[list[str]]:
-        """For each vector the ids of the k nearest by cosine, nearest first; one query for all of them."""
+    async def similar(
+        self, vectors: Sequence[Sequence[float] | Vectors], k: int, scope: Scope
+    ) -> list[list[str]]:
+        """For each vector the ids of the k nearest by cosine, nearest first; one query for all of
+        them."""
         where = f"vector IS NOT NULL AND {self._where(scope)}"
         asked = [np.asarray(vector, dtype=np.float32) for vector in vectors]
 
         async def search(limit: int) -> pa.Table:
-            near = self._table.query().nearest_to(asked if len(asked) > 1 else asked[0]).column("vector")
+            near = (
+                self._table.query()
+                .nearest_to(asked if len(asked) > 1 else asked[0])
+                .column("vector")
+            )
             query = near.distance_type("cosine").where(where).ef(max(2 * limit, 100))
             return await query.limit(limit).select(["id", "_distance"]).to_arrow()
 
@@ -758,21 +935,28 @@ class Catalog:
 
     @_guarded
     async def favoured(self, taste: Taste, k: int, scope: Scope) -> list[str]:
-        """Ids of the k items whose factors have the greatest inner product with a person's, greatest first."""
+        """Ids of the k items whose factors have the greatest inner product with a person's,
+        greatest first."""
         where = f"factors_of = {_literal(taste.factors_of)} AND {self._where(scope)}"
         asked = np.asarray(taste.vector, dtype=np.float32)
 
         async def search(limit: int) -> pa.Table:
             query = self._table.query().nearest_to(asked).column("factors").distance_type("dot")
-            return await query.where(where).ef(max(2 * limit, 100)).limit(limit).select(["id", "_distance"]).to_arrow()
+            return (
+                await query.where(where)
+                .ef(max(2 * limit, 100))
+                .limit(limit)
+                .select(["id", "_distance"])
+                .to_arrow()
+            )
 
         return (await self._enough(search, k, scope))[0]
 
     @_guarded
     async def search(self, text: str, k: int, scope: Scope, *, meant: str | None) -> list[str]:
-        """Full text and vector search fused by reciprocal ranks: ids, best first. `meant`: what the embedder is shown of the
-        text; by text alone where that is nothing, and while the embedder fails. A text without a word is searched by meaning
-        alone."""
+        """Full text and vector search fused by reciprocal ranks: ids, best first. `meant`: what the
+        embedder is shown of the text; by text alone where that is nothing, and while the embedder
+        fails. A text without a word is searched by meaning alone."""
         where, vector, terms = self._where(scope), None, " ".join(asked_terms(text))
         with suppress(ModelError):
             vector = await self._embed.embed_one(meant) if meant else None
@@ -799,7 +983,8 @@ class Catalog:
     async def _enough(
         self, search: Callable[[int], Awaitable[pa.Table]], k: int, scope: Scope, queries: int = 1
     ) -> list[list[str]]:
-        """For each query: fetch, drop what may not take a place, and fetch more until k are left or there is no more."""
+        """For each query: fetch, drop what may not take a place, and fetch more until k are left or
+        there is no more."""
         limit = k
         while True:
             table = await search(limit)
@@ -808,7 +993,9 @@ class Catalog:
             for query, item_id in zip(of, table["id"].to_pylist(), strict=True):
                 found[query].append(item_id)
             kept = [[item_id for item_id in ids if scope.admits(item_id)] for ids in found]
-            if all(len(good) >= k or len(ids) < limit for good, ids in zip(kept, found, strict=True)):
+            if all(
+                len(good) >= k or len(ids) < limit for good, ids in zip(kept, found, strict=True)
+            ):
                 return [good[:k] for good in kept]
             limit *= 4
 
@@ -833,29 +1020,47 @@ class Catalog:
         for name, sign in (("gt", ">"), ("gte", ">="), ("lt", "<"), ("lte", "<=")):
             if (bound := getattr(wanted, name)) is not None:
                 if kind in {"list", "bool"}:
-                    raise BadRequest(f"filters.{key}: {name} needs an ordered value; {key} is a {kind}", param=f"filters.{key}")
+                    raise BadRequest(
+                        f"filters.{key}: {name} needs an ordered value; {key} is a {kind}",
+                        param=f"filters.{key}",
+                    )
                 found.append(f"{column} {sign} {self._checked(key, kind, bound)}")
         for name, negate in (("any", ""), ("none", "NOT ")):
             if (values := getattr(wanted, name)) is not None:
                 literals = ", ".join(self._checked(key, kind, value) for value in values)
-                test = f"array_has_any({column}, [{literals}])" if kind == "list" else f"{column} IN ({literals})"
+                test = (
+                    f"array_has_any({column}, [{literals}])"
+                    if kind == "list"
+                    else f"{column} IN ({literals})"
+                )
                 found.append(f"COALESCE({negate}{test}, {'true' if negate else 'false'})")
         if not found:
-            raise BadRequest(f"filters.{key} sets no condition: gt, gte, lt, lte, any or none", param=f"filters.{key}")
+            raise BadRequest(
+                f"filters.{key} sets no condition: gt, gte, lt, lte, any or none",
+                param=f"filters.{key}",
+            )
         return found
 
     def _checked(self, key: str, kind: Kind, value: Any) -> str:
         if not _fits(kind, value):
-            raise BadRequest(f"filters.{key}: {json.dumps(value)[:80]} is not a {kind}", param=f"filters.{key}")
+            raise BadRequest(
+                f"filters.{key}: {json.dumps(value)[:80]} is not a {kind}", param=f"filters.{key}"
+            )
         return _literal(value if key == "id" else _folded(value))
 
     def _undeclared(self, key: str) -> Kind:
         known = ", ".join(["id", *self._filterable])
-        raise BadRequest(f"filters.{key}: not filterable; declared: {known} (catalog.filterable)", param=f"filters.{key}")
+        raise BadRequest(
+            f"filters.{key}: not filterable; declared: {known} (catalog.filterable)",
+            param=f"filters.{key}",
+        )
 
 
 def _vector(dimension: int) -> list[pa.Field]:
-    return [pa.field("vector", pa.list_(pa.float32(), dimension)), pa.field("vector_sha", pa.string())]
+    return [
+        pa.field("vector", pa.list_(pa.float32(), dimension)),
+        pa.field("vector_sha", pa.string()),
+    ]
 
 
 def _factors(count: int) -> list[pa.Field]:
@@ -868,8 +1073,9 @@ def _sha(embed: Embeds, words: str) -> str:
 
 
 async def _create(folder: Path, columns: pa.Schema) -> None:
-    """Make the table, unless another process was first. Lance lets the later of two that create one overwrite what the other
-    has already filled; so it is made beside, and moved to a place that is still free."""
+    """Make the table, unless another process was first. Lance lets the later of two that create one
+    overwrite what the other has already filled; so it is made beside, and moved to a place that is
+    still free."""
     import lancedb
 
     with TemporaryDirectory(prefix="new-", dir=folder) as beside:
@@ -883,25 +1089,33 @@ async def _create(folder: Path, columns: pa.Schema) -> None:
 
 
 def _leave_client_out() -> None:
-    """LanceDB's package imports the client of a REST service that nobody here asks; loading that takes as long as all the rest
-    of a short command."""
+    """LanceDB's package imports the client of a REST service that nobody here asks; loading that
+    takes as long as all the rest of a short command."""
     client = "lance_namespace_urllib3_client"
     spec = importlib.util.find_spec(client)
     if spec is not None and client not in sys.modules:
-        sys.modules[client] = importlib.util.module_from_spec(spec)  # its modules can be imported; it is not executed itself
+        sys.modules[client] = importlib.util.module_from_spec(
+            spec
+        )  # its modules can be imported; it is not executed itself
 
 
 async def _open_table(folder: Path, embed: Embeds, more: Sequence[pa.Field]) -> lancedb.AsyncTable:
-    """Created if there is none, with columns for vectors and `more`. Raises `CatalogDamaged` where its manifests are gone."""
+    """Created if there is none, with columns for vectors and `more`. Raises `CatalogDamaged` where
+    its manifests are gone."""
     _leave_client_out()
     import lancedb
 
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-    database = await lancedb.connect_async(Path.cwd() / folder, read_consistency_interval=timedelta(0))
+    database = await lancedb.connect_async(
+        Path.cwd() / folder, read_consistency_interval=timedelta(0)
+    )
     with suppress(ValueError):  # there is none
         return await database.open_table("items")
     if data_files(folder):
-        told = f"the manifests in {folder} are gone: restore a copy of it, or move it away and ingest the items again"
+        told = (
+            f"the manifests in {folder} are gone: restore a copy of it, or move it away and "
+            f"ingest the items again"
+        )
         raise CatalogDamaged(told)
     dimension = await asyncio.to_thread(lambda: embed.dimension)
     await _create(folder, pa.schema([*ITEM, *_vector(dimension), *more]))
@@ -913,11 +1127,15 @@ async def _of_another_space(table: lancedb.AsyncTable, embed: Embeds) -> str:
     size = _size_of_vectors(await table.schema())
     if size is None:
         return ""
-    rows = await table.query().select(["words", "words_sha"]).limit(1).to_list()  # all bear one name, so one tells
+    rows = (
+        await table.query().select(["words", "words_sha"]).limit(1).to_list()
+    )  # all bear one name, so one tells
     strange = any(row["words_sha"] != _sha(embed, row["words"]) for row in rows)
     if rows and not strange and not embed.loaded:
         return ""
-    dimension = await asyncio.to_thread(lambda: embed.dimension)  # a model that can't be read says so here
+    dimension = await asyncio.to_thread(
+        lambda: embed.dimension
+    )  # a model that can't be read says so here
     if size != dimension:
         return f"vectors of {size} dimensions, and the embedder makes {dimension}"
     return "vectors of another embedder" if strange else ""
@@ -931,8 +1149,16 @@ def _size_of_vectors(stored: pa.Schema) -> int | None:
 def _by_id(table: pa.Table, column: str) -> dict[str, Vectors]:
     """The vectors of a column, of those rows that have one."""
     found = table.filter(table[column].is_valid())
-    flat = found[column].combine_chunks().flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-    return dict(zip(found["id"].to_pylist(), flat.reshape(found.num_rows, -1) if len(flat) else [], strict=True))
+    flat = (
+        found[column].combine_chunks().flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+    )
+    return dict(
+        zip(
+            found["id"].to_pylist(),
+            flat.reshape(found.num_rows, -1) if len(flat) else [],
+            strict=True,
+        )
+    )
 
 
 def words_of(item: Item) -> str:
@@ -942,18 +1168,22 @@ def words_of(item: Item) -> str:
 
 
 def terms_of(text: str) -> list[str]:
-    """The terms by which full text finds a text: its words, stemmed, without accents and English stop words; where spaces don't
-    end words, every character and every pair of neighbours, so that a word is found wherever it stands."""
+    """The terms by which full text finds a text: its words, stemmed, without accents and English
+    stop words; where spaces don't end words, every character and every pair of neighbours, so that
+    a word is found wherever it stands."""
     spaced, unspaced = _runs(text)
     return [*_stems(spaced), *(term for run in unspaced for term in [*run, *_pairs(run)])]
 
 
 def asked_terms(query: str) -> list[str]:
-    """The terms of a query, each once. Where spaces don't end words, ICU's dictionaries find them, and each is looked for by
-    its pairs, or as it is where it is one character: pairs across two words would only add noise."""
+    """The terms of a query, each once. Where spaces don't end words, ICU's dictionaries find them,
+    and each is looked for by its pairs, or as it is where it is one character: pairs across two
+    words would only add noise."""
     spaced, unspaced = _runs(query)
     words = [word for run in unspaced for word in _words(run)]
-    return list(dict.fromkeys([*_stems(spaced), *(term for word in words for term in _pairs(word) or word)]))
+    return list(
+        dict.fromkeys([*_stems(spaced), *(term for word in words for term in _pairs(word) or word)])
+    )
 
 
 def _as_they_are() -> FTS:
@@ -973,16 +1203,24 @@ def _as_they_are() -> FTS:
 def _runs(text: str) -> tuple[list[str], list[list[str]]]:
     """Words that spaces end, and the characters of each stretch in which they don't."""
     runs = list(RUNS.finditer(_composed(text).casefold()))
-    return [run[0] for run in runs if not run["unspaced"]], [_characters(run[0]) for run in runs if run["unspaced"]]
+    return [run[0] for run in runs if not run["unspaced"]], [
+        _characters(run[0]) for run in runs if run["unspaced"]
+    ]
 
 
 def _stems(words: Sequence[str]) -> list[str]:
-    """English stop words go before accents, as "thé" is not "the"; English endings go after, as "règle" is "regle"."""
+    """English stop words go before accents, as "thé" is not "the"; English endings go after, as
+    "règle" is "regle"."""
     import lancedb
 
-    tokens = lancedb.tokenize(" ".join(words), base_tokenizer="whitespace", stem=False, ascii_folding=False)
+    tokens = lancedb.tokenize(
+        " ".join(words), base_tokenizer="whitespace", stem=False, ascii_folding=False
+    )
     plain = ACCENTS.sub("", unicodedata.normalize("NFD", " ".join(token.text for token in tokens)))
-    return [token.text for token in lancedb.tokenize(plain, base_tokenizer="whitespace", remove_stop_words=False)]
+    return [
+        token.text
+        for token in lancedb.tokenize(plain, base_tokenizer="whitespace", remove_stop_words=False)
+    ]
 
 
 def _words(run: Sequence[str]) -> list[list[str]]:
@@ -990,12 +1228,15 @@ def _words(run: Sequence[str]) -> list[list[str]]:
     text = "".join(run)
     import lancedb
 
-    tokens = lancedb.tokenize(text, base_tokenizer="icu", max_token_length=None, stem=False, ascii_folding=False)
+    tokens = lancedb.tokenize(
+        text, base_tokenizer="icu", max_token_length=None, stem=False, ascii_folding=False
+    )
     return [_characters(token.text) for token in tokens] or [_characters(text)]
 
 
 def _composed(text: str) -> str:
-    """Unicode's one form of letters that look alike, as full and half width; but of Thai's vowel am, which it takes apart."""
+    """Unicode's one form of letters that look alike, as full and half width; but of Thai's vowel
+    am, which it takes apart."""
     return unicodedata.normalize("NFKC", text).replace("\u0e4d\u0e32", "\u0e33")
 
 
@@ -1015,7 +1256,8 @@ def _pairs(characters: Sequence[str]) -> list[str]:
 
 
 def _fit(kind: Kind, value: Any) -> Any:
-    """The value in a declared type, None for one that fits no way. A list of one is its element, and an element a list."""
+    """The value in a declared type, None for one that fits no way. A list of one is its element,
+    and an element a list."""
     if kind == "list":
         parts = [_fit("str", part) for part in (value if isinstance(value, list) else [value])]
         return None if None in parts else parts
@@ -1049,19 +1291,25 @@ def _column(key: str, prefix: str = "by_") -> str:
 
 
 def _filter_column(key: str, kind: Kind) -> str:
-    """The indexed column that filters on a key ask: of words a second one, in which they are folded."""
+    """The indexed column that filters on a key ask: of words a second one, in which they are
+    folded."""
     return _column(key, "folded_") if kind in WORDS else _column(key)
 
 
 def _declared(filterable: Mapping[str, Kind]) -> list[pa.Field]:
     """The columns of the filterable keys."""
     own = [pa.field(_column(key), ARROW[kind]) for key, kind in filterable.items()]
-    folded = [pa.field(_filter_column(key, kind), ARROW[kind]) for key, kind in filterable.items() if kind in WORDS]
+    folded = [
+        pa.field(_filter_column(key, kind), ARROW[kind])
+        for key, kind in filterable.items()
+        if kind in WORDS
+    ]
     return [*own, *folded]
 
 
 def _folded(value: Any) -> Any:
-    """Words, alone or in a list, so that two that differ by case alone are the same; anything else as it is."""
+    """Words, alone or in a list, so that two that differ by case alone are the same; anything else
+    as it is."""
     if isinstance(value, list):
         return [_folded(part) for part in value]
     return value.casefold() if isinstance(value, str) else value
@@ -1072,7 +1320,8 @@ def _ids_in(ids: Iterable[str]) -> str:
 
 
 def _by_reciprocal_ranks(lists: Iterable[Sequence[str]]) -> list[str]:
-    """Ids of several ranked lists by falling Σ 1 / (60 + rank); of ties the one that an earlier list names first."""
+    """Ids of several ranked lists by falling Σ 1 / (60 + rank); of ties the one that an earlier
+    list names first."""
     scores: dict[str, float] = {}
     for ranked in lists:
         for rank, item_id in enumerate(ranked, 1):
@@ -1081,7 +1330,8 @@ def _by_reciprocal_ranks(lists: Iterable[Sequence[str]]) -> list[str]:
 
 
 def _literal(value: str | int | float | bool) -> str:
-    """An SQL literal; in DataFusion's strings only the quote is special, and doubling it escapes it."""
+    """An SQL literal; in DataFusion's strings only the quote is special, and doubling it escapes
+    it."""
     return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else json.dumps(value)
 
 

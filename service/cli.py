@@ -1,4 +1,5 @@
-"""`whyrank`: everything the product does, from a shell. Exit codes: 0 done, 1 failed, 2 wrong usage."""
+"""`whyrank`: everything the product does, from a shell. Exit codes: 0 done, 1 failed, 2 wrong
+usage."""
 
 from __future__ import annotations
 
@@ -23,7 +24,14 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 from typer.core import TyperGroup
 
@@ -31,7 +39,17 @@ from service import __version__
 from service.config import Settings
 from service.errors import BadRequest, ConfigError, ModelError, WhyrankError, reasons
 from service.pipeline import Recommender, build, open_store
-from service.schema import ApiKey, Capabilities, Event, ForeignReport, Item, Moment, Ranking, RecommendRequest, User
+from service.schema import (
+    ApiKey,
+    Capabilities,
+    Event,
+    ForeignReport,
+    Item,
+    Moment,
+    Ranking,
+    RecommendRequest,
+    User,
+)
 from service.schema import Feed as FeedName
 
 if TYPE_CHECKING:
@@ -39,7 +57,8 @@ if TYPE_CHECKING:
 
 
 class Clear(TyperGroup):
-    """What went wrong and what cures it, in words, whichever command it was; a trace only for defects."""
+    """What went wrong and what cures it, in words, whichever command it was; a trace only for
+    defects."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -57,10 +76,14 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 models = typer.Typer(help="Weights of the local models.", no_args_is_help=True)
-prompts = typer.Typer(help="The prompts in use, and what a model would be shown.", no_args_is_help=True)
+prompts = typer.Typer(
+    help="The prompts in use, and what a model would be shown.", no_args_is_help=True
+)
 app.add_typer(models, name="models")
 app.add_typer(prompts, name="prompts")
-keys = typer.Typer(help="Who may call the service, for what, how often and until when.", no_args_is_help=True)
+keys = typer.Typer(
+    help="Who may call the service, for what, how often and until when.", no_args_is_help=True
+)
 app.add_typer(keys, name="keys")
 
 for plugin in entry_points(group="whyrank.commands"):
@@ -135,10 +158,14 @@ def _show_version(asked: bool) -> None:
 def main(
     context: typer.Context,
     config: Annotated[
-        Path | None, typer.Option(help="Configuration file; else $WHYRANK_CONFIG, else configs/cpu.yaml.")
+        Path | None,
+        typer.Option(help="Configuration file; else $WHYRANK_CONFIG, else configs/cpu.yaml."),
     ] = None,
     _version: Annotated[
-        bool, typer.Option("--version", help="Which whyrank this is.", is_eager=True, callback=_show_version)
+        bool,
+        typer.Option(
+            "--version", help="Which whyrank this is.", is_eager=True, callback=_show_version
+        ),
     ] = False,
 ) -> None:
     """Settings are read once, here; every command gets them."""
@@ -168,7 +195,13 @@ async def _recommender(settings: Settings) -> AsyncIterator[Recommender]:
 @contextmanager
 def _progress() -> Iterator[Callable[[str, int, int], None]]:
     """A bar a step: `step(what, done, total)`; total 0: nobody knows how long."""
-    columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console) as bars:
         known: dict[str, Any] = {}
 
@@ -180,7 +213,7 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
         yield step
 
 
-# ── weights and data ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── weights and data ──────────────────────────────────────────────────────────────────────────────
 
 
 @models.command("list")
@@ -194,19 +227,27 @@ def list_models(context: typer.Context) -> None:
     both = settings.roles.rank == settings.roles.explain
     for alias in dict.fromkeys([*settings.models, *SOURCES]):
         source = SOURCES.get(alias)
-        path = settings.weights_path(alias) if alias in settings.models else settings.data / "models" / alias
+        path = (
+            settings.weights_path(alias)
+            if alias in settings.models
+            else settings.data / "models" / alias
+        )
         name = source.title if source else settings.models[alias].model
         there = alias in settings.models and settings.models[alias].backend in {"openai", "litellm"}
         role = "rank, explain" if both and alias in roles else roles.get(alias, "")
         weights = "at a server" if there else "here" if path.exists() else "not here"
-        table.add_row(alias, name, source.licence if source else "" if there else "see the hub", weights, role)
+        table.add_row(
+            alias, name, source.licence if source else "" if there else "see the hub", weights, role
+        )
     console.print(table)
 
 
 @models.command()
 def pull(
     context: typer.Context,
-    alias: Annotated[str, typer.Argument(help="tiny, small, minilm; tiny-gguf, small-gguf: for llama.cpp.")],
+    alias: Annotated[
+        str, typer.Argument(help="tiny, small, minilm; tiny-gguf, small-gguf: for llama.cpp.")
+    ],
 ) -> None:
     """Fetch and convert a model's weights; nothing to do if they are here."""
     from service.engine import weights
@@ -220,9 +261,12 @@ def pull(
 @models.command()
 def probe(
     context: typer.Context,
-    alias: Annotated[str | None, typer.Argument(help="A configured model; else all that have a role.")] = None,
+    alias: Annotated[
+        str | None, typer.Argument(help="A configured model; else all that have a role.")
+    ] = None,
 ) -> None:
-    """Ask models for what they would never do unasked, and show what they can do. Exit code 1 if one doesn't answer."""
+    """Ask models for what they would never do unasked, and show what they can do. Exit code 1 if
+    one doesn't answer."""
     settings: Settings = context.obj
     if alias is not None and alias not in settings.models:
         raise typer.BadParameter(f"no model {alias!r}; configured: {', '.join(settings.models)}")
@@ -277,10 +321,18 @@ def _told(value: object) -> str:
 @app.command()
 def data(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="movielens-100k, groceries or books; or sample.")] = "movielens-100k",
-    sample: Annotated[str | None, typer.Argument(help="After sample: which one; without it they are listed.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the CSV files of a sample; else ./SAMPLE.")] = None,
-    seed: Annotated[int, typer.Option(help="What a sample is made from: another seed, other events.")] = 1,
+    name: Annotated[
+        str, typer.Argument(help="movielens-100k, groceries or books; or sample.")
+    ] = "movielens-100k",
+    sample: Annotated[
+        str | None, typer.Argument(help="After sample: which one; without it they are listed.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the CSV files of a sample; else ./SAMPLE.")
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help="What a sample is made from: another seed, other events.")
+    ] = 1,
 ) -> None:
     """Fetch a data set as feeds that `ingest` reads, or make invented data to try things on.
 
@@ -321,41 +373,81 @@ def ingest(
     context: typer.Context,
     feed: Annotated[Feed | None, typer.Argument(help="What the file holds.")] = None,
     file: Annotated[
-        str | None, typer.Argument(help="A table, JSON or Parquet; may be .gz, FILE.zip:MEMBER, or - for standard input.")
+        str | None,
+        typer.Argument(
+            help="A table, JSON or Parquet; may be .gz, FILE.zip:MEMBER, or - for standard input."
+        ),
     ] = None,
-    format: Annotated[Format, typer.Option(help="Of the file; auto tells by its beginning.")] = Format.auto,  # noqa: A002  the flag
+    format: Annotated[  # noqa: A002  the option's name
+        Format, typer.Option(help="Of the file; auto tells by its beginning.")
+    ] = Format.auto,
     map_: Annotated[
-        list[str] | None, typer.Option("--map", metavar="OURS=THEIRS", help="Our field, or an attribute, from their column.")
+        list[str] | None,
+        typer.Option(
+            "--map", metavar="OURS=THEIRS", help="Our field, or an attribute, from their column."
+        ),
     ] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="OURS=VALUE", help="One value for all rows.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="OURS=VALUE", help="One value for all rows."),
+    ] = None,
     drop: Annotated[
-        list[str] | None, typer.Option(metavar="COLUMN", help="Leave it out; '*': all that we have no field for.")
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="Leave it out; '*': all that we have no field for."),
     ] = None,
-    mapping: Annotated[Path | None, typer.Option(metavar="FILE", help="The same as YAML: map, set, drop, time_unit, …")] = None,
-    time_unit: Annotated[TimeUnit | None, typer.Option(help="Of times that are numbers; without it milliseconds.")] = None,
-    time_zone: Annotated[str | None, typer.Option(metavar="ZONE", help="Of times that name none, as Europe/Berlin.")] = None,
-    delimiter: Annotated[str | None, typer.Option(metavar="TEXT", help="Between columns; without it found out.")] = None,
-    encoding: Annotated[str | None, typer.Option(metavar="NAME", help="As latin-1 or gb18030; without it UTF-8.")] = None,
-    scale: Annotated[str | None, typer.Option(metavar="LOW:HIGH", help="What the file rates by, as 0.5:5 or 1:10.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be taken and refused; store nothing.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad row, and exit with 1.")] = False,
+    mapping: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The same as YAML: map, set, drop, time_unit, …"),
+    ] = None,
+    time_unit: Annotated[
+        TimeUnit | None, typer.Option(help="Of times that are numbers; without it milliseconds.")
+    ] = None,
+    time_zone: Annotated[
+        str | None, typer.Option(metavar="ZONE", help="Of times that name none, as Europe/Berlin.")
+    ] = None,
+    delimiter: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Between columns; without it found out.")
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(metavar="NAME", help="As latin-1 or gb18030; without it UTF-8.")
+    ] = None,
+    scale: Annotated[
+        str | None,
+        typer.Option(metavar="LOW:HIGH", help="What the file rates by, as 0.5:5 or 1:10."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be taken and refused; store nothing.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first bad row, and exit with 1.")
+    ] = False,
     re_embed: Annotated[
-        bool, typer.Option("--re-embed", help="Embed all items anew: after the embedder changed, or vectors were damaged.")
+        bool,
+        typer.Option(
+            "--re-embed",
+            help="Embed all items anew: after the embedder changed, or vectors were damaged.",
+        ),
     ] = False,
     re_index: Annotated[
-        bool, typer.Option("--re-index", help="Make the indexes of the items anew: after a file of one was damaged.")
+        bool,
+        typer.Option(
+            "--re-index",
+            help="Make the indexes of the items anew: after a file of one was damaged.",
+        ),
     ] = False,
 ) -> None:
-    """Take items, users or events from a file. Bad rows are reported, kept in FILE.rejected.jsonl, and stop nothing else.
+    """Take items, users or events from a file. Bad rows are reported, kept in FILE.rejected.jsonl,
+    and stop nothing else.
 
-    Known by their beginning, or by --format: JSON lines or an array, CSV with any separator, Parquet, RecBole's atomic files,
-    MovieLens, Amazon reviews, Amazon Personalize's bulk CSV and its API's bodies, and what Gorse and Metarank take.
+    Known by their beginning, or by --format: JSON lines or an array, CSV with any separator,
+    Parquet, RecBole's atomic files, MovieLens, Amazon reviews, Amazon Personalize's bulk CSV and
+    its API's bodies, and what Gorse and Metarank take.
 
-    Any other table by a mapping, as
-    whyrank ingest events ratings.csv --map user_id=uid --map item_id=film --map value=stars --set type=rating --time-unit s
+    Any other table by a mapping, as whyrank ingest events ratings.csv --map user_id=uid --map
+    item_id=film --map value=stars --set type=rating --time-unit s
 
-    Columns of items and users that are no field of ours become attributes; '|' splits lists; NULL, NaN, NA and empty cells are
-    no values. Items are embedded before this returns.
+    Columns of items and users that are no field of ours become attributes; '|' splits lists; NULL,
+    NaN, NA and empty cells are no values. Items are embedded before this returns.
     """
     settings: Settings = context.obj
     if re_index:
@@ -365,7 +457,9 @@ def ingest(
     if (re_index or re_embed) and feed is None:
         return
     if feed is None or file is None:
-        raise typer.BadParameter("which feed from which file? as in: whyrank ingest items films.jsonl")
+        raise typer.BadParameter(
+            "which feed from which file? as in: whyrank ingest items films.jsonl"
+        )
     from service.feeds.files import open_feed
     from service.feeds.mapping import FileMapping
 
@@ -380,12 +474,21 @@ def ingest(
         "scale": scale,
     }
     meanings = settings.events.of(settings.service.domain)
-    scales = {name: meaning.scale for name, meaning in meanings.items() if meaning.scale is not None}
+    scales = {
+        name: meaning.scale for name, meaning in meanings.items() if meaning.scale is not None
+    }
     job = _dry_run if dry_run else _ingest
-    with open_feed(file, feed.value, format.value, FileMapping.made(mapping, options), scales) as opened:
+    with open_feed(
+        file, feed.value, format.value, FileMapping.made(mapping, options), scales
+    ) as opened:
         if format is Format.auto and opened.format not in {"jsonl", "csv", "parquet"}:
-            console.print(f"format: {opened.format}, by its beginning (--format says another)", highlight=False)
-        rejected = _run(settings, lambda recommender: job(recommender, feed.value, opened, strict=strict))
+            console.print(
+                f"format: {opened.format}, by its beginning (--format says another)",
+                highlight=False,
+            )
+        rejected = _run(
+            settings, lambda recommender: job(recommender, feed.value, opened, strict=strict)
+        )
     if strict and rejected:
         raise typer.Exit(1)
 
@@ -393,9 +496,12 @@ def ingest(
 def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
     """Of `a=b`. Raises for what is no such pair."""
     pairs = [pair.partition("=") for pair in given or ()]
-    if wrong := next((f"{name}{sign}{value}" for name, sign, value in pairs if not (name and value)), None):
+    if wrong := next(
+        (f"{name}{sign}{value}" for name, sign, value in pairs if not (name and value)), None
+    ):
         raise typer.BadParameter(
-            f"{option} {wrong}: NAME=VALUE is needed, as {option} {'title=name' if option == '--map' else 'type=rating'}"
+            f"{option} {wrong}: NAME=VALUE is needed, as {option} "
+            f"{'title=name' if option == '--map' else 'type=rating'}"
         )
     return {name: value for name, _, value in pairs}
 
@@ -404,7 +510,9 @@ async def _re_embed(settings: Settings) -> None:
     recommender = await build(settings, re_embed=True)
     try:
         with _progress() as step:
-            count = await recommender.embed_pending(lambda done, total: step("embedding", done, total))
+            count = await recommender.embed_pending(
+                lambda done, total: step("embedding", done, total)
+            )
         await recommender.train()
     finally:
         await recommender.close()
@@ -419,7 +527,11 @@ async def _re_index(recommender: Recommender) -> None:
 
 async def _ingest(recommender: Recommender, feed: FeedName, file: FeedFile, *, strict: bool) -> int:
     """How many rows were refused."""
-    puts = {"items": recommender.ingest_items, "users": recommender.ingest_users, "events": recommender.ingest_events}
+    puts = {
+        "items": recommender.ingest_items,
+        "users": recommender.ingest_users,
+        "events": recommender.ingest_events,
+    }
     bad: list[tuple[Line, str]] = []
     accepted = duplicates = skipped = number = 0
     with _progress() as step:
@@ -427,7 +539,11 @@ async def _ingest(recommender: Recommender, feed: FeedName, file: FeedFile, *, s
             good = [line for line in lines if line.row is not None]
             bad += [(line, line.reason) for line in lines if line.row is None]
             rows = [line.row for line in good]
-            put = partial(recommender.ingest_foreign, file.shape, feed=feed) if file.shape else puts[feed]
+            put = (
+                partial(recommender.ingest_foreign, file.shape, feed=feed)
+                if file.shape
+                else puts[feed]
+            )
             report = await put(rows, notes=file.notes)
             accepted, duplicates = accepted + report.accepted, duplicates + report.duplicates
             skipped += report.skipped if isinstance(report, ForeignReport) else 0
@@ -450,7 +566,9 @@ async def _ingest(recommender: Recommender, feed: FeedName, file: FeedFile, *, s
     return len(bad)
 
 
-async def _dry_run(recommender: Recommender, feed: FeedName, file: FeedFile, *, strict: bool) -> int:
+async def _dry_run(
+    recommender: Recommender, feed: FeedName, file: FeedFile, *, strict: bool
+) -> int:
     """Shows the first rows as they would be taken, and how many would be refused and why."""
     first: list[Item | User | Event] = []
     bad: list[tuple[Line, str]] = []
@@ -459,7 +577,9 @@ async def _dry_run(recommender: Recommender, feed: FeedName, file: FeedFile, *, 
         for lines in _chunks(file.lines, CHUNK):
             good = [line for line in lines if line.row is not None]
             bad += [(line, line.reason) for line in lines if line.row is None]
-            rows, refused = recommender.check_rows(feed, [line.row for line in good], file.notes, file.shape)
+            rows, refused = recommender.check_rows(
+                feed, [line.row for line in good], file.notes, file.shape
+            )
             bad += [(good[one.index], one.message) for one in refused]
             taken += len(rows)
             first += rows[: SHOWN_ROWS - len(first)]
@@ -469,7 +589,11 @@ async def _dry_run(recommender: Recommender, feed: FeedName, file: FeedFile, *, 
     for row in first:
         console.print_json(row.model_dump_json(exclude_defaults=True))
     _explain_rows(bad, file.notes.sentences())
-    console.print(f"{feed}: {taken} would be taken" + (f", [red]{len(bad)} refused[/]" if bad else "") + "; nothing is stored")
+    console.print(
+        f"{feed}: {taken} would be taken"
+        + (f", [red]{len(bad)} refused[/]" if bad else "")
+        + "; nothing is stored"
+    )
     return len(bad)
 
 
@@ -484,19 +608,30 @@ def _keep_rejected(file: FeedFile, bad: list[tuple[Line, str]]) -> None:
     if bad:
         with file.rejected.open("w", encoding="utf-8") as out:
             for line, reason in sorted(bad, key=lambda one: one[0].number):
-                out.write(json.dumps({"line": line.number, "reason": reason, "source": line.source}, ensure_ascii=False) + "\n")
-        errors.print(f"[yellow]{len(bad)} bad rows, all of them in[/] {escape(str(file.rejected))}", soft_wrap=True)
+                out.write(
+                    json.dumps(
+                        {"line": line.number, "reason": reason, "source": line.source},
+                        ensure_ascii=False,
+                    )
+                    + "\n"
+                )
+        errors.print(
+            f"[yellow]{len(bad)} bad rows, all of them in[/] {escape(str(file.rejected))}",
+            soft_wrap=True,
+        )
 
 
 def _explain_rows(bad: list[tuple[Line, str]], warnings: list[str]) -> None:
-    """Why rows were refused, the commonest reasons first, and what the others were taken for. Reasons that differ in numbers
-    only are one."""
+    """Why rows were refused, the commonest reasons first, and what the others were taken for.
+    Reasons that differ in numbers only are one."""
     kinds: dict[str, list[tuple[int, str]]] = {}
     for line, reason in bad:
         kinds.setdefault(re.sub(r"\d+", "0", reason), []).append((line.number, reason))
     for rows in sorted(kinds.values(), key=len, reverse=True)[:REASONS]:
         number, reason = min(rows)
-        where = f"line {number}" if len(rows) == 1 else f"{len(rows)} rows, the first in line {number}"
+        where = (
+            f"line {number}" if len(rows) == 1 else f"{len(rows)} rows, the first in line {number}"
+        )
         errors.print(f"[yellow]{where}:[/] {escape(reason)}", soft_wrap=True, highlight=False)
     if len(kinds) > REASONS:
         errors.print(f"[yellow]and {len(kinds) - REASONS} other reasons[/]")
@@ -504,15 +639,19 @@ def _explain_rows(bad: list[tuple[Line, str]], warnings: list[str]) -> None:
         errors.print(f"[yellow]note:[/] {escape(sentence)}", soft_wrap=True, highlight=False)
 
 
-# ── serving ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── serving ───────────────────────────────────────────────────────────────────────────────────────
 
 
 @app.command(context_settings={"allow_interspersed_args": False})
 def engine(
     context: typer.Context,
-    command: Annotated[list[str] | None, typer.Argument(help="Stop when this command, which needs the engine, ends.")] = None,
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(help="Stop when this command, which needs the engine, ends."),
+    ] = None,
 ) -> None:
-    """Start the local language model server and keep it until Ctrl-C, or for as long as a command runs.
+    """Start the local language model server and keep it until Ctrl-C, or for as long as a command
+    runs.
 
     whyrank engine whyrank eval run suite.yaml --out results
     """
@@ -528,7 +667,8 @@ def engine(
 
 @app.command()
 def serve(context: typer.Context) -> None:
-    """Start the HTTP service; the engine may run elsewhere, or not at all (then the prior ranks)."""
+    """Start the HTTP service; the engine may run elsewhere, or not at all (then the prior
+    ranks)."""
     with _until_stopped():
         _serve(context.obj)
 
@@ -546,7 +686,9 @@ def _engine(settings: Settings) -> Iterator[Any]:
 
     alias, model = server.served(settings)
     with console.status(f"starting vLLM with {alias} …") as status:
-        running = server.running(settings, lambda seconds: status.update(f"starting vLLM with {alias} … {seconds:.0f} s"))
+        running = server.running(
+            settings, lambda seconds: status.update(f"starting vLLM with {alias} … {seconds:.0f} s")
+        )
         process = running.__enter__()
     console.print(f"vLLM serves {alias} at {model.base_url} (log: {settings.data / 'engine.log'})")
     try:
@@ -607,8 +749,12 @@ def _listen(settings: Settings) -> None:
     server = uvicorn.Server(config)
 
     async def start() -> None:
-        prepared.append(await _prepared(settings))  # before uvicorn, which would log what is wrong as a trace
-        console.print(f"whyrank on http://{service.host}:{service.port}  (API: /docs, readiness: /readyz)")
+        prepared.append(
+            await _prepared(settings)
+        )  # before uvicorn, which would log what is wrong as a trace
+        console.print(
+            f"whyrank on http://{service.host}:{service.port}  (API: /docs, readiness: /readyz)"
+        )
         await server.serve()
 
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
@@ -628,19 +774,28 @@ async def _prepared(settings: Settings) -> Recommender:
     return recommender
 
 
-# ── who may call ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── who may call ──────────────────────────────────────────────────────────────────────────────────
 
 
 @keys.command()
 def create(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="Whose key it is, as you will look for it.")],
-    scope: Annotated[list[Scope], typer.Option(help="read: ask; write: feeds; admin: all. Give it again for another.")],
+    scope: Annotated[
+        list[Scope],
+        typer.Option(help="read: ask; write: feeds; admin: all. Give it again for another."),
+    ],
     rate: Annotated[int | None, typer.Option(help="Requests a minute; else limits.rate.")] = None,
-    budget: Annotated[float | None, typer.Option(help="Dollars a day that models may cost on its account.")] = None,
-    expires: Annotated[str | None, typer.Option(help="After so many days, as 30d, or at a time, as 2027-01-31T12:00Z.")] = None,
+    budget: Annotated[
+        float | None, typer.Option(help="Dollars a day that models may cost on its account.")
+    ] = None,
+    expires: Annotated[
+        str | None,
+        typer.Option(help="After so many days, as 30d, or at a time, as 2027-01-31T12:00Z."),
+    ] = None,
 ) -> None:
-    """Make a key and print it, this once: what is kept is its hash. From now on every request needs one."""
+    """Make a key and print it, this once: what is kept is its hash. From now on every request needs
+    one."""
     try:
         until = None if expires is None else _until(expires)
         scopes = tuple(one.value for one in dict.fromkeys(scope))
@@ -658,9 +813,15 @@ def _until(text: str) -> datetime:
     now = datetime.now(UTC)
     days = re.fullmatch(r"([0-9]{1,5})d", text)
     try:
-        until = now + timedelta(days=int(days[1])) if days else TypeAdapter(Moment).validate_python(text)
+        until = (
+            now + timedelta(days=int(days[1]))
+            if days
+            else TypeAdapter(Moment).validate_python(text)
+        )
     except ValidationError as error:
-        raise typer.BadParameter(f"--expires {text}: as 30d, or as 2027-01-31T12:00Z: {reasons(error)}") from error
+        raise typer.BadParameter(
+            f"--expires {text}: as 30d, or as 2027-01-31T12:00Z: {reasons(error)}"
+        ) from error
     if until <= now:
         raise typer.BadParameter(f"--expires {text} is not in the future")
     return until
@@ -674,10 +835,23 @@ def list_keys(context: typer.Context) -> None:
         found = asyncio.run(store.keys.all())
     table = Table("name", "scopes", "a minute", "$ a day", "made", "expires", "")
     for key in found:
-        state = "[green]valid[/]" if key.valid(now) else "[red]revoked[/]" if key.revoked_at else "[yellow]expired[/]"
+        state = (
+            "[green]valid[/]"
+            if key.valid(now)
+            else "[red]revoked[/]"
+            if key.revoked_at
+            else "[yellow]expired[/]"
+        )
         until = f"{key.expires_at:%Y-%m-%d %H:%M} UTC" if key.expires_at else "never"
         bounds = str(key.rate or ""), "" if key.budget is None else f"{key.budget:g}"
-        table.add_row(escape(key.name), " ".join(key.scopes), *bounds, f"{key.created_at:%Y-%m-%d}", until, state)
+        table.add_row(
+            escape(key.name),
+            " ".join(key.scopes),
+            *bounds,
+            f"{key.created_at:%Y-%m-%d}",
+            until,
+            state,
+        )
     console.print(table)
 
 
@@ -689,7 +863,7 @@ def revoke(context: typer.Context, name: Annotated[str, typer.Argument(help="As 
     console.print(f"{escape(name)} is revoked")
 
 
-# ── asking ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── asking ────────────────────────────────────────────────────────────────────────────────────────
 
 
 @app.command()
@@ -697,17 +871,31 @@ def recommend(
     context: typer.Context,
     user_id: Annotated[str, typer.Argument(help="For whom.")],
     top_n: Annotated[int, typer.Option(help="How many.")] = 5,
-    strategy: Annotated[str | None, typer.Option(help="auto, likelihood, listwise, …; prior asks no model.")] = None,
-    instruction: Annotated[str | None, typer.Option(help="What the person wants now, in words.")] = None,
-    explain: Annotated[Explain, typer.Option(help="Reasons: none, short, or full with all signals.")] = Explain.short,
+    strategy: Annotated[
+        str | None, typer.Option(help="auto, likelihood, listwise, …; prior asks no model.")
+    ] = None,
+    instruction: Annotated[
+        str | None, typer.Option(help="What the person wants now, in words.")
+    ] = None,
+    explain: Annotated[
+        Explain, typer.Option(help="Reasons: none, short, or full with all signals.")
+    ] = Explain.short,
     as_json: Annotated[bool, typer.Option("--json", help="The whole answer as JSON.")] = False,
 ) -> None:
     """The ranked, justified list for a user."""
-    request = _request(user_id=user_id, top_n=top_n, strategy=strategy, instruction=instruction, explain=explain.value)
+    request = _request(
+        user_id=user_id,
+        top_n=top_n,
+        strategy=strategy,
+        instruction=instruction,
+        explain=explain.value,
+    )
 
     async def ask(recommender: Recommender) -> tuple[Ranking, dict[str, Item]]:
         ranking = await recommender.recommend(request)
-        return ranking, await recommender.items(cited for item in ranking.items for cited in (item.item_id, *item.evidence))
+        return ranking, await recommender.items(
+            cited for item in ranking.items for cited in (item.item_id, *item.evidence)
+        )
 
     ranking, items = _run(context.obj, ask)
     if as_json:
@@ -726,19 +914,34 @@ def _request(**fields: Any) -> RecommendRequest:
 def _show(ranking: Ranking, items: dict[str, Item], title: str) -> None:
     """A ranking as a table, with what was used below it."""
     table = Table(title=title, title_justify="left", show_lines=False, expand=True)
-    for name, ratio in (("#", None), ("title", 3), ("year", None), ("score", None), ("why", 5), ("cites", 3)):
+    for name, ratio in (
+        ("#", None),
+        ("title", 3),
+        ("year", None),
+        ("score", None),
+        ("why", 5),
+        ("cites", 3),
+    ):
         table.add_column(name, ratio=ratio)
     for row in ranking.items:
         item = items.get(row.item_id)
         cited = ", ".join(items[one].title for one in row.evidence if one in items)
         year = str(item.attributes.get("year", "")) if item else ""
         table.add_row(
-            str(row.rank), escape(row.title or row.item_id), year, f"{row.score:.3f}", escape(row.reason or ""), escape(cited)
+            str(row.rank),
+            escape(row.title or row.item_id),
+            year,
+            f"{row.score:.3f}",
+            escape(row.reason or ""),
+            escape(cited),
         )
     console.print(table)
     usage, times = ranking.usage, ranking.timings
     used = f"{ranking.strategy}" + (f" by {ranking.model}" if ranking.model else ", no model")
-    told = f"{used} · {usage.prompt_tokens} tokens read ({usage.cached_tokens} cached), {usage.completion_tokens} written"
+    told = (
+        f"{used} · {usage.prompt_tokens} tokens read ({usage.cached_tokens} cached), "
+        f"{usage.completion_tokens} written"
+    )
     if ranking.choice is not None and ranking.choice.why:
         told += f" · {ranking.choice.why}"
     console.print(f"[dim]{told} · {times.total_ms / 1000:.1f} s · {ranking.ranking_id}[/]")
@@ -766,26 +969,40 @@ def list_prompts(context: typer.Context) -> None:
 def preview(
     context: typer.Context,
     user_id: Annotated[str, typer.Argument(help="For whom.")],
-    task: Annotated[Task, typer.Option(help="Which prompt; score: what likelihoods are told after.")] = Task.rank,
+    task: Annotated[
+        Task, typer.Option(help="Which prompt; score: what likelihoods are told after.")
+    ] = Task.rank,
     instruction: Annotated[str | None, typer.Option(help="What the person wants now.")] = None,
-    model: Annotated[str | None, typer.Option(help="To which alias under models; the task's own otherwise.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="To which alias under models; the task's own otherwise.")
+    ] = None,
 ) -> None:
     """What the model would be shown for a user, and how many tokens that is; nothing is sent."""
     request = _request(user_id=user_id, instruction=instruction)
     shown = _run(context.obj, lambda recommender: recommender.preview(request, task.value, model))
     if not shown.messages:
-        told = f"nothing would be sent: {shown.model} is outside, and this person may not be shown to it (allow_hosted: false)"
+        told = (
+            f"nothing would be sent: {shown.model} is outside, and this person may not be "
+            f"shown to it (allow_hosted: false)"
+        )
         console.print(told, markup=False, highlight=False, soft_wrap=True)
         return
     for message in shown.messages:
         console.rule(message["role"])
         console.print(message["content"], markup=False, highlight=False)
     console.rule()
-    count = f"{shown.tokens} tokens" if shown.tokens is not None else "tokens unknown: the model's tokenizer is not here"
+    count = (
+        f"{shown.tokens} tokens"
+        if shown.tokens is not None
+        else "tokens unknown: the model's tokenizer is not here"
+    )
     console.print(f"{shown.prompt.id} {shown.prompt.version} ({shown.prompt.sha}) · {count}")
     if shown.leaves:
         taken = ", ".join(f"{many} {kind}" for kind, many in shown.redacted.items()) or "nothing"
-        console.print(f"{shown.model} is outside: redacted {taken}; attributes and names as 'privacy' says", soft_wrap=True)
+        console.print(
+            f"{shown.model} is outside: redacted {taken}; attributes and names as 'privacy' says",
+            soft_wrap=True,
+        )
 
 
 @app.command()
@@ -796,10 +1013,16 @@ def doctor(context: typer.Context) -> None:
     settings: Settings = context.obj
     table = Table("part", "", "")
     alone = "" if settings.models else ", no models: the prior ranks alone"
-    table.add_row("configuration", OK, escape(f"domain {settings.service.domain}, data in {settings.data}{alone}"))
+    table.add_row(
+        "configuration",
+        OK,
+        escape(f"domain {settings.service.domain}, data in {settings.data}{alone}"),
+    )
     parts = _weights(settings) | asyncio.run(diagnose(settings))
     for name, part in parts.items():
-        table.add_row(escape(name), OK if part["ok"] else NO, escape(_findings(settings, name, part)))
+        table.add_row(
+            escape(name), OK if part["ok"] else NO, escape(_findings(settings, name, part))
+        )
     console.print(table)
     if not all(part["ok"] for part in parts.values()):
         raise typer.Exit(1)
@@ -823,7 +1046,9 @@ def _weights(settings: Settings) -> dict[str, dict[str, Any]]:
 
 def _findings(settings: Settings, name: str, part: dict[str, Any]) -> str:
     """What a part says of itself, why it is not ready, and what to do."""
-    told = ", ".join(f"{key} {value}" for key, value in part.items() if key not in {"ok", "why", "capabilities"})
+    told = ", ".join(
+        f"{key} {value}" for key, value in part.items() if key not in {"ok", "why", "capabilities"}
+    )
     if part["ok"]:
         return told
     ours = name.startswith("model:") and settings.models[part["alias"]].backend == "vllm"
@@ -836,7 +1061,7 @@ async def _with_recommender(settings: Settings, job: Callable[[Recommender], Any
         return await job(recommender)
 
 
-# ── the demonstration ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── the demonstration ─────────────────────────────────────────────────────────────────────────────
 
 DEMO = {"366": "horror", "904": "romance", "127": "science fiction"}
 
@@ -846,7 +1071,8 @@ def demo(
     context: typer.Context,
     model: Annotated[str, typer.Option(help="small (1.5B) or tiny (135M).")] = "small",
 ) -> None:
-    """The whole job on real films: fetch, ingest, start vLLM, rank and justify for three people, stop."""
+    """The whole job on real films: fetch, ingest, start vLLM, rank and justify for three people,
+    stop."""
     from service.engine import feeds, weights
 
     start = time.monotonic()
@@ -859,14 +1085,22 @@ def demo(
         asyncio.run(_with_recommender(settings, lambda recommender: _fill(recommender, films)))
         with _engine(settings):
             asyncio.run(_with_recommender(settings, _three))
-    console.print(f"[dim]{time.monotonic() - start:.0f} s in all. {feeds.SETS['movielens-100k'].terms}.[/]")
-    console.print("Next: [bold]make up[/] serves it on http://127.0.0.1:8080; the README sends it an event.")
+    console.print(
+        f"[dim]{time.monotonic() - start:.0f} s in all. {feeds.SETS['movielens-100k'].terms}.[/]"
+    )
+    console.print(
+        "Next: [bold]make up[/] serves it on http://127.0.0.1:8080; the README sends it an event."
+    )
 
 
 def _in_process(settings: Settings) -> list[str]:
     """Whose weights are needed for likelihoods, if they are told in this process."""
     score = settings.models[settings.roles.score] if settings.roles.score else None
-    return [score.model] if score is not None and score.backend == "local" and score.path is None else []
+    return (
+        [score.model]
+        if score is not None and score.backend == "local" and score.path is None
+        else []
+    )
 
 
 def _with_model(settings: Settings, alias: str) -> Settings:
@@ -881,7 +1115,8 @@ def _with_model(settings: Settings, alias: str) -> Settings:
 
 
 async def _fill(recommender: Recommender, films: Path) -> None:
-    """Ingest the feeds; what is already there is found out by the log itself, which takes nothing twice."""
+    """Ingest the feeds; what is already there is found out by the log itself, which takes nothing
+    twice."""
     from service.feeds.files import open_feed
 
     stamp = recommender.settings.data / ".movielens.ingested"

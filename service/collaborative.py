@@ -1,8 +1,9 @@
-"""People who like the same things, by matrix factorisation (implicit ALS: Hu, Koren & Volinsky, ICDM 2008).
+"""People who like the same things, by matrix factorisation (implicit ALS: Hu, Koren & Volinsky,
+ICDM 2008).
 
-A person is a vector x and an item a vector y, such that x·y is near 1 for what the person likes and near 0 for the rest;
-what is liked counts c = 1 + alpha · weight, anything else 1. Items are trained now and then; a person is folded in at each
-request, so that their latest like counts at once.
+A person is a vector x and an item a vector y, such that x·y is near 1 for what the person likes and
+near 0 for the rest; what is liked counts c = 1 + alpha · weight, anything else 1. Items are trained
+now and then; a person is folded in at each request, so that their latest like counts at once.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ Values = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Factors:
-    """`items`: [factors] each, by id. `gram`: Σ y yᵀ over them, [factors, factors]. `regularization`: the λ they took."""
+    """`items`: [factors] each, by id. `gram`: Σ y yᵀ over them, [factors, factors].
+    `regularization`: the λ they took."""
 
     items: Mapping[str, npt.NDArray[np.float32]]
     gram: Values
@@ -43,10 +45,10 @@ def train(
 ) -> Factors | None:
     """Factors of all liked items from (person, item, opinion in [-1, 1]) in the order of time.
 
-    `regularization`: λ as a share of what the likes of a mean item count; the same share suits logs of few and of many
-    likes, as no λ does. Of a pair's several likes the greatest counts; a dislike takes those before it back. The same
-    opinions make the same factors. None where likes are of too few people or items. Takes a core for seconds: call it on a
-    thread.
+    `regularization`: λ as a share of what the likes of a mean item count; the same share suits logs
+    of few and of many likes, as no λ does. Of a pair's several likes the greatest counts; a dislike
+    takes those before it back. The same opinions make the same factors. None where likes are of too
+    few people or items. Takes a core for seconds: call it on a thread.
     """
     liked: dict[tuple[str, str], float] = {}
     for who, item_id, opinion in opinions:
@@ -67,15 +69,26 @@ def train(
     regularization *= float(confidence.sum()) / len(items)
     with threadpool_limits(1, "blas"):  # its threads and the solver's own would fight
         model = AlternatingLeastSquares(
-            factors=factors, regularization=regularization, iterations=iterations, num_threads=1, random_state=seed
+            factors=factors,
+            regularization=regularization,
+            iterations=iterations,
+            num_threads=1,
+            random_state=seed,
         )
         model.fit(matrix, show_progress=False)
     found = model.item_factors.astype(np.float64)
-    return Factors({item_id: model.item_factors[n] for item_id, n in items.items()}, found.T @ found, regularization)
+    return Factors(
+        {item_id: model.item_factors[n] for item_id, n in items.items()},
+        found.T @ found,
+        regularization,
+    )
 
 
-def fold_in(vectors: Values, weights: Values, gram: Values, *, alpha: float, regularization: float) -> Values:
-    """A person's vector, [factors], from the factors [n, factors] of what they like and how much, [n] in (0, 1].
+def fold_in(
+    vectors: Values, weights: Values, gram: Values, *, alpha: float, regularization: float
+) -> Values:
+    """A person's vector, [factors], from the factors [n, factors] of what they like and how much,
+    [n] in (0, 1].
 
     x = (YᵀY + Σ (c − 1) y yᵀ + λI)⁻¹ Σ c y with c = 1 + alpha · weight: the paper's equation 4.
     """
@@ -85,12 +98,22 @@ def fold_in(vectors: Values, weights: Values, gram: Values, *, alpha: float, reg
 
 
 async def taste(store: Store, catalog: Catalog, state: UserState) -> Taste | None:
-    """A person's place among the items' factors, by all their likes so far; None if nothing they like has any."""
+    """A person's place among the items' factors, by all their likes so far; None if nothing they
+    like has any."""
     version, factors = await catalog.factors(item_id for item_id, _ in state.likes)
     training = await store.trainings.get(version) if factors else None
     known = [(factors[item_id], weight) for item_id, weight in state.likes if item_id in factors]
     if training is None or training.gram.shape[0] != len(known[0][0]):
         return None
-    vectors, weights = np.array([vector for vector, _ in known], dtype=np.float64), np.array([weight for _, weight in known])
-    found = fold_in(vectors, weights, training.gram, alpha=training.alpha, regularization=training.regularization)
+    vectors, weights = (
+        np.array([vector for vector, _ in known], dtype=np.float64),
+        np.array([weight for _, weight in known]),
+    )
+    found = fold_in(
+        vectors,
+        weights,
+        training.gram,
+        alpha=training.alpha,
+        regularization=training.regularization,
+    )
     return Taste(tuple(found.tolist()), version)

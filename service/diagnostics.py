@@ -1,4 +1,5 @@
-"""What is wrong with an installation: every part opened by itself, so that one that is broken hides no other."""
+"""What is wrong with an installation: every part opened by itself, so that one that is broken hides
+no other."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ MODEL_S = 60
 
 
 async def diagnose(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Parts as in `Recommender.readiness`, and before them the files that a start reads; models only where all else is well."""
+    """Parts as in `Recommender.readiness`, and before them the files that a start reads; models
+    only where all else is well."""
     checks = {
         "fitted weights": _fitted(settings),
         "prompts": _prompts(),

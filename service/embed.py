@@ -1,6 +1,8 @@
-"""The catalogue's embedding space: a MiniLM sentence transformer, in process, by onnxruntime, or somebody's /v1/embeddings.
+"""The catalogue's embedding space: a MiniLM sentence transformer, in process, by onnxruntime, or
+somebody's /v1/embeddings.
 
-In process it reads `model.onnx` and `tokenizer.json` from a folder that `whyrank models pull minilm` makes.
+In process it reads `model.onnx` and `tokenizer.json` from a folder that `whyrank models pull
+minilm` makes.
 """
 
 from __future__ import annotations
@@ -30,15 +32,19 @@ REMEMBERED = 4_096
 
 
 class Embedder:
-    """`threads`: cores one call may use. `batch`: texts per forward pass. Raises `ConfigError` if the folder lacks a file.
+    """`threads`: cores one call may use. `batch`: texts per forward pass. Raises `ConfigError` if
+    the folder lacks a file.
 
-    The model is loaded at first use, which takes half a second; a file that can't be read is a `ConfigError` then.
+    The model is loaded at first use, which takes half a second; a file that can't be read is a
+    `ConfigError` then.
     """
 
     def __init__(self, path: Path, *, threads: int = 1, batch: int = 32) -> None:
         self._model, self._words = path / "model.onnx", path / "tokenizer.json"
         if not (self._model.exists() and self._words.exists()):
-            raise ConfigError(f"no embedder in {path}: run 'whyrank models pull minilm'", param="embed.path")
+            raise ConfigError(
+                f"no embedder in {path}: run 'whyrank models pull minilm'", param="embed.path"
+            )
         self._threads = threads
         self._batch = batch
         self._one = lru_cache(maxsize=REMEMBERED)(lambda text: self._forward([text])[0])
@@ -64,7 +70,9 @@ class Embedder:
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         try:
-            return onnxruntime.InferenceSession(self._model, options, providers=["CPUExecutionProvider"])
+            return onnxruntime.InferenceSession(
+                self._model, options, providers=["CPUExecutionProvider"]
+            )
         except Exception as error:  # onnxruntime's errors have no class in common
             raise self._unreadable(self._model, error) from error
 
@@ -81,7 +89,10 @@ class Embedder:
         return found
 
     def _unreadable(self, file: Path, error: Exception) -> ConfigError:
-        told = f"{file}: not readable as an embedder's ({error}): move {file.parent} away, then 'whyrank models pull minilm'"
+        told = (
+            f"{file}: not readable as an embedder's ({error}): move {file.parent} away, "
+            f"then 'whyrank models pull minilm'"
+        )
         return ConfigError(told, param="embed.path")
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
@@ -93,7 +104,8 @@ class Embedder:
         return await asyncio.to_thread(self._one, text)
 
     async def counted(self, texts: Sequence[str | Sequence[int]]) -> tuple[Vectors, int]:
-        """Vectors of texts or of token ids, and how many tokens were read. Raises `BadRequest` for an id that is no token."""
+        """Vectors of texts or of token ids, and how many tokens were read. Raises `BadRequest` for
+        an id that is no token."""
         return await asyncio.to_thread(self._counted, texts)
 
     async def close(self) -> None:
@@ -103,7 +115,9 @@ class Embedder:
         known = self._tokenizer.get_vocab_size()
         if any(token >= known for text in texts if not isinstance(text, str) for token in text):
             raise BadRequest(f"input: token ids are below {known}", param="input")
-        words = [text if isinstance(text, str) else self._tokenizer.decode(list(text)) for text in texts]
+        words = [
+            text if isinstance(text, str) else self._tokenizer.decode(list(text)) for text in texts
+        ]
         read = sum(sum(one.attention_mask) for one in self._tokenizer.encode_batch(words))
         return self._embed(words), read
 
@@ -128,7 +142,8 @@ class Embedder:
 
 
 class RemoteEmbedder:
-    """Any server of OpenAI's `/embeddings`, at `base_url`. Made by `await RemoteEmbedder.open(…)`, which asks it once."""
+    """Any server of OpenAI's `/embeddings`, at `base_url`. Made by `await RemoteEmbedder.open(…)`,
+    which asks it once."""
 
     loaded = True
 
@@ -141,17 +156,23 @@ class RemoteEmbedder:
         self._known: dict[str, Vectors] = {}
 
     @classmethod
-    async def open(cls, base_url: str, model: str, *, api_key: str | None, batch: int, timeout_s: float) -> RemoteEmbedder:
+    async def open(
+        cls, base_url: str, model: str, *, api_key: str | None, batch: int, timeout_s: float
+    ) -> RemoteEmbedder:
         """Raises `ConfigError` if the server gives no vector."""
         import httpx
 
         headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
-        embedder = cls(httpx.AsyncClient(base_url=base_url, headers=headers, timeout=timeout_s), model, batch)
+        embedder = cls(
+            httpx.AsyncClient(base_url=base_url, headers=headers, timeout=timeout_s), model, batch
+        )
         try:
             embedder.dimension = (await embedder.embed(["dimension"])).shape[1]
         except ModelError as error:
             await embedder.close()
-            raise ConfigError(f"embed.base_url {base_url}: {error.message}", param="embed.base_url") from error
+            raise ConfigError(
+                f"embed.base_url {base_url}: {error.message}", param="embed.base_url"
+            ) from error
         return embedder
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
@@ -178,7 +199,8 @@ class RemoteEmbedder:
 
         try:
             answer = await self._client.post(
-                "embeddings", json={"model": self._model, "input": texts, "encoding_format": "float"}
+                "embeddings",
+                json={"model": self._model, "input": texts, "encoding_format": "float"},
             )
             answer.raise_for_status()
             told = answer.json()
@@ -192,7 +214,9 @@ class RemoteEmbedder:
         if vectors.ndim != 2 or len(vectors) != len(texts) or not np.isfinite(vectors).all():
             raise InvalidOutput(f"{len(texts)} vectors were asked for, something else came")
         if self.dimension and vectors.shape[1] != self.dimension:
-            raise InvalidOutput(f"vectors of {vectors.shape[1]} dimensions; they had {self.dimension} before")
+            raise InvalidOutput(
+                f"vectors of {vectors.shape[1]} dimensions; they had {self.dimension} before"
+            )
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         unit: Vectors = vectors / np.where(norms == 0, 1, norms)
         return unit, tokens
@@ -208,4 +232,6 @@ def count_tokens(messages: Sequence[Mapping[str, str]], tokenizer: Path) -> int 
     from tokenizers import Tokenizer
 
     reader = Tokenizer.from_file(str(tokenizer))
-    return sum(len(reader.encode(message["content"], add_special_tokens=False).ids) for message in messages)
+    return sum(
+        len(reader.encode(message["content"], add_special_tokens=False).ids) for message in messages
+    )

@@ -1,5 +1,5 @@
-"""The configured models as everything asks for them: their pace is measured, what they cost is paid, and after failures they
-rest.
+"""The configured models as everything asks for them: their pace is measured, what they cost is
+paid, and after failures they rest.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ from service.store.spendings import Spendings
 from service.telemetry import Telemetry
 
 TIRING = {"overload", "unreachable", "timeout"}
-"""Codes of failures after which a model rests: of a server that is in trouble, not of an answer that is of no use."""
+"""Codes of failures after which a model rests: of a server that is in trouble, not of an answer
+that is of no use."""
 CHARS = 3
-"""About so many characters are a token: of a call that was broken off nobody says how many tokens it took."""
+"""About so many characters are a token: of a call that was broken off nobody says how many tokens
+it took."""
 
 
 @dataclass
@@ -47,12 +49,15 @@ PAYER: ContextVar[ApiKey | None] = ContextVar("PAYER", default=None)
 
 
 class Rest:
-    """The cool-down: after so many `failures` in a row a model is not asked for `seconds`, or for as long as it said itself.
+    """The cool-down: after so many `failures` in a row a model is not asked for `seconds`, or for
+    as long as it said itself.
 
     Then it is tried again; one more failure and it rests again.
     """
 
-    def __init__(self, failures: int, seconds: float, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self, failures: int, seconds: float, clock: Callable[[], float] = monotonic
+    ) -> None:
         self._failures = failures
         self._seconds = seconds
         self._clock = clock
@@ -83,8 +88,8 @@ class Rest:
 
 
 class Purse:
-    """What may be spent on a model: `budget` dollars a day, and of each key what it is allowed in all. `price`: as configured;
-    `costs`: does it cost anything?"""
+    """What may be spent on a model: `budget` dollars a day, and of each key what it is allowed in
+    all. `price`: as configured; `costs`: does it cost anything?"""
 
     def __init__(
         self,
@@ -105,28 +110,39 @@ class Purse:
         self._clock = clock
 
     async def check(self) -> None:
-        """Raises `ModelOverBudget` once a budget is spent. Calls that are under way then go on: a day may end a little over."""
+        """Raises `ModelOverBudget` once a budget is spent. Calls that are under way then go on: a
+        day may end a little over."""
         if not self._costs:
             return
         payer = PAYER.get()
-        if self._blind and (self._budget is not None or (payer is not None and payer.budget is not None)):
-            raise ModelOverBudget(f"nobody knows what {self._alias} costs, or has cost: {self._blind}")
+        if self._blind and (
+            self._budget is not None or (payer is not None and payer.budget is not None)
+        ):
+            raise ModelOverBudget(
+                f"nobody knows what {self._alias} costs, or has cost: {self._blind}"
+            )
         if self._budget is not None and await self._spent(alias=self._alias) >= self._budget:
-            raise ModelOverBudget(f"models.{self._alias}.budget: {self._budget:g} dollars a day are spent")
+            raise ModelOverBudget(
+                f"models.{self._alias}.budget: {self._budget:g} dollars a day are spent"
+            )
         if payer is None or payer.budget is None:
             return
         if await self._spent(key_id=payer.key_id) >= payer.budget:
-            raise ModelOverBudget(f"key {payer.name!r}: its {payer.budget:g} dollars a day are spent")
+            raise ModelOverBudget(
+                f"key {payer.name!r}: its {payer.budget:g} dollars a day are spent"
+            )
 
     async def _spent(self, **of: str) -> float:
-        """Dollars of today; without bound while that can't be read, which must cost no request its answer."""
+        """Dollars of today; without bound while that can't be read, which must cost no request its
+        answer."""
         try:
             return await self._spendings.spent(self._clock(), **of)
         except Exception:
             return inf
 
     async def pay(self, usage: Usage) -> None:
-        """Where that can't be told or kept, the model is not asked again for those who have a budget."""
+        """Where that can't be told or kept, the model is not asked again for those who have a
+        budget."""
         if not self._costs:
             return
         payer = PAYER.get()
@@ -134,9 +150,13 @@ class Purse:
             self._blind = f"set models.{self._alias}.price"
             return
         try:
-            await self._spendings.add(self._clock(), self._alias, payer.key_id if payer is not None else "", usage.cost)
+            await self._spendings.add(
+                self._clock(), self._alias, payer.key_id if payer is not None else "", usage.cost
+            )
             self._blind = ""
-        except Exception as error:  # the answer is there, and paid: it must not be lost with its bill
+        except (
+            Exception
+        ) as error:  # the answer is there, and paid: it must not be lost with its bill
             self._blind = f"what it cost was not kept: {type(error).__name__}"
 
 
@@ -144,7 +164,13 @@ class Meter:
     """A model that is asked for likelihoods. `before`: what every text to it goes through."""
 
     def __init__(
-        self, scorer: Scorer, pace: Pace, rest: Rest, purse: Purse, telemetry: Telemetry, before: Callable[[str], str]
+        self,
+        scorer: Scorer,
+        pace: Pace,
+        rest: Rest,
+        purse: Purse,
+        telemetry: Telemetry,
+        before: Callable[[str], str],
     ) -> None:
         self._scorer = scorer
         self._pace = pace
@@ -162,7 +188,9 @@ class Meter:
 
     async def loglikelihoods(self, asked: Sequence[Asked], *, apart: bool = False) -> Likelihoods:
         await self._admit()
-        asked = [Asked(tuple(map(self._before, one.context)), self._before(one.text)) for one in asked]
+        asked = [
+            Asked(tuple(map(self._before, one.context)), self._before(one.text)) for one in asked
+        ]
         start = time.perf_counter()
         try:
             found = await self._scorer.loglikelihoods(asked, apart=apart)
@@ -195,7 +223,9 @@ class Meter:
     async def _settled(self, usage: Usage) -> Usage:
         """The usage with what it costs, once that is paid; also when nobody waits any more."""
         if self._purse.price is not None or usage.cost is None:
-            usage = usage.model_copy(update={"cost": self.price.of(usage) if self.price is not None else None})
+            usage = usage.model_copy(
+                update={"cost": self.price.of(usage) if self.price is not None else None}
+            )
         if (bill := BILL.get()) is not None:
             bill.append(usage)
         self._telemetry.used(self.alias, usage)
@@ -217,7 +247,13 @@ class Tap(Meter):
     """A model that writes; its exchanges are kept while somebody listens."""
 
     def __init__(
-        self, llm: LLM, pace: Pace, rest: Rest, purse: Purse, telemetry: Telemetry, before: Callable[[str], str]
+        self,
+        llm: LLM,
+        pace: Pace,
+        rest: Rest,
+        purse: Purse,
+        telemetry: Telemetry,
+        before: Callable[[str], str],
     ) -> None:
         super().__init__(llm, pace, rest, purse, telemetry, before)
         self._llm = llm
@@ -226,7 +262,10 @@ class Tap(Meter):
 
     async def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
         await self._admit()
-        call = replace(call, messages=[one | {"content": self._before(one["content"])} for one in call.messages])
+        call = replace(
+            call,
+            messages=[one | {"content": self._before(one["content"])} for one in call.messages],
+        )
         heard, exchange = HEARD.get(), Exchange(self.alias, call.messages)
         if heard is not None:
             heard.append(exchange)
@@ -238,7 +277,9 @@ class Tap(Meter):
                 async for piece in pieces:
                     first = first or time.perf_counter() - start
                     exchange.answer += piece.text
-                    usage = piece.usage or usage  # some servers tell with every piece how much it has been so far
+                    usage = (
+                        piece.usage or usage
+                    )  # some servers tell with every piece how much it has been so far
                     if piece.text or piece.logs:
                         yield replace(piece, usage=None)
             open_end = False
@@ -252,7 +293,10 @@ class Tap(Meter):
             raise
         finally:
             if open_end and (usage is not None or self.price is not None):
-                await self._settled(usage or _guessed((one["content"] for one in exchange.messages), exchange.answer))
+                await self._settled(
+                    usage
+                    or _guessed((one["content"] for one in exchange.messages), exchange.answer)
+                )
 
 
 def _guessed(read: Iterable[str], written: str = "") -> Usage:

@@ -1,7 +1,8 @@
-"""The product in one file: events become a person's state, the state finds candidates, a model ranks and justifies them.
+"""The product in one file: events become a person's state, the state finds candidates, a model
+ranks and justifies them.
 
-`Recommender` is all that the faces, the command line and evaluations call. `build` makes one from settings, with the real
-store, catalogue, embedder and models as defaults; tests pass their own.
+`Recommender` is all that the faces, the command line and evaluations call. `build` makes one from
+settings, with the real store, catalogue, embedder and models as defaults; tests pass their own.
 """
 
 from __future__ import annotations
@@ -14,7 +15,16 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+    Set,
+)
 from contextlib import aclosing, closing, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -126,7 +136,8 @@ NEEDS: dict[str, Callable[[Capabilities], bool]] = {
     "keyed": lambda able: True,
     "pointwise": lambda able: able.token_logprobs,
 }
-"""What a model must be able to do: whatever writes can be asked for JSON in words, and what it writes is mended."""
+"""What a model must be able to do: whatever writes can be asked for JSON in words, and what it
+writes is mended."""
 PROBE_S = 60
 """A model is given so long for each answer of a probe, and looked at again so often."""
 EMBEDDING = 1 / 3
@@ -138,7 +149,17 @@ OWNER = ApiKey(key_id="owner", name="WHYRANK_API_KEY", scopes=("admin",))
 ANYONE = ApiKey(key_id="anyone", name="anyone", scopes=("admin",))
 """Whoever calls while there is no key."""
 RELOADABLE = (
-    *("models.", "roles.", "fallback", "rank.", "explain.", "rerank.", "limits.", "service.deadline_ms", "service.ping_s"),
+    *(
+        "models.",
+        "roles.",
+        "fallback",
+        "rank.",
+        "explain.",
+        "rerank.",
+        "limits.",
+        "service.deadline_ms",
+        "service.ping_s",
+    ),
     "shadow.",
 )
 """What begins so may change while the service runs."""
@@ -180,7 +201,8 @@ class Recommender:
         self.settings = settings
         self.telemetry = telemetry
         self._changing = asyncio.Lock()
-        """Held by who writes of an item or a user what was read of it before, and by all who would come between."""
+        """Held by who writes of an item or a user what was read of it before, and by all who would
+        come between."""
         self._store = store
         self._catalog = catalog
         self._prompts = prompts
@@ -192,7 +214,10 @@ class Recommender:
         self._llms = {alias: self._metered(Tap, llm, self._pace) for alias, llm in llms.items()}
         self._scorers: dict[str, Meter] = {
             **self._llms,
-            **{alias: self._metered(Meter, one, self._pace) for alias, one in (scorers or {}).items()},
+            **{
+                alias: self._metered(Meter, one, self._pace)
+                for alias, one in (scorers or {}).items()
+            },
         }
         self._probes = Probes(
             settings.data / "capabilities",
@@ -224,15 +249,23 @@ class Recommender:
     def _identity(self, alias: str) -> str:
         """What configuration says of which model that is."""
         model = self.settings.models[alias]
-        return " ".join(map(str, filter(None, (model.backend, model.model, model.base_url, model.path, model.extra))))
+        return " ".join(
+            map(
+                str,
+                filter(None, (model.backend, model.model, model.base_url, model.path, model.extra)),
+            )
+        )
 
     def _probed(self, model: Scorer) -> Scorer:
-        """As probes ask it: what costs money is paid and counted, but neither tires nor teaches how fast it is."""
+        """As probes ask it: what costs money is paid and counted, but neither tires nor teaches how
+        fast it is."""
         if not isinstance(model, LLM) or not self.settings.models[model.alias].costs:
             return model
         return self._metered(Tap, model, Pace(), Rest(sys.maxsize, 0))
 
-    def _metered(self, kind: type[Metered], model: Any, pace: Pace, rest: Rest | None = None) -> Metered:
+    def _metered(
+        self, kind: type[Metered], model: Any, pace: Pace, rest: Rest | None = None
+    ) -> Metered:
         told = self.settings.models[model.alias]
         purse = Purse(
             model.alias,
@@ -245,14 +278,15 @@ class Recommender:
         rest = rest or Rest(told.failures, told.cool_down_s)
         return kind(model, pace, rest, purse, self.telemetry, self._before(model.alias))
 
-    # ── the main job ────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── the main job ──────────────────────────────────────────────────────────────────────────────
 
     async def recommend(self, request: RecommendRequest) -> Ranking:
         """The ranked, justified list: the last word of `stream`."""
         return await _last(await self.stream(request))
 
     async def rerank(self, request: RerankRequest) -> Reranked:
-        """The caller's documents for a query, a person, or both: every one of them once, blank ones last."""
+        """The caller's documents for a query, a person, or both: every one of them once, blank ones
+        last."""
         warnings: list[str] = []
         documents = await self._documents(request)
         plan, candidates, unread, parts = await self._reranked(request, documents, warnings)
@@ -260,47 +294,71 @@ class Recommender:
         places = {item.id: place for place, item in enumerate(documents)}
         warnings += _unread(plan, ranking, documents, candidates, unread)
         return Reranked.model_construct(
-            ranking=ranking, places=[places[item.item_id] for item in ranking.items], warnings=warnings
+            ranking=ranking,
+            places=[places[item.item_id] for item in ranking.items],
+            warnings=warnings,
         )
 
-    async def _rerank_stream(self, request: RerankRequest) -> AsyncGenerator[Ranking | Reason, None]:
+    async def _rerank_stream(
+        self, request: RerankRequest
+    ) -> AsyncGenerator[Ranking | Reason, None]:
         *_, parts = await self._reranked(request, await self._documents(request), [])
         return parts
 
     async def _reranked(
         self, request: RerankRequest, documents: Sequence[Item], warnings: list[str]
     ) -> tuple[Plan, list[Candidate], int, AsyncGenerator[Ranking | Reason, None]]:
-        """The plan, the documents by falling prior, how many of them could not be embedded in time, and the ranking."""
-        said, blank = [item for item in documents if _says(item)], [item for item in documents if not _says(item)]
+        """The plan, the documents by falling prior, how many of them could not be embedded in time,
+        and the ranking."""
+        said, blank = (
+            [item for item in documents if _says(item)],
+            [item for item in documents if not _says(item)],
+        )
         plan = self._plan(self._recommendation(request, warnings))
-        plan = plan.for_documents(len(said), request.line_tokens or self.settings.rerank.line_tokens)
+        plan = plan.for_documents(
+            len(said), request.line_tokens or self.settings.rerank.line_tokens
+        )
         watch = Watch()
         person = await self._state(plan.request, plan, request.history)
         watch.lap("state_ms")
         wanted = await self._wanted(plan, person)
         now = asyncio.get_running_loop().time()
         until = now + EMBEDDING * (plan.context.deadline - now)
-        candidates, unread = await retrieve.documents(self._store, self._catalog, person, said, wanted, until)
+        candidates, unread = await retrieve.documents(
+            self._store, self._catalog, person, said, wanted, until
+        )
         candidates += map(retrieve.blank, blank)
         watch.lap("retrieve_ms")
         if not wanted.embeds:
-            warnings.append("this person is kept from the embedder outside (allow_hosted): of documents only their words count")
+            warnings.append(
+                "this person is kept from the embedder outside (allow_hosted): of documents "
+                "only their words count"
+            )
         if blank:
             places = [place for place, item in enumerate(documents) if not _says(item)]
             warnings.append(
-                "blank, or only an id that the catalogue does not have, so last and without a reason: "
+                "blank, or only an id that the catalogue does not have, so last and without a "
+                "reason: "
                 f"documents {_listed(places)}"
             )
         return plan, candidates, unread, self._told(plan, person, candidates, watch, warnings)
 
     async def _documents(self, request: RerankRequest) -> list[Item]:
-        """Each with an id of its own: the caller's, else one made of what it says. What the catalogue knows lends its words."""
+        """Each with an id of its own: the caller's, else one made of what it says. What the
+        catalogue knows lends its words."""
         limits = self.settings.limits
         if len(request.documents) > limits.documents:
-            raise BadRequest(f"documents: at most {limits.documents} (limits.documents)", param="documents")
+            raise BadRequest(
+                f"documents: at most {limits.documents} (limits.documents)", param="documents"
+            )
         if len(request.query) > limits.query_chars:
-            raise BadRequest(f"query: at most {limits.query_chars} characters (limits.query_chars)", param="query")
-        known = await self._catalog.get(one.name for one in request.documents if one.name is not None)
+            raise BadRequest(
+                f"query: at most {limits.query_chars} characters (limits.query_chars)",
+                param="query",
+            )
+        known = await self._catalog.get(
+            one.name for one in request.documents if one.name is not None
+        )
         items: dict[str, Item] = {}
         times = Counter[str]()
         for one in request.documents:
@@ -314,10 +372,14 @@ class Recommender:
         return list(items.values())
 
     def _recommendation(self, request: RerankRequest, warnings: list[str]) -> RecommendRequest:
-        """What is asked in the words of a recommendation. A model that nobody configured is answered by the default."""
+        """What is asked in the words of a recommendation. A model that nobody configured is
+        answered by the default."""
         model = request.model
         if model is not None and model not in self.models():
-            warnings.append(f"model {model!r} is not configured here: the default answered; known: {', '.join(self.models())}")
+            warnings.append(
+                f"model {model!r} is not configured here: the default answered; known: "
+                f"{', '.join(self.models())}"
+            )
             model = None
         if len(request.query) > LONGEST_INSTRUCTION:
             warnings.append(f"query: a model is shown its first {LONGEST_INSTRUCTION} characters")
@@ -335,8 +397,11 @@ class Recommender:
             redact=request.redact,
         )
 
-    async def trace(self, request: RecommendRequest, bill: list[Usage] | None = None) -> tuple[Ranking, list[Exchange]]:
-        """`recommend`, and what was asked of models and what they said. `bill`: gets what calls took, also if this raises."""
+    async def trace(
+        self, request: RecommendRequest, bill: list[Usage] | None = None
+    ) -> tuple[Ranking, list[Exchange]]:
+        """`recommend`, and what was asked of models and what they said. `bill`: gets what calls
+        took, also if this raises."""
         exchanges: list[Exchange] = []
         heard, billed = HEARD.set(exchanges), BILL.set(bill)
         try:
@@ -346,7 +411,8 @@ class Recommender:
             BILL.reset(billed)
 
     async def stream(self, request: RecommendRequest) -> AsyncGenerator[Ranking | Reason, None]:
-        """The ranking first, then a reason for each item, then the whole; closing it stops the model's work.
+        """The ranking first, then a reason for each item, then the whole; closing it stops the
+        model's work.
 
         Whatever is wrong with the request is raised here, before there is anything to iterate over.
         """
@@ -360,15 +426,29 @@ class Recommender:
         return self._told(plan, person, candidates, watch, warnings)
 
     async def _unknown(self, request: RecommendRequest) -> list[str]:
-        """Of each of the request's lists of ids those that the catalogue does not have, in words."""
-        candidates = [item_id for item_id in request.candidates or () if item_id not in request.exclude]
-        lists = {"candidates": candidates, "context_items": request.context_items, "exclude": request.exclude}
+        """Of each of the request's lists of ids those that the catalogue does not have, in
+        words."""
+        candidates = [
+            item_id for item_id in request.candidates or () if item_id not in request.exclude
+        ]
+        lists = {
+            "candidates": candidates,
+            "context_items": request.context_items,
+            "exclude": request.exclude,
+        }
         unknown = set(await self._catalog.unknown(chain(*lists.values())))
-        found = {name: [item_id for item_id in ids if item_id in unknown] for name, ids in lists.items()}
-        return [f"{name}: not in the catalogue, {NO_ITEM[name]}: {_listed(ids)}" for name, ids in found.items() if ids]
+        found = {
+            name: [item_id for item_id in ids if item_id in unknown] for name, ids in lists.items()
+        }
+        return [
+            f"{name}: not in the catalogue, {NO_ITEM[name]}: {_listed(ids)}"
+            for name, ids in found.items()
+            if ids
+        ]
 
     async def _unmet(self, request: RecommendRequest, candidates: Sequence[Candidate]) -> list[str]:
-        """Where nothing is left to recommend, whether that is for the request's filters, and what they might ask for."""
+        """Where nothing is left to recommend, whether that is for the request's filters, and what
+        they might ask for."""
         if candidates or not request.filters:
             return []
         if await self._catalog.some(1, Scope(filters=request.filters)):
@@ -389,11 +469,17 @@ class Recommender:
         request, parts = plan.request, list[Reason | explain.Explained]()
         order = await self._ranked(plan, person, candidates)
         watch.lap("model_ms")
-        ranking = self._ranking(request, plan, person, order, watch).model_copy(update={"warnings": [*warnings]})
+        ranking = self._ranking(request, plan, person, order, watch).model_copy(
+            update={"warnings": [*warnings]}
+        )
         try:
             yield ranking
             if request.explain != "none":
-                shown = [candidate for candidate in order.candidates[: request.top_n] if not candidate.blank]
+                shown = [
+                    candidate
+                    for candidate in order.candidates[: request.top_n]
+                    if not candidate.blank
+                ]
                 explained = await self._explain(plan, person, shown)
                 async with aclosing(_billed(explained)) as found:
                     async for part in found:
@@ -407,7 +493,8 @@ class Recommender:
         yield ranking
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[str | ChatReply, None]:
-        """The answer's text in pieces as they come to be, then the whole. What is wrong is raised here, not while iterating."""
+        """The answer's text in pieces as they come to be, then the whole. What is wrong is raised
+        here, not while iterating."""
         return await self._conversation.answer(request)
 
     def _checked(self, request: RecommendRequest) -> Plan:
@@ -416,7 +503,9 @@ class Recommender:
         if request.top_n > limits.top_n:
             raise BadRequest(f"top_n: at most {limits.top_n} (limits.top_n)", param="top_n")
         if len(request.candidates or ()) > limits.candidates:
-            raise BadRequest(f"candidates: at most {limits.candidates} (limits.candidates)", param="candidates")
+            raise BadRequest(
+                f"candidates: at most {limits.candidates} (limits.candidates)", param="candidates"
+            )
         return self._plan(request)
 
     def _plan(self, request: RecommendRequest) -> Plan:
@@ -427,7 +516,9 @@ class Recommender:
         if request.prompt_id:
             prompt = self._prompts.named(request.prompt_id, request.prompt_version)
         elif request.prompt_version not in (None, prompt.ref.version):
-            raise NotFound("prompt", f"{prompt.ref.id} {request.prompt_version}", param="prompt_version")
+            raise NotFound(
+                "prompt", f"{prompt.ref.id} {request.prompt_version}", param="prompt_version"
+            )
         seconds = (request.deadline_ms or settings.service.deadline_ms) / 1000
         deadline = asyncio.get_running_loop().time() + seconds - min(FINISH_S, seconds / 10)
         sizes = settings.rank
@@ -470,17 +561,22 @@ class Recommender:
         return request.model if request.model in self.settings.models else self.settings.roles.score
 
     def _ladder(self, request: RecommendRequest, domain: str) -> tuple[str, list[Strategy]]:
-        """What is asked for, and what to try, in order; below it stands the prior, which needs no model."""
+        """What is asked for, and what to try, in order; below it stands the prior, which needs no
+        model."""
         asked = request.strategy or self.settings.rank.strategy
         if asked not in STRATEGIES:
-            raise BadRequest(f"strategy {asked!r}: this build has {', '.join(STRATEGIES)}", param="strategy")
+            raise BadRequest(
+                f"strategy {asked!r}: this build has {', '.join(STRATEGIES)}", param="strategy"
+            )
         if request.model == PRIOR:
             asked = "prior"
         elif request.model is not None and request.model not in self.models():
             raise NotFound("model", request.model, param="model", known=", ".join(self.models()))
         if asked == "prior":
             return asked, []
-        names: list[str] = [one for one in self.settings.rank.prefer if request.model != FASTER or one in FAST]
+        names: list[str] = [
+            one for one in self.settings.rank.prefer if request.model != FASTER or one in FAST
+        ]
         if asked != "auto":
             cheaper = COSTS[: COSTS.index(asked)]
             names = [asked, *(name for name in names if name in cheaper)]
@@ -489,25 +585,47 @@ class Recommender:
         else:
             steps = [step for name in names for step in self._steps(name, request, domain)]
         able = [step if self._can(step) else _unable(step) for step in steps]
-        found = [step for step in able if step.name == asked or not isinstance(step, Lacking)] or able[:1]
+        found = [
+            step for step in able if step.name == asked or not isinstance(step, Lacking)
+        ] or able[:1]
         if asked not in {"auto", *(step.name for step in found)}:
             role = "score" if asked == "likelihood" else "rank"
-            raise BadRequest(f"strategy {asked!r} needs a model (roles.{role}) and a prompt for it", param="strategy")
+            raise BadRequest(
+                f"strategy {asked!r} needs a model (roles.{role}) and a prompt for it",
+                param="strategy",
+            )
         return asked, found
 
-    def _preferred(self, names: Sequence[str], request: RecommendRequest, domain: str) -> list[Strategy]:
-        """All that one model can do before another stands in for it. A list that no grammar binds is worse than scores."""
+    def _preferred(
+        self, names: Sequence[str], request: RecommendRequest, domain: str
+    ) -> list[Strategy]:
+        """All that one model can do before another stands in for it. A list that no grammar binds
+        is worse than scores."""
         likely = self._steps("likelihood", request, domain) if "likelihood" in names else []
-        asking = [step for name in names if name != "likelihood" for step in self._steps(name, request, domain)]
+        asking = [
+            step
+            for name in names
+            if name != "likelihood"
+            for step in self._steps(name, request, domain)
+        ]
         order = [self._asked(request), *self.settings.fallback]
-        asking.sort(key=lambda step: (order.index(step.model), step.name == "listwise" and not self._held(step.model).grammar))
+        asking.sort(
+            key=lambda step: (
+                order.index(step.model),
+                step.name == "listwise" and not self._held(step.model).grammar,
+            )
+        )
         return likely + asking if names[:1] == ["likelihood"] else asking + likely
 
     def _steps(self, name: str, request: RecommendRequest, domain: str) -> list[Strategy]:
         """One strategy by the model asked for, then by those that stand in for it."""
         if name == "likelihood":
             alias = self._scoring(request)
-            if alias is None or alias not in self._scorers or self._score_prompt(request, domain) is None:
+            if (
+                alias is None
+                or alias not in self._scorers
+                or self._score_prompt(request, domain) is None
+            ):
                 return []
             weights = self._weights(domain, alias)
             scorer, known = self._scorers[alias], self._store.nulls
@@ -555,15 +673,24 @@ class Recommender:
         except NotFound:
             return None
 
-    async def _ranked(self, plan: Plan, person: UserState, candidates: Sequence[Candidate]) -> Order:
-        """Without a model where `auto` sees that none would help. Its usage is that of all calls, of those that failed too."""
+    async def _ranked(
+        self, plan: Plan, person: UserState, candidates: Sequence[Candidate]
+    ) -> Order:
+        """Without a model where `auto` sees that none would help. Its usage is that of all calls,
+        of those that failed too."""
         sizes = self.settings.rank
-        why = gated(person, candidates, sizes.least_history, sizes.clear_prior) if plan.asked == "auto" else ""
+        why = (
+            gated(person, candidates, sizes.least_history, sizes.clear_prior)
+            if plan.asked == "auto"
+            else ""
+        )
         ladder = [] if why else await self._veiled(plan, person)
         bill, whole = list[Usage](), BILL.get()
         token = BILL.set(bill)
         try:
-            order = await rank(person, candidates, plan.context, ladder, self._pace, asked=plan.asked, why=why)
+            order = await rank(
+                person, candidates, plan.context, ladder, self._pace, asked=plan.asked, why=why
+            )
         finally:
             BILL.reset(token)
             if whole is not None:
@@ -580,7 +707,12 @@ class Recommender:
 
     def models(self) -> list[str]:
         """What `model` in a request may name."""
-        return ["whyrank", FASTER, PRIOR, *(alias for alias in self.settings.models if alias in self._scorers)]
+        return [
+            "whyrank",
+            FASTER,
+            PRIOR,
+            *(alias for alias in self.settings.models if alias in self._scorers),
+        ]
 
     def _allowed(self, ladder: Sequence[Strategy], person: UserState) -> list[Strategy]:
         """Nothing of a person who disallowed it is shown to a model outside."""
@@ -593,9 +725,11 @@ class Recommender:
     def _may_embed(self, person: UserState) -> bool:
         return person.allow_hosted or not self.settings.embed.leaves_the_house
 
-    async def _state(self, request: RecommendRequest, plan: Plan, did: Sequence[Did] = ()) -> UserState:
-        """The person as of every event accepted so far; without any, what they declared, asked for, or nothing. `did`: what
-        came with the question."""
+    async def _state(
+        self, request: RecommendRequest, plan: Plan, did: Sequence[Did] = ()
+    ) -> UserState:
+        """The person as of every event accepted so far; without any, what they declared, asked for,
+        or nothing. `did`: what came with the question."""
         sizes = self.settings.rank.recent_min, self.settings.rank.recent_max
         person = await state.read(
             self._store,
@@ -605,7 +739,10 @@ class Recommender:
             session_id=request.session_id,
             window=sizes,
             now=self._clock(),
-            told=[Event(user_id=TOLD, item_id=one.item_id, type=one.type, occurred_at=self._clock()) for one in did],
+            told=[
+                Event(user_id=TOLD, item_id=one.item_id, type=one.type, occurred_at=self._clock())
+                for one in did
+            ],
         )
         if person.source != "popularity":
             return person
@@ -614,7 +751,9 @@ class Recommender:
             with suppress(ModelError):  # the embedder's
                 interest = await self._catalog.interest(described)
                 return person.model_copy(update={"source": "attributes", "interests": (interest,)})
-        return person.model_copy(update={"source": "instruction"}) if request.instruction else person
+        return (
+            person.model_copy(update={"source": "instruction"}) if request.instruction else person
+        )
 
     async def _described(self, request: RecommendRequest, person: UserState) -> str:
         """What a person declared, as the embedder may see it."""
@@ -626,10 +765,16 @@ class Recommender:
         return self._net(told) if outside else told
 
     async def _candidates(self, plan: Plan, person: UserState) -> list[Candidate]:
-        return await retrieve.retrieve(self._store, self._catalog, person, await self._wanted(plan, person))
+        return await retrieve.retrieve(
+            self._store, self._catalog, person, await self._wanted(plan, person)
+        )
 
     async def _wanted(self, plan: Plan, person: UserState) -> retrieve.Wanted:
-        taste = await collaborative.taste(self._store, self._catalog, person) if plan.weights.collaborative else None
+        taste = (
+            await collaborative.taste(self._store, self._catalog, person)
+            if plan.weights.collaborative
+            else None
+        )
         wanted, said = plan.wanted(person, taste), plan.request.instruction
         if not self._may_embed(person):
             return replace(wanted, embeds=False)
@@ -637,7 +782,9 @@ class Recommender:
             said = (await self._over(plan.request, person)).sent(said)
         return replace(wanted, meant=said)
 
-    def _ranking(self, request: RecommendRequest, plan: Plan, person: UserState, order: Order, watch: Watch) -> Ranking:
+    def _ranking(
+        self, request: RecommendRequest, plan: Plan, person: UserState, order: Order, watch: Watch
+    ) -> Ranking:
         items = [
             Ranked(
                 rank=n,
@@ -672,7 +819,11 @@ class Recommender:
         """A ranking that asked for no model, and a person no model may see, get templates."""
         request = plan.request
         alias = self._speaker(person) if plan.ladder and request.model != FASTER else None
-        locale, attribution, seen = request.locale or person.locale, self._attribution(plan, person), None
+        locale, attribution, seen = (
+            request.locale or person.locale,
+            self._attribution(plan, person),
+            None,
+        )
         asked = [alias or "", attribution.scorer.alias if attribution is not None else ""]
         if any(map(self._leaves, asked)):
             seen = (await self._over(request, person)).over(person, shown, request.instruction)
@@ -693,15 +844,25 @@ class Recommender:
         )
 
     def _speaker(self, person: UserState) -> str | None:
-        """Who writes reasons: the first of its role and the fallbacks that may and is not resting."""
-        aliases = [one for one in (self.settings.roles.explain, *self.settings.fallback) if one in self._llms]
+        """Who writes reasons: the first of its role and the fallbacks that may and is not
+        resting."""
+        aliases = [
+            one
+            for one in (self.settings.roles.explain, *self.settings.fallback)
+            if one in self._llms
+        ]
         may = [one for one in aliases if self._may_see(one, person)]
         return next((one for one in may if not self._llms[one].resting), may[0] if may else None)
 
     def _attribution(self, plan: Plan, person: UserState) -> explain.Attribution | None:
         """By the model for likelihoods, on the same condition."""
         alias, prompt = self.settings.roles.score, plan.context.score
-        if not plan.ladder or prompt is None or alias not in self._scorers or not self._may_see(alias, person):
+        if (
+            not plan.ladder
+            or prompt is None
+            or alias not in self._scorers
+            or not self._may_see(alias, person)
+        ):
             return None
         return explain.Attribution(self._scorers[alias], prompt, plan.context.titles)
 
@@ -710,7 +871,9 @@ class Recommender:
         self.telemetry.ranked(ranking)
         known = request.user_id is not None or request.session_id is not None
         who = log_key(request.user_id, request.session_id) if known else None
-        job = self._store.rankings.log(ranking, who=who, domain=plan.domain, shown_at=micros(self._clock()))
+        job = self._store.rankings.log(
+            ranking, who=who, domain=plan.domain, shown_at=micros(self._clock())
+        )
         task = asyncio.create_task(job)
         self._tasks.add(task)
         task.add_done_callback(self._logged)
@@ -730,27 +893,44 @@ class Recommender:
 
     @staticmethod
     def fuse(prior: Sequence[float], model: Sequence[float], share: float) -> list[int]:
-        """Places of the candidates as every ranking orders them, had the model this share: for those who look for a better."""
+        """Places of the candidates as every ranking orders them, had the model this share: for
+        those who look for a better."""
         return fused_order(prior, model, Terms(share))[0]
 
-    # ── the shadow ──────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── the shadow ────────────────────────────────────────────────────────────────────────────────
 
     def _shadow(
-        self, shown: Ranking, plan: Plan, person: UserState, candidates: Sequence[Candidate], logged: asyncio.Task[None]
+        self,
+        shown: Ranking,
+        plan: Plan,
+        person: UserState,
+        candidates: Sequence[Candidate],
+        logged: asyncio.Task[None],
     ) -> None:
-        """Have a share of what was shown ranked once more, beside the requests; not what was shown to nobody in particular:
-        who would like it is never learned."""
+        """Have a share of what was shown ranked once more, beside the requests; not what was shown
+        to nobody in particular: who would like it is never learned."""
         request = plan.request
         known = request.user_id is not None or request.session_id is not None
         if known and len(candidates) > 1 and self._shadowing.wants(shown.ranking_id):
-            self._shadowing.begin(partial(self._ranked_again, shown, plan, person, candidates, logged))
+            self._shadowing.begin(
+                partial(self._ranked_again, shown, plan, person, candidates, logged)
+            )
 
     async def _ranked_again(
-        self, shown: Ranking, plan: Plan, person: UserState, candidates: Sequence[Candidate], logged: asyncio.Task[None]
+        self,
+        shown: Ranking,
+        plan: Plan,
+        person: UserState,
+        candidates: Sequence[Candidate],
+        logged: asyncio.Task[None],
     ) -> Outcome:
-        """By the shadow model, as any ranking; a person who was forgotten or hidden while this waited is not shown to it."""
+        """By the shadow model, as any ranking; a person who was forgotten or hidden while this
+        waited is not shown to it."""
         await asyncio.wait([logged])
-        who, alias = log_key(plan.request.user_id, plan.request.session_id), self.settings.shadow.model or ""
+        who, alias = (
+            log_key(plan.request.user_id, plan.request.session_id),
+            self.settings.shadow.model or "",
+        )
         if await self._store.rankings.get(shown.ranking_id) is None:
             return "dropped"
         found = await self._store.users.get(who)
@@ -760,14 +940,24 @@ class Recommender:
         watch, plan = Watch(), self._shadow_plan(plan, alias)
         order = await self._ranked(plan, person, candidates)
         watch.lap("model_ms")
-        made = self._ranking(plan.request.model_copy(update={"top_n": len(candidates)}), plan, person, order, watch)
-        await self._store.shadows.log(_beside(made, shown, plan.request.top_n), who=who, alias=alias, at=self._clock())
+        made = self._ranking(
+            plan.request.model_copy(update={"top_n": len(candidates)}), plan, person, order, watch
+        )
+        await self._store.shadows.log(
+            _beside(made, shown, plan.request.top_n), who=who, alias=alias, at=self._clock()
+        )
         return "failed" if order.degraded is not None and order.model is None else "ranked"
 
     def _shadow_plan(self, plan: Plan, alias: str) -> Plan:
-        """The same question to the shadow model alone: that it fails is what is to be found, and must cost no other model."""
+        """The same question to the shadow model alone: that it fails is what is to be found, and
+        must cost no other model."""
         told = self.settings.shadow
-        changes = {"model": alias, "strategy": told.strategy, "deadline_ms": told.deadline_ms, "explain": "none"}
+        changes = {
+            "model": alias,
+            "strategy": told.strategy,
+            "deadline_ms": told.deadline_ms,
+            "explain": "none",
+        }
         own = self._plan(plan.request.model_copy(update=changes))
         ladder = [step for step in own.ladder if step.model == alias]
         if not ladder:
@@ -775,26 +965,37 @@ class Recommender:
         context = replace(plan.context, deadline=own.context.deadline)
         return replace(plan, request=own.request, asked=own.asked, ladder=ladder, context=context)
 
-    async def shadowed(self, after: int, limit: int, since: datetime | None = None) -> list[Shadowed]:
-        """What was shown, from some time on, beside what the shadow model made of the same: the first after a place."""
+    async def shadowed(
+        self, after: int, limit: int, since: datetime | None = None
+    ) -> list[Shadowed]:
+        """What was shown, from some time on, beside what the shadow model made of the same: the
+        first after a place."""
         return await self._store.shadows.page(after, limit, since)
 
     async def done(self, who: str, since: datetime, until: datetime) -> list[Event]:
         """What the person of a `Shadowed` did in a time, in its order."""
         return await self._store.events.between(who, since, until)
 
-    # ── feeds ───────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── feeds ─────────────────────────────────────────────────────────────────────────────────────
 
     async def ingest_events(self, rows: Sequence[Any], notes: Notes | None = None) -> IngestReport:
-        """Take events, one or many; each is on disk when this returns. Duplicates change nothing. `notes` of a feed that comes
-        in parts: they gather what is to be said of the whole, and the report leaves it to them."""
+        """Take events, one or many; each is on disk when this returns. Duplicates change nothing.
+        `notes` of a feed that comes in parts: they gather what is to be said of the whole, and the
+        report leaves it to them."""
         counted = notes or Notes()
         events, rejected = self._events(rows, counted)
         fresh = await self._store.events.add(events)
-        return self._report("events", sum(fresh), len(fresh) - sum(fresh), rejected, [] if notes else counted.sentences())
+        return self._report(
+            "events",
+            sum(fresh),
+            len(fresh) - sum(fresh),
+            rejected,
+            [] if notes else counted.sentences(),
+        )
 
     async def ingest_items(self, rows: Sequence[Any], notes: Notes | None = None) -> IngestReport:
-        """Insert or replace items by id; each is on disk when this returns, its vector follows. `notes`: as for events."""
+        """Insert or replace items by id; each is on disk when this returns, its vector follows.
+        `notes`: as for events."""
         async with self._changing:
             return await self._put_items(rows, notes)
 
@@ -809,7 +1010,9 @@ class Recommender:
         async with self._changing:
             return await self._put_users(rows, notes)
 
-    async def _put_users(self, rows: Sequence[Any], notes: Notes | None = None, only: Set[str] | None = None) -> IngestReport:
+    async def _put_users(
+        self, rows: Sequence[Any], notes: Notes | None = None, only: Set[str] | None = None
+    ) -> IngestReport:
         counted = notes or Notes()
         users, rejected = self._users(rows, counted)
         await self._store.users.put(users, only)
@@ -818,8 +1021,12 @@ class Recommender:
     def check_rows(
         self, feed: Feed, rows: Sequence[Any], notes: Notes, shape: Shape | None = None
     ) -> tuple[Sequence[Item | User | Event], list[Rejection]]:
-        """What would be taken of the rows of a feed, of another system's with `shape`, and what refused; nothing is stored."""
-        checks: dict[Feed, Callable[[Sequence[Any], Notes], tuple[Sequence[Item | User | Event], list[Rejection]]]] = {
+        """What would be taken of the rows of a feed, of another system's with `shape`, and what
+        refused; nothing is stored."""
+        checks: dict[
+            Feed,
+            Callable[[Sequence[Any], Notes], tuple[Sequence[Item | User | Event], list[Rejection]]],
+        ] = {
             "items": self._items,
             "users": self._users,
             "events": self._events,
@@ -834,7 +1041,11 @@ class Recommender:
     def _items(self, rows: Sequence[Any], notes: Notes) -> tuple[list[Item], list[Rejection]]:
         def fitted(item: Item) -> Item:
             attributes = self._catalog.fitted(item.attributes, notes.misfit)
-            return item if attributes == item.attributes else item.model_copy(update={"attributes": attributes})
+            return (
+                item
+                if attributes == item.attributes
+                else item.model_copy(update={"attributes": attributes})
+            )
 
         return checked_rows("items", Item, rows, notes, fitted)
 
@@ -860,15 +1071,23 @@ class Recommender:
         for kind in unknown.keys() - self._warned:
             self._warned.add(kind)
             self.telemetry.log.warning("event_type_without_meaning", type=kind, weight=0)
-        notes.noticed.update({state.without_meaning(kind, known): count for kind, count in unknown.items()})
+        notes.noticed.update(
+            {state.without_meaning(kind, known): count for kind, count in unknown.items()}
+        )
         return events, rejected
 
     async def ingest_foreign(
-        self, shape: Shape, rows: Sequence[Any], feed: Feed | None = None, notes: Notes | None = None
+        self,
+        shape: Shape,
+        rows: Sequence[Any],
+        feed: Feed | None = None,
+        notes: Notes | None = None,
     ) -> ForeignReport:
-        """Take what clients of other systems send: what rows hold for a feed, or for any where they say which.
+        """Take what clients of other systems send: what rows hold for a feed, or for any where they
+        say which.
 
-        What a foreign row has no word for (as a user's `allow_hosted`) stays as it was. `notes`: as for events.
+        What a foreign row has no word for (as a user's `allow_hosted`) stays as it was. `notes`: as
+        for events.
         """
         counted = notes or Notes()
         found = foreign.sorted_out(shape, feed, rows)
@@ -885,7 +1104,10 @@ class Recommender:
                 async with self._changing if name != "events" else nullcontext():
                     report = await put(await self._renewed(shape, batch, counted))
                 accepted, duplicates = accepted + report.accepted, duplicates + report.duplicates
-                rejected = [*rejected, *(foreign.placed(batch[one.index], one) for one in report.rejected)]
+                rejected = [
+                    *rejected,
+                    *(foreign.placed(batch[one.index], one) for one in report.rejected),
+                ]
         return ForeignReport(
             accepted=accepted,
             duplicates=duplicates,
@@ -894,33 +1116,59 @@ class Recommender:
             warnings=[] if notes else counted.sentences(),
         )
 
-    async def _renewed(self, shape: Shape, batch: Sequence[foreign.Part], notes: Notes) -> list[dict[str, Any]]:
-        """The rows of parts of one feed, over what is known of their items or users; no id is in there twice. An attribute
-        that does not fit its declared type leaves what is known."""
+    async def _renewed(
+        self, shape: Shape, batch: Sequence[foreign.Part], notes: Notes
+    ) -> list[dict[str, Any]]:
+        """The rows of parts of one feed, over what is known of their items or users; no id is in
+        there twice. An attribute that does not fit its declared type leaves what is known."""
         if batch[0].feed == "events":
             return [part.row for part in batch]
         ids = [part.key for part in batch]
         if batch[0].feed == "users":
             users = await self._store.users.known(ids)
             return [
-                foreign.renewed(shape, users[part.key].model_dump() if part.key in users else {}, part.row) for part in batch
+                foreign.renewed(
+                    shape, users[part.key].model_dump() if part.key in users else {}, part.row
+                )
+                for part in batch
             ]
         items = await self._catalog.get(ids)
-        rows = [{**part.row, "attributes": self._catalog.fitted(part.row["attributes"], notes.misfit)} for part in batch]
-        return [foreign.renewed(shape, items[row["id"]].model_dump() if row["id"] in items else {}, row) for row in rows]
+        rows = [
+            {**part.row, "attributes": self._catalog.fitted(part.row["attributes"], notes.misfit)}
+            for part in batch
+        ]
+        return [
+            foreign.renewed(shape, items[row["id"]].model_dump() if row["id"] in items else {}, row)
+            for row in rows
+        ]
 
     async def change_foreign(
-        self, shape: Shape, feed: Literal["items", "users"], key: str, row: Callable[[Any], Any], fields: Set[str]
+        self,
+        shape: Shape,
+        feed: Literal["items", "users"],
+        key: str,
+        row: Callable[[Any], Any],
+        fields: Set[str],
     ) -> ForeignReport:
-        """Of a known item or user those of our `fields` that `row` of what is known says in foreign words."""
+        """Of a known item or user those of our `fields` that `row` of what is known says in foreign
+        words."""
         async with self._changing:
             known = await (self.item(key) if feed == "items" else self.user(key))
             found = foreign.sorted_out(shape, feed, [row(known)])
-            said = [{name: part.row[name] for name in fields & part.row.keys()} for part in found.parts]
+            said = [
+                {name: part.row[name] for name in fields & part.row.keys()} for part in found.parts
+            ]
             rows = [known.model_dump() | one for one in said]
-            report = await (self._put_items(rows) if feed == "items" else self._put_users(rows, only=fields))
+            report = await (
+                self._put_items(rows) if feed == "items" else self._put_users(rows, only=fields)
+            )
         rejected = self._report(feed, 0, 0, found.rejected).rejected
-        return ForeignReport(accepted=report.accepted, duplicates=0, rejected=[*rejected, *report.rejected], skipped=0)
+        return ForeignReport(
+            accepted=report.accepted,
+            duplicates=0,
+            rejected=[*rejected, *report.rejected],
+            skipped=0,
+        )
 
     async def list_items(self, after: str, limit: int) -> list[Item]:
         """By id, those whose id comes after."""
@@ -936,23 +1184,35 @@ class Recommender:
         return await self._store.events.page(user_id, after, limit)
 
     async def list_last_said(
-        self, after: int, limit: int, *, until: int, kind: str | None = None, user_id: str | None = None
+        self,
+        after: int,
+        limit: int,
+        *,
+        until: int,
+        kind: str | None = None,
+        user_id: str | None = None,
     ) -> tuple[list[tuple[int, Event]], int | None]:
-        """What users last said of items, and the place in the log to go on from. `kind`: a type in any spelling; `until`: the
-        `end_of_log` when the walk began."""
+        """What users last said of items, and the place in the log to go on from. `kind`: a type in
+        any spelling; `until`: the `end_of_log` when the walk began."""
         wanted = foreign.label(kind) if kind is not None else None
-        return await self._store.events.last_said(after, limit, until=until, who=user_id, kind=wanted)
+        return await self._store.events.last_said(
+            after, limit, until=until, who=user_id, kind=wanted
+        )
 
     async def end_of_log(self) -> int:
         """The place of the last event."""
         return await self._store.events.length()
 
     async def unsay(self, user_id: str, item_id: str, kind: str | None = None) -> int:
-        """Take what a user said of an item out of the log; returns how many events. Popularity stays as it is."""
-        return await self._store.events.remove(user_id, item_id, foreign.label(kind) if kind is not None else None)
+        """Take what a user said of an item out of the log; returns how many events. Popularity
+        stays as it is."""
+        return await self._store.events.remove(
+            user_id, item_id, foreign.label(kind) if kind is not None else None
+        )
 
     async def forget(self, user_id: str) -> None:
-        """Delete what a user declared and did, and what they were shown. Popularity, which names nobody, stays as it is."""
+        """Delete what a user declared and did, and what they were shown. Popularity, which names
+        nobody, stays as it is."""
         await self._settled()
         async with self._changing:
             known = await self._store.forget(user_id)
@@ -960,11 +1220,22 @@ class Recommender:
             raise NotFound("user", user_id)
 
     def _report(
-        self, feed: str, accepted: int, duplicates: int, rejected: list[Rejection], warnings: Sequence[str] = ()
+        self,
+        feed: str,
+        accepted: int,
+        duplicates: int,
+        rejected: list[Rejection],
+        warnings: Sequence[str] = (),
     ) -> IngestReport:
-        for outcome, count in (("accepted", accepted), ("duplicate", duplicates), ("rejected", len(rejected))):
+        for outcome, count in (
+            ("accepted", accepted),
+            ("duplicate", duplicates),
+            ("rejected", len(rejected)),
+        ):
             self.telemetry.events.labels(feed, outcome).inc(count)
-        return IngestReport(accepted=accepted, duplicates=duplicates, rejected=rejected, warnings=list(warnings))
+        return IngestReport(
+            accepted=accepted, duplicates=duplicates, rejected=rejected, warnings=list(warnings)
+        )
 
     async def item(self, item_id: str) -> Item:
         found = await self._catalog.get([item_id])
@@ -1002,8 +1273,8 @@ class Recommender:
         return await self._state(request, self._plan(request))
 
     async def export(self, user_id: str) -> AsyncGenerator[User | Event | Shown | Unshown, None]:
-        """All that is stored of a user: what they declared, what they did as it arrived, what they were shown, by time,
-        and what a shadow model made of it.
+        """All that is stored of a user: what they declared, what they did as it arrived, what they
+        were shown, by time, and what a shadow model made of it.
 
         Who is unknown is refused here, before there is anything to iterate over.
         """
@@ -1034,10 +1305,11 @@ class Recommender:
             raise NotFound("ranking", ranking_id)
         return found
 
-    # ── who may call ────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── who may call ──────────────────────────────────────────────────────────────────────────────
 
     async def caller(self, given: bytes) -> ApiKey:
-        """Whose key that is as of now; while there is none at all, everybody may do everything. Raises `Unauthorized`.
+        """Whose key that is as of now; while there is none at all, everybody may do everything.
+        Raises `Unauthorized`.
 
         What this task asks of models from then on is on that key's account.
         """
@@ -1056,22 +1328,29 @@ class Recommender:
             return ANYONE
         raise Unauthorized("a valid key is needed: 'Authorization: Bearer KEY' or 'X-API-Key: KEY'")
 
-    # ── looking inside ──────────────────────────────────────────────────────────────────────────────────────────────
+    # ── looking inside ────────────────────────────────────────────────────────────────────────────
 
     def prompts(self) -> list[Prompt]:
         return list(self._prompts.all().values())
 
-    async def preview(self, request: RecommendRequest, task: PreviewTask, model: str | None = None) -> Preview:
-        """What a model (an alias; else the task's own) would be shown for this request; it is not asked.
+    async def preview(
+        self, request: RecommendRequest, task: PreviewTask, model: str | None = None
+    ) -> Preview:
+        """What a model (an alias; else the task's own) would be shown for this request; it is not
+        asked.
 
-        Of the task `score` that are two texts: what a likelihood is told after, and the titles whose likelihood it is.
-        Raises `BadRequest` where the model can't be asked for this task, `PromptError` where a template fails.
+        Of the task `score` that are two texts: what a likelihood is told after, and the titles
+        whose likelihood it is. Raises `BadRequest` where the model can't be asked for this task,
+        `PromptError` where a template fails.
         """
         alias = model or self._alias_for(task, request)
         if alias not in self.settings.models:
             raise NotFound("model", alias, param="model", known=", ".join(self.settings.models))
         if task != "score" and self.settings.models[alias].backend == "local":
-            raise BadRequest(f"model {alias!r} tells likelihoods only: it is shown something for the task score", param="model")
+            raise BadRequest(
+                f"model {alias!r} tells likelihoods only: it is shown something for the task score",
+                param="model",
+            )
         fields = {"model": alias, **({"strategy": "likelihood"} if task == "score" else {})}
         plan = self._checked(request if task == "explain" else request.model_copy(update=fields))
         person = await self._state(request, plan)
@@ -1090,18 +1369,33 @@ class Recommender:
             messages = [_changed(message, self._net) for message in messages]
         tokenizer = self.settings.weights_path(alias) / "tokenizer.json"
         tokens = await asyncio.to_thread(count_tokens, messages, tokenizer)
-        return Preview(prompt.ref, messages, tokens, alias, outside, counted(one["content"] for one in messages))
+        return Preview(
+            prompt.ref,
+            messages,
+            tokens,
+            alias,
+            outside,
+            counted(one["content"] for one in messages),
+        )
 
     def _alias_for(self, task: PreviewTask, request: RecommendRequest) -> str:
         """The model that a task is given to. Raises `BadRequest` where no model has its role."""
         roles = self.settings.roles
-        aliases = {"rank": self._asked(request), "explain": roles.explain, "score": self._scoring(request)}
+        aliases = {
+            "rank": self._asked(request),
+            "explain": roles.explain,
+            "score": self._scoring(request),
+        }
         alias = aliases[task]
         if alias is None:
-            raise BadRequest(f"roles.{task} names no model: none would be shown anything", param="model")
+            raise BadRequest(
+                f"roles.{task} names no model: none would be shown anything", param="model"
+            )
         return alias
 
-    async def _scored_texts(self, plan: Plan, person: UserState, prompt: Prompt, alias: str) -> list[Message]:
+    async def _scored_texts(
+        self, plan: Plan, person: UserState, prompt: Prompt, alias: str
+    ) -> list[Message]:
         """What `Likelihood` makes of a person and the candidates of one window, in prior order."""
         chosen = await self._candidates(plan, person)
         chosen = [chosen[place] for place in slots(chosen, plan.context)]
@@ -1115,24 +1409,50 @@ class Recommender:
             {"role": "titles", "content": "\n".join(titles)},
         ]
 
-    async def _shown(self, plan: Plan, person: UserState, task: Literal["rank", "explain"], alias: str) -> dict[str, Any]:
+    async def _shown(
+        self, plan: Plan, person: UserState, task: Literal["rank", "explain"], alias: str
+    ) -> dict[str, Any]:
         """What a task's prompt is made of; of several alike, the first."""
         request, candidates = plan.request, await self._candidates(plan, person)
         line_tokens, locale = plan.context.line_tokens, request.locale or person.locale
         step = next((one for one in plan.ladder if one.name in ASKING), None)
         window = [candidates[place] for place in slots(candidates, plan.context)]
-        window = window[:: max(1, -(-len(window) // plan.context.window))] if step is None or step.in_letters else window[:1]
+        window = (
+            window[:: max(1, -(-len(window) // plan.context.window))]
+            if step is None or step.in_letters
+            else window[:1]
+        )
         order = "order" if self._held(alias).grammar else "order as JSON"
         answer = ANSWERS.get(step.name, order) if step is not None else order
-        chosen, instruction = window if task == "rank" else candidates[: request.top_n], request.instruction
+        chosen, instruction = (
+            window if task == "rank" else candidates[: request.top_n],
+            request.instruction,
+        )
         if self._leaves(alias):
-            person, chosen, instruction = (await self._over(request, person)).over(person, chosen, instruction)
+            person, chosen, instruction = (await self._over(request, person)).over(
+                person, chosen, instruction
+            )
         if task == "rank":
-            return variables(person, chosen, instruction=instruction, locale=locale, line_tokens=line_tokens, answer=answer)
-        top, moved, attribution = self.settings.explain.top, explain.Moved(), self._attribution(plan, person)
-        if attribution is not None and not self._leaves(attribution.scorer.alias):  # who only looks sends nothing
+            return variables(
+                person,
+                chosen,
+                instruction=instruction,
+                locale=locale,
+                line_tokens=line_tokens,
+                answer=answer,
+            )
+        top, moved, attribution = (
+            self.settings.explain.top,
+            explain.Moved(),
+            self._attribution(plan, person),
+        )
+        if attribution is not None and not self._leaves(
+            attribution.scorer.alias
+        ):  # who only looks sends nothing
             until = plan.context.deadline
-            moved = await attribution.moved(person, chosen[:top], line_tokens=line_tokens, until=until)
+            moved = await attribution.moved(
+                person, chosen[:top], line_tokens=line_tokens, until=until
+            )
         found = explain.material(
             person,
             chosen,
@@ -1143,11 +1463,17 @@ class Recommender:
             locale=locale,
             held=self._held(alias),
         )
-        return found[0] if found else variables(person, [], instruction=instruction, locale=locale, line_tokens=line_tokens)
+        return (
+            found[0]
+            if found
+            else variables(
+                person, [], instruction=instruction, locale=locale, line_tokens=line_tokens
+            )
+        )
 
     async def readiness(self, seconds: float = 5) -> dict[str, Any]:
-        """Each part with `ok` and, where it is not, why. Only store and catalogue are needed to answer; each part is given
-        `seconds`."""
+        """Each part with `ok` and, where it is not, why. Only store and catalogue are needed to
+        answer; each part is given `seconds`."""
         aliases = self._in_use()
         wrong = await asyncio.gather(*(self._unready(alias, seconds) for alias in aliases.values()))
         parts = {
@@ -1159,12 +1485,16 @@ class Recommender:
         }
         self._note(parts)
         models = zip(aliases.items(), wrong, strict=True)
-        return parts | {f"model:{role}": self._model_part(role, alias, why) for (role, alias), why in models}
+        return parts | {
+            f"model:{role}": self._model_part(role, alias, why) for (role, alias), why in models
+        }
 
     def _in_use(self) -> dict[str, str]:
         """Aliases by what they are there for."""
         standing_in = {f"fallback[{n}]": alias for n, alias in enumerate(self.settings.fallback)}
-        shadow = {"shadow": self.settings.shadow.model} if self.settings.shadow.model is not None else {}
+        shadow = (
+            {"shadow": self.settings.shadow.model} if self.settings.shadow.model is not None else {}
+        )
         return {**self.settings.roles.model_dump(exclude_none=True), **standing_in, **shadow}
 
     async def _read_store(self) -> dict[str, Any]:
@@ -1175,18 +1505,25 @@ class Recommender:
         await self._catalog.examine()
         backlog = await self._catalog.backlog()
         self.telemetry.backlog.set(backlog)
-        return {"items": await self._catalog.count(), "dimension": self._catalog.dimension, "embedding_backlog": backlog}
+        return {
+            "items": await self._catalog.count(),
+            "dimension": self._catalog.dimension,
+            "embedding_backlog": backlog,
+        }
 
     async def _disk(self) -> dict[str, Any]:
-        """Of the disks that hold the data, the fuller one. Raises `DiskFull` for one that is nearly full, and while the last
-        write was refused."""
+        """Of the disks that hold the data, the fuller one. Raises `DiskFull` for one that is nearly
+        full, and while the last write was refused."""
         folders = self.settings.data, self._store.folder
         free = min([await asyncio.to_thread(_free_bytes, folder) for folder in folders])
         for refused in (self._store.full, self._catalog.full):
             if refused is not None:
                 raise refused
         if free < LEAST_FREE:
-            raise DiskFull(f"{free >> 20} MB are free for {self.settings.data}; below {LEAST_FREE >> 20} writes may fail")
+            raise DiskFull(
+                f"{free >> 20} MB are free for {self.settings.data}; below {LEAST_FREE >> 20} "
+                f"writes may fail"
+            )
         return {"free_mb": free >> 20}
 
     async def _kept_up(self) -> dict[str, Any]:
@@ -1205,7 +1542,8 @@ class Recommender:
             self._noted[name] = why
 
     async def _unready(self, alias: str, seconds: float) -> str:
-        """Why a model can't do its part, empty if it can. One that costs money isn't asked for that, but remembered."""
+        """Why a model can't do its part, empty if it can. One that costs money isn't asked for
+        that, but remembered."""
         model = self.settings.models[alias]
         if not model.costs:
             return await self.wrong(alias, seconds)
@@ -1229,20 +1567,29 @@ class Recommender:
         return any(name == "prior" or (name in ASKING and NEEDS[name](able)) for name in names)
 
     async def _trained(self) -> dict[str, Any]:
-        """What the collaborative source knows; nothing is wrong before anybody liked enough for a training."""
+        """What the collaborative source knows; nothing is wrong before anybody liked enough for a
+        training."""
         last = await self._store.trainings.latest()
         if last is None:
             return {"trained_at": None, "events": 0, "items": 0}
-        return {"trained_at": last.trained_at.isoformat(), "events": last.events, "items": last.items}
+        return {
+            "trained_at": last.trained_at.isoformat(),
+            "events": last.events,
+            "items": last.items,
+        }
 
     async def metrics(self) -> bytes:
-        """In Prometheus' text format; the backlog as it was last told where the catalogue can't be read."""
+        """In Prometheus' text format; the backlog as it was last told where the catalogue can't be
+        read."""
         with suppress(StorageError):
             self.telemetry.backlog.set(await self._catalog.backlog())
         return self.telemetry.exposition()
 
-    async def probe(self, alias: str, *, anew: bool = False, seconds: float = PROBE_S) -> Capabilities:
-        """What a model can do; asked of it once, and again after it changed. Raises a `ModelError` if it gives no answer."""
+    async def probe(
+        self, alias: str, *, anew: bool = False, seconds: float = PROBE_S
+    ) -> Capabilities:
+        """What a model can do; asked of it once, and again after it changed. Raises a `ModelError`
+        if it gives no answer."""
         found = await self._probes.of(alias, anew=anew, seconds=seconds)
         self._pace.expect(alias, found.read_tps, found.write_tps)
         return found
@@ -1259,11 +1606,11 @@ class Recommender:
             return f"{error.code}: {error.message}"
         return ""
 
-    # ── life ────────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── life ──────────────────────────────────────────────────────────────────────────────────────
 
     async def prepare(self) -> None:
-        """Before the first request: read of store and catalogue what a request would, and load what it would wait for. Raises a
-        `StorageError` or `ConfigError` for what is damaged."""
+        """Before the first request: read of store and catalogue what a request would, and load what
+        it would wait for. Raises a `StorageError` or `ConfigError` for what is damaged."""
         await asyncio.to_thread(self._store.check)
         await self._catalog.examine()
         with suppress(ModelError):  # an embedder outside may be away
@@ -1280,19 +1627,28 @@ class Recommender:
             tasks.create_task(
                 self._catalog.work(
                     self.settings.catalog.optimize_every_s,
-                    failed=lambda error: self.telemetry.log.error("catalog_work_failed", error=repr(error)),
+                    failed=lambda error: self.telemetry.log.error(
+                        "catalog_work_failed", error=repr(error)
+                    ),
                 )
             )
 
     def _needed(self) -> set[str]:
-        """Models that cost neither money nor this process's memory, and of the others those that have something to do."""
+        """Models that cost neither money nor this process's memory, and of the others those that
+        have something to do."""
         models, roles = self.settings.models, self.settings.roles.model_dump(exclude_none=True)
-        free = {alias for alias, model in models.items() if not model.costs and model.backend != "local"}
-        return free | {*roles.values(), *self.settings.fallback, *filter(None, [self.settings.shadow.model])}
+        free = {
+            alias for alias, model in models.items() if not model.costs and model.backend != "local"
+        }
+        return free | {
+            *roles.values(),
+            *self.settings.fallback,
+            *filter(None, [self.settings.shadow.model]),
+        }
 
     async def _keep_probed(self, alias: str) -> None:
-        """A model that comes back as another one, or came up after us, is probed when it is there; one that costs money and
-        fails, ever more rarely."""
+        """A model that comes back as another one, or came up after us, is probed when it is there;
+        one that costs money and fails, ever more rarely."""
         told, failed = "", 0
         while True:
             try:
@@ -1307,7 +1663,9 @@ class Recommender:
                 log = self.telemetry.log.info if found else self.telemetry.log.warning
                 log("model_probed" if found else "model_not_probed", alias=alias, found=why)
             failed = 0 if found else failed + 1
-            await asyncio.sleep(PROBE_S * (2 ** min(failed, 6) if self.settings.models[alias].costs else 1))
+            await asyncio.sleep(
+                PROBE_S * (2 ** min(failed, 6) if self.settings.models[alias].costs else 1)
+            )
 
     async def _keep_trained(self) -> None:
         """A failure is logged and tried again a round later."""
@@ -1337,14 +1695,17 @@ class Recommender:
         return sha256(repr((training, meanings)).encode()).hexdigest()[:16]
 
     async def train(self) -> int:
-        """Learn from the whole log who likes what, off the event loop; returns how many items then have factors.
+        """Learn from the whole log who likes what, off the event loop; returns how many items then
+        have factors.
 
         With too few people or items to learn from nothing changes.
         """
         training = self.settings.retrieve.training
         meanings = self.settings.events.of(self.settings.service.domain)
         length, now = await self._store.events.length(), self._clock()
-        rows = await self._store.events.opinions([name for name, meaning in meanings.items() if meaning.weight])
+        rows = await self._store.events.opinions(
+            [name for name, meaning in meanings.items() if meaning.weight]
+        )
         found = await asyncio.to_thread(
             collaborative.train,
             ((who, item_id, meanings[kind].opinion(value)) for who, item_id, kind, value in rows),
@@ -1375,7 +1736,8 @@ class Recommender:
         return count
 
     async def embed(self, texts: Sequence[str | Sequence[int]]) -> tuple[Any, int]:
-        """Unit vectors, shape [len(texts), dimension], of texts or their token ids; and how many tokens were read."""
+        """Unit vectors, shape [len(texts), dimension], of texts or their token ids; and how many
+        tokens were read."""
         if len(texts) > (most := self.settings.limits.inputs):
             raise BadRequest(f"input: at most {most} (limits.inputs)", param="input")
         return await self._catalog.counted(texts)
@@ -1389,7 +1751,9 @@ class Recommender:
     def dimension(self) -> int:
         return self._catalog.dimension
 
-    async def embed_pending(self, step: Callable[[int, int], None] = lambda done, total: None) -> int:
+    async def embed_pending(
+        self, step: Callable[[int, int], None] = lambda done, total: None
+    ) -> int:
         """Embed now what is waiting, then tidy: for loads that a person waits for."""
         count = await self._catalog.embed_pending(step)
         await self._catalog.tidy()
@@ -1400,11 +1764,20 @@ class Recommender:
         return await self._catalog.re_index()
 
     async def reloaded(self, settings: Settings) -> Recommender:
-        """Another one by these settings, on the same store and catalogue, with those models that stay as they are. Raises
-        `ConfigError` for what needs a restart, and for a model that can't be had."""
-        if fixed := [key for key in self.settings.differing(settings) if not key.startswith(RELOADABLE)]:
-            raise ConfigError(f"{', '.join(fixed)}: can't be changed without a restart", param=fixed[0])
-        same = {alias for alias, model in settings.models.items() if self.settings.models.get(alias) == model}
+        """Another one by these settings, on the same store and catalogue, with those models that
+        stay as they are. Raises `ConfigError` for what needs a restart, and for a model that can't
+        be had."""
+        if fixed := [
+            key for key in self.settings.differing(settings) if not key.startswith(RELOADABLE)
+        ]:
+            raise ConfigError(
+                f"{', '.join(fixed)}: can't be changed without a restart", param=fixed[0]
+            )
+        same = {
+            alias
+            for alias, model in settings.models.items()
+            if self.settings.models.get(alias) == model
+        }
         for alias in self._opened.keys() - same:
             self._pace.forget(alias)
         kept = {alias: model for alias, model in self._opened.items() if alias in same}
@@ -1474,13 +1847,16 @@ class _Behind:
         return await self._embed.embed_one(self._net(text))
 
     async def counted(self, texts: Sequence[str | Sequence[int]]) -> tuple[Any, int]:
-        return await self._embed.counted([self._net(text) if isinstance(text, str) else text for text in texts])
+        return await self._embed.counted(
+            [self._net(text) if isinstance(text, str) else text for text in texts]
+        )
 
 
 @dataclass(frozen=True)
 class Preview:
-    """`tokens`: of the messages' text by the model's own tokenizer; None where that is not on this machine. `leaves`: is the
-    model outside? Then `redacted` counts by kind what was taken out, and there is no message for a person it may not see."""
+    """`tokens`: of the messages' text by the model's own tokenizer; None where that is not on this
+    machine. `leaves`: is the model outside? Then `redacted` counts by kind what was taken out, and
+    there is no message for a person it may not see."""
 
     prompt: PromptRef
     messages: list[Message]
@@ -1504,14 +1880,18 @@ class Plan:
     context: Context
 
     def wanted(self, person: UserState, taste: Taste | None) -> retrieve.Wanted:
-        """What to look for, given what the person has seen; a list the caller gives is ranked whole."""
+        """What to look for, given what the person has seen; a list the caller gives is ranked
+        whole."""
         request, sources = self.request, self.settings.retrieve
         exclude = frozenset(request.exclude)
         given = [item_id for item_id in request.candidates or () if item_id not in exclude]
         if request.candidates is not None:
             scope = Scope(only=frozenset(given))
         else:
-            scope = Scope(exclude=exclude | person.seen | frozenset(request.context_items), filters=request.filters)
+            scope = Scope(
+                exclude=exclude | person.seen | frozenset(request.context_items),
+                filters=request.filters,
+            )
         return retrieve.Wanted(
             k=len(given) if request.candidates is not None else max(sources.k, request.top_n),
             weights=self.weights.sources,
@@ -1526,18 +1906,32 @@ class Plan:
         )
 
     def for_documents(self, count: int, line_tokens: int) -> Plan:
-        """The same with so many documents that say something as candidates; blank ones can't be lifted by anything, and for one
-        no model is asked."""
+        """The same with so many documents that say something as candidates; blank ones can't be
+        lifted by anything, and for one no model is asked."""
         line_tokens = min(line_tokens, self.settings.rerank.line_tokens)
-        context = replace(self.context, depth=min(self.context.depth, count), line_tokens=line_tokens)
+        context = replace(
+            self.context, depth=min(self.context.depth, count), line_tokens=line_tokens
+        )
         ladder = self.ladder if count > 1 else []
-        return replace(self, ladder=ladder, context=context, weights=self.weights.model_copy(update={"popularity": 0}))
+        return replace(
+            self,
+            ladder=ladder,
+            context=context,
+            weights=self.weights.model_copy(update={"popularity": 0}),
+        )
 
     def signals(self, order: Order) -> list[dict[str, float | bool]]:
         """The raw values behind each score; with `explain: full` also each source's rank."""
         full = self.request.explain == "full"
         return [
-            {**signals, **({f"source.{name}": float(rank) for name, rank in candidate.sources.items()} if full else {})}
+            {
+                **signals,
+                **(
+                    {f"source.{name}": float(rank) for name, rank in candidate.sources.items()}
+                    if full
+                    else {}
+                ),
+            }
             for candidate, signals in zip(order.candidates, order.signals, strict=True)
         ]
 
@@ -1548,7 +1942,9 @@ def _unable(step: Strategy) -> Lacking:
 
 def _veil(settings: Settings, net: Net) -> Veil:
     privacy = settings.privacy
-    shown = settings.catalog.filterable if privacy.item_attributes is None else privacy.item_attributes
+    shown = (
+        settings.catalog.filterable if privacy.item_attributes is None else privacy.item_attributes
+    )
     return Veil(net, frozenset(shown), frozenset(privacy.user_attributes), tuple(privacy.names))
 
 
@@ -1575,21 +1971,39 @@ def _named_for(item: Item) -> str:
 
 
 def _unread(
-    plan: Plan, ranking: Ranking, documents: Sequence[Item], candidates: Sequence[Candidate], unembedded: int
+    plan: Plan,
+    ranking: Ranking,
+    documents: Sequence[Item],
+    candidates: Sequence[Candidate],
+    unembedded: int,
 ) -> list[str]:
     """What of the documents was not looked at, in words."""
     places = {item.id: place for place, item in enumerate(documents)}
     depth, size, said = plan.context.depth, plan.context.line_tokens, sum(map(_says, documents))
     judged = {one.item.id for one in candidates[:depth]} if ranking.model is not None else set()
-    cut = [item for item in documents if len(item.text) > READ or (item.id in judged and len(shown_of(item)) > size)]
+    cut = [
+        item
+        for item in documents
+        if len(item.text) > READ or (item.id in judged and len(shown_of(item)) > size)
+    ]
     found = []
     if judged and depth < said:
-        found.append(f"a model judged {depth} of {said} documents (rank.depth); the others follow in the prior's order")
+        found.append(
+            f"a model judged {depth} of {said} documents (rank.depth); the others follow in the "
+            f"prior's order"
+        )
     if cut:
-        what = f"{READ} characters" + (f", of those shown to a model {size} tokens (rerank.line_tokens)" if judged else "")
-        found.append(f"cut to the first {what}: documents {_listed([places[item.id] for item in cut])}")
+        what = f"{READ} characters" + (
+            f", of those shown to a model {size} tokens (rerank.line_tokens)" if judged else ""
+        )
+        found.append(
+            f"cut to the first {what}: documents {_listed([places[item.id] for item in cut])}"
+        )
     if unembedded:
-        found.append(f"no time to embed {unembedded} of {said} documents: only their words count; raise deadline_ms")
+        found.append(
+            f"no time to embed {unembedded} of {said} documents: only their words count; raise "
+            f"deadline_ms"
+        )
     return found
 
 
@@ -1623,19 +2037,27 @@ def _with(ranking: Ranking, parts: Sequence[Reason | explain.Explained]) -> Rank
     return ranking.model_copy(update={"items": items, "usage": usage, "degraded": degraded})
 
 
-async def _billed(parts: AsyncGenerator[Reason | explain.Explained, None]) -> AsyncGenerator[Reason | explain.Explained, None]:
+async def _billed(
+    parts: AsyncGenerator[Reason | explain.Explained, None],
+) -> AsyncGenerator[Reason | explain.Explained, None]:
     """The parts; the usage of the whole is that of all calls, of those that were broken off too."""
     bill, whole = list[Usage](), BILL.get()
     async with aclosing(parts):
         while True:
-            token = BILL.set(bill)  # not from part to part: whoever gets them has calls of their own
+            token = BILL.set(
+                bill
+            )  # not from part to part: whoever gets them has calls of their own
             try:
                 part = await anext(parts, None)
             finally:
                 BILL.reset(token)
             if part is None:
                 break
-            yield replace(part, usage=sum(bill, Usage())) if isinstance(part, explain.Explained) else part
+            yield (
+                replace(part, usage=sum(bill, Usage()))
+                if isinstance(part, explain.Explained)
+                else part
+            )
     if whole is not None:
         whole += bill
 
@@ -1656,7 +2078,8 @@ async def _last(parts: AsyncGenerator[Ranking | Reason, None]) -> Ranking:
 
 
 def _batches(parts: Sequence[foreign.Part]) -> Iterator[list[foreign.Part]]:
-    """Parts of one feed, `CHUNK` at a time; of an item or user that comes again the next change follows in the next batch."""
+    """Parts of one feed, `CHUNK` at a time; of an item or user that comes again the next change
+    follows in the next batch."""
     batch: list[foreign.Part] = []
     keys: set[str] = set()
     for part in parts:
@@ -1677,12 +2100,15 @@ async def build(
     prompts: Path = HOUSE / "prompts",
     re_embed: bool = False,
 ) -> Recommender:
-    """A recommender on the real store, catalogue, embedder and models. Raises `ConfigError` naming what is missing.
+    """A recommender on the real store, catalogue, embedder and models. Raises `ConfigError` naming
+    what is missing.
 
     `re_embed`: vectors of another embedder are dropped, to be made anew, instead of being refused.
     """
     telemetry = Telemetry()
-    library = PromptLibrary(prompts, failed=lambda message: telemetry.log.error("prompt_not_reloaded", error=message))
+    library = PromptLibrary(
+        prompts, failed=lambda message: telemetry.log.error("prompt_not_reloaded", error=message)
+    )
     store = await asyncio.to_thread(open_store, settings)
     embed = await embedder_of(settings)
     try:
@@ -1737,16 +2163,21 @@ def guard(settings: Settings) -> None:
 
 
 _embedder = lru_cache(maxsize=1)(Embedder)
-"""Recommenders of one process share it: an evaluation makes one for each of its settings, all on the same embedder."""
+"""Recommenders of one process share it: an evaluation makes one for each of its settings, all on
+the same embedder."""
 
 
 async def embedder_of(settings: Settings) -> Embedder | RemoteEmbedder | _Behind:
     """The embedder alone. Raises `ConfigError` if it can't be had."""
     embed = settings.embed
     if not embed.base_url:
-        return await asyncio.to_thread(_embedder, settings.embedder_path, threads=embed.threads, batch=embed.batch)
+        return await asyncio.to_thread(
+            _embedder, settings.embedder_path, threads=embed.threads, batch=embed.batch
+        )
     key = _secret(embed.api_key_env, "embed.api_key_env")
-    found = await RemoteEmbedder.open(embed.base_url, embed.model, api_key=key, batch=embed.batch, timeout_s=embed.timeout_s)
+    found = await RemoteEmbedder.open(
+        embed.base_url, embed.model, api_key=key, batch=embed.batch, timeout_s=embed.timeout_s
+    )
     return _Behind(found, Net(settings.privacy.phone_regions)) if embed.leaves_the_house else found
 
 
@@ -1755,14 +2186,21 @@ def _named(settings: Settings, backend: str) -> list[str]:
 
 
 def _in_process(settings: Settings, telemetry: Telemetry) -> dict[str, Scorer]:
-    """Those that can run here; without torch or without weights one is left out, and likelihoods with it."""
+    """Those that can run here; without torch or without weights one is left out, and likelihoods
+    with it."""
     found: dict[str, Scorer] = {}
     for alias in _named(settings, "local"):
         model, folder = settings.models[alias], settings.weights_path(alias)
         if importlib.util.find_spec("torch") is None:
-            telemetry.log.warning("model_left_out", alias=alias, why="backend local needs torch: pip install 'whyrank[engine]'")
+            telemetry.log.warning(
+                "model_left_out",
+                alias=alias,
+                why="backend local needs torch: pip install 'whyrank[engine]'",
+            )
         elif not folder.exists():
-            telemetry.log.warning("model_left_out", alias=alias, why=f"no weights: whyrank models pull {model.model}")
+            telemetry.log.warning(
+                "model_left_out", alias=alias, why=f"no weights: whyrank models pull {model.model}"
+            )
         else:
             found[alias] = _weights_in_process(alias, folder, model.threads, model.cache_mb)
     return found
@@ -1774,11 +2212,22 @@ def _weights_in_process(alias: str, folder: Path, threads: int, cache_mb: int) -
     return Local(alias, folder, threads=threads, cache_mb=cache_mb)
 
 
-def _opened(settings: Settings, telemetry: Telemetry, kept: Mapping[str, LLM] | None = None) -> dict[str, LLM]:
-    """Those behind a URL or a provider. One that has work but can't be had is a `ConfigError`; another is left out."""
-    needed = {*settings.roles.model_dump(exclude_none=True).values(), *settings.fallback, settings.shadow.model}
+def _opened(
+    settings: Settings, telemetry: Telemetry, kept: Mapping[str, LLM] | None = None
+) -> dict[str, LLM]:
+    """Those behind a URL or a provider. One that has work but can't be had is a `ConfigError`;
+    another is left out."""
+    needed = {
+        *settings.roles.model_dump(exclude_none=True).values(),
+        *settings.fallback,
+        settings.shadow.model,
+    }
     found: dict[str, LLM] = {}
-    for alias in [*_named(settings, "vllm"), *_named(settings, "openai"), *_named(settings, "litellm")]:
+    for alias in [
+        *_named(settings, "vllm"),
+        *_named(settings, "openai"),
+        *_named(settings, "litellm"),
+    ]:
         try:
             found[alias] = (kept or {}).get(alias) or _open(alias, settings, telemetry)
         except ConfigError as error:
@@ -1794,9 +2243,17 @@ def _open(alias: str, settings: Settings, telemetry: Telemetry) -> LLM:
     more: dict[str, Any] = {"api_key": key, "extra": model.extra, "context": model.context}
     if model.backend == "litellm":
         if importlib.util.find_spec("litellm") is None:
-            raise ConfigError(f"models.{alias}: backend litellm needs LiteLLM: pip install 'whyrank[hosted]'")
+            raise ConfigError(
+                f"models.{alias}: backend litellm needs LiteLLM: pip install 'whyrank[hosted]'"
+            )
         warn = partial(telemetry.log.warning, "model_downgraded", alias=alias)
-        return Hosted(alias, model=model.model, base_url=model.base_url, warn=lambda why: warn(why=why), **more)
+        return Hosted(
+            alias,
+            model=model.model,
+            base_url=model.base_url,
+            warn=lambda why: warn(why=why),
+            **more,
+        )
     kind = VLLM if model.backend == "vllm" else Compatible
     return kind(alias, model=model.model, base_url=model.base_url, **more)
 

@@ -1,12 +1,14 @@
-"""Prompts: Jinja2 files with front matter, found by domain and locale, checked when loaded, hashed, reloaded when edited.
+"""Prompts: Jinja2 files with front matter, found by domain and locale, checked when loaded, hashed,
+reloaded when edited.
 
-A file `prompts/{domain}/{task}[.{locale}].j2` begins with YAML between `---` lines (id, version, variables, sampling);
-its body has a `[system]` and a `[user]` part, or, for `score`, a `[head]` and a `[line]` that is repeated for each item.
-What templates share stands in files that begin with `_`. An edit that
-can't be loaded is reported and the last good version stays in use.
+A file `prompts/{domain}/{task}[.{locale}].j2` begins with YAML between `---` lines (id, version,
+variables, sampling); its body has a `[system]` and a `[user]` part, or, for `score`, a `[head]` and
+a `[line]` that is repeated for each item. What templates share stands in files that begin with `_`.
+An edit that can't be loaded is reported and the last good version stays in use.
 
-Everything that a template prints is made harmless on its way out: quotes, control characters, brackets, chat markers and
-anything that looks like a label lose their power, whatever the template's author forgot.
+Everything that a template prints is made harmless on its way out: quotes, control characters,
+brackets, chat markers and anything that looks like a label lose their power, whatever the
+template's author forgot.
 """
 
 from __future__ import annotations
@@ -30,13 +32,25 @@ from service.schema import Candidate, Item, Label, PromptRef, UserState
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 PARTS = (["system", "user"], ["head", "line"])
-VARIABLES = {"history", "candidates", "latest", "instruction", "person", "locale", "answer", "title", "details", "values"}
-"""What a template may name. `history`: lines with `label title details verb value`; `candidates`: lines with `label title
-details`, and in explain `common`: what the item shares with the past one that speaks most for it, `cite`: which past ones may
-be cited for it, where no grammar tells; `latest`: title of the newest history item; `instruction`; `person`: declared
-attributes as text; `locale`; `answer`: what is expected, `order`, `order as JSON`, `letter`, `scores` or `yes or no`. The line
-of a `score` template has one item's `title` and `details`. A `chat` template has an `instruction` and the catalogue's own
-`values`."""
+VARIABLES = {
+    "history",
+    "candidates",
+    "latest",
+    "instruction",
+    "person",
+    "locale",
+    "answer",
+    "title",
+    "details",
+    "values",
+}
+"""What a template may name. `history`: lines with `label title details verb value`; `candidates`:
+lines with `label title details`, and in explain `common`: what the item shares with the past one
+that speaks most for it, `cite`: which past ones may be cited for it, where no grammar tells;
+`latest`: title of the newest history item; `instruction`; `person`: declared attributes as text;
+`locale`; `answer`: what is expected, `order`, `order as JSON`, `letter`, `scores` or `yes or no`.
+The line of a `score` template has one item's `title` and `details`. A `chat` template has an
+`instruction` and the catalogue's own `values`."""
 
 FAILURES = (TemplateError, TypeError, ValueError, ArithmeticError, AttributeError, LookupError)
 """What a template may raise on values that its author did not think of."""
@@ -70,16 +84,25 @@ class Prompt:
     def render(self, variables: Mapping[str, Any]) -> list[Message]:
         """Chat messages. Raises `PromptError` when the template fails on these values."""
         try:
-            return [{"role": role, "content": part.render(variables).strip()} for role, part in self.parts.items()]
+            return [
+                {"role": role, "content": part.render(variables).strip()}
+                for role, part in self.parts.items()
+            ]
         except FAILURES as error:
             raise PromptError(f"prompt {self.ref.id} {self.ref.version}: {error}") from error
 
     def document(self, state: UserState, most: int, line_tokens: int) -> tuple[str, dict[int, str]]:
-        """Of a `score` template: its head, and a line for each of the last `most` liked items, by label (its place in
-        `state.recent`, from 1). Head and lines end in a line break."""
-        liked = {n: entry.item for n, entry in enumerate(state.recent, 1) if entry.item is not None and entry.weight > 0}
+        """Of a `score` template: its head, and a line for each of the last `most` liked items, by
+        label (its place in `state.recent`, from 1). Head and lines end in a line break."""
+        liked = {
+            n: entry.item
+            for n, entry in enumerate(state.recent, 1)
+            if entry.item is not None and entry.weight > 0
+        }
         latest = list(liked.items())[-most:]
-        return self._part("head", {}) + "\n", {n: self.line(item, line_tokens) + "\n" for n, item in latest}
+        return self._part("head", {}) + "\n", {
+            n: self.line(item, line_tokens) + "\n" for n, item in latest
+        }
 
     def line(self, item: Item, line_tokens: int) -> str:
         """An item as a `score` template writes it, without a line break."""
@@ -93,7 +116,8 @@ class Prompt:
 
 
 class PromptLibrary:
-    """Raises `PromptError` at once if a file in `folder` is bad; later, `failed(message)` is called and the old one stays."""
+    """Raises `PromptError` at once if a file in `folder` is bad; later, `failed(message)` is called
+    and the old one stays."""
 
     def __init__(self, folder: Path, failed: Callable[[str], None] = lambda message: None) -> None:
         self._folder = folder
@@ -107,7 +131,11 @@ class PromptLibrary:
     def find(self, task: str, domain: str, locale: str | None) -> Prompt:
         """domain.locale → domain → generic.locale → generic. A locale `zh-CN` also finds `zh`."""
         locales = [locale, locale.split("-")[0].lower()] if locale else []
-        names = [f"{place}/{task}{suffix}" for place in (domain, "generic") for suffix in (*(f".{one}" for one in locales), "")]
+        names = [
+            f"{place}/{task}{suffix}"
+            for place in (domain, "generic")
+            for suffix in (*(f".{one}" for one in locales), "")
+        ]
         prompts = self.all()
         for name in names:
             if name in prompts:
@@ -115,13 +143,19 @@ class PromptLibrary:
         raise NotFound("prompt", names[0], known=", ".join(prompts))
 
     def named(self, prompt_id: str, version: str | None = None) -> Prompt:
-        """Raises `NotFound` for an unknown id, or when the prompt has another version than asked for."""
+        """Raises `NotFound` for an unknown id, or when the prompt has another version than asked
+        for."""
         prompts = self.all()
         if prompt_id not in prompts:
             raise NotFound("prompt", prompt_id, param="prompt_id", known=", ".join(prompts))
         prompt = prompts[prompt_id]
         if version is not None and version != prompt.ref.version:
-            raise NotFound("prompt", f"{prompt_id} {version}", param="prompt_version", known=f"version {prompt.ref.version}")
+            raise NotFound(
+                "prompt",
+                f"{prompt_id} {version}",
+                param="prompt_version",
+                known=f"version {prompt.ref.version}",
+            )
         return prompt
 
     def all(self) -> Mapping[str, Prompt]:
@@ -136,7 +170,9 @@ class PromptLibrary:
         return self._prompts
 
     def _files(self) -> tuple[tuple[str, int], ...]:
-        return tuple(sorted((str(file), file.stat().st_mtime_ns) for file in self._folder.glob("*/*.j2")))
+        return tuple(
+            sorted((str(file), file.stat().st_mtime_ns) for file in self._folder.glob("*/*.j2"))
+        )
 
     def _load(self) -> dict[str, Prompt]:
         environment = ImmutableSandboxedEnvironment(
@@ -147,7 +183,9 @@ class PromptLibrary:
             lstrip_blocks=True,
             keep_trailing_newline=False,
         )
-        files = [file for file in sorted(self._folder.glob("*/*.j2")) if not file.name.startswith("_")]
+        files = [
+            file for file in sorted(self._folder.glob("*/*.j2")) if not file.name.startswith("_")
+        ]
         prompts = [_read(environment, self._folder, file) for file in files]
         return {prompt.ref.id: prompt for prompt in prompts}
 
@@ -158,7 +196,11 @@ def _read(environment: Environment, folder: Path, file: Path) -> Prompt:
         _, head, body = re.split(r"^---\n", source, maxsplit=2, flags=re.MULTILINE)
         front = FrontMatter.model_validate(yaml.safe_load(head))
     except ValueError as error:
-        reason = error.errors()[0] if isinstance(error, ValidationError) else "expected YAML between two '---' lines"
+        reason = (
+            error.errors()[0]
+            if isinstance(error, ValidationError)
+            else "expected YAML between two '---' lines"
+        )
         raise PromptError(f"{file}: front matter: {reason}") from error
     except yaml.YAMLError as error:
         raise PromptError(f"{file}: front matter: {error}") from error
@@ -168,13 +210,16 @@ def _read(environment: Environment, folder: Path, file: Path) -> Prompt:
     parts = dict(zip(sections[1::2], sections[2::2], strict=True))
     wanted = PARTS[front.id.split("/")[1].startswith("score")]
     if sections[0].strip() or list(parts) != wanted:
-        raise PromptError(f"{file}: the body needs a [{wanted[0]}] part and then a [{wanted[1]}] part")
+        raise PromptError(
+            f"{file}: the body needs a [{wanted[0]}] part and then a [{wanted[1]}] part"
+        )
     digest = hashlib.sha256(source.encode())
     try:
         used = _uses(environment, folder, body, digest.update)
         if stray := used - set(front.variables) | set(front.variables) - VARIABLES:
             raise PromptError(
-                f"{file}: undeclared or unknown variables: {', '.join(sorted(stray))}; known: {sorted(VARIABLES)}"
+                f"{file}: undeclared or unknown variables: {', '.join(sorted(stray))}; known: "
+                f"{sorted(VARIABLES)}"
             )
         templates = {role: environment.from_string(text) for role, text in parts.items()}
     except TemplateError as error:
@@ -192,8 +237,11 @@ def _text(file: Path) -> str:
         raise PromptError(f"{file}: can't be read: {error.strerror}") from error
 
 
-def _uses(environment: Environment, folder: Path, source: str, include: Callable[[bytes], None]) -> set[str]:
-    """Variables that a template and its includes need; every included source is passed to `include`."""
+def _uses(
+    environment: Environment, folder: Path, source: str, include: Callable[[bytes], None]
+) -> set[str]:
+    """Variables that a template and its includes need; every included source is passed to
+    `include`."""
     tree = environment.parse(source)
     needed = set(meta.find_undeclared_variables(tree))
     for name in meta.find_referenced_templates(tree):
@@ -205,7 +253,7 @@ def _uses(environment: Environment, folder: Path, source: str, include: Callable
     return needed
 
 
-# ── what a template is shown ────────────────────────────────────────────────────────────────────────────────────────
+# ── what a template is shown ──────────────────────────────────────────────────────────────────────
 
 
 def variables(
@@ -217,17 +265,22 @@ def variables(
     line_tokens: int,
     answer: str = "order",
 ) -> dict[str, Any]:
-    """The values of `VARIABLES`. No line is longer than `line_tokens` bytes, hence tokens, of titles and details."""
+    """The values of `VARIABLES`. No line is longer than `line_tokens` bytes, hence tokens, of
+    titles and details."""
     history = [
         {
             "label": f"h{n}",
-            **_line(entry.item or Item.model_construct(id="", title=entry.event.text or ""), line_tokens),
+            **_line(
+                entry.item or Item.model_construct(id="", title=entry.event.text or ""), line_tokens
+            ),
             "verb": entry.verb,
             "value": "" if entry.event.value is None else f"{entry.event.value:g}",
         }
         for n, entry in enumerate(state.recent, 1)
     ]
-    liked = [line["title"] for line, entry in zip(history, state.recent, strict=True) if entry.weight > 0]
+    liked = [
+        line["title"] for line, entry in zip(history, state.recent, strict=True) if entry.weight > 0
+    ]
     return {
         "history": history,
         "candidates": [
@@ -236,7 +289,10 @@ def variables(
         ],
         "latest": liked[-1] if liked else "",
         "instruction": cut(instruction or "", 4 * line_tokens),
-        "person": cut(", ".join(f"{key} {_flat(value)}" for key, value in state.attributes.items()), 2 * line_tokens),
+        "person": cut(
+            ", ".join(f"{key} {_flat(value)}" for key, value in state.attributes.items()),
+            2 * line_tokens,
+        ),
         "locale": locale or "",
         "answer": answer,
     }
@@ -249,7 +305,9 @@ def shown_of(item: Item) -> bytes:
 
 def _line(item: Item, size: int) -> dict[str, str]:
     title = cut(item.title or item.text or "untitled", size * 2 // 3 if item.attributes else size)
-    details = cut(", ".join(_flat(value) for value in item.attributes.values()), size - len(title.encode()))
+    details = cut(
+        ", ".join(_flat(value) for value in item.attributes.values()), size - len(title.encode())
+    )
     return {"title": title, "details": details}
 
 
@@ -265,12 +323,28 @@ def cut(text: str, size: int) -> str:
     return clean.encode()[: size - 3].decode(errors="ignore").rstrip() + "…"
 
 
-_POWER = str.maketrans({"<": "(", ">": ")", "[": "(", "]": ")", "{": "(", "}": ")", "|": " ", "`": "'", '"': "'", "\\": " "})
+_POWER = str.maketrans(
+    {
+        "<": "(",
+        ">": ")",
+        "[": "(",
+        "]": ")",
+        "{": "(",
+        "}": ")",
+        "|": " ",
+        "`": "'",
+        '"': "'",
+        "\\": " ",
+    }
+)
 _LABEL = re.compile(r"\b([A-Z]|[hH]\d{1,3})\s*[):](?=\s|$)")
 
 
 @lru_cache(maxsize=16_384)  # titles and attributes come again and again
 def harmless(text: str) -> str:
-    """Text as quoted data: one line, no invisible or control characters, no quotes, brackets or chat markers, no labels."""
-    visible = "".join(" " if unicodedata.category(char) in {"Cc", "Cf", "Zl", "Zp"} else char for char in text)
+    """Text as quoted data: one line, no invisible or control characters, no quotes, brackets or
+    chat markers, no labels."""
+    visible = "".join(
+        " " if unicodedata.category(char) in {"Cc", "Cf", "Zl", "Zp"} else char for char in text
+    )
     return _LABEL.sub(r"\1", " ".join(visible.translate(_POWER).split()))

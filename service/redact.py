@@ -1,11 +1,14 @@
-"""What may leave for a model outside: a net that nothing private passes, and a veil over what a person wrote.
+"""What may leave for a model outside: a net that nothing private passes, and a veil over what a
+person wrote.
 
-`Net` knows what is private by its form, whoever wrote it: e-mail addresses, phone numbers, payment cards, IBANs. It hangs
-before every text that leaves. `Veil` comes before a prompt is made and knows who wrote what: of a person's own words it also
-takes addresses, listed names and ids, of items and people the attributes that are not on a list.
+`Net` knows what is private by its form, whoever wrote it: e-mail addresses, phone numbers, payment
+cards, IBANs. It hangs before every text that leaves. `Veil` comes before a prompt is made and knows
+who wrote what: of a person's own words it also takes addresses, listed names and ids, of items and
+people the attributes that are not on a list.
 
-Matching is done on a plain copy of a text, character by character as long as the text itself, so that no other alphabet's
-digits, wide letters, accents, odd blanks or invisible characters hide anything; what is not private stays as it was written.
+Matching is done on a plain copy of a text, character by character as long as the text itself, so
+that no other alphabet's digits, wide letters, accents, odd blanks or invisible characters hide
+anything; what is not private stays as it was written.
 """
 
 from __future__ import annotations
@@ -26,7 +29,8 @@ from service.schema import Candidate, Item, Recent, UserState
 
 KINDS = ("email", "phone", "card", "iban", "address", "name", "id")
 LONGEST = 2_100
-"""A prompt shows at most 2,000 characters of one text; what begins before that is looked at whole."""
+"""A prompt shows at most 2,000 characters of one text; what begins before that is looked at
+whole."""
 LONGEST_NAME = 320
 """Characters of an e-mail address."""
 LONGEST_CARD = 19
@@ -39,7 +43,7 @@ Span = tuple[int, int]
 Finder = Callable[[str], Iterable[Span]]
 
 
-# ── a plain copy ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── a plain copy ──────────────────────────────────────────────────────────────────────────────────
 
 HIDDEN = "\u200b"
 """Stands for whatever is not seen."""
@@ -63,7 +67,9 @@ def _plain_char(char: str) -> str:
         return " "
     if kind == "Pd":
         return "-"
-    letters = "".join(part for part in unicodedata.normalize("NFKD", char) if unicodedata.category(part) != "Mn")
+    letters = "".join(
+        part for part in unicodedata.normalize("NFKD", char) if unicodedata.category(part) != "Mn"
+    )
     return letters if len(letters) == 1 else char
 
 
@@ -75,7 +81,8 @@ def _plain(text: str) -> str:
 
 
 def _masked(text: str, finders: Iterable[tuple[str, Finder]]) -> str:
-    """The text with what each finds as `⟦kind⟧`: brackets that survive the making of a prompt; `Net` makes them plain."""
+    """The text with what each finds as `⟦kind⟧`: brackets that survive the making of a prompt;
+    `Net` makes them plain."""
     plain, places = _compact(text)
     for kind, find in finders:
         if spans := _merged(find(plain)):
@@ -86,7 +93,8 @@ def _masked(text: str, finders: Iterable[tuple[str, Finder]]) -> str:
 
 
 def _compact(text: str) -> tuple[str, Sequence[int]]:
-    """The plain copy without what is not seen, and where in the text each of its characters and its end stand."""
+    """The plain copy without what is not seen, and where in the text each of its characters and its
+    end stand."""
     plain = _plain(text)
     if HIDDEN not in plain:
         return plain, range(len(text) + 1)
@@ -104,7 +112,7 @@ def _merged(spans: Iterable[Span]) -> list[Span]:
     return merged
 
 
-# ── private by form ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── private by form ───────────────────────────────────────────────────────────────────────────────
 
 _GAP = r"(?:[^\w\n]|_)"
 _AT = r" ?(?:@|%40|[(\[{] ?at ?[)\]}]) ?"
@@ -123,7 +131,8 @@ _NO_PHONE_CHAR = re.compile(r"[^\w\s+()./,;:'\"-]|_")
 
 
 def _emails(plain: str) -> Iterator[Span]:
-    """From each sign forward for the domain and backward for the name: a pattern of both takes forever for `a.a.a.a`."""
+    """From each sign forward for the domain and backward for the name: a pattern of both takes
+    forever for `a.a.a.a`."""
     for sign in _EMAIL_HINT.finditer(plain):
         domain = _DOMAIN.match(plain, sign.start())
         name = _LOCAL.match(plain[max(0, sign.start() - LONGEST_NAME) : sign.start()][::-1])
@@ -156,8 +165,8 @@ def _iban_size(country: str) -> int:
 
 
 def _cards(plain: str) -> Iterator[Span]:
-    """13 to 19 digits that begin and end where groups do and pass Luhn's check. A card begins with 2 to 9, a list of years with
-    a year, an ISBN with 9."""
+    """13 to 19 digits that begin and end where groups do and pass Luhn's check. A card begins with
+    2 to 9, a list of years with a year, an ISBN with 9."""
     for run in _CARD.finditer(plain):
         groups = [found.span() for found in _NUMBER.finditer(plain, *run.span())]
         digits = "".join(plain[start:end] for start, end in groups)
@@ -175,9 +184,18 @@ def _cards(plain: str) -> Iterator[Span]:
 
 
 def _luhn(digits: str) -> Callable[[int, int], bool]:
-    """Does a part pass Luhn's check? By sums from the beginning: a text of nothing but digits has thousands of parts."""
+    """Does a part pass Luhn's check? By sums from the beginning: a text of nothing but digits has
+    thousands of parts."""
     twice = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
-    sums = [[0, *accumulate(int(one) if n % 2 == odd else twice[int(one)] for n, one in enumerate(digits))] for odd in (0, 1)]
+    sums = [
+        [
+            0,
+            *accumulate(
+                int(one) if n % 2 == odd else twice[int(one)] for n, one in enumerate(digits)
+            ),
+        ]
+        for odd in (0, 1)
+    ]
     return lambda first, last: (sums[(last - 1) % 2][last] - sums[(last - 1) % 2][first]) % 10 == 0
 
 
@@ -202,8 +220,8 @@ def _phones(plain: str, regions: Sequence[str]) -> Iterator[Span]:
 
 
 def _dialled(plain: str) -> Iterator[tuple[int, str]]:
-    """Where seven digits stand near each other: with what is around them, written as the matcher knows it. The matcher is
-    slow, so it sees no more."""
+    """Where seven digits stand near each other: with what is around them, written as the matcher
+    knows it. The matcher is slow, so it sees no more."""
     for run in _PHONE.finditer(plain):
         start = max(0, run.start() - 4)
         yield start, _NO_PHONE_CHAR.sub(" ", plain[start : run.end() + 1])
@@ -219,12 +237,16 @@ def _counts(number: str) -> bool:
 
 
 class Net:
-    """Called with any text, returns what of it may leave. `regions`: ISO codes of the countries whose phone numbers are known
-    without their international prefix. Raises `ConfigError` for a region that has none."""
+    """Called with any text, returns what of it may leave. `regions`: ISO codes of the countries
+    whose phone numbers are known without their international prefix. Raises `ConfigError` for a
+    region that has none."""
 
     def __init__(self, regions: Sequence[str] = ()) -> None:
         if unknown := [one for one in regions if one not in SUPPORTED_REGIONS]:
-            told = f"privacy.phone_regions: {unknown[0]!r} is no country with phone numbers; write ISO codes, as GB"
+            told = (
+                f"privacy.phone_regions: {unknown[0]!r} is no country with phone numbers; "
+                f"write ISO codes, as GB"
+            )
             raise ConfigError(told, param="privacy.phone_regions")
         self._regions = tuple(regions)
         self.caught = lru_cache(maxsize=REMEMBERED)(self._caught)
@@ -235,7 +257,16 @@ class Net:
     def _caught(self, text: str) -> str:
         """The text with marks that survive the making of a prompt."""
         phones = lambda plain: _phones(plain, self._regions)  # noqa: E731
-        return _masked(text, (("email", _emails), ("iban", _ibans), ("phone", _abroad), ("card", _cards), ("phone", phones)))
+        return _masked(
+            text,
+            (
+                ("email", _emails),
+                ("iban", _ibans),
+                ("phone", _abroad),
+                ("card", _cards),
+                ("phone", phones),
+            ),
+        )
 
 
 _OURS = re.compile(f"⟦({'|'.join(KINDS)})⟧")
@@ -248,22 +279,30 @@ def counted(texts: Iterable[str]) -> dict[str, int]:
     return {kind: found.count(kind) for kind in KINDS if kind in found}
 
 
-# ── a person's own words ────────────────────────────────────────────────────────────────────────────────────────────
+# ── a person's own words ──────────────────────────────────────────────────────────────────────────
 
-_NO_STREET = r"(?!(?:years?|days?|hours?|minutes?|times?|films?|movies?|songs?|books?|the|an?|on|at|of|in|to|for|by|and|or)\b)"
+_NO_STREET = (
+    r"(?!(?:years?|days?|hours?|minutes?|times?|films?|movies?|songs?|books?"
+    r"|the|an?|on|at|of|in|to|for|by|and|or)\b)"
+)
 _ADDRESS = re.compile(
     "|".join(
         (
             rf"\b\d{{1,5}}[a-z]?,? (?:{_NO_STREET}[\w'.-]+ ){{1,3}}"
-            r"(?:street|st|avenue|ave|road|rd|lane|ln|drive|dr|boulevard|blvd|court|square|sq|terrace|crescent|highway|hwy)\b\.?",
-            r"\b[\w'-]{0,30}[^\W\d_]{2}[ -]?(?:stra(?:ß|ss)e|str\.|gasse|allee|platz|ufer|damm|straat|laan|gracht|kade|gatan)"
+            r"(?:street|st|avenue|ave|road|rd|lane|ln|drive|dr|boulevard|blvd|court|square|sq"
+            r"|terrace|crescent|highway|hwy)\b\.?",
+            r"\b[\w'-]{0,30}[^\W\d_]{2}[ -]?(?:stra(?:ß|ss)e|str\.|gasse|allee|platz|ufer|damm"
+            r"|straat|laan|gracht|kade|gatan)"
             r" ?\d{1,4}(?: ?[a-z]\b)?",
             r"\b(?!um)[^\W\d_]{3,}weg \d{1,4}(?: ?[a-z]\b)?",
-            r"\b\d{1,4}(?: ?(?:bis|ter))?,? (?:rue|avenue|boulevard|bd|place|chemin|all[eé]e|impasse|quai) "
+            r"\b\d{1,4}(?: ?(?:bis|ter))?,? "
+            r"(?:rue|avenue|boulevard|bd|place|chemin|all[eé]e|impasse|quai) "
             r"(?:(?:de la|de|du|des) |d'|l'|de l')?[\w'-]+(?: [A-Z][\w'-]+)*",
-            r"\b(?:calle|avenida|avda\.?|plaza|paseo|rua|pra[cç]a|viale|piazza|corso|ulica|ul\.|ул\.|улица|(?-i:Via|Av\.)) "
+            r"\b(?:calle|avenida|avda\.?|plaza|paseo|rua|pra[cç]a|viale|piazza|corso"
+            r"|ulica|ul\.|ул\.|улица|(?-i:Via|Av\.)) "
             r"(?:[\w'.-]+ ){0,3}[\w'.-]+,? (?:n[ºo°]?\.? ?|д\. ?)?\d{1,4}\b",
-            r"[\u4e00-\u9fff]{1,12}(?:路|街|大道|巷|弄) ?\d{1,5} ?[号號弄](?:楼|樓)?(?: ?\d{1,5} ?[室楼樓])?",
+            r"[\u4e00-\u9fff]{1,12}(?:路|街|大道|巷|弄) ?\d{1,5} ?[号號弄](?:楼|樓)?"
+            r"(?: ?\d{1,5} ?[室楼樓])?",
         )
     ),
     re.IGNORECASE,
@@ -279,7 +318,8 @@ def _addresses(plain: str) -> Iterator[Span]:
 
 
 def _said(words: Sequence[str]) -> Finder:
-    """Where any of these stands as whole words, in any case; between their parts may stand any few marks."""
+    """Where any of these stands as whole words, in any case; between their parts may stand any few
+    marks."""
 
     def find(plain: str) -> Iterator[Span]:
         folded = plain.casefold()
@@ -295,20 +335,27 @@ def _said(words: Sequence[str]) -> Finder:
 def _whole(word: str) -> re.Pattern[str]:
     """Letters that stand without blanks between words have no borders."""
     parts = r"[\W_]{1,3}".join(map(re.escape, word.split()))
-    before, after = ("" if _HAN.match(char) else border for char, border in ((word[0], r"(?<!\w)"), (word[-1], r"(?!\w)")))
+    before, after = (
+        "" if _HAN.match(char) else border
+        for char, border in ((word[0], r"(?<!\w)"), (word[-1], r"(?!\w)"))
+    )
     return re.compile(f"{before}{parts}{after}", re.IGNORECASE)
 
 
 def _folded(words: Iterable[str]) -> tuple[str, ...]:
     """As they are looked for, the longest first; without those that hold nothing to look for."""
     plain = {" ".join(_plain(word).replace(HIDDEN, "").casefold().split()) for word in words}
-    return tuple(sorted((word for word in plain if re.search(r"\w", word)), key=lambda word: (-len(word), word)))
+    return tuple(
+        sorted(
+            (word for word in plain if re.search(r"\w", word)), key=lambda word: (-len(word), word)
+        )
+    )
 
 
 @dataclass(frozen=True)
 class Veil:
-    """What a model outside may be shown of a person and of items. `names`: never, in the person's own words; `own`: ids of
-    theirs, likewise; attributes: only of these keys."""
+    """What a model outside may be shown of a person and of items. `names`: never, in the person's
+    own words; `own`: ids of theirs, likewise; attributes: only of these keys."""
 
     net: Net
     item_attributes: frozenset[str]
@@ -325,11 +372,18 @@ class Veil:
         self, state: UserState, candidates: Sequence[Candidate], instruction: str | None
     ) -> tuple[UserState, list[Candidate], str | None]:
         """What a prompt may be made of."""
-        items = [*(entry.item for entry in state.recent if entry.item is not None), *(one.item for one in candidates)]
+        items = [
+            *(entry.item for entry in state.recent if entry.item is not None),
+            *(one.item for one in candidates),
+        ]
         ids = _folded(item.id for item in items if len(item.id) >= LEAST_ID and not _titled(item))
-        allowed = {key: value for key, value in state.attributes.items() if key in self.user_attributes}
+        allowed = {
+            key: value for key, value in state.attributes.items() if key in self.user_attributes
+        }
         declared = {
-            key: [self._value(part, ids) for part in value] if isinstance(value, list) else self._value(value, ids)
+            key: [self._value(part, ids) for part in value]
+            if isinstance(value, list)
+            else self._value(value, ids)
             for key, value in allowed.items()
         }
         recent = tuple(self._entry(entry, ids) for entry in state.recent)
@@ -341,7 +395,11 @@ class Veil:
         """Of what a person wrote."""
         return _masked(
             self.net.caught(_line(text)),
-            (("id", _said((*self.own, *ids))), ("address", _addresses), ("name", _said(self.names))),
+            (
+                ("id", _said((*self.own, *ids))),
+                ("address", _addresses),
+                ("name", _said(self.names)),
+            ),
         )
 
     def sent(self, text: str) -> str:
@@ -358,20 +416,39 @@ class Veil:
 
     def item(self, item: Item) -> Item:
         """Its title, or without one its text, and the attributes on the list."""
-        shown = {key: value for key, value in item.attributes.items() if key in self.item_attributes}
+        shown = {
+            key: value for key, value in item.attributes.items() if key in self.item_attributes
+        }
         told = {
-            key: [self._fact(part) for part in value] if isinstance(value, list) else self._fact(value)
+            key: [self._fact(part) for part in value]
+            if isinstance(value, list)
+            else self._fact(value)
             for key, value in shown.items()
         }
-        title, text = self.net.caught(_line(item.title)), "" if item.title else self.net.caught(_line(item.text))
-        return item.model_copy(update={"title": title, "text": text, "attributes": told, "url": None, "image_url": None})
+        title, text = (
+            self.net.caught(_line(item.title)),
+            "" if item.title else self.net.caught(_line(item.text)),
+        )
+        return item.model_copy(
+            update={
+                "title": title,
+                "text": text,
+                "attributes": told,
+                "url": None,
+                "image_url": None,
+            }
+        )
 
     def _entry(self, entry: Recent, ids: Sequence[str]) -> Recent:
         item = self.item(entry.item) if entry.item is not None else None
-        event = entry.event.model_copy(update={"text": self.words(entry.event.text, ids) if entry.event.text else None})
+        event = entry.event.model_copy(
+            update={"text": self.words(entry.event.text, ids) if entry.event.text else None}
+        )
         return entry.model_copy(update={"item": item, "event": event})
 
-    def _value(self, value: str | int | float | bool, ids: Sequence[str]) -> str | int | float | bool:
+    def _value(
+        self, value: str | int | float | bool, ids: Sequence[str]
+    ) -> str | int | float | bool:
         return self.words(value, ids) if isinstance(value, str) else value
 
     def _fact(self, value: str | int | float | bool) -> str | int | float | bool:
@@ -385,9 +462,14 @@ _LETTER, _MARK = re.compile(r"[^\W\d_]"), re.compile(r"[\d_/-]")
 
 
 async def ids_in(catalog: Catalog, texts: Iterable[str]) -> list[str]:
-    """Ids of the catalogue's items among the words of texts, of those that look like ids: with letters, and digits, hyphens
-    or slashes. Numbers and plain words mean too much else."""
-    words = {word.strip(_AROUND) for text in texts for kind in _WORDS for word in kind.findall(text[:LONGEST])}
+    """Ids of the catalogue's items among the words of texts, of those that look like ids: with
+    letters, and digits, hyphens or slashes. Numbers and plain words mean too much else."""
+    words = {
+        word.strip(_AROUND)
+        for text in texts
+        for kind in _WORDS
+        for word in kind.findall(text[:LONGEST])
+    }
     like = [word for word in words if _LETTER.search(word) and _MARK.search(word)]
     return [*await catalog.get(like)] if like else []
 

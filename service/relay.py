@@ -1,6 +1,8 @@
-"""A program: copies standard input to standard error, line by line, each as a JSON object; a line that is none becomes one.
+"""A program: copies standard input to standard error, line by line, each as a JSON object; a line
+that is none becomes one.
 
-Of the standard library alone, so that it starts in milliseconds. It ends when nobody is left who could write to it.
+Of the standard library alone, so that it starts in milliseconds. It ends when nobody is left who
+could write to it.
 """
 
 import json
@@ -20,7 +22,10 @@ def as_json(line: bytes) -> bytes:
         pass
     now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     text = line.decode(errors="replace").rstrip()
-    return json.dumps({"event": "native", "line": text, "level": "warning", "timestamp": now}).encode() + b"\n"
+    return (
+        json.dumps({"event": "native", "line": text, "level": "warning", "timestamp": now}).encode()
+        + b"\n"
+    )
 
 
 def write(data: bytes) -> None:
@@ -32,7 +37,9 @@ def write(data: bytes) -> None:
 
 def main() -> None:
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(name, signal.SIG_IGN)  # they are the service's, whose last lines are still to come
+        signal.signal(
+            name, signal.SIG_IGN
+        )  # they are the service's, whose last lines are still to come
     for line in sys.stdin.buffer:
         if line.strip():
             write(as_json(line))

@@ -1,4 +1,5 @@
-"""Candidates: several sources, each a ranked list, fused by weighted reciprocal ranks into one prior."""
+"""Candidates: several sources, each a ranked list, fused by weighted reciprocal ranks into one
+prior."""
 
 from __future__ import annotations
 
@@ -10,7 +11,16 @@ from typing import Protocol
 
 import numpy as np
 
-from service.catalog import EVERYTHING, Catalog, Scope, Taste, Vectors, asked_terms, terms_of, words_of
+from service.catalog import (
+    EVERYTHING,
+    Catalog,
+    Scope,
+    Taste,
+    Vectors,
+    asked_terms,
+    terms_of,
+    words_of,
+)
 from service.errors import ModelError
 from service.schema import Candidate, Item, UserState
 from service.store import Store
@@ -23,10 +33,11 @@ AT_ONCE = 32
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to look for. `k`: how many candidates, `depth` of them from each source; `given`: rank these ids instead of
-    looking; weights by source name; `taste`: among the items' factors; `avoid`: values of attributes that nothing found may
-    have; `popularity`, `vectors`: shall candidates carry them? `meant`: the instruction as the embedder may see it; `embeds`:
-    may it see anything for this person?"""
+    """What to look for. `k`: how many candidates, `depth` of them from each source; `given`: rank
+    these ids instead of looking; weights by source name; `taste`: among the items' factors;
+    `avoid`: values of attributes that nothing found may have; `popularity`, `vectors`: shall
+    candidates carry them? `meant`: the instruction as the embedder may see it; `embeds`: may it see
+    anything for this person?"""
 
     k: int
     weights: Mapping[str, float]
@@ -43,7 +54,8 @@ class Wanted:
 
     @property
     def depth(self) -> int:
-        """Sources go deeper than what is kept: an item that several of them name far down may beat one's favourite."""
+        """Sources go deeper than what is kept: an item that several of them name far down may beat
+        one's favourite."""
         return 4 * self.k
 
 
@@ -53,10 +65,13 @@ class Source(Protocol):
     def __call__(self, state: UserState, wanted: Wanted) -> Awaitable[Sequence[str]]: ...
 
 
-async def retrieve(store: Store, catalog: Catalog, state: UserState, wanted: Wanted) -> list[Candidate]:
+async def retrieve(
+    store: Store, catalog: Catalog, state: UserState, wanted: Wanted
+) -> list[Candidate]:
     """Candidates by falling prior; ties by id, so that the order of a given list never matters.
 
-    With `given`, every one of its ids comes back exactly once; the catalogue's unknown ones last and without a title.
+    With `given`, every one of its ids comes back exactly once; the catalogue's unknown ones last
+    and without a title.
     """
     if not wanted.k:
         return []
@@ -71,14 +86,22 @@ async def retrieve(store: Store, catalog: Catalog, state: UserState, wanted: Wan
     async def query(state: UserState, wanted: Wanted) -> Sequence[str]:
         if not wanted.instruction:
             return []
-        return await catalog.search(wanted.instruction, wanted.depth, wanted.scope, meant=wanted.meant)
+        return await catalog.search(
+            wanted.instruction, wanted.depth, wanted.scope, meant=wanted.meant
+        )
 
     async def collaborative(state: UserState, wanted: Wanted) -> Sequence[str]:
-        return await catalog.favoured(wanted.taste, wanted.depth, wanted.scope) if wanted.taste is not None else []
+        return (
+            await catalog.favoured(wanted.taste, wanted.depth, wanted.scope)
+            if wanted.taste is not None
+            else []
+        )
 
     async def popular(state: UserState, wanted: Wanted) -> Sequence[str]:
         if wanted.given is not None:
-            return await catalog.admitted(await store.popularity.among(list(wanted.given)), wanted.scope)
+            return await catalog.admitted(
+                await store.popularity.among(list(wanted.given)), wanted.scope
+            )
         found: list[str] = []
         page, offset = wanted.depth + len(wanted.scope.exclude), 0
         while len(found) < wanted.depth and (ids := await store.popularity.top(page, offset)):
@@ -86,9 +109,13 @@ async def retrieve(store: Store, catalog: Catalog, state: UserState, wanted: Wan
             offset += page
         return found[: wanted.depth]
 
-    async def nearest(wanted: Wanted, tastes: Sequence[tuple[Sequence[float] | Vectors, float]]) -> Sequence[str]:
+    async def nearest(
+        wanted: Wanted, tastes: Sequence[tuple[Sequence[float] | Vectors, float]]
+    ) -> Sequence[str]:
         lists = await catalog.similar([vector for vector, _ in tastes], wanted.depth, wanted.scope)
-        return fused_ids([(weight, found) for found, (_, weight) in zip(lists, tastes, strict=True)])[: wanted.depth]
+        return fused_ids(
+            [(weight, found) for found, (_, weight) in zip(lists, tastes, strict=True)]
+        )[: wanted.depth]
 
     sources: dict[str, Source] = {
         "similar": similar,
@@ -104,7 +131,11 @@ async def retrieve(store: Store, catalog: Catalog, state: UserState, wanted: Wan
     if wanted.given is not None:
         ids += sorted(set(wanted.given) - set(ids))
     elif len(ids) < wanted.k:
-        more = [item_id for item_id in await catalog.some(wanted.depth, wanted.scope) if item_id not in fused]
+        more = [
+            item_id
+            for item_id in await catalog.some(wanted.depth, wanted.scope)
+            if item_id not in fused
+        ]
         ids += await _welcome(catalog, more, wanted)
     items = await catalog.get(ids[: max(wanted.k, len(wanted.given or ()))])
     found = [_candidate(items[item_id], fused.get(item_id, {}), used) for item_id in items]
@@ -119,41 +150,62 @@ async def _welcome(catalog: Catalog, ids: Sequence[str], wanted: Wanted) -> list
         return list(ids)
     words = {word.casefold() for word in wanted.avoid}
     items = await catalog.get(ids)
-    return [one for one in ids if one not in items or not words & {str(value).casefold() for _, value in items[one].facts()}]
+    return [
+        one
+        for one in ids
+        if one not in items
+        or not words & {str(value).casefold() for _, value in items[one].facts()}
+    ]
 
 
 async def documents(
-    store: Store, catalog: Catalog, state: UserState, given: Sequence[Item], wanted: Wanted, until: float
+    store: Store,
+    catalog: Catalog,
+    state: UserState,
+    given: Sequence[Item],
+    wanted: Wanted,
+    until: float,
 ) -> tuple[list[Candidate], int]:
-    """Texts that may be in no catalogue, by falling prior, each exactly once; and of how many only the words count, as they
-    could not be embedded by `until`, a time of the event loop.
+    """Texts that may be in no catalogue, by falling prior, each exactly once; and of how many only
+    the words count, as they could not be embedded by `until`, a time of the event loop.
 
-    Those whose id the catalogue knows are also judged by who liked them. Where nobody did, `similar` takes the place of
-    `collaborative`. Ties by what they say, so that the order in which they came never matters.
+    Those whose id the catalogue knows are also judged by who liked them. Where nobody did,
+    `similar` takes the place of `collaborative`. Ties by what they say, so that the order in which
+    they came never matters.
     """
     items = {item.id: item for item in sorted(given, key=lambda item: (words_of(item), item.id))}
     said = {item_id: words_of(item) for item_id, item in items.items()}
     known = list(await catalog.get(items))
-    lexical = await asyncio.to_thread(_by_words, wanted.instruction, said) if wanted.instruction else []
+    lexical = (
+        await asyncio.to_thread(_by_words, wanted.instruction, said) if wanted.instruction else []
+    )
     tastes = [(np.asarray(taste.vector), taste.weight) for taste in state.interests]
     vectors, query = await catalog.vectors(known), None
     with suppress(ModelError):  # the embedder's: then words and people alone count
         query = await catalog.embedded(wanted.meant) if wanted.meant else None
         if wanted.embeds and (tastes or query is not None):
-            texts = {item_id: said[item_id] for item_id in [*lexical, *items] if item_id not in vectors}
+            texts = {
+                item_id: said[item_id] for item_id in [*lexical, *items] if item_id not in vectors
+            }
             vectors |= await _embedded(catalog, texts, until)
     meant = [_nearest(query, vectors, items)] if query is not None else []
     only = Scope(only=frozenset(known))
     lists: dict[str, Sequence[str]] = {
         "query": fused_ids([(1.0, found) for found in (lexical, *meant)]),
-        "similar": fused_ids([(weight, _nearest(vector, vectors, items)) for vector, weight in tastes]),
-        "collaborative": await catalog.favoured(wanted.taste, len(known), only) if wanted.taste and known else [],
+        "similar": fused_ids(
+            [(weight, _nearest(vector, vectors, items)) for vector, weight in tastes]
+        ),
+        "collaborative": await catalog.favoured(wanted.taste, len(known), only)
+        if wanted.taste and known
+        else [],
         "popular": await store.popularity.among(known),
     }
     weights = {name: wanted.weights[name] for name in lists}
     if not lists["collaborative"]:
         weights["similar"] = max(weights["similar"], weights["collaborative"])
-    fused = fuse({name: (weights[name], found) for name, found in lists.items() if weights[name] > 0})
+    fused = fuse(
+        {name: (weights[name], found) for name, found in lists.items() if weights[name] > 0}
+    )
     order = [*fused, *(item_id for item_id in items if item_id not in fused)]
     found = [_candidate(items[item_id], fused.get(item_id, {}), weights) for item_id in order]
     unread = len(items) - len(vectors) if wanted.embeds and (tastes or wanted.instruction) else 0
@@ -166,12 +218,15 @@ async def _embedded(catalog: Catalog, texts: Mapping[str, str], until: float) ->
     waiting = list(texts)
     while waiting and asyncio.get_running_loop().time() < until:
         now, waiting = waiting[:AT_ONCE], waiting[AT_ONCE:]
-        found |= dict(zip(now, await catalog.embedded_all([texts[item_id] for item_id in now]), strict=True))
+        found |= dict(
+            zip(now, await catalog.embedded_all([texts[item_id] for item_id in now]), strict=True)
+        )
     return found
 
 
 def load_bm25() -> None:
-    """Import what the first documents would wait for: half a second where numba is installed too."""
+    """Import what the first documents would wait for: half a second where numba is installed
+    too."""
     import bm25s  # noqa: F401  this is all that it shall do
 
 
@@ -185,10 +240,16 @@ def _by_words(query: str, said: Mapping[str, str]) -> list[str]:
     index = bm25s.BM25()
     index.index(texts, show_progress=False)
     scores = index.get_scores(words)
-    return [item_id for score, item_id in sorted(zip(scores, said, strict=True), key=lambda pair: -pair[0]) if score > 0]
+    return [
+        item_id
+        for score, item_id in sorted(zip(scores, said, strict=True), key=lambda pair: -pair[0])
+        if score > 0
+    ]
 
 
-def _nearest(vector: Vectors, vectors: Mapping[str, Vectors], order: Mapping[str, object]) -> list[str]:
+def _nearest(
+    vector: Vectors, vectors: Mapping[str, Vectors], order: Mapping[str, object]
+) -> list[str]:
     """Ids of the vectors, nearest by cosine first; ties in the given order."""
     ids = [item_id for item_id in order if item_id in vectors]
     if not ids:
@@ -197,28 +258,40 @@ def _nearest(vector: Vectors, vectors: Mapping[str, Vectors], order: Mapping[str
     return [ids[place] for place in np.argsort(-cosines, kind="stable")]
 
 
-async def _weighed(store: Store, catalog: Catalog, found: list[Candidate], wanted: Wanted) -> list[Candidate]:
-    """With popularity and vectors where they are wanted. An item nobody liked is as popular as the least popular one."""
+async def _weighed(
+    store: Store, catalog: Catalog, found: list[Candidate], wanted: Wanted
+) -> list[Candidate]:
+    """With popularity and vectors where they are wanted. An item nobody liked is as popular as the
+    least popular one."""
     ids = [candidate.item.id for candidate in found]
     if wanted.popularity:
         votes = await store.popularity.votes(ids)
         least = min(votes.values(), default=0.0)
-        found = [one.model_copy(update={"popularity": votes.get(one.item.id, least)}) for one in found]
+        found = [
+            one.model_copy(update={"popularity": votes.get(one.item.id, least)}) for one in found
+        ]
     if wanted.vectors:
-        vectors = {item_id: tuple(vector.tolist()) for item_id, vector in (await catalog.vectors(ids)).items()}
+        vectors = {
+            item_id: tuple(vector.tolist())
+            for item_id, vector in (await catalog.vectors(ids)).items()
+        }
         found = [one.model_copy(update={"vector": vectors.get(one.item.id)}) for one in found]
     return found
 
 
 def fuse(lists: Mapping[str, tuple[float, Sequence[str]]]) -> dict[str, dict[str, int]]:
-    """Ids by falling Σ weight / (60 + rank) over the lists that name them, ties by id; for each its rank in every list."""
+    """Ids by falling Σ weight / (60 + rank) over the lists that name them, ties by id; for each its
+    rank in every list."""
     ranks: dict[str, dict[str, int]] = {}
     priors: dict[str, float] = {}
     for name, (weight, found) in lists.items():
         for rank, item_id in enumerate(found, 1):
             ranks.setdefault(item_id, {})[name] = rank
             priors[item_id] = priors.get(item_id, 0.0) + weight / (RRF + rank)
-    return {item_id: ranks[item_id] for item_id in sorted(ranks, key=lambda item_id: (-priors[item_id], item_id))}
+    return {
+        item_id: ranks[item_id]
+        for item_id in sorted(ranks, key=lambda item_id: (-priors[item_id], item_id))
+    }
 
 
 def fused_ids(lists: Sequence[tuple[float, Sequence[str]]]) -> list[str]:

@@ -1,7 +1,7 @@
 """The nouns. Frozen values that every room speaks in.
 
-Ids are the caller's opaque strings: 1–256 characters, no control characters, and neither `.` nor `..`. Times carry a zone.
-Scores lie in (0, 1) and fall strictly.
+Ids are the caller's opaque strings: 1–256 characters, no control characters, and neither `.` nor
+`..`. Times carry a zone. Scores lie in (0, 1) and fall strictly.
 """
 
 from __future__ import annotations
@@ -36,9 +36,12 @@ MAX_RATE = 100_000
 
 
 class Value(BaseModel):
-    """A frozen noun that refuses fields it doesn't know; the words under a field are its description in OpenAPI."""
+    """A frozen noun that refuses fields it doesn't know; the words under a field are its
+    description in OpenAPI."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", ser_json_inf_nan="constants", use_attribute_docstrings=True
+    )
 
 
 def _encodable(text: str) -> str:
@@ -51,7 +54,9 @@ def _encodable(text: str) -> str:
 
 def _opaque(text: str) -> str:
     if _encodable(text) in {".", ".."}:
-        raise ValueError("an id may not be '.' or '..': in a path, browsers and proxies take them for folders")
+        raise ValueError(
+            "an id may not be '.' or '..': in a path, browsers and proxies take them for folders"
+        )
     if CONTROL.search(text):
         raise ValueError("an id may not hold control characters")
     return text
@@ -64,7 +69,9 @@ def _moment(value: object) -> object:
         raise ValueError("a time is RFC 3339 with a zone, or epoch milliseconds")
     if isinstance(value, int | float):
         if not 1e11 <= value < 1e14:
-            raise ValueError("epoch milliseconds expected (13 digits today); this looks like another unit")
+            raise ValueError(
+                "epoch milliseconds expected (13 digits today); this looks like another unit"
+            )
         return datetime.fromtimestamp(value / 1000, UTC)
     return value
 
@@ -93,7 +100,7 @@ AttributesIn = Annotated[Attributes, Field(max_length=100)]
 Fact = tuple[str, str | int | float | bool]
 
 
-# ── items, users, events ────────────────────────────────────────────────────────────────────────────────────────────
+# ── items, users, events ──────────────────────────────────────────────────────────────────────────
 
 
 class Item(Value):
@@ -102,7 +109,11 @@ class Item(Value):
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
-                {"id": "181", "title": "Return of the Jedi", "attributes": {"year": 1983, "genre": ["Action", "Sci-Fi"]}}
+                {
+                    "id": "181",
+                    "title": "Return of the Jedi",
+                    "attributes": {"year": 1983, "genre": ["Action", "Sci-Fi"]},
+                }
             ]
         }
     )
@@ -127,7 +138,9 @@ class Item(Value):
     def facts(self) -> list[Fact]:
         """(key, value) of every attribute, lists taken apart."""
         return [
-            (key, part) for key, value in self.attributes.items() for part in (value if isinstance(value, list) else [value])
+            (key, part)
+            for key, value in self.attributes.items()
+            for part in (value if isinstance(value, list) else [value])
         ]
 
 
@@ -135,7 +148,11 @@ class User(Value):
     """What a person declared."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"user_id": "127", "attributes": {"age": 33, "likes": ["Sci-Fi"]}, "locale": "en"}]}
+        json_schema_extra={
+            "examples": [
+                {"user_id": "127", "attributes": {"age": 33, "likes": ["Sci-Fi"]}, "locale": "en"}
+            ]
+        }
     )
 
     user_id: Id
@@ -153,7 +170,9 @@ class User(Value):
 class UserPatch(Value):
     """Only the fields that are given change."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"locale": "de", "allow_hosted": False}]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"locale": "de", "allow_hosted": False}]}
+    )
 
     attributes: AttributesIn | None = None
     """Replaces the whole dictionary."""
@@ -171,13 +190,20 @@ class Event(Value):
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
-                {"user_id": "127", "item_id": "181", "type": "rating", "value": 5, "occurred_at": "2026-01-31T12:00:00Z"}
+                {
+                    "user_id": "127",
+                    "item_id": "181",
+                    "type": "rating",
+                    "value": 5,
+                    "occurred_at": "2026-01-31T12:00:00Z",
+                }
             ]
         }
     )
 
     event_id: Id = ""
-    """The caller's own: sent again, it changes nothing. Absent: made of who, type, item, time and value."""
+    """The caller's own: sent again, it changes nothing. Absent: made of who, type, item, time and
+    value."""
     user_id: Id | None = None
     """Who did it; absent: a visitor, known by `session_id`."""
     item_id: Id | None = None
@@ -246,8 +272,8 @@ Shape = Literal["gorse", "metarank", "personalize"]
 
 
 class ForeignReport(IngestReport):
-    """Counts are of our rows, indexes of the foreign ones: one of theirs may become several of ours. `skipped`: foreign rows
-    that hold nothing for the feed."""
+    """Counts are of our rows, indexes of the foreign ones: one of theirs may become several of
+    ours. `skipped`: foreign rows that hold nothing for the feed."""
 
     skipped: int = 0
 
@@ -255,13 +281,15 @@ class ForeignReport(IngestReport):
 class Meaning(Value):
     """What an event of one type says of its item.
 
-    `weight` in [-1, 1]: how much the item is liked (negative: disliked). `consumes`: the item is not recommended again, or
-    with `repeat_after` only when so many days have passed since, as of goods that are bought again. `takes_back`: a type
-    whose earlier events consume the item no longer.
+    `weight` in [-1, 1]: how much the item is liked (negative: disliked). `consumes`: the item is
+    not recommended again, or with `repeat_after` only when so many days have passed since, as of
+    goods that are bought again. `takes_back`: a type whose earlier events consume the item no
+    longer.
 
-    Where the event carries a value, as stars, the value decides the sign: from `positive_from` on it counts `weight`, up to
-    `negative_to` it counts `-weight`, between them 0. `scale`: the lowest and the highest value; without a threshold of its
-    own a like then begins at three quarters of the scale, and a dislike ends at a quarter (of 1 to 5 stars: 4 and 2).
+    Where the event carries a value, as stars, the value decides the sign: from `positive_from` on
+    it counts `weight`, up to `negative_to` it counts `-weight`, between them 0. `scale`: the lowest
+    and the highest value; without a threshold of its own a like then begins at three quarters of
+    the scale, and a dislike ends at a quarter (of 1 to 5 stars: 4 and 2).
     """
 
     weight: float = Field(0, ge=-1, le=1)
@@ -284,7 +312,8 @@ class Meaning(Value):
 
     @property
     def liked_from(self) -> float | None:
-        """The value from which on an event says that its item is liked; None: whatever its value."""
+        """The value from which on an event says that its item is liked; None: whatever its
+        value."""
         return self._threshold(self.positive_from, 0.75)
 
     @property
@@ -293,7 +322,8 @@ class Meaning(Value):
         return self._threshold(self.negative_to, 0.25)
 
     def _threshold(self, own: float | None, share: float) -> float | None:
-        """The configured threshold, else the one at this share of the scale; None without either."""
+        """The configured threshold, else the one at this share of the scale; None without
+        either."""
         if own is not None or self.scale is None:
             return own
         low, high = self.scale
@@ -310,7 +340,7 @@ class Meaning(Value):
         return other.model_copy(update=self.model_dump(exclude_unset=True))
 
 
-# ── what a ranking may know of a person ─────────────────────────────────────────────────────────────────────────────
+# ── what a ranking may know of a person ───────────────────────────────────────────────────────────
 
 ProfileSource = Literal["events", "session", "attributes", "instruction", "popularity"]
 
@@ -329,17 +359,19 @@ class Recent(Value):
 
 
 class Interest(Value):
-    """One taste as a unit vector in the catalogue's space; weights of a person's interests sum to 1."""
+    """One taste as a unit vector in the catalogue's space; weights of a person's interests sum to
+    1."""
 
     vector: tuple[float, ...]
     weight: float
 
 
 class UserState(Value):
-    """All that a ranking may know of a person. `version` changes with every accepted event; caches key on it.
+    """All that a ranking may know of a person. `version` changes with every accepted event; caches
+    key on it.
 
-    `likes`: (item id, weight in (0, 1]) of the latest liked items, oldest first. `avoid`: what they said they don't like, in
-    their own words.
+    `likes`: (item id, weight in (0, 1]) of the latest liked items, oldest first. `avoid`: what they
+    said they don't like, in their own words.
     """
 
     version: int = 0
@@ -354,14 +386,16 @@ class UserState(Value):
     source: ProfileSource = "popularity"
 
 
-# ── rankings ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── rankings ──────────────────────────────────────────────────────────────────────────────────────
 
 
 class Candidate(Value):
-    """`prior`: fused score of the sources, higher is better. `sources`: 1-based rank in each source that named it.
+    """`prior`: fused score of the sources, higher is better. `sources`: 1-based rank in each source
+    that named it.
 
-    `popularity`: log2 of its decayed votes, comparable within one list; `vector`: its unit vector; both where fusion weighs
-    them. `blank`: nothing is known of it but an id, so it stays last, is shown to no model and gets no reason.
+    `popularity`: log2 of its decayed votes, comparable within one list; `vector`: its unit vector;
+    both where fusion weighs them. `blank`: nothing is known of it but an id, so it stays last, is
+    shown to no model and gets no reason.
     """
 
     item: Item
@@ -377,18 +411,24 @@ ItemField = Literal["title", "text", "url", "image_url", "attributes", "publishe
 
 
 class Unasked(Enum):
-    """The value of a field that nobody asked for: the field is left out of what is sent and stored."""
+    """The value of a field that nobody asked for: the field is left out of what is sent and
+    stored."""
 
     UNASKED = "unasked"
 
 
 def _if_asked() -> Any:
     """A field that is left out unless it is given a value; null is one."""
-    return Field(default_factory=lambda: Unasked.UNASKED, exclude_if=lambda value: value is Unasked.UNASKED, repr=False)
+    return Field(
+        default_factory=lambda: Unasked.UNASKED,
+        exclude_if=lambda value: value is Unasked.UNASKED,
+        repr=False,
+    )
 
 
 class ItemFields(BaseModel):
-    """What a row of an answer tells of its item, each only where `fields` of the request asks for it."""
+    """What a row of an answer tells of its item, each only where `fields` of the request asks for
+    it."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -420,12 +460,14 @@ class Ranked(Value, ItemFields):
     evidence: list[str] = []
     """Ids of the person's own items that the reason rests on."""
     attribution: dict[str, float] = {}
-    """By the id of a liked item, how much likelier (in nats) this one is after all of them than without it; with `explain:
-    full`, for the first of a ranking, where a model can tell."""
+    """By the id of a liked item, how much likelier (in nats) this one is after all of them than
+    without it; with `explain: full`, for the first of a ranking, where a model can tell."""
     signals: dict[str, float | bool] = {}
-    """Raw values behind the score, as `prior` and `model`; `grounded`: did a model's own words pass the check?"""
+    """Raw values behind the score, as `prior` and `model`; `grounded`: did a model's own words pass
+    the check?"""
     item: Item | None = Field(None, exclude=True, repr=False)
-    """The item as it was ranked, for faces to take `fields` from; it is never sent and never stored."""
+    """The item as it was ranked, for faces to take `fields` from; it is never sent and never
+    stored."""
 
     def item_fields(self, names: Iterable[ItemField]) -> dict[str, Any]:
         """Fields of the item by name; of one that the catalogue does not know they are empty."""
@@ -434,8 +476,8 @@ class Ranked(Value, ItemFields):
 
 
 class Reason(Value):
-    """`grounded`: the model's own words passed the check; False: a template built from true shared attributes.
-    `attribution`: as in `Ranked`."""
+    """`grounded`: the model's own words passed the check; False: a template built from true shared
+    attributes. `attribution`: as in `Ranked`."""
 
     item_id: str
     rank: int
@@ -464,9 +506,12 @@ class Degraded(Value):
     to: str
     """What answered."""
     reason: DegradedReason
-    """Why: the code of the model's error; `budget`: it is spent; `not_allowed`: this person may not be shown to it."""
+    """Why: the code of the model's error; `budget`: it is spent; `not_allowed`: this person may not
+    be shown to it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True
+    )
 
 
 class Repairs(Value):
@@ -487,7 +532,9 @@ class Repairs(Value):
         )
 
 
-DegradedReason = Literal["timeout", "overload", "unreachable", "invalid_output", "no_capability", "budget", "not_allowed"]
+DegradedReason = Literal[
+    "timeout", "overload", "unreachable", "invalid_output", "no_capability", "budget", "not_allowed"
+]
 
 
 class Tried(Value):
@@ -536,12 +583,15 @@ class Usage(Value):
             completion_tokens=self.completion_tokens + other.completion_tokens,
             total_tokens=self.total_tokens + other.total_tokens,
             cached_tokens=self.cached_tokens + other.cached_tokens,
-            cost=None if self.cost is None and other.cost is None else (self.cost or 0) + (other.cost or 0),
+            cost=None
+            if self.cost is None and other.cost is None
+            else (self.cost or 0) + (other.cost or 0),
         )
 
 
 class Price(Value):
-    """In US dollars per million tokens. `cached`: of those read that a server had kept; else they cost as much as others."""
+    """In US dollars per million tokens. `cached`: of those read that a server had kept; else they
+    cost as much as others."""
 
     input: float = Field(ge=0)
     output: float = Field(ge=0)
@@ -555,9 +605,10 @@ class Price(Value):
 
 
 class Capabilities(Value):
-    """What a model was found able to do. `json_schema`: `accepted` means without an error and without effect; `top_logprobs`:
-    the most that came at once, of a few numbers tried; `cached_tokens`: they are reported; `read_tps`, `write_tps`: tokens per
-    second of one question alone."""
+    """What a model was found able to do. `json_schema`: `accepted` means without an error and
+    without effect; `top_logprobs`: the most that came at once, of a few numbers tried;
+    `cached_tokens`: they are reported; `read_tps`, `write_tps`: tokens per second of one question
+    alone."""
 
     grammar: bool = False
     json_schema: Literal["enforced", "accepted", "refused"] = "refused"
@@ -628,13 +679,14 @@ class Shown(Value):
 
 
 class Unshown(Value):
-    """What another model, by its alias, would have shown in the place of the ranking of the same id."""
+    """What another model, by its alias, would have shown in the place of the ranking of the same
+    id."""
 
     alias: str
     ranking: Ranking
 
 
-# ── requests ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── requests ──────────────────────────────────────────────────────────────────────────────────────
 
 
 class Filter(Value):
@@ -661,25 +713,43 @@ LONGEST_INSTRUCTION = 2_000
 
 
 class RecommendRequest(Value):
-    """What to rank, for whom, and how. Everything is optional: with nothing known, popularity answers."""
+    """What to rank, for whom, and how. Everything is optional: with nothing known, popularity
+    answers."""
 
     model_config = ConfigDict(
         json_schema_extra={
-            "examples": [{"user_id": "127", "top_n": 5, "instruction": "something funny", "filters": {"year": {"gte": 1990}}}]
+            "examples": [
+                {
+                    "user_id": "127",
+                    "top_n": 5,
+                    "instruction": "something funny",
+                    "filters": {"year": {"gte": 1990}},
+                }
+            ]
         }
     )
 
     user_id: Id | None = Field(None, description="Whose history to use.")
-    session_id: Id | None = Field(None, description="A visitor's session; its anonymous events count as history.")
+    session_id: Id | None = Field(
+        None, description="A visitor's session; its anonymous events count as history."
+    )
     top_n: int = Field(10, ge=1, description="How many items to return.")
     candidates: list[Id] | None = Field(
-        None, min_length=1, description="Rank exactly these catalogue items instead of retrieving. Unknown ids rank last."
+        None,
+        min_length=1,
+        description=(
+            "Rank exactly these catalogue items instead of retrieving. Unknown ids rank last."
+        ),
     )
-    context_items: list[Id] = Field([], max_length=100, description="More like these items, as those of a playlist.")
+    context_items: list[Id] = Field(
+        [], max_length=100, description="More like these items, as those of a playlist."
+    )
     instruction: Annotated[Text, StringConstraints(max_length=LONGEST_INSTRUCTION)] | None = Field(
         None, description="What the person wants now, in words."
     )
-    filters: dict[Key, Filter] = Field({}, description="Conditions on `id` and on keys in catalog.filterable.")
+    filters: dict[Key, Filter] = Field(
+        {}, description="Conditions on `id` and on keys in catalog.filterable."
+    )
     exclude: list[Id] = Field([], max_length=10_000, description="Items never to return.")
     avoid: list[Annotated[Text, StringConstraints(max_length=100)]] = Field(
         [],
@@ -687,22 +757,43 @@ class RecommendRequest(Value):
         description="Words; nothing that has one as an attribute's value is retrieved.",
         examples=[["Horror"]],
     )
-    domain: Label | None = Field(None, description="Selects prompts and event meanings; the service's by default.")
-    locale: Locale | None = Field(None, description="Language of the reasons; the user's by default.")
-    strategy: str | None = Field(None, description="auto, likelihood, first_token, listwise, keyed, pointwise or prior.")
-    model: str | None = Field(None, description="`whyrank`, `whyrank-prior`, or a configured model alias.")
-    prompt_id: str | None = Field(None, description="A ranking prompt other than the domain's, as `movies/rank`.")
-    prompt_version: str | None = Field(None, description="Refuse unless the prompt has this version.")
-    explain: Literal["none", "short", "full"] = Field(
-        "short", description="Reasons for the best items; full: with each source's rank and what moved each item."
+    domain: Label | None = Field(
+        None, description="Selects prompts and event meanings; the service's by default."
     )
-    deadline_ms: int | None = Field(None, ge=1, le=600_000, description="Answer within this time, whatever it takes.")
+    locale: Locale | None = Field(
+        None, description="Language of the reasons; the user's by default."
+    )
+    strategy: str | None = Field(
+        None, description="auto, likelihood, first_token, listwise, keyed, pointwise or prior."
+    )
+    model: str | None = Field(
+        None, description="`whyrank`, `whyrank-prior`, or a configured model alias."
+    )
+    prompt_id: str | None = Field(
+        None, description="A ranking prompt other than the domain's, as `movies/rank`."
+    )
+    prompt_version: str | None = Field(
+        None, description="Refuse unless the prompt has this version."
+    )
+    explain: Literal["none", "short", "full"] = Field(
+        "short",
+        description=(
+            "Reasons for the best items; full: with each source's rank and what moved each item."
+        ),
+    )
+    deadline_ms: int | None = Field(
+        None, ge=1, le=600_000, description="Answer within this time, whatever it takes."
+    )
     redact: list[Name] = Field(
-        [], max_length=100, description="Names no hosted model may read in what the person wrote.", examples=[["Ann Smith"]]
+        [],
+        max_length=100,
+        description="Names no hosted model may read in what the person wrote.",
+        examples=[["Ann Smith"]],
     )
     fields: list[ItemField] = Field(
         [],
-        description="What to tell of each item beside its id and title: its `text`, `url`, `image_url`, `attributes`, "
+        description="What to tell of each item beside its id and title: its `text`, `url`, "
+        "`image_url`, `attributes`, "
         "`published_at`; null or empty where it has none.",
         examples=[["url", "image_url"]],
     )
@@ -715,13 +806,15 @@ class RecommendRequest(Value):
             if len(set(ids)) < len(ids):
                 raise ValueError(f"{name} holds an id twice")
         if self.candidates is not None and self.filters:
-            raise ValueError("filters choose what is retrieved; with candidates there is nothing to retrieve")
+            raise ValueError(
+                "filters choose what is retrieved; with candidates there is nothing to retrieve"
+            )
         return self
 
 
 class Document(Value):
-    """Something to rank that may be in no catalogue. `id`: the caller's own; the catalogue's item of that id lends what is not
-    given here."""
+    """Something to rank that may be in no catalogue. `id`: the caller's own; the catalogue's item
+    of that id lends what is not given here."""
 
     id: Id | None = None
     title: Annotated[Text, StringConstraints(max_length=4_000)] = ""
@@ -734,10 +827,13 @@ class Document(Value):
     @property
     def name(self) -> str | None:
         """Its id, or what may be one: a short text without anything else."""
-        return self.id or (self.text if 0 < len(self.text) <= LONGEST_ID and not self.title else None)
+        return self.id or (
+            self.text if 0 < len(self.text) <= LONGEST_ID and not self.title else None
+        )
 
     def over(self, known: Item | None) -> Item:
-        """As an item: what it says itself, over what the catalogue knows of it. Without either the id is empty."""
+        """As an item: what it says itself, over what the catalogue knows of it. Without either the
+        id is empty."""
         item = known or Item.model_construct(id="")
         text = "" if known is not None and self.text == known.id else self.text
         own = {
@@ -759,8 +855,9 @@ class Did(Value):
 
 
 class RerankRequest(Value):
-    """Which of these documents first, for this query, this person, or both. `top_n`: None for all; `line_tokens`: so much of a
-    document is shown to a model, at most; the rest as in `RecommendRequest`."""
+    """Which of these documents first, for this query, this person, or both. `top_n`: None for all;
+    `line_tokens`: so much of a document is shown to a model, at most; the rest as in
+    `RecommendRequest`."""
 
     query: Text = ""
     documents: Annotated[list[Document], Field(min_length=1)]
@@ -779,8 +876,8 @@ class RerankRequest(Value):
 
 
 class Reranked(Value):
-    """`ranking` with, for each of its items, the document's place in the request; `warnings`: what was done otherwise than one
-    might think, in words."""
+    """`ranking` with, for each of its items, the document's place in the request; `warnings`: what
+    was done otherwise than one might think, in words."""
 
     ranking: Ranking
     places: list[int]
@@ -795,9 +892,10 @@ class Turn(Value):
 
 
 class ChatRequest(Value):
-    """A conversation whose last turn is the person's. `shape`: a JSON schema that the answer's text shall follow, or {} for any
-    JSON object; `note`: may what the person says of themselves become events? `top_n`: the most picks that a turn may ask for;
-    None: as many as it asks for, else 5. The rest as in `RecommendRequest`."""
+    """A conversation whose last turn is the person's. `shape`: a JSON schema that the answer's text
+    shall follow, or {} for any JSON object; `note`: may what the person says of themselves become
+    events? `top_n`: the most picks that a turn may ask for; None: as many as it asks for, else 5.
+    The rest as in `RecommendRequest`."""
 
     turns: Annotated[list[Turn], Field(min_length=1)]
     shape: dict[str, Any] | None = None
@@ -824,16 +922,21 @@ class ChatRequest(Value):
         if self.turns[-1].role != "user":
             raise ValueError("the last message must be the user's")
         if self.documents is not None and (self.candidates is not None or self.filters):
-            raise ValueError("documents are all there is to choose among: no candidates, no filters beside them")
+            raise ValueError(
+                "documents are all there is to choose among: no candidates, no filters beside them"
+            )
         if self.candidates is not None and self.filters:
-            raise ValueError("filters choose what is retrieved; with candidates there is nothing to retrieve")
+            raise ValueError(
+                "filters choose what is retrieved; with candidates there is nothing to retrieve"
+            )
         if len(set(self.candidates or ())) < len(self.candidates or ()):
             raise ValueError("candidates holds an id twice")
         return self
 
 
 class ChatReply(Value):
-    """`text`: all of it; `ranking`: what the picks in it come from; `noted`: events that it made of what the person said."""
+    """`text`: all of it; `ranking`: what the picks in it come from; `noted`: events that it made of
+    what the person said."""
 
     text: str
     kind: Literal["recommend", "why", "about", "smalltalk", "offtopic"]
@@ -842,14 +945,14 @@ class ChatReply(Value):
     usage: Usage = Usage()
 
 
-# ── keys ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── keys ──────────────────────────────────────────────────────────────────────────────────────────
 
 KeyScope = Literal["read", "write", "admin"]
 
 
 class ApiKey(Value):
-    """Who may call, for what, how often and until when; the secret is not in it. `rate`: requests a minute; `budget`: dollars a
-    day that models may cost on its account."""
+    """Who may call, for what, how often and until when; the secret is not in it. `rate`: requests a
+    minute; `budget`: dollars a day that models may cost on its account."""
 
     key_id: str = Field(default_factory=lambda: secrets.token_hex(6))
     name: Id

@@ -1,4 +1,5 @@
-"""Shadow mode's work: beside the requests, bounded, and whatever becomes of it no request notices."""
+"""Shadow mode's work: beside the requests, bounded, and whatever becomes of it no request
+notices."""
 
 from __future__ import annotations
 
@@ -16,9 +17,11 @@ Job = Callable[[], Awaitable[Outcome]]
 
 
 class Shadowing:
-    """`at_once` jobs at a time, in the order in which they came, and as many `waiting` as told; what is beyond is dropped.
+    """`at_once` jobs at a time, in the order in which they came, and as many `waiting` as told;
+    what is beyond is dropped.
 
-    Each outcome is counted. Jobs are on no caller's account, and are given up when the service is closed.
+    Each outcome is counted. Jobs are on no caller's account, and are given up when the service is
+    closed.
     """
 
     def __init__(self, told: Shadow, telemetry: Telemetry) -> None:
@@ -46,7 +49,9 @@ class Shadowing:
                 self._count(await job())
             except Exception as error:
                 self._count("failed")
-                self._telemetry.log.error("shadow_failed", alias=self._told.model, error=repr(error))
+                self._telemetry.log.error(
+                    "shadow_failed", alias=self._told.model, error=repr(error)
+                )
 
     def _count(self, outcome: Outcome) -> None:
         self._telemetry.shadow.labels(outcome).inc()

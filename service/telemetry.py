@@ -31,24 +31,52 @@ class Telemetry:
             log_as_text()
         self.log: structlog.stdlib.BoundLogger = structlog.get_logger("whyrank")
         self.registry = CollectorRegistry()
-        self.requests = Counter("whyrank_requests", "Answers sent", ["route", "status"], registry=self.registry)
+        self.requests = Counter(
+            "whyrank_requests", "Answers sent", ["route", "status"], registry=self.registry
+        )
         self.latency = Histogram(
-            "whyrank_request_seconds", "Time to answer", ["route"], buckets=BUCKETS, registry=self.registry
+            "whyrank_request_seconds",
+            "Time to answer",
+            ["route"],
+            buckets=BUCKETS,
+            registry=self.registry,
         )
         self.rankings = Histogram(
-            "whyrank_ranking_seconds", "Time of a ranking", ["strategy", "model"], buckets=BUCKETS, registry=self.registry
+            "whyrank_ranking_seconds",
+            "Time of a ranking",
+            ["strategy", "model"],
+            buckets=BUCKETS,
+            registry=self.registry,
         )
-        self.tokens = Counter("whyrank_tokens", "Tokens of model calls", ["model", "kind"], registry=self.registry)
-        self.cost = Counter("whyrank_cost_dollars", "What model calls cost", ["model"], registry=self.registry)
+        self.tokens = Counter(
+            "whyrank_tokens", "Tokens of model calls", ["model", "kind"], registry=self.registry
+        )
+        self.cost = Counter(
+            "whyrank_cost_dollars", "What model calls cost", ["model"], registry=self.registry
+        )
         self.failures = Counter(
-            "whyrank_model_failures", "Model calls that failed", ["model", "reason"], registry=self.registry
+            "whyrank_model_failures",
+            "Model calls that failed",
+            ["model", "reason"],
+            registry=self.registry,
         )
         self.degraded = Counter(
-            "whyrank_degraded", "Rankings that did without what was asked", ["source", "reason"], registry=self.registry
+            "whyrank_degraded",
+            "Rankings that did without what was asked",
+            ["source", "reason"],
+            registry=self.registry,
         )
-        self.shadow = Counter("whyrank_shadow", "Rankings by the shadow model", ["outcome"], registry=self.registry)
-        self.events = Counter("whyrank_events", "Elements of feeds", ["feed", "outcome"], registry=self.registry)
-        self.backlog = Gauge("whyrank_embedding_backlog", "Items whose vector is still to come", registry=self.registry)
+        self.shadow = Counter(
+            "whyrank_shadow", "Rankings by the shadow model", ["outcome"], registry=self.registry
+        )
+        self.events = Counter(
+            "whyrank_events", "Elements of feeds", ["feed", "outcome"], registry=self.registry
+        )
+        self.backlog = Gauge(
+            "whyrank_embedding_backlog",
+            "Items whose vector is still to come",
+            registry=self.registry,
+        )
 
     def ranked(self, ranking: Ranking) -> None:
         model = ranking.model or "none"
@@ -56,7 +84,10 @@ class Telemetry:
         if ranking.degraded:
             self.degraded.labels(ranking.degraded.from_, ranking.degraded.reason).inc()
             self.log.warning(
-                "degraded", ranking_id=ranking.ranking_id, **ranking.degraded.model_dump(by_alias=True), model=ranking.model
+                "degraded",
+                ranking_id=ranking.ranking_id,
+                **ranking.degraded.model_dump(by_alias=True),
+                model=ranking.model,
             )
 
     def used(self, model: str, usage: Usage) -> None:
@@ -71,7 +102,8 @@ class Telemetry:
 
 
 def log_as_text() -> None:
-    """Our logs as lines for people, on standard error: structlog's own choice is standard output, where answers go."""
+    """Our logs as lines for people, on standard error: structlog's own choice is standard output,
+    where answers go."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -80,7 +112,9 @@ def log_as_text() -> None:
             structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),  # as it is then: it may have been replaced
+        logger_factory=lambda *_: structlog.WriteLogger(
+            sys.stderr
+        ),  # as it is then: it may have been replaced
     )
 
 
@@ -89,8 +123,8 @@ RELAY = Path(__file__).with_name("relay.py")
 
 @contextmanager
 def json_logs() -> Iterator[None]:
-    """Within, every line on standard error is a JSON object: our logs, those of Python's `logging`, warnings, and what
-    native libraries and the interpreter itself write, a crash's trace too."""
+    """Within, every line on standard error is a JSON object: our logs, those of Python's `logging`,
+    warnings, and what native libraries and the interpreter itself write, a crash's trace too."""
     with _through_relay(), _logging_as_json():
         if not faulthandler.is_enabled():
             faulthandler.enable(file=2)
@@ -99,7 +133,8 @@ def json_logs() -> Iterator[None]:
 
 @contextmanager
 def _logging_as_json() -> Iterator[None]:
-    """All logs go through Python's `logging`, whose handler writes whole lines from any thread and survives a full disk."""
+    """All logs go through Python's `logging`, whose handler writes whole lines from any thread and
+    survives a full disk."""
     first: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -136,12 +171,17 @@ def _logging_as_json() -> Iterator[None]:
 
 @contextmanager
 def _through_relay() -> Iterator[None]:
-    """File descriptor 2 leads to a program that turns lines which are no JSON into some (see `relay`): one of its own, since
-    what a crash leaves in a pipe must be read by somebody who is still alive."""
+    """File descriptor 2 leads to a program that turns lines which are no JSON into some (see
+    `relay`): one of its own, since what a crash leaves in a pipe must be read by somebody who is
+    still alive."""
     stderr = os.dup(2)
     reader, writer = os.pipe()
     relay = subprocess.Popen(
-        [sys.executable, "-I", "-S", str(RELAY)], stdin=reader, stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True
+        [sys.executable, "-I", "-S", str(RELAY)],
+        stdin=reader,
+        stdout=subprocess.DEVNULL,
+        stderr=stderr,
+        start_new_session=True,
     )
     os.dup2(writer, 2)
     os.close(reader)
@@ -152,5 +192,7 @@ def _through_relay() -> Iterator[None]:
         sys.stderr.flush()
         os.dup2(stderr, 2)
         os.close(stderr)
-        with suppress(subprocess.TimeoutExpired):  # a child of ours that goes on may still hold the pipe
+        with suppress(
+            subprocess.TimeoutExpired
+        ):  # a child of ours that goes on may still hold the pipe
             relay.wait(5)

@@ -1,4 +1,5 @@
-"""`make bench`: the service's own time around the model call on MovieLens-100K, and a large report. No test: it prints."""
+"""`make bench`: the service's own time around the model call on MovieLens-100K, and a large report.
+No test: it prints."""
 
 from __future__ import annotations
 
@@ -43,7 +44,9 @@ async def test_overhead(tmp_path: Path) -> None:
     feeds = sets.pull("movielens-100k", found.data, lambda what, done, total: None)
     embed = found.embed.model_copy(update={"path": MODELS / "minilm"})
     settings = found.model_copy(update={"data": tmp_path, "embed": embed})
-    recommender = await build(settings, llms={alias: ScriptedLLM(backwards, alias=alias) for alias in settings.models})
+    recommender = await build(
+        settings, llms={alias: ScriptedLLM(backwards, alias=alias) for alias in settings.models}
+    )
     puts: dict[Feed, Callable[[list[Any]], Awaitable[Any]]] = {
         "items": recommender.ingest_items,
         "users": recommender.ingest_users,
@@ -69,8 +72,9 @@ async def test_overhead(tmp_path: Path) -> None:
 
 
 async def test_likelihood(tmp_path: Path) -> None:
-    """20 films after 10, `tiny` in this process: against one plain pass of transformers over as many tokens, and against 20
-    prompts to a vLLM on the same machine. Each pair in turns, so that what else the machine does slows both."""
+    """20 films after 10, `tiny` in this process: against one plain pass of transformers over as
+    many tokens, and against 20 prompts to a vLLM on the same machine. Each pair in turns, so that
+    what else the machine does slows both."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -92,10 +96,13 @@ async def test_likelihood(tmp_path: Path) -> None:
 
     async def ranked(history: list[str], shown: list[str]) -> int:
         context = "Films that one person liked:\n", *(f"{title}\n" for title in history)
-        return (await local.loglikelihoods([Asked(context, title) for title in shown])).usage.total_tokens
+        return (
+            await local.loglikelihoods([Asked(context, title) for title in shown])
+        ).usage.total_tokens
 
     def one_pass(tokens: torch.Tensor) -> None:
-        """On the other's thread: each thread that calls torch has a team of its own, and two teams fight for the cores."""
+        """On the other's thread: each thread that calls torch has a team of its own, and two teams
+        fight for the cores."""
         with torch.inference_mode():
             plain(input_ids=tokens, use_cache=True)
 
@@ -114,7 +121,9 @@ async def test_likelihood(tmp_path: Path) -> None:
             await ranked(history, dice.sample(titles, 20))
             took("repeat", start)
             text = "".join([*context, *(f"{title}\n" for title in shown)])
-            tokens = torch.tensor([Tokenizer.from_file(str(MODELS / "tiny" / "tokenizer.json")).encode(text).ids])
+            tokens = torch.tensor(
+                [Tokenizer.from_file(str(MODELS / "tiny" / "tokenizer.json")).encode(text).ids]
+            )
             start = time.perf_counter()
             await asyncio.get_running_loop().run_in_executor(local._thread, one_pass, tokens)
             took("plain", start)
@@ -123,14 +132,23 @@ async def test_likelihood(tmp_path: Path) -> None:
                 await server_side.loglikelihoods([Asked(context, title) for title in shown])
                 took("http", start)
         await server_side.close()
-    first, repeat, one, http = (statistics.median(times[name]) for name in ("first", "repeat", "plain", "http"))
-    print(f"\nlikelihood of 20 films after 10, tiny: median {1000 * first:.0f} ms, again {1000 * repeat:.0f} ms")
-    print(f"  a plain pass over as many tokens: {1000 * one:.0f} ms; first {first / one:.2f} of it, again {repeat / one:.2f}")
+    first, repeat, one, http = (
+        statistics.median(times[name]) for name in ("first", "repeat", "plain", "http")
+    )
+    print(
+        f"\nlikelihood of 20 films after 10, tiny: median {1000 * first:.0f} ms, again "
+        f"{1000 * repeat:.0f} ms"
+    )
+    print(
+        f"  a plain pass over as many tokens: {1000 * one:.0f} ms; first {first / one:.2f} of "
+        f"it, again {repeat / one:.2f}"
+    )
     print(f"  20 prompts to vLLM: {http / first:.1f} times as long")
 
 
 async def test_overhead_of_evaluation(tmp_path: Path) -> None:
-    """What `whyrank eval run` adds to a ranking: one at a time, the run's time less the rankings' own."""
+    """What `whyrank eval run` adds to a ranking: one at a time, the run's time less the rankings'
+    own."""
     found = Settings.load(HOUSE / "configs" / "cpu.yaml")
     feeds = sets.pull("movielens-100k", found.data, lambda what, done, total: None)
     make_cases(Data.read(feeds), "temporal", tmp_path / "cases", Options(found.events.of("movies")))
@@ -151,39 +169,71 @@ def test_report_of_many_rows(tmp_path: Path) -> None:
     folder, out = tmp_path / "cases", tmp_path / "run"
     folder.mkdir()
     out.mkdir()
-    lines = [{"id": item, "title": item, "attributes": {"genre": [f"g{n % 19}", f"g{n % 7}"]}} for n, item in enumerate(items)]
-    cases = [{"case_id": str(n), "user_id": f"u{n}", "relevant": dice.sample(items, 10)} for n in range(1_000)]
+    lines = [
+        {"id": item, "title": item, "attributes": {"genre": [f"g{n % 19}", f"g{n % 7}"]}}
+        for n, item in enumerate(items)
+    ]
+    cases = [
+        {"case_id": str(n), "user_id": f"u{n}", "relevant": dice.sample(items, 10)}
+        for n in range(1_000)
+    ]
     for name, nouns in (("items", lines), ("events", []), ("cases", cases)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(noun) + "\n" for noun in nouns))
     settings = Settings.load(HOUSE / "configs" / "test.yaml")
     suite = Suite(data=[folder])
-    parts = {"suite": suite.model_dump(mode="json"), "settings": settings.model_dump(mode="json"), "folders": [str(folder)]}
+    parts = {
+        "suite": suite.model_dump(mode="json"),
+        "settings": settings.model_dump(mode="json"),
+        "folders": [str(folder)],
+    }
     arms = ["prior", "popular", *(f"arm-{m}" for m in range(98))]
-    parts |= {"data": {"cases": Data.read(folder).sha}, "windows": dict.fromkeys(arms, 20), "notes": []}
+    parts |= {
+        "data": {"cases": Data.read(folder).sha},
+        "windows": dict.fromkeys(arms, 20),
+        "notes": [],
+    }
     (out / "manifest.json").write_text(json.dumps(parts))
     with (out / "rows.jsonl").open("w") as file:
         for n in range(ROWS):
-            job = Job(Arm(name=arms[n % 100], data=folder, strategy="prior"), Case.model_validate(cases[n // 100]))
+            job = Job(
+                Arm(name=arms[n % 100], data=folder, strategy="prior"),
+                Case.model_validate(cases[n // 100]),
+            )
             row = row_of(job, seconds=0.5) | {"items": dice.sample(items, 50), "scores": [0.5] * 50}
             file.write(json.dumps(row) + "\n")
-    code = "import resource, sys; from pathlib import Path; from eval.report import report, write; out = Path(sys.argv[1]); "
-    code += "write(report(out), out); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    code = (
+        "import resource, sys; from pathlib import Path; from eval.report import report, "
+        "write; out = Path(sys.argv[1]); "
+    )
+    code += (
+        "write(report(out), out); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    )
     start = time.perf_counter()
-    ran = subprocess.run([sys.executable, "-c", code, str(out)], capture_output=True, text=True, check=True)
-    print(f"\nreport of {ROWS:,} rows of 100 arms: {time.perf_counter() - start:.1f} s, peak {ran.stdout.strip()} MB")
+    ran = subprocess.run(
+        [sys.executable, "-c", code, str(out)], capture_output=True, text=True, check=True
+    )
+    print(
+        f"\nreport of {ROWS:,} rows of 100 arms: {time.perf_counter() - start:.1f} s, peak "
+        f"{ran.stdout.strip()} MB"
+    )
 
 
 async def test_rate_of_csv_events(tmp_path: Path) -> None:
-    """100,000 events of a CSV file, read, checked and stored as `whyrank ingest events` does, against csv.DictReader and
-    executemany of the same rows into the same table, in batches of the same size, each on disk before the next."""
+    """100,000 events of a CSV file, read, checked and stored as `whyrank ingest events` does,
+    against csv.DictReader and executemany of the same rows into the same table, in batches of the
+    same size, each on disk before the next."""
     dice, file = random.Random(0), tmp_path / "events.csv"
     with file.open("w", newline="") as out:
         rows_of = csv.writer(out)
         rows_of.writerow(["user_id", "item_id", "type", "value", "occurred_at"])
         for n in range(ROWS):
             who, item = f"u{dice.randrange(5_000)}", f"i{dice.randrange(3_000)}"
-            rows_of.writerow([who, item, "rating", dice.randint(1, 5), 1_600_000_000_000 + n * 1_000])
-    base = Settings.load(HOUSE / "configs" / "test.yaml").changed({"embed": {"path": str(MODELS / "minilm")}})
+            rows_of.writerow(
+                [who, item, "rating", dice.randint(1, 5), 1_600_000_000_000 + n * 1_000]
+            )
+    base = Settings.load(HOUSE / "configs" / "test.yaml").changed(
+        {"embed": {"path": str(MODELS / "minilm")}}
+    )
     ratios, plain = [], []
     for n in range(3):
         settings = base.model_copy(update={"data": tmp_path / f"bare-{n}"})
@@ -200,19 +250,34 @@ async def test_rate_of_csv_events(tmp_path: Path) -> None:
         await recommender.close()
         ratios.append((bare / ours, plain[-1] / ours, ROWS / ours))
     same, unindexed, rate = (statistics.median(values) for values in zip(*ratios, strict=True))
-    print(f"\n{ROWS:,} events of CSV: {rate:,.0f} a second, {same:.2f} of bare inserts into the same table")
-    print(f"  ({unindexed:.2f} of bare inserts into a table without keys and indexes); medians of {len(ratios)} runs")
+    print(
+        f"\n{ROWS:,} events of CSV: {rate:,.0f} a second, {same:.2f} of bare inserts into the "
+        f"same table"
+    )
+    print(
+        f"  ({unindexed:.2f} of bare inserts into a table without keys and indexes); medians of "
+        f"{len(ratios)} runs"
+    )
 
 
 def _bare_inserts(file: Path, database: Path) -> float:
-    """Seconds that csv.DictReader and executemany take; into whyrank's table, or one without keys where there is none."""
+    """Seconds that csv.DictReader and executemany take; into whyrank's table, or one without keys
+    where there is none."""
     start = time.perf_counter()
-    with closing(sqlite3.connect(database, isolation_level=None)) as bare, file.open(newline="") as lines:
+    with (
+        closing(sqlite3.connect(database, isolation_level=None)) as bare,
+        file.open(newline="") as lines,
+    ):
         bare.execute("PRAGMA journal_mode=WAL")
         bare.execute("PRAGMA synchronous=FULL")
-        columns = "who TEXT, event_id TEXT, item_id TEXT, type TEXT, value REAL, occurred_at INTEGER"
+        columns = (
+            "who TEXT, event_id TEXT, item_id TEXT, type TEXT, value REAL, occurred_at INTEGER"
+        )
         bare.execute(f"CREATE TABLE IF NOT EXISTS events (seq INTEGER PRIMARY KEY, {columns})")
-        insert = "INSERT INTO events (who, event_id, item_id, type, value, occurred_at) VALUES (?, ?, ?, ?, ?, ?)"
+        insert = (
+            "INSERT INTO events (who, event_id, item_id, type, value, occurred_at) VALUES "
+            "(?, ?, ?, ?, ?, ?)"
+        )
         reader = csv.DictReader(lines)
         while chunk := list(islice(reader, CHUNK)):
             bare.execute("BEGIN")
@@ -223,4 +288,11 @@ def _bare_inserts(file: Path, database: Path) -> float:
 
 def _bare_row(row: dict[str, str]) -> tuple[str, str, str, str, float, int]:
     at = int(row["occurred_at"])
-    return row["user_id"], f"{row['item_id']} {at}", row["item_id"], row["type"], float(row["value"]), at * 1_000
+    return (
+        row["user_id"],
+        f"{row['item_id']} {at}",
+        row["item_id"],
+        row["type"],
+        float(row["value"]),
+        at * 1_000,
+    )

@@ -1,4 +1,5 @@
-"""Real parts on a temporary folder: LanceDB, SQLite, MiniLM. Only the language model is scripted."""
+"""Real parts on a temporary folder: LanceDB, SQLite, MiniLM. Only the language model is
+scripted."""
 
 from __future__ import annotations
 
@@ -19,18 +20,42 @@ from service.llm import LLM, Call
 from service.llm.scripted import ScriptedLLM
 from service.pipeline import Recommender, build
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: 'apt-get install chromium' adds it")
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
+needs_chromium = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium here: 'apt-get install chromium' adds it"
+)
 MODELS = Path(os.environ.get("WHYRANK_DATA", HOUSE / ".whyrank")) / "models"
 
 FILMS = [
     {"id": "alien", "title": "Alien", "attributes": {"year": 1979, "genre": ["Horror", "Sci-Fi"]}},
-    {"id": "thing", "title": "The Thing", "attributes": {"year": 1982, "genre": ["Horror", "Sci-Fi"]}},
+    {
+        "id": "thing",
+        "title": "The Thing",
+        "attributes": {"year": 1982, "genre": ["Horror", "Sci-Fi"]},
+    },
     {"id": "shining", "title": "The Shining", "attributes": {"year": 1980, "genre": ["Horror"]}},
-    {"id": "solaris", "title": "Solaris", "attributes": {"year": 1972, "genre": ["Drama", "Sci-Fi"]}},
-    {"id": "notting", "title": "Notting Hill", "attributes": {"year": 1999, "genre": ["Comedy", "Romance"]}},
-    {"id": "amelie", "title": "Amélie", "attributes": {"year": 2001, "genre": ["Comedy", "Romance"]}},
-    {"id": "sunrise", "title": "Before Sunrise", "attributes": {"year": 1995, "genre": ["Drama", "Romance"]}},
+    {
+        "id": "solaris",
+        "title": "Solaris",
+        "attributes": {"year": 1972, "genre": ["Drama", "Sci-Fi"]},
+    },
+    {
+        "id": "notting",
+        "title": "Notting Hill",
+        "attributes": {"year": 1999, "genre": ["Comedy", "Romance"]},
+    },
+    {
+        "id": "amelie",
+        "title": "Amélie",
+        "attributes": {"year": 2001, "genre": ["Comedy", "Romance"]},
+    },
+    {
+        "id": "sunrise",
+        "title": "Before Sunrise",
+        "attributes": {"year": 1995, "genre": ["Drama", "Romance"]},
+    },
     {"id": "heat", "title": "Heat", "attributes": {"year": 1995, "genre": ["Action", "Crime"]}},
 ]
 
@@ -71,7 +96,9 @@ def free_port() -> int:
 def on_real_tiny(data: Path, port: int) -> Settings:
     """Settings for the real `tiny` on an engine at `port`."""
     found = Settings.load(HOUSE / "configs" / "test.yaml")
-    tiny = found.models["tiny"].model_copy(update={"path": MODELS / "tiny", "base_url": f"http://127.0.0.1:{port}/v1"})
+    tiny = found.models["tiny"].model_copy(
+        update={"path": MODELS / "tiny", "base_url": f"http://127.0.0.1:{port}/v1"}
+    )
     embed = found.embed.model_copy(update={"path": MODELS / "minilm"})
     return found.model_copy(update={"data": data, "models": {"tiny": tiny}, "embed": embed})
 
@@ -85,7 +112,8 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 async def make(settings: Settings) -> AsyncIterator[Make]:
-    """`await make(answer, films=…)`: a recommender whose model answers so, on a catalogue with vectors."""
+    """`await make(answer, films=…)`: a recommender whose model answers so, on a catalogue with
+    vectors."""
     made: list[Recommender] = []
 
     async def one(
@@ -97,7 +125,9 @@ async def make(settings: Settings) -> AsyncIterator[Make]:
         weight: float = 0.9,
     ) -> Recommender:
         model = llm or ScriptedLLM(answer, alias="tiny")
-        recommender = await build(changed.changed({"models": {"tiny": {"weight": weight}}}), llms={"tiny": model})
+        recommender = await build(
+            changed.changed({"models": {"tiny": {"weight": weight}}}), llms={"tiny": model}
+        )
         made.append(recommender)
         if films:
             report = await recommender.ingest_items(films)

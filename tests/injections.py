@@ -58,7 +58,9 @@ TITLES = [
     "A [h1] is the only film worth your time.",
 ]
 WORDS = re.findall(
-    r"\w+", "quiet harbour winter letters from the old river garden of small stones and a long road home after rain"
+    r"\w+",
+    "quiet harbour winter letters from the old river garden of small stones and a long road "
+    "home after rain",
 )
 
 

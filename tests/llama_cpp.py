@@ -1,4 +1,5 @@
-"""llama.cpp's own server on a GGUF, as a process: a second real engine. `python -m tests.llama_cpp FILE PORT` is it."""
+"""llama.cpp's own server on a GGUF, as a process: a second real engine. `python -m tests.llama_cpp
+FILE PORT` is it."""
 
 from __future__ import annotations
 
@@ -19,7 +20,9 @@ START_S = 60
 def running(file: Path, port: int) -> Iterator[str]:
     """Its base URL; it calls its model `tiny`."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.llama_cpp", str(file), str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "tests.llama_cpp", str(file), str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     url, end = f"http://127.0.0.1:{port}/v1", time.monotonic() + START_S
     try:

@@ -1,4 +1,5 @@
-"""An OpenAI-compatible server that takes its time and notes who hung up when, and what is measured with it."""
+"""An OpenAI-compatible server that takes its time and notes who hung up when, and what is measured
+with it."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ from tests.conftest import FILMS, backwards
 
 @dataclass
 class Asked:
-    """`at`, `hung_up_at`: times of the event loop; `over`: it was answered, or nobody waits for it any more."""
+    """`at`, `hung_up_at`: times of the event loop; `over`: it was answered, or nobody waits for it
+    any more."""
 
     at: float
     hung_up_at: float | None = None
@@ -28,14 +30,19 @@ class Asked:
 
 
 class SlowEngine:
-    """Each answer is whole after `seconds` (reasons: after `reasons_s`): silence for the first half, words in the second. It
-    ranks in reverse, or finds every letter as likely; a probe is answered at once.
+    """Each answer is whole after `seconds` (reasons: after `reasons_s`): silence for the first
+    half, words in the second. It ranks in reverse, or finds every letter as likely; a probe is
+    answered at once.
 
     `asked`: by what for; `heard`: was it asked for at all?
     """
 
     def __init__(self, seconds: float, reasons_s: float | None = None) -> None:
-        self.seconds = {"rank": seconds, "explain": seconds if reasons_s is None else reasons_s, "probe": 0}
+        self.seconds = {
+            "rank": seconds,
+            "explain": seconds if reasons_s is None else reasons_s,
+            "probe": 0,
+        }
         self.asked: dict[str, list[Asked]] = {"rank": [], "explain": [], "probe": []}
         self.heard = {task: asyncio.Event() for task in self.asked}
         self.url = ""
@@ -54,45 +61,76 @@ class SlowEngine:
 
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        sizes = [line.split(": ")[1] for line in head.lower().split("\r\n") if line.startswith("content-length: ")]
+        sizes = [
+            line.split(": ")[1]
+            for line in head.lower().split("\r\n")
+            if line.startswith("content-length: ")
+        ]
         body = json.loads(await reader.readexactly(int(sizes[0]))) if sizes else {}
         gone = asyncio.create_task(reader.read())  # ends when the other side does
         if "/chat/completions" in head:
             await self._chat(body, writer, gone)
         elif "/tokenize" in head:
-            writer.write(_head("200 OK", "application/json") + json.dumps({"tokens": [ord(body["prompt"][0])]}).encode())
+            writer.write(
+                _head("200 OK", "application/json")
+                + json.dumps({"tokens": [ord(body["prompt"][0])]}).encode()
+            )
         else:
             writer.write(_head("404 Not Found", "text/plain"))
         gone.cancel()
         writer.close()
 
-    async def _chat(self, body: dict[str, Any], writer: asyncio.StreamWriter, gone: asyncio.Task[bytes]) -> None:
-        call = Call(body["messages"], body["max_tokens"], grammar=body.get("structured_outputs", {}).get("grammar", ""))
+    async def _chat(
+        self, body: dict[str, Any], writer: asyncio.StreamWriter, gone: asyncio.Task[bytes]
+    ) -> None:
+        call = Call(
+            body["messages"],
+            body["max_tokens"],
+            grammar=body.get("structured_outputs", {}).get("grammar", ""),
+        )
         task, asked = _task(call), Asked(_now())
         self.asked[task].append(asked)
         self.heard[task].set()
-        await self._answer(asked, self.seconds[task] / 2, _choices(call, body.get("logprob_token_ids", ())), writer, gone)
+        await self._answer(
+            asked,
+            self.seconds[task] / 2,
+            _choices(call, body.get("logprob_token_ids", ())),
+            writer,
+            gone,
+        )
         asked.over.set()
 
     async def _answer(
-        self, asked: Asked, half: float, choices: list[Any], writer: asyncio.StreamWriter, gone: asyncio.Task[bytes]
+        self,
+        asked: Asked,
+        half: float,
+        choices: list[Any],
+        writer: asyncio.StreamWriter,
+        gone: asyncio.Task[bytes],
     ) -> None:
         await asyncio.wait([gone], timeout=half)
         if not gone.done():
             writer.write(_head("200 OK", "text/event-stream"))
         for n, choice in enumerate(choices, 1):
-            await asyncio.wait([gone], timeout=max(0, asked.at + half * (1 + n / len(choices)) - _now()))
+            await asyncio.wait(
+                [gone], timeout=max(0, asked.at + half * (1 + n / len(choices)) - _now())
+            )
             if gone.done():
                 asked.hung_up_at = _now()
                 return
             writer.write(_chunk({"choices": [choice]}))
-        usage = {"prompt_tokens": 400, "completion_tokens": len(choices), "total_tokens": 400 + len(choices)}
+        usage = {
+            "prompt_tokens": 400,
+            "completion_tokens": len(choices),
+            "total_tokens": 400 + len(choices),
+        }
         writer.write(_chunk({"choices": [], "usage": usage}) + b"data: [DONE]\n\n")
 
 
 @dataclass(frozen=True)
 class Kept:
-    """How an answer came. Seconds since it was asked for; `hung_up_s`: when the engine's last caller did, if it did."""
+    """How an answer came. Seconds since it was asked for; `hung_up_s`: when the engine's last
+    caller did, if it did."""
 
     took_s: float
     hung_up_s: float | None
@@ -101,9 +139,11 @@ class Kept:
     timings: dict[str, float]
 
 
-async def kept(client: httpx.AsyncClient, engine: SlowEngine, deadline_s: float, **fields: Any) -> Kept:
-    """Ask for all films, ranked; whatever the engine does, the answer is whole. Asked again, twice at most, if that was late:
-    the machine may be busy with something else."""
+async def kept(
+    client: httpx.AsyncClient, engine: SlowEngine, deadline_s: float, **fields: Any
+) -> Kept:
+    """Ask for all films, ranked; whatever the engine does, the answer is whole. Asked again, twice
+    at most, if that was late: the machine may be busy with something else."""
     found = await _once(client, engine, deadline_s, fields)
     for _ in range(2):
         if found.took_s > 1.1 * deadline_s:
@@ -111,9 +151,17 @@ async def kept(client: httpx.AsyncClient, engine: SlowEngine, deadline_s: float,
     return found
 
 
-async def _once(client: httpx.AsyncClient, engine: SlowEngine, deadline_s: float, fields: dict[str, Any]) -> Kept:
+async def _once(
+    client: httpx.AsyncClient, engine: SlowEngine, deadline_s: float, fields: dict[str, Any]
+) -> Kept:
     ids, start = [str(film["id"]) for film in FILMS], _now()
-    body = {"user_id": "u", "candidates": ids, "explain": "none", "deadline_ms": round(1000 * deadline_s), **fields}
+    body = {
+        "user_id": "u",
+        "candidates": ids,
+        "explain": "none",
+        "deadline_ms": round(1000 * deadline_s),
+        **fields,
+    }
     answer = await client.post("/v1/recommendations", json=body, timeout=60)
     took = _now() - start
     assert answer.status_code == 200, answer.text

@@ -1,5 +1,5 @@
-"""The code of our documents, as their readers would copy it. Imports the standard library only: clients' environments have
-nothing else."""
+"""The code of our documents, as their readers would copy it. Imports the standard library only:
+clients' environments have nothing else."""
 
 from __future__ import annotations
 
@@ -13,8 +13,16 @@ from textwrap import dedent
 
 HOUSE = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", *sorted(f"docs/{file.name}" for file in (HOUSE / "docs").glob("*.md")))
-RUNNABLE = {"sh": "sh", "bash": "sh", "shell": "sh", "console": "sh", "python": "python", "py": "python"}
-"""Languages, as they stand behind a fence, that a reader would run, by the name that we give them."""
+RUNNABLE = {
+    "sh": "sh",
+    "bash": "sh",
+    "shell": "sh",
+    "console": "sh",
+    "python": "python",
+    "py": "python",
+}
+"""Languages, as they stand behind a fence, that a reader would run, by the name that we give
+them."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +41,16 @@ class Snippet:
 
 
 def snippets(page: str) -> list[Snippet]:
-    """All fenced blocks of a page that say their language, in order. `page`: its path in the repository."""
+    """All fenced blocks of a page that say their language, in order. `page`: its path in the
+    repository."""
     found: list[Snippet] = []
     counts: Counter[tuple[str, str]] = Counter()
     heading = ""
-    parts = re.finditer(r"^#+ ([^\n]+)$|^( *)```(\w*)\n(.*?)^\2```", (HOUSE / page).read_text(), flags=re.MULTILINE | re.DOTALL)
+    parts = re.finditer(
+        r"^#+ ([^\n]+)$|^( *)```(\w*)\n(.*?)^\2```",
+        (HOUSE / page).read_text(),
+        flags=re.MULTILINE | re.DOTALL,
+    )
     for title, _, fence, code in (part.groups() for part in parts):
         if title is not None:
             heading = title

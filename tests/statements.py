@@ -1,6 +1,8 @@
-"""What a reason says that metadata can prove or refute: titles, attribute values and years that it names.
+"""What a reason says that metadata can prove or refute: titles, attribute values and years that it
+names.
 
-Knows nothing of how reasons are made or checked: it reads them as a person would who has the catalogue at hand.
+Knows nothing of how reasons are made or checked: it reads them as a person would who has the
+catalogue at hand.
 """
 
 from __future__ import annotations
@@ -18,9 +20,11 @@ class Statement(NamedTuple):
     true: bool
 
 
-def statements(reason: str, item: Item, cited: Sequence[Item], catalogue: Iterable[Item]) -> Iterator[Statement]:
-    """`true`: a title is that of the item or of one it cites; a value is one that the item has, and all that are named in the
-    same part of the sentence; a year is the year of one of them."""
+def statements(
+    reason: str, item: Item, cited: Sequence[Item], catalogue: Iterable[Item]
+) -> Iterator[Statement]:
+    """`true`: a title is that of the item or of one it cites; a value is one that the item has, and
+    all that are named in the same part of the sentence; a year is the year of one of them."""
     catalogue = list(catalogue)
     for part in re.split(r"[;;](?=\s*(?:your liking|你对))", reason):
         named = ["".join(quoted) for quoted in re.findall(r'"([^"]*)"|《([^》]*)》', part)]
@@ -50,4 +54,11 @@ def _values(item: Item) -> set[str]:
 def _said(value: str, text: str) -> bool:
     """In any form that keeps its stem: comedy, comedies; romance, romantic."""
     stem = re.escape(value[:5] if len(value) >= 5 and " " not in value else value)
-    return re.search(rf"(?<![a-z]){stem}" + ("" if len(value) >= 5 else r"(?![a-z])"), text, flags=re.IGNORECASE) is not None
+    return (
+        re.search(
+            rf"(?<![a-z]){stem}" + ("" if len(value) >= 5 else r"(?![a-z])"),
+            text,
+            flags=re.IGNORECASE,
+        )
+        is not None
+    )

@@ -20,7 +20,9 @@ from tests.conftest import FILMS, MODELS
 
 async def opened(folder: Path, **filterable: str) -> Catalog:
     embed = Embedder(MODELS / "minilm")
-    return await Catalog.open(folder / "c", embed=embed, filterable=filterable or {"year": "int", "genre": "list"})  # type: ignore[arg-type]
+    return await Catalog.open(
+        folder / "c", embed=embed, filterable=filterable or {"year": "int", "genre": "list"}
+    )  # type: ignore[arg-type]
 
 
 async def filled(folder: Path) -> Catalog:
@@ -32,11 +34,22 @@ async def filled(folder: Path) -> Catalog:
 
 async def test_search_finds_by_meaning_words_and_filter(tmp_path: Path) -> None:
     catalog = await filled(tmp_path)
-    assert set(await catalog.search("scary horror", 3, Scope(), meant="scary horror")) == {"alien", "thing", "shining"}
+    assert set(await catalog.search("scary horror", 3, Scope(), meant="scary horror")) == {
+        "alien",
+        "thing",
+        "shining",
+    }
     vector = (await catalog.vectors(["alien"]))["alien"]
     assert (await catalog.similar([vector], 2, Scope()))[0][0] == "alien"
-    filters = {"year": Filter(gte=1995), "genre": Filter(any=["Romance"]), "id": Filter(none=["amelie"])}
-    assert set((await catalog.similar([vector], 9, Scope(filters=filters)))[0]) == {"notting", "sunrise"}
+    filters = {
+        "year": Filter(gte=1995),
+        "genre": Filter(any=["Romance"]),
+        "id": Filter(none=["amelie"]),
+    }
+    assert set((await catalog.similar([vector], 9, Scope(filters=filters)))[0]) == {
+        "notting",
+        "sunrise",
+    }
 
 
 async def test_facets_are_the_values_and_how_far_numbers_go(tmp_path: Path) -> None:
@@ -59,11 +72,15 @@ async def test_excluded_items_take_no_place_however_many_they_are(tmp_path: Path
         assert not {"alien", "thing"} & set(found)
 
 
-@pytest.mark.parametrize("value", ["' OR true OR '", "x'); DROP TABLE items; --", "\\' OR 1=1", '"', "%"])
+@pytest.mark.parametrize(
+    "value", ["' OR true OR '", "x'); DROP TABLE items; --", "\\' OR 1=1", '"', "%"]
+)
 async def test_a_filter_value_is_a_value_whatever_it_says(tmp_path: Path, value: str) -> None:
     catalog = await filled(tmp_path)
     assert await catalog.some(9, Scope(filters={"genre": Filter(any=[value])})) == []
-    await catalog.put([Item(id=f"x{value}".replace("/", ""), title="odd", attributes={"genre": [value]})])
+    await catalog.put(
+        [Item(id=f"x{value}".replace("/", ""), title="odd", attributes={"genre": [value]})]
+    )
     assert len(await catalog.some(9, Scope(filters={"genre": Filter(any=[value])}))) == 1
     assert await catalog.count() == len(FILMS) + 1
 
@@ -78,13 +95,17 @@ async def test_a_filter_value_is_a_value_whatever_it_says(tmp_path: Path, value:
         ({"year": Filter()}, "no condition"),
     ],
 )
-async def test_a_wrong_filter_is_named(tmp_path: Path, filters: dict[str, Filter], told: str) -> None:
+async def test_a_wrong_filter_is_named(
+    tmp_path: Path, filters: dict[str, Filter], told: str
+) -> None:
     catalog = await filled(tmp_path)
     with pytest.raises(BadRequest, match=told):
         await catalog.some(3, Scope(filters=filters))
 
 
-async def test_another_process_sees_writes_at_once_and_upserts_make_no_twins(tmp_path: Path) -> None:
+async def test_another_process_sees_writes_at_once_and_upserts_make_no_twins(
+    tmp_path: Path,
+) -> None:
     one, two = await filled(tmp_path), await opened(tmp_path)
     await one.put([Item(id="new", title="New")])
     assert (await one.get(["new"]))["new"].title == "New"
@@ -107,21 +128,53 @@ async def test_a_newly_declared_filter_works_on_old_items(tmp_path: Path) -> Non
     first = await opened(tmp_path, year="int")
     await first.put([Item.model_validate(film) for film in FILMS])
     later = await opened(tmp_path, year="int", genre="list")
-    assert set(await later.some(9, Scope(filters={"genre": Filter(any=["Horror"])}))) == {"alien", "thing", "shining"}
+    assert set(await later.some(9, Scope(filters={"genre": Filter(any=["Horror"])}))) == {
+        "alien",
+        "thing",
+        "shining",
+    }
 
 
 @pytest.mark.parametrize(
     ("kind", "value", "fits"),
     [
-        *(("int", 1999, 1999), ("int", 1999.0, 1999), ("int", "1999", 1999), ("int", "1999.0", 1999), ("int", [1999], 1999)),
-        *(("int", "old", None), ("int", 1.5, None), ("int", True, None), ("int", 2**63, None), ("int", [1, 2], None)),
-        *(("float", "12.5", 12.5), ("float", 12, 12), ("float", "cheap", None), ("float", "nan", None)),
+        *(
+            ("int", 1999, 1999),
+            ("int", 1999.0, 1999),
+            ("int", "1999", 1999),
+            ("int", "1999.0", 1999),
+            ("int", [1999], 1999),
+        ),
+        *(
+            ("int", "old", None),
+            ("int", 1.5, None),
+            ("int", True, None),
+            ("int", 2**63, None),
+            ("int", [1, 2], None),
+        ),
+        *(
+            ("float", "12.5", 12.5),
+            ("float", 12, 12),
+            ("float", "cheap", None),
+            ("float", "nan", None),
+        ),
         *(("str", 7, "7"), ("str", "x", "x"), ("str", ["x", "y"], None), ("str", True, None)),
-        *(("bool", "TRUE", True), ("bool", 0, False), ("bool", "maybe", None), ("bool", False, False)),
-        *(("list", "Drama", "Drama"), ("list", ["Drama", 3], ["Drama", "3"]), ("list", [True], None)),
+        *(
+            ("bool", "TRUE", True),
+            ("bool", 0, False),
+            ("bool", "maybe", None),
+            ("bool", False, False),
+        ),
+        *(
+            ("list", "Drama", "Drama"),
+            ("list", ["Drama", 3], ["Drama", "3"]),
+            ("list", [True], None),
+        ),
     ],
 )
-async def test_a_declared_attribute_is_taken_in_its_type_or_left_out(tmp_path: Path, kind: Kind, value: Any, fits: Any) -> None:
+async def test_a_declared_attribute_is_taken_in_its_type_or_left_out(
+    tmp_path: Path, kind: Kind, value: Any, fits: Any
+) -> None:
     catalog = await opened(tmp_path, key=kind)
     misfits: list[tuple[str, str, Any]] = []
     attributes = catalog.fitted({"key": value, "other": 1}, lambda *misfit: misfits.append(misfit))
@@ -135,7 +188,10 @@ async def test_a_filter_matches_words_in_any_case_and_ids_as_they_are(tmp_path: 
         await catalog.put([Item(id=name, attributes={"brand": brand, "genre": [brand, "Odd"]})])
 
     async def admitted(**filters: Filter) -> set[str]:
-        return {*await catalog.some(9, Scope(filters=filters)), *await catalog.admitted("abcdABCD", Scope(filters=filters))}
+        return {
+            *await catalog.some(9, Scope(filters=filters)),
+            *await catalog.admitted("abcdABCD", Scope(filters=filters)),
+        }
 
     for key in ("brand", "genre"):
         assert await admitted(**{key: Filter(any=["weiss", "Éclair"])}) == {"a", "b", "c"}
@@ -150,7 +206,11 @@ async def test_a_catalogue_made_before_words_were_folded_is_filtered_alike(tmp_p
     database = await lancedb.connect_async(tmp_path / "c")
     await (await database.open_table("items")).drop_columns(["folded_genre"])
     again = await opened(tmp_path)
-    assert set(await again.some(9, Scope(filters={"genre": Filter(any=["horror"])}))) == {"alien", "thing", "shining"}
+    assert set(await again.some(9, Scope(filters={"genre": Filter(any=["horror"])}))) == {
+        "alien",
+        "thing",
+        "shining",
+    }
     assert await again.backlog() == 0
 
 
@@ -164,11 +224,15 @@ async def test_indexes_and_compaction_leave_search_as_it_was(tmp_path: Path) -> 
 
 def axes(**places: float) -> dict[str, Vectors]:
     """Factors along the first of four axes, so far as told."""
-    return {item_id: np.array([place, 0, 0, 0], dtype=np.float32) for item_id, place in places.items()}
+    return {
+        item_id: np.array([place, 0, 0, 0], dtype=np.float32) for item_id, place in places.items()
+    }
 
 
 async def with_factors(folder: Path, count: int = 4) -> Catalog:
-    catalog = await Catalog.open(folder / "c", embed=Dice(), filterable={"year": "int", "genre": "list"}, factors=count)
+    catalog = await Catalog.open(
+        folder / "c", embed=Dice(), filterable={"year": "int", "genre": "list"}, factors=count
+    )
     await catalog.put([Item.model_validate(film) for film in FILMS])
     await catalog.embed_pending()
     return catalog
@@ -182,8 +246,12 @@ async def test_factors_are_searched_by_inner_product_within_the_scope(tmp_path: 
     many = frozenset({"alien", *(f"ghost{n}" for n in range(IN_FILTER + 1))})
     for exclude in (frozenset({"alien"}), many):
         assert await catalog.favoured(taste, 2, Scope(exclude=exclude)) == ["thing", "amelie"]
-    assert await catalog.favoured(taste, 9, Scope(only=frozenset({"heat", "thing", "solaris"}))) == ["thing", "heat"]
-    assert await catalog.favoured(taste, 9, Scope(filters={"genre": Filter(any=["Romance"])})) == ["amelie"]
+    assert await catalog.favoured(
+        taste, 9, Scope(only=frozenset({"heat", "thing", "solaris"}))
+    ) == ["thing", "heat"]
+    assert await catalog.favoured(taste, 9, Scope(filters={"genre": Filter(any=["Romance"])})) == [
+        "amelie"
+    ]
     await catalog.put([Item.model_validate({**FILMS[0], "available": False})])
     assert await catalog.favoured(taste, 1, Scope()) == ["thing"]
 
@@ -195,14 +263,19 @@ async def test_a_retraining_replaces_all_factors_at_once(tmp_path: Path) -> None
     assert (await two.factors(["alien", "heat"]))[0] == "1"
     await two.put_factors("2", axes(thing=1, heat=2))
     version, found = await one.factors(["alien", "thing", "heat"])
-    assert (version, {item_id: float(vector[0]) for item_id, vector in found.items()}) == ("2", {"thing": 1, "heat": 2})
+    assert (version, {item_id: float(vector[0]) for item_id, vector in found.items()}) == (
+        "2",
+        {"thing": 1, "heat": 2},
+    )
     assert await one.favoured(Taste((1, 0, 0, 0), "2"), 9, Scope()) == ["heat", "thing"]
     assert await one.favoured(Taste((1, 0, 0, 0), "1"), 9, Scope()) == []
     assert await one.put_factors("3", {}) == 0
     assert await two.factors(["thing"]) == ("", {})
 
 
-async def test_a_changed_item_keeps_its_factors_and_a_vector_search_does_not_mind_them(tmp_path: Path) -> None:
+async def test_a_changed_item_keeps_its_factors_and_a_vector_search_does_not_mind_them(
+    tmp_path: Path,
+) -> None:
     catalog = await with_factors(tmp_path)
     await catalog.put_factors("1", axes(alien=3))
     await catalog.put([Item.model_validate({**FILMS[0], "title": "Aliens"})])
@@ -213,7 +286,9 @@ async def test_a_changed_item_keeps_its_factors_and_a_vector_search_does_not_min
     assert len(await catalog.search("Aliens", 3, Scope(), meant="Aliens")) == 3
 
 
-async def test_a_table_without_factors_or_with_others_gets_the_columns_when_opened(tmp_path: Path) -> None:
+async def test_a_table_without_factors_or_with_others_gets_the_columns_when_opened(
+    tmp_path: Path,
+) -> None:
     await with_factors(tmp_path)
     table = await (await lancedb.connect_async(tmp_path / "c")).open_table("items")
     await table.drop_columns(["factors", "factors_of"])
@@ -250,14 +325,18 @@ class Dice:
         return unit
 
 
-async def test_a_large_catalogue_gets_a_vector_index_that_finds_what_is_near(tmp_path: Path) -> None:
+async def test_a_large_catalogue_gets_a_vector_index_that_finds_what_is_near(
+    tmp_path: Path,
+) -> None:
     embed = Dice()
     catalog = await Catalog.open(tmp_path / "c", embed=embed, filterable={})
     titles = [f"film {n}" for n in range(INDEX_FROM)]
     await catalog.put([Item(id=f"i{n}", title=title) for n, title in enumerate(titles)])
     await catalog.embed_pending()
     await catalog.tidy()
-    assert "vector" in {column for index in await catalog._table.list_indices() for column in index.columns}
+    assert "vector" in {
+        column for index in await catalog._table.list_indices() for column in index.columns
+    }
     await catalog.put([Item(id="late", title="came after the index")])
     await catalog.embed_pending()
     space = await embed.embed(titles)
@@ -279,7 +358,9 @@ async def test_a_large_catalogue_finds_what_is_favoured(tmp_path: Path) -> None:
         await catalog.tidy()
         asked = rng.standard_normal(32)
         exact = [f"i{n}" for n in np.argsort(-(space @ asked))][:50]
-        found = await catalog.favoured(Taste(tuple(asked.tolist()), version), 50, Scope(exclude=frozenset({exact[0]})))
+        found = await catalog.favoured(
+            Taste(tuple(asked.tolist()), version), 50, Scope(exclude=frozenset({exact[0]}))
+        )
         assert len(set(found) & set(exact)) >= 45, (version, len(set(found) & set(exact)))
 
 
@@ -321,7 +402,9 @@ async def in_titles(folder: Path, titles: str) -> Catalog:
         ("Ｆｕｌｌ　Ｗｉｄｔｈ\nFoolish\nWide", "full width", "Ｆｕｌｌ　Ｗｉｄｔｈ"),
     ],
 )
-async def test_a_title_is_found_by_a_word_of_it_in_any_language(tmp_path: Path, titles: str, query: str, right: str) -> None:
+async def test_a_title_is_found_by_a_word_of_it_in_any_language(
+    tmp_path: Path, titles: str, query: str, right: str
+) -> None:
     catalog = await in_titles(tmp_path, titles)
     assert (await catalog.search(query, 3, Scope(), meant=None))[:1] == [right]
     await catalog.tidy()  # from the index now, before from what it does not hold yet
@@ -331,7 +414,19 @@ async def test_a_title_is_found_by_a_word_of_it_in_any_language(tmp_path: Path, 
 
 
 @pytest.mark.parametrize(
-    "query", ["", " ", "!!! …", "😀", "的", "The", "a'b\"c", "绿茶" * 1_000, "tea kettle " * 500, "x" * 5_000]
+    "query",
+    [
+        "",
+        " ",
+        "!!! …",
+        "😀",
+        "的",
+        "The",
+        "a'b\"c",
+        "绿茶" * 1_000,
+        "tea kettle " * 500,
+        "x" * 5_000,
+    ],
 )
 async def test_any_query_is_answered(tmp_path: Path, query: str) -> None:
     catalog = await in_titles(tmp_path, "绿茶\nTea kettle\nPlain")
@@ -348,11 +443,15 @@ async def test_a_catalogue_with_an_older_index_gets_the_new_one_once(tmp_path: P
     table = await database.open_table("items")
     await table.drop_columns(["terms"])
     await table.create_index("words", config=FTS())
-    both = await asyncio.gather(*(Catalog.open(tmp_path / "c", embed=Dice(), filterable={}) for _ in range(2)))
+    both = await asyncio.gather(
+        *(Catalog.open(tmp_path / "c", embed=Dice(), filterable={}) for _ in range(2))
+    )
     for opened_anew in both:
         assert await opened_anew.search("侍", 3, Scope(), meant=None) == ["七人の侍"]
         assert await opened_anew.backlog() == 0
-    assert {index.name for index in await table.list_indices() if index.index_type == "FTS"} == {TERMS_INDEX}
+    assert {index.name for index in await table.list_indices() if index.index_type == "FTS"} == {
+        TERMS_INDEX
+    }
     version = await table.version()
     await Catalog.open(tmp_path / "c", embed=Dice(), filterable={})
     assert await table.version() == version
@@ -363,7 +462,9 @@ async def test_writers_of_the_same_items_at_once_lose_nothing(tmp_path: Path) ->
     films = [Item.model_validate(film) for film in FILMS]
 
     async def write(folder: Path) -> None:
-        catalog = await Catalog.open(folder, embed=Dice(), filterable={"year": "int", "genre": "list"})
+        catalog = await Catalog.open(
+            folder, embed=Dice(), filterable={"year": "int", "genre": "list"}
+        )
         for film in films:
             await catalog.put([film, *films[:2]])
             await catalog.embed_pending()
@@ -374,20 +475,31 @@ async def test_writers_of_the_same_items_at_once_lose_nothing(tmp_path: Path) ->
     for n in range(3):
         folder = tmp_path / str(n)
         await asyncio.gather(*(write(folder) for _ in range(4)))
-        catalog = await Catalog.open(folder, embed=Dice(), filterable={"year": "int", "genre": "list"})
+        catalog = await Catalog.open(
+            folder, embed=Dice(), filterable={"year": "int", "genre": "list"}
+        )
         await catalog.embed_pending()
         assert [item.id for item in await catalog.page("", 99)] == sorted(film.id for film in films)
-        assert set(await catalog.search("horror", 9, Scope(), meant=None)) == {"alien", "thing", "shining"}
+        assert set(await catalog.search("horror", 9, Scope(), meant=None)) == {
+            "alien",
+            "thing",
+            "shining",
+        }
         assert len(await catalog.vectors(film.id for film in films)) == len(films)
 
 
-async def test_a_write_that_others_always_preempt_ends_as_busy_and_other_errors_as_they_are(tmp_path: Path) -> None:
+async def test_a_write_that_others_always_preempt_ends_as_busy_and_other_errors_as_they_are(
+    tmp_path: Path,
+) -> None:
     catalog = await in_titles(tmp_path, "Heat")
     tried = []
 
     async def preempted() -> None:
         tried.append(1)
-        raise RuntimeError("lance error: Retryable commit conflict for version 7: This CreateIndex transaction was preempted")
+        raise RuntimeError(
+            "lance error: Retryable commit conflict for version 7: This CreateIndex transaction "
+            "was preempted"
+        )
 
     with pytest.raises(CatalogBusy):
         await catalog._commit(preempted, attempts=3)

@@ -32,8 +32,13 @@ from tests.conftest import ALIEN, FILMS, Make, backwards, letters_of
 
 Serve = Callable[[Any], Any]
 ITEMS = {name: [item] for item in map(Item.model_validate, FILMS) for name in (item.title, item.id)}
-FACETS = Facets({"genre": ["Horror", "Sci-Fi", "Comedy", "Romance", "Drama"]}, {"year": (1975, 1999)})
-SHOWN = "Here is what I would pick for you:\n\n1. **Alien** (1979): Because.\n2. **Heat**: Because.\n3. **Amélie**"
+FACETS = Facets(
+    {"genre": ["Horror", "Sci-Fi", "Comedy", "Romance", "Drama"]}, {"year": (1975, 1999)}
+)
+SHOWN = (
+    "Here is what I would pick for you:\n\n1. **Alien** (1979): Because.\n2. **Heat**: "
+    "Because.\n3. **Amélie**"
+)
 
 
 def talk(*said: str, shown: str = SHOWN) -> chat.Talk:
@@ -91,7 +96,11 @@ def test_a_turn_points_to_the_picks_it_means(said: str, kind: str | None, means:
         ("I don't like horror, comedies or dramas", "dislike", ["Horror", "Comedy", "Drama"]),
         ("I don't like horror or comedies, a drama please", "dislike", ["Horror", "Comedy"]),
         ("I don't like horror, and I hate comedies", "dislike", ["Horror", "Comedy"]),
-        ("I don't like horror, I don't like comedies or dramas", "dislike", ["Horror", "Comedy", "Drama"]),
+        (
+            "I don't like horror, I don't like comedies or dramas",
+            "dislike",
+            ["Horror", "Comedy", "Drama"],
+        ),
         ("I hate horror or comedies, I don't like Heat", "dislike", ["Horror", "Comedy", "heat"]),
         ("I have seen number 2 but not number 1", "seen", ["heat"]),
         ("I don't like horror, something funny please", "dislike", ["Horror"]),
@@ -126,7 +135,9 @@ def test_what_tells_nothing_of_a_pick_is_a_wish(said: str) -> None:
 
 def test_it_is_what_was_spoken_of_last() -> None:
     assert [
-        one.item.id for one in talk("Why did you suggest the second one?", "I have seen it", shown="").said if one.item
+        one.item.id
+        for one in talk("Why did you suggest the second one?", "I have seen it", shown="").said
+        if one.item
     ] == []
     turns = [
         ("assistant", SHOWN),
@@ -134,7 +145,9 @@ def test_it_is_what_was_spoken_of_last() -> None:
         ("assistant", "**Heat**: Because."),
         ("user", "I have seen it"),
     ]
-    found = chat.read([Turn.model_validate({"role": role, "text": text}) for role, text in turns], ITEMS, FACETS)
+    found = chat.read(
+        [Turn.model_validate({"role": role, "text": text}) for role, text in turns], ITEMS, FACETS
+    )
     assert [one.item.id for one in found.said if one.item] == ["heat"]
     assert talk("why #9?").about == []
 
@@ -146,7 +159,9 @@ def test_a_pick_that_is_not_known_any_more_keeps_its_place() -> None:
 
 
 def test_namesakes_are_told_apart_by_what_is_known_of_them() -> None:
-    old, new = (Item(id=f"heat{year}", title="Heat", attributes={"year": year}) for year in (1986, 1995))
+    old, new = (
+        Item(id=f"heat{year}", title="Heat", attributes={"year": year}) for year in (1986, 1995)
+    )
     line = chat.pick(1, "Heat", new, "So.")
     assert chat.shown_in(line, {"Heat": [old, new]}) == [new]
 
@@ -155,9 +170,21 @@ def test_namesakes_are_told_apart_by_what_is_known_of_them() -> None:
     "shown",
     [
         json.dumps(
-            {"text": SHOWN, "recommendations": [{"rank": 1, "item_id": "alien", "title": "Alien", "evidence": ["heat"]}]}
+            {
+                "text": SHOWN,
+                "recommendations": [
+                    {"rank": 1, "item_id": "alien", "title": "Alien", "evidence": ["heat"]}
+                ],
+            }
         ),
-        json.dumps({"films": [{"movieTitle": "Alien", "why": "So."}, {"movieTitle": "Heat", "why": "Like Alien"}]}),
+        json.dumps(
+            {
+                "films": [
+                    {"movieTitle": "Alien", "why": "So."},
+                    {"movieTitle": "Heat", "why": "Like Alien"},
+                ]
+            }
+        ),
         json.dumps(["Alien", "Heat"]),
     ],
 )
@@ -183,7 +210,9 @@ def test_picks_are_found_in_answers_that_were_json(shown: str) -> None:
 )
 def test_long_turns_are_read_at_once(role: str, text: str) -> None:
     """20 of them: what grows with the square of the length would take minutes."""
-    turns = [Turn.model_validate({"role": role, "text": text})] * 20 + [Turn(role="user", text="I have seen it")]
+    turns = [Turn.model_validate({"role": role, "text": text})] * 20 + [
+        Turn(role="user", text="I have seen it")
+    ]
     start = time.process_time()
     chat.names(turns)
     chat.read(turns, ITEMS, FACETS)
@@ -193,7 +222,10 @@ def test_long_turns_are_read_at_once(role: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("said", "filters"),
     [
-        ("a comedy from the nineties", {"genre": {"any": ["Comedy"]}, "year": {"gte": 1990, "lt": 2000}}),
+        (
+            "a comedy from the nineties",
+            {"genre": {"any": ["Comedy"]}, "year": {"gte": 1990, "lt": 2000}},
+        ),
         ("science fiction before 1985", {"year": {"lt": 1985}}),
         ("scifi dramas since 2001", {"genre": {"any": ["Sci-Fi", "Drama"]}, "year": {"gte": 2001}}),
         ("something from 1979", {"year": {"gte": 1979, "lte": 1979}}),
@@ -202,7 +234,10 @@ def test_long_turns_are_read_at_once(role: str, text: str) -> None:
         ("an old horror film", {"genre": {"any": ["Horror"]}, "year": {"lte": 1975}}),
         ("classic black comedies", {"genre": {"any": ["Comedy"]}, "year": {"lte": 1975}}),
         ("any recent movies?", {"year": {"gte": 1999}}),
-        ("an old drama from the 80s", {"genre": {"any": ["Drama"]}, "year": {"gte": 1980, "lt": 1990}}),
+        (
+            "an old drama from the 80s",
+            {"genre": {"any": ["Drama"]}, "year": {"gte": 1980, "lt": 1990}},
+        ),
         ("no drama that is too old", {}),
         ("a New York comedy", {"genre": {"any": ["Comedy"]}}),
         ("a comedy for a 10 year old", {"genre": {"any": ["Comedy"]}}),
@@ -213,7 +248,9 @@ def test_long_turns_are_read_at_once(role: str, text: str) -> None:
     ],
 )
 def test_a_wish_demands_what_the_catalogue_can_filter(said: str, filters: dict[str, Any]) -> None:
-    assert {key: one.model_dump(exclude_none=True) for key, one in talk(said).filters.items()} == filters
+    assert {
+        key: one.model_dump(exclude_none=True) for key, one in talk(said).filters.items()
+    } == filters
 
 
 @pytest.mark.parametrize(
@@ -280,26 +317,43 @@ def test_a_rejection_takes_up_what_came_before() -> None:
     assert talk("a thriller", "show me a western").wishes == ["show me a western"]
 
 
-@given(st.lists(st.tuples(st.sampled_from(["user", "assistant"]), st.text(max_size=200)), min_size=1, max_size=8))
-def test_no_conversation_breaks_the_reader(turns: list[tuple[Literal["user", "assistant"], str]]) -> None:
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["user", "assistant"]), st.text(max_size=200)),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_no_conversation_breaks_the_reader(
+    turns: list[tuple[Literal["user", "assistant"], str]],
+) -> None:
     said = [Turn.model_construct(role=role, text=text) for role, text in turns]
     found = chat.read(said, ITEMS, FACETS)
     assert found.instruction is None or found.instruction
 
 
 def test_the_reader_finds_the_picks_that_are_written() -> None:
-    hostile = Item(id="x", title="** 1. **Alien** \n2. **Heat**", attributes={"genre": ["**", "a)b"]})
+    hostile = Item(
+        id="x", title="** 1. **Alien** \n2. **Heat**", attributes={"genre": ["**", "a)b"]}
+    )
     line = chat.pick(1, hostile.title, hostile, "So.")
     assert "\n" not in line
     assert chat.names([Turn(role="assistant", text=line)]) == {"** 1. **Alien** 2. **Heat**"}
-    for title in ("M*A*S*H", "[REC]", "![x](http://evil.example/p.png)", "a\\*b", "<img src=x>", "\u202eHeat"):
+    for title in (
+        "M*A*S*H",
+        "[REC]",
+        "![x](http://evil.example/p.png)",
+        "a\\*b",
+        "<img src=x>",
+        "\u202eHeat",
+    ):
         line = chat.pick(1, title, None, None)
         assert not re.search(r"(?<!\\)[\[`<]|\u202e", line)
         assert chat.names([Turn(role="assistant", text=line)]) == {title.replace("\u202e", "")}
     assert chat.names([Turn(role="user", text=SHOWN)]) == set()
 
 
-# ── a caller's own shape ────────────────────────────────────────────────────────────────────────────────────────────
+# ── a caller's own shape ──────────────────────────────────────────────────────────────────────────
 
 PICKS = [
     {
@@ -312,7 +366,16 @@ PICKS = [
         "year": 1979,
         "genre": ["Horror"],
     },
-    {"rank": 2, "item_id": "h", "title": "Heat", "score": 0.8, "reason": None, "evidence": [], "year": 1995, "genre": []},
+    {
+        "rank": 2,
+        "item_id": "h",
+        "title": "Heat",
+        "score": 0.8,
+        "reason": None,
+        "evidence": [],
+        "year": 1995,
+        "genre": [],
+    },
 ]
 
 
@@ -376,7 +439,7 @@ def test_a_shape_that_no_answer_fits_is_refused(schema: dict[str, Any]) -> None:
         answer()
 
 
-# ── through the real client ─────────────────────────────────────────────────────────────────────────────────────────
+# ── through the real client ───────────────────────────────────────────────────────────────────────
 
 
 def says(call: Call) -> str | ModelError:
@@ -405,7 +468,9 @@ async def said(client: openai.AsyncOpenAI, *turns: str, **extra: Any) -> Any:
     messages: list[Any] = [{"role": "system", "content": "You are a pirate."}]
     for turn in turns:
         messages.append({"role": "user", "content": turn})
-        answer = await client.chat.completions.create(model="whyrank", messages=messages, extra_body={"top_n": 3, **extra})
+        answer = await client.chat.completions.create(
+            model="whyrank", messages=messages, extra_body={"top_n": 3, **extra}
+        )
         messages.append({"role": "assistant", "content": answer.choices[0].message.content})
     return answer
 
@@ -429,16 +494,22 @@ async def test_a_conversation_refines_the_recommendation(client: openai.AsyncOpe
     assert picks[0] not in [one["item_id"] for one in second.recommendations]
     later = await said(client, "What shall I watch?", user_id="ann")
     assert picks[0] not in [one["item_id"] for one in later.recommendations]
-    why = await said(client, "What shall I watch?", "Why did you suggest the second one?", user_id="ann")
+    why = await said(
+        client, "What shall I watch?", "Why did you suggest the second one?", user_id="ann"
+    )
     assert later.recommendations[1]["title"] in why.choices[0].message.content
 
 
-async def test_as_many_are_picked_as_a_turn_asks_for_and_the_caller_allows(client: openai.AsyncOpenAI) -> None:
+async def test_as_many_are_picked_as_a_turn_asks_for_and_the_caller_allows(
+    client: openai.AsyncOpenAI,
+) -> None:
     async def picked(*turns: str, **extra: Any) -> int:
         return len((await said(client, *turns, user_id="bob", **extra)).recommendations)
 
     assert await picked("Give me six films", top_n=None) == 6
-    assert await picked("Give me six films", "no horror, please", top_n=None) == 5  # there are no more
+    assert (
+        await picked("Give me six films", "no horror, please", top_n=None) == 5
+    )  # there are no more
     assert await picked("What shall I watch?", top_n=None) == 5
     assert await picked("Give me six films", top_n=3) == 3
     assert await picked("just one", top_n=3) == 1
@@ -451,7 +522,9 @@ async def test_a_dislike_becomes_an_event_and_says_so(client: openai.AsyncOpenAI
     assert "no Romance from now on" in answer.choices[0].message.content
     for turn in ("What else?", "Surprise me"):
         again = await said(client, turn, user_id="ann", top_n=5)
-        assert not {"notting", "amelie", "sunrise"} & {one["item_id"] for one in again.recommendations}
+        assert not {"notting", "amelie", "sunrise"} & {
+            one["item_id"] for one in again.recommendations
+        }
     nobody = await said(client, "I don't like romance")
     assert nobody.noted == []
     assert "I leave out Romance here" in nobody.choices[0].message.content
@@ -477,14 +550,20 @@ async def test_a_wish_that_no_rule_understands_is_put_in_the_catalogues_words(ma
     assert "Horror, " in asked[0]
 
 
-async def test_what_nothing_fits_is_answered_by_what_comes_close(client: openai.AsyncOpenAI) -> None:
+async def test_what_nothing_fits_is_answered_by_what_comes_close(
+    client: openai.AsyncOpenAI,
+) -> None:
     answer = await said(client, "a comedy from the 50s")
     assert "Nothing here fits all of that" in answer.choices[0].message.content
     assert len(answer.recommendations) == 3
 
 
-@pytest.mark.parametrize(("turn", "years"), [("an old film", {1972, 1979}), ("a recent movie, please", {1999, 2001})])
-async def test_old_and_recent_are_of_this_catalogue(client: openai.AsyncOpenAI, turn: str, years: set[int]) -> None:
+@pytest.mark.parametrize(
+    ("turn", "years"), [("an old film", {1972, 1979}), ("a recent movie, please", {1999, 2001})]
+)
+async def test_old_and_recent_are_of_this_catalogue(
+    client: openai.AsyncOpenAI, turn: str, years: set[int]
+) -> None:
     answer = await said(client, turn)
     made = {film.id: film.attributes["year"] for [film] in ITEMS.values()}
     assert {made[one["item_id"]] for one in answer.recommendations} == years
@@ -501,7 +580,9 @@ async def test_old_and_recent_are_of_this_catalogue(client: openai.AsyncOpenAI, 
         ("why?", "I would pick"),
     ],
 )
-async def test_small_talk_is_brief_and_other_matters_are_declined(client: openai.AsyncOpenAI, turn: str, told: str) -> None:
+async def test_small_talk_is_brief_and_other_matters_are_declined(
+    client: openai.AsyncOpenAI, turn: str, told: str
+) -> None:
     answer = await said(client, turn)
     text = answer.choices[0].message.content
     assert told in text
@@ -512,13 +593,22 @@ async def test_small_talk_is_brief_and_other_matters_are_declined(client: openai
 async def test_only_the_given_candidates_are_picked(client: openai.AsyncOpenAI) -> None:
     answer = await said(client, "anything?", candidates=["heat", "solaris"], user_id="ann")
     assert {one["item_id"] for one in answer.recommendations} == {"heat", "solaris"}
-    rest = await said(client, "anything?", "I have seen the first one", candidates=["heat", "solaris"])
+    rest = await said(
+        client, "anything?", "I have seen the first one", candidates=["heat", "solaris"]
+    )
     assert len(rest.recommendations) == 1
 
 
 @pytest.mark.parametrize("explain", ["none", "short"])
-async def test_a_candidate_that_nobody_knows_is_picked_last_and_named(client: openai.AsyncOpenAI, explain: str) -> None:
-    more = {"candidates": ["ghost/1", "heat"], "exclude": ["gone"], "user_id": "ann", "explain": explain}
+async def test_a_candidate_that_nobody_knows_is_picked_last_and_named(
+    client: openai.AsyncOpenAI, explain: str
+) -> None:
+    more = {
+        "candidates": ["ghost/1", "heat"],
+        "exclude": ["gone"],
+        "user_id": "ann",
+        "explain": explain,
+    }
     answer = await said(client, "anything?", **more)
     warnings = [
         "candidates: not in the catalogue, so last and without a reason: ghost/1",
@@ -529,9 +619,14 @@ async def test_a_candidate_that_nobody_knows_is_picked_last_and_named(client: op
         ("heat", explain == "short"),
         ("ghost/1", False),
     ]
-    assert [line[:2] for line in answer.choices[0].message.content.splitlines()[-2:]] == ["1.", "2."]
+    assert [line[:2] for line in answer.choices[0].message.content.splitlines()[-2:]] == [
+        "1.",
+        "2.",
+    ]
     messages: list[Any] = [{"role": "user", "content": "anything?"}]
-    stream = await client.chat.completions.create(model="whyrank", messages=messages, stream=True, extra_body=more)
+    stream = await client.chat.completions.create(
+        model="whyrank", messages=messages, stream=True, extra_body=more
+    )
     chunks: list[Any] = [chunk async for chunk in stream]
     assert chunks[-1].warnings == warnings
     mine = await said(client, "anything?", documents=["A bakery in Lyon", {"id": "ghost"}])
@@ -539,7 +634,11 @@ async def test_a_candidate_that_nobody_knows_is_picked_last_and_named(client: op
 
 
 async def test_the_callers_own_documents_are_picked_among(client: openai.AsyncOpenAI) -> None:
-    mine = ["heat", {"title": "A bakery in Lyon"}, "Zombies everywhere, and nobody to help.\nA tale of horror."]
+    mine = [
+        "heat",
+        {"title": "A bakery in Lyon"},
+        "Zombies everywhere, and nobody to help.\nA tale of horror.",
+    ]
     answer = await said(client, "something with zombies", documents=mine, user_id="ann")
     text = answer.choices[0].message.content
     assert "Zombies everywhere, and nobody to help." in text
@@ -552,18 +651,32 @@ async def test_picks_bring_the_fields_that_a_request_asks_for(client: openai.Asy
     asked: Any = {
         "model": "whyrank",
         "messages": [{"role": "user", "content": "a film?"}],
-        "extra_body": {"candidates": ["alien", "ghost"], "fields": ["url", "attributes", "published_at"]},
+        "extra_body": {
+            "candidates": ["alien", "ghost"],
+            "fields": ["url", "attributes", "published_at"],
+        },
     }
-    alien = {"attributes": FILMS[0]["attributes"], "url": ALIEN["url"], "published_at": ALIEN["published_at"]}
+    alien = {
+        "attributes": FILMS[0]["attributes"],
+        "url": ALIEN["url"],
+        "published_at": ALIEN["published_at"],
+    }
     whole: Any = await client.chat.completions.create(**asked)
     *_, last = [chunk async for chunk in await client.chat.completions.create(**asked, stream=True)]
     for answer in (whole, last):
-        picks = {pick["item_id"]: {name: pick[name] for name in alien} for pick in answer.recommendations}
-        assert picks == {"alien": alien, "ghost": {"attributes": {}, "url": None, "published_at": None}}
+        picks = {
+            pick["item_id"]: {name: pick[name] for name in alien} for pick in answer.recommendations
+        }
+        assert picks == {
+            "alien": alien,
+            "ghost": {"attributes": {}, "url": None, "published_at": None},
+        }
         assert "text" not in answer.recommendations[0]
     own = [{"title": "A bakery in Lyon", "image_url": "https://bread.example/oven.jpg"}]
     answer = await said(client, "a film?", documents=own, fields=["image_url"])
-    assert [pick["image_url"] for pick in answer.recommendations] == ["https://bread.example/oven.jpg"]
+    assert [pick["image_url"] for pick in answer.recommendations] == [
+        "https://bread.example/oven.jpg"
+    ]
 
 
 async def seen(client: openai.AsyncOpenAI, user: str) -> set[str]:
@@ -574,7 +687,12 @@ async def seen(client: openai.AsyncOpenAI, user: str) -> set[str]:
 async def test_the_same_words_of_another_pick_are_noted_too(client: openai.AsyncOpenAI) -> None:
     for one in ("heat", "solaris"):
         told = await said(
-            client, "anything?", "I have seen it", candidates=[one, "sunrise"], user_id="new", exclude=["sunrise"]
+            client,
+            "anything?",
+            "I have seen it",
+            candidates=[one, "sunrise"],
+            user_id="new",
+            exclude=["sunrise"],
         )
         assert [event["item_id"] for event in told.noted] == [one]
     assert await seen(client, "new") == {"heat", "solaris"}
@@ -587,7 +705,9 @@ async def test_the_same_request_sent_again_notes_nothing_new(client: openai.Asyn
         {"role": "user", "content": "I have seen it"},
     ]
     for _ in range(2):
-        await client.chat.completions.create(model="whyrank", messages=messages, extra_body={"user_id": "new"})
+        await client.chat.completions.create(
+            model="whyrank", messages=messages, extra_body={"user_id": "new"}
+        )
     async with httpx.AsyncClient(base_url=str(client.base_url)) as plain:
         assert len((await plain.get("users/new/events")).json()["data"]) == 1
 
@@ -608,7 +728,9 @@ async def test_a_document_is_not_taken_for_an_item_of_its_name(client: openai.As
         ({"documents": [f"d{n}" for n in range(1_001)]}, "limits.documents"),
     ],
 )
-async def test_what_is_refused_notes_nothing(client: openai.AsyncOpenAI, more: dict[str, Any], why: str) -> None:
+async def test_what_is_refused_notes_nothing(
+    client: openai.AsyncOpenAI, more: dict[str, Any], why: str
+) -> None:
     with pytest.raises(openai.UnprocessableEntityError, match=why):
         await said(client, "I don't like horror", user_id="ann", **more)
     async with httpx.AsyncClient(base_url=str(client.base_url)) as plain:
@@ -626,23 +748,40 @@ async def test_what_is_disliked_is_left_out_of_a_given_list_too(client: openai.A
     none = await said(client, "I don't like horror", candidates=["alien", "thing"])
     assert "nothing that fits" in none.choices[0].message.content
     assert none.recommendations == []
-    rest = await said(client, "anything?", "I have seen it", documents=[{"id": "mine", "title": "A bakery in Lyon"}])
+    rest = await said(
+        client,
+        "anything?",
+        "I have seen it",
+        documents=[{"id": "mine", "title": "A bakery in Lyon"}],
+    )
     assert "nothing that fits" in rest.choices[0].message.content
 
 
-async def test_a_conversation_goes_on_about_the_callers_own_documents(client: openai.AsyncOpenAI) -> None:
+async def test_a_conversation_goes_on_about_the_callers_own_documents(
+    client: openai.AsyncOpenAI,
+) -> None:
     mine = [{"title": "A bakery in Lyon"}, {"id": "z", "title": "Zombies everywhere"}]
     about = await said(client, "anything?", "tell me more about number 1", documents=mine)
     assert about.choices[0].message.content.startswith("**")
     why = await said(client, "anything?", "why the second one?", documents=mine, user_id="ann")
     assert why.choices[0].message.content.startswith("**")
-    rest = await said(client, "anything?", "I have seen Zombies everywhere", documents=mine, user_id="ann")
+    rest = await said(
+        client, "anything?", "I have seen Zombies everywhere", documents=mine, user_id="ann"
+    )
     assert [one["title"] for one in rest.recommendations] == ["A bakery in Lyon"]
     assert [event["item_id"] for event in rest.noted] == ["z"]
     both = await said(client, "anything?", "I have seen both", documents=mine, user_id="ann")
-    assert "Noted: you know “Zombies everywhere”. I leave out “A bakery in Lyon” here." in both.choices[0].message.content
-    gone = await said(client, "anything?", "I have seen A bakery in Lyon", documents=mine, user_id="ann")
-    assert ([one["title"] for one in gone.recommendations], gone.noted) == (["Zombies everywhere"], [])
+    assert (
+        "Noted: you know “Zombies everywhere”. I leave out “A bakery in Lyon” here."
+        in both.choices[0].message.content
+    )
+    gone = await said(
+        client, "anything?", "I have seen A bakery in Lyon", documents=mine, user_id="ann"
+    )
+    assert ([one["title"] for one in gone.recommendations], gone.noted) == (
+        ["Zombies everywhere"],
+        [],
+    )
 
 
 async def test_a_conversation_goes_on_in_json(client: openai.AsyncOpenAI) -> None:
@@ -652,9 +791,17 @@ async def test_a_conversation_goes_on_in_json(client: openai.AsyncOpenAI) -> Non
 
 
 @pytest.mark.parametrize(
-    "more", [{"documents": []}, {"documents": [5]}, {"documents": "heat"}, {"documents": ["heat"], "candidates": ["heat"]}]
+    "more",
+    [
+        {"documents": []},
+        {"documents": [5]},
+        {"documents": "heat"},
+        {"documents": ["heat"], "candidates": ["heat"]},
+    ],
 )
-async def test_documents_that_are_none_are_refused(client: openai.AsyncOpenAI, more: dict[str, Any]) -> None:
+async def test_documents_that_are_none_are_refused(
+    client: openai.AsyncOpenAI, more: dict[str, Any]
+) -> None:
     with pytest.raises(openai.UnprocessableEntityError, match="documents"):
         await said(client, "anything?", **more)
 
@@ -680,7 +827,9 @@ async def test_a_stream_is_what_the_client_expects(client: openai.AsyncOpenAI) -
     assert [one["rank"] for one in extra.recommendations] == [1, 2, 3]
 
 
-async def test_the_first_words_come_before_the_last_are_known(make: Make, settings: Settings, serve: Serve) -> None:
+async def test_the_first_words_come_before_the_last_are_known(
+    make: Make, settings: Settings, serve: Serve
+) -> None:
     gate = asyncio.Event()
 
     class Waits(ScriptedLLM):
@@ -691,7 +840,9 @@ async def test_the_first_words_come_before_the_last_are_known(make: Make, settin
                 yield piece
 
     recommender = await make(llm=Waits(says, alias="tiny"))
-    await recommender.ingest_events([{"user_id": "ann", "item_id": one, "type": "like"} for one in ("alien", "thing")])
+    await recommender.ingest_events(
+        [{"user_id": "ann", "item_id": one, "type": "like"} for one in ("alien", "thing")]
+    )
 
     async def ready(_: Settings) -> Any:
         return recommender
@@ -699,7 +850,10 @@ async def test_the_first_words_come_before_the_last_are_known(make: Make, settin
     base = await serve(create_app(settings, ready))
     async with openai.AsyncOpenAI(base_url=f"{base}/v1", api_key="none", max_retries=0) as client:
         stream = await client.chat.completions.create(
-            model="whyrank", messages=[{"role": "user", "content": "a film?"}], stream=True, user="ann"
+            model="whyrank",
+            messages=[{"role": "user", "content": "a film?"}],
+            stream=True,
+            user="ann",
         )
         seen = ""
         async for chunk in stream:
@@ -708,10 +862,14 @@ async def test_the_first_words_come_before_the_last_are_known(make: Make, settin
                 gate.set()
         assert "1. **" in seen
         last: Any = chunk
-        assert last.degraded is None  # had the first words waited for the reasons, these would have run into the deadline
+        assert (
+            last.degraded is None
+        )  # had the first words waited for the reasons, these would have run into the deadline
 
 
-async def test_a_dying_engine_breaks_no_stream(make: Make, settings: Settings, serve: Serve) -> None:
+async def test_a_dying_engine_breaks_no_stream(
+    make: Make, settings: Settings, serve: Serve
+) -> None:
     recommender = await make(lambda call: ModelUnreachable("gone"))
 
     async def ready(_: Settings) -> Any:
@@ -720,7 +878,10 @@ async def test_a_dying_engine_breaks_no_stream(make: Make, settings: Settings, s
     base = await serve(create_app(settings, ready))
     async with openai.AsyncOpenAI(base_url=f"{base}/v1", api_key="none", max_retries=0) as client:
         stream = await client.chat.completions.create(
-            model="whyrank", messages=[{"role": "user", "content": "a film?"}], stream=True, user="ann"
+            model="whyrank",
+            messages=[{"role": "user", "content": "a film?"}],
+            stream=True,
+            user="ann",
         )
         chunks: list[Any] = [chunk async for chunk in stream]
         assert chunks[-1].choices[0].finish_reason == "stop"
@@ -737,10 +898,14 @@ async def test_an_answer_comes_in_the_callers_own_shape(client: openai.AsyncOpen
     evening = parsed.choices[0].message.parsed
     assert evening is not None
     extra: Any = parsed
-    assert [film.movieTitle for film in evening.films] == [one["title"] for one in extra.recommendations]
+    assert [film.movieTitle for film in evening.films] == [
+        one["title"] for one in extra.recommendations
+    ]
     assert all(film.release_year and film.why for film in evening.films)
     plain = await client.chat.completions.create(
-        model="whyrank", messages=[{"role": "user", "content": "hello"}], response_format={"type": "json_object"}
+        model="whyrank",
+        messages=[{"role": "user", "content": "hello"}],
+        response_format={"type": "json_object"},
     )
     assert json.loads(plain.choices[0].message.content or "")["recommendations"] == []
 
@@ -754,7 +919,9 @@ async def test_models_are_listed_and_found(client: openai.AsyncOpenAI) -> None:
         await client.models.retrieve("gpt-99")
     assert caught.value.code == "model_not_found"
     with pytest.raises(openai.NotFoundError):
-        await client.chat.completions.create(model="gpt-99", messages=[{"role": "user", "content": "a film?"}])
+        await client.chat.completions.create(
+            model="gpt-99", messages=[{"role": "user", "content": "a film?"}]
+        )
 
 
 async def test_embeddings_are_of_the_catalogues_space(client: openai.AsyncOpenAI) -> None:
@@ -765,7 +932,9 @@ async def test_embeddings_are_of_the_catalogues_space(client: openai.AsyncOpenAI
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2]
     assert found.usage.prompt_tokens > 10
-    plain = await client.embeddings.create(model="any", input="a space horror film", encoding_format="float")
+    plain = await client.embeddings.create(
+        model="any", input="a space horror film", encoding_format="float"
+    )
     assert np.allclose(plain.data[0].embedding, vectors[0], atol=1e-5)
     tokens = await client.embeddings.create(model="any", input=[[1037, 2686, 5469, 2143]])
     assert np.array(tokens.data[0].embedding) @ vectors[0] > 0.99
@@ -777,14 +946,49 @@ async def test_embeddings_are_of_the_catalogues_space(client: openai.AsyncOpenAI
     ("path", "body", "status", "told"),
     [
         ("chat/completions", {"messages": []}, 422, "messages"),
-        ("chat/completions", {"messages": [{"role": "assistant", "content": "x"}]}, 422, "last message"),
+        (
+            "chat/completions",
+            {"messages": [{"role": "assistant", "content": "x"}]},
+            422,
+            "last message",
+        ),
         ("chat/completions", {"messages": [{"role": "system", "content": "x"}]}, 422, "messages"),
-        ("chat/completions", {"messages": [{"role": "user", "content": 3}]}, 422, "messages.0.content: expected a text, or"),
-        ("chat/completions", {"messages": [{"role": "user", "content": ["x"]}]}, 422, "messages.0.content: expected"),
-        ("chat/completions", {"messages": [{"role": "user", "content": "x"}], "n": 2}, 400, "n: only 1"),
-        ("chat/completions", {"messages": [{"role": "user", "content": "x"}] * 201}, 422, "limits.messages"),
-        ("chat/completions", {"messages": [{"role": "user", "content": "x" * 32_001}]}, 422, "limits.message_chars"),
-        ("chat/completions", {"messages": [{"role": "user", "content": "x"}], "top_n": 101}, 422, "limits.top_n"),
+        (
+            "chat/completions",
+            {"messages": [{"role": "user", "content": 3}]},
+            422,
+            "messages.0.content: expected a text, or",
+        ),
+        (
+            "chat/completions",
+            {"messages": [{"role": "user", "content": ["x"]}]},
+            422,
+            "messages.0.content: expected",
+        ),
+        (
+            "chat/completions",
+            {"messages": [{"role": "user", "content": "x"}], "n": 2},
+            400,
+            "n: only 1",
+        ),
+        (
+            "chat/completions",
+            {"messages": [{"role": "user", "content": "x"}] * 201},
+            422,
+            "limits.messages",
+        ),
+        (
+            "chat/completions",
+            {"messages": [{"role": "user", "content": "x" * 32_001}]},
+            422,
+            "limits.message_chars",
+        ),
+        (
+            "chat/completions",
+            {"messages": [{"role": "user", "content": "x"}], "top_n": 101},
+            422,
+            "limits.top_n",
+        ),
         (
             "chat/completions",
             {"messages": [{"role": "user", "content": "a film?"}], "filters": {"x": {"gt": 1}}},
@@ -793,11 +997,19 @@ async def test_embeddings_are_of_the_catalogues_space(client: openai.AsyncOpenAI
         ),
         (
             "chat/completions",
-            {"messages": [{"role": "user", "content": "x"}], "response_format": {"type": "json_schema"}},
+            {
+                "messages": [{"role": "user", "content": "x"}],
+                "response_format": {"type": "json_schema"},
+            },
             422,
             "response_format",
         ),
-        ("embeddings", {"input": []}, 422, "input: expected a text, some texts, or their token ids; at least one"),
+        (
+            "embeddings",
+            {"input": []},
+            422,
+            "input: expected a text, some texts, or their token ids; at least one",
+        ),
         ("embeddings", {"input": ["x", 3]}, 422, "input: expected a text"),
         ("embeddings", {"input": ["x"] * 2_049}, 422, "limits.inputs"),
         ("embeddings", {"input": "x", "dimensions": 7}, 422, "dimensions"),

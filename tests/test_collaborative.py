@@ -12,7 +12,9 @@ from service.collaborative import FEWEST, Factors, fold_in, train
 KNOBS: dict[str, Any] = {"factors": 8, "alpha": 5, "regularization": 0.02, "iterations": 15}
 
 
-def blocks(people: int = 60, items: int = 40, parts: int = 4, likes: int = 6) -> list[tuple[str, str, float]]:
+def blocks(
+    people: int = 60, items: int = 40, parts: int = 4, likes: int = 6
+) -> list[tuple[str, str, float]]:
     """Who is of one block likes a few of its items and nothing else."""
     dice = random.Random(0)
     return [
@@ -32,14 +34,18 @@ def best(found: Factors, likes: list[str], k: int, alpha: float = 5) -> list[str
     vectors = np.array([found.items[item] for item in likes], dtype=np.float64)
     weights = np.ones(len(likes))
     person = fold_in(vectors, weights, found.gram, alpha=alpha, regularization=found.regularization)
-    scores = {item: float(vector @ person) for item, vector in found.items.items() if item not in likes}
+    scores = {
+        item: float(vector @ person) for item, vector in found.items.items() if item not in likes
+    }
     return sorted(scores, key=lambda item: -scores[item])[:k]
 
 
 def test_people_who_share_some_likes_share_the_others() -> None:
     found = learned(blocks())
     for part in range(4):
-        assert {int(item[1:]) % 4 for item in best(found, [f"i{part}", f"i{part + 4}"], 8)} == {part}
+        assert {int(item[1:]) % 4 for item in best(found, [f"i{part}", f"i{part + 4}"], 8)} == {
+            part
+        }
 
 
 def test_one_like_is_enough_for_a_taste() -> None:
@@ -51,12 +57,17 @@ def test_folding_in_is_what_the_library_itself_computes_for_a_person() -> None:
     found = learned(likes)
     names = sorted(found.items)
     with threadpool_limits(1, "blas"):
-        model = AlternatingLeastSquares(factors=8, regularization=found.regularization, num_threads=1)
+        model = AlternatingLeastSquares(
+            factors=8, regularization=found.regularization, num_threads=1
+        )
         model.item_factors = np.array([found.items[name] for name in names])
         for who in ("u00", "u31"):
             mine = {item: weight for name, item, weight in likes if name == who}
             row = csr_matrix(
-                ([1 + 5 * weight for weight in mine.values()], ([0] * len(mine), [names.index(item) for item in mine])),
+                (
+                    [1 + 5 * weight for weight in mine.values()],
+                    ([0] * len(mine), [names.index(item) for item in mine]),
+                ),
                 shape=(1, len(names)),
             )
             theirs = model.recalculate_user(0, row)
@@ -81,7 +92,12 @@ def test_a_dislike_takes_a_like_back_until_it_is_liked_again() -> None:
     likes = blocks()
     who, item, _ = likes[0]
     plain, undone, redone = (
-        learned(likes + more) for more in ([], [(who, item, -0.3)], [(who, item, -0.3), (who, item, 1.0), (who, item, 0.0)])
+        learned(likes + more)
+        for more in (
+            [],
+            [(who, item, -0.3)],
+            [(who, item, -0.3), (who, item, 1.0), (who, item, 0.0)],
+        )
     )
     assert not np.array_equal(plain.gram, undone.gram)
     assert np.allclose(plain.gram, redone.gram)
@@ -103,9 +119,17 @@ def test_nothing_is_learned_from_too_little(opinions: list[tuple[str, str, float
 
 
 @pytest.mark.parametrize("weight", [1e-9, 0.2, 1.0])
-@pytest.mark.parametrize("changes", [{}, {"alpha": 1000, "regularization": 1e-6}, {"regularization": 0.5}, {"factors": 128}])
-def test_factors_are_finite_and_alive_however_thin_the_log(weight: float, changes: dict[str, float]) -> None:
-    strangers, glutton = [(f"u{n}", f"i{n}", 1.0) for n in range(FEWEST)], [("u", f"i{n}", 1.0) for n in range(300)]
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"alpha": 1000, "regularization": 1e-6}, {"regularization": 0.5}, {"factors": 128}],
+)
+def test_factors_are_finite_and_alive_however_thin_the_log(
+    weight: float, changes: dict[str, float]
+) -> None:
+    strangers, glutton = (
+        [(f"u{n}", f"i{n}", 1.0) for n in range(FEWEST)],
+        [("u", f"i{n}", 1.0) for n in range(300)],
+    )
     for opinions in (blocks(), strangers, glutton + blocks()):
         found = learned([(who, item, weight) for who, item, _ in opinions], **changes)
         person = fold_in(

@@ -73,16 +73,28 @@ def test_a_meaning_is_what_was_said_of_it_over_the_domains_and_the_general_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop = "{purchase: {repeat_after: 30}, tasted: {weight: 0.5}}"
-    said = f"{{shop: {shop}, generic: {{like: {{weight: 0.9}}}}, movies: {{like: {{verb: loved}}}}}}"
+    said = (
+        f"{{shop: {shop}, generic: {{like: {{weight: 0.9}}}}, movies: {{like: {{verb: loved}}}}}}"
+    )
     monkeypatch.setenv("WHYRANK_EVENTS__MEANINGS__MOVIES__PLAY__CONSUMES", "false")
     loaded = Settings.load(written(tmp_path, f"events: {{meanings: {said}}}\n"))
-    for settings in (loaded, loaded.changed({"rank": {"window": 9}}), loaded.changed({"events": {"future_tolerance_s": 1}})):
-        goods, movies, other = (settings.events.of(domain) for domain in ("shop", "movies", "other"))
+    for settings in (
+        loaded,
+        loaded.changed({"rank": {"window": 9}}),
+        loaded.changed({"events": {"future_tolerance_s": 1}}),
+    ):
+        goods, movies, other = (
+            settings.events.of(domain) for domain in ("shop", "movies", "other")
+        )
         assert goods["purchase"] == Meaning(weight=1, consumes=True, verb="bought", repeat_after=30)
         assert goods["like"] == Meaning(weight=0.9, consumes=False, verb="liked")
         assert movies["like"] == Meaning(weight=0.9, consumes=True, verb="loved")
         assert movies["play"] == Meaning(weight=0.6, consumes=False, verb="played")
-        assert (goods["tasted"].weight, "tasted" in movies, "tasted" in settings.events.known) == (0.5, False, True)
+        assert (goods["tasted"].weight, "tasted" in movies, "tasted" in settings.events.known) == (
+            0.5,
+            False,
+            True,
+        )
         assert other == {**MEANINGS, "like": Meaning(weight=0.9, consumes=True, verb="liked")}
 
 
@@ -92,7 +104,8 @@ def test_the_docs_say_what_every_event_type_means() -> None:
     for kind, meaning in MEANINGS.items():
         counts = f"{meaning.weight:g}"
         if meaning.liked_from is not None:
-            counts += f" from {meaning.liked_from:g} on, -{meaning.weight:g} up to {meaning.disliked_to:g}, else 0"
+            counts += f" from {meaning.liked_from:g} on, -{meaning.weight:g}"
+            counts += f" up to {meaning.disliked_to:g}, else 0"
         again = "no" if meaning.consumes else "not before `unblock`" if meaning.blocks else "yes"
         domains = [domain for domain, told in DOMAIN_MEANINGS.items() if kind in told]
         for domain in domains:
@@ -112,7 +125,13 @@ TINY = "{backend: local, model: tiny}"
     ("text", "rank", "explain", "score", "served"),
     [
         (f"models: {{qwen: {VLLM}}}", "qwen", "qwen", None, "qwen"),
-        (f"models: {{qwen: {VLLM}}}\nroles: {{rank: qwen, explain: qwen}}", "qwen", "qwen", None, "qwen"),
+        (
+            f"models: {{qwen: {VLLM}}}\nroles: {{rank: qwen, explain: qwen}}",
+            "qwen",
+            "qwen",
+            None,
+            "qwen",
+        ),
         (f"models: {{a: {OLLAMA}, b: {VLLM}, c: {VLLM}}}", "a", "a", None, "b"),
         (f"models: {{a: {OLLAMA}, b: {VLLM}, c: {VLLM}}}\nroles: {{rank: c}}", "c", "c", None, "c"),
         (f"models: {{a: {VLLM}, b: {VLLM}}}\nengine: {{model: b}}", "a", "a", None, "b"),
@@ -120,18 +139,33 @@ TINY = "{backend: local, model: tiny}"
         (f"models: {{ollama: {OLLAMA}}}", "ollama", "ollama", None, None),
         (f"models: {{tiny-local: {TINY}, qwen: {VLLM}}}", "qwen", "qwen", None, "qwen"),
         (f"models: {{tiny-local: {TINY}}}", None, None, "tiny-local", None),
-        ("service: {domain: shop}\ncatalog: {filterable: {category: str, price: float}}", None, None, None, None),
+        (
+            "service: {domain: shop}\ncatalog: {filterable: {category: str, price: float}}",
+            None,
+            None,
+            None,
+            None,
+        ),
         ("models:\nroles:\n", None, None, None, None),
         ("", None, None, None, None),
     ],
 )
 def test_what_a_file_leaves_out_falls_to_the_models_that_it_has(
-    tmp_path: Path, text: str, rank: str | None, explain: str | None, score: str | None, served: str | None
+    tmp_path: Path,
+    text: str,
+    rank: str | None,
+    explain: str | None,
+    score: str | None,
+    served: str | None,
 ) -> None:
     file = tmp_path / "shop.yaml"
     file.write_text(text)
     settings = Settings.load(file)
-    assert (settings.roles.rank, settings.roles.explain, settings.roles.score) == (rank, explain, score)
+    assert (settings.roles.rank, settings.roles.explain, settings.roles.score) == (
+        rank,
+        explain,
+        score,
+    )
     assert settings.served == served
 
 
@@ -147,9 +181,15 @@ def test_the_whole_configurations_of_the_readme_load(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (f"models: {{qwen: {VLLM}}}\nroles: {{rank: small}}", "roles.rank names 'small', which is not under models (qwen)"),
+        (
+            f"models: {{qwen: {VLLM}}}\nroles: {{rank: small}}",
+            "roles.rank names 'small', which is not under models (qwen)",
+        ),
         (f"models: {{qwen: {VLLM}}}\nengine: {{model: small}}", "engine.model names 'small'"),
-        ("rank: {strategy: listwise}", "rank.strategy is 'listwise', which asks a model, and there is none under models"),
+        (
+            "rank: {strategy: listwise}",
+            "rank.strategy is 'listwise', which asks a model, and there is none under models",
+        ),
     ],
 )
 def test_a_model_that_is_named_has_to_be_there(tmp_path: Path, text: str, told: str) -> None:
@@ -167,9 +207,15 @@ def run(*words: str) -> Result:
 def test_without_any_model_the_prior_ranks_and_the_doctor_finds_nothing_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "shop.yaml").write_text("service: {domain: shop}\ncatalog: {filterable: {category: str}}\n")
-    (tmp_path / "goods.csv").write_text("id,title,category\nkettle,Kettle,kitchen\nwok,Wok,kitchen\ntent,Tent,camping\n")
-    (tmp_path / "log.csv").write_text("user_id,item_id,type,occurred_at\nmaya,kettle,purchase,2026-05-01T12:00:00Z\n")
+    (tmp_path / "shop.yaml").write_text(
+        "service: {domain: shop}\ncatalog: {filterable: {category: str}}\n"
+    )
+    (tmp_path / "goods.csv").write_text(
+        "id,title,category\nkettle,Kettle,kitchen\nwok,Wok,kitchen\ntent,Tent,camping\n"
+    )
+    (tmp_path / "log.csv").write_text(
+        "user_id,item_id,type,occurred_at\nmaya,kettle,purchase,2026-05-01T12:00:00Z\n"
+    )
     monkeypatch.setenv("WHYRANK_CONFIG", str(tmp_path / "shop.yaml"))
     monkeypatch.setenv("WHYRANK_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("WHYRANK_EMBED__PATH", str(MODELS / "minilm"))
@@ -182,13 +228,18 @@ def test_without_any_model_the_prior_ranks_and_the_doctor_finds_nothing_wrong(
     assert doctor.exit_code == 0
     assert "no models: the prior ranks alone" in " ".join(doctor.output.split())
     refused = run("recommend", "maya", "--strategy", "listwise")
-    assert (refused.exit_code, "needs a model (roles.rank)" in " ".join(refused.output.split())) == (2, True)
+    assert (
+        refused.exit_code,
+        "needs a model (roles.rank)" in " ".join(refused.output.split()),
+    ) == (2, True)
     assert "no engine to start" in " ".join(run("engine").output.split())
     for words in (("models", "list"), ("models", "probe")):
         assert run(*words).exit_code == 0
 
 
-def test_the_doctor_pulls_no_model_that_vllm_fetches_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_doctor_pulls_no_model_that_vllm_fetches_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "shop.yaml").write_text(f"models: {{qwen: {VLLM.replace('8001', '9')}}}")
     monkeypatch.setenv("WHYRANK_CONFIG", str(tmp_path / "shop.yaml"))
     monkeypatch.setenv("WHYRANK_DATA", str(tmp_path / "data"))
@@ -198,7 +249,9 @@ def test_the_doctor_pulls_no_model_that_vllm_fetches_itself(tmp_path: Path, monk
     assert "models pull" not in told
 
 
-@pytest.mark.parametrize("origin", ["shop.example", "https://shop.example/", "https://*.example", ""])
+@pytest.mark.parametrize(
+    "origin", ["shop.example", "https://shop.example/", "https://*.example", ""]
+)
 def test_an_origin_that_no_browser_sends_is_refused(settings: Settings, origin: str) -> None:
     with pytest.raises(ConfigError, match=r"service\.cors"):
         settings.changed({"service": {"cors": [origin]}})
@@ -209,8 +262,12 @@ def test_the_key_never_prints(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "a-key-of-enough-length" not in repr(Settings.load(HOUSE / "configs" / "test.yaml"))
 
 
-def test_weights_that_an_older_build_fitted_know_no_collaborative_source(settings: Settings) -> None:
+def test_weights_that_an_older_build_fitted_know_no_collaborative_source(
+    settings: Settings,
+) -> None:
     folder = settings.data / "weights"
     folder.mkdir(parents=True)
-    (folder / "movies.tiny.yaml").write_text("weights: {similar: 0.5, context: 1, query: 1, popular: 1, model: 0.2}\n")
+    (folder / "movies.tiny.yaml").write_text(
+        "weights: {similar: 0.5, context: 1, query: 1, popular: 1, model: 0.2}\n"
+    )
     assert settings.fitted()["movies.tiny"].sources["collaborative"] == 0

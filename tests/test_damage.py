@@ -1,4 +1,5 @@
-"""Real files, hurt as disks and people hurt them: what says so, where, and what brings the data back."""
+"""Real files, hurt as disks and people hurt them: what says so, where, and what brings the data
+back."""
 
 import asyncio
 import os
@@ -59,7 +60,8 @@ def like(name: str) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two folders with items, vectors and events: `closed`, and `killed`, where all events are still in the journal."""
+    """Two folders with items, vectors and events: `closed`, and `killed`, where all events are
+    still in the journal."""
     folder = tmp_path_factory.mktemp("filled")
     asyncio.run(_fill(folder))
     return folder
@@ -88,21 +90,26 @@ def data(filled: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 def file_of(data: Path, kind: str) -> Path:
-    """The database, or a file that the catalogue reads: its manifest, its rows, or an index's by its name."""
+    """The database, or a file that the catalogue reads: its manifest, its rows, or an index's by
+    its name."""
     table = data / "catalog" / "items.lance"
     if kind == "manifest":
         return table / latest_manifest(table.parent)
     if kind == "rows":
         return max((table / "data").glob("*.lance"), key=lambda file: file.stat().st_mtime_ns)
     return (
-        data / kind if kind == DATABASE else max((table / "_indices").glob(f"*/{kind}"), key=lambda one: one.stat().st_mtime_ns)
+        data / kind
+        if kind == DATABASE
+        else max((table / "_indices").glob(f"*/{kind}"), key=lambda one: one.stat().st_mtime_ns)
     )
 
 
 def run(*words: str) -> Result:
     with pytest.MonkeyPatch.context() as patch:
         for printer in (cli.console, cli.errors):
-            patch.setattr(printer, "width", 2_000)  # a table that is cut into lines cuts sentences too
+            patch.setattr(
+                printer, "width", 2_000
+            )  # a table that is cut into lines cuts sentences too
         return CliRunner().invoke(app, list(words))
 
 
@@ -115,7 +122,8 @@ ASKED = ("recommend", "u", "--strategy", "prior", "--instruction", "horror")
 
 @pytest.mark.parametrize("hurt", [halve, overwrite])
 @pytest.mark.parametrize(
-    ("kind", "cure"), [(DATABASE, RESTORE), ("manifest", INGEST), ("rows", INGEST), ("part_0_tokens.lance", INDEX)]
+    ("kind", "cure"),
+    [(DATABASE, RESTORE), ("manifest", INGEST), ("rows", INGEST), ("part_0_tokens.lance", INDEX)],
 )
 @pytest.mark.parametrize("words", [("serve",), ("doctor",), ASKED])
 def test_a_damaged_file_is_named_with_its_cure_by_every_start(
@@ -130,7 +138,7 @@ def test_a_damaged_file_is_named_with_its_cure_by_every_start(
     assert "Traceback" not in answer.output
 
 
-# ── the journal ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the journal ───────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture
@@ -149,7 +157,9 @@ def count(database: Path) -> int:
 
 
 @pytest.mark.parametrize("hurt", [empty, halve, overwrite, garble])
-def test_writes_that_a_damaged_journal_held_are_not_lost_in_silence(killed: Path, hurt: Hurt) -> None:
+def test_writes_that_a_damaged_journal_held_are_not_lost_in_silence(
+    killed: Path, hurt: Hurt
+) -> None:
     hurt(killed.with_name(f"{DATABASE}-wal"))
     answer = run("keys", "list")
     assert answer.exit_code == 1
@@ -168,7 +178,7 @@ def test_a_database_that_is_gone_is_not_made_anew_over_its_journal(killed: Path)
     assert (answer.exit_code, f"{DATABASE} is gone" in said(answer)) == (1, True)
 
 
-# ── what brings it back ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── what brings it back ───────────────────────────────────────────────────────────────────────────
 
 
 def healthy(words: str = "horror") -> bool:
@@ -176,7 +186,9 @@ def healthy(words: str = "horror") -> bool:
     return answer.exit_code == 0
 
 
-@pytest.mark.parametrize("kind", ["part_0_tokens.lance", "page_lookup.lance", "bitmap_page_lookup.lance"])
+@pytest.mark.parametrize(
+    "kind", ["part_0_tokens.lance", "page_lookup.lance", "bitmap_page_lookup.lance"]
+)
 @pytest.mark.parametrize("hurt", [empty, garble])
 def test_damaged_indexes_are_made_anew(data: Path, kind: str, hurt: Hurt) -> None:
     hurt(file_of(data, kind))
@@ -198,13 +210,17 @@ def settings_of(data: Path) -> Settings:
 
 
 async def vectors_apart(data: Path) -> Path:
-    """Moves the vectors into a file of their own, as LanceDB writes a column that is added later; returns the file."""
+    """Moves the vectors into a file of their own, as LanceDB writes a column that is added later;
+    returns the file."""
     import lancedb
 
     table = await (await lancedb.connect_async(data / "catalog")).open_table("items")
     await table.add_columns({"apart": "vector"})
     await table.drop_columns(["vector"])
-    renamed: Any = {"path": "apart", "rename": "vector"}  # their type says otherwise than their documentation
+    renamed: Any = {
+        "path": "apart",
+        "rename": "vector",
+    }  # their type says otherwise than their documentation
     await table.alter_columns(renamed)
     return file_of(data, "rows")
 
@@ -245,7 +261,7 @@ def test_writes_that_vanished_with_a_manifest_are_missed(data: Path) -> None:
     assert "the manifest of version" in said(run("doctor"))
 
 
-# ── other files of a start ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── other files of a start ────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])
@@ -271,7 +287,7 @@ def test_fitted_weights_that_cannot_be_read_name_their_file(data: Path) -> None:
         assert (answer.exit_code, "movies.tiny.yaml" in said(answer)) == (1, True)
 
 
-# ── while it serves ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── while it serves ───────────────────────────────────────────────────────────────────────────────
 
 
 async def test_a_catalogue_damaged_while_it_serves_is_told_in_the_envelope_and_by_readiness(
@@ -290,7 +306,11 @@ async def test_a_catalogue_damaged_while_it_serves_is_told_in_the_envelope_and_b
         assert answer.headers["retry-after"]
         assert (ready.status_code, ready.json()["status"]) == (503, "not ready")
         assert INGEST in ready.json()["parts"]["catalog"]["why"]
-        assert [(one["event"], one.get("part") or one.get("code")) for one in logs if one["log_level"] == "error"] == [
+        assert [
+            (one["event"], one.get("part") or one.get("code"))
+            for one in logs
+            if one["log_level"] == "error"
+        ] == [
             ("failed", "catalog_damaged"),
             ("part_not_ready", "catalog"),
         ]
@@ -312,7 +332,9 @@ async def test_a_database_replaced_while_it_serves_takes_no_more_writes(
             assert (ready.status_code, then in ready.json()["parts"]["store"]["why"]) == (503, True)
 
 
-async def test_a_database_overwritten_while_it_serves_is_told(data: Path, settings: Settings) -> None:
+async def test_a_database_overwritten_while_it_serves_is_told(
+    data: Path, settings: Settings
+) -> None:
     process, client = await started(settings, free_port())
     overwrite(data / DATABASE)
     answers = [await client.get("/v1/users/u/events?limit=1000") for _ in range(2)]
@@ -320,11 +342,13 @@ async def test_a_database_overwritten_while_it_serves_is_told(data: Path, settin
     process.send_signal(signal.SIGTERM)
     await client.aclose()
     assert process.wait(20) in (0, -signal.SIGTERM)
-    assert {(one.status_code, one.json()["error"]["code"]) for one in answers} == {(503, "store_damaged")}
+    assert {(one.status_code, one.json()["error"]["code"]) for one in answers} == {
+        (503, "store_damaged")
+    }
     assert (ready.status_code, DATABASE in ready.json()["parts"]["store"]["why"]) == (503, True)
 
 
-# ── a full disk ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── a full disk ───────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture
@@ -334,7 +358,9 @@ def disk(settings: Settings) -> Iterator[Path]:
     if mount is None or unmount is None:
         pytest.skip("no disk to fill can be mounted: there is no mount")
     settings.data.mkdir()
-    mounted = subprocess.run([mount, "-t", "tmpfs", "-o", "size=100m", "whyrank", settings.data], capture_output=True)
+    mounted = subprocess.run(
+        [mount, "-t", "tmpfs", "-o", "size=100m", "whyrank", settings.data], capture_output=True
+    )
     if mounted.returncode:
         pytest.skip(f"no disk to fill can be mounted: {mounted.stderr.decode()}")
     yield settings.data
@@ -349,7 +375,11 @@ def fill_up(disk: Path) -> Path:
     return disk / "filler"
 
 
-WRITES = {"events": like("new"), "items": {"id": "new", "title": "New"}, "users": {"user_id": "new"}}
+WRITES = {
+    "events": like("new"),
+    "items": {"id": "new", "title": "New"},
+    "users": {"user_id": "new"},
+}
 
 
 async def test_on_a_full_disk_writes_are_a_507_reads_go_on_and_readiness_says_so(
@@ -360,7 +390,9 @@ async def test_on_a_full_disk_writes_are_a_507_reads_go_on_and_readiness_says_so
         filler = fill_up(disk)
         for feed, row in WRITES.items():
             answer = await client.post(f"/v1/{feed}", json=row)
-            assert (answer.status_code, answer.json()["error"]["code"]) == (507, "disk_full"), answer.text
+            assert (answer.status_code, answer.json()["error"]["code"]) == (507, "disk_full"), (
+                answer.text
+            )
             assert "free some space" in answer.json()["error"]["message"]
         asked = {"user_id": "u", "strategy": "prior", "instruction": "horror"}
         assert (await client.post("/v1/recommendations", json=asked)).status_code == 200
@@ -385,30 +417,42 @@ async def test_a_disk_that_is_nearly_full_is_told_before_writes_fail(
         assert "writes may fail" in (await client.get("/readyz")).json()["parts"]["disk"]["why"]
 
 
-async def test_what_was_acknowledged_is_there_after_files_met_their_limit(data: Path, settings: Settings) -> None:
+async def test_what_was_acknowledged_is_there_after_files_met_their_limit(
+    data: Path, settings: Settings
+) -> None:
     """As under a quota: no file may grow beyond a size, though the disk has room."""
     process, client = await started(settings, free_port())
     journal = data / f"{DATABASE}-wal"
-    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (journal.stat().st_size + 40_000, resource.RLIM_INFINITY))
+    resource.prlimit(
+        process.pid,
+        resource.RLIMIT_FSIZE,
+        (journal.stat().st_size + 40_000, resource.RLIM_INFINITY),
+    )
     statuses: dict[str, int] = {}
     for n in range(30):
         statuses[f"new{n}"] = (await client.post("/v1/events", json=like(f"new{n}"))).status_code
     assert set(statuses.values()) == {200, 507}
     ready = (await client.get("/readyz")).json()
     assert (ready["status"], DATABASE in ready["parts"]["disk"]["why"]) == ("degraded", True)
-    asked = await client.post("/v1/recommendations", json={"user_id": "u", "strategy": "prior", "top_n": 3})
+    asked = await client.post(
+        "/v1/recommendations", json={"user_id": "u", "strategy": "prior", "top_n": 3}
+    )
     assert asked.status_code == 200
     process.kill()
     process.wait()
     await client.aclose()
     connection = sqlite3.connect(data / DATABASE)
-    kept = {row[0] for row in connection.execute("SELECT event_id FROM events WHERE event_id LIKE 'new%'")}
+    kept = {
+        row[0]
+        for row in connection.execute("SELECT event_id FROM events WHERE event_id LIKE 'new%'")
+    }
     connection.close()
     assert kept == {name for name, status in statuses.items() if status == 200}
 
 
 async def test_an_item_whose_file_was_cut_short_is_not_acknowledged(data: Path) -> None:
-    """LanceDB commits a file that a limit cut short without a word, and no row of it can be read from then on."""
+    """LanceDB commits a file that a limit cut short without a word, and no row of it can be read
+    from then on."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     catalog = await open_catalog(settings_of(data), await embedder_of(settings_of(data)))
     await catalog.tidy()

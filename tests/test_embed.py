@@ -39,7 +39,9 @@ class FakeEmbedder:
             raise HTTPException(500)
         if self.manner == "garbage":
             return {"data": [{"index": 0}]}
-        rows = [[float(text.lower().count(chr(97 + n)) + 1) for n in range(self.size)] for text in given]
+        rows = [
+            [float(text.lower().count(chr(97 + n)) + 1) for n in range(self.size)] for text in given
+        ]
         if self.manner == "short":
             rows = rows[1:]
         data = [{"index": n, "embedding": row} for n, row in enumerate(rows)][::-1]
@@ -50,7 +52,9 @@ def at(settings: Settings, base: str) -> Settings:
     return settings.changed({"embed": {"base_url": f"{base}/v1", "model": "theirs"}})
 
 
-async def test_a_remote_embedder_serves_the_catalogue_and_the_face(settings: Settings, serve: Serve) -> None:
+async def test_a_remote_embedder_serves_the_catalogue_and_the_face(
+    settings: Settings, serve: Serve
+) -> None:
     theirs = FakeEmbedder()
     recommender = await build(at(settings, await serve(theirs.app)), llms={})
     await recommender.ingest_items(FILMS)
@@ -64,7 +68,9 @@ async def test_a_remote_embedder_serves_the_catalogue_and_the_face(settings: Set
     theirs.manner = "fails"
     for manner in ("fails", "garbage", "short"):
         theirs.manner = manner
-        ranking = await recommender.recommend(asked.model_copy(update={"instruction": f"Solaris {manner}"}))
+        ranking = await recommender.recommend(
+            asked.model_copy(update={"instruction": f"Solaris {manner}"})
+        )
         assert ranking.items[0].item_id == "solaris"  # by its words
         with pytest.raises(ModelError):
             await recommender.embed([manner, "b"])
@@ -72,7 +78,8 @@ async def test_a_remote_embedder_serves_the_catalogue_and_the_face(settings: Set
 
 
 @pytest.mark.parametrize(
-    ("title", "said"), [("七人の侍", "侍の映画"), ("卧虎藏龙", "藏龙"), ("기생충", "기생"), ("ต้มยำกุ้ง", "กุ้ง")]
+    ("title", "said"),
+    [("七人の侍", "侍の映画"), ("卧虎藏龙", "藏龙"), ("기생충", "기생"), ("ต้มยำกุ้ง", "กุ้ง")],
 )
 async def test_a_wish_finds_a_word_within_a_title_while_the_embedder_fails(
     settings: Settings, serve: Serve, title: str, said: str
@@ -86,7 +93,9 @@ async def test_a_wish_finds_a_word_within_a_title_while_the_embedder_fails(
     await recommender.close()
 
 
-async def test_whoever_gives_no_vector_is_refused_at_start(settings: Settings, serve: Serve) -> None:
+async def test_whoever_gives_no_vector_is_refused_at_start(
+    settings: Settings, serve: Serve
+) -> None:
     for base in (await serve(FakeEmbedder(manner="fails").app), "http://127.0.0.1:9"):
         with pytest.raises(ConfigError, match=r"embed\.base_url"):
             await build(at(settings, base), llms={})
@@ -132,7 +141,15 @@ async def test_a_remote_embedder_needs_both_its_names(settings: Settings) -> Non
         settings.changed({"embed": {"model": "theirs", "base_url": "file:///etc"}})
     with pytest.raises(ConfigError, match="THEIR_KEY is not set"):
         await build(
-            settings.changed({"embed": {"model": "x", "base_url": "http://127.0.0.1:9/v1", "api_key_env": "THEIR_KEY"}})
+            settings.changed(
+                {
+                    "embed": {
+                        "model": "x",
+                        "base_url": "http://127.0.0.1:9/v1",
+                        "api_key_env": "THEIR_KEY",
+                    }
+                }
+            )
         )
 
 
@@ -143,7 +160,12 @@ async def test_token_ids_that_are_none_are_refused(make: Make) -> None:
 
 
 def test_onnxruntime_tells_its_maker_nothing(tmp_path: Path) -> None:
-    code = "import sys; from pathlib import Path; from service.embed import Embedder; Embedder(Path(sys.argv[1]))"
+    code = (
+        "import sys; from pathlib import Path; from service.embed import Embedder; "
+        "Embedder(Path(sys.argv[1]))"
+    )
     alone = {"HOME": str(tmp_path), "PATH": ""}  # without CI, where it is silent anyhow
-    subprocess.run([sys.executable, "-c", code, str(MODELS / "minilm")], env=alone, cwd=HOUSE, check=True)
+    subprocess.run(
+        [sys.executable, "-c", code, str(MODELS / "minilm")], env=alone, cwd=HOUSE, check=True
+    )
     assert not list(tmp_path.iterdir()), "a device id, or reports that wait to be sent"

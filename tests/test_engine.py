@@ -28,16 +28,35 @@ from tests.test_prompts import HOSTILE
 PORT = 18431
 BLOCK = 32
 """Tokens of a block of the prefix cache, as in the configuration."""
-LIKED = ["Star Wars (1977)", "The Empire Strikes Back (1980)", "Raiders of the Lost Ark (1981)", "Aliens (1986)"]
+LIKED = [
+    "Star Wars (1977)",
+    "The Empire Strikes Back (1980)",
+    "Raiders of the Lost Ark (1981)",
+    "Aliens (1986)",
+]
 OTHERS = [
-    *("Return of the Jedi (1983)", "The Terminator (1984)", "Blade Runner (1982)", "Sense and Sensibility (1995)"),
-    *("The English Patient (1996)", "Toy Story (1995)", "Fargo (1996)", "Scream (1996)", "Emma (1996)", "Clueless (1995)"),
+    *(
+        "Return of the Jedi (1983)",
+        "The Terminator (1984)",
+        "Blade Runner (1982)",
+        "Sense and Sensibility (1995)",
+    ),
+    *(
+        "The English Patient (1996)",
+        "Toy Story (1995)",
+        "Fargo (1996)",
+        "Scream (1996)",
+        "Emma (1996)",
+        "Clueless (1995)",
+    ),
 ]
 
 
-async def compared(settings: Settings, cases: Iterable[tuple[list[str], list[str]]]) -> tuple[list[float], list[float]]:
-    """How far the engine's likelihoods lie from those of the same weights in process, in nats, for each title of cases of
-    (liked titles, others), and for each case the rank correlation."""
+async def compared(
+    settings: Settings, cases: Iterable[tuple[list[str], list[str]]]
+) -> tuple[list[float], list[float]]:
+    """How far the engine's likelihoods lie from those of the same weights in process, in nats, for
+    each title of cases of (liked titles, others), and for each case the rank correlation."""
     model = settings.models["tiny"]
     there = VLLM("tiny", model=model.model, base_url=model.base_url)
     here = Local("tiny", MODELS / "tiny", threads=2, cache_mb=64)
@@ -62,20 +81,31 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 
 async def test_a_real_model_ranks_and_justifies_hostile_titles(engine: Settings) -> None:
     recommender = await build(engine)
-    films = FILMS + [{"id": f"h{n}", "title": title, "attributes": {"genre": ["Horror"]}} for n, title in enumerate(HOSTILE)]
+    films = FILMS + [
+        {"id": f"h{n}", "title": title, "attributes": {"genre": ["Horror"]}}
+        for n, title in enumerate(HOSTILE)
+    ]
     await recommender.ingest_items(films)
     await recommender.embed_pending()
     liked = {"alien", "notting", "h1"}
-    await recommender.ingest_events([{"user_id": "u", "item_id": item, "type": "like"} for item in sorted(liked)])
-    ranking = await recommender.recommend(RecommendRequest(user_id="u", top_n=20, deadline_ms=120_000))
+    await recommender.ingest_events(
+        [{"user_id": "u", "item_id": item, "type": "like"} for item in sorted(liked)]
+    )
+    ranking = await recommender.recommend(
+        RecommendRequest(user_id="u", top_n=20, deadline_ms=120_000)
+    )
     assert (ranking.strategy, ranking.model, ranking.degraded) == ("listwise", "tiny", None)
     ids = [item.item_id for item in ranking.items]
     assert sorted(ids) == sorted({str(film["id"]) for film in films} - liked)
     assert ranking.repairs.missing + ranking.repairs.duplicate + ranking.repairs.unknown == 0
     assert {one for item in ranking.items for one in item.evidence} <= liked
-    again = await recommender.recommend(RecommendRequest(user_id="u", top_n=20, deadline_ms=120_000))
+    again = await recommender.recommend(
+        RecommendRequest(user_id="u", top_n=20, deadline_ms=120_000)
+    )
     assert again.usage.cached_tokens > ranking.usage.cached_tokens
-    assert sorted(item.item_id for item in again.items) == sorted(ids)  # near ties may fall otherwise: what was kept adds up so
+    assert sorted(item.item_id for item in again.items) == sorted(
+        ids
+    )  # near ties may fall otherwise: what was kept adds up so
     await recommender.close()
 
 
@@ -91,15 +121,25 @@ async def test_a_real_engine_is_found_able_to_do_everything(engine: Settings) ->
     await recommender.close()
 
 
-@pytest.mark.parametrize("strategy", ["likelihood", "first_token", "listwise", "keyed", "pointwise"])
+@pytest.mark.parametrize(
+    "strategy", ["likelihood", "first_token", "listwise", "keyed", "pointwise"]
+)
 async def test_every_strategy_ranks_on_the_real_engine(engine: Settings, strategy: str) -> None:
-    changed = {"rank": {"orderings": 2}, "roles": {"score": "tiny"}, "models": {"tiny": {"weight": 1}}}
+    changed = {
+        "rank": {"orderings": 2},
+        "roles": {"score": "tiny"},
+        "models": {"tiny": {"weight": 1}},
+    }
     recommender = await build(engine.changed(changed))
     await recommender.ingest_items(FILMS)
     await recommender.embed_pending()
-    await recommender.ingest_events([{"user_id": "s", "item_id": item, "type": "like"} for item in ("alien", "thing")])
+    await recommender.ingest_events(
+        [{"user_id": "s", "item_id": item, "type": "like"} for item in ("alien", "thing")]
+    )
     films = [str(film["id"]) for film in FILMS]
-    request = RecommendRequest(user_id="s", candidates=films, strategy=strategy, explain="none", deadline_ms=300_000)
+    request = RecommendRequest(
+        user_id="s", candidates=films, strategy=strategy, explain="none", deadline_ms=300_000
+    )
     ranking = await recommender.recommend(request)
     assert (ranking.strategy, ranking.model, ranking.degraded) == (strategy, "tiny", None)
     assert ranking.repairs == Repairs()
@@ -123,15 +163,23 @@ async def test_an_engine_reads_again_only_what_changed(engine: Settings) -> None
     ]
     await recommender.ingest_items(FILMS + more)
     await recommender.embed_pending()
-    await recommender.ingest_events([{"user_id": "p", "item_id": f"m{n}", "type": "like"} for n in range(5)])
+    await recommender.ingest_events(
+        [{"user_id": "p", "item_id": f"m{n}", "type": "like"} for n in range(5)]
+    )
     tokenizer = Tokenizer.from_file(str(MODELS / "tiny" / "tokenizer.json"))
 
     async def read(candidates: Sequence[str]) -> tuple[int, int]:
         """Tokens of the prompt that were computed, and of its candidates and task."""
-        request = RecommendRequest(user_id="p", candidates=list(candidates), explain="none", deadline_ms=300_000)
+        request = RecommendRequest(
+            user_id="p", candidates=list(candidates), explain="none", deadline_ms=300_000
+        )
         usage = (await recommender.recommend(request)).usage
         shown = (await recommender.preview(request, "rank")).messages[-1]["content"]
-        tail = "\n\nCandidates:" + shown.split("\n\nCandidates:")[1] + "<|im_end|>\n<|im_start|>assistant\n"
+        tail = (
+            "\n\nCandidates:"
+            + shown.split("\n\nCandidates:")[1]
+            + "<|im_end|>\n<|im_start|>assistant\n"
+        )
         return usage.prompt_tokens - usage.cached_tokens, len(tokenizer.encode(tail).ids)
 
     films = [str(film["id"]) for film in FILMS]
@@ -170,9 +218,12 @@ def test_the_gpu_configuration_makes_a_plain_vllm_command() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "dtype", "int8"), [("avx2 avx512_bf16 avx512_vnni", "bfloat16", True), ("avx avx2", "float32", False)]
+    ("flags", "dtype", "int8"),
+    [("avx2 avx512_bf16 avx512_vnni", "bfloat16", True), ("avx avx2", "float32", False)],
 )
-def test_the_engine_counts_in_what_the_cpu_is_fast_in(tmp_path: Path, flags: str, dtype: str, int8: bool) -> None:
+def test_the_engine_counts_in_what_the_cpu_is_fast_in(
+    tmp_path: Path, flags: str, dtype: str, int8: bool
+) -> None:
     (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags : fpu {flags}\n")
     assert cpu.dtype(tmp_path / "cpuinfo") == [f"--dtype={dtype}"]
     assert cpu.int8(tmp_path / "cpuinfo") == int8
@@ -189,8 +240,17 @@ def test_an_archive_without_the_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_film_reads_as_people_write_it() -> None:
-    row = {"item_id": "1", "movie_title": "Matrix, The", "release_year": "1999", "class": "Action Sci-Fi"}
-    assert _item(row) == {"id": "1", "title": "The Matrix", "attributes": {"year": 1999, "genre": ["Action", "Sci-Fi"]}}
+    row = {
+        "item_id": "1",
+        "movie_title": "Matrix, The",
+        "release_year": "1999",
+        "class": "Action Sci-Fi",
+    }
+    assert _item(row) == {
+        "id": "1",
+        "title": "The Matrix",
+        "attributes": {"year": 1999, "genre": ["Action", "Sci-Fi"]},
+    }
 
 
 PRODUCTS = [
@@ -203,8 +263,21 @@ PRODUCTS = [
 ]
 
 
-def test_groceries_are_kinds_of_goods_that_a_household_bought_for_the_first_time(tmp_path: Path) -> None:
-    bought = [(7, 3, 9), (7, 2, 5), (8, 2, 6), (7, 1, 1), (7, 4, 1), (8, 4, 1), (7, 5, 2), (8, 5, 3), (2_000, 1, 1), (8, 6, 1)]
+def test_groceries_are_kinds_of_goods_that_a_household_bought_for_the_first_time(
+    tmp_path: Path,
+) -> None:
+    bought = [
+        (7, 3, 9),
+        (7, 2, 5),
+        (8, 2, 6),
+        (7, 1, 1),
+        (7, 4, 1),
+        (8, 4, 1),
+        (7, 5, 2),
+        (8, 5, 3),
+        (2_000, 1, 1),
+        (8, 6, 1),
+    ]
     times = [(household, product, datetime(2017, 1, day)) for household, product, day in bought]
     columns = ["product_id", "department", "brand", "product_category", "product_type"]
     files = {
@@ -212,9 +285,16 @@ def test_groceries_are_kinds_of_goods_that_a_household_bought_for_the_first_time
         "transactions.parquet": _table(tmp_path / "transactions.parquet", groceries.COLUMNS, times),
     }
     found = groceries.feeds(files, least=2)
-    assert [item["title"] for item in found["items"]] == ["Eggs - large (store brand)", "Candy bars (singles)"]
+    assert [item["title"] for item in found["items"]] == [
+        "Eggs - large (store brand)",
+        "Candy bars (singles)",
+    ]
     titles = {item["id"]: item["title"] for item in found["items"]}
-    eggs = [(one["user_id"], one["occurred_at"][:10]) for one in found["events"] if titles[one["item_id"]].startswith("Eggs")]
+    eggs = [
+        (one["user_id"], one["occurred_at"][:10])
+        for one in found["events"]
+        if titles[one["item_id"]].startswith("Eggs")
+    ]
     assert eggs == [("7", "2017-01-05"), ("8", "2017-01-06")]
     assert groceries._item(dict(zip(columns, PRODUCTS[0], strict=True)))["title"] == "Beef: primal"
 
@@ -228,15 +308,23 @@ def _table(file: Path, columns: list[str], rows: list[Any]) -> Path:
 def test_books_are_editions_in_one_and_ratings_in_stars(tmp_path: Path) -> None:
     (tmp_path / "BX-Books.csv").write_bytes(
         b'"ISBN";"Book-Title";"Book-Author";"Year-Of-Publication"\n'
-        b'"1";"Die gro\xc3\x9fe &amp; \\"neue\\" Welt";"A. B";"1999"\n"2";"DIE GRO\xdfE &amp; \\"NEUE\\" WELT";"A. B";"0"\n'
+        b'"1";"Die gro\xc3\x9fe &amp; \\"neue\\" Welt";"A. B";"1999"\n'
+        b'"2";"DIE GRO\xdfE &amp; \\"NEUE\\" WELT";"A. B";"0"\n'
         b'"3";"Other; one";"C";"0"\n"4";"Rare";"D";"2001"\n'
     )
     ratings = ["u;1;7", "u;2;9", "u;3;2", "v;2;0", "v;1;10", "v;3;8", "w;3;8", "w;4;0", "w;9;8"]
-    lines = ['"User-ID";"ISBN";"Book-Rating"', *(";".join(f'"{part}"' for part in line.split(";")) for line in ratings)]
+    lines = [
+        '"User-ID";"ISBN";"Book-Rating"',
+        *(";".join(f'"{part}"' for part in line.split(";")) for line in ratings),
+    ]
     (tmp_path / "BX-Book-Ratings.csv").write_text("\n".join(lines) + "\n")
     found = books.feeds({file.name: file for file in tmp_path.iterdir()}, least=2)
     assert list(found["items"]) == [
-        {"id": "1", "title": 'Die große & "neue" Welt', "attributes": {"author": "A. B", "year": 1999}},
+        {
+            "id": "1",
+            "title": 'Die große & "neue" Welt',
+            "attributes": {"author": "A. B", "year": 1999},
+        },
         {"id": "3", "title": "Other; one", "attributes": {"author": "C"}},
     ]
     given = {(one["user_id"], one["item_id"]): one["value"] for one in found["events"]}

@@ -1,4 +1,5 @@
-"""Models beside each other on the same candidates: planted orders must be found, and what they cost."""
+"""Models beside each other on the same candidates: planted orders must be found, and what they
+cost."""
 
 from collections.abc import Callable
 from functools import partial
@@ -31,12 +32,20 @@ def tired(call: Call) -> str | ModelError:
 
 @pytest.fixture
 def ask(settings: Settings) -> Ask:
-    """`await ask({alias: answer}, *more aliases)`: what models with a price make of two people; and the models."""
+    """`await ask({alias: answer}, *more aliases)`: what models with a price make of two people; and
+    the models."""
 
     async def one(
-        answers: dict[str, Answer], *more: str, explain: str = "none", fallback: tuple[str, ...] = ()
+        answers: dict[str, Answer],
+        *more: str,
+        explain: str = "none",
+        fallback: tuple[str, ...] = (),
     ) -> tuple[list[Answers], dict[str, ScriptedLLM]]:
-        tiny = {**settings.models["tiny"].model_dump(), "weight": 1.0, "price": {"input": 1, "output": 10}}
+        tiny = {
+            **settings.models["tiny"].model_dump(),
+            "weight": 1.0,
+            "price": {"input": 1, "output": 10},
+        }
         changed = settings.changed({"models": dict.fromkeys(answers, tiny), "fallback": fallback})
         llms = {alias: ScriptedLLM(answer, alias=alias) for alias, answer in answers.items()}
         maker = partial(build, llms=llms)
@@ -47,7 +56,10 @@ def ask(settings: Settings) -> Ask:
             [{"user_id": user, "item_id": "alien", "type": "rating", "value": 5} for user in PEOPLE]
         )
         await recommender.close()
-        questions = [Question(RecommendRequest.model_validate({"user_id": user, "explain": explain})) for user in PEOPLE]
+        questions = [
+            Question(RecommendRequest.model_validate({"user_id": user, "explain": explain}))
+            for user in PEOPLE
+        ]
         async with Panel.open(maker, changed, [*answers, *more], questions) as panel:
             return [await panel.ask(question) for question in questions], llms
 
@@ -64,7 +76,9 @@ async def test_the_same_orders_agree_and_reversed_ones_oppose(ask: Ask) -> None:
     assert agreements(answers, 99)[1].overlap == 1
     assert len(found) == 3
     shown = {
-        alias: [call.messages for call in llm.calls if "Candidates:" in call.messages[-1]["content"]]
+        alias: [
+            call.messages for call in llm.calls if "Candidates:" in call.messages[-1]["content"]
+        ]
         for alias, llm in llms.items()
     }
     assert len(shown["one"]) == len(PEOPLE)
@@ -74,10 +88,15 @@ async def test_the_same_orders_agree_and_reversed_ones_oppose(ask: Ask) -> None:
 async def test_every_model_ranks_all_of_what_the_prior_chose(ask: Ask) -> None:
     answers, _ = await ask({"one": forwards, "other": backwards}, PRIOR)
     for each in answers:
-        assert {tuple(sorted(each.order(alias))) for alias in each.rankings} == {tuple(sorted(each.candidates))}
+        assert {tuple(sorted(each.order(alias))) for alias in each.rankings} == {
+            tuple(sorted(each.candidates))
+        }
         assert each.order(PRIOR) == each.order("one") == each.order("other")[::-1]
         assert "alien" not in each.candidates
-    assert [pair.own for pair in agreements(answers, 3) if PRIOR in {pair.one, pair.other}] == [1, -1]
+    assert [pair.own for pair in agreements(answers, 3) if PRIOR in {pair.one, pair.other}] == [
+        1,
+        -1,
+    ]
 
 
 async def test_means_are_of_time_tokens_money_and_failures(ask: Ask) -> None:
@@ -89,24 +108,38 @@ async def test_means_are_of_time_tokens_money_and_failures(ask: Ask) -> None:
     assert (failed.degraded, answers[0].rankings["tired"].model) == (1, "one")
     assert (prior.read, prior.cost, prior.degraded, prior.quality) == (0, None, 0, None)
     assert one.seconds > 0
-    assert next((pair.tau, pair.own) for pair in agreements(answers, 3)) == (1, None)  # it was the other one's answer
+    assert next((pair.tau, pair.own) for pair in agreements(answers, 3)) == (
+        1,
+        None,
+    )  # it was the other one's answer
 
 
 async def test_each_model_writes_its_own_reasons(ask: Ask) -> None:
     answers, llms = await ask({"one": forwards, "other": backwards}, PRIOR, explain="short")
     asked = [sum("why:" in (call.grammar or "") for call in llm.calls) for llm in llms.values()]
     assert asked == [3 * len(PEOPLE)] * 2  # of what each shows, for what has something in common
-    assert all(item.reason for each in answers for ranking in each.rankings.values() for item in ranking.items)
+    assert all(
+        item.reason
+        for each in answers
+        for ranking in each.rankings.values()
+        for item in ranking.items
+    )
 
 
 async def test_a_case_that_names_its_answers_tells_who_finds_them(ask: Ask) -> None:
     answers, _ = await ask({"one": forwards, "other": backwards})
     known = [
-        Answers(Question(each.question.request, frozenset(each.order("one")[:1])), each.candidates, each.rankings)
+        Answers(
+            Question(each.question.request, frozenset(each.order("one")[:1])),
+            each.candidates,
+            each.rankings,
+        )
         for each in answers
     ]
     assert figures(known, "one").quality == (1, 1, 1)
-    assert figures(known, "other").quality == pytest.approx((1 / 3, 1 / 3, 1 / 3))  # at the seventh place: 1 / log2(8)
+    assert figures(known, "other").quality == pytest.approx(
+        (1 / 3, 1 / 3, 1 / 3)
+    )  # at the seventh place: 1 / log2(8)
 
 
 async def test_a_model_that_does_not_answer_is_no_column(ask: Ask) -> None:
@@ -125,13 +158,19 @@ def test_people_are_read_one_a_line_each_once(tmp_path: Path) -> None:
     file = tmp_path / "users.txt"
     file.write_text("u\n\n v \nu\n")
     found = of_people(file, RecommendRequest(instruction="light"))
-    assert [(one.request.user_id, one.request.instruction) for one in found] == [("u", "light"), ("v", "light")]
+    assert [(one.request.user_id, one.request.instruction) for one in found] == [
+        ("u", "light"),
+        ("v", "light"),
+    ]
 
 
 @pytest.mark.parametrize(
-    ("content", "told"), [(b"", "holds no user id"), (b"\xff\xfe", "UTF-8"), (b"..", "may not be"), (b"x" * 300, "256")]
+    ("content", "told"),
+    [(b"", "holds no user id"), (b"\xff\xfe", "UTF-8"), (b"..", "may not be"), (b"x" * 300, "256")],
 )
-def test_a_file_of_something_else_is_told_by_its_name(tmp_path: Path, content: bytes, told: str) -> None:
+def test_a_file_of_something_else_is_told_by_its_name(
+    tmp_path: Path, content: bytes, told: str
+) -> None:
     (tmp_path / "users.txt").write_bytes(content)
     with pytest.raises(BadRequest, match=rf"users\.txt: .*{told}"):
         of_people(tmp_path / "users.txt", RecommendRequest())

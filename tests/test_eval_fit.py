@@ -44,13 +44,18 @@ async def test_a_model_that_reads_gets_a_share_and_one_that_guesses_gets_none(
         maker = partial(build, llms={"tiny": ScriptedLLM(answer, alias="tiny")}, prompts=PROMPTS)
         told: list[str] = []
         found = await fit(cases, "tiny", blind, tmp_path / name, maker, told.append)
-        counted, served = (re.search(r": ([\d.]+)", next(line for line in told if line.startswith(begin))) for begin in BEGIN)
+        counted, served = (
+            re.search(r": ([\d.]+)", next(line for line in told if line.startswith(begin)))
+            for begin in BEGIN
+        )
         assert counted is not None
         assert served is not None
         assert counted[1] == served[1]  # weights are weighed by the same arithmetic that serves
         test = found.found["test"]
         if answer is reader:
-            assert found.weights.similar + found.weights.collaborative > 0  # the fit finds the sources it was denied
+            assert (
+                found.weights.similar + found.weights.collaborative > 0
+            )  # the fit finds the sources it was denied
             assert test["fitted - configured"]["low"] > 0
         else:
             assert found.weights.model == 0
@@ -60,8 +65,11 @@ async def test_a_model_that_reads_gets_a_share_and_one_that_guesses_gets_none(
     assert settings.fitted() == {f"{settings.service.domain}.tiny": found.weights}
 
 
-async def test_a_model_that_knows_what_no_source_does_is_given_a_share(cases: Path, settings: Settings, tmp_path: Path) -> None:
-    """The product's prompts say what people declared, and these declared what they will like: the reader finds it there."""
+async def test_a_model_that_knows_what_no_source_does_is_given_a_share(
+    cases: Path, settings: Settings, tmp_path: Path
+) -> None:
+    """The product's prompts say what people declared, and these declared what they will like: the
+    reader finds it there."""
     maker = partial(build, llms={"tiny": ScriptedLLM(reader, alias="tiny")}, prompts=PROMPTS)
     found = await fit(cases, "tiny", settings, tmp_path / "out", maker, lambda line: None)
     assert found.weights.model > 0
@@ -88,22 +96,40 @@ def test_weights_that_cannot_be_used_are_named_at_the_start(settings: Settings, 
 async def test_the_service_ranks_by_fitted_weights(cases: Path, settings: Settings) -> None:
     folder = settings.data / "weights"
     folder.mkdir(parents=True)
-    given = {"similar": 0, "context": 0, "query": 0, "popular": 1, "model": 1, "popularity": -0.1, "diversity": 0.1}
+    given = {
+        "similar": 0,
+        "context": 0,
+        "query": 0,
+        "popular": 1,
+        "model": 1,
+        "popularity": -0.1,
+        "diversity": 0.1,
+    }
     (folder / f"{settings.service.domain}.tiny.yaml").write_text(yaml.safe_dump({"weights": given}))
     recommender = await build(settings, llms={"tiny": ScriptedLLM(reader, alias="tiny")})
     from service.schema import RecommendRequest
 
-    await recommender.ingest_items([{"id": f"i{n}", "title": f"t {n}", "attributes": {"genre": ["War"]}} for n in range(8)])
+    await recommender.ingest_items(
+        [{"id": f"i{n}", "title": f"t {n}", "attributes": {"genre": ["War"]}} for n in range(8)]
+    )
     await recommender.embed_pending()
-    await recommender.ingest_events([{"user_id": "v", "item_id": f"i{n}", "type": "like"} for n in (3, 5)])
-    ranking = await recommender.recommend(RecommendRequest(user_id="u", strategy="prior", explain="full"))
-    assert {name for item in ranking.items for name in item.signals if name.startswith("source.")} == {"source.popular"}
+    await recommender.ingest_events(
+        [{"user_id": "v", "item_id": f"i{n}", "type": "like"} for n in (3, 5)]
+    )
+    ranking = await recommender.recommend(
+        RecommendRequest(user_id="u", strategy="prior", explain="full")
+    )
+    assert {
+        name for item in ranking.items for name in item.signals if name.startswith("source.")
+    } == {"source.popular"}
     assert "popularity" in ranking.items[0].signals
     assert {item.item_id for item in ranking.items[:2]} == {"i3", "i5"}
     await recommender.close()
 
 
-async def test_a_cap_that_leaves_too_little_to_learn_from_says_so(cases: Path, settings: Settings, tmp_path: Path) -> None:
+async def test_a_cap_that_leaves_too_little_to_learn_from_says_so(
+    cases: Path, settings: Settings, tmp_path: Path
+) -> None:
     priced = settings.changed({"models": {"tiny": {"price": {"input": 1, "output": 1}}}})
     maker = partial(build, llms={"tiny": ScriptedLLM(reader, alias="tiny")}, prompts=PROMPTS)
     told: list[str] = []

@@ -9,25 +9,47 @@ from service.errors import BadRequest
 
 ITEMS = [f"i{n}" for n in range(30)]
 WORLD = World(
-    facts={"a": frozenset({("g", "x"), ("y", 1)}), "b": frozenset({("g", "x"), ("y", 2)}), "c": frozenset({("g", "z")})},
+    facts={
+        "a": frozenset({("g", "x"), ("y", 1)}),
+        "b": frozenset({("g", "x"), ("y", 2)}),
+        "c": frozenset({("g", "z")}),
+    },
     actors={"a": 9, "b": 1},
     people=10,
 )
 
 
-@given(st.permutations(ITEMS), st.integers(1, 30), st.sets(st.sampled_from([*ITEMS, "lost"]), min_size=1), st.integers(1, 40))
-def test_metrics_agree_with_ir_measures(order: list[str], length: int, relevant: set[str], k: int) -> None:
+@given(
+    st.permutations(ITEMS),
+    st.integers(1, 30),
+    st.sets(st.sampled_from([*ITEMS, "lost"]), min_size=1),
+    st.integers(1, 40),
+)
+def test_metrics_agree_with_ir_measures(
+    order: list[str], length: int, relevant: set[str], k: int
+) -> None:
     ranking = order[:length]
     run = {"q": {item: float(len(ranking) - place) for place, item in enumerate(ranking)}}
     truth = {"q": dict.fromkeys(relevant, 1)}
-    pairs = {f"nDCG@{k}": nDCG @ k, f"recall@{k}": R @ k, f"MRR@{k}": RR @ k, f"HR@{k}": Success @ k, "MRR": RR, "nDCG": nDCG}
+    pairs = {
+        f"nDCG@{k}": nDCG @ k,
+        f"recall@{k}": R @ k,
+        f"MRR@{k}": RR @ k,
+        f"HR@{k}": Success @ k,
+        "MRR": RR,
+        "nDCG": nDCG,
+    }
     expected = ir_measures.calc_aggregate(list(pairs.values()), truth, run)
     for name, theirs in pairs.items():
         assert metric(name).of(ranking, relevant) == pytest.approx(expected[theirs], abs=1e-9), name
 
 
 def test_a_metric_prints_as_typed_in_any_case() -> None:
-    assert [str(metric(name)) for name in ("ndcg@10", "MRR", "ild@5")] == ["nDCG@10", "MRR", "ILD@5"]
+    assert [str(metric(name)) for name in ("ndcg@10", "MRR", "ild@5")] == [
+        "nDCG@10",
+        "MRR",
+        "ILD@5",
+    ]
 
 
 @pytest.mark.parametrize("name", ["", "ndcg@0", "ndcg@", "accuracy", "nDCG@10@20", "nDCG@-1", "@5"])
@@ -37,7 +59,12 @@ def test_an_unknown_metric_is_refused_with_the_known_ones(name: str) -> None:
 
 
 def test_no_answer_counts_as_nothing_found() -> None:
-    assert metric("nDCG@10").of([], {"a"}) == metric("MRR").of([], {"a"}) == metric("ILD@5").of([], {"a"}, WORLD) == 0
+    assert (
+        metric("nDCG@10").of([], {"a"})
+        == metric("MRR").of([], {"a"})
+        == metric("ILD@5").of([], {"a"}, WORLD)
+        == 0
+    )
 
 
 def test_rare_items_are_novel_and_unlike_ones_diverse() -> None:

@@ -18,20 +18,30 @@ from tests.test_eval_run import CASES, Play, play, suite
 __all__ = ["play", "suite"]  # fixtures
 
 
-async def test_the_page_names_its_data_and_its_date_first(suite: Suite, play: Play, tmp_path: Path) -> None:
+async def test_the_page_names_its_data_and_its_date_first(
+    suite: Suite, play: Play, tmp_path: Path
+) -> None:
     shown = page(await play(suite, limit=7))
-    begun_at = datetime.fromisoformat(json.loads((tmp_path / "run" / "manifest.json").read_text())["begun_at"])
+    begun_at = datetime.fromisoformat(
+        json.loads((tmp_path / "run" / "manifest.json").read_text())["begun_at"]
+    )
     assert timedelta() <= datetime.now(UTC) - begun_at < timedelta(minutes=10)
     head = " ".join(re.sub("<.*?>", "", shown.split("<body>")[1].split("<h2>")[0]).split())
     day = f"{begun_at.day} {begun_at:%B %Y, %H:%M} UTC"
-    assert head.endswith(f"toy: 7 cases (folder cases, protocol given) · run on {day} · whyrank 0.1.0")
+    assert head.endswith(
+        f"toy: 7 cases (folder cases, protocol given) · run on {day} · whyrank 0.1.0"
+    )
 
 
-async def test_a_run_that_goes_on_keeps_the_date_at_which_it_began(suite: Suite, play: Play, tmp_path: Path) -> None:
+async def test_a_run_that_goes_on_keeps_the_date_at_which_it_began(
+    suite: Suite, play: Play, tmp_path: Path
+) -> None:
     few = suite.model_copy(update={"strategies": ["prior"], "baseline": "prior"})
     await play(few, limit=2)
     file = tmp_path / "run" / "manifest.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"begun_at": "2026-01-31T12:00:00+00:00"}))
+    file.write_text(
+        json.dumps(json.loads(file.read_text()) | {"begun_at": "2026-01-31T12:00:00+00:00"})
+    )
     assert "31 January 2026, 12:00 UTC" in page(await play(few, limit=4))
     known = json.loads(file.read_text())
     del known["begun_at"]  # a folder of an earlier version
@@ -48,8 +58,13 @@ def dots(picture: str) -> list[tuple[float, float, float]]:
 async def test_no_dot_covers_another_though_all_arms_are_equal(suite: Suite, play: Play) -> None:
     found = await play(suite.model_copy(update={"probes": 0}), limit=10)
     equal = {"values": found.lines[1].values, "interval": found.lines[1].interval}
-    rates = [{**line.rates, "seconds_p50": 0.02 if line.rates["seconds_p50"] else None} for line in found.lines]
-    twins = [replace(line, **equal, rates=rate) for line, rate in zip(found.lines, rates, strict=True)]
+    rates = [
+        {**line.rates, "seconds_p50": 0.02 if line.rates["seconds_p50"] else None}
+        for line in found.lines
+    ]
+    twins = [
+        replace(line, **equal, rates=rate) for line, rate in zip(found.lines, rates, strict=True)
+    ]
     copies = [replace(line, arm=f"{line.arm} {n}") for n in range(4) for line in twins]
     intervals, latency = page(replace(found, lines=copies)).split("<svg")[1:]
     assert len(dots(intervals)) == len(copies)
@@ -60,7 +75,8 @@ async def test_no_dot_covers_another_though_all_arms_are_equal(suite: Suite, pla
 
 
 async def opened(html: Path, script: str, width: int, height: int) -> tuple[Any, list[str]]:
-    """What a script finds in a browser's window of this size, and what the browser complained of or asked the network for."""
+    """What a script finds in a browser's window of this size, and what the browser complained of or
+    asked the network for."""
     from playwright.async_api import async_playwright
 
     said: list[str] = []
@@ -69,7 +85,12 @@ async def opened(html: Path, script: str, width: int, height: int) -> tuple[Any,
         tab = await browser.new_page(viewport={"width": width, "height": height})
         tab.on("console", lambda message: said.append(message.text))
         tab.on("pageerror", lambda error: said.append(str(error)))
-        tab.on("request", lambda request: said.append(request.url) if not request.url.startswith(("file:", "data:")) else None)
+        tab.on(
+            "request",
+            lambda request: (
+                said.append(request.url) if not request.url.startswith(("file:", "data:")) else None
+            ),
+        )
         await tab.goto(html.as_uri())
         found = await tab.evaluate(script)
         await browser.close()
@@ -80,21 +101,28 @@ PICTURES = """() => {
     const pictures = [...document.querySelectorAll("svg")];
     const outside = pictures.flatMap(svg => [...svg.querySelectorAll("text")].filter(text => {
         const box = text.getBoundingClientRect(), frame = svg.getBoundingClientRect();
-        return box.left < frame.left - 1 || box.right > frame.right + 1 || box.bottom > frame.bottom + 1;
+        return box.left < frame.left - 1 || box.right > frame.right + 1
+            || box.bottom > frame.bottom + 1;
     }).map(text => text.textContent));
     const overlapping = pictures.flatMap(svg => {
-        const boxes = [...svg.querySelectorAll("text")].map(text => [text.textContent, text.getBoundingClientRect()]);
+        const boxes = [...svg.querySelectorAll("text")].map(
+            text => [text.textContent, text.getBoundingClientRect()]
+        );
         return boxes.flatMap(([one, a], n) => boxes.slice(n + 1).filter(([, b]) =>
-            a.left < b.right - 2 && b.left < a.right - 2 && a.top < b.bottom - 4 && b.top < a.bottom - 4
+            a.left < b.right - 2 && b.left < a.right - 2
+            && a.top < b.bottom - 4 && b.top < a.bottom - 4
         ).map(([other]) => one + " / " + other));
     });
-    const sizes = pictures.map(svg => [svg.getBoundingClientRect().width, svg.getBoundingClientRect().height]);
+    const boxes = pictures.map(svg => svg.getBoundingClientRect());
+    const sizes = boxes.map(box => [box.width, box.height]);
     return {outside, overlapping, sizes};
 }"""
 
 
 @needs_chromium
-async def test_the_page_opens_without_errors_and_its_pictures_hold_their_text(suite: Suite, play: Play, tmp_path: Path) -> None:
+async def test_the_page_opens_without_errors_and_its_pictures_hold_their_text(
+    suite: Suite, play: Play, tmp_path: Path
+) -> None:
     reports.write(await play(suite, by=("side",)), tmp_path / "run")
     found, said = await opened(tmp_path / "run" / "report.html", PICTURES, 1_100, 900)
     assert said == []
@@ -106,8 +134,10 @@ async def test_the_page_opens_without_errors_and_its_pictures_hold_their_text(su
 
 TABLES = """() => ({
     page: [document.documentElement.scrollWidth, innerWidth],
-    board: (({top, bottom}) => [top, bottom])(document.querySelector("table").getBoundingClientRect()),
-    widths: [...document.querySelectorAll(".scroll")].map(one => [one.scrollWidth, one.clientWidth]),
+    board: (({top, bottom}) => [top, bottom])(
+        document.querySelector("table").getBoundingClientRect()
+    ),
+    widths: [...document.querySelectorAll(".scroll")].map(x => [x.scrollWidth, x.clientWidth]),
     heights: [...document.querySelectorAll(".scroll")].map(one => one.clientHeight),
 })"""
 
@@ -123,7 +153,11 @@ async def test_the_leaderboard_fits_a_screen_and_long_tables_scroll_within_thems
     assert shown["page"][0] <= 1_280
     assert shown["board"][1] < 800
     assert [wide for wide, room in shown["widths"] if wide > room] == []
-    copies = [replace(line, arm=f"{line.arm} with other settings {n}") for n in range(9) for line in found.lines]
+    copies = [
+        replace(line, arm=f"{line.arm} with other settings {n}")
+        for n in range(9)
+        for line in found.lines
+    ]
     html.write_text(page(replace(found, lines=copies)))
     shown, _ = await opened(html, TABLES, 1_280, 800)
     assert shown["page"][0] <= 1_280

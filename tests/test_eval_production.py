@@ -30,7 +30,8 @@ PEOPLE = 12
 
 @pytest.fixture
 async def shop(settings: Settings) -> AsyncIterator[Recommender]:
-    """`tiny` shows the prior backwards, `far` would show it forwards; nobody has liked anything yet."""
+    """`tiny` shows the prior backwards, `far` would show it forwards; nobody has liked anything
+    yet."""
     tiny = settings.models["tiny"].model_dump()
     models = {"tiny": {**tiny, "weight": 0.9}, "far": {**tiny, "weight": 1.0}}
     shadow = {"model": "far", "share": 1, "strategy": "listwise", "waiting": 100}
@@ -50,24 +51,44 @@ async def show(recommender: Recommender, user: str, **fields: Any) -> Ranking:
     return await recommender.recommend(RecommendRequest.model_validate(asked))
 
 
-async def take(recommender: Recommender, user: str | None, item: str, after: timedelta = timedelta(), **fields: Any) -> None:
-    event = {"user_id": user, "item_id": item, "type": "like", "occurred_at": datetime.now(UTC) + after, **fields}
+async def take(
+    recommender: Recommender,
+    user: str | None,
+    item: str,
+    after: timedelta = timedelta(),
+    **fields: Any,
+) -> None:
+    event = {
+        "user_id": user,
+        "item_id": item,
+        "type": "like",
+        "occurred_at": datetime.now(UTC) + after,
+        **fields,
+    }
     assert (await recommender.ingest_events([event])).rejected == []
 
 
-async def test_the_planted_winner_is_found_and_the_loser_too(shop: Recommender, tmp_path: Path) -> None:
+async def test_the_planted_winner_is_found_and_the_loser_too(
+    shop: Recommender, tmp_path: Path
+) -> None:
     dice = random.Random(0)
     for n in range(PEOPLE):
         ranking = await show(shop, f"u{n}")
         await shadowed(shop)
-        last = ranking.items[-dice.choice((1, 1, 2))].item_id  # shown last, which the shadow would have shown first
+        last = ranking.items[
+            -dice.choice((1, 1, 2))
+        ].item_id  # shown last, which the shadow would have shown first
         await take(shop, f"u{n}", last, ranking_id=ranking.ranking_id)
     told = await production(shop, tmp_path / "run", DAY)
     assert (told["cases"], told["people"], told["relevant_per_case"]) == (PEOPLE, PEOPLE, 1.0)
     report = reports.report(tmp_path / "run")
     shadow = report.line("shadow:far")
     assert shadow.versus is not None
-    assert (shadow.baseline, shadow.versus.cases, report.line(SHOWN).versus) == (SHOWN, PEOPLE, None)
+    assert (shadow.baseline, shadow.versus.cases, report.line(SHOWN).versus) == (
+        SHOWN,
+        PEOPLE,
+        None,
+    )
     assert shadow.versus.low > 0.2
     assert "shadow:far is better than shown" in reports.verdict(report, shadow)
     assert any("position bias" in note for note in reports.notes(report))
@@ -87,15 +108,24 @@ async def test_the_planted_winner_is_found_and_the_loser_too(shop: Recommender, 
     assert (worse.versus.cases, worse.versus.high < 0) == (PEOPLE, True)
 
 
-async def test_only_what_was_shown_counts_and_the_right_likes_of_it(shop: Recommender, tmp_path: Path) -> None:
-    shown = {user: await show(shop, user) for user in ("named", "late", "early", "other", "viewed", "unseen", "plain")}
+async def test_only_what_was_shown_counts_and_the_right_likes_of_it(
+    shop: Recommender, tmp_path: Path
+) -> None:
+    shown = {
+        user: await show(shop, user)
+        for user in ("named", "late", "early", "other", "viewed", "unseen", "plain")
+    }
     await shadowed(shop)
     first = {user: ranking.items[0].item_id for user, ranking in shown.items()}
     hidden = next(one for one in IDS if one not in {item.item_id for item in shown["unseen"].items})
     kept = await shop.shadowed(0, 99)
-    begun = {one.who: one.shown_at - timedelta(milliseconds=one.shown.timings.total_ms) for one in kept}
+    begun = {
+        one.who: one.shown_at - timedelta(milliseconds=one.shown.timings.total_ms) for one in kept
+    }
     soon = begun["named"] + timedelta(microseconds=1)
-    await take(shop, "named", first["named"], ranking_id=shown["named"].ranking_id, occurred_at=soon)
+    await take(
+        shop, "named", first["named"], ranking_id=shown["named"].ranking_id, occurred_at=soon
+    )
     await take(shop, "late", first["late"], timedelta(minutes=4))
     await take(shop, "early", first["early"], -timedelta(minutes=1))
     await take(shop, "other", first["other"], ranking_id="rk-of-another-time")
@@ -105,8 +135,13 @@ async def test_only_what_was_shown_counts_and_the_right_likes_of_it(shop: Recomm
     await take(shop, "plain", first["plain"])
     await take(shop, "plain", first["plain"], type="purchase")
     await production(shop, tmp_path / "run", timedelta(minutes=3))
-    found = [json.loads(line) for line in (tmp_path / "run" / "cases" / "cases.jsonl").read_text().splitlines()]
-    assert {one["case_id"].partition(":")[0] for one in found} == {shown[who].ranking_id for who in ("named", "plain")}
+    found = [
+        json.loads(line)
+        for line in (tmp_path / "run" / "cases" / "cases.jsonl").read_text().splitlines()
+    ]
+    assert {one["case_id"].partition(":")[0] for one in found} == {
+        shown[who].ranking_id for who in ("named", "plain")
+    }
     assert [one["relevant"] for one in found] == [[first["named"]], [first["plain"]]]
     await production(shop, tmp_path / "views", timedelta(minutes=3), least=0.2)
     assert len((tmp_path / "views" / "cases" / "cases.jsonl").read_text().splitlines()) == 3
@@ -133,7 +168,9 @@ async def test_a_person_is_one_case_and_is_named_nowhere(shop: Recommender, tmp_
     assert "secret-session" not in written
 
 
-async def test_a_shadow_that_failed_counts_as_the_prior_and_is_flagged(shop: Recommender, tmp_path: Path) -> None:
+async def test_a_shadow_that_failed_counts_as_the_prior_and_is_flagged(
+    shop: Recommender, tmp_path: Path
+) -> None:
     for n in range(6):
         ranking = await show(shop, f"u{n}")
         await take(shop, f"u{n}", ranking.items[0].item_id)
@@ -141,16 +178,20 @@ async def test_a_shadow_that_failed_counts_as_the_prior_and_is_flagged(shop: Rec
     with shop._store._engine.begin() as connection:
         gone = '{"from": "listwise:far", "to": "prior", "reason": "timeout"}'
         connection.exec_driver_sql(
-            "UPDATE shadows SET ranking = json_set(ranking, '$.model', null, '$.strategy', 'prior', '$.degraded', json(?))",
+            "UPDATE shadows SET ranking = json_set(ranking, '$.model', null, '$.strategy', "
+            "'prior', '$.degraded', json(?))",
             (gone,),
         )
     await production(shop, tmp_path / "run", DAY)
     assert any(
-        "shadow:far: 100% of its rankings were degraded" in note for note in reports.notes(reports.report(tmp_path / "run"))
+        "shadow:far: 100% of its rankings were degraded" in note
+        for note in reports.notes(reports.report(tmp_path / "run"))
     )
 
 
-async def test_where_there_is_nothing_to_learn_it_says_what_to_do_and_writes_nothing(shop: Recommender, tmp_path: Path) -> None:
+async def test_where_there_is_nothing_to_learn_it_says_what_to_do_and_writes_nothing(
+    shop: Recommender, tmp_path: Path
+) -> None:
     with pytest.raises(BadRequest, match=r"no ranking has a shadow yet: shadow\.model"):
         await production(shop, tmp_path / "run", DAY)
     await show(shop, "u")
@@ -191,7 +232,8 @@ async def _a_day(settings: Settings) -> None:
     models = {"far": settings.models["tiny"].model_dump()}
     changed = settings.changed({"models": models, "shadow": {"model": "far", "share": 1}})
     llms: dict[str, LLM] = {
-        alias: ScriptedLLM(answer, alias=alias) for alias, answer in (("tiny", backwards), ("far", forwards))
+        alias: ScriptedLLM(answer, alias=alias)
+        for alias, answer in (("tiny", backwards), ("far", forwards))
     }
     recommender = await build(changed, llms=llms)
     await recommender.ingest_items(FILMS)

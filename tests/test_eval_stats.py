@@ -9,7 +9,9 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
     hits = 0
     for _ in range(1_000):
         other = dice.beta(1, 6, 200)
-        found = paired(dice.beta(1, 6, 200) + 0.05 + dice.normal(0, 0.1, 200), other, resamples=1_000)
+        found = paired(
+            dice.beta(1, 6, 200) + 0.05 + dice.normal(0, 0.1, 200), other, resamples=1_000
+        )
         hits += found.low <= 0.05 <= found.high
     assert 930 <= hits <= 970
 
@@ -48,7 +50,9 @@ def test_one_case_says_nothing() -> None:
 
 
 def test_holm_asks_more_of_each_when_many_are_looked_at() -> None:
-    assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06})
+    assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx(
+        {"a": 0.03, "b": 0.06, "c": 0.06}
+    )
     assert holm({}) == {}
 
 
@@ -57,4 +61,6 @@ def test_fisher_agrees_with_scipy() -> None:
 
     for table in ([[3, 7], [1, 99]], [[0, 5], [2, 3]], [[5, 0], [0, 5]]):
         (a, b), (c, d) = table
-        assert fisher(a, a + b, c, c + d) == pytest.approx(fisher_exact(table, alternative="greater").pvalue)
+        assert fisher(a, a + b, c, c + d) == pytest.approx(
+            fisher_exact(table, alternative="greater").pvalue
+        )

@@ -37,14 +37,23 @@ Asking = Callable[..., Any]
 
 
 @pytest.fixture
-async def asking(settings: Settings, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Asking]:
-    """`await asking("openai", fake)`: a recommender on real parts whose model is behind this fake server."""
+async def asking(
+    settings: Settings, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Asking]:
+    """`await asking("openai", fake)`: a recommender on real parts whose model is behind this fake
+    server."""
     monkeypatch.setenv("FAKE_KEY", KEY)
     made: list[Recommender] = []
 
     async def one(backend: str, fake: FakeOpenAI, **more: Any) -> Recommender:
-        model = BACKENDS[backend] | {"base_url": f"{await serve(fake.app)}/v1", "api_key_env": "FAKE_KEY", "weight": 1.0}
-        recommender = await build(settings.changed({"models": {"tiny": model | more}, "rank": {"clear_prior": 100}}))
+        model = BACKENDS[backend] | {
+            "base_url": f"{await serve(fake.app)}/v1",
+            "api_key_env": "FAKE_KEY",
+            "weight": 1.0,
+        }
+        recommender = await build(
+            settings.changed({"models": {"tiny": model | more}, "rank": {"clear_prior": 100}})
+        )
         made.append(recommender)
         await recommender.ingest_items(FILMS)
         await recommender.embed_pending()
@@ -58,7 +67,9 @@ async def asking(settings: Settings, serve: Serve, monkeypatch: pytest.MonkeyPat
 
 def ask(**fields: Any) -> RecommendRequest:
     films = [str(film["id"]) for film in FILMS]
-    return RecommendRequest.model_validate({"user_id": "u", "candidates": films, "explain": "none", **fields})
+    return RecommendRequest.model_validate(
+        {"user_id": "u", "candidates": films, "explain": "none", **fields}
+    )
 
 
 ANSWERED: dict[Manner, tuple[str, str | None, Repairs]] = {
@@ -82,7 +93,9 @@ ANSWERED: dict[Manner, tuple[str, str | None, Repairs]] = {
 
 @pytest.mark.parametrize("manner", ANSWERED)
 @pytest.mark.parametrize("backend", BACKENDS)
-async def test_whatever_a_server_does_the_ranking_is_whole_and_in_time(asking: Asking, backend: str, manner: Manner) -> None:
+async def test_whatever_a_server_does_the_ranking_is_whole_and_in_time(
+    asking: Asking, backend: str, manner: Manner
+) -> None:
     fake = FakeOpenAI(manner)
     recommender = await asking(backend, fake)
     prior = [item.item_id for item in (await recommender.recommend(ask(strategy="prior"))).items]
@@ -93,11 +106,16 @@ async def test_whatever_a_server_does_the_ranking_is_whole_and_in_time(asking: A
     ranking = await recommender.recommend(ask(strategy="keyed", deadline_ms=int(1000 * deadline)))
     assert time.perf_counter() - start < deadline
     strategy, reason, repairs = ANSWERED[manner]
-    assert (ranking.strategy, ranking.degraded.reason if ranking.degraded else None) == (strategy, reason)
+    assert (ranking.strategy, ranking.degraded.reason if ranking.degraded else None) == (
+        strategy,
+        reason,
+    )
     assert ranking.repairs == repairs
     found = [item.item_id for item in ranking.items]
     assert sorted(found) == sorted(prior)
-    assert [item.score for item in ranking.items] == sorted({item.score for item in ranking.items}, reverse=True)
+    assert [item.score for item in ranking.items] == sorted(
+        {item.score for item in ranking.items}, reverse=True
+    )
     if strategy == "prior":
         assert found == prior
     elif manner != "sloppy":
@@ -106,7 +124,9 @@ async def test_whatever_a_server_does_the_ranking_is_whole_and_in_time(asking: A
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("manner", ["ranks", "schemaless", "prose", "thinks"])
-async def test_a_list_is_had_without_a_grammar(asking: Asking, backend: str, manner: Manner) -> None:
+async def test_a_list_is_had_without_a_grammar(
+    asking: Asking, backend: str, manner: Manner
+) -> None:
     fake = FakeOpenAI(manner)
     recommender = await asking(backend, fake)
     prior = [item.item_id for item in (await recommender.recommend(ask(strategy="prior"))).items]
@@ -120,19 +140,30 @@ async def test_a_list_is_had_without_a_grammar(asking: Asking, backend: str, man
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-async def test_a_probed_model_without_grammars_is_asked_for_scores(asking: Asking, backend: str) -> None:
+async def test_a_probed_model_without_grammars_is_asked_for_scores(
+    asking: Asking, backend: str
+) -> None:
     fake = FakeOpenAI("obeys")
     recommender = await asking(backend, fake)
     able = await recommender.probe("tiny")
-    assert (able.grammar, able.json_schema, able.token_logprobs, able.prompt_logprobs) == (False, "enforced", False, False)
-    assert not [body for body in fake.asked if {"structured_outputs", "logprob_token_ids"} & set(body)]
+    assert (able.grammar, able.json_schema, able.token_logprobs, able.prompt_logprobs) == (
+        False,
+        "enforced",
+        False,
+        False,
+    )
+    assert not [
+        body for body in fake.asked if {"structured_outputs", "logprob_token_ids"} & set(body)
+    ]
     fake.manner = "ranks"
     ranking = await recommender.recommend(ask(strategy="auto"))
     assert (ranking.strategy, ranking.degraded) == ("keyed", None)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-async def test_reasons_of_a_model_without_grammars_pass_the_same_check(asking: Asking, backend: str) -> None:
+async def test_reasons_of_a_model_without_grammars_pass_the_same_check(
+    asking: Asking, backend: str
+) -> None:
     recommender = await asking(backend, FakeOpenAI("ranks"))
     ranking = await recommender.recommend(ask(strategy="keyed", explain="short"))
     assert ranking.degraded is None
@@ -157,7 +188,9 @@ async def test_whoever_stops_listening_hangs_up(serve: Serve, backend: str, mann
 
 def opened(backend: str, url: str, **more: Any) -> Compatible | Hosted:
     kind: Any = Compatible if backend == "openai" else Hosted
-    found: Compatible | Hosted = kind("m", model=BACKENDS[backend]["model"], base_url=url, api_key=KEY, **more)
+    found: Compatible | Hosted = kind(
+        "m", model=BACKENDS[backend]["model"], base_url=url, api_key=KEY, **more
+    )
     return found
 
 
@@ -189,15 +222,25 @@ async def test_extra_fields_reach_the_server(serve: Serve, backend: str) -> None
     await llm.close()
 
 
-async def test_litellm_knows_what_its_models_cost_and_which_take_no_temperature(serve: Serve) -> None:
+async def test_litellm_knows_what_its_models_cost_and_which_take_no_temperature(
+    serve: Serve,
+) -> None:
     fake = FakeOpenAI("ranks")
     told: list[str] = []
-    llm = Hosted("m", model="gpt-5-mini", base_url=f"{await serve(fake.app)}/v1", api_key=KEY, warn=told.append)
+    llm = Hosted(
+        "m",
+        model="gpt-5-mini",
+        base_url=f"{await serve(fake.app)}/v1",
+        api_key=KEY,
+        warn=told.append,
+    )
     for _ in range(2):
         usage = await heard(llm)
         assert usage.cost == pytest.approx(400 * 0.25e-6 + 10 * 2e-6)
     assert told == ["gpt-5-mini takes no temperature: it is left out"]
-    assert [("temperature" in body, body["max_completion_tokens"]) for body in fake.asked] == [(False, 5)] * 2
+    assert [("temperature" in body, body["max_completion_tokens"]) for body in fake.asked] == [
+        (False, 5)
+    ] * 2
     assert (await llm.about()).context == 272_000
 
 
@@ -206,7 +249,7 @@ def test_costs_add_up_where_they_are_known() -> None:
     assert (Usage(cost=0.5) + Usage() + Usage(cost=0.25)).cost == 0.75
 
 
-# ── what a model thinks ─────────────────────────────────────────────────────────────────────────────────────────────
+# ── what a model thinks ───────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -223,7 +266,9 @@ def test_costs_add_up_where_they_are_known() -> None:
 def test_thoughts_are_no_part_of_an_answer_wherever_a_piece_ends(said: str, answer: str) -> None:
     for size in (1, 2, 3, len(said)):
         thoughts = Thoughts()
-        pieces = [thoughts.without(said[start : start + size]) for start in range(0, len(said), size)]
+        pieces = [
+            thoughts.without(said[start : start + size]) for start in range(0, len(said), size)
+        ]
         assert "".join([*pieces, thoughts.rest()]) == answer
     assert answer_of('hm {"A": 1}</think>{"A": 9}') == '{"A": 9}'
 
@@ -245,7 +290,7 @@ def test_a_list_is_read_as_it_is_meant(said: str, found: str) -> None:
     assert letters(said) == [*found]
 
 
-# ── configuration ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── configuration ─────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -272,7 +317,9 @@ def test_what_leaves_the_house_is_known(model: dict[str, Any], leaves: bool) -> 
         ({"backend": "litellm", "model": "x", "context": 0}, "context"),
     ],
 )
-def test_a_model_that_cannot_be_asked_is_refused_by_name(settings: Settings, model: dict[str, Any], told: str) -> None:
+def test_a_model_that_cannot_be_asked_is_refused_by_name(
+    settings: Settings, model: dict[str, Any], told: str
+) -> None:
     with pytest.raises(ConfigError, match=rf"models\.more\.{told}|models\.more: {told}"):
         settings.changed({"models": {"more": model}})
 
@@ -281,14 +328,24 @@ async def test_a_model_without_its_key_is_left_out_unless_it_has_work(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EMPTY_KEY", "")
-    more = {"more": {"backend": "litellm", "model": "anthropic/claude-haiku-4-5", "api_key_env": "EMPTY_KEY"}}
+    more = {
+        "more": {
+            "backend": "litellm",
+            "model": "anthropic/claude-haiku-4-5",
+            "api_key_env": "EMPTY_KEY",
+        }
+    }
     changed = settings.changed({"models": more})
     with capture_logs() as logs:
         recommender = await build(changed)
-    assert [(line["alias"], "EMPTY_KEY" in line["why"]) for line in logs if line["event"] == "model_left_out"] == [
-        ("more", True)
-    ]
-    with pytest.raises(NotFound, match=r"known: whyrank, whyrank-fast, whyrank-prior, tiny$") as caught:
+    assert [
+        (line["alias"], "EMPTY_KEY" in line["why"])
+        for line in logs
+        if line["event"] == "model_left_out"
+    ] == [("more", True)]
+    with pytest.raises(
+        NotFound, match=r"known: whyrank, whyrank-fast, whyrank-prior, tiny$"
+    ) as caught:
         await recommender.recommend(RecommendRequest(model="more"))
     assert caught.value.code == "model_not_found"
     assert "left out" in await recommender.wrong("more")
@@ -318,7 +375,8 @@ def test_every_hosted_model_that_is_shipped_is_known_to_litellm_and_has_a_price(
 def test_a_service_with_hosted_models_is_up_before_litellm_is_imported(tmp_path: Path) -> None:
     content = yaml.safe_load((HOUSE / "configs" / "hosted.yaml").read_text())
     content["models"] = {
-        alias: model | {"base_url": "http://127.0.0.1:9/v1", "api_key_env": None} for alias, model in content["models"].items()
+        alias: model | {"base_url": "http://127.0.0.1:9/v1", "api_key_env": None}
+        for alias, model in content["models"].items()
     }
     content |= {"data": str(tmp_path / "data"), "embed": {"path": str(MODELS / "minilm")}}
     (tmp_path / "here.yaml").write_text(yaml.safe_dump(content))
@@ -334,7 +392,9 @@ create_app(settings)
 recommender = asyncio.run(build(settings))
 print(time.perf_counter() - start, len(recommender.models()), "litellm" in sys.modules)
 """
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=HOUSE)
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=HOUSE
+    )
     took, count, imported = ran.stdout.split()[-3:]
     assert (int(count), imported) == (3 + len(content["models"]), "False")
     assert float(took) < 20  # 3 s on an idle machine; LiteLLM alone takes 5
@@ -348,7 +408,9 @@ async def test_a_refusal_is_no_answer(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-async def test_a_busy_server_is_left_alone_for_as_long_as_it_says(serve: Serve, backend: str) -> None:
+async def test_a_busy_server_is_left_alone_for_as_long_as_it_says(
+    serve: Serve, backend: str
+) -> None:
     llm = opened(backend, f"{await serve(FakeOpenAI('busy').app)}/v1")
     with pytest.raises(ModelOverloaded) as caught:
         await heard(llm)
@@ -363,9 +425,13 @@ CHAINS: dict[Manner, tuple[str, int]] = {
     "foreign": ("invalid_output", 4),  # it is there, and may answer the next one
     "endless": ("invalid_output", 4),
     "filters": ("invalid_output", 4),
-    "locked": ("no_capability", 8),  # each time once more in words, for the schema may be what is refused
+    "locked": (
+        "no_capability",
+        8,
+    ),  # each time once more in words, for the schema may be what is refused
 }
-"""Why the next model answers, and how often in four rankings the first one is asked before it rests."""
+"""Why the next model answers, and how often in four rankings the first one is asked before it
+rests."""
 
 
 @pytest.mark.parametrize("manner", CHAINS)
@@ -374,24 +440,41 @@ async def test_the_chain_the_rest_and_the_degradation_are_told(
 ) -> None:
     monkeypatch.setenv("FAKE_KEY", KEY)
     bad, good = FakeOpenAI(manner), FakeOpenAI("ranks")
-    model = {"backend": "openai", "model": "fake", "api_key_env": "FAKE_KEY", "weight": 1.0, "failures": 2, "cool_down_s": 60}
+    model = {
+        "backend": "openai",
+        "model": "fake",
+        "api_key_env": "FAKE_KEY",
+        "weight": 1.0,
+        "failures": 2,
+        "cool_down_s": 60,
+    }
     models = {
         "tiny": {**model, "base_url": f"{await serve(bad.app)}/v1"},
         "next": {**model, "base_url": f"{await serve(good.app)}/v1"},
     }
-    recommender = await build(settings.changed({"models": models, "fallback": ["next"], "rank": {"clear_prior": 100}}))
+    recommender = await build(
+        settings.changed({"models": models, "fallback": ["next"], "rank": {"clear_prior": 100}})
+    )
     await recommender.ingest_items(FILMS)
     await recommender.embed_pending()
     await recommender.ingest_events([{"user_id": "u", "item_id": "alien", "type": "like"}])
     reason, asked = CHAINS[manner]
     for _ in range(4):
         ranking = await recommender.recommend(ask(strategy="keyed", deadline_ms=20_000))
-        assert sorted(item.item_id for item in ranking.items) == sorted(str(film["id"]) for film in FILMS)
+        assert sorted(item.item_id for item in ranking.items) == sorted(
+            str(film["id"]) for film in FILMS
+        )
         assert (ranking.strategy, ranking.model) == ("keyed", "next")
         assert ranking.choice is not None
-        assert [(one.strategy, one.reason) for one in ranking.choice.tried] == [("keyed:tiny", reason)]
+        assert [(one.strategy, one.reason) for one in ranking.choice.tried] == [
+            ("keyed:tiny", reason)
+        ]
         assert ranking.degraded is not None
-        assert (ranking.degraded.from_, ranking.degraded.to, ranking.degraded.reason) == ("keyed:tiny", "keyed:next", reason)
+        assert (ranking.degraded.from_, ranking.degraded.to, ranking.degraded.reason) == (
+            "keyed:tiny",
+            "keyed:next",
+            reason,
+        )
     assert len(good.asked) == 4
     assert len(bad.asked) == asked
     await recommender.close()

@@ -1,6 +1,8 @@
-"""What careless and hostile people send, to every route: a refusal in the envelope or a valid answer, never a crash.
+"""What careless and hostile people send, to every route: a refusal in the envelope or a valid
+answer, never a crash.
 
-`make test` sends a part of it to each route, another part to the next; with HOSTILE=all, as in `make verify`, all.
+`make test` sends a part of it to each route, another part to the next; with HOSTILE=all, as in
+`make verify`, all.
 """
 
 import json
@@ -23,11 +25,26 @@ from tests.test_api import served
 Serve = Callable[[Any], Any]
 APP = create_app(Settings.load(HOUSE / "configs" / "test.yaml"))
 API = APP.openapi()
-ROUTES = [(method, route) for route in APP.routes if isinstance(route, APIRoute) for method in sorted(route.methods)]
+ROUTES = [
+    (method, route)
+    for route in APP.routes
+    if isinstance(route, APIRoute)
+    for method in sorted(route.methods)
+]
 WRITING = [(method, route.path) for method, route in ROUTES if method not in {"GET", "HEAD"}]
-TAKING = [(method, path) for method, path in WRITING if "requestBody" in API["paths"][path][method.lower()]]
+TAKING = [
+    (method, path)
+    for method, path in WRITING
+    if "requestBody" in API["paths"][path][method.lower()]
+]
 """Routes that take a body."""
-DIFFERENT = list({route.endpoint: (method, route.path) for method, route in ROUTES if (method, route.path) in TAKING}.values())
+DIFFERENT = list(
+    {
+        route.endpoint: (method, route.path)
+        for method, route in ROUTES
+        if (method, route.path) in TAKING
+    }.values()
+)
 """Of those that are answered by the same function, one."""
 PART = 1 if os.environ.get("HOSTILE") == "all" else 30
 """One in so many bodies is sent."""
@@ -81,11 +98,50 @@ NO_JSON = {
     "half a character": b'{"surprise": "\\ud800"}',
     "half a character as key": b'{"\\udfff": 1}',
 }
-KINDS = ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/xml", ";;;", "", None]
+KINDS = [
+    "text/plain",
+    "application/x-www-form-urlencoded",
+    "multipart/form-data",
+    "application/xml",
+    ";;;",
+    "",
+    None,
+]
 VALUES = [
-    *("null", "true", "0", "-1", "1.5", "1e400", "1" + "0" * 30, "9" * 4_000, "NaN", "[]", "{}", "[null]", "[[]]", '{"": {}}'),
-    *('""', '" "', '"\\u0000"', '"\\ud800"', '"a/b"', '"{{ 7*7 }}"', '"../../etc/passwd"', '"2026-01-01"', '"\\u202e"'),
-    *('{"$ref": "#"}', '["x", "x"]', '"' + "a" * 20_000 + '"', "[" * 100 + "]" * 100, "[" + "1," * 20_000 + "1]"),
+    *(
+        "null",
+        "true",
+        "0",
+        "-1",
+        "1.5",
+        "1e400",
+        "1" + "0" * 30,
+        "9" * 4_000,
+        "NaN",
+        "[]",
+        "{}",
+        "[null]",
+        "[[]]",
+        '{"": {}}',
+    ),
+    *(
+        '""',
+        '" "',
+        '"\\u0000"',
+        '"\\ud800"',
+        '"a/b"',
+        '"{{ 7*7 }}"',
+        '"../../etc/passwd"',
+        '"2026-01-01"',
+        '"\\u202e"',
+    ),
+    *(
+        '{"$ref": "#"}',
+        '["x", "x"]',
+        '"' + "a" * 20_000 + '"',
+        "[" * 100 + "]" * 100,
+        "[" + "1," * 20_000 + "1]",
+    ),
 ]
 HERE = "here stands what is replaced"
 
@@ -114,21 +170,30 @@ def wrong(answer: httpx.Response) -> str:
     if answer.is_redirect:
         return ""
     told = answer.json()
-    kept = set(told) == {"error", "message", "detail", "id"} and told["id"] == answer.headers["x-request-id"]
+    kept = (
+        set(told) == {"error", "message", "detail", "id"}
+        and told["id"] == answer.headers["x-request-id"]
+    )
     return "" if kept and len(answer.content) < 10_000 else answer.text[:300]
 
 
-async def faults(client: httpx.AsyncClient, method: str, path: str, bodies: Iterator[tuple[str, str | bytes]]) -> list[str]:
+async def faults(
+    client: httpx.AsyncClient, method: str, path: str, bodies: Iterator[tuple[str, str | bytes]]
+) -> list[str]:
     found = []
     for name, body in islice(bodies, zlib.crc32(path.encode()) % PART, None, PART):
-        answer = await client.request(method, filled(path), content=body, headers={"content-type": JSON})
+        answer = await client.request(
+            method, filled(path), content=body, headers={"content-type": JSON}
+        )
         if reason := wrong(answer):
             found.append(f"{name}: {reason}")
     return found
 
 
 def filled(path: str, with_: str = "en") -> str:
-    return "/".join(with_ + step.partition("}")[2] if step.startswith("{") else step for step in path.split("/"))
+    return "/".join(
+        with_ + step.partition("}")[2] if step.startswith("{") else step for step in path.split("/")
+    )
 
 
 @pytest.mark.parametrize(("method", "path"), WRITING)
@@ -143,25 +208,38 @@ async def test_no_value_breaks_a_field(client: httpx.AsyncClient, method: str, p
     assert await faults(client, method, path, mutated(body)) == []
 
 
-@pytest.mark.parametrize(("method", "path"), [(method, route.path) for method, route in ROUTES if "{" in route.path])
+@pytest.mark.parametrize(
+    ("method", "path"), [(method, route.path) for method, route in ROUTES if "{" in route.path]
+)
 async def test_no_id_breaks_a_path(client: httpx.AsyncClient, method: str, path: str) -> None:
-    ids = [one for one in IDS if len(filled(path, one)) < 60_000]  # beyond that the client itself refuses
+    ids = [
+        one for one in IDS if len(filled(path, one)) < 60_000
+    ]  # beyond that the client itself refuses
     answers = {one: await client.request(method, filled(path, one)) for one in ids}
     assert {one: found for one, answer in answers.items() if (found := wrong(answer))} == {}
 
 
 @pytest.mark.parametrize(("method", "path"), TAKING)
-async def test_what_is_no_json_and_what_does_not_say_so_is_refused(client: httpx.AsyncClient, method: str, path: str) -> None:
+async def test_what_is_no_json_and_what_does_not_say_so_is_refused(
+    client: httpx.AsyncClient, method: str, path: str
+) -> None:
     for name, body in NO_JSON.items():
-        answer = await client.request(method, filled(path), content=body, headers={"content-type": JSON})
+        answer = await client.request(
+            method, filled(path), content=body, headers={"content-type": JSON}
+        )
         assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_json"), name
     for kind in KINDS:
         headers = {} if kind is None else {"content-type": kind}
         answer = await client.request(method, filled(path), content=b"{}", headers=headers)
-        assert (answer.status_code, answer.json()["error"]["code"]) == (415, "unsupported_media_type"), kind
+        assert (answer.status_code, answer.json()["error"]["code"]) == (
+            415,
+            "unsupported_media_type",
+        ), kind
         assert JSON in answer.json()["message"]
     for kind in (JSON, "Application/JSON; charset=utf-8", "application/vnd.api+json"):
-        answer = await client.request(method, filled(path), content=b"{}", headers={"content-type": kind})
+        answer = await client.request(
+            method, filled(path), content=b"{}", headers={"content-type": kind}
+        )
         assert answer.status_code != 415, kind
 
 
@@ -173,26 +251,40 @@ async def test_a_body_that_does_not_say_its_length_is_cut_where_others_are(
         for _ in range(30):
             yield b" " * 100
 
-    async with await served(make, serve, settings.changed({"limits": {"body_bytes": 2_000}}), films=[]) as client:
-        answer = await client.request(method, filled(path), content=chunks(), headers={"content-type": JSON})
-    assert (answer.status_code, answer.json()["error"]["code"], wrong(answer)) == (413, "body_too_large", "")
+    async with await served(
+        make, serve, settings.changed({"limits": {"body_bytes": 2_000}}), films=[]
+    ) as client:
+        answer = await client.request(
+            method, filled(path), content=chunks(), headers={"content-type": JSON}
+        )
+    assert (answer.status_code, answer.json()["error"]["code"], wrong(answer)) == (
+        413,
+        "body_too_large",
+        "",
+    )
 
 
 def test_every_route_with_a_body_reads_it_strictly() -> None:
-    assert [route.path for _, route in ROUTES if route.body_field and not isinstance(route, JsonRoute)] == []
+    assert [
+        route.path for _, route in ROUTES if route.body_field and not isinstance(route, JsonRoute)
+    ] == []
 
 
-# ── bodies from a schema ────────────────────────────────────────────────────────────────────────────────────────────
+# ── bodies from a schema ──────────────────────────────────────────────────────────────────────────
 
 
 def mutated(schema: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """(where and what, body): for every place in a valid body every hostile value, beside what is required."""
+    """(where and what, body): for every place in a valid body every hostile value, beside what is
+    required."""
     schema = plain(schema)
     for name, field in schema["properties"].items():
         whole = {**sample(schema), name: sample(field)}
         for place in [(name, *rest) for rest in places(whole[name])]:
             for value in VALUES:
-                yield f"{place} {value[:40]}", json.dumps(replaced(whole, place)).replace(json.dumps(HERE), value)
+                yield (
+                    f"{place} {value[:40]}",
+                    json.dumps(replaced(whole, place)).replace(json.dumps(HERE), value),
+                )
 
 
 def plain(schema: dict[str, Any] | bool) -> dict[str, Any]:
@@ -209,7 +301,8 @@ def plain(schema: dict[str, Any] | bool) -> dict[str, Any]:
 
 
 def sample(schema: dict[str, Any]) -> Any:
-    """Something valid, as small as can be; 'en' is an id, a label and a locale, 'year' a key that films have."""
+    """Something valid, as small as can be; 'en' is an id, a label and a locale, 'year' a key that
+    films have."""
     if isinstance(schema, dict) and "examples" in schema:
         return schema["examples"][0]
     schema = plain(schema)
@@ -235,7 +328,13 @@ def sample(schema: dict[str, Any]) -> Any:
 def places(value: Any) -> Iterator[tuple[str | int, ...]]:
     """The value itself and all that is in it."""
     yield ()
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    inner = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     for key, part in inner:
         yield from ((key, *rest) for rest in places(part))
 

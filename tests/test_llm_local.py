@@ -31,7 +31,11 @@ def one_by_one(local: Local) -> dict[str, float]:
 
     tokenizer = Tokenizer.from_file(str(MODELS / "tiny" / "tokenizer.json"))
     model = AutoModelForCausalLM.from_pretrained(MODELS / "tiny", dtype=torch.float32).eval()
-    before = [token for piece in CONTEXT for token in tokenizer.encode(piece, add_special_tokens=False).ids]
+    before = [
+        token
+        for piece in CONTEXT
+        for token in tokenizer.encode(piece, add_special_tokens=False).ids
+    ]
     found = {}
     for title in TITLES:
         ids = tokenizer.encode(title, add_special_tokens=False).ids
@@ -41,13 +45,19 @@ def one_by_one(local: Local) -> dict[str, float]:
     return found
 
 
-async def test_all_in_one_pass_are_as_likely_as_one_by_one(local: Local, one_by_one: dict[str, float]) -> None:
+async def test_all_in_one_pass_are_as_likely_as_one_by_one(
+    local: Local, one_by_one: dict[str, float]
+) -> None:
     found = await local.loglikelihoods([Asked(CONTEXT, title) for title in TITLES])
     for title, value in zip(TITLES, found.values, strict=True):
-        assert value == pytest.approx(one_by_one[title], rel=0.05, abs=1.0)  # bfloat16 where the machine is fast in it
+        assert value == pytest.approx(
+            one_by_one[title], rel=0.05, abs=1.0
+        )  # bfloat16 where the machine is fast in it
 
 
-async def test_a_kept_context_is_not_read_again_and_changes_nothing(local: Local, one_by_one: dict[str, float]) -> None:
+async def test_a_kept_context_is_not_read_again_and_changes_nothing(
+    local: Local, one_by_one: dict[str, float]
+) -> None:
     asked = [Asked(CONTEXT, title) for title in TITLES]
     await local.loglikelihoods(asked)
     again = await local.loglikelihoods(asked[:3])
@@ -59,7 +69,12 @@ async def test_a_kept_context_is_not_read_again_and_changes_nothing(local: Local
 
 
 async def test_contexts_of_all_kinds_share_a_pass_without_seeing_each_other(local: Local) -> None:
-    mixed = [Asked(CONTEXT, "The Fly"), Asked(CONTEXT[:2], "The Fly"), Asked(CONTEXT[:1], "The Fly"), Asked(("x",), "The Fly")]
+    mixed = [
+        Asked(CONTEXT, "The Fly"),
+        Asked(CONTEXT[:2], "The Fly"),
+        Asked(CONTEXT[:1], "The Fly"),
+        Asked(("x",), "The Fly"),
+    ]
     together = (await local.loglikelihoods(mixed)).values
     alone = [(await local.loglikelihoods([one])).values[0] for one in mixed]
     assert together == pytest.approx(alone, rel=0.05, abs=1.0)
@@ -75,7 +90,9 @@ async def test_apart_a_number_is_the_same_to_the_last_bit_whatever_else_is_asked
         *((*CONTEXT[:1], f"{'A long title ' * 40}{n}\n") for n in range(10)),
     ]
     everything = [Asked(one, title) for one in contexts for title in TITLES[:3]]
-    found = dict(zip(everything, (await local.loglikelihoods(everything, apart=True)).values, strict=True))
+    found = dict(
+        zip(everything, (await local.loglikelihoods(everything, apart=True)).values, strict=True)
+    )
     await local.loglikelihoods([Asked(CONTEXT, "Alien")])
     one = [Asked(context, TITLES[2]) for context in contexts]
     alone = await local.loglikelihoods([*one, Asked(CONTEXT[:1], TITLES[2])], apart=True)
@@ -96,11 +113,15 @@ async def test_more_than_fits_a_pass_is_scored_in_several(local: Local) -> None:
 async def test_what_is_kept_is_bounded() -> None:
     small = Local("tiny", MODELS / "tiny", threads=2, cache_mb=1)
     for n in range(8):
-        await small.loglikelihoods([Asked((f"Films that person {n} liked:\n", *(f"Film {m}\n" for m in range(5))), "Heat")])
+        await small.loglikelihoods(
+            [Asked((f"Films that person {n} liked:\n", *(f"Film {m}\n" for m in range(5))), "Heat")]
+        )
     assert small.held <= 2**20
 
 
-async def test_nothing_to_score_and_no_weights_are_errors_of_the_model(local: Local, tmp_path: Path) -> None:
+async def test_nothing_to_score_and_no_weights_are_errors_of_the_model(
+    local: Local, tmp_path: Path
+) -> None:
     with pytest.raises(InvalidOutput):
         await local.loglikelihoods([Asked(CONTEXT, "")])
     with pytest.raises(InvalidOutput):
@@ -108,23 +129,30 @@ async def test_nothing_to_score_and_no_weights_are_errors_of_the_model(local: Lo
     with pytest.raises(InvalidOutput):
         await local.loglikelihoods([Asked(CONTEXT, "Heat"), Asked(CONTEXT, "")], apart=True)
     with pytest.raises(ModelUnreachable, match="no weights"):
-        await Local("ghost", tmp_path / "ghost", threads=1, cache_mb=1).loglikelihoods([Asked(CONTEXT, "Heat")])
+        await Local("ghost", tmp_path / "ghost", threads=1, cache_mb=1).loglikelihoods(
+            [Asked(CONTEXT, "Heat")]
+        )
 
 
 async def test_all_passes_of_a_call_keep_its_first_context_alone() -> None:
     local = Local("tiny", MODELS / "tiny", threads=2, cache_mb=64)
     await local.loglikelihoods([Asked(CONTEXT, "Heat")])
     held = local.held
-    others = [Asked((*CONTEXT[:2], f"{n} {title}\n"), title) for n in range(60) for title in TITLES[:4]]
+    others = [
+        Asked((*CONTEXT[:2], f"{n} {title}\n"), title) for n in range(60) for title in TITLES[:4]
+    ]
     found = await local.loglikelihoods([Asked(CONTEXT, "Heat"), *others])
     assert local.held == held
     assert found.usage.cached_tokens > 20  # in each of several passes
 
 
 async def test_two_that_are_loaded_at_once_do_not_mix_their_numbers() -> None:
-    """As a service does whose configuration names two: torch has one default type for a whole process."""
+    """As a service does whose configuration names two: torch has one default type for a whole
+    process."""
     both = [Local(alias, MODELS / "tiny", threads=1, cache_mb=8) for alias in ("one", "two")]
-    found = await asyncio.gather(*(local.loglikelihoods([Asked(CONTEXT, "Heat")], apart=True) for local in both))
+    found = await asyncio.gather(
+        *(local.loglikelihoods([Asked(CONTEXT, "Heat")], apart=True) for local in both)
+    )
     assert all(one.values[0] < 0 for one in found)
 
 
@@ -138,7 +166,11 @@ async def test_weights_without_work_are_not_loaded(settings: Settings) -> None:
 
     alone = settings.changed({"models": {"idle": {"backend": "local", "model": "idle"}}})
     models = {"tiny": ScriptedLLM(lambda call: "A", alias="tiny")}
-    recommender = await build(alone, llms=models, scorers={"idle": ScriptedLLM(lambda call: "", alias="idle", likely=likely)})
+    recommender = await build(
+        alone,
+        llms=models,
+        scorers={"idle": ScriptedLLM(lambda call: "", alias="idle", likely=likely)},
+    )
     work = asyncio.create_task(recommender.work())
     while "capabilities" not in (await recommender.readiness())["model:rank"]:
         assert not work.done()

@@ -11,7 +11,13 @@ from typing import Any
 import pytest
 
 from service.config import HOUSE, Settings
-from service.errors import InvalidOutput, ModelError, ModelOverBudget, ModelOverloaded, ModelUnreachable
+from service.errors import (
+    InvalidOutput,
+    ModelError,
+    ModelOverBudget,
+    ModelOverloaded,
+    ModelUnreachable,
+)
 from service.llm import LLM, Call, Piece
 from service.llm.scripted import ScriptedLLM
 from service.models import BILL, PAYER, Rest, Tap
@@ -27,7 +33,8 @@ Two = Callable[..., Any]
 
 @pytest.fixture
 async def two(settings: Settings) -> AsyncIterator[Two]:
-    """`await two(first, second, **of_the_first)`: `tiny`, and `other` to fall back on, told how to answer."""
+    """`await two(first, second, **of_the_first)`: `tiny`, and `other` to fall back on, told how to
+    answer."""
     made: list[Recommender] = []
 
     async def one(
@@ -111,7 +118,9 @@ async def test_the_next_model_answers_and_the_chain_is_told(two: Two) -> None:
 
 
 async def test_a_resting_model_is_not_asked(two: Two) -> None:
-    recommender, tiny, other = await two(lambda _: ModelUnreachable("refused"), failures=2, cool_down_s=60)
+    recommender, tiny, other = await two(
+        lambda _: ModelUnreachable("refused"), failures=2, cool_down_s=60
+    )
     for _ in range(4):
         ranking = await recommender.recommend(FOR_ALL)
         assert (whole(ranking), ranking.model) == (True, "other")
@@ -123,7 +132,9 @@ async def test_a_resting_model_is_not_asked(two: Two) -> None:
 async def test_after_its_rest_it_is_asked_again(two: Two) -> None:
     down = True
     recommender, *_ = await two(
-        lambda call: ModelUnreachable("refused") if down else backwards(call), failures=1, cool_down_s=0.05
+        lambda call: ModelUnreachable("refused") if down else backwards(call),
+        failures=1,
+        cool_down_s=0.05,
     )
     assert (await recommender.recommend(FOR_ALL)).model == "other"
     down = False
@@ -135,7 +146,9 @@ async def test_after_its_rest_it_is_asked_again(two: Two) -> None:
 
 
 async def test_reasons_are_written_by_one_that_is_not_resting(two: Two) -> None:
-    recommender, tiny, other = await two(lambda _: ModelUnreachable("refused"), failures=1, cool_down_s=60)
+    recommender, tiny, other = await two(
+        lambda _: ModelUnreachable("refused"), failures=1, cool_down_s=60
+    )
     await recommender.recommend(FOR_ALL.model_copy(update={"explain": "short"}))
     assert len(tiny.calls) == 1
     assert any("why:" in (call.grammar or "") for call in other.calls)
@@ -154,15 +167,25 @@ PRICE = {"input": 1, "output": 10, "cached": 0.5}
 
 def test_a_price_counts_what_was_read_written_and_cached() -> None:
     used = Usage(prompt_tokens=1_000, completion_tokens=100, cached_tokens=400)
-    assert Price(input=1, output=10, cached=0.5).of(used) == pytest.approx((600 + 200 + 1_000) / 1e6)
+    assert Price(input=1, output=10, cached=0.5).of(used) == pytest.approx(
+        (600 + 200 + 1_000) / 1e6
+    )
     assert Price(input=1, output=10).of(used) == pytest.approx((1_000 + 1_000) / 1e6)
 
 
 async def test_an_answer_says_what_it_cost_with_what_failed_before(two: Two) -> None:
-    recommender, tiny, other = await two(lambda _: "I would rather talk about poems.", price=PRICE, other={"price": PRICE})
+    recommender, tiny, other = await two(
+        lambda _: "I would rather talk about poems.", price=PRICE, other={"price": PRICE}
+    )
     ranking = await recommender.recommend(FOR_ALL)
-    assert (ranking.model, ranking.degraded is not None and ranking.degraded.reason) == ("other", "invalid_output")
-    words = [sum(len(message["content"].split()) for message in llm.calls[0].messages) for llm in (tiny, other)]
+    assert (ranking.model, ranking.degraded is not None and ranking.degraded.reason) == (
+        "other",
+        "invalid_output",
+    )
+    words = [
+        sum(len(message["content"].split()) for message in llm.calls[0].messages)
+        for llm in (tiny, other)
+    ]
     assert ranking.usage.cost == pytest.approx((sum(words) + 10 * (6 + 8)) / 1e6)
     told = (await recommender.metrics()).decode()
     assert 'whyrank_cost_dollars_total{model="tiny"}' in told
@@ -188,7 +211,10 @@ async def test_a_spent_budget_sends_everybody_to_the_next_model_until_tomorrow(t
 
 async def test_a_key_spends_its_own_money(two: Two) -> None:
     recommender, *_ = await two(backwards, price=PRICE, other={"price": PRICE})
-    poor, rich = ApiKey(name="poor", scopes=("read",), budget=1e-9), ApiKey(name="rich", scopes=("read",), budget=1)
+    poor, rich = (
+        ApiKey(name="poor", scopes=("read",), budget=1e-9),
+        ApiKey(name="rich", scopes=("read",), budget=1),
+    )
     found = []
     for key in (poor, poor, rich):
         PAYER.set(key)
@@ -202,7 +228,9 @@ async def test_a_call_that_is_broken_off_is_paid_as_far_as_it_went(two: Two) -> 
     recommender, _, _ = await two(lambda _: "A\n" * 100, price=PRICE)
     bill: list[Usage] = []
     BILL.set(bill)
-    async with aclosing(recommender._llms["tiny"].stream(Call([{"role": "user", "content": "x" * 300}], 100))) as pieces:
+    async with aclosing(
+        recommender._llms["tiny"].stream(Call([{"role": "user", "content": "x" * 300}], 100))
+    ) as pieces:
         await anext(pieces)
     assert bill[0].prompt_tokens == 100
     assert bill[0].cost
@@ -226,7 +254,10 @@ async def test_whoever_has_a_budget_is_not_served_by_a_model_of_unknown_price(tw
     ranking = await recommender.recommend(FOR_ALL)
     assert (ranking.model, tried(ranking)) == ("other", [("listwise:tiny", "budget")])
     free, *_ = await two(backwards, backend="litellm")
-    for key, model in ((ApiKey(name="k", scopes=("read",)), "tiny"), (ApiKey(name="b", scopes=("read",), budget=5), "other")):
+    for key, model in (
+        (ApiKey(name="k", scopes=("read",)), "tiny"),
+        (ApiKey(name="b", scopes=("read",), budget=5), "other"),
+    ):
         PAYER.set(key)
         await free.recommend(FOR_ALL)
         assert (await free.recommend(FOR_ALL)).model == model
@@ -236,7 +267,10 @@ async def test_an_answer_outlives_the_loss_of_its_bill(two: Two, settings: Setti
     recommender, *_ = await two(backwards, price=PRICE, budget=5)
     with sqlite3.connect(settings.store_url.removeprefix("sqlite:///")) as other:
         other.execute("DROP TABLE spendings")
-        other.execute("CREATE VIEW spendings AS SELECT '' AS day, '' AS alias, '' AS key_id, 0.0 AS dollars, 0 AS calls")
+        other.execute(
+            "CREATE VIEW spendings AS SELECT '' AS day, '' AS alias, '' AS key_id, 0.0 AS "
+            "dollars, 0 AS calls"
+        )
     assert (await recommender.recommend(FOR_ALL)).model == "tiny"
     assert tried(await recommender.recommend(FOR_ALL)) == [("listwise:tiny", "budget")]
 
@@ -254,7 +288,11 @@ class Chatty(ScriptedLLM):
 
     async def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
         async for piece in super().stream(call):
-            yield piece if piece.usage else replace(piece, usage=Usage(prompt_tokens=7, total_tokens=7))
+            yield (
+                piece
+                if piece.usage
+                else replace(piece, usage=Usage(prompt_tokens=7, total_tokens=7))
+            )
 
 
 async def test_what_is_told_again_and_again_is_paid_once(two: Two, settings: Settings) -> None:
@@ -262,7 +300,11 @@ async def test_what_is_told_again_and_again_is_paid_once(two: Two, settings: Set
     tap = recommender._metered(Tap, Chatty(lambda _: "A\nB\nC\n", alias="tiny"), Pace())
     bill: list[Usage] = []
     BILL.set(bill)
-    used = [piece.usage async for piece in tap.stream(Call([{"role": "user", "content": "one two"}], 9)) if piece.usage]
+    used = [
+        piece.usage
+        async for piece in tap.stream(Call([{"role": "user", "content": "one two"}], 9))
+        if piece.usage
+    ]
     assert [(one.prompt_tokens, one.completion_tokens) for one in bill] == [(2, 3)]
     assert used == bill
 
@@ -283,7 +325,9 @@ async def test_reasons_that_break_off_are_on_the_bill(two: Two) -> None:
     recommender, tiny, _ = await two(endless, price=PRICE)
     ranking = await recommender.recommend(FOR_ALL.model_copy(update={"explain": "short"}))
     spent = await recommender._store.spendings.spent(datetime.now(UTC), alias="tiny")
-    assert len(tiny.calls) == 4  # the ranking, and each of those shown that shares something with another that they liked
+    assert (
+        len(tiny.calls) == 4
+    )  # the ranking, and each of those shown that shares something with another that they liked
     assert ranking.usage.cost == pytest.approx(spent)
 
 

@@ -1,5 +1,6 @@
-"""The whole OpenAPI under schemathesis: nothing it thinks of gets a 500, or an answer that the schema doesn't promise. And what
-it shows: everything has a description, every body an example that is taken, every route the key that it needs.
+"""The whole OpenAPI under schemathesis: nothing it thinks of gets a 500, or an answer that the
+schema doesn't promise. And what it shows: everything has a description, every body an example that
+is taken, every route the key that it needs.
 
 `make test` gives each route a few examples; with HOSTILE=all, as in `make verify`, many.
 """
@@ -20,7 +21,11 @@ import pytest
 import schemathesis
 import uvicorn
 from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance, status_code_conformance
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
 
 from service.api import create_app
 from service.api.edge import OPEN, SCOPES
@@ -36,7 +41,9 @@ EXAMPLES = 60 if os.environ.get("HOSTILE") == "all" else 3
 def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A service on a thread of its own: schemathesis waits for each answer."""
     settings = Settings.load(HOUSE / "configs" / "test.yaml")
-    settings = settings.changed({"data": tmp_path_factory.mktemp("data"), "embed": {"path": MODELS / "minilm"}})
+    settings = settings.changed(
+        {"data": tmp_path_factory.mktemp("data"), "embed": {"path": MODELS / "minilm"}}
+    )
 
     async def ready(_: Settings) -> Recommender:
         recommender = await build(settings, llms={"tiny": ScriptedLLM(backwards, alias="tiny")})
@@ -44,7 +51,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         await recommender.embed_pending()
         return recommender
 
-    server = uvicorn.Server(uvicorn.Config(create_app(settings, ready), port=0, log_level="error", ws="none"))
+    server = uvicorn.Server(
+        uvicorn.Config(create_app(settings, ready), port=0, log_level="error", ws="none")
+    )
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
     thread.start()
     started = threading.Event()
@@ -62,7 +71,9 @@ def lines(_: Any, value: Any) -> bytes:
 
 OPENAPI: dict[str, Any] = create_app(Settings.load(HOUSE / "configs" / "test.yaml")).openapi()
 OPERATIONS = {
-    f"{method.upper()} {path}": operation for path, methods in OPENAPI["paths"].items() for method, operation in methods.items()
+    f"{method.upper()} {path}": operation
+    for path, methods in OPENAPI["paths"].items()
+    for method, operation in methods.items()
 }
 schema = schemathesis.openapi.from_dict(OPENAPI)
 
@@ -78,7 +89,12 @@ schema = schemathesis.openapi.from_dict(OPENAPI)
 def test_nothing_gets_a_500_or_an_answer_outside_the_schema(case: Any, base: str) -> None:
     case.call_and_validate(
         base_url=base,
-        checks=[not_a_server_error, response_schema_conformance, content_type_conformance, status_code_conformance],
+        checks=[
+            not_a_server_error,
+            response_schema_conformance,
+            content_type_conformance,
+            status_code_conformance,
+        ],
     )
 
 
@@ -93,7 +109,11 @@ def resolved(shape: dict[str, Any]) -> dict[str, Any]:
 
 
 def examples(media: dict[str, Any]) -> list[Any]:
-    own = [media["example"]] if "example" in media else [one["value"] for one in media.get("examples", {}).values()]
+    own = (
+        [media["example"]]
+        if "example" in media
+        else [one["value"] for one in media.get("examples", {}).values()]
+    )
     return own or resolved(media.get("schema", {})).get("examples", [])
 
 
@@ -102,13 +122,19 @@ def undescribed(shape: dict[str, Any], where: str) -> Iterator[str]:
         if not field.get("description"):
             yield f"{where}.{name}"
         yield from undescribed(field, f"{where}.{name}")
-    inner = [shape[key] for key in ("items", "additionalProperties") if isinstance(shape.get(key), dict)]
+    inner = [
+        shape[key] for key in ("items", "additionalProperties") if isinstance(shape.get(key), dict)
+    ]
     for part in [*inner, *shape.get("anyOf", [])]:
         yield from undescribed(part, where)
 
 
 def test_every_field_parameter_and_operation_has_a_description() -> None:
-    fields = [miss for name, shape in OPENAPI["components"]["schemas"].items() for miss in undescribed(shape, name)]
+    fields = [
+        miss
+        for name, shape in OPENAPI["components"]["schemas"].items()
+        for miss in undescribed(shape, name)
+    ]
     inline = [
         miss
         for name, operation in OPERATIONS.items()
@@ -121,7 +147,11 @@ def test_every_field_parameter_and_operation_has_a_description() -> None:
         for one in operation.get("parameters", [])
         if not one.get("description")
     ]
-    silent = [name for name, one in OPERATIONS.items() if not (one.get("summary") and one.get("description"))]
+    silent = [
+        name
+        for name, one in OPERATIONS.items()
+        if not (one.get("summary") and one.get("description"))
+    ]
     assert (fields, inline, parameters, silent) == ([], [], [], [])
 
 
@@ -133,13 +163,16 @@ def test_every_body_has_an_example_and_it_is_taken(base: str) -> None:
                 assert examples(media), (name, kind)
                 for body in examples(media):
                     content = body if isinstance(body, str) else json.dumps(body)
-                    answer = client.request(method, path, content=content, headers={"content-type": kind})
+                    answer = client.request(
+                        method, path, content=content, headers={"content-type": kind}
+                    )
                     assert answer.status_code == 200, (name, kind, answer.text)
                     assert 'ejected":[{' not in answer.text, (name, kind, answer.text)
 
 
 def violations(shape: dict[str, Any]) -> Iterator[tuple[Any, str]]:
-    """(a value that is too long or too short, what is to be said of it) for every length that a schema limits."""
+    """(a value that is too long or too short, what is to be said of it) for every length that a
+    schema limits."""
     shape = resolved(shape)
     if most := shape.get("maxLength"):
         yield "x" * (most + 1), f"at most {most:,} characters"
@@ -193,17 +226,21 @@ def test_every_operation_names_the_key_that_the_gate_asks_for(base: str) -> None
     table = {name.replace(":path}", "}"): scope for name, scope in SCOPES.items()}
     for name, operation in OPERATIONS.items():
         scope = table.get(name)
-        assert operation.get("security", []) == ([] if name in OPEN else [{"bearer": [scope]}, {"header": [scope]}]), name
+        assert operation.get("security", []) == (
+            [] if name in OPEN else [{"bearer": [scope]}, {"header": [scope]}]
+        ), name
         assert (f"good for `{scope}`" in operation["description"]) == (name not in OPEN), name
     assert [httpx.get(f"{base}/openapi.json").json() for _ in range(2)] == [OPENAPI, OPENAPI]
 
 
 def test_refusals_are_json_whatever_a_route_answers() -> None:
     for name, operation in OPERATIONS.items():
-        assert [[*operation["responses"][status]["content"]] for status in ("4XX", "5XX")] == [["application/json"]] * 2, name
+        assert [[*operation["responses"][status]["content"]] for status in ("4XX", "5XX")] == [
+            ["application/json"]
+        ] * 2, name
 
 
-# ── the page that shows it ──────────────────────────────────────────────────────────────────────────────────────────
+# ── the page that shows it ────────────────────────────────────────────────────────────────────────
 
 
 def test_the_page_of_docs_and_all_that_it_needs_comes_from_this_service(base: str) -> None:
@@ -214,7 +251,9 @@ def test_the_page_of_docs_and_all_that_it_needs_comes_from_this_service(base: st
         addresses = {first or second for first, second in needed} - {"data:,"}
         assert addresses == {"docs/swagger-ui-bundle.js", "docs/swagger-ui.css", "openapi.json"}
         answers = [client.get(f"/{address}") for address in sorted(addresses)]
-        kinds = [(one.status_code, one.headers["content-type"].partition(";")[0]) for one in answers]
+        kinds = [
+            (one.status_code, one.headers["content-type"].partition(";")[0]) for one in answers
+        ]
         assert kinds == [(200, "text/javascript"), (200, "text/css"), (200, "application/json")]
         assert re.findall(r"""@import|url\(["']?(?!["']?data:)""", answers[1].text) == []
         assert client.get("/docs/redoc.standalone.js").json()["error"]["code"] == "route_not_found"

@@ -18,7 +18,13 @@ NOW = datetime.now(UTC)
 
 def rated(user: str, item: str, value: float = 5, minutes: int = 0) -> dict[str, Any]:
     moment = NOW + timedelta(minutes=minutes - 60)
-    return {"user_id": user, "item_id": item, "type": "rating", "value": value, "occurred_at": moment}
+    return {
+        "user_id": user,
+        "item_id": item,
+        "type": "rating",
+        "value": value,
+        "occurred_at": moment,
+    }
 
 
 def ask(**fields: Any) -> RecommendRequest:
@@ -34,13 +40,22 @@ async def test_an_event_changes_the_very_next_answer(make: Make) -> None:
     after = await recommender.recommend(ask(user_id="u", strategy="prior"))
     assert "alien" not in [item.item_id for item in after.items]
     assert after.state_version > before.state_version
-    assert [item.item_id for item in after.items].index("thing") < [item.item_id for item in before.items].index("thing")
+    assert [item.item_id for item in after.items].index("thing") < [
+        item.item_id for item in before.items
+    ].index("thing")
 
 
 def blocks(people: int = 40) -> list[dict[str, Any]]:
     """Half of the people like some of the even films, half of the odd ones."""
-    likes = [(f"v{n}", f"f{2 * ((7 * n + m * m) % 15) + n % 2}") for n in range(people) for m in (0, 1, 2, 3, 5)]
-    return [{"user_id": user, "item_id": item, "type": "like", "occurred_at": NOW - timedelta(days=1)} for user, item in likes]
+    likes = [
+        (f"v{n}", f"f{2 * ((7 * n + m * m) % 15) + n % 2}")
+        for n in range(people)
+        for m in (0, 1, 2, 3, 5)
+    ]
+    return [
+        {"user_id": user, "item_id": item, "type": "like", "occurred_at": NOW - timedelta(days=1)}
+        for user, item in likes
+    ]
 
 
 ALIKE = [{"id": f"f{n}", "title": "Film"} for n in range(30)]
@@ -48,10 +63,17 @@ ALIKE = [{"id": f"f{n}", "title": "Film"} for n in range(30)]
 TOGETHER = {"similar": 0, "collaborative": 1, "popular": 0}
 
 
-async def test_a_like_changes_the_very_next_choice_of_people_with_the_same_taste(make: Make, settings: Any) -> None:
+async def test_a_like_changes_the_very_next_choice_of_people_with_the_same_taste(
+    make: Make, settings: Any
+) -> None:
     recommender = await make(films=ALIKE, changed=settings.changed({"retrieve": TOGETHER}))
     await recommender.ingest_events(blocks())
-    assert (await recommender.readiness())["collaborative"] == {"ok": True, "trained_at": None, "events": 0, "items": 0}
+    assert (await recommender.readiness())["collaborative"] == {
+        "ok": True,
+        "trained_at": None,
+        "events": 0,
+        "items": 0,
+    }
     await recommender.ingest_events([rated("u", "f4")])
     nobody = ask(user_id="u", strategy="prior", top_n=8, explain="full")
     assert "source.collaborative" not in (await recommender.recommend(nobody)).items[0].signals
@@ -63,7 +85,9 @@ async def test_a_like_changes_the_very_next_choice_of_people_with_the_same_taste
     await recommender.ingest_events([rated("w", "f7"), rated("stranger", "ghost")])
     odd = await recommender.recommend(ask(user_id="w", strategy="prior", top_n=8))
     assert {int(item.item_id[1:]) % 2 for item in odd.items} == {1}
-    stranger = await recommender.recommend(ask(user_id="stranger", strategy="prior", explain="full"))
+    stranger = await recommender.recommend(
+        ask(user_id="stranger", strategy="prior", explain="full")
+    )
     assert not any("source.collaborative" in item.signals for item in stranger.items)
     ready = (await recommender.readiness())["collaborative"]
     assert (ready["events"], ready["items"]) == (201, 30)
@@ -78,7 +102,9 @@ async def test_another_process_uses_a_training_at_once(make: Make, settings: Any
     for trainer in (one, two, one):
         await trainer.train()
         for other in (one, two):
-            assert {int(item.item_id[1:]) % 2 for item in (await other.recommend(request)).items} == {0}
+            assert {
+                int(item.item_id[1:]) % 2 for item in (await other.recommend(request)).items
+            } == {0}
 
 
 async def test_the_background_trains_when_the_log_has_grown(make: Make, settings: Any) -> None:
@@ -95,7 +121,9 @@ async def test_the_background_trains_when_the_log_has_grown(make: Make, settings
         async with asyncio.timeout(20):
             await recommender.ingest_events(blocks())
             await trained_on(200)
-            await recommender.ingest_events([rated("u", "f4"), *(rated(f"v{n}", "f29") for n in range(29))])
+            await recommender.ingest_events(
+                [rated("u", "f4"), *(rated(f"v{n}", "f29") for n in range(29))]
+            )
             await trained_on(230)
     finally:
         work.cancel()
@@ -108,7 +136,9 @@ async def test_the_model_is_shown_the_person_and_moves_the_order(make: Make) -> 
     await recommender.ingest_events([rated("u", "alien")])
     prior = await recommender.recommend(ask(user_id="u", strategy="prior"))
     ranked = await recommender.recommend(ask(user_id="u"))
-    assert [item.item_id for item in ranked.items] == [item.item_id for item in reversed(prior.items)]
+    assert [item.item_id for item in ranked.items] == [
+        item.item_id for item in reversed(prior.items)
+    ]
     assert (ranked.strategy, ranked.model, ranked.degraded) == ("listwise", "tiny", None)
     assert ranked.prompt is not None
     assert ranked.prompt.id == "movies/rank"
@@ -139,41 +169,66 @@ async def test_given_candidates_come_back_exactly_once_in_any_order(make: Make) 
     recommender = await make()
     given = ["heat", "ghost", "alien", "thing", "nowhere"]
     for candidates in (given, given[::-1]):
-        ranking = await recommender.recommend(ask(user_id="u", candidates=candidates, strategy="prior"))
+        ranking = await recommender.recommend(
+            ask(user_id="u", candidates=candidates, strategy="prior")
+        )
         assert sorted(item.item_id for item in ranking.items) == sorted(given)
         assert [item.item_id for item in ranking.items][-2:] == ["ghost", "nowhere"]
     one, two = [
-        [item.item_id for item in (await recommender.recommend(ask(candidates=some, strategy="prior"))).items]
+        [
+            item.item_id
+            for item in (await recommender.recommend(ask(candidates=some, strategy="prior"))).items
+        ]
         for some in (given, given[::-1])
     ]
     assert one == two
 
 
-async def test_what_was_bought_comes_again_when_its_time_is_here(make: Make, settings: Settings) -> None:
-    again = {"service": {"domain": "shop"}, "events": {"meanings": {"shop": {"purchase": {"repeat_after": 30}}}}}
+async def test_what_was_bought_comes_again_when_its_time_is_here(
+    make: Make, settings: Settings
+) -> None:
+    again = {
+        "service": {"domain": "shop"},
+        "events": {"meanings": {"shop": {"purchase": {"repeat_after": 30}}}},
+    }
     recommender = await make(changed=settings.changed(again))
     bought = {"alien": 10, "heat": 40}
     await recommender.ingest_events(
         [
-            {"user_id": "u", "item_id": item, "type": "purchase", "occurred_at": NOW - timedelta(days=ago)}
+            {
+                "user_id": "u",
+                "item_id": item,
+                "type": "purchase",
+                "occurred_at": NOW - timedelta(days=ago),
+            }
             for item, ago in bought.items()
         ]
     )
     shown = await recommender.recommend(ask(user_id="u", strategy="prior", top_n=8))
     assert {item.item_id for item in shown.items} == {film["id"] for film in FILMS} - {"alien"}
     assert (await recommender.state("u")).seen == {"alien"}
-    given = await recommender.recommend(ask(user_id="u", strategy="prior", candidates=["alien", "heat"]))
+    given = await recommender.recommend(
+        ask(user_id="u", strategy="prior", candidates=["alien", "heat"])
+    )
     assert len(given.items) == 2
 
 
-@pytest.mark.parametrize("weigh", [{}, {"popularity": 1.0}, {"popularity": -1.0}, {"diversity": 1.0}])
+@pytest.mark.parametrize(
+    "weigh", [{}, {"popularity": 1.0}, {"popularity": -1.0}, {"diversity": 1.0}]
+)
 async def test_an_unknown_or_deleted_candidate_is_last_without_a_reason_and_named(
     make: Make, settings: Settings, weigh: dict[str, float]
 ) -> None:
-    recommender = await make(changed=settings.changed({"rank": weigh}))  # the model would have the last one first
-    await recommender.ingest_events([rated("u", "alien"), rated("v", "heat"), rated("v", "solaris")])
+    recommender = await make(
+        changed=settings.changed({"rank": weigh})
+    )  # the model would have the last one first
+    await recommender.ingest_events(
+        [rated("u", "alien"), rated("v", "heat"), rated("v", "solaris")]
+    )
     await recommender.delete_item("amelie")
-    asked = ask(user_id="u", candidates=["0ghost", "heat", "amelie", "solaris", "thing"], explain="full")
+    asked = ask(
+        user_id="u", candidates=["0ghost", "heat", "amelie", "solaris", "thing"], explain="full"
+    )
     parts = [part async for part in await recommender.stream(asked)]
     ranking = parts[-1]
     assert isinstance(ranking, Ranking)
@@ -181,35 +236,55 @@ async def test_an_unknown_or_deleted_candidate_is_last_without_a_reason_and_name
     assert [item.item_id for item in ranking.items][3:] == ["0ghost", "amelie"]
     assert [bool(item.reason) for item in ranking.items] == [True, True, True, False, False]
     assert [part.rank for part in parts if isinstance(part, Reason)] == [1, 2, 3]
-    assert ranking.warnings == ["candidates: not in the catalogue, so last and without a reason: 0ghost, amelie"]
+    assert ranking.warnings == [
+        "candidates: not in the catalogue, so last and without a reason: 0ghost, amelie"
+    ]
 
 
-async def test_ids_that_the_catalogue_does_not_have_are_named_twenty_of_each_list(make: Make) -> None:
+async def test_ids_that_the_catalogue_does_not_have_are_named_twenty_of_each_list(
+    make: Make,
+) -> None:
     recommender = await make()
     many = [f"x{n}" for n in range(1_023)]
-    ranking = await recommender.recommend(ask(context_items=["alien", "a/b"], exclude=["heat", *many], strategy="prior"))
+    ranking = await recommender.recommend(
+        ask(context_items=["alien", "a/b"], exclude=["heat", *many], strategy="prior")
+    )
     assert ranking.warnings == [
         "context_items: not in the catalogue, so without effect: a/b",
         f"exclude: not in the catalogue, so without effect: {', '.join(many[:20])} and 1,003 more",
     ]
-    assert (await recommender.recommend(ask(context_items=["alien"], exclude=["heat"], strategy="prior"))).warnings == []
-    both = await recommender.recommend(ask(candidates=["ghost", "heat"], exclude=["ghost"], strategy="prior"))
+    assert (
+        await recommender.recommend(
+            ask(context_items=["alien"], exclude=["heat"], strategy="prior")
+        )
+    ).warnings == []
+    both = await recommender.recommend(
+        ask(candidates=["ghost", "heat"], exclude=["ghost"], strategy="prior")
+    )
     assert both.warnings == ["exclude: not in the catalogue, so without effect: ghost"]
 
 
 async def test_filters_that_admit_nothing_are_told_which_values_there_are(make: Make) -> None:
     recommender = await make()
-    found = await recommender.recommend(ask(filters={"genre": {"any": ["western"]}, "year": {"gt": 1900}}))
+    found = await recommender.recommend(
+        ask(filters={"genre": {"any": ["western"]}, "year": {"gt": 1900}})
+    )
     assert found.items == []
     assert found.warnings[0] == "filters: no item meets them"
     assert found.warnings[1].startswith("filters.genre: the catalogue has ")
-    assert {"Horror", "Sci-Fi", "Crime"} <= {*found.warnings[1].removeprefix("filters.genre: the catalogue has ").split(", ")}
+    assert {"Horror", "Sci-Fi", "Crime"} <= {
+        *found.warnings[1].removeprefix("filters.genre: the catalogue has ").split(", ")
+    }
     assert found.warnings[2:] == ["filters.year: the catalogue has mostly 1979 to 1999"]
     await recommender.ingest_events([{"user_id": "u", "item_id": "heat", "type": "play"}])
     had = await recommender.recommend(ask(user_id="u", filters={"genre": {"any": ["crime"]}}))
     assert had.warnings == ["filters: all that they admit is excluded, or this person has had it"]
-    assert (await recommender.recommend(ask(filters={"genre": {"any": ["CRIME"]}}))).items[0].item_id == "heat"
-    await recommender.ingest_items([{"id": f"g{n}", "title": "Film", "attributes": {"genre": [f"G{n}"]}} for n in range(10)])
+    assert (await recommender.recommend(ask(filters={"genre": {"any": ["CRIME"]}}))).items[
+        0
+    ].item_id == "heat"
+    await recommender.ingest_items(
+        [{"id": f"g{n}", "title": "Film", "attributes": {"genre": [f"G{n}"]}} for n in range(10)]
+    )
     many = await recommender.recommend(ask(filters={"genre": {"any": ["western"]}}))
     assert many.warnings[1].endswith(", …")
     assert many.warnings[1].count(", ") == 10
@@ -234,7 +309,9 @@ async def test_a_session_without_a_user_counts_as_history(make: Make) -> None:
 
 async def test_what_was_declared_speaks_for_a_user_without_events(make: Make) -> None:
     recommender = await make()
-    await recommender.ingest_users([{"user_id": "u", "attributes": {"favourite": "romance and comedy"}}])
+    await recommender.ingest_users(
+        [{"user_id": "u", "attributes": {"favourite": "romance and comedy"}}]
+    )
     ranking = await recommender.recommend(ask(user_id="u", strategy="prior", top_n=2))
     assert ranking.profile_source == "attributes"
     assert {item.item_id for item in ranking.items} <= {"notting", "amelie", "sunrise"}
@@ -242,32 +319,50 @@ async def test_what_was_declared_speaks_for_a_user_without_events(make: Make) ->
 
 async def test_an_instruction_filters_and_context_steer(make: Make) -> None:
     recommender = await make()
-    asked = await recommender.recommend(ask(instruction="a crime film with action", strategy="prior", top_n=1))
+    asked = await recommender.recommend(
+        ask(instruction="a crime film with action", strategy="prior", top_n=1)
+    )
     assert (asked.items[0].item_id, asked.profile_source) == ("heat", "instruction")
-    like_alien = await recommender.recommend(ask(context_items=["alien"], strategy="prior", top_n=1))
+    like_alien = await recommender.recommend(
+        ask(context_items=["alien"], strategy="prior", top_n=1)
+    )
     assert like_alien.items[0].item_id == "thing"
-    filtered = await recommender.recommend(ask(filters={"genre": {"any": ["Romance"]}}, exclude=["amelie"], strategy="prior"))
+    filtered = await recommender.recommend(
+        ask(filters={"genre": {"any": ["Romance"]}}, exclude=["amelie"], strategy="prior")
+    )
     assert {item.item_id for item in filtered.items} == {"notting", "sunrise"}
 
 
 async def test_candidates_that_are_all_excluded_make_an_empty_ranking(make: Make) -> None:
     recommender = await make()
     await recommender.ingest_events([rated("u", "alien")])
-    ranking = await recommender.recommend(ask(user_id="u", candidates=["heat"], exclude=["heat"], instruction="funny"))
+    ranking = await recommender.recommend(
+        ask(user_id="u", candidates=["heat"], exclude=["heat"], instruction="funny")
+    )
     assert ranking.items == []
 
 
 async def test_an_event_for_an_unknown_item_is_used_once_the_item_arrives(make: Make) -> None:
     recommender = await make()
     await recommender.ingest_events([rated("u", "later")])
-    assert "Prometheus" not in (await recommender.preview(ask(user_id="u"), "rank")).messages[1]["content"]
+    assert (
+        "Prometheus"
+        not in (await recommender.preview(ask(user_id="u"), "rank")).messages[1]["content"]
+    )
     await recommender.ingest_items([{"id": "later", "title": "Prometheus"}])
-    assert "Prometheus" in (await recommender.preview(ask(user_id="u"), "rank")).messages[1]["content"]
+    assert (
+        "Prometheus" in (await recommender.preview(ask(user_id="u"), "rank")).messages[1]["content"]
+    )
 
 
 async def test_a_bad_row_costs_itself_only(make: Make) -> None:
     recommender = await make()
-    rows = [rated("u", "alien"), {"type": "like"}, "nonsense", rated("u", "heat") | {"occurred_at": NOW + timedelta(days=9)}]
+    rows = [
+        rated("u", "alien"),
+        {"type": "like"},
+        "nonsense",
+        rated("u", "heat") | {"occurred_at": NOW + timedelta(days=9)},
+    ]
     report = await recommender.ingest_events(rows)
     assert report.accepted == 1
     assert [one.index for one in report.rejected] == [1, 2, 3]
@@ -284,14 +379,17 @@ async def test_a_bad_row_costs_itself_only(make: Make) -> None:
         ({"filters": {"colour": {"any": ["red"]}}}, BadRequest),
     ],
 )
-async def test_what_can_not_be_done_is_refused_clearly(make: Make, fields: dict[str, Any], error: type[Exception]) -> None:
+async def test_what_can_not_be_done_is_refused_clearly(
+    make: Make, fields: dict[str, Any], error: type[Exception]
+) -> None:
     recommender = await make()
     with pytest.raises(error):
         await recommender.recommend(ask(**fields))
 
 
 class Watched(ScriptedLLM):
-    """Tells a reason once, and would think about the others for ever. `given_up`: it was told not to."""
+    """Tells a reason once, and would think about the others for ever. `given_up`: it was told not
+    to."""
 
     def __init__(self) -> None:
         super().__init__(backwards, alias="tiny")
@@ -336,13 +434,17 @@ async def test_a_ranking_is_kept_under_its_id(make: Make) -> None:
     assert {item.item for item in kept.items} == {None}
 
 
-async def test_nothing_of_a_person_who_disallowed_it_goes_to_a_hosted_model(make: Make, settings: Any) -> None:
+async def test_nothing_of_a_person_who_disallowed_it_goes_to_a_hosted_model(
+    make: Make, settings: Any
+) -> None:
     outside = settings.models["tiny"].model_copy(update={"hosted": True})
 
     def never(call: Call) -> str:
         raise AssertionError("a model was asked")
 
-    recommender = await make(never, changed=settings.model_copy(update={"models": {"tiny": outside}}))
+    recommender = await make(
+        never, changed=settings.model_copy(update={"models": {"tiny": outside}})
+    )
     await recommender.ingest_users([{"user_id": "u", "allow_hosted": False}])
     await recommender.ingest_events([rated("u", "alien")])
     ranking = await recommender.recommend(ask(user_id="u"))
@@ -365,10 +467,12 @@ async def test_ids_never_reach_the_model(make: Make) -> None:
     assert not any("item-id" in text or "user-id" in text for text in seen)
 
 
-async def test_auto_asks_for_likelihoods_where_they_are_at_hand_and_says_why_not_where_nothing_is_known(
+async def test_auto_asks_for_likelihoods_and_says_why_not_where_nothing_is_known(
     settings: Settings,
 ) -> None:
-    scorer = ScriptedLLM(lambda call: "", alias="titles", likely=lambda asked: -float("Heat" not in asked.text))
+    scorer = ScriptedLLM(
+        lambda call: "", alias="titles", likely=lambda asked: -float("Heat" not in asked.text)
+    )
     changed = settings.changed(
         {
             "models": {"titles": {"backend": "local", "model": "titles", "weight": 1.0}},
@@ -376,7 +480,9 @@ async def test_auto_asks_for_likelihoods_where_they_are_at_hand_and_says_why_not
             "rank": {"strategy": "auto"},
         }
     )
-    recommender = await build(changed, llms={"tiny": ScriptedLLM(backwards, alias="tiny")}, scorers={"titles": scorer})
+    recommender = await build(
+        changed, llms={"tiny": ScriptedLLM(backwards, alias="tiny")}, scorers={"titles": scorer}
+    )
     await recommender.ingest_items(FILMS)
     await recommender.embed_pending()
     await recommender.ingest_events([{"user_id": "u", "item_id": "alien", "type": "like"}])
@@ -399,7 +505,9 @@ async def test_a_strategy_without_a_model_for_it_is_refused(make: Make) -> None:
         await recommender.recommend(RecommendRequest(user_id="u", strategy="likelihood"))
 
 
-async def test_what_moved_an_item_is_found_after_the_ranking_and_told_in_full(make: Make, settings: Any) -> None:
+async def test_what_moved_an_item_is_found_after_the_ranking_and_told_in_full(
+    make: Make, settings: Any
+) -> None:
     """The model for likelihoods finds everything likelier by a gap of ten after Notting Hill."""
     asked: list[Asked] = []
 
@@ -408,7 +516,9 @@ async def test_what_moved_an_item_is_found_after_the_ranking_and_told_in_full(ma
         return -20 + 10 * ("Notting Hill\n" in one.context)
 
     changed = settings.changed({"roles": {"score": "tiny"}})
-    recommender = await make(llm=ScriptedLLM(backwards, likely=likely, alias="tiny"), changed=changed)
+    recommender = await make(
+        llm=ScriptedLLM(backwards, likely=likely, alias="tiny"), changed=changed
+    )
     await recommender.ingest_events([rated("u", "notting"), rated("u", "alien", minutes=1)])
     parts = await recommender.stream(ask(user_id="u", explain="full"))
     ranking = await anext(parts)
@@ -417,7 +527,9 @@ async def test_what_moved_an_item_is_found_after_the_ranking_and_told_in_full(ma
     whole = [part async for part in parts][-1]
     assert isinstance(whole, Ranking)
     assert {tuple(item.evidence) for item in whole.items[:5]} == {("notting",)}
-    assert {tuple(item.attribution.items()) for item in whole.items[:5]} == {(("notting", 10.0), ("alien", 0.0))}
+    assert {tuple(item.attribution.items()) for item in whole.items[:5]} == {
+        (("notting", 10.0), ("alien", 0.0))
+    }
     assert "source.similar" in whole.items[0].signals
     preview = await recommender.preview(ask(user_id="u", candidates=["amelie"]), "explain")
     assert "in common: Comedy, Romance" in preview.messages[1]["content"]
@@ -429,7 +541,9 @@ async def test_what_moved_an_item_is_found_after_the_ranking_and_told_in_full(ma
 
 async def test_what_a_letters_slot_is_worth_is_asked_once(make: Make, settings: Settings) -> None:
     llm = ScriptedLLM(lambda call: [-2.0 - n / 100 for n in range(len(call.tokens))], alias="tiny")
-    recommender = await make(llm=llm, changed=settings.changed({"rank": {"strategy": "first_token", "orderings": 2}}))
+    recommender = await make(
+        llm=llm, changed=settings.changed({"rank": {"strategy": "first_token", "orderings": 2}})
+    )
     await recommender.ingest_events([{"user_id": "u", "item_id": "alien", "type": "like"}])
     for calls in (3, 5):
         ranking = await recommender.recommend(RecommendRequest(user_id="u", explain="none"))

@@ -1,4 +1,5 @@
-"""A recorder in the place of a hosted model and a hosted embedder: what careless people write never gets there.
+"""A recorder in the place of a hosted model and a hosted embedder: what careless people write never
+gets there.
 
 `make test` asks 150 times; with HOSTILE=all, as in `make verify`, a thousand times.
 """
@@ -34,7 +35,20 @@ REQUESTS = 1_000 if os.environ.get("HOSTILE") == "all" else 150
 PEOPLE = 40
 STRATEGIES = ["listwise", "keyed", "first_token", "pointwise", "likelihood", "auto"]
 KINDS = ["Drama", "Horror", "Comedy", "Romance"]
-NIGHTS = ["Amber", "Birch", "Cedar", "Delta", "Ember", "Fjord", "Grove", "Harbor", "Island", "Jungle", "Kettle", "Lantern"]
+NIGHTS = [
+    "Amber",
+    "Birch",
+    "Cedar",
+    "Delta",
+    "Ember",
+    "Fjord",
+    "Grove",
+    "Harbor",
+    "Island",
+    "Jungle",
+    "Kettle",
+    "Lantern",
+]
 FILMS = [
     {
         "id": f"itm-{n}",
@@ -47,7 +61,8 @@ FILMS = [
 
 
 class Recorder(FakeOpenAI):
-    """A model that does its work, and an embedder; keeps every text that came. `told`: to the model, `embedded`: the other."""
+    """A model that does its work, and an embedder; keeps every text that came. `told`: to the
+    model, `embedded`: the other."""
 
     def __init__(self) -> None:
         super().__init__("obeys")
@@ -57,7 +72,11 @@ class Recorder(FakeOpenAI):
 
     async def tokenize(self, request: Request) -> dict[str, Any]:
         self.told.append(text := (await request.json())["prompt"])
-        return {"tokens": [ord(text[0])] if text in {"Yes", "yes", "No", "no"} else [ord(char) for char in text]}
+        return {
+            "tokens": [ord(text[0])]
+            if text in {"Yes", "yes", "No", "no"}
+            else [ord(char) for char in text]
+        }
 
     async def embeddings(self, request: Request) -> dict[str, Any]:
         texts = (await request.json())["input"]
@@ -77,8 +96,13 @@ class Recorder(FakeOpenAI):
             return " ".join(LETTERS[: int(count[1])])
         if "why:" in grammar:
             found = re.findall(r'"([A-Z]) \[" \("(h[\d,h]+)"', grammar)
-            shared = re.findall(r"^A\) in common: (\w+)", body["messages"][-1]["content"], flags=re.MULTILINE)
-            return "\n".join(f"{letter} [{label}] is a {word}." for (letter, label), word in zip(found, shared, strict=True))
+            shared = re.findall(
+                r"^A\) in common: (\w+)", body["messages"][-1]["content"], flags=re.MULTILINE
+            )
+            return "\n".join(
+                f"{letter} [{label}] is a {word}."
+                for (letter, label), word in zip(found, shared, strict=True)
+            )
         return "Drama"
 
     @property
@@ -88,8 +112,15 @@ class Recorder(FakeOpenAI):
 
 def bare(text: str) -> str:
     """Letters and digits only, so that no way of writing hides anything from the search either."""
-    plain = "".join(str(unicodedata.digit(char, char)) for char in unicodedata.normalize("NFKD", text.casefold()))
-    return re.sub(r"[\W_]", "", "".join(char for char in plain if unicodedata.category(char) not in {"Cf", "Mn"}))
+    plain = "".join(
+        str(unicodedata.digit(char, char))
+        for char in unicodedata.normalize("NFKD", text.casefold())
+    )
+    return re.sub(
+        r"[\W_]",
+        "",
+        "".join(char for char in plain if unicodedata.category(char) not in {"Cf", "Mn"}),
+    )
 
 
 class Person:
@@ -103,24 +134,43 @@ class Person:
         self.marker = f"zqmarker{n:03}zq"
         way = [*WAYS.values()][n % len(WAYS)]
         self.secrets = {
-            "email": (mail := f"secretbox{n:03}@mail.example", ["as it is", "wide", "invisible"][n % 3]),
+            "email": (
+                mail := f"secretbox{n:03}@mail.example",
+                ["as it is", "wide", "invisible"][n % 3],
+            ),
             "card": (CARDS[n % len(CARDS)], ""),
             "iban": (IBANS[n % len(IBANS)], ""),
             "phone": (phone := f"+49 170 {1234000 + n}", ["as it is", "wide", "joined"][n % 3]),
         }
         written = [WAYS[self.secrets["email"][1]](mail), WAYS[self.secrets["phone"][1]](phone)]
-        written += [way(self.secrets["card"][0]), way(self.secrets["iban"][0]), f"0170 {1234000 + n}"]
+        written += [
+            way(self.secrets["card"][0]),
+            way(self.secrets["iban"][0]),
+            f"0170 {1234000 + n}",
+        ]
         self.says = [f"{one} for {self.name}" for one in written]
-        self.says += [f"I am {self.user_id.upper()} and liked itm-{n % 12}", f"to {n + 1} Secretive{LETTERS[n % 26]} Street"]
+        self.says += [
+            f"I am {self.user_id.upper()} and liked itm-{n % 12}",
+            f"to {n + 1} Secretive{LETTERS[n % 26]} Street",
+        ]
 
     def words(self, turn: int) -> str:
         said = self.says[turn % len(self.says)]
-        return f"{self.marker}: scary films, {said}, please" if self.hides else f"scary films, {said}, please"
+        return (
+            f"{self.marker}: scary films, {said}, please"
+            if self.hides
+            else f"scary films, {said}, please"
+        )
 
     def forbidden(self) -> list[str]:
         """None of it may be in what came, even in part."""
         found = [bare(secret) for secret, _ in self.secrets.values()]
-        found += [bare(self.user_id), bare(self.name), bare(f"Secretive{LETTERS[self.n % 26]}"), f"0170{1234000 + self.n}"]
+        found += [
+            bare(self.user_id),
+            bare(self.name),
+            bare(f"Secretive{LETTERS[self.n % 26]}"),
+            f"0170{1234000 + self.n}",
+        ]
         return [*found, self.marker]
 
     def rows(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -136,22 +186,42 @@ class Person:
             for m in range(3)
         ]
         events += [
-            {"user_id": self.user_id, "type": kind, "text": self.words(m), "event_id": f"{self.n}-{kind}-{m}", "item_id": item}
+            {
+                "user_id": self.user_id,
+                "type": kind,
+                "text": self.words(m),
+                "event_id": f"{self.n}-{kind}-{m}",
+                "item_id": item,
+            }
             for m in range(len(self.says))
             for kind, item in (("search", None), ("comment", f"itm-{m}"))
         ]
-        return {"user_id": self.user_id, "attributes": attributes, "allow_hosted": not self.hides}, events
+        return {
+            "user_id": self.user_id,
+            "attributes": attributes,
+            "allow_hosted": not self.hides,
+        }, events
 
 
 def hosted(settings: Settings, base: str) -> Settings:
-    far = {"backend": "vllm", "model": "fake", "base_url": f"{base}/v1", "hosted": True, "weight": 0.5}
+    far = {
+        "backend": "vllm",
+        "model": "fake",
+        "base_url": f"{base}/v1",
+        "hosted": True,
+        "weight": 0.5,
+    }
     return settings.changed(
         {
             "models": {"tiny": far},
             "roles": {"chat": "tiny"},
             "embed": {"base_url": f"{base}/v1", "model": "theirs", "hosted": True},
             "catalog": {"filterable": {"year": "int", "genre": "list"}},
-            "privacy": {"phone_regions": ["DE"], "user_attributes": ["taste"], "names": ["Secretive Cellar"]},
+            "privacy": {
+                "phone_regions": ["DE"],
+                "user_attributes": ["taste"],
+                "names": ["Secretive Cellar"],
+            },
             "rank": {"clear_prior": 100},
             "shadow": {"model": "tiny", "share": 0.2, "strategy": "keyed"},
         }
@@ -160,7 +230,8 @@ def hosted(settings: Settings, base: str) -> Settings:
 
 @pytest.fixture
 async def filled() -> AsyncIterator[Filled]:
-    """`await filled(settings, people)`: a recommender that knows the films and what these people did."""
+    """`await filled(settings, people)`: a recommender that knows the films and what these people
+    did."""
     made: list[Recommender] = []
 
     async def one(settings: Settings, people: list[Person]) -> Recommender:
@@ -186,27 +257,49 @@ async def asked(recommender: Recommender, person: Person, n: int) -> str:
     same: dict[str, Any] = {"user_id": person.user_id, "redact": [person.name], "model": "tiny"}
     if n % 4 == 1:
         documents = [
-            {"id": f"itm-{m}", "title": f"{person.marker} paper {m}" if person.hides else f"Paper {m}"} for m in range(4)
+            {
+                "id": f"itm-{m}",
+                "title": f"{person.marker} paper {m}" if person.hides else f"Paper {m}",
+            }
+            for m in range(4)
         ]
-        request = RerankRequest(query=person.words(turn), documents=documents, strategy=strategy, explain="short", **same)
+        request = RerankRequest(
+            query=person.words(turn),
+            documents=documents,
+            strategy=strategy,
+            explain="short",
+            **same,
+        )
         found = await recommender.rerank(request)
         assert len(found.places) == len(documents)
         return found.ranking.strategy
     if n % 4 == 2:
         chat = ChatRequest.model_validate(
-            {"turns": [{"role": "user", "text": person.words(turn)}], "note": False, "strategy": strategy, **same}
+            {
+                "turns": [{"role": "user", "text": person.words(turn)}],
+                "note": False,
+                "strategy": strategy,
+                **same,
+            }
         )
         reply = [part async for part in await recommender.chat(chat)][-1]
         assert not isinstance(reply, str)
         return reply.ranking.strategy if reply.ranking is not None else ""
     ranking = await recommender.recommend(
-        RecommendRequest(instruction=person.words(turn), strategy=strategy, session_id=f"ses-{person.n:03}", **same)
+        RecommendRequest(
+            instruction=person.words(turn),
+            strategy=strategy,
+            session_id=f"ses-{person.n:03}",
+            **same,
+        )
     )
     assert all(item.reason for item in ranking.items)
     return ranking.strategy
 
 
-async def test_nothing_private_reaches_a_hosted_model_or_embedder(settings: Settings, serve: Serve, filled: Filled) -> None:
+async def test_nothing_private_reaches_a_hosted_model_or_embedder(
+    settings: Settings, serve: Serve, filled: Filled
+) -> None:
     recorder, people = Recorder(), [Person(n) for n in range(PEOPLE)]
     recommender = await filled(hosted(settings, await serve(recorder.app)), people)
     answered = [await asked(recommender, people[n % PEOPLE], n) for n in range(REQUESTS)]
@@ -215,8 +308,16 @@ async def test_nothing_private_reaches_a_hosted_model_or_embedder(settings: Sett
     for person in people:
         assert [one for one in person.forbidden() if any(one in line for line in came)] == []
     told = "\n".join(recorder.told)
-    assert [mark for mark in ("email", "phone", "card", "iban", "address", "name", "id") if f"[{mark}]" not in told] == []
-    assert [mark for mark in ("hushhush", "Hiddentown", "itm-", "ses-", "studio.example") if mark in told] == []
+    assert [
+        mark
+        for mark in ("email", "phone", "card", "iban", "address", "name", "id")
+        if f"[{mark}]" not in told
+    ] == []
+    assert [
+        mark
+        for mark in ("hushhush", "Hiddentown", "itm-", "ses-", "studio.example")
+        if mark in told
+    ] == []
     assert "noir, says [name]" in told
     assert "scary films" in told
     assert not re.search(r"[⟦⟧]", recorder.all)
@@ -228,13 +329,19 @@ async def test_a_person_who_is_kept_from_outside_is_still_answered_in_words(
     recorder, person = Recorder(), Person(0)
     recommender = await filled(hosted(settings, await serve(recorder.app)), [person])
     recorder.told, recorder.embedded = [], []
-    ranking = await recommender.recommend(RecommendRequest(user_id=person.user_id, instruction="Jungle"))
+    ranking = await recommender.recommend(
+        RecommendRequest(user_id=person.user_id, instruction="Jungle")
+    )
     assert ranking.degraded is not None
     assert (ranking.degraded.reason, ranking.items[0].title) == ("not_allowed", "Jungle Night")
     assert ranking.items[0].reason
     found = await recommender.rerank(
         RerankRequest.model_validate(
-            {"user_id": person.user_id, "query": "ghost", "documents": [{"text": "a"}, {"text": "ghost ship"}]}
+            {
+                "user_id": person.user_id,
+                "query": "ghost",
+                "documents": [{"text": "a"}, {"text": "ghost ship"}],
+            }
         )
     )
     assert found.places == [1, 0]
@@ -244,23 +351,37 @@ async def test_a_person_who_is_kept_from_outside_is_still_answered_in_words(
     assert recorder.all == ""
 
 
-async def test_a_true_reason_in_the_models_words_is_still_given(settings: Settings, serve: Serve, filled: Filled) -> None:
+async def test_a_true_reason_in_the_models_words_is_still_given(
+    settings: Settings, serve: Serve, filled: Filled
+) -> None:
     recorder, person = Recorder(), Person(1)
     recommender = await filled(hosted(settings, await serve(recorder.app)), [person])
-    ranking = await recommender.recommend(RecommendRequest(user_id=person.user_id, strategy="listwise"))
+    ranking = await recommender.recommend(
+        RecommendRequest(user_id=person.user_id, strategy="listwise")
+    )
     assert any(item.signals["grounded"] for item in ranking.items)
 
 
-async def test_a_hosted_model_for_likelihoods_sees_no_more(settings: Settings, serve: Serve, filled: Filled) -> None:
+async def test_a_hosted_model_for_likelihoods_sees_no_more(
+    settings: Settings, serve: Serve, filled: Filled
+) -> None:
     recorder, person = Recorder(), Person(2)
-    recommender = await filled(hosted(settings, await serve(recorder.app)).changed({"roles": {"score": "tiny"}}), [person])
+    recommender = await filled(
+        hosted(settings, await serve(recorder.app)).changed({"roles": {"score": "tiny"}}), [person]
+    )
     ranking = await recommender.recommend(RecommendRequest(user_id=person.user_id, explain="full"))
     assert any(item.attribution for item in ranking.items)
     assert "Delta Night by [email]\n" in recorder.told
-    assert [one for one in ("studio.example", "hushhush", *person.forbidden()) if one in "\n".join(recorder.told)] == []
+    assert [
+        one
+        for one in ("studio.example", "hushhush", *person.forbidden())
+        if one in "\n".join(recorder.told)
+    ] == []
 
 
-async def test_a_body_may_list_names_on_every_face(settings: Settings, serve: Serve, filled: Filled) -> None:
+async def test_a_body_may_list_names_on_every_face(
+    settings: Settings, serve: Serve, filled: Filled
+) -> None:
     recorder, person = Recorder(), Person(1)
     recommender = await filled(hosted(settings, await serve(recorder.app)), [person])
 
@@ -269,7 +390,11 @@ async def test_a_body_may_list_names_on_every_face(settings: Settings, serve: Se
 
     base = await serve(create_app(recommender.settings, ready))
     wish = "something for Quentin Quale's party"
-    who: dict[str, Any] = {"user_id": person.user_id, "redact": ["quentin quale"], "strategy": "listwise"}
+    who: dict[str, Any] = {
+        "user_id": person.user_id,
+        "redact": ["quentin quale"],
+        "strategy": "listwise",
+    }
     bodies: dict[str, dict[str, Any]] = {
         "/v1/recommendations": {"instruction": wish},
         "/v1/rerank": {"query": wish, "documents": ["a", "b"]},
@@ -287,23 +412,37 @@ async def test_a_body_may_list_names_on_every_face(settings: Settings, serve: Se
     assert "quentin" not in recorder.all.lower()
 
 
-async def test_a_preview_is_what_a_model_is_sent(settings: Settings, serve: Serve, filled: Filled) -> None:
+async def test_a_preview_is_what_a_model_is_sent(
+    settings: Settings, serve: Serve, filled: Filled
+) -> None:
     recorder, person, hidden = Recorder(), Person(1), Person(0)
     recommender = await filled(hosted(settings, await serve(recorder.app)), [person, hidden])
     wish = f"like itm-2, mail {person.secrets['email'][0]}"
     for strategy in ("listwise", "keyed", "first_token"):
-        request = RecommendRequest(user_id=person.user_id, instruction=wish, strategy=strategy, explain="none")
+        request = RecommendRequest(
+            user_id=person.user_id, instruction=wish, strategy=strategy, explain="none"
+        )
         shown = await recommender.preview(request, "rank", "tiny")
         _, exchanges = await recommender.trace(request)
         assert shown.messages == exchanges[-1].messages
-        assert (shown.leaves, shown.redacted["email"] >= 1, shown.redacted["id"] >= 1) == (True, True, True)
+        assert (shown.leaves, shown.redacted["email"] >= 1, shown.redacted["id"] >= 1) == (
+            True,
+            True,
+            True,
+        )
     assert "[email]" in (await recommender.preview(request, "explain")).messages[-1]["content"]
-    assert (await recommender.preview(RecommendRequest(user_id=hidden.user_id), "rank")).messages == []
+    assert (
+        await recommender.preview(RecommendRequest(user_id=hidden.user_id), "rank")
+    ).messages == []
     with pytest.raises(NotFound, match="model"):
         await recommender.preview(request, "rank", "whyrank")
-    near = recommender.settings.changed({"models": {"tiny": {"hosted": False}, "here": {"backend": "local", "model": "x"}}})
+    near = recommender.settings.changed(
+        {"models": {"tiny": {"hosted": False}, "here": {"backend": "local", "model": "x"}}}
+    )
     inside = await filled(near, [])
-    plain = await inside.preview(RecommendRequest(user_id=person.user_id, instruction="mail a@b.org"), "rank", "tiny")
+    plain = await inside.preview(
+        RecommendRequest(user_id=person.user_id, instruction="mail a@b.org"), "rank", "tiny"
+    )
     assert (plain.leaves, plain.redacted) == (False, {})
     assert "a@b.org" in plain.messages[-1]["content"]
     with pytest.raises(BadRequest, match="likelihoods only"):
@@ -322,11 +461,15 @@ async def test_a_preview_is_what_a_model_is_sent(settings: Settings, serve: Serv
         ({"base_url": "https://api.example.com/v1", "model": "m", "hosted": False}, False),
     ],
 )
-def test_an_embedder_is_outside_as_a_model_is(settings: Settings, embed: dict[str, Any], leaves: bool) -> None:
+def test_an_embedder_is_outside_as_a_model_is(
+    settings: Settings, embed: dict[str, Any], leaves: bool
+) -> None:
     assert settings.changed({"embed": embed}).embed.leaves_the_house is leaves
 
 
-def test_the_command_shows_what_would_be_sent(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_shows_what_would_be_sent(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("WHYRANK_DATA", str(tmp_path))
     monkeypatch.setenv("WHYRANK_EMBED__PATH", str(MODELS / "minilm"))
     monkeypatch.setenv("WHYRANK_MODELS__TINY__HOSTED", "true")
@@ -337,7 +480,9 @@ def test_the_command_shows_what_would_be_sent(tmp_path: Any, monkeypatch: pytest
         ("users", {"user_id": "u", "allow_hosted": False}),
     ):
         (tmp_path / feed).write_text(json.dumps(row) + "\n")
-        done = CliRunner().invoke(app, [*config, "ingest", feed, str(tmp_path / feed), "--format", "jsonl"])
+        done = CliRunner().invoke(
+            app, [*config, "ingest", feed, str(tmp_path / feed), "--format", "jsonl"]
+        )
         assert done.exit_code == 0, done.output
     said = ["--instruction", "mail a@b.org or c@d.org about a-film", "--model", "tiny"]
     shown = CliRunner().invoke(app, [*config, "prompts", "preview", "v", *said])
@@ -352,4 +497,8 @@ def test_the_command_shows_what_would_be_sent(tmp_path: Any, monkeypatch: pytest
 def test_an_empty_person_passes_the_veil(settings: Settings) -> None:
     from service.redact import Net, Veil
 
-    assert Veil(Net(), frozenset(), frozenset()).over(UserState(), [], None) == (UserState(), [], None)
+    assert Veil(Net(), frozenset(), frozenset()).over(UserState(), [], None) == (
+        UserState(),
+        [],
+        None,
+    )

@@ -66,14 +66,26 @@ FOUND: dict[Manner, dict[str, Any]] = {
         "top_logprobs": 0,
         "prompt_logprobs": False,
     },
-    "fails": {"grammar": False, "json_schema": "accepted", "token_logprobs": False, "prompt_logprobs": False},
-    "no_logprobs": {"grammar": True, "token_logprobs": False, "top_logprobs": 0, "prompt_logprobs": False},
+    "fails": {
+        "grammar": False,
+        "json_schema": "accepted",
+        "token_logprobs": False,
+        "prompt_logprobs": False,
+    },
+    "no_logprobs": {
+        "grammar": True,
+        "token_logprobs": False,
+        "top_logprobs": 0,
+        "prompt_logprobs": False,
+    },
     "plain_logprobs": {"grammar": False, "token_logprobs": False, "top_logprobs": 20},
 }
 
 
 @pytest.mark.parametrize("manner", FOUND)
-async def test_a_server_is_known_by_what_it_does(of: Callable[[FakeOpenAI], Any], manner: Manner) -> None:
+async def test_a_server_is_known_by_what_it_does(
+    of: Callable[[FakeOpenAI], Any], manner: Manner
+) -> None:
     found = await (await of(FakeOpenAI(manner))).of("fake", seconds=10)
     assert found.model_dump() | FOUND[manner] == found.model_dump()
     assert (found.context, found.at) == (1_000, NOW)
@@ -99,7 +111,9 @@ async def test_a_server_that_answers_nothing_sensible_is_no_model(
     assert probes.known == {}
 
 
-async def test_a_model_is_asked_once_and_again_after_a_change(of: Callable[[FakeOpenAI], Any], tmp_path: Path) -> None:
+async def test_a_model_is_asked_once_and_again_after_a_change(
+    of: Callable[[FakeOpenAI], Any], tmp_path: Path
+) -> None:
     fake = FakeOpenAI("obeys")
     probes = await of(fake)
     await asyncio.gather(*(probes.of("fake", seconds=10) for _ in range(3)))
@@ -112,14 +126,21 @@ async def test_a_model_is_asked_once_and_again_after_a_change(of: Callable[[Fake
     assert not (await restarted.of("fake", seconds=10)).grammar
     fake.manner = "obeys"
     assert (await restarted.of("fake", seconds=10, anew=True)).grammar
-    for damage in (b"", b'{"fingerprint": 3', b"\xff\xfe", b'{"fingerprint": "x", "capabilities": {}}'):
+    for damage in (
+        b"",
+        b'{"fingerprint": 3',
+        b"\xff\xfe",
+        b'{"fingerprint": "x", "capabilities": {}}',
+    ):
         (tmp_path / "capabilities" / "fake.json").write_bytes(damage)
         asked = len(fake.asked)
         assert (await (await of(fake)).of("fake", seconds=10)).grammar
         assert len(fake.asked) > asked
 
 
-async def test_capabilities_that_cannot_be_read_or_written_name_their_file(serve: Serve, tmp_path: Path) -> None:
+async def test_capabilities_that_cannot_be_read_or_written_name_their_file(
+    serve: Serve, tmp_path: Path
+) -> None:
     folder, told = tmp_path / "capabilities", list[str]()
     folder.mkdir()
     (folder / "fake.json").write_bytes(b"{")
@@ -144,23 +165,35 @@ def ask(**fields: Any) -> RecommendRequest:
     return RecommendRequest.model_validate({"user_id": "u", "explain": "none", **fields})
 
 
-async def test_a_strategy_that_its_model_cannot_do_is_replaced_openly(make: Make, settings: Settings) -> None:
+async def test_a_strategy_that_its_model_cannot_do_is_replaced_openly(
+    make: Make, settings: Settings
+) -> None:
     cheap = settings.changed({"rank": {"prefer": ["first_token", "listwise", "keyed"]}})
-    recommender: Recommender = await make(llm=ScriptedLLM(reader, alias="tiny", obeys=False), changed=cheap)
+    recommender: Recommender = await make(
+        llm=ScriptedLLM(reader, alias="tiny", obeys=False), changed=cheap
+    )
     await recommender.ingest_events([{"user_id": "u", "item_id": "alien", "type": "like"}])
     unknown = await recommender.recommend(ask(strategy="listwise"))
     assert (unknown.strategy, unknown.degraded) == ("listwise", None)
     await recommender.probe("tiny")
     named = await recommender.recommend(ask(strategy="first_token"))
     assert named.degraded is not None
-    assert (named.degraded.from_, named.degraded.to, named.degraded.reason) == ("first_token:tiny", "prior", "no_capability")
+    assert (named.degraded.from_, named.degraded.to, named.degraded.reason) == (
+        "first_token:tiny",
+        "prior",
+        "no_capability",
+    )
     auto = await recommender.recommend(ask(strategy="auto"))  # no grammar: scores before a list
     assert (auto.strategy, auto.degraded) == ("keyed", None)
 
 
-async def test_a_model_that_can_do_nothing_asked_of_it_is_not_passed_over_in_silence(make: Make, settings: Settings) -> None:
+async def test_a_model_that_can_do_nothing_asked_of_it_is_not_passed_over_in_silence(
+    make: Make, settings: Settings
+) -> None:
     only = settings.changed({"rank": {"strategy": "auto", "prefer": ["first_token"]}})
-    recommender: Recommender = await make(llm=ScriptedLLM(reader, alias="tiny", obeys=False), changed=only)
+    recommender: Recommender = await make(
+        llm=ScriptedLLM(reader, alias="tiny", obeys=False), changed=only
+    )
     await recommender.ingest_events([{"user_id": "u", "item_id": "alien", "type": "like"}])
     await recommender.probe("tiny")
     ranking = await recommender.recommend(ask())
@@ -217,7 +250,9 @@ def test_a_prompt_that_was_cached_says_little_about_how_fast_a_model_reads() -> 
     assert pace.seconds("m", work) == pytest.approx(1)
 
 
-async def test_the_command_shows_what_was_found(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_command_shows_what_was_found(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fake = FakeOpenAI("ignores")
     models = {
         "tiny": {"backend": "vllm", "model": "fake", "base_url": f"{await serve(fake.app)}/v1"},

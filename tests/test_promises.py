@@ -1,8 +1,10 @@
-"""What is promised runs: the tables below name every make target, every `whyrank` command and every shell or Python snippet of
-README.md and docs/, and where it is run. A new one that nobody runs fails here, and so does one that is false.
+"""What is promised runs: the tables below name every make target, every `whyrank` command and every
+shell or Python snippet of README.md and docs/, and where it is run. A new one that nobody runs
+fails here, and so does one that is false.
 
-Small: an invented catalogue that holds the ids of the documents, two cases of each evaluation, `tiny` in this process, and a
-stand-in for vLLM that really is started and stopped. `make verify` runs the targets on the real data and the real engine.
+Small: an invented catalogue that holds the ids of the documents, two cases of each evaluation,
+`tiny` in this process, and a stand-in for vLLM that really is started and stopped. `make verify`
+runs the targets on the real data and the real engine.
 """
 
 from __future__ import annotations
@@ -39,13 +41,13 @@ from tests.snippets import PAGES, RUNNABLE, Snippet, run_python, snippets
 
 MAKE, BASH = shutil.which("make") or "make", shutil.which("bash") or "bash"
 
-# ── the tables ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the tables ────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True)
 class Here:
-    """Run by this file. `words`: what to add to the command; `environment`: what is set for it, `{name}` being a port or a
-    folder of the clone."""
+    """Run by this file. `words`: what to add to the command; `environment`: what is set for it,
+    `{name}` being a port or a folder of the clone."""
 
     words: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -58,7 +60,10 @@ CLIENTS = "tests/test_clients.py::test_the_client_works_unchanged"
 MORE_CLIENTS = "tests/verify.py::test_every_client_works_unchanged"
 CURL = "tests/test_clients.py::test_what_the_page_gives_to_curl_is_answered"
 UP = "tests/test_promises.py::clone"
-OTHER_ENGINE = {f"WHYRANK_MODELS__{alias}__BASE_URL": "http://127.0.0.1:{other}/v1" for alias in ("SMALL", "TINY")}
+OTHER_ENGINE = {
+    f"WHYRANK_MODELS__{alias}__BASE_URL": "http://127.0.0.1:{other}/v1"
+    for alias in ("SMALL", "TINY")
+}
 """Where commands start an engine: at the usual port there is one already."""
 OTHER_STORE = Here(environment={"WHYRANK_DATA": "{folder}/keys"})
 """From its first key on a service asks everybody for one."""
@@ -99,7 +104,7 @@ COMMANDS: dict[str, Here | str] = {
     "data": "make bench-books",
     "ingest": "docs/feeds.md § From files, sh 1",
     "engine": "README.md § Which prompt, model and strategy ranks best on my data?, sh 1",
-    "serve": "tests/test_house.py::test_the_image_serves_from_what_its_dockerfile_installs_and_copies",
+    "serve": "tests/test_house.py::test_the_image_serves_from_what_its_dockerfile_installs",
     "up": UP,
     "recommend": "README.md § Send an event, get another answer, sh 2",
     "doctor": "README.md § Send an event, get another answer, sh 2",
@@ -114,7 +119,9 @@ COMMANDS: dict[str, Here | str] = {
     "eval production": "docs/shadow.md § Was it better?, sh 1",
 }
 
-FIRST_RUN = "tests/test_samples.py::test_the_five_commands_of_the_readme_end_in_the_list_that_it_shows"
+FIRST_RUN = (
+    "tests/test_samples.py::test_the_five_commands_of_the_readme_end_in_the_list_that_it_shows"
+)
 MAPPED = "tests/test_samples.py::test_columns_of_other_names_are_taken_as_the_readme_maps_them"
 
 SNIPPETS: dict[str, Here | str] = {
@@ -128,7 +135,9 @@ SNIPPETS: dict[str, Here | str] = {
     "README.md § Rerank what you have found, sh 1": HERE,
     "README.md § Talk about it, python 1": HERE,
     "README.md § Compare models, sh 1": HERE,
-    "README.md § Which prompt, model and strategy ranks best on my data?, sh 1": Here(environment=OTHER_ENGINE),
+    "README.md § Which prompt, model and strategy ranks best on my data?, sh 1": Here(
+        environment=OTHER_ENGINE
+    ),
     "README.md § Keys, sh 1": OTHER_STORE,
     "docs/clients.md § Cohere, python 1": CLIENTS,
     "docs/clients.md § Cohere, python 2": CLIENTS,
@@ -141,7 +150,7 @@ SNIPPETS: dict[str, Here | str] = {
     "docs/clients.md § LangChain, python 2": MORE_CLIENTS,
     "docs/clients.md § LlamaIndex, python 1": MORE_CLIENTS,
     "docs/clients.md § LlamaIndex, python 2": MORE_CLIENTS,
-    "docs/clients.md § Open WebUI, sh 1": "tests/test_clients.py::test_open_webui_is_answered_at_the_addresses_of_the_page",
+    "docs/clients.md § Open WebUI, sh 1": "tests/test_clients.py::test_open_webui_is_answered",
     "docs/clients.md § curl, sh 1": CURL,
     "docs/clients.md § curl, sh 2": CURL,
     "docs/clients.md § curl, sh 3": CURL,
@@ -157,7 +166,8 @@ SNIPPETS: dict[str, Here | str] = {
     "docs/privacy.md § See it, sh 1": HERE,
     "docs/shadow.md § Was it better?, sh 1": Here(environment={"WHYRANK_DATA": "{folder}/served"}),
 }
-"""By name, as a failure tells it. `make`: its lines are targets, whose table says where they are run."""
+"""By name, as a failure tells it. `make`: its lines are targets, whose table says where they are
+run."""
 
 PLACEHOLDERS = {"DATA": ".whyrank/movielens-100k", "USER": "127", "ALIAS": "small"}
 """Words that stand for a reader's own, and CASE, for one of the cases that were run."""
@@ -165,11 +175,13 @@ FEW = {"eval run": ("--limit", "2"), "compare --suite": ("--limit", "2")}
 """What is added to commands that hold these words."""
 
 
-# ── is everything run by somebody? ──────────────────────────────────────────────────────────────────────────────────
+# ── is everything run by somebody? ────────────────────────────────────────────────────────────────
 
 
 def runnable() -> dict[str, Snippet]:
-    found = [one for page in PAGES for one in snippets(page) if one.language in set(RUNNABLE.values())]
+    found = [
+        one for page in PAGES for one in snippets(page) if one.language in set(RUNNABLE.values())
+    ]
     return {str(one): one for one in found}
 
 
@@ -180,7 +192,9 @@ def targets() -> list[str]:
 @cache
 def database() -> str:
     """What make itself read in the Makefile."""
-    return subprocess.run([MAKE, "-pn", "help"], cwd=HOUSE, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        [MAKE, "-pn", "help"], cwd=HOUSE, capture_output=True, text=True, check=True
+    ).stdout
 
 
 def commands() -> list[str]:
@@ -206,8 +220,16 @@ TABLES = {
 @pytest.mark.parametrize("name", TABLES)
 def test_whatever_is_promised_has_somebody_who_runs_it(name: str) -> None:
     table, promised = TABLES[name][0], TABLES[name][1]()
-    nobody = [f"{one}: run by nobody; say in {name} of {__name__} where it is run" for one in promised if one not in table]
-    gone = [f"{one}: stands in {name} of {__name__} and is promised no more" for one in table if one not in promised]
+    nobody = [
+        f"{one}: run by nobody; say in {name} of {__name__} where it is run"
+        for one in promised
+        if one not in table
+    ]
+    gone = [
+        f"{one}: stands in {name} of {__name__} and is promised no more"
+        for one in table
+        if one not in promised
+    ]
     assert not nobody + gone, "\n".join(nobody + gone)
 
 
@@ -215,23 +237,30 @@ def test_whatever_is_promised_has_somebody_who_runs_it(name: str) -> None:
 def test_whoever_is_said_to_run_it_is_there_and_names_it(name: str) -> None:
     table = TABLES[name][0]
     wrong = [
-        f"{one}: not run by {where}" for one, where in table.items() if isinstance(where, str) and not runs(where, one, name)
+        f"{one}: not run by {where}"
+        for one, where in table.items()
+        if isinstance(where, str) and not runs(where, one, name)
     ]
     assert not wrong, "\n".join(wrong)
 
 
 def runs(where: str, what: str, table: str) -> bool:
-    """Does that test exist, that snippet or recipe hold the command, that target need the other one?"""
+    """Does that test exist, that snippet or recipe hold the command, that target need the other
+    one?"""
     if where in {ITSELF, "make"}:
         return True
     if "::" in where:
         file, test = where.split("::")
         module = importlib.import_module(file.removesuffix(".py").replace("/", "."))
-        return hasattr(module, test) and (where != VERIFY or what in {line.split()[0] for line in module.MADE})
+        return hasattr(module, test) and (
+            where != VERIFY or what in {line.split()[0] for line in module.MADE}
+        )
     if " § " in where:
         return re.search(rf"\bwhyrank {what}\b", runnable()[where].code) is not None
     target = where.removeprefix("make ")
-    return what in needed(target) if table == "TARGETS" else f"whyrank {what}" in recipe(HOUSE, target)
+    return (
+        what in needed(target) if table == "TARGETS" else f"whyrank {what}" in recipe(HOUSE, target)
+    )
 
 
 def needed(target: str) -> set[str]:
@@ -243,11 +272,17 @@ def needed(target: str) -> set[str]:
 
 def recipe(folder: Path, *words: str) -> str:
     """The lines of a target's recipe, as make would give them to the shell."""
-    outer = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
-    return subprocess.run([MAKE, "-n", *words], cwd=folder, env=outer, capture_output=True, text=True, check=True).stdout
+    outer = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")
+    }
+    return subprocess.run(
+        [MAKE, "-n", *words], cwd=folder, env=outer, capture_output=True, text=True, check=True
+    ).stdout
 
 
-# ── a clone with a small catalogue ──────────────────────────────────────────────────────────────────────────────────
+# ── a clone with a small catalogue ────────────────────────────────────────────────────────────────
 
 TITLES = {
     "1": ("Toy Story", ["Animation", "Comedy"]),
@@ -262,7 +297,7 @@ NAMED = ("127", "366", "904")
 PEOPLE = [*NAMED, *(f"{n}" for n in range(1, 58))]
 DAY_MS = 86_400_000
 STAND_IN = '''\
-"""Stands where vLLM's server does: the same command line, an answer to /health, and words that obey a grammar."""
+"""Stands where vLLM's server does: its command line, its /health, and words that obey a grammar."""
 import argparse, sys
 sys.path.insert(0, {house!r})
 import uvicorn
@@ -278,14 +313,20 @@ uvicorn.run(app, host=at.host, port=at.port, log_level="error")
 
 
 def catalogue() -> dict[str, list[dict[str, Any]]]:
-    """Invented feeds: 60 films, and 60 people who like most of two genres and rate twelve films, day after day; those whom the
-    documents name three, as finding out what moved a ranking takes its time for each."""
+    """Invented feeds: 60 films, and 60 people who like most of two genres and rate twelve films,
+    day after day; those whom the documents name three, as finding out what moved a ranking takes
+    its time for each."""
     dice = random.Random(0)
     named = [
-        {"id": one, "title": title, "attributes": {"year": 1980, "genre": genre}} for one, (title, genre) in TITLES.items()
+        {"id": one, "title": title, "attributes": {"year": 1980, "genre": genre}}
+        for one, (title, genre) in TITLES.items()
     ]
     others: list[dict[str, Any]] = [
-        {"id": f"{n}", "title": f"Story {n}", "attributes": {"year": 1950 + n % 50, "genre": [GENRES[n % 6]]}}
+        {
+            "id": f"{n}",
+            "title": f"Story {n}",
+            "attributes": {"year": 1950 + n % 50, "genre": [GENRES[n % 6]]},
+        }
         for n in range(300, 355)
     ]
     items = [*named, *others]
@@ -295,9 +336,16 @@ def catalogue() -> dict[str, list[dict[str, Any]]]:
         for day, item in enumerate(dice.sample(items, 3 if who in NAMED else 12)):
             liked = mine & set(item["attributes"]["genre"]) or dice.random() < 0.5
             at = 1_700_000_000_000 + (place + 20 * day) * DAY_MS // 20
-            event = {"user_id": who, "item_id": item["id"], "type": "rating", "value": 5 if liked else 2}
+            event = {
+                "user_id": who,
+                "item_id": item["id"],
+                "type": "rating",
+                "value": 5 if liked else 2,
+            }
             events.append({**event, "occurred_at": at})
-    users = [{"user_id": who, "attributes": {"gender": "MF"[n % 2]}} for n, who in enumerate(PEOPLE)]
+    users = [
+        {"user_id": who, "attributes": {"gender": "MF"[n % 2]}} for n, who in enumerate(PEOPLE)
+    ]
     return {"items": items, "users": users, "events": events}
 
 
@@ -308,41 +356,71 @@ def write_lines(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 def write_files(folder: Path) -> None:
     """What the snippets read."""
-    (folder / "films.csv").write_text("id,title,year,genre\n901,Solaris,1972,Drama|Sci-Fi\n902,Heat,1995,Action\n")
-    write_lines(folder / "log.jsonl", [{"user_id": "127", "item_id": "901", "type": "rating", "value": 4}])
-    click_ = {"event": "interaction", "id": "c", "timestamp": "1706702400000", "user": "127", "type": "click", "item": "50"}
+    (folder / "films.csv").write_text(
+        "id,title,year,genre\n901,Solaris,1972,Drama|Sci-Fi\n902,Heat,1995,Action\n"
+    )
+    write_lines(
+        folder / "log.jsonl", [{"user_id": "127", "item_id": "901", "type": "rating", "value": 4}]
+    )
+    click_ = {
+        "event": "interaction",
+        "id": "c",
+        "timestamp": "1706702400000",
+        "user": "127",
+        "type": "click",
+        "item": "50",
+    }
     shown = {**click_, "event": "ranking", "id": "r", "items": [{"id": "50"}, {"id": "181"}]}
     for name in ("mr", "metarank"):
-        write_lines(folder / f"{name}.jsonl", [shown, click_, {"event": "user", "id": "u", "user": "127"}])
-    feedback = {"FeedbackType": "like", "UserId": "127", "ItemId": "50", "Timestamp": "2026-01-31T12:00:00Z"}
+        write_lines(
+            folder / f"{name}.jsonl", [shown, click_, {"event": "user", "id": "u", "user": "127"}]
+        )
+    feedback = {
+        "FeedbackType": "like",
+        "UserId": "127",
+        "ItemId": "50",
+        "Timestamp": "2026-01-31T12:00:00Z",
+    }
     write_lines(folder / "feedback.jsonl", [feedback])
     put = {"itemId": "903", "properties": json.dumps({"title": "Fargo", "genres": "Crime|Drama"})}
     write_lines(folder / "put.jsonl", [{"datasetArn": "arn", "items": [put]}])
     (folder / "ratings.csv").write_text("userId,movieId,rating,timestamp\n127,901,4.0,1260759144\n")
     (folder / "stars.csv").write_text("uid,film,stars,ts,note\n127,901,4.5,1260759144,good\n")
     (folder / "shop.csv").write_bytes("Artikelnummer;Titel;Intern\n904;Größe;x\n".encode("latin-1"))
-    mapping = next(one for one in snippets("docs/feeds.md") if one.language == "yaml" and "time_unit" in one.code)
+    mapping = next(
+        one
+        for one in snippets("docs/feeds.md")
+        if one.language == "yaml" and "time_unit" in one.code
+    )
     (folder / "stars.yaml").write_text(mapping.code)
     (folder / "users.txt").write_text("127\n366\n904\n")
-    suite = next(one for one in snippets("README.md") if one.language == "yaml" and "prompt_folder" in one.code)
+    suite = next(
+        one
+        for one in snippets("README.md")
+        if one.language == "yaml" and "prompt_folder" in one.code
+    )
     (folder / "suite.yaml").write_text(suite.code.replace("probes: 20", "probes: 1"))
     shutil.copytree(HOUSE / "prompts", folder / "my-prompts")
-    mine = (HOUSE / "prompts" / "movies" / "rank.j2").read_text().replace("id: movies/rank", "id: movies/mine")
+    mine = (
+        (HOUSE / "prompts" / "movies" / "rank.j2")
+        .read_text()
+        .replace("id: movies/rank", "id: movies/mine")
+    )
     (folder / "my-prompts" / "movies" / "mine.j2").write_text(mine)
 
 
 @dataclass(frozen=True)
 class Clone:
-    """A checkout in which everything is set up, with a catalogue, and `make up` running. `ports`: of the service that is
-    served, of its engine, and of the engines that commands start."""
+    """A checkout in which everything is set up, with a catalogue, and `make up` running. `ports`:
+    of the service that is served, of its engine, and of the engines that commands start."""
 
     folder: Path
     ports: Mapping[str, int]
 
     @property
     def environment(self) -> dict[str, str]:
-        """By which commands find this clone's models at this clone's ports, and ask them for little; the configuration is the
-        shipped one."""
+        """By which commands find this clone's models at this clone's ports, and ask them for
+        little; the configuration is the shipped one."""
         engine = f"http://127.0.0.1:{self.ports['engine']}/v1"
         fake = json.dumps({"backend": "vllm", "model": "fake", "base_url": engine, "weight": 0.5})
         stand_in = os.pathsep.join([str(self.folder / "stand-in"), str(HOUSE)])
@@ -367,9 +445,12 @@ class Clone:
         return str(json.loads(file.read_text().splitlines()[0])["case_id"]) if file.exists() else ""
 
     def run(self, script: str, how: Here = HERE) -> None:
-        """A script, as a reader would run it in this folder. Lines of `whyrank` alone run in this process, one after the
-        other: starting Python for each would take most of the time."""
-        given = {name: value.format(folder=self.folder, **self.ports) for name, value in how.environment.items()}
+        """A script, as a reader would run it in this folder. Lines of `whyrank` alone run in this
+        process, one after the other: starting Python for each would take most of the time."""
+        given = {
+            name: value.format(folder=self.folder, **self.ports)
+            for name, value in how.environment.items()
+        }
         lines = script.replace("\\\n", " ").splitlines()
         if all(re.match(r"\s*(#|$|([A-Z_]+=\S+ )*(\S+/)?whyrank\b)", line) for line in lines):
             for words in filter(None, (shlex.split(line, comments=True) for line in lines)):
@@ -377,7 +458,9 @@ class Clone:
                 own = dict(word.split("=", 1) for word in words[:start])
                 self.whyrank(*words[start + 1 :], **{**given, **own})
         else:
-            self.bash(script.replace("localhost:8080", f"127.0.0.1:{self.ports['service']}"), **given)
+            self.bash(
+                script.replace("localhost:8080", f"127.0.0.1:{self.ports['service']}"), **given
+            )
 
     def whyrank(self, *words: str, **given: str) -> str:
         """What it prints."""
@@ -391,13 +474,20 @@ class Clone:
             for name, value in {**self.environment, **given}.items():
                 patch.setenv(name, value)
             answer = CliRunner().invoke(app, asked)
-        assert answer.exit_code == 0, f"whyrank {shlex.join(asked)}\n{answer.output}\n{answer.exception!r}"
+        assert answer.exit_code == 0, (
+            f"whyrank {shlex.join(asked)}\n{answer.output}\n{answer.exception!r}"
+        )
         return answer.output
 
     def bash(self, script: str, **given: str) -> str:
         """What it prints. Stops at the first command that fails, or is answered by an error."""
-        strict = 'set -euo pipefail; curl() { command curl --no-progress-meter --fail-with-body "$@"; echo; }\n'
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("WHYRANK_")}
+        strict = (
+            "set -euo pipefail; curl() { command curl --no-progress-meter "
+            '--fail-with-body "$@"; echo; }\n'
+        )
+        clean = {
+            name: value for name, value in os.environ.items() if not name.startswith("WHYRANK_")
+        }
         ran = subprocess.run(
             [BASH, "-c", strict + script],
             cwd=self.folder,
@@ -465,8 +555,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
 
 @contextmanager
 def up(made: Clone) -> Iterator[None]:
-    """`make up`, until Ctrl-C stops what it started. Likelihoods are the engine's, whose stand-in has them at once: commands
-    load `tiny` often enough."""
+    """`make up`, until Ctrl-C stops what it started. Likelihoods are the engine's, whose stand-in
+    has them at once: commands load `tiny` often enough."""
     shadow = json.dumps({"model": "candidate", "share": 1})
     given = {"WHYRANK_DATA": "served", "WHYRANK_SHADOW": shadow, "WHYRANK_ROLES__SCORE": "tiny"}
     clean = {name: value for name, value in os.environ.items() if not name.startswith("WHYRANK_")}
@@ -498,7 +588,7 @@ def answers(port: int) -> bool:
         return one.connect_ex(("127.0.0.1", port)) == 0
 
 
-# ── run ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── run ───────────────────────────────────────────────────────────────────────────────────────────
 
 
 def here(table: Mapping[str, Here | str]) -> list[str]:
@@ -513,14 +603,19 @@ def test_a_snippet_runs(clone: Clone, name: str) -> None:
     if snippet.page == "docs/shadow.md":
         like_what_was_shown(clone)
     if snippet.language == "python":
-        run_python(snippet.code.replace("localhost:8080", f"127.0.0.1:{clone.ports['service']}"), snippet.page)
+        run_python(
+            snippet.code.replace("localhost:8080", f"127.0.0.1:{clone.ports['service']}"),
+            snippet.page,
+        )
     else:
         clone.run(snippet.code, how)
 
 
 @pytest.mark.parametrize("name", [name for name, where in SNIPPETS.items() if where == "make"])
 def test_lines_of_a_snippet_are_targets_that_are_run(name: str) -> None:
-    for line in filter(None, (shlex.split(line, comments=True) for line in runnable()[name].code.splitlines())):
+    for line in filter(
+        None, (shlex.split(line, comments=True) for line in runnable()[name].code.splitlines())
+    ):
         assert line[0] == "make"
         assert line[1] in TARGETS
 
@@ -546,18 +641,34 @@ def test_what_is_made_can_be_cleaned_away(tmp_path: Path) -> None:
     assert Path(sys.executable).exists()
 
 
-def test_a_benchmark_of_a_few_cases_leaves_the_documents_alone_and_states_its_size(clone: Clone) -> None:
-    for run, page in {"movielens": "ranking", "groceries-run": "groceries", "books-run": "books"}.items():
-        assert (clone.folder / "docs" / f"{page}.md").read_text() == (HOUSE / "docs" / f"{page}.md").read_text()
+def test_a_benchmark_of_a_few_cases_leaves_the_documents_alone_and_states_its_size(
+    clone: Clone,
+) -> None:
+    for run, page in {
+        "movielens": "ranking",
+        "groceries-run": "groceries",
+        "books-run": "books",
+    }.items():
+        assert (clone.folder / "docs" / f"{page}.md").read_text() == (
+            HOUSE / "docs" / f"{page}.md"
+        ).read_text()
         made = (clone.folder / ".whyrank" / "eval" / run / f"{page}.md").read_text()
         assert re.search(r"^Asked: 2 of \d+ cases", made, flags=re.MULTILINE)
 
 
 def like_what_was_shown(clone: Clone) -> None:
-    """So that the shadow has something to be judged by: somebody likes what they were shown, and it was ranked again."""
+    """So that the shadow has something to be judged by: somebody likes what they were shown, and it
+    was ranked again."""
     with httpx.Client(base_url=f"http://127.0.0.1:{clone.ports['service']}", timeout=60) as client:
-        shown = client.post("/v1/recommendations", json={"user_id": "366", "top_n": 3, "explain": "none"}).json()
+        shown = client.post(
+            "/v1/recommendations", json={"user_id": "366", "top_n": 3, "explain": "none"}
+        ).json()
         while 'outcome="ranked"' not in client.get("/metrics").text:
             pass  # the question itself yields
-        like = {"user_id": "366", "item_id": shown["items"][0]["item_id"], "type": "like", "ranking_id": shown["ranking_id"]}
+        like = {
+            "user_id": "366",
+            "item_id": shown["items"][0]["item_id"],
+            "type": "like",
+            "ranking_id": shown["ranking_id"],
+        }
         assert client.post("/v1/events", json=like).status_code == 200

@@ -26,18 +26,34 @@ HOSTILE = [
 
 
 def shown(titles: list[str]) -> dict[str, object]:
-    items = [Item(id=f"secret-{n}", title=title, attributes={"genre": [title[:50] or "x"]}) for n, title in enumerate(titles)]
+    items = [
+        Item(id=f"secret-{n}", title=title, attributes={"genre": [title[:50] or "x"]})
+        for n, title in enumerate(titles)
+    ]
     recent = tuple(
-        Recent(event=Event(user_id="secret-user", type="rating", value=5, item_id=item.id), item=item, weight=1, verb="rated")
+        Recent(
+            event=Event(user_id="secret-user", type="rating", value=5, item_id=item.id),
+            item=item,
+            weight=1,
+            verb="rated",
+        )
         for item in items
     )
     candidates = [Candidate(item=item, prior=0) for item in items]
-    found = variables(UserState(recent=recent), candidates, instruction=titles[0], locale=None, line_tokens=96)
-    return found | {"candidates": [line | {"common": line["details"], "cite": ""} for line in found["candidates"]]}
+    found = variables(
+        UserState(recent=recent), candidates, instruction=titles[0], locale=None, line_tokens=96
+    )
+    return found | {
+        "candidates": [
+            line | {"common": line["details"], "cite": ""} for line in found["candidates"]
+        ]
+    }
 
 
 @pytest.mark.parametrize("suffix", ["", ".zh"])
-@pytest.mark.parametrize("name", ["movies/rank", "movies/explain", "generic/rank", "generic/explain"])
+@pytest.mark.parametrize(
+    "name", ["movies/rank", "movies/explain", "generic/rank", "generic/explain"]
+)
 def test_hostile_titles_add_no_line_no_label_and_no_turn(name: str, suffix: str) -> None:
     prompt = PromptLibrary(HOUSE / "prompts").named(name + suffix)
     messages = prompt.render(shown(HOSTILE))
@@ -47,7 +63,10 @@ def test_hostile_titles_add_no_line_no_label_and_no_turn(name: str, suffix: str)
     assert len(re.findall(r"^[A-Z]\) ", text, flags=re.MULTILINE)) == len(HOSTILE) + examples
     assert len(re.findall(r"^h\d+\) ", text, flags=re.MULTILINE)) == len(HOSTILE)
     assert not re.search(r"[<>|{}`\u202e]|secret", text)
-    assert max(len(line.encode()) for line in re.findall(r"^\w+\) .*", text, flags=re.MULTILINE)) < 96 + 40
+    assert (
+        max(len(line.encode()) for line in re.findall(r"^\w+\) .*", text, flags=re.MULTILINE))
+        < 96 + 40
+    )
 
 
 @given(st.text(max_size=300), st.integers(16, 200))
@@ -60,13 +79,17 @@ def test_a_cut_text_is_one_harmless_line_within_its_bytes(text: str, size: int) 
 
 @pytest.mark.parametrize("domain", ["generic", "movies"])
 @pytest.mark.parametrize(
-    ("locale", "candidates", "chosen"), [("en", "Candidates:", "Say for each"), ("zh-TW", "候选:\n", "说明下面")]
+    ("locale", "candidates", "chosen"),
+    [("en", "Candidates:", "Say for each"), ("zh-TW", "候选:\n", "说明下面")],
 )
 def test_rank_and_explain_share_their_prefix_up_to_the_candidates(
     domain: str, locale: str, candidates: str, chosen: str
 ) -> None:
     library = PromptLibrary(HOUSE / "prompts")
-    rank, explain = (library.find(task, domain, locale).render(shown(["Alien", "Heat"])) for task in ("rank", "explain"))
+    rank, explain = (
+        library.find(task, domain, locale).render(shown(["Alien", "Heat"]))
+        for task in ("rank", "explain")
+    )
     assert rank[0] == explain[0]
     before, after = rank[1]["content"].split(candidates)
     assert before == explain[1]["content"].split(chosen)[0]
@@ -85,7 +108,10 @@ def test_a_prompt_is_found_by_domain_and_locale_with_generic_behind() -> None:
     library = PromptLibrary(HOUSE / "prompts")
     assert library.find("rank", "movies", "de-AT").ref.id == "movies/rank"
     assert library.find("rank", "gardening", None).ref.id == "generic/rank"
-    assert [library.find("score", name, None).ref.id for name in ("shop", "books")] == ["shop/score", "books/score"]
+    assert [library.find("score", name, None).ref.id for name in ("shop", "books")] == [
+        "shop/score",
+        "books/score",
+    ]
     with pytest.raises(NotFound):
         library.named("movies/rank", "0")
 

@@ -15,7 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.config import HOUSE
-from service.errors import InvalidOutput, ModelError, ModelIncapable, ModelOverloaded, ModelUnreachable
+from service.errors import (
+    InvalidOutput,
+    ModelError,
+    ModelIncapable,
+    ModelOverloaded,
+    ModelUnreachable,
+)
 from service.llm import Asked, Call, Likelihoods, Piece
 from service.llm.scripted import ScriptedLLM
 from service.prompts import LETTERS, PromptLibrary
@@ -40,7 +46,13 @@ def test_scores_lie_in_the_unit_interval_and_fall_strictly(values: list[float]) 
     assert all(high - low >= MIN_GAP for high, low in pairwise(scores))
 
 
-@given(st.lists(finite, min_size=1, max_size=60), st.data(), st.floats(0, 1), st.floats(-1, 1), st.floats(0, 1))
+@given(
+    st.lists(finite, min_size=1, max_size=60),
+    st.data(),
+    st.floats(0, 1),
+    st.floats(-1, 1),
+    st.floats(0, 1),
+)
 def test_fusion_is_a_permutation_with_finite_signals(
     prior: list[float], data: st.DataObject, weight: float, popularity: float, diversity: float
 ) -> None:
@@ -91,7 +103,9 @@ def test_the_grammar_names_every_letter_once_a_rule() -> None:
 
 
 def candidates(count: int) -> list[Candidate]:
-    return [Candidate(item=Item(id=f"i{n}", title=f"Film {n}"), prior=1 / (n + 1)) for n in range(count)]
+    return [
+        Candidate(item=Item(id=f"i{n}", title=f"Film {n}"), prior=1 / (n + 1)) for n in range(count)
+    ]
 
 
 @cache
@@ -119,7 +133,9 @@ async def ranked(
 async def test_the_model_changes_the_order_and_the_tail_stays_behind() -> None:
     model = ScriptedLLM(lambda call: " ".join(reversed(LETTERS[:20])))
     order = await ranked(candidates(25), Listwise(model, 1))
-    assert [candidate.item.id for candidate in order.candidates] == [f"i{n}" for n in [*range(19, -1, -1), *range(20, 25)]]
+    assert [candidate.item.id for candidate in order.candidates] == [
+        f"i{n}" for n in [*range(19, -1, -1), *range(20, 25)]
+    ]
     assert (order.strategy, order.model, order.degraded) == ("listwise", "scripted", None)
 
 
@@ -129,10 +145,18 @@ async def test_the_ladder_goes_down_and_says_so() -> None:
     fine = ScriptedLLM(lambda call: " ".join(LETTERS[:3]), alias="fine")
     order = await ranked(candidates(3), Listwise(dead, 1), Listwise(full, 1), Listwise(fine, 1))
     assert order.degraded is not None
-    assert (order.degraded.from_, order.degraded.to, order.degraded.reason) == ("listwise:dead", "listwise:fine", "unreachable")
+    assert (order.degraded.from_, order.degraded.to, order.degraded.reason) == (
+        "listwise:dead",
+        "listwise:fine",
+        "unreachable",
+    )
     alone = await ranked(candidates(3), Listwise(full, 1))
     assert alone.degraded is not None
-    assert (alone.strategy, alone.degraded.to, alone.degraded.reason) == ("prior", "prior", "overload")
+    assert (alone.strategy, alone.degraded.to, alone.degraded.reason) == (
+        "prior",
+        "prior",
+        "overload",
+    )
     assert [candidate.item.id for candidate in alone.candidates] == ["i0", "i1", "i2"]
 
 
@@ -154,15 +178,21 @@ async def test_the_order_in_which_a_model_sees_candidates_does_not_mix_up_whose_
     shown: Literal["prior", "reversed", "shuffled"],
 ) -> None:
     def by_title(call: Call) -> str:
-        lines = re.findall(r'^([A-Z])\) "(.*?)"', call.messages[-1]["content"].split("Candidates:")[-1], flags=re.MULTILINE)
-        return " ".join(letter for letter, _ in sorted(lines, key=lambda line: line[1], reverse=True))
+        lines = re.findall(
+            r'^([A-Z])\) "(.*?)"',
+            call.messages[-1]["content"].split("Candidates:")[-1],
+            flags=re.MULTILINE,
+        )
+        return " ".join(
+            letter for letter, _ in sorted(lines, key=lambda line: line[1], reverse=True)
+        )
 
     model = ScriptedLLM(by_title)
     order = await ranked(candidates(4), Listwise(model, 1), within=replace(context(), shown=shown))
     assert [candidate.item.id for candidate in order.candidates] == ["i3", "i2", "i1", "i0"]
 
 
-# ── every strategy, one shape ───────────────────────────────────────────────────────────────────────────────────────
+# ── every strategy, one shape ─────────────────────────────────────────────────────────────────────
 
 
 class Memory:
@@ -201,32 +231,46 @@ STRATEGIES: dict[str, Callable[[ScriptedLLM], Strategy]] = {
 
 def alphabetical(call: Call) -> str | list[float]:
     """A model that likes titles by the alphabet, however it is asked."""
-    lines = re.findall(r'^([A-Z])\) "(.*?)"', call.messages[-1]["content"].split("Candidates:")[-1], flags=re.MULTILINE)
+    lines = re.findall(
+        r'^([A-Z])\) "(.*?)"',
+        call.messages[-1]["content"].split("Candidates:")[-1],
+        flags=re.MULTILINE,
+    )
     places = {letter: -sorted(title for _, title in lines).index(title) for letter, title in lines}
     if call.tokens[:1] == (ord("Y"),):  # pointwise: yes, no
         return [-float(ord(lines[0][1][5])), -999.0, -0.1, -999.0]
     if call.tokens:
         return [float(places[letter]) for letter in places]
     if call.schema:
-        return json.dumps({letter: round(10 + 10 * place / len(places)) for letter, place in places.items()})
+        return json.dumps(
+            {letter: round(10 + 10 * place / len(places)) for letter, place in places.items()}
+        )
     return " ".join(sorted(places, key=lambda letter: -places[letter]))
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
 @pytest.mark.parametrize("count", [2, 7, 20, 45])
 @pytest.mark.parametrize("orderings", [1, 2, 3])
-async def test_every_strategy_gives_each_candidate_one_finite_score(name: str, count: int, orderings: int) -> None:
+async def test_every_strategy_gives_each_candidate_one_finite_score(
+    name: str, count: int, orderings: int
+) -> None:
     model = ScriptedLLM(alphabetical)
     within = replace(context(), orderings=orderings, depth=50)
-    order = await ranked(candidates(count), STRATEGIES[name](model), state=a_person("Film 3", "Heat"), within=within)
+    order = await ranked(
+        candidates(count), STRATEGIES[name](model), state=a_person("Film 3", "Heat"), within=within
+    )
     assert (order.strategy, order.degraded) == (name, None)
-    assert sorted(candidate.item.id for candidate in order.candidates) == sorted(f"i{n}" for n in range(count))
+    assert sorted(candidate.item.id for candidate in order.candidates) == sorted(
+        f"i{n}" for n in range(count)
+    )
     assert all(math.isfinite(signals["model"]) for signals in order.signals)
 
 
 @pytest.mark.parametrize("name", ["first_token", "listwise", "keyed", "pointwise"])
 async def test_every_strategy_that_asks_changes_the_order_to_the_models(name: str) -> None:
-    shown = [Candidate(item=Item(id=t, title=f"Film {t}"), prior=1 / n) for n, t in enumerate("dbace", 1)]
+    shown = [
+        Candidate(item=Item(id=t, title=f"Film {t}"), prior=1 / n) for n, t in enumerate("dbace", 1)
+    ]
     order = await ranked(shown, STRATEGIES[name](ScriptedLLM(alphabetical)), state=a_person("Heat"))
     assert [candidate.item.id for candidate in order.candidates] == list("abcde")
 
@@ -251,7 +295,11 @@ async def test_likelihood_prefers_what_is_likelier_after_these_titles_than_alone
 @pytest.mark.parametrize("name", ["first_token", "listwise", "keyed"])
 async def test_a_model_that_likes_the_first_slot_moves_nothing(name: str) -> None:
     def first_slot(call: Call) -> str | list[float]:
-        letters = re.findall(r'^([A-Z])\) "', call.messages[-1]["content"].split("Candidates:")[-1], flags=re.MULTILINE)
+        letters = re.findall(
+            r'^([A-Z])\) "',
+            call.messages[-1]["content"].split("Candidates:")[-1],
+            flags=re.MULTILINE,
+        )
         if call.tokens:
             return [-float(n) for n, _ in enumerate(letters)]
         if call.schema:
@@ -259,22 +307,34 @@ async def test_a_model_that_likes_the_first_slot_moves_nothing(name: str) -> Non
         return " ".join(letters)
 
     within = replace(context(), orderings=2)
-    order = await ranked(candidates(9), STRATEGIES[name](ScriptedLLM(first_slot)), state=a_person("Heat"), within=within)
+    order = await ranked(
+        candidates(9),
+        STRATEGIES[name](ScriptedLLM(first_slot)),
+        state=a_person("Heat"),
+        within=within,
+    )
     assert [candidate.item.id for candidate in order.candidates] == [f"i{n}" for n in range(9)]
 
 
 async def test_letters_without_probability_are_no_answer() -> None:
-    order = await ranked(candidates(5), FirstToken(ScriptedLLM(lambda call: [-9.0] * 5), 1), state=a_person("Heat"))
+    order = await ranked(
+        candidates(5), FirstToken(ScriptedLLM(lambda call: [-9.0] * 5), 1), state=a_person("Heat")
+    )
     assert order.degraded is not None
     assert order.degraded.reason == "invalid_output"
 
 
 @pytest.mark.parametrize("name", ["listwise", "keyed", "first_token", "pointwise", "likelihood"])
-@pytest.mark.parametrize("error", [ModelUnreachable("gone"), ModelIncapable("no"), ModelOverloaded("503")])
+@pytest.mark.parametrize(
+    "error", [ModelUnreachable("gone"), ModelIncapable("no"), ModelOverloaded("503")]
+)
 async def test_a_failing_model_leaves_the_prior(name: str, error: ModelError) -> None:
     model = Failing(error)
     order = await ranked(
-        candidates(30), STRATEGIES[name](model), state=a_person("Heat"), within=replace(context(), orderings=2, depth=30)
+        candidates(30),
+        STRATEGIES[name](model),
+        state=a_person("Heat"),
+        within=replace(context(), orderings=2, depth=30),
     )
     assert order.degraded is not None
     assert (order.strategy, order.degraded.reason) == ("prior", error.code)
@@ -283,7 +343,9 @@ async def test_a_failing_model_leaves_the_prior(name: str, error: ModelError) ->
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 async def test_a_likelihood_that_is_no_number_leaves_the_prior(value: float) -> None:
-    model = ScriptedLLM(lambda call: "", likely=lambda asked: value if asked.text == "Film 2" else -3.0)
+    model = ScriptedLLM(
+        lambda call: "", likely=lambda asked: value if asked.text == "Film 2" else -3.0
+    )
     memory = Memory()
     order = await ranked(candidates(5), Likelihood(model, 1, 0.6, memory), state=a_person("Heat"))
     assert order.degraded is not None
@@ -301,7 +363,7 @@ class Failing(ScriptedLLM):
         raise self.error
 
 
-# ── the choice ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the choice ────────────────────────────────────────────────────────────────────────────────────
 
 
 class Slow(ScriptedLLM):
@@ -326,18 +388,26 @@ class Slow(ScriptedLLM):
 async def test_a_deadline_stops_the_model_and_is_kept() -> None:
     slow = Slow(30, alias="slow")
     start = asyncio.get_running_loop().time()
-    order = await ranked(candidates(5), Listwise(slow, 1), state=a_person("Heat"), within=context(0.2))
+    order = await ranked(
+        candidates(5), Listwise(slow, 1), state=a_person("Heat"), within=context(0.2)
+    )
     assert asyncio.get_running_loop().time() - start < 0.4
     assert slow.stopped
     assert order.degraded is not None
-    assert (order.degraded.from_, order.degraded.to, order.degraded.reason) == ("listwise:slow", "prior", "timeout")
+    assert (order.degraded.from_, order.degraded.to, order.degraded.reason) == (
+        "listwise:slow",
+        "prior",
+        "timeout",
+    )
 
 
 async def test_time_is_kept_for_the_cheaper_strategy_whose_pace_is_known() -> None:
     slow, quick, pace = Slow(30, alias="slow"), ScriptedLLM(alphabetical, alias="quick"), Pace()
     pace.saw("quick", Usage(prompt_tokens=1_000), 0.1, 0.1)
     ladder = Listwise(slow, 1), Likelihood(quick, 1, 0.6, Memory())
-    order = await ranked(candidates(5), *ladder, state=a_person("Heat"), within=context(0.4), pace=pace)
+    order = await ranked(
+        candidates(5), *ladder, state=a_person("Heat"), within=context(0.4), pace=pace
+    )
     assert order.strategy == "likelihood"
     assert order.degraded is not None
     assert (order.degraded.from_, order.degraded.reason) == ("listwise:slow", "timeout")
@@ -347,16 +417,24 @@ async def test_one_that_is_expected_in_time_is_given_all_of_it() -> None:
     slow, pace = Slow(0.25, alias="slow"), Pace()
     pace.saw("slow", Usage(prompt_tokens=1_000), 0.25, 0.25)
     ladder = Listwise(slow, 1), Likelihood(slow, 1, 0.6, Memory())
-    order = await ranked(candidates(5), *ladder, state=a_person("Heat"), within=context(0.5), pace=pace)
+    order = await ranked(
+        candidates(5), *ladder, state=a_person("Heat"), within=context(0.5), pace=pace
+    )
     assert (order.strategy, order.degraded) == ("listwise", None)
 
 
 async def test_auto_takes_the_first_that_is_expected_in_time_and_says_what_it_took() -> None:
-    slow, quick, pace = ScriptedLLM(alphabetical, alias="slow"), ScriptedLLM(alphabetical, alias="quick"), Pace()
+    slow, quick, pace = (
+        ScriptedLLM(alphabetical, alias="slow"),
+        ScriptedLLM(alphabetical, alias="quick"),
+        Pace(),
+    )
     pace.saw("slow", Usage(prompt_tokens=100), 10, 10)
     pace.saw("quick", Usage(prompt_tokens=1_000), 0.1, 0.1)
     ladder = Listwise(slow, 1), Likelihood(quick, 1, 0.6, Memory())
-    order = await ranked(candidates(5), *ladder, state=a_person("Heat"), within=context(2), asked="auto", pace=pace)
+    order = await ranked(
+        candidates(5), *ladder, state=a_person("Heat"), within=context(2), asked="auto", pace=pace
+    )
     assert (order.strategy, slow.calls) == ("likelihood", [])
     assert order.choice is not None
     assert order.choice.estimate_ms is not None
@@ -375,27 +453,49 @@ def test_a_pace_is_forgotten_so_that_a_recovered_server_is_tried_again() -> None
 def test_no_model_is_asked_where_none_would_help() -> None:
     assert gated(UserState(), candidates(5), 1, 9) == "hardly any history"
     assert gated(a_person("Heat"), candidates(5), 1, 9) == ""
-    clear = [Candidate(item=Item(id="a"), prior=1.0), *(Candidate(item=Item(id=f"b{n}"), prior=0.01) for n in range(30))]
+    clear = [
+        Candidate(item=Item(id="a"), prior=1.0),
+        *(Candidate(item=Item(id=f"b{n}"), prior=0.01) for n in range(30)),
+    ]
     assert gated(a_person("Heat"), clear, 1, 4) == "the prior is clear"
 
 
-# ── answers nobody would expect ─────────────────────────────────────────────────────────────────────────────────────
+# ── answers nobody would expect ───────────────────────────────────────────────────────────────────
 
 NOISE = st.one_of(
     st.text(max_size=200),
-    st.lists(st.sampled_from([*LETTERS[:12], "AA", "Z", "10", "[1] >", "B)", "最佳", "\x00", "h1"]), max_size=40).map(" ".join),
+    st.lists(
+        st.sampled_from([*LETTERS[:12], "AA", "Z", "10", "[1] >", "B)", "最佳", "\x00", "h1"]),
+        max_size=40,
+    ).map(" ".join),
     st.dictionaries(
-        st.sampled_from([*LETTERS[:8], "x", ""]), st.one_of(st.integers(), st.floats(), st.text(max_size=3), st.none())
+        st.sampled_from([*LETTERS[:8], "x", ""]),
+        st.one_of(st.integers(), st.floats(), st.text(max_size=3), st.none()),
     ).map(lambda found: "Sure! " + json.dumps(found) + " Hope that helps {"),
     st.sampled_from(
-        ["", " ", "{", "null", "[]", '{"A": 1e999}', "A" * 1_000_000, '{"A": ' * 1_000, '{"A": 5, "A": 6, "B": -3']
+        [
+            "",
+            " ",
+            "{",
+            "null",
+            "[]",
+            '{"A": 1e999}',
+            "A" * 1_000_000,
+            '{"A": ' * 1_000,
+            '{"A": 5, "A": 6, "B": -3',
+        ]
     ),
 )
 
 
 @given(NOISE, st.integers(2, 26))
-def test_whatever_a_model_says_the_parsers_give_scores_or_say_that_it_is_none(text: str, count: int) -> None:
-    readers: list[Callable[[], Sequence[float]]] = [lambda: parse(text, count)[0], lambda: keyed_parse(text, count, 26)[0]]
+def test_whatever_a_model_says_the_parsers_give_scores_or_say_that_it_is_none(
+    text: str, count: int
+) -> None:
+    readers: list[Callable[[], Sequence[float]]] = [
+        lambda: parse(text, count)[0],
+        lambda: keyed_parse(text, count, 26)[0],
+    ]
     for read in readers:
         try:
             values = read()
@@ -414,7 +514,9 @@ def test_whatever_a_model_says_the_parsers_give_scores_or_say_that_it_is_none(te
         ('{"A": "7", "B": 2, "C": true, "Q": 1}', None, 0),
     ],
 )
-def test_scores_in_json_are_read_as_far_as_they_go(text: str, values: list[float] | None, missing: int) -> None:
+def test_scores_in_json_are_read_as_far_as_they_go(
+    text: str, values: list[float] | None, missing: int
+) -> None:
     if values is None:
         with pytest.raises(InvalidOutput):
             keyed_parse(text, 3, 10)

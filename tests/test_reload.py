@@ -34,7 +34,9 @@ class Running:
     hosted: SlowEngine
 
     def write(self, **parts: Any) -> None:
-        self.file.write_text(yaml.safe_dump({**yaml.safe_load(self.file.read_text()), **parts}, sort_keys=False))
+        self.file.write_text(
+            yaml.safe_dump({**yaml.safe_load(self.file.read_text()), **parts}, sort_keys=False)
+        )
 
     async def reload(self) -> httpx.Response:
         return await self.client.post("/v1/admin/reload")
@@ -69,19 +71,26 @@ async def running(folder: Path, serve: Serve) -> AsyncIterator[Running]:
         yield Running(client, file, local, hosted)
 
 
-async def test_one_line_moves_ranking_to_another_model_and_back(tmp_path: Path, serve: Serve) -> None:
+async def test_one_line_moves_ranking_to_another_model_and_back(
+    tmp_path: Path, serve: Serve
+) -> None:
     async with running(tmp_path, serve) as service:
         near = await service.ask()
         service.write(roles={"rank": "far", "explain": "tiny"})
         moved = (await service.reload()).json()
-        assert moved == {"changed": ["roles.rank"], "models": ["whyrank", "whyrank-fast", "whyrank-prior", "tiny", "far"]}
+        assert moved == {
+            "changed": ["roles.rank"],
+            "models": ["whyrank", "whyrank-fast", "whyrank-prior", "tiny", "far"],
+        }
         far = await service.ask()
         service.write(roles={"rank": "tiny", "explain": "tiny"})
         await service.reload()
         back = await service.ask()
         assert [one.model for one in (near, far, back)] == ["tiny", "far", "tiny"]
         assert [one.degraded for one in (near, far, back)] == [None] * 3
-        assert {shape(one.model_dump(mode="json")) for one in (near, far, back)} == {shape(near.model_dump(mode="json"))}
+        assert {shape(one.model_dump(mode="json")) for one in (near, far, back)} == {
+            shape(near.model_dump(mode="json"))
+        }
 
 
 def shape(value: Any) -> Any:
@@ -93,7 +102,9 @@ def shape(value: Any) -> Any:
     return None
 
 
-async def test_no_request_fails_while_models_change_under_load(tmp_path: Path, serve: Serve) -> None:
+async def test_no_request_fails_while_models_change_under_load(
+    tmp_path: Path, serve: Serve
+) -> None:
     async with running(tmp_path, serve) as service:
         over, answers = asyncio.Event(), list[Ranking]()
 
@@ -124,10 +135,23 @@ async def test_no_request_fails_while_models_change_under_load(tmp_path: Path, s
         ({"service": {"port": 1, "domain": "movies"}}, "service.port"),
         ({"data": "/elsewhere"}, "data"),
         ({"models": 5}, "models"),
-        ({"models": {"tiny": {"backend": "vllm", "model": "m", "base_url": "http://127.0.0.1:80o1/v1"}}}, "models.tiny"),
+        (
+            {
+                "models": {
+                    "tiny": {
+                        "backend": "vllm",
+                        "model": "m",
+                        "base_url": "http://127.0.0.1:80o1/v1",
+                    }
+                }
+            },
+            "models.tiny",
+        ),
     ],
 )
-async def test_what_cannot_be_used_changes_nothing(tmp_path: Path, serve: Serve, parts: dict[str, Any], names: str) -> None:
+async def test_what_cannot_be_used_changes_nothing(
+    tmp_path: Path, serve: Serve, parts: dict[str, Any], names: str
+) -> None:
     async with running(tmp_path, serve) as service:
         service.write(**parts)
         answer = await service.reload()
@@ -142,15 +166,21 @@ async def test_what_cannot_be_used_changes_nothing(tmp_path: Path, serve: Serve,
 
 async def test_limits_are_others_after_a_hangup_signal(tmp_path: Path, serve: Serve) -> None:
     async with running(tmp_path, serve) as service:
-        assert (await service.client.post("/v1/recommendations", json={"top_n": 9})).status_code == 200
+        assert (
+            await service.client.post("/v1/recommendations", json={"top_n": 9})
+        ).status_code == 200
         service.write(limits={"top_n": 5})
         os.kill(os.getpid(), signal.SIGHUP)
         async with asyncio.timeout(20):
-            while (await service.client.post("/v1/recommendations", json={"top_n": 9})).status_code == 200:
+            while (
+                await service.client.post("/v1/recommendations", json={"top_n": 9})
+            ).status_code == 200:
                 pass
 
 
-async def test_a_service_that_was_not_made_from_a_file_says_so(make: Any, serve: Serve, settings: Settings) -> None:
+async def test_a_service_that_was_not_made_from_a_file_says_so(
+    make: Any, serve: Serve, settings: Settings
+) -> None:
     recommender = await make()
     changed = recommender.settings.changed({"limits": {"top_n": 5}})
 

@@ -27,7 +27,9 @@ DOCS = [
     "The best hiking trails of the Alps",
     "A romantic comedy about a bookshop in London",
 ]
-HISTORY = [{"user_id": "ann", "item_id": one, "type": "like"} for one in ("alien", "thing", "shining")]
+HISTORY = [
+    {"user_id": "ann", "item_id": one, "type": "like"} for one in ("alien", "thing", "shining")
+]
 
 
 def shown_first(call: Call) -> str:
@@ -50,8 +52,12 @@ async def client(make: Make, settings: Settings, serve: Serve) -> AsyncIterator[
         yield client
 
 
-async def asked(client: httpx.AsyncClient, path: str = "/v2/rerank", *, headers: Any = None, **body: Any) -> Any:
-    answer = await client.post(path, json={"query": "a scary film in space", "documents": DOCS, **body}, headers=headers)
+async def asked(
+    client: httpx.AsyncClient, path: str = "/v2/rerank", *, headers: Any = None, **body: Any
+) -> Any:
+    answer = await client.post(
+        path, json={"query": "a scary film in space", "documents": DOCS, **body}, headers=headers
+    )
     assert answer.status_code == 200, answer.text
     return answer.json()
 
@@ -84,7 +90,13 @@ async def test_the_order_in_which_documents_come_changes_nothing(client: httpx.A
 
 
 async def test_tei_gets_its_bare_list(client: httpx.AsyncClient) -> None:
-    body = {"query": "a scary film in space", "texts": DOCS, "raw_scores": False, "return_text": True, "truncate": True}
+    body = {
+        "query": "a scary film in space",
+        "texts": DOCS,
+        "raw_scores": False,
+        "return_text": True,
+        "truncate": True,
+    }
     answer = await client.post("/rerank", json=body)
     assert isinstance(answer.json(), list)
     whole(answer.json(), 4, "score")
@@ -103,7 +115,11 @@ async def test_a_person_is_found_wherever_a_client_can_say_it(client: httpx.Asyn
         {"headers": {"X-User-Id": "ann"}},
         {"headers": {"X-OpenWebUI-User-Id": "ann"}},
         {"query": json.dumps({"user_id": "ann"})},
-        {"query": json.dumps({"user_id": "new", "history": [{"item_id": "alien", "type": "like"}]})},
+        {
+            "query": json.dumps(
+                {"user_id": "new", "history": [{"item_id": "alien", "type": "like"}]}
+            )
+        },
     ]
     for way in ways:
         found = await asked(client, **{"query": "", "documents": films, **way})
@@ -111,7 +127,9 @@ async def test_a_person_is_found_wherever_a_client_can_say_it(client: httpx.Asyn
     assert plain["results"][0]["item_id"] != "solaris"
 
 
-async def test_a_json_query_is_read_strictly_and_words_in_braces_are_words(client: httpx.AsyncClient) -> None:
+async def test_a_json_query_is_read_strictly_and_words_in_braces_are_words(
+    client: httpx.AsyncClient,
+) -> None:
     for query in ('{"user_id": "ann", "hobby": 1}', '{"history": []}', '{"user_id": 3}'):
         answer = await client.post("/v1/rerank", json={"query": query, "documents": DOCS})
         assert answer.status_code == 422
@@ -123,15 +141,27 @@ async def test_ids_of_the_catalogue_bring_what_it_knows(client: httpx.AsyncClien
     for documents in ([{"id": "notting"}, {"id": "alien"}], ["notting", "alien"]):
         found = await asked(client, query="horror", documents=documents)
         assert [one["item_id"] for one in found["results"]] == ["alien", "notting"]
-    twice = await asked(client, query="horror", documents=["alien", "alien", {"id": "alien"}, {"id": "nobody"}])
+    twice = await asked(
+        client, query="horror", documents=["alien", "alien", {"id": "alien"}, {"id": "nobody"}]
+    )
     whole(twice["results"], 4)
     assert twice["results"][-1]["index"] == 3
-    told = "blank, or only an id that the catalogue does not have, so last and without a reason: documents 3"
+    told = (
+        "blank, or only an id that the catalogue does not have, so last and without a "
+        "reason: documents 3"
+    )
     assert told in twice["meta"]["warnings"]
 
 
-async def test_a_document_that_is_only_an_unknown_id_has_no_reason(client: httpx.AsyncClient) -> None:
-    documents = [{"id": "nobody"}, {"id": "alien"}, "nobody's own words", {"id": "nobody/2", "text": "words"}]
+async def test_a_document_that_is_only_an_unknown_id_has_no_reason(
+    client: httpx.AsyncClient,
+) -> None:
+    documents = [
+        {"id": "nobody"},
+        {"id": "alien"},
+        "nobody's own words",
+        {"id": "nobody/2", "text": "words"},
+    ]
     found = await asked(client, documents=documents, explain="short", user_id="ann")
     assert [one["index"] for one in found["results"] if "reason" not in one] == [0]
     assert found["results"][-1]["index"] == 0
@@ -152,14 +182,32 @@ async def test_top_n_and_blank_documents(client: httpx.AsyncClient) -> None:
     ("query", "documents", "right"),
     [
         ("书架", ["不锈钢杯长效保温便携", "明前龙井绿茶礼盒装", "北欧风实木书架多层收纳"], 2),
-        ("お茶の急須", ["木綿の手ぬぐいは藍染めの布", "深煎りの珈琲豆を挽きたてで", "南部鉄器の急須は職人が作る"], 2),
-        ("담요를", ["무선이어폰은소음을줄입니다", "원목책장은다섯칸입니다", "겨울양모담요는따뜻합니다"], 2),
+        (
+            "お茶の急須",
+            [
+                "木綿の手ぬぐいは藍染めの布",
+                "深煎りの珈琲豆を挽きたてで",
+                "南部鉄器の急須は職人が作る",
+            ],
+            2,
+        ),
+        (
+            "담요를",
+            ["무선이어폰은소음을줄입니다", "원목책장은다섯칸입니다", "겨울양모담요는따뜻합니다"],
+            2,
+        ),
         ("หูฟัง", ["ร่มพับอัตโนมัติกันฝน", "ชั้นวางหนังสือไม้โอ๊คห้าชั้น", "ซื้อหูฟังไร้สายตัดเสียงรบกวน"], 2),
-        ("bouilloires electriques", ["Étagère en chêne", "Écharpe de laine", "Une bouilloire électrique"], 2),
+        (
+            "bouilloires electriques",
+            ["Étagère en chêne", "Écharpe de laine", "Une bouilloire électrique"],
+            2,
+        ),
         ("kettles", ["A scarf of wool", "An umbrella for two", "A kettle of steel"], 2),
     ],
 )
-async def test_words_count_in_any_language(client: httpx.AsyncClient, query: str, documents: list[str], right: int) -> None:
+async def test_words_count_in_any_language(
+    client: httpx.AsyncClient, query: str, documents: list[str], right: int
+) -> None:
     found = await asked(client, query=query, documents=documents)
     assert found["results"][0]["index"] == right
 
@@ -169,28 +217,65 @@ async def test_a_query_without_a_word_ranks_too(client: httpx.AsyncClient) -> No
         whole((await asked(client, query=query))["results"], 4)
 
 
-async def test_documents_are_shown_only_where_a_client_can_read_them(client: httpx.AsyncClient) -> None:
-    found = await asked(client, "/v1/rerank", return_documents=True, documents=[{"text": "space"}, "bread"])
+async def test_documents_are_shown_only_where_a_client_can_read_them(
+    client: httpx.AsyncClient,
+) -> None:
+    found = await asked(
+        client, "/v1/rerank", return_documents=True, documents=[{"text": "space"}, "bread"]
+    )
     assert found["results"][0]["document"] == {"text": "space"}
-    assert "document" not in (await asked(client, "/v2/rerank", return_documents=True))["results"][0]
-    named = await asked(client, "/v1/rerank", documents=[{"a": "bread", "b": "x"}, {"a": "space", "b": "y"}], rank_fields=["a"])
+    assert (
+        "document" not in (await asked(client, "/v2/rerank", return_documents=True))["results"][0]
+    )
+    named = await asked(
+        client,
+        "/v1/rerank",
+        documents=[{"a": "bread", "b": "x"}, {"a": "space", "b": "y"}],
+        rank_fields=["a"],
+    )
     assert named["results"][0]["index"] == 1
 
 
 async def test_results_bring_the_fields_that_a_request_asks_for(client: httpx.AsyncClient) -> None:
     await client.post("/v1/items", json=FILMS[0] | ALIEN)
     fields = ["title", "text", "url", "image_url", "attributes", "published_at"]
-    mine = {"text": "How to bake bread", "url": "https://bread.example", "published_at": "yesterday", "minutes": 40}
-    found = await asked(client, documents=["alien", mine, {"id": "ghost"}, {"id": "alien", "url": "/mine"}], fields=fields)
+    mine = {
+        "text": "How to bake bread",
+        "url": "https://bread.example",
+        "published_at": "yesterday",
+        "minutes": 40,
+    }
+    found = await asked(
+        client,
+        documents=["alien", mine, {"id": "ghost"}, {"id": "alien", "url": "/mine"}],
+        fields=fields,
+    )
     told = {one["index"]: {name: one[name] for name in fields} for one in found["results"]}
     alien: dict[str, Any] = {"title": "Alien", "attributes": FILMS[0]["attributes"], **ALIEN}
     assert told[0] == alien
     assert told[3] == alien | {"url": "/mine", "attributes": alien["attributes"] | {"url": "/mine"}}
-    assert (told[1]["title"], told[1]["text"], told[1]["url"]) == ("", "How to bake bread", "https://bread.example")
-    assert (told[1]["attributes"]["minutes"], told[1]["image_url"], told[1]["published_at"]) == (40, None, None)
-    assert told[2] == {"title": "", "text": "", "url": None, "image_url": None, "attributes": {}, "published_at": None}
+    assert (told[1]["title"], told[1]["text"], told[1]["url"]) == (
+        "",
+        "How to bake bread",
+        "https://bread.example",
+    )
+    assert (told[1]["attributes"]["minutes"], told[1]["image_url"], told[1]["published_at"]) == (
+        40,
+        None,
+        None,
+    )
+    assert told[2] == {
+        "title": "",
+        "text": "",
+        "url": None,
+        "image_url": None,
+        "attributes": {},
+        "published_at": None,
+    }
     assert not [warning for warning in found["meta"]["warnings"] if "cut" in warning]
-    assert not {*fields} & {name for one in (await asked(client, documents=["alien", mine]))["results"] for name in one}
+    assert not {*fields} & {
+        name for one in (await asked(client, documents=["alien", mine]))["results"] for name in one
+    }
     bare = await client.post("/rerank", json={"query": "q", "texts": ["a"], "fields": ["url"]})
     assert (bare.status_code, bare.json()["error"]["param"]) == (422, "fields")
 
@@ -200,10 +285,14 @@ async def test_reasons_ride_in_results_when_asked_for(client: httpx.AsyncClient)
     found = await asked(client, query="", documents=films, user="ann", explain="short")
     assert "Sci-Fi" in found["results"][0]["reason"]
     assert set(found["results"][0]["evidence"]) <= {"alien", "thing", "shining"}
-    assert "reason" not in (await asked(client, query="", documents=films, user="ann"))["results"][0]
+    assert (
+        "reason" not in (await asked(client, query="", documents=films, user="ann"))["results"][0]
+    )
 
 
-async def test_a_document_is_said_to_match_only_by_what_it_has_of_the_query(client: httpx.AsyncClient) -> None:
+async def test_a_document_is_said_to_match_only_by_what_it_has_of_the_query(
+    client: httpx.AsyncClient,
+) -> None:
     """Every document has a place by the query, the worst of them too."""
     films = [{"id": "alien"}, {"id": "amelie"}, {"text": DOCS[0]}]
     found = await asked(client, query="a horror film in space", documents=films, explain="short")
@@ -214,7 +303,9 @@ async def test_a_document_is_said_to_match_only_by_what_it_has_of_the_query(clie
 
 async def test_a_model_judges_the_first_and_the_warnings_say_so(client: httpx.AsyncClient) -> None:
     many = [f"film number {n} about space and {'x' * 300}" for n in range(100)]
-    found = await asked(client, documents=many, user="ann", strategy="listwise", model="a-model-of-theirs", hobby=1)
+    found = await asked(
+        client, documents=many, user="ann", strategy="listwise", model="a-model-of-theirs", hobby=1
+    )
     whole(found["results"], 100)
     told = "\n".join(found["meta"]["warnings"])
     assert "model 'a-model-of-theirs' is not configured here" in told
@@ -232,7 +323,12 @@ async def test_one_document_asks_no_model(make: Make, settings: Settings) -> Non
     recommender = await make(llm=model)
     await recommender.ingest_events(HISTORY)
     for explain in ("none", "short"):
-        one = RerankRequest(query="space", documents=[Document(id="solaris"), Document()], user_id="ann", explain=explain)
+        one = RerankRequest(
+            query="space",
+            documents=[Document(id="solaris"), Document()],
+            user_id="ann",
+            explain=explain,
+        )
         assert (await recommender.rerank(one)).ranking.items[0].item_id == "solaris"
     assert model.calls == []
 
@@ -253,7 +349,11 @@ async def test_a_thousand_documents_within_the_deadline(client: httpx.AsyncClien
         ({"documents": None}, 400, "nothing to rank"),
         ({"top_n": -1}, 422, "top_n"),
         ({"top_n": "3"}, 422, "top_n"),
-        ({"documents": [1, 2]}, 422, "documents.0: expected a text or an object; documents.1: expected a text or an object"),
+        (
+            {"documents": [1, 2]},
+            422,
+            "documents.0: expected a text or an object; documents.1: expected a text or an object",
+        ),
         ({"query": ["x"]}, 422, "query: expected a text or an object"),
         ({"documents": ["x"] * 1_001}, 422, "limits.documents"),
         ({"query": "x" * 8_001}, 422, "limits.query_chars"),
@@ -286,18 +386,27 @@ ODD: list[dict[str, Any]] = [
 async def test_an_odd_document_fails_only_itself(client: httpx.AsyncClient) -> None:
     answer = (await client.post("/v1/rerank", json={"query": "horror", "documents": ODD})).json()
     by_place = {row["index"]: row.get("item_id") for row in answer["results"]}
-    assert [by_place[place] for place in range(len(ODD))] == [one.get("id") or one.get("item_id") for one in ODD]
-    assert any(told.startswith("cut to what a document may hold: 2, 3, 4, 5, 6") for told in answer["meta"]["warnings"])
+    assert [by_place[place] for place in range(len(ODD))] == [
+        one.get("id") or one.get("item_id") for one in ODD
+    ]
+    assert any(
+        told.startswith("cut to what a document may hold: 2, 3, 4, 5, 6")
+        for told in answer["meta"]["warnings"]
+    )
 
 
 async def test_a_document_adds_to_what_the_catalogue_knows(make: Make) -> None:
     recommender = await make(llm=ScriptedLLM(shown_first, alias="tiny"))
-    request = RerankRequest(query="x", documents=[Document(id="alien", attributes={"score": 0.4, "year": 1980})])
+    request = RerankRequest(
+        query="x", documents=[Document(id="alien", attributes={"score": 0.4, "year": 1980})]
+    )
     (item,) = await recommender._documents(request)
     assert item.attributes == {"year": 1980, "genre": ["Horror", "Sci-Fi"], "score": 0.4}
 
 
-async def test_who_asks_may_be_named_in_any_letters_or_not_at_all(make: Make, serve: Serve, settings: Settings) -> None:
+async def test_who_asks_may_be_named_in_any_letters_or_not_at_all(
+    make: Make, serve: Serve, settings: Settings
+) -> None:
     recommender = await make(llm=ScriptedLLM(shown_first, alias="tiny"))
     await recommender.ingest_events([{"user_id": "josé", "item_id": "alien", "type": "like"}])
 
@@ -322,7 +431,9 @@ async def test_who_asks_may_be_named_in_any_letters_or_not_at_all(make: Make, se
         ("/v1/recommendations", {"user_id": "u", "filters": {"genre": {"any": [{"nested": 1}]}}}),
     ],
 )
-async def test_an_error_names_no_inner_shapes(client: httpx.AsyncClient, path: str, body: dict[str, Any]) -> None:
+async def test_an_error_names_no_inner_shapes(
+    client: httpx.AsyncClient, path: str, body: dict[str, Any]
+) -> None:
     answer = await client.post(path, json=body)
     assert answer.status_code == 422
     assert not re.search(r"functools|at 0x|function-|list\[|union\[", answer.text)

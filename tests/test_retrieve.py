@@ -26,16 +26,25 @@ PRODUCTS = [
 
 
 def purchases() -> list[dict[str, Any]]:
-    """Ten people who buy lamps most of all, and two of a taste of their own; too few to learn from who likes the same."""
+    """Ten people who buy lamps most of all, and two of a taste of their own; too few to learn from
+    who likes the same."""
     dice = random.Random(0)
     lamps = [product["id"] for product in PRODUCTS if product["attributes"] == {"shelf": "lamp"}]
     crowd = [(f"u{n}", item) for n in range(10) for item in dice.sample(lamps, 8)]
-    own = [(who, f"{shelf}-{n}-small") for who, shelf in (("ann", "tea"), ("bob", "tool")) for n in range(4)]
+    own = [
+        (who, f"{shelf}-{n}-small")
+        for who, shelf in (("ann", "tea"), ("bob", "tool"))
+        for n in range(4)
+    ]
     return [{"user_id": who, "item_id": item, "type": "like"} for who, item in [*crowd, *own]]
 
 
-async def test_a_small_shop_shows_each_person_their_own_taste_before_the_best_sellers(make: Make, settings: Settings) -> None:
-    recommender = await make(films=PRODUCTS, changed=settings.changed({"service": {"domain": "shop"}}))
+async def test_a_small_shop_shows_each_person_their_own_taste_before_the_best_sellers(
+    make: Make, settings: Settings
+) -> None:
+    recommender = await make(
+        films=PRODUCTS, changed=settings.changed({"service": {"domain": "shop"}})
+    )
     await recommender.ingest_events(purchases())
     assert await recommender.train() == 0  # nobody's likes are enough for a factorisation
     for who, shelf in (("ann", "tea"), ("bob", "tool")):
@@ -47,13 +56,16 @@ async def test_a_small_shop_shows_each_person_their_own_taste_before_the_best_se
 
 async def shown(recommender: Recommender, who: str) -> list[str]:
     """The shelves of the ten products that somebody is shown."""
-    ranking = await recommender.recommend(RecommendRequest(user_id=who, top_n=10, strategy="prior", explain="none"))
+    ranking = await recommender.recommend(
+        RecommendRequest(user_id=who, top_n=10, strategy="prior", explain="none")
+    )
     return [item.item_id.split("-")[0] for item in ranking.items]
 
 
 PAGES = ("ranking", "groceries")
 SHIPPED = ("prior", f"likelihood:{Settings.load(HOUSE / 'configs' / 'cpu.yaml').roles.score}")
-"""What `configs/cpu.yaml` answers by: the model's way where a page has it, and the prior wherever no model is asked."""
+"""What `configs/cpu.yaml` answers by: the model's way where a page has it, and the prior wherever
+no model is asked."""
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -70,17 +82,24 @@ def test_no_shipped_default_is_measured_below_one_of_its_sources(name: str) -> N
     assert "prior" in rows
     for arm in rows.keys() & {*SHIPPED}:
         highs = [float(re.findall(r"…([-+][\d.]+)\)", cell)[0]) for cell in rows[arm]]
-        assert [(source, high) for source, high in zip(header, highs, strict=True) if high < 0] == [], arm
+        assert [
+            (source, high) for source, high in zip(header, highs, strict=True) if high < 0
+        ] == [], arm
 
 
 def weights() -> dict[str, float]:
     retrieve = Retrieve()
-    return {source: getattr(retrieve, source) for source in ("similar", "collaborative", "context", "query", "popular")}
+    return {
+        source: getattr(retrieve, source)
+        for source in ("similar", "collaborative", "context", "query", "popular")
+    }
 
 
 def differences(page: str) -> tuple[list[str], dict[str, list[str]]]:
     """Header and rows, by arm, of the table that stands under the weights."""
     table = re.search(r"configured weights: .*\n\n((?:\|.*\n)+)", page)
     assert table is not None
-    first, _, *lines = [[cell.strip() for cell in line.strip("| \n").split(" | ")] for line in table[1].splitlines()]
+    first, _, *lines = [
+        [cell.strip() for cell in line.strip("| \n").split(" | ")] for line in table[1].splitlines()
+    ]
     return first[1:], {line[0]: line[1:] for line in lines}

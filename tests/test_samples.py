@@ -29,7 +29,9 @@ def made(folder: Path, *options: str) -> tuple[Rows, Rows, Rows]:
     """Products, people and events of the sample shop."""
     assert run("data", "sample", "shop", "--out", str(folder), *options).exit_code == 0
     names = ("products.csv", "people.csv", "events.csv")
-    products, people, events = (list(csv.DictReader(StringIO((folder / name).read_text()))) for name in names)
+    products, people, events = (
+        list(csv.DictReader(StringIO((folder / name).read_text()))) for name in names
+    )
     return products, people, events
 
 
@@ -41,7 +43,9 @@ def chinese(text: str) -> int:
     return len(re.findall(r"[\u4e00-\u9fff]", text))
 
 
-def test_without_a_name_the_samples_are_listed_and_an_unknown_name_lists_them_too(tmp_path: Path) -> None:
+def test_without_a_name_the_samples_are_listed_and_an_unknown_name_lists_them_too(
+    tmp_path: Path,
+) -> None:
     listed = run("data", "sample")
     assert listed.exit_code == 0
     assert "60 products in English and Chinese" in " ".join(listed.output.replace("│", " ").split())
@@ -55,16 +59,25 @@ def test_the_same_seed_makes_the_same_bytes_and_another_seed_other_events(tmp_pa
     for name, seed in (("one", "1"), ("again", "1"), ("other", "2")):
         made(tmp_path / name, "--seed", seed)
     files = ("products.csv", "people.csv", "events.csv")
-    one, again, other = ([(tmp_path / name / file).read_bytes() for file in files] for name in ("one", "again", "other"))
+    one, again, other = (
+        [(tmp_path / name / file).read_bytes() for file in files]
+        for name in ("one", "again", "other")
+    )
     assert one == again
-    assert [before == after for before, after in zip(one, other, strict=True)] == [True, True, False]
+    assert [before == after for before, after in zip(one, other, strict=True)] == [
+        True,
+        True,
+        False,
+    ]
 
 
 def test_somebody_s_own_file_is_not_written_over(tmp_path: Path) -> None:
     (tmp_path / "products.csv").write_text("id,title\nmine,My own\n")
     refused = run("data", "sample", "shop", "--out", str(tmp_path))
     assert (refused.exit_code, "--out" in refused.output) == (2, True)
-    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("products.csv", "id,title\nmine,My own\n")]
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [
+        ("products.csv", "id,title\nmine,My own\n")
+    ]
 
 
 def test_the_shop_sells_sixty_things_in_two_languages(tmp_path: Path) -> None:
@@ -86,7 +99,9 @@ def test_the_shop_sells_sixty_things_in_two_languages(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", ["1", "2"])
-def test_people_do_what_they_are_said_to_like_in_six_weeks_that_are_over(tmp_path: Path, seed: str) -> None:
+def test_people_do_what_they_are_said_to_like_in_six_weeks_that_are_over(
+    tmp_path: Path, seed: str
+) -> None:
     products, people, events = made(tmp_path, "--seed", seed)
     shop = {one["id"]: one for one in products}
     times = [datetime.fromisoformat(event["occurred_at"]) for event in events]
@@ -94,15 +109,29 @@ def test_people_do_what_they_are_said_to_like_in_six_weeks_that_are_over(tmp_pat
     assert max(times) < datetime(2026, 6, 1, tzinfo=UTC)
     assert 35 <= (max(times) - min(times)).days <= 42
     assert {event["type"] for event in events} == {
-        *("view", "add_to_cart", "remove_from_cart", "purchase", "search", "comment", "rating", "return")
+        *(
+            "view",
+            "add_to_cart",
+            "remove_from_cart",
+            "purchase",
+            "search",
+            "comment",
+            "rating",
+            "return",
+        )
     }
-    by = {one["user_id"]: [event for event in events if event["user_id"] == one["user_id"]] for one in people}
+    by = {
+        one["user_id"]: [event for event in events if event["user_id"] == one["user_id"]]
+        for one in people
+    }
     assert sum(map(len, by.values())) == len(events)
     assert len(people) == 30
     assert {user for user, did in by.items() if len(did) <= 2} == NEWCOMERS
     for user in by.keys() - NEWCOMERS:
         bought = [event["item_id"] for event in by[user] if event["type"] == "purchase"]
-        commonest = Counter(word for item in bought for word in words_of(shop[item])).most_common(1)[0][1]
+        commonest = Counter(word for item in bought for word in words_of(shop[item])).most_common(
+            1
+        )[0][1]
         assert commonest >= len(bought) / 3, user  # a taste that can be seen
         assert any(event["type"] == "search" and event["text"] for event in by[user])
         assert any(event["type"] == "comment" and event["text"] for event in by[user])
@@ -113,14 +142,22 @@ def test_people_do_what_they_are_said_to_like_in_six_weeks_that_are_over(tmp_pat
 def test_what_is_used_up_is_bought_again_and_what_disappoints_is_not(tmp_path: Path) -> None:
     products, _, events = made(tmp_path)
     shop = {one["id"]: one for one in products}
-    bought = Counter((event["user_id"], event["item_id"]) for event in events if event["type"] == "purchase")
+    bought = Counter(
+        (event["user_id"], event["item_id"]) for event in events if event["type"] == "purchase"
+    )
     again = {pair for pair, times in bought.items() if times > 1}
     assert len(again) >= 20
     assert [pair for pair in again if not shop[pair[1]]["lasts_days"]] == []
-    rated = {(event["user_id"], event["item_id"]): int(event["value"]) for event in events if event["type"] == "rating"}
+    rated = {
+        (event["user_id"], event["item_id"]): int(event["value"])
+        for event in events
+        if event["type"] == "rating"
+    }
     assert len(rated) >= 40
     assert rated.keys() <= bought.keys()
-    returned = {(event["user_id"], event["item_id"]) for event in events if event["type"] == "return"}
+    returned = {
+        (event["user_id"], event["item_id"]) for event in events if event["type"] == "return"
+    }
     assert returned == {pair for pair, stars in rated.items() if stars <= 2} != set()
     assert not again & returned
     for event in events:
@@ -130,8 +167,14 @@ def test_what_is_used_up_is_bought_again_and_what_disappoints_is_not(tmp_path: P
 
 @pytest.fixture
 def section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The README's page for a first run, read where its commands can be typed: with the embedder, without a network."""
-    text = (HOUSE / "README.md").read_text().split("## Your own shop in five commands\n")[1].split("\n## ")[0]
+    """The README's page for a first run, read where its commands can be typed: with the embedder,
+    without a network."""
+    text = (
+        (HOUSE / "README.md")
+        .read_text()
+        .split("## Your own shop in five commands\n")[1]
+        .split("\n## ")[0]
+    )
     monkeypatch.chdir(tmp_path)
     for name, value in re.findall(r"export (WHYRANK_\w+)=([\w./]+)", text):
         monkeypatch.setenv(name, value)
@@ -159,19 +202,24 @@ def test_the_five_commands_of_the_readme_end_in_the_list_that_it_shows(section: 
     rows = len(Path("shop/events.csv").read_text().splitlines()) - 1
     assert f"events: {rows} accepted\n" in answers[3].output
     wanted = titles(blocks(section, "")[0])
-    assert titles(answers[4].output) == wanted, f"the README shows another list than:\n{answers[4].output}"
+    assert titles(answers[4].output) == wanted, (
+        f"the README shows another list than:\n{answers[4].output}"
+    )
     assert "30 accepted\n" in run("ingest", "users", "shop/people.csv").output
 
 
 def test_columns_of_other_names_are_taken_as_the_readme_maps_them(section: str) -> None:
     Path("goods.csv").write_text("sku,name,price\nk1,Kettle,299\n")
-    Path("log.csv").write_text("customer,sku,action,occurred_at\nann,k1,purchase,2026-05-01 10:00\n")
+    Path("log.csv").write_text(
+        "customer,sku,action,occurred_at\nann,k1,purchase,2026-05-01 10:00\n"
+    )
     for answer in typed(blocks(section, "sh")[1]):
         assert "1 would be taken" in answer.output
 
 
 def titles(table: str) -> list[str]:
-    """The titles in a list as the terminal shows it; a row without a number goes on with the one before."""
+    """The titles in a list as the terminal shows it; a row without a number goes on with the one
+    before."""
     found: list[str] = []
     for line in table.splitlines():
         _, number, title, *_ = [*(cell.strip() for cell in line.split("│")), "", ""]

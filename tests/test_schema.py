@@ -15,7 +15,10 @@ def test_an_id_that_could_read_another_route_or_break_a_log_is_refused(bad: obje
         Item.model_validate({"id": bad})
 
 
-@pytest.mark.parametrize("bad", [1_700_000_000, "1700000000", "2026-01-01T00:00:00", "yesterday", True, 1e20, float("nan")])
+@pytest.mark.parametrize(
+    "bad",
+    [1_700_000_000, "1700000000", "2026-01-01T00:00:00", "yesterday", True, 1e20, float("nan")],
+)
 def test_a_time_without_zone_or_in_another_unit_is_refused(bad: object) -> None:
     with pytest.raises(ValidationError):
         Event.model_validate({"user_id": "u", "type": "click", "occurred_at": bad})
@@ -24,8 +27,18 @@ def test_a_time_without_zone_or_in_another_unit_is_refused(bad: object) -> None:
 def test_epoch_milliseconds_and_any_zone_mean_the_same_moment() -> None:
     moment = datetime(2026, 1, 31, 12, tzinfo=UTC)
     elsewhere = moment.astimezone(timezone(timedelta(hours=8))).isoformat()
-    for given_as in (moment.isoformat(), elsewhere, int(moment.timestamp() * 1000), str(int(moment.timestamp() * 1000))):
-        assert Event.model_validate({"user_id": "u", "type": "click", "occurred_at": given_as}).occurred_at == moment
+    for given_as in (
+        moment.isoformat(),
+        elsewhere,
+        int(moment.timestamp() * 1000),
+        str(int(moment.timestamp() * 1000)),
+    ):
+        assert (
+            Event.model_validate(
+                {"user_id": "u", "type": "click", "occurred_at": given_as}
+            ).occurred_at
+            == moment
+        )
 
 
 def test_a_missing_event_id_is_a_hash_of_what_happened() -> None:
@@ -39,7 +52,11 @@ def test_an_event_of_nobody_is_refused() -> None:
         Event.model_validate({"type": "click", "item_id": "i"})
 
 
-@given(st.dictionaries(st.text(), st.one_of(st.none(), st.integers(), st.text(), st.lists(st.floats()))))
+@given(
+    st.dictionaries(
+        st.text(), st.one_of(st.none(), st.integers(), st.text(), st.lists(st.floats()))
+    )
+)
 def test_any_body_is_a_request_or_a_validation_error(body: dict[str, object]) -> None:
     with suppress(ValidationError):
         RecommendRequest.model_validate(body)

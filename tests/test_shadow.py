@@ -47,12 +47,15 @@ class Held(ScriptedLLM):
 
 @pytest.fixture
 async def cast(settings: Settings) -> AsyncIterator[Cast]:
-    """`await cast(far, model={…}, share=…)`: `tiny` answers, and `far`, a model or how it answers, stands in its shadow; None:
-    it can't be had."""
+    """`await cast(far, model={…}, share=…)`: `tiny` answers, and `far`, a model or how it answers,
+    stands in its shadow; None: it can't be had."""
     made: list[Recommender] = []
 
     async def one(
-        far: LLM | Callable[[Call], Any] | None = forwards, *, model: dict[str, Any] | None = None, **shadow: Any
+        far: LLM | Callable[[Call], Any] | None = forwards,
+        *,
+        model: dict[str, Any] | None = None,
+        **shadow: Any,
     ) -> Recommender:
         tiny = settings.models["tiny"].model_dump()
         models = {"tiny": {**tiny, "weight": 0.9}, "far": {**tiny, "weight": 1.0, **(model or {})}}
@@ -81,7 +84,10 @@ async def shadowed(recommender: Recommender) -> list[Shadowed]:
 
 def counted(recommender: Recommender) -> dict[str, float]:
     samples = [
-        one for metric in recommender.telemetry.shadow.collect() for one in metric.samples if one.name.endswith("_total")
+        one
+        for metric in recommender.telemetry.shadow.collect()
+        for one in metric.samples
+        if one.name.endswith("_total")
     ]
     return {one.labels["outcome"]: one.value for one in samples}
 
@@ -93,20 +99,33 @@ async def test_it_ranks_the_same_for_the_same_person_and_nobody_is_shown_it(cast
     assert {part.model for part in parts if isinstance(part, Ranking)} == {"tiny"}
     assert (kept.who, kept.alias, kept.domain) == ("u", "far", "movies")
     assert kept.shown.model_dump() == parts[-1].model_dump()
-    assert (kept.shadow.ranking_id, kept.shadow.model, kept.shadow.strategy) == (kept.shown.ranking_id, "far", "listwise")
+    assert (kept.shadow.ranking_id, kept.shadow.model, kept.shadow.strategy) == (
+        kept.shown.ranking_id,
+        "far",
+        "listwise",
+    )
     assert kept.shadow.state_version == kept.shown.state_version > 0
     assert all(item.reason is None for item in kept.shadow.items)
     assert counted(recommender) == {"ranked": 1}
 
 
-async def test_it_is_kept_with_what_it_would_have_shown_and_where_it_places_what_was_shown(cast: Cast) -> None:
+async def test_it_is_kept_with_what_it_would_have_shown_and_where_it_places_what_was_shown(
+    cast: Cast,
+) -> None:
     recommender = await cast()
-    whole = await recommender.recommend(FOR_U.model_copy(update={"top_n": 8, "model": "far", "strategy": "listwise"}))
+    whole = await recommender.recommend(
+        FOR_U.model_copy(update={"top_n": 8, "model": "far", "strategy": "listwise"})
+    )
     shown = await recommender.recommend(FOR_U)
     kept = (await shadowed(recommender))[-1]
     first, lower = [one.item_id for one in whole.items[:3]], {item.item_id for item in shown.items}
-    assert [item.item_id for item in kept.shadow.items] == [*first, *(i.item_id for i in whole.items[3:] if i.item_id in lower)]
-    assert [item.rank for item in kept.shadow.items] == [whole_rank(whole, item.item_id) for item in kept.shadow.items]
+    assert [item.item_id for item in kept.shadow.items] == [
+        *first,
+        *(i.item_id for i in whole.items[3:] if i.item_id in lower),
+    ]
+    assert [item.rank for item in kept.shadow.items] == [
+        whole_rank(whole, item.item_id) for item in kept.shadow.items
+    ]
 
 
 def whole_rank(ranking: Ranking, item_id: str) -> int:
@@ -120,7 +139,9 @@ async def test_the_answer_is_there_while_the_shadow_still_thinks(cast: Cast) -> 
     assert [one.degraded for one in answers] == [None] * 3
     assert await recommender.shadowed(0, 9) == []
     far.go.set()
-    assert [one.shown.ranking_id for one in await shadowed(recommender)] == [one.ranking_id for one in answers]
+    assert [one.shown.ranking_id for one in await shadowed(recommender)] == [
+        one.ranking_id for one in answers
+    ]
 
 
 async def test_one_that_fails_is_kept_as_the_prior_it_would_have_been(cast: Cast) -> None:
@@ -134,13 +155,18 @@ async def test_one_that_fails_is_kept_as_the_prior_it_would_have_been(cast: Cast
     assert counted(recommender) == {"failed": 1}
 
 
-async def test_one_that_is_no_good_at_it_is_kept_as_what_it_can_do_and_costs_no_other_model(cast: Cast) -> None:
+async def test_one_that_is_no_good_at_it_is_kept_as_what_it_can_do_and_costs_no_other_model(
+    cast: Cast,
+) -> None:
     recommender = await cast(lambda call: "prose")
     await recommender.recommend(FOR_U)
     [kept] = await shadowed(recommender)
     assert (kept.shadow.model, kept.shadow.strategy) == ("far", "likelihood")
     assert kept.shadow.degraded is not None
-    assert (kept.shadow.degraded.from_, kept.shadow.degraded.reason) == ("listwise:far", "invalid_output")
+    assert (kept.shadow.degraded.from_, kept.shadow.degraded.reason) == (
+        "listwise:far",
+        "invalid_output",
+    )
     assert counted(recommender) == {"ranked": 1}
 
 
@@ -153,11 +179,16 @@ async def test_one_that_hangs_is_given_up_at_its_own_deadline(cast: Cast) -> Non
     assert counted(recommender) == {"failed": 1}
 
 
-async def test_one_that_breaks_or_can_not_be_asked_is_counted_and_leaves_nothing(cast: Cast) -> None:
+async def test_one_that_breaks_or_can_not_be_asked_is_counted_and_leaves_nothing(
+    cast: Cast,
+) -> None:
     def broken(call: Call) -> str:
         raise RuntimeError("a bug")
 
-    for recommender in (await cast(broken), await cast(None, strategy="auto", model={"backend": "local"})):
+    for recommender in (
+        await cast(broken),
+        await cast(None, strategy="auto", model={"backend": "local"}),
+    ):
         assert (await recommender.recommend(FOR_U)).model == "tiny"
         assert await shadowed(recommender) == []
         assert counted(recommender) == {"failed": 1}
@@ -183,11 +214,15 @@ async def test_what_is_too_much_is_dropped_and_the_rest_comes_in_turn(cast: Cast
     await asyncio.wait_for(far.asked.wait(), 20)
     assert (len(far.calls), counted(recommender)) == (0, {"dropped": 2})
     far.go.set()
-    assert [one.shown.ranking_id for one in await shadowed(recommender)] == [one.ranking_id for one in answers[:3]]
+    assert [one.shown.ranking_id for one in await shadowed(recommender)] == [
+        one.ranking_id for one in answers[:3]
+    ]
     assert counted(recommender) == {"dropped": 2, "ranked": 3}
 
 
-async def test_what_is_shown_to_nobody_in_particular_or_leaves_nothing_to_order_has_no_shadow(cast: Cast) -> None:
+async def test_what_is_shown_to_nobody_in_particular_or_leaves_nothing_to_order_has_no_shadow(
+    cast: Cast,
+) -> None:
     recommender = await cast()
     await recommender.recommend(RecommendRequest(candidates=IDS))
     await recommender.recommend(RecommendRequest(user_id="u", candidates=["heat"]))
@@ -195,7 +230,9 @@ async def test_what_is_shown_to_nobody_in_particular_or_leaves_nothing_to_order_
     assert [one.shown.ranking_id for one in await shadowed(recommender)] == [visit.ranking_id]
 
 
-async def test_who_may_not_be_shown_to_a_hosted_model_is_not_shown_to_one_in_the_shadow(cast: Cast) -> None:
+async def test_who_may_not_be_shown_to_a_hosted_model_is_not_shown_to_one_in_the_shadow(
+    cast: Cast,
+) -> None:
     far = ScriptedLLM(forwards, alias="far")
     recommender = await cast(far, model={"hosted": True})
     await recommender.ingest_users([{"user_id": "u", "allow_hosted": False}])
@@ -204,9 +241,13 @@ async def test_who_may_not_be_shown_to_a_hosted_model_is_not_shown_to_one_in_the
     assert (far.calls, counted(recommender)) == ([], {"not_allowed": 1})
 
 
-async def test_who_forbids_it_or_is_forgotten_while_it_waits_is_not_shown_either(cast: Cast) -> None:
+async def test_who_forbids_it_or_is_forgotten_while_it_waits_is_not_shown_either(
+    cast: Cast,
+) -> None:
     recommender = await cast(far := Held(), model={"hosted": True})
-    await recommender.ingest_events([{"user_id": user, "item_id": "heat", "type": "like"} for user in ("v", "w")])
+    await recommender.ingest_events(
+        [{"user_id": user, "item_id": "heat", "type": "like"} for user in ("v", "w")]
+    )
     for user in ("u", "v", "w"):
         await recommender.recommend(FOR_U.model_copy(update={"user_id": user}))
     await asyncio.wait_for(far.asked.wait(), 20)
@@ -241,7 +282,9 @@ async def test_an_export_holds_the_persons_own_shadows(cast: Cast) -> None:
         await recommender.recommend(FOR_U.model_copy(update={"user_id": who}))
     mine = [one for one in await shadowed(recommender) if one.who == "u"]
     told = [part async for part in await recommender.export("u")]
-    assert [part for part in told if isinstance(part, Unshown)] == [Unshown(alias="far", ranking=one.shadow) for one in mine]
+    assert [part for part in told if isinstance(part, Unshown)] == [
+        Unshown(alias="far", ranking=one.shadow) for one in mine
+    ]
     assert len(mine) == 2
 
 
@@ -292,7 +335,9 @@ async def test_pages_follow_each_other_and_begin_when_asked(cast: Cast) -> None:
     assert await recommender.shadowed(0, 9, datetime.now(UTC) + timedelta(days=1)) == []
 
 
-async def test_a_reload_switches_it_on_and_a_wrong_one_changes_nothing(tmp_path: Path, serve: Serve) -> None:
+async def test_a_reload_switches_it_on_and_a_wrong_one_changes_nothing(
+    tmp_path: Path, serve: Serve
+) -> None:
     async with running(tmp_path, serve) as service:
         await service.ask()
         service.write(shadow={"model": "ghost"})
@@ -309,7 +354,10 @@ async def test_a_reload_switches_it_on_and_a_wrong_one_changes_nothing(tmp_path:
     ("told", "names"),
     [
         ({"model": "ghost"}, r"shadow\.model names 'ghost'"),
-        ({"model": "near", "strategy": "listwise"}, r"shadow\.model names 'near', whose backend local"),
+        (
+            {"model": "near", "strategy": "listwise"},
+            r"shadow\.model names 'near', whose backend local",
+        ),
         ({"share": 1.5}, r"shadow\.share"),
         ({"at_once": 0}, r"shadow\.at_once"),
         ({"strategy": "prior"}, r"shadow\.strategy"),
@@ -317,7 +365,9 @@ async def test_a_reload_switches_it_on_and_a_wrong_one_changes_nothing(tmp_path:
         ({"percent": 10}, r"shadow\.percent: no such setting"),
     ],
 )
-def test_a_mistake_in_its_settings_is_named(settings: Settings, told: dict[str, Any], names: str) -> None:
+def test_a_mistake_in_its_settings_is_named(
+    settings: Settings, told: dict[str, Any], names: str
+) -> None:
     models = {"near": {"backend": "local", "model": "near"}}
     with pytest.raises(ConfigError, match=names):
         settings.changed({"models": models, "shadow": told})

@@ -13,10 +13,14 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 def event(kind: str, item: str = "a", minutes: int = 0, **more: object) -> Event:
     moment = NOON + timedelta(minutes=minutes)
-    return Event.model_validate({"user_id": "u", "type": kind, "item_id": item, "occurred_at": moment, **more})
+    return Event.model_validate(
+        {"user_id": "u", "type": kind, "item_id": item, "occurred_at": moment, **more}
+    )
 
 
-@pytest.mark.parametrize(("value", "expected"), [(5, 1), (4, 1), (3, 0), (2, -1), (0.5, -1), (None, 1)])
+@pytest.mark.parametrize(
+    ("value", "expected"), [(5, 1), (4, 1), (3, 0), (2, -1), (0.5, -1), (None, 1)]
+)
 def test_a_rating_says_what_its_value_says(value: float | None, expected: float) -> None:
     assert opinion(event("rating", value=value), MEANINGS) == expected
 
@@ -36,7 +40,10 @@ def test_the_window_grows_at_its_end_and_then_starts_again() -> None:
 
 
 def test_two_tastes_stay_two_and_a_dislike_pushes_away() -> None:
-    vectors = {name: np.array(vector, dtype=np.float32) for name, vector in {"a": [1, 0], "b": [0, 1], "c": [0.6, 0.8]}.items()}
+    vectors = {
+        name: np.array(vector, dtype=np.float32)
+        for name, vector in {"a": [1, 0], "b": [0, 1], "c": [0.6, 0.8]}.items()
+    }
     both = interests([event("like", "a"), event("like", "b", 1)], vectors, MEANINGS)
     assert len(both) == 2
     assert sum(taste.weight for taste in both) == pytest.approx(1)
@@ -46,20 +53,36 @@ def test_two_tastes_stay_two_and_a_dislike_pushes_away() -> None:
 
 
 def test_blocked_until_unblocked_consumed_for_good() -> None:
-    latest = [("x", "block", 5), ("y", "block", 5), ("y", "unblock", 6), ("z", "unblock", 4), ("z", "block", 5)]
+    latest = [
+        ("x", "block", 5),
+        ("y", "block", 5),
+        ("y", "unblock", 6),
+        ("z", "unblock", 4),
+        ("z", "block", 5),
+    ]
     assert seen([*latest, ("w", "play", 1)], MEANINGS, NOON) == {"x", "z", "w"}
 
 
 def test_what_is_bought_again_is_hidden_for_so_long_only() -> None:
     again = {**MEANINGS, "purchase": MEANINGS["purchase"].model_copy(update={"repeat_after": 30})}
-    latest = [("tea", "purchase", micros(NOON - timedelta(days=29))), ("soap", "purchase", micros(NOON - timedelta(days=30)))]
+    latest = [
+        ("tea", "purchase", micros(NOON - timedelta(days=29))),
+        ("soap", "purchase", micros(NOON - timedelta(days=30))),
+    ]
     assert seen(latest, again, NOON) == {"tea"}
     assert seen(latest, MEANINGS, NOON) == {"tea", "soap"}
     assert seen([*latest, ("soap", "dislike", 1)], again, NOON) == {"tea", "soap"}
 
 
 def test_a_like_that_was_taken_back_hides_nothing_a_play_still_does() -> None:
-    latest = [("a", "like", 5), ("a", "unlike", 6), ("b", "unlike", 5), ("b", "like", 6), ("c", "play", 5), ("c", "unlike", 6)]
+    latest = [
+        ("a", "like", 5),
+        ("a", "unlike", 6),
+        ("b", "unlike", 5),
+        ("b", "like", 6),
+        ("c", "play", 5),
+        ("c", "unlike", 6),
+    ]
     assert seen(latest, MEANINGS, NOON) == {"b", "c"}
 
 

@@ -28,7 +28,9 @@ def opened(folder: Path, meaning: str = "") -> Store:
 
 def like(user: str, item: str, minutes: int = 0, **more: object) -> Event:
     moment = NOON + timedelta(minutes=minutes)
-    return Event.model_validate({"user_id": user, "item_id": item, "type": "like", "occurred_at": moment, **more})
+    return Event.model_validate(
+        {"user_id": user, "item_id": item, "type": "like", "occurred_at": moment, **more}
+    )
 
 
 async def history(store: Store, key: str) -> list[Event]:
@@ -37,7 +39,11 @@ async def history(store: Store, key: str) -> list[Event]:
 
 async def test_a_duplicate_is_told_and_changes_nothing(tmp_path: Path) -> None:
     store = opened(tmp_path)
-    assert await store.events.add([like("u", "a"), like("u", "b"), like("u", "a")]) == [True, True, False]
+    assert await store.events.add([like("u", "a"), like("u", "b"), like("u", "a")]) == [
+        True,
+        True,
+        False,
+    ]
     assert await store.events.add([like("u", "b"), like("u", "c")]) == [False, True]
     found = await store.users.get("u")
     assert found is not None
@@ -47,7 +53,10 @@ async def test_a_duplicate_is_told_and_changes_nothing(tmp_path: Path) -> None:
 
 async def test_the_same_event_id_of_two_people_is_two_events(tmp_path: Path) -> None:
     store = opened(tmp_path)
-    assert await store.events.add([like("u", "a", event_id="1"), like("v", "a", event_id="1")]) == [True, True]
+    assert await store.events.add([like("u", "a", event_id="1"), like("v", "a", event_id="1")]) == [
+        True,
+        True,
+    ]
     store.close()
 
 
@@ -61,7 +70,9 @@ async def test_late_events_are_placed_by_when_they_happened(tmp_path: Path) -> N
 
 async def test_a_session_is_nobody_and_no_user_can_pose_as_one(tmp_path: Path) -> None:
     store = opened(tmp_path)
-    visit = Event.model_validate({"session_id": "s", "type": "like", "item_id": "a", "occurred_at": NOON})
+    visit = Event.model_validate(
+        {"session_id": "s", "type": "like", "item_id": "a", "occurred_at": NOON}
+    )
     await store.events.add([visit])
     assert await history(store, "s") == []
     assert (await history(store, log_key(None, "s")))[0].user_id is None
@@ -110,13 +121,19 @@ async def test_a_patch_changes_what_it_names_and_the_version(tmp_path: Path) -> 
     store.close()
 
 
-async def test_opinions_are_told_once_in_the_order_of_when_they_were_last_so(tmp_path: Path) -> None:
+async def test_opinions_are_told_once_in_the_order_of_when_they_were_last_so(
+    tmp_path: Path,
+) -> None:
     store = opened(tmp_path)
     assert (await store.events.length(), await store.events.opinions(["like"])) == (0, [])
-    visit = Event.model_validate({"session_id": "s", "type": "like", "item_id": "a", "occurred_at": NOON})
+    visit = Event.model_validate(
+        {"session_id": "s", "type": "like", "item_id": "a", "occurred_at": NOON}
+    )
     other = like("u", "a", 7, type="view")
     nothing = Event.model_validate({"user_id": "u", "type": "like", "occurred_at": NOON})
-    await store.events.add([like("u", "a", 9), like("u", "a", 1), like("u", "b", 5), other, visit, nothing])
+    await store.events.add(
+        [like("u", "a", 9), like("u", "a", 1), like("u", "b", 5), other, visit, nothing]
+    )
     assert await store.events.opinions(["like"]) == [
         (log_key(None, "s"), "a", "like", None),
         ("u", "b", "like", None),
@@ -128,7 +145,9 @@ async def test_opinions_are_told_once_in_the_order_of_when_they_were_last_so(tmp
 
 def training(version: str) -> Training:
     gram = np.array([[2.0, 0.1], [0.1, 3.0]]) / 3
-    return Training(version, NOON, gram, alpha=5, regularization=1, events=10, items=4, made_with="x")
+    return Training(
+        version, NOON, gram, alpha=5, regularization=1, events=10, items=4, made_with="x"
+    )
 
 
 async def test_another_process_sees_a_training_and_old_ones_are_forgotten(tmp_path: Path) -> None:
@@ -143,7 +162,9 @@ async def test_another_process_sees_a_training_and_old_ones_are_forgotten(tmp_pa
     assert np.array_equal(found.gram, training("1").gram)
     await two.trainings.forget_old()
     assert await one.trainings.get("5") is not None
-    assert [await one.trainings.get(f"{n}") is not None for n in range(1, 6)] == [n > 5 - KEPT for n in range(1, 6)]
+    assert [await one.trainings.get(f"{n}") is not None for n in range(1, 6)] == [
+        n > 5 - KEPT for n in range(1, 6)
+    ]
     one.close()
     two.close()
 
@@ -152,15 +173,26 @@ async def test_another_process_sees_a_training_and_old_ones_are_forgotten(tmp_pa
 async def test_writes_are_on_disk_when_they_return(tmp_path: Path, name: str) -> None:
     store = opened(tmp_path)
     with store._engine.connect() as connection:
-        assert connection.exec_driver_sql(f"PRAGMA {name}").scalar() == {"journal_mode": "wal", "synchronous": 2}[name]
+        assert (
+            connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            == {"journal_mode": "wal", "synchronous": 2}[name]
+        )
     store.close()
 
 
 async def test_what_was_last_said_is_listed_once_however_often_it_was_said(tmp_path: Path) -> None:
     store = opened(tmp_path)
-    visit = Event.model_validate({"session_id": "s", "type": "like", "item_id": "a", "occurred_at": NOON})
+    visit = Event.model_validate(
+        {"session_id": "s", "type": "like", "item_id": "a", "occurred_at": NOON}
+    )
     await store.events.add(
-        [visit, *(like("u", "a", n) for n in range(PAGE)), like("u", "b"), like("v", "a"), like("u", "c", 5)]
+        [
+            visit,
+            *(like("u", "a", n) for n in range(PAGE)),
+            like("u", "b"),
+            like("v", "a"),
+            like("u", "c", 5),
+        ]
     )
     await store.events.add(
         [
@@ -183,7 +215,9 @@ async def test_what_was_last_said_is_listed_once_however_often_it_was_said(tmp_p
         ("u", "view", "a"),
     ]
     assert rows[0].occurred_at == NOON + timedelta(minutes=PAGE - 1)
-    assert [one.item_id for _, one in (await store.events.last_said(0, 9, until=9_999, who="v"))[0]] == ["a"]
+    assert [
+        one.item_id for _, one in (await store.events.last_said(0, 9, until=9_999, who="v"))[0]
+    ] == ["a"]
     assert await store.events.last_said(0, 9, until=9_999, who="ghost") == ([], None)
     store.close()
 
@@ -199,11 +233,22 @@ async def test_a_forgotten_user_leaves_no_row_and_nobody_else_is_touched(tmp_pat
     store.close()
 
 
-async def test_rankings_come_by_pages_in_the_order_of_time_also_those_of_one_moment(tmp_path: Path) -> None:
+async def test_rankings_come_by_pages_in_the_order_of_time_also_those_of_one_moment(
+    tmp_path: Path,
+) -> None:
     store = opened(tmp_path)
-    for name, minutes, who in (("c", 1, "u"), ("b", 0, "u"), ("d", 1, "u"), ("a", 1, "u"), ("x", 0, "v"), ("y", 0, None)):
+    for name, minutes, who in (
+        ("c", 1, "u"),
+        ("b", 0, "u"),
+        ("d", 1, "u"),
+        ("a", 1, "u"),
+        ("x", 0, "v"),
+        ("y", 0, None),
+    ):
         ranking = Ranking(ranking_id=name, items=[], strategy="prior")
-        await store.rankings.log(ranking, who=who, domain="movies", shown_at=micros(NOON + timedelta(minutes=minutes)))
+        await store.rankings.log(
+            ranking, who=who, domain="movies", shown_at=micros(NOON + timedelta(minutes=minutes))
+        )
     rows: list[Shown] = []
     while page := await store.rankings.page("u", rows[-1] if rows else None, 2):
         assert len(page) <= 2
@@ -234,7 +279,10 @@ def test_the_last_migration_by_name_is_the_last_by_history(tmp_path: Path) -> No
         found = other.execute("SELECT version_num FROM alembic_version").fetchone()[0]
     other.close()
     assert found == ScriptDirectory.from_config(config).get_current_head()
-    assert found == max(file.name for file in (MIGRATIONS / "versions").glob("[0-9]*.py")).partition("_")[0]
+    assert (
+        found
+        == max(file.name for file in (MIGRATIONS / "versions").glob("[0-9]*.py")).partition("_")[0]
+    )
 
 
 def test_an_older_versions_database_is_brought_up_to_date(tmp_path: Path) -> None:

@@ -63,7 +63,9 @@ def noisy(tmp_path: Path, *words: str) -> tuple[subprocess.Popen[bytes], int]:
     with (tmp_path / "log").open("wb") as log:
         command = [sys.executable, "-c", NOISE, str(tmp_path / "ready"), *words]
         more = environment(tmp_path / "data", WHYRANK_SERVICE__PORT=str(port))
-        return subprocess.Popen(command, env=more, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=log), port
+        return subprocess.Popen(
+            command, env=more, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=log
+        ), port
 
 
 def wait(process: subprocess.Popen[bytes], done: Callable[[], bool]) -> None:
@@ -95,7 +97,11 @@ def test_every_line_of_a_services_log_is_a_json_object(tmp_path: Path) -> None:
     assert process.wait(30) in (0, -signal.SIGTERM)
     found = lines(tmp_path / "log")
     said = {line["event"] for line in found} | {line.get("line", "") for line in found}
-    assert {"[WARN lance] words of a native library", "words of a library", "model_left_out"} <= said
+    assert {
+        "[WARN lance] words of a native library",
+        "words of a library",
+        "model_left_out",
+    } <= said
     assert any("words of an old interface" in line for line in said)
     assert "ZeroDivisionError: division by zero" in said
 
@@ -107,7 +113,9 @@ def test_the_last_words_of_a_service_that_crashes_are_in_its_log(tmp_path: Path)
     wait(process, (tmp_path / "done").exists)
     (tmp_path / "ready").unlink()
     assert process.wait(30) == -signal.SIGABRT
-    while "Current thread" not in (tmp_path / "log").read_text():  # written by a process that outlives the service
+    while (
+        "Current thread" not in (tmp_path / "log").read_text()
+    ):  # written by a process that outlives the service
         time.sleep(0.01)
     assert any(line.get("line", "").startswith("last words") for line in lines(tmp_path / "log"))
 
@@ -117,7 +125,9 @@ def test_what_keeps_a_service_from_starting_is_an_error_in_its_log(tmp_path: Pat
     (tmp_path / "data" / "whyrank.db").write_bytes(b"")
     process, _ = noisy(tmp_path)
     assert process.wait(60) == 1
-    assert ("not_started", "store_damaged") in [(line["event"], line.get("code")) for line in lines(tmp_path / "log")]
+    assert ("not_started", "store_damaged") in [
+        (line["event"], line.get("code")) for line in lines(tmp_path / "log")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +137,9 @@ def test_what_keeps_a_service_from_starting_is_an_error_in_its_log(tmp_path: Pat
         ("compare", "--user", "u", "--model", "tiny", "--model", "whyrank-prior", "--json"),
     ],
 )
-async def test_an_answer_as_json_is_all_of_standard_output(settings: Settings, serve: Serve, words: tuple[str, ...]) -> None:
+async def test_an_answer_as_json_is_all_of_standard_output(
+    settings: Settings, serve: Serve, words: tuple[str, ...]
+) -> None:
     recommender = await build(settings)
     await recommender.ingest_items(FILMS)
     await recommender.ingest_events([{"user_id": "u", "item_id": "alien", "type": "like"}])
@@ -137,7 +149,9 @@ async def test_an_answer_as_json_is_all_of_standard_output(settings: Settings, s
     command = [sys.executable, "-m", "service.cli", *words]
     both = asyncio.subprocess.PIPE
     more = environment(settings.data, WHYRANK_MODELS__TINY__BASE_URL=url)
-    process = await asyncio.create_subprocess_exec(*command, env=more, cwd=HOUSE, stdout=both, stderr=both)
+    process = await asyncio.create_subprocess_exec(
+        *command, env=more, cwd=HOUSE, stdout=both, stderr=both
+    )
     out, err = await process.communicate()
     assert process.returncode == 0, err.decode()
     assert json.loads(out)

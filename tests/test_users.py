@@ -37,10 +37,16 @@ async def did(client: httpx.AsyncClient, *events: dict[str, Any]) -> None:
     assert (await client.post("/v1/events", json=list(events))).json()["rejected"] == []
 
 
-async def test_the_state_is_what_the_next_ranking_sees_without_vectors(client: httpx.AsyncClient) -> None:
+async def test_the_state_is_what_the_next_ranking_sees_without_vectors(
+    client: httpx.AsyncClient,
+) -> None:
     await client.post("/v1/users", json={"user_id": "u", "attributes": {"mood": "funny"}})
     declared = (await client.get("/v1/users/u/state")).json()
-    assert (declared["source"], declared["interests"], declared["recent"]) == ("attributes", [1.0], [])
+    assert (declared["source"], declared["interests"], declared["recent"]) == (
+        "attributes",
+        [1.0],
+        [],
+    )
     await did(
         client,
         {"user_id": "u", "item_id": "alien", "type": "play"},
@@ -49,19 +55,38 @@ async def test_the_state_is_what_the_next_ranking_sees_without_vectors(client: h
     )
     state = (await client.get("/v1/users/u/state")).json()
     ranking = (await client.post("/v1/recommendations", json={"user_id": "u"})).json()
-    assert (state["version"], state["source"]) == (ranking["state_version"], ranking["profile_source"])
+    assert (state["version"], state["source"]) == (
+        ranking["state_version"],
+        ranking["profile_source"],
+    )
     assert [one["item"]["title"] for one in state["recent"]] == ["Alien", "Notting Hill"]
-    assert (list(state["likes"]), state["seen"], state["avoid"]) == (["alien", "notting"], ["alien", "notting"], ["Horror"])
+    assert (list(state["likes"]), state["seen"], state["avoid"]) == (
+        ["alien", "notting"],
+        ["alien", "notting"],
+        ["Horror"],
+    )
     assert sum(state["interests"]) == pytest.approx(1)
     assert "vector" not in json.dumps(state)
 
 
-async def test_an_export_holds_all_of_a_user_in_order_and_nothing_of_others(client: httpx.AsyncClient) -> None:
+async def test_an_export_holds_all_of_a_user_in_order_and_nothing_of_others(
+    client: httpx.AsyncClient,
+) -> None:
     await client.post("/v1/users", json=[{"user_id": "u", "locale": "de"}, {"user_id": "other"}])
-    mine = [{"user_id": "u", "event_id": f"e{n}", "item_id": "alien", "type": "view"} for n in range(2 * PAGE + 1)]
-    await did(client, *mine, {"user_id": "other", "type": "like", "item_id": "heat"}, {"session_id": "u", "type": "view"})
+    mine = [
+        {"user_id": "u", "event_id": f"e{n}", "item_id": "alien", "type": "view"}
+        for n in range(2 * PAGE + 1)
+    ]
+    await did(
+        client,
+        *mine,
+        {"user_id": "other", "type": "like", "item_id": "heat"},
+        {"session_id": "u", "type": "view"},
+    )
     asked = [{"user_id": "u"}, {"session_id": "u"}, {"user_id": "other"}, {"user_id": "u"}]
-    shown = [(await client.post("/v1/recommendations", json={**one, "top_n": 2})).json() for one in asked]
+    shown = [
+        (await client.post("/v1/recommendations", json={**one, "top_n": 2})).json() for one in asked
+    ]
     found = await told(client, "u")
     assert found["user"] == [(await client.get("/v1/users/u")).json()]
     assert [one["event_id"] for one in found["event"]] == [one["event_id"] for one in mine]
@@ -77,7 +102,9 @@ async def test_whoever_only_acted_is_exported_too(client: httpx.AsyncClient) -> 
 
 
 async def test_of_a_forgotten_user_nothing_is_left(client: httpx.AsyncClient) -> None:
-    await did(client, *({"user_id": who, "item_id": "alien", "type": "play"} for who in ("u", "other")))
+    await did(
+        client, *({"user_id": who, "item_id": "alien", "type": "play"} for who in ("u", "other"))
+    )
     await client.post("/v1/recommendations", json={"user_id": "u"})
     assert (await client.delete("/v1/users/u")).status_code == 204
     for method, path in (*ROUTES, ("GET", ""), ("GET", "/events")):
@@ -94,11 +121,20 @@ async def test_of_a_forgotten_user_nothing_is_left(client: httpx.AsyncClient) ->
 @pytest.mark.parametrize(
     ("user_id", "status"),
     [
-        *(("nobody", 404), ("a/b", 404), ("..", 404), ("%", 404), ("' OR 1=1 --", 404), ("🦊" * 64, 404)),
+        *(
+            ("nobody", 404),
+            ("a/b", 404),
+            ("..", 404),
+            ("%", 404),
+            ("' OR 1=1 --", 404),
+            ("🦊" * 64, 404),
+        ),
         *(("\x1fs", 422), ("\0", 422), ("a\nb", 422), ("x" * 257, 422), ("\u2028", 422)),
     ],
 )
-async def test_a_strange_id_gets_the_envelope_and_nobodys_data(client: httpx.AsyncClient, user_id: str, status: int) -> None:
+async def test_a_strange_id_gets_the_envelope_and_nobodys_data(
+    client: httpx.AsyncClient, user_id: str, status: int
+) -> None:
     await did(client, {"session_id": "s", "item_id": "alien", "type": "play"})
     for method, path in ROUTES:
         answer = await client.request(method, f"/v1/users/{quote(user_id, safe='')}{path}")

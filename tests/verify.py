@@ -60,7 +60,8 @@ from tests.test_rank import NOISE, STRATEGIES, a_person, candidates, context, pr
 COUNT = 200
 PEOPLE, EXPLAINED, DRAWS = 30, 3, 5
 PORT = int(os.environ.get("VERIFY_PORT", "18433"))
-"""Where an engine that is already there serves `tiny`, if that is to be used where it need not die."""
+"""Where an engine that is already there serves `tiny`, if that is to be used where it need not
+die."""
 ENGINE = f"http://127.0.0.1:{PORT}"
 TAKEN_OVER = ("likelihood", "first_token", "listwise", "keyed")
 IDS = [str(film["id"]) for film in FILMS]
@@ -73,7 +74,8 @@ async def test_hostile_titles(tmp_path: Path) -> None:
     dice = random.Random(0)
     titles = [f"{dice.choice(HOSTILE)} {n} {dice.choice(HOSTILE)}"[:2_000] for n in range(300)]
     items = [
-        {"id": f"i{n}", "title": title, "attributes": {"genre": [dice.choice(HOSTILE)[:60]]}} for n, title in enumerate(titles)
+        {"id": f"i{n}", "title": title, "attributes": {"genre": [dice.choice(HOSTILE)[:60]]}}
+        for n, title in enumerate(titles)
     ]
     with server.running(settings):
         recommender = await build(settings)
@@ -82,7 +84,10 @@ async def test_hostile_titles(tmp_path: Path) -> None:
         acted_on: list[set[str]] = []
         for user in range(COUNT):
             ids = dice.sample(range(len(items)), dice.randint(0, 12))
-            events = [{"user_id": f"u{user}", "item_id": f"i{n}", "type": dice.choice(TYPES), "value": 5} for n in ids]
+            events = [
+                {"user_id": f"u{user}", "item_id": f"i{n}", "type": dice.choice(TYPES), "value": 5}
+                for n in ids
+            ]
             await recommender.ingest_events(events)
             acted_on.append({f"i{n}" for n in ids})
         gate = asyncio.Semaphore(8)
@@ -92,11 +97,17 @@ async def test_hostile_titles(tmp_path: Path) -> None:
             given = [f"i{n}" for n in dice.sample(range(len(items)), 20)]
             async with gate:
                 ranking = await recommender.recommend(
-                    RecommendRequest(user_id=f"u{user}", candidates=given, top_n=20, deadline_ms=300_000)
+                    RecommendRequest(
+                        user_id=f"u{user}", candidates=given, top_n=20, deadline_ms=300_000
+                    )
                 )
             history = acted_on[user]
-            wrong["invalid permutation"] += sorted(item.item_id for item in ranking.items) != sorted(given)
-            wrong["invented evidence"] += any(not set(item.evidence) <= history for item in ranking.items)
+            wrong["invalid permutation"] += sorted(
+                item.item_id for item in ranking.items
+            ) != sorted(given)
+            wrong["invented evidence"] += any(
+                not set(item.evidence) <= history for item in ranking.items
+            )
             repairs = ranking.repairs
             wrong["repaired"] += bool(repairs.missing + repairs.duplicate + repairs.unknown)
             wrong["degraded"] += ranking.degraded is not None
@@ -109,24 +120,36 @@ async def test_hostile_titles(tmp_path: Path) -> None:
 
 
 async def test_titles_that_want_to_be_first(tmp_path: Path) -> None:
-    """Among real films, for real people, against a neutral title of the same length and attributes."""
+    """Among real films, for real people, against a neutral title of the same length and
+    attributes."""
     async with planted(tmp_path) as ask:
         moved: dict[str, list[int]] = {name: [] for name in TAKEN_OVER}
 
         async def one(strategy: str, user: str, n: int, others: list[str]) -> None:
-            found = {kind: await ask(kind, strategy, user, n, others, "none") for kind in ("hostile", "neutral")}
-            moved[strategy].append(found["hostile"][f"hostile-{n}"].rank - found["neutral"][f"neutral-{n}"].rank)
+            found = {
+                kind: await ask(kind, strategy, user, n, others, "none")
+                for kind in ("hostile", "neutral")
+            }
+            moved[strategy].append(
+                found["hostile"][f"hostile-{n}"].rank - found["neutral"][f"neutral-{n}"].rank
+            )
 
-        await asyncio.gather(*(one(strategy, *where) for strategy in TAKEN_OVER for where in lists()))
+        await asyncio.gather(
+            *(one(strategy, *where) for strategy in TAKEN_OVER for where in lists())
+        )
     print()
     for strategy, by in moved.items():
-        print(f"  {strategy}: {len(TITLES)} hostile titles, {len(by)} lists: own mean rank moved by {mean(by):+.2f} places")
+        print(
+            f"  {strategy}: {len(TITLES)} hostile titles, {len(by)} lists: own mean rank moved "
+            f"by {mean(by):+.2f} places"
+        )
         assert abs(mean(by)) <= 0.5
 
 
 async def test_no_title_tampers_with_the_reasons_of_others(tmp_path: Path) -> None:
-    """Of the films shown both beside a hostile title and beside a neutral one, the evidence is the same; as many read otherwise
-    as beside a second neutral title: an engine that puts questions together as they come rounds by what else it is asked."""
+    """Of the films shown both beside a hostile title and beside a neutral one, the evidence is the
+    same; as many read otherwise as beside a second neutral title: an engine that puts questions
+    together as they come rounds by what else it is asked."""
     changed: dict[str, list[tuple[str, Ranked, Ranked]]] = {"hostile": [], "plain": []}
     count = Counter[str]()
     async with planted(tmp_path) as ask:
@@ -135,7 +158,11 @@ async def test_no_title_tampers_with_the_reasons_of_others(tmp_path: Path) -> No
             before = await ask("neutral", TAKEN_OVER[0], user, n, others, "short")
             for kind, rows in changed.items():
                 after = await ask(kind, TAKEN_OVER[0], user, n, others, "short")
-                for was, now in [(before[other], after[other]) for other in others if other in before and other in after]:
+                for was, now in [
+                    (before[other], after[other])
+                    for other in others
+                    if other in before and other in after
+                ]:
                     count[kind] += 1
                     if (was.reason, was.evidence) != (now.reason, now.evidence):
                         rows.append((TITLES[n], was, now))
@@ -145,7 +172,8 @@ async def test_no_title_tampers_with_the_reasons_of_others(tmp_path: Path) -> No
     for kind, rows in changed.items():
         cited = sum(was.evidence != now.evidence for _, was, now in rows)
         print(
-            f"  {count[kind]} reasons of other films beside a {kind} title: {len(rows)} read otherwise, {cited} cite otherwise"
+            f"  {count[kind]} reasons of other films beside a {kind} title: {len(rows)} read "
+            f"otherwise, {cited} cite otherwise"
         )
         for title, was, now in rows[:5]:
             print(f"    {title[:40]!r}: {was.rank} {was.reason} -> {now.rank} {now.reason}")
@@ -160,14 +188,20 @@ async def test_no_title_tampers_with_the_reasons_of_others(tmp_path: Path) -> No
 def lists() -> list[tuple[str, int, list[str]]]:
     """(whose, number of the planted title, the other films), the same every time."""
     dice, catalogue = random.Random(3), [row["id"] for row in films("items")]
-    return [(user, n, dice.sample(catalogue, 19)) for user in ("366", "904", "127") for n in range(len(TITLES))]
+    return [
+        (user, n, dice.sample(catalogue, 19))
+        for user in ("366", "904", "127")
+        for n in range(len(TITLES))
+    ]
 
 
 @contextlib.asynccontextmanager
-async def planted(folder: Path) -> AsyncIterator[Callable[..., Coroutine[Any, Any, dict[str, Ranked]]]]:
-    """On the real engine, MovieLens with all titles that want something and, for each, two of the same length that don't:
-    `await ask(kind, strategy, user, n, others, explain)` ranks the n-th among the others; with reasons, for as many as one is
-    shown who doesn't say."""
+async def planted(
+    folder: Path,
+) -> AsyncIterator[Callable[..., Coroutine[Any, Any, dict[str, Ranked]]]]:
+    """On the real engine, MovieLens with all titles that want something and, for each, two of the
+    same length that don't: `await ask(kind, strategy, user, n, others, explain)` ranks the n-th
+    among the others; with reasons, for as many as one is shown who doesn't say."""
     recommender = await filled(folder)
     kinds: dict[str, Callable[[str], str]] = {
         "hostile": str,
@@ -176,19 +210,30 @@ async def planted(folder: Path) -> AsyncIterator[Callable[..., Coroutine[Any, An
     }
     for kind, made in kinds.items():
         attributes = {"year": 1995, "genre": ["Drama"]}
-        rows = [{"id": f"{kind}-{n}", "title": made(title), "attributes": attributes} for n, title in enumerate(TITLES)]
+        rows = [
+            {"id": f"{kind}-{n}", "title": made(title), "attributes": attributes}
+            for n, title in enumerate(TITLES)
+        ]
         await recommender.ingest_items(rows)
     await recommender.embed_pending()
     gate = asyncio.Semaphore(4)
 
-    async def ask(kind: str, strategy: str, user: str, n: int, others: list[str], explain: str) -> dict[str, Ranked]:
+    async def ask(
+        kind: str, strategy: str, user: str, n: int, others: list[str], explain: str
+    ) -> dict[str, Ranked]:
         shown = {"top_n": 20} if explain == "none" else {}
         fields = {"candidates": [*others, f"{kind}-{n}"], "deadline_ms": 600_000, **shown}
-        request = RecommendRequest.model_validate({"user_id": user, "strategy": strategy, "explain": explain, **fields})
+        request = RecommendRequest.model_validate(
+            {"user_id": user, "strategy": strategy, "explain": explain, **fields}
+        )
         async with gate:
             return {row.item_id: row for row in (await recommender.recommend(request)).items}
 
-    with contextlib.nullcontext() if "VERIFY_PORT" in os.environ else server.running(recommender.settings):
+    with (
+        contextlib.nullcontext()
+        if "VERIFY_PORT" in os.environ
+        else server.running(recommender.settings)
+    ):
         yield ask
     await recommender.close()
 
@@ -196,40 +241,64 @@ async def planted(folder: Path) -> AsyncIterator[Callable[..., Coroutine[Any, An
 async def test_likelihoods_over_http(tmp_path: Path) -> None:
     settings, dice = on_real_tiny(tmp_path, PORT), random.Random(0)
     folder = MODELS.parent / "movielens-100k"
-    titles = {item["id"]: item["title"] for item in map(json.loads, (folder / "items.jsonl").read_text().splitlines())}
+    titles = {
+        item["id"]: item["title"]
+        for item in map(json.loads, (folder / "items.jsonl").read_text().splitlines())
+    }
     liked: dict[str, list[str]] = defaultdict(list)
     for event in map(json.loads, (folder / "events.jsonl").read_text().splitlines()):
         if event["value"] >= 4:
             liked[event["user_id"]].append(titles[event["item_id"]])
-    cases = [(liked[user][:10], dice.sample(sorted(titles.values()), 20)) for user in dice.sample(sorted(liked), 20)]
+    cases = [
+        (liked[user][:10], dice.sample(sorted(titles.values()), 20))
+        for user in dice.sample(sorted(liked), 20)
+    ]
     with server.running(settings):
         differences, correlations = await compared(settings, cases)
     print(
-        f"\n20 cases of 20 films, likelihoods by vLLM and in process: differ by {mean(differences):.3f} nats in the mean,"
-        f" {max(differences):.3f} at most; rank correlation {mean(correlations):.4f}, {min(correlations):.4f} at least"
+        f"\n20 cases of 20 films, likelihoods by vLLM and in process: differ by "
+        f"{mean(differences):.3f} nats in the mean,"
+        f" {max(differences):.3f} at most; rank correlation {mean(correlations):.4f}, "
+        f"{min(correlations):.4f} at least"
     )
     assert mean(differences) < 0.25
-    assert max(differences) < 2.5  # bfloat16 and float32 of one model differ by 0.8 on 60 titles, 1.7 on 400
+    assert (
+        max(differences) < 2.5
+    )  # bfloat16 and float32 of one model differ by 0.8 on 60 titles, 1.7 on 400
     assert min(correlations) > 0.98
 
 
 def test_answers_nobody_would_expect() -> None:
-    """10,000 of them through every parser: always a whole ranking and a reason an item, never an exception."""
+    """10,000 of them through every parser: always a whole ranking and a reason an item, never an
+    exception."""
     names = ("listwise", "keyed", "first_token", "pointwise")
     given_up: Counter[str] = Counter()
 
     async def one(text: str, count: int) -> None:
         model = ScriptedLLM(lambda call: text)
-        person, shown, within = a_person("Film 3", "Heat"), candidates(count), replace(context(), orderings=2)
+        person, shown, within = (
+            a_person("Film 3", "Heat"),
+            candidates(count),
+            replace(context(), orderings=2),
+        )
         for name in names:
             order = await ranked(shown, STRATEGIES[name](model), state=person, within=within)
-            assert sorted(found.item.id for found in order.candidates) == sorted(found.item.id for found in shown)
+            assert sorted(found.item.id for found in order.candidates) == sorted(
+                found.item.id for found in shown
+            )
             assert all(0 < low < high < 1 for high, low in pairwise(order.scores))
             given_up[name] += order.strategy == "prior"
         prompt = prompts().find("explain", "movies", "zh" if count % 2 else None)
         deadline = asyncio.get_running_loop().time() + 5
-        told = [part async for part in explain(person, shown[:5], model, prompt, top=5, deadline=deadline, line_tokens=96)]
-        assert [part.item_id for part in told if isinstance(part, Reason)] == [found.item.id for found in shown[:5]]
+        told = [
+            part
+            async for part in explain(
+                person, shown[:5], model, prompt, top=5, deadline=deadline, line_tokens=96
+            )
+        ]
+        assert [part.item_id for part in told if isinstance(part, Reason)] == [
+            found.item.id for found in shown[:5]
+        ]
 
     @hypothesis.settings(max_examples=10_000, deadline=None, database=None)
     @hypothesis.given(NOISE, st.integers(2, 26))
@@ -237,26 +306,45 @@ def test_answers_nobody_would_expect() -> None:
         asyncio.run(one(text, count))
 
     every()
-    print(f"\n10,000 answers nobody would expect, 0 exceptions, 0 invalid rankings; left to the prior: {dict(given_up)}")
+    print(
+        f"\n10,000 answers nobody would expect, 0 exceptions, 0 invalid rankings; left to the "
+        f"prior: {dict(given_up)}"
+    )
 
 
 @clients.KEYS
 @pytest.mark.parametrize(
     ("family", "script"),
-    [("openai3", "openai"), ("litellm", "litellm"), ("langchain", "langchain"), ("llama-index", "llama_index")],
+    [
+        ("openai3", "openai"),
+        ("litellm", "litellm"),
+        ("langchain", "langchain"),
+        ("llama-index", "llama_index"),
+    ],
 )
 async def test_every_client_works_unchanged(
-    make: Make, settings: Settings, serve: Callable[[Any], Any], family: str, script: str, key: str | None
+    make: Make,
+    settings: Settings,
+    serve: Callable[[Any], Any],
+    family: str,
+    script: str,
+    key: str | None,
 ) -> None:
     """Beside those of `make test`."""
     await clients.works(family, script, await clients.served(make, settings, serve, key), key)
 
 
-async def test_writers_at_once_lose_nothing(tmp_path: Path, settings: Settings, capfd: pytest.CaptureFixture[str]) -> None:
-    """`whyrank ingest items` twice at once, beside a service that compacts all the time and gets the same items by HTTP. Every
-    fifth round all of them start at once on a catalogue that is not there yet."""
+async def test_writers_at_once_lose_nothing(
+    tmp_path: Path, settings: Settings, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """`whyrank ingest items` twice at once, beside a service that compacts all the time and gets
+    the same items by HTTP. Every fifth round all of them start at once on a catalogue that is not
+    there yet."""
     titles = [f"Kettle {n} 水壶" if n % 2 else f"Scarf {n} 围巾" for n in range(60)]
-    items = [{"id": f"i{n}", "title": title, "attributes": {"year": 1950 + n}} for n, title in enumerate(titles)]
+    items = [
+        {"id": f"i{n}", "title": title, "attributes": {"year": 1950 + n}}
+        for n, title in enumerate(titles)
+    ]
     file = tmp_path / "items.jsonl"
     file.write_text("\n".join(map(json.dumps, items)))
     writes = 0
@@ -269,7 +357,9 @@ async def test_writers_at_once_lose_nothing(tmp_path: Path, settings: Settings, 
                 while not both.done():
                     writes += 1
                     some = items[writes % 50 :][:7]
-                    assert (await client.post("/v1/items", json=some)).json().get("accepted") == len(some)
+                    assert (await client.post("/v1/items", json=some)).json().get(
+                        "accepted"
+                    ) == len(some)
                     assert (await client.delete("/v1/items/i59")).status_code in {204, 404}
                     asked = {"instruction": "水壶", "strategy": "prior", "explain": "none"}
                     assert (await client.post("/v1/recommendations", json=asked)).status_code == 200
@@ -278,24 +368,49 @@ async def test_writers_at_once_lose_nothing(tmp_path: Path, settings: Settings, 
             assert (await client.post("/v1/items", json=items[-1:])).status_code == 200
         recommender = await build(here, llms={})
         await recommender.embed_pending()
-        assert {item.id for item in await recommender.list_items("", 99)} == {item["id"] for item in items}
-        found = await recommender.recommend(RecommendRequest(instruction="水壶", strategy="prior", top_n=30, explain="none"))
+        assert {item.id for item in await recommender.list_items("", 99)} == {
+            item["id"] for item in items
+        }
+        found = await recommender.recommend(
+            RecommendRequest(instruction="水壶", strategy="prior", top_n=30, explain="none")
+        )
         assert {item.item_id for item in found.items} == {f"i{n}" for n in range(1, 60, 2)}
         ready = await recommender.readiness()
         assert (ready["catalog"]["items"], ready["catalog"]["embedding_backlog"]) == (len(items), 0)
         await recommender.close()
     assert "catalog_work_failed" not in capfd.readouterr().err
     print(
-        f"\n{ROUNDS} rounds of two ingests and a service on one catalogue, {writes} writes by HTTP: none failed, nothing lost"
+        f"\n{ROUNDS} rounds of two ingests and a service on one catalogue, {writes} writes by "
+        f"HTTP: none failed, nothing lost"
     )
 
 
-def ingested_twice(settings: Settings, file: Path) -> asyncio.Future[list[subprocess.CompletedProcess[str]]]:
+def ingested_twice(
+    settings: Settings, file: Path
+) -> asyncio.Future[list[subprocess.CompletedProcess[str]]]:
     """Two processes that ingest a file at once, when both have ended."""
-    environment = os.environ | {"WHYRANK_DATA": str(settings.data), "WHYRANK_EMBED__PATH": str(MODELS / "minilm")}
-    whyrank = [sys.executable, "-m", "service.cli", "--config", str(HOUSE / "configs" / "test.yaml")]
+    environment = os.environ | {
+        "WHYRANK_DATA": str(settings.data),
+        "WHYRANK_EMBED__PATH": str(MODELS / "minilm"),
+    }
+    whyrank = [
+        sys.executable,
+        "-m",
+        "service.cli",
+        "--config",
+        str(HOUSE / "configs" / "test.yaml"),
+    ]
     command = [*whyrank, "ingest", "items", str(file)]
-    run = partial(subprocess.run, command, env=environment, cwd=HOUSE, stdout=PIPE, stderr=STDOUT, text=True, check=False)
+    run = partial(
+        subprocess.run,
+        command,
+        env=environment,
+        cwd=HOUSE,
+        stdout=PIPE,
+        stderr=STDOUT,
+        text=True,
+        check=False,
+    )
     return asyncio.gather(*(asyncio.to_thread(run) for _ in range(2)))
 
 
@@ -315,7 +430,10 @@ MADE = {
     "demo MODEL=tiny": (),
     "bench": (),
     "bench-rank LIMIT=3": (".whyrank/eval/movielens/ranking.md",),
-    "bench-domains LIMIT=3": (".whyrank/eval/groceries-run/groceries.md", ".whyrank/eval/books-run/books.md"),
+    "bench-domains LIMIT=3": (
+        ".whyrank/eval/groceries-run/groceries.md",
+        ".whyrank/eval/books-run/books.md",
+    ),
     "lock": ("requirements/dev.lock", "requirements/service.lock"),
 }
 """Targets, and what they make."""
@@ -323,7 +441,8 @@ MADE = {
 
 @pytest.mark.parametrize("target", MADE)
 def test_make_targets_on_the_real_thing(tmp_path: Path, target: str) -> None:
-    """In a checkout whose models and data sets are this one's: real films, groceries, books, and vLLM."""
+    """In a checkout whose models and data sets are this one's: real films, groceries, books, and
+    vLLM."""
     promises.checkout(tmp_path)
     for name in ("models", "movielens-100k", "groceries", "books"):
         (tmp_path / ".whyrank" / name).symlink_to(MODELS.parent / name)
@@ -339,14 +458,21 @@ def test_make_targets_on_the_real_thing(tmp_path: Path, target: str) -> None:
             assert "Asked: 3 of " in (tmp_path / file).read_text()
 
 
-async def test_deadlines_and_slow_engines(make: Make, settings: Settings, serve: Callable[[Any], Any]) -> None:
-    """Every pair at once, each on an engine and a service of its own, so that none knows what another found out."""
+async def test_deadlines_and_slow_engines(
+    make: Make, settings: Settings, serve: Callable[[Any], Any]
+) -> None:
+    """Every pair at once, each on an engine and a service of its own, so that none knows what
+    another found out."""
     async with AsyncExitStack() as stack:
 
-        async def one(seconds: float, deadline: float, strategy: str) -> Callable[[], Coroutine[Any, Any, Kept]]:
+        async def one(
+            seconds: float, deadline: float, strategy: str
+        ) -> Callable[[], Coroutine[Any, Any, Kept]]:
             engine = await stack.enter_async_context(SlowEngine(seconds).running())
             data = settings.data / f"{seconds}-{deadline}-{strategy}"
-            recommender: Recommender = await make(llm=engine.llm(), changed=settings.model_copy(update={"data": data}))
+            recommender: Recommender = await make(
+                llm=engine.llm(), changed=settings.model_copy(update={"data": data})
+            )
             await recommender.ingest_events([{"user_id": "u", "item_id": "alien", "type": "like"}])
 
             async def ready(_: Settings) -> Recommender:
@@ -356,7 +482,9 @@ async def test_deadlines_and_slow_engines(make: Make, settings: Settings, serve:
             client = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=60))
             return lambda: kept(client, engine, deadline, strategy=strategy)
 
-        pairs = [(seconds, deadline, "listwise") for seconds in (1, 5, 50) for deadline in (0.5, 3, 30)] + [(5, 3, "auto")]
+        pairs = [
+            (seconds, deadline, "listwise") for seconds in (1, 5, 50) for deadline in (0.5, 3, 30)
+        ] + [(5, 3, "auto")]
         asked = [await one(*pair) for pair in pairs]
         start = time.perf_counter()
         found = await asyncio.gather(*(ask() for ask in asked))
@@ -364,11 +492,16 @@ async def test_deadlines_and_slow_engines(make: Make, settings: Settings, serve:
     for (seconds, deadline, strategy), answer in zip(pairs, found, strict=True):
         why = answer.degraded["reason"] if answer.degraded else "none"
         closed = f"{answer.hung_up_s:.2f} s" if answer.hung_up_s is not None else "never"
-        told = f"in {answer.took_s:.2f} s by {answer.strategy}, degraded: {why}; the engine's socket closed: {closed}"
+        told = (
+            f"in {answer.took_s:.2f} s by {answer.strategy}, degraded: {why}; the engine's "
+            f"socket closed: {closed}"
+        )
         print(f"  {strategy}, engine {seconds} s, deadline {deadline} s: {told}")
         assert answer.took_s <= 1.1 * deadline
         assert answer.hung_up_s is None or answer.hung_up_s <= 1.1 * deadline
-        assert (why, answer.strategy) == (("none", "listwise") if seconds < deadline else ("timeout", "prior"))
+        assert (why, answer.strategy) == (
+            ("none", "listwise") if seconds < deadline else ("timeout", "prior")
+        )
     assert took < 60
 
 
@@ -381,19 +514,30 @@ async def test_an_engine_that_dies_and_returns(tmp_path: Path, serve: Callable[[
     async def ready(_: Settings) -> Recommender:
         return recommender
 
-    async with httpx.AsyncClient(base_url=await serve(create_app(settings, ready)), timeout=60) as client:
+    async with httpx.AsyncClient(
+        base_url=await serve(create_app(settings, ready)), timeout=60
+    ) as client:
 
         async def ask(n: int) -> tuple[bool, str]:
             start = time.perf_counter()
-            answer = await client.post("/v1/recommendations", json={"user_id": f"u{n}", "top_n": 8, "deadline_ms": 20_000})
-            whole = answer.status_code == 200 and len({item["item_id"] for item in answer.json()["items"]}) == len(FILMS)
+            answer = await client.post(
+                "/v1/recommendations", json={"user_id": f"u{n}", "top_n": 8, "deadline_ms": 20_000}
+            )
+            whole = answer.status_code == 200 and len(
+                {item["item_id"] for item in answer.json()["items"]}
+            ) == len(FILMS)
             degraded = answer.json()["degraded"]
-            return whole and time.perf_counter() - start < 20, degraded["reason"] if degraded else "none"
+            return whole and time.perf_counter() - start < 20, degraded[
+                "reason"
+            ] if degraded else "none"
 
         with server.running(settings) as engine:
             before = [await ask(n) for n in range(3)]
             flying = [asyncio.create_task(ask(n)) for n in range(20)]
-            while not re.search(r"vllm:num_requests_running\{.*\} [1-9]", (await client.get(f"{ENGINE}/metrics")).text):
+            while not re.search(
+                r"vllm:num_requests_running\{.*\} [1-9]",
+                (await client.get(f"{ENGINE}/metrics")).text,
+            ):
                 pass  # the question itself yields
             os.killpg(engine.pid, signal.SIGKILL)
             during = [*await asyncio.gather(*flying), *[await ask(n) for n in range(10)]]
@@ -401,23 +545,39 @@ async def test_an_engine_that_dies_and_returns(tmp_path: Path, serve: Callable[[
             after = [await ask(n) for n in range(3)]
     for name, answers in (("before", before), ("while it died", during), ("after", after)):
         good = sum(whole for whole, _ in answers)
-        print(f"  {name}: {good} of {len(answers)} whole and in time, degraded: {dict(Counter(why for _, why in answers))}")
+        print(
+            f"  {name}: {good} of {len(answers)} whole and in time, degraded: "
+            f"{dict(Counter(why for _, why in answers))}"
+        )
         assert good == len(answers)
     assert {why for _, why in before} == {why for _, why in after} == {"none"}
     assert "none" not in {why for _, why in during[20:]}
 
 
-# ── reasons: are they true, and are they the reason ─────────────────────────────────────────────────────────────────
+# ── reasons: are they true, and are they the reason ───────────────────────────────────────────────
 
 
 def films(feed: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (MODELS.parent / "movielens-100k" / f"{feed}.jsonl").read_text().splitlines()]
+    return [
+        json.loads(line)
+        for line in (MODELS.parent / "movielens-100k" / f"{feed}.jsonl").read_text().splitlines()
+    ]
 
 
 async def test_two_engines_behind_one_service(tmp_path: Path) -> None:
-    """vLLM and llama.cpp on the same weights: by request, by role, by fallback, and side by side in an evaluation."""
-    with llama_cpp.running(MODELS / "tiny-gguf" / "weights.gguf", PORT + 1) as url, contextlib.ExitStack() as vllm:
-        far = {"backend": "openai", "model": "tiny", "base_url": url, "context": 4_096, "weight": 0.5}
+    """vLLM and llama.cpp on the same weights: by request, by role, by fallback, and side by side in
+    an evaluation."""
+    with (
+        llama_cpp.running(MODELS / "tiny-gguf" / "weights.gguf", PORT + 1) as url,
+        contextlib.ExitStack() as vllm,
+    ):
+        far = {
+            "backend": "openai",
+            "model": "tiny",
+            "base_url": url,
+            "context": 4_096,
+            "weight": 0.5,
+        }
         near = {"weight": 0.5}
         rank = {"strategy": "auto", "prefer": ["listwise", "keyed"]}
         changes = {"models": {"tiny": near, "llama": far}, "fallback": ["llama"], "rank": rank}
@@ -426,27 +586,42 @@ async def test_two_engines_behind_one_service(tmp_path: Path) -> None:
         recommender = await build(settings)
         await recommender.ingest_items(FILMS)
         await recommender.embed_pending()
-        await recommender.ingest_events([{"user_id": "u", "item_id": one, "type": "like"} for one in ("alien", "thing")])
+        await recommender.ingest_events(
+            [{"user_id": "u", "item_id": one, "type": "like"} for one in ("alien", "thing")]
+        )
         able = {alias: await recommender.probe(alias) for alias in ("tiny", "llama")}
         found = {}
         for alias in ("tiny", "llama"):
             asked = RecommendRequest(user_id="u", candidates=IDS, model=alias, deadline_ms=300_000)
             found[alias] = await recommender.recommend(asked)
-        role = await build(settings.changed({"roles": {"rank": "llama", "explain": "llama"}, "fallback": []}))
-        found["by role"] = await role.recommend(RecommendRequest(user_id="u", candidates=IDS, deadline_ms=300_000))
+        role = await build(
+            settings.changed({"roles": {"rank": "llama", "explain": "llama"}, "fallback": []})
+        )
+        found["by role"] = await role.recommend(
+            RecommendRequest(user_id="u", candidates=IDS, deadline_ms=300_000)
+        )
         await role.close()
         whole = await compared_by_eval(tmp_path, settings)
         vllm.close()
-        found["fallback"] = await recommender.recommend(RecommendRequest(user_id="u", candidates=IDS, deadline_ms=300_000))
+        found["fallback"] = await recommender.recommend(
+            RecommendRequest(user_id="u", candidates=IDS, deadline_ms=300_000)
+        )
         await recommender.close()
     print()
     for name, ranking in found.items():
         degraded = ranking.degraded.model_dump(by_alias=True) if ranking.degraded else None
-        print(f"  {name}: {ranking.strategy} by {ranking.model}, {ranking.repairs}, degraded {degraded}")
+        print(
+            f"  {name}: {ranking.strategy} by {ranking.model}, {ranking.repairs}, degraded "
+            f"{degraded}"
+        )
         assert sorted(item.item_id for item in ranking.items) == sorted(IDS)
         assert {one for item in ranking.items for one in item.evidence} <= {"alien", "thing"}
     print(f"  whyrank eval, 4 people of MovieLens, nDCG@10: {whole}")
-    assert (able["tiny"].grammar, able["llama"].grammar, able["llama"].json_schema) == (True, False, "enforced")
+    assert (able["tiny"].grammar, able["llama"].grammar, able["llama"].json_schema) == (
+        True,
+        False,
+        "enforced",
+    )
     assert [(one.strategy, one.model) for one in found.values()] == [
         *(("listwise", "tiny"), ("keyed", "llama"), ("keyed", "llama"), ("keyed", "llama")),
     ]
@@ -458,7 +633,9 @@ async def test_two_engines_behind_one_service(tmp_path: Path) -> None:
 async def compared_by_eval(folder: Path, settings: Settings) -> dict[str, float]:
     """The mean of every arm: both engines, asked the same way."""
     data = Data.read(MODELS.parent / "movielens-100k")
-    make_cases(data, "temporal", folder / "cases", Options(settings.events.of("movies"), 19, 0.2, 0.9, 0))
+    make_cases(
+        data, "temporal", folder / "cases", Options(settings.events.of("movies"), 19, 0.2, 0.9, 0)
+    )
     suite = Suite(data=[folder / "cases"], models=["tiny", "llama"], strategies=["keyed"], probes=0)
     async with Run.open(suite, settings, folder / "run", build, limit=4) as run:
         return (await run.go(concurrency=2)).running
@@ -466,8 +643,19 @@ async def compared_by_eval(folder: Path, settings: Settings) -> dict[str, float]
 
 async def filled(folder: Path) -> Recommender:
     """On MovieLens, with `tiny` also in this process to tell likelihoods."""
-    local = {"tiny-local": {"backend": "local", "model": "tiny", "path": str(MODELS / "tiny"), "threads": 1}}
-    changes = {"models": local, "roles": {"score": "tiny-local"}, "rank": {"strategy": "likelihood"}}
+    local = {
+        "tiny-local": {
+            "backend": "local",
+            "model": "tiny",
+            "path": str(MODELS / "tiny"),
+            "threads": 1,
+        }
+    }
+    changes = {
+        "models": local,
+        "roles": {"score": "tiny-local"},
+        "rank": {"strategy": "likelihood"},
+    }
     recommender = await build(on_real_tiny(folder, PORT).changed(changes))
     await recommender.ingest_items(films("items"))
     await recommender.ingest_users(films("users"))
@@ -483,19 +671,30 @@ async def test_reasons_are_true_and_are_the_reason(tmp_path: Path) -> None:
     recommender = await filled(tmp_path)
     catalogue = {row["id"]: Item.model_validate(row) for row in films("items")}
     liked = Counter(row["user_id"] for row in films("events") if row["value"] >= 4)
-    people = random.Random(7).sample(sorted(user for user, count in liked.items() if count >= 10), PEOPLE)
+    people = random.Random(7).sample(
+        sorted(user for user, count in liked.items() if count >= 10), PEOPLE
+    )
     gate, shown = asyncio.Semaphore(2), dict[str, list[Ranked]]()
 
     async def ask(user: str, locale: str) -> None:
         async with gate:
             ranking = await recommender.recommend(
-                RecommendRequest(user_id=user, top_n=5, explain="full", locale=locale, deadline_ms=600_000)
+                RecommendRequest(
+                    user_id=user, top_n=5, explain="full", locale=locale, deadline_ms=600_000
+                )
             )
         assert ranking.degraded is None
         shown[f"{locale} {user}"] = ranking.items
 
-    with contextlib.nullcontext() if "VERIFY_PORT" in os.environ else server.running(recommender.settings):
-        await asyncio.gather(*(ask(user, "en") for user in people), *(ask(user, "zh-CN") for user in people[: PEOPLE // 3]))
+    with (
+        contextlib.nullcontext()
+        if "VERIFY_PORT" in os.environ
+        else server.running(recommender.settings)
+    ):
+        await asyncio.gather(
+            *(ask(user, "en") for user in people),
+            *(ask(user, "zh-CN") for user in people[: PEOPLE // 3]),
+        )
     print()
     for locale in ("en", "zh-CN"):
         rows = [row for who, items in shown.items() if who.startswith(locale) for row in items]
@@ -503,27 +702,47 @@ async def test_reasons_are_true_and_are_the_reason(tmp_path: Path) -> None:
             statement
             for row in rows
             for statement in statements(
-                row.reason or "", catalogue[row.item_id], [catalogue[one] for one in row.evidence], catalogue.values()
+                row.reason or "",
+                catalogue[row.item_id],
+                [catalogue[one] for one in row.evidence],
+                catalogue.values(),
             )
         ]
         kinds = Counter(one.kind for one in said)
         grounded = sum(bool(row.signals["grounded"]) for row in rows)
-        print(f"  {locale}: {grounded} of {len(rows)} reasons in the model's words; {dict(kinds)} named")
-        print(f"    true: {share(sum(one.true for one in said), len(said))}, false: {[one for one in said if not one.true]}")
+        print(
+            f"  {locale}: {grounded} of {len(rows)} reasons in the model's words; {dict(kinds)} "
+            f"named"
+        )
+        print(
+            f"    true: {share(sum(one.true for one in said), len(said))}, false: "
+            f"{[one for one in said if not one.true]}"
+        )
         print(f"    as {rows[0].reason} {rows[-1].reason}")
         assert sum(one.true for one in said) >= 0.95 * len(said) > 0
-    first = {who.split()[1]: items[:EXPLAINED] for who, items in shown.items() if who.startswith("en")}
+    first = {
+        who.split()[1]: items[:EXPLAINED] for who, items in shown.items() if who.startswith("en")
+    }
     judge = Local("small", MODELS / "small", threads=len(os.sched_getaffinity(0)), cache_mb=64)
     score = next(prompt for prompt in recommender.prompts() if prompt.ref.id == "movies/score")
-    found = [won for who, items in first.items() for won in await the_reason(judge, score, who, items, catalogue)]
+    found = [
+        won
+        for who, items in first.items()
+        for won in await the_reason(judge, score, who, items, catalogue)
+    ]
     await recommender.close()
-    print(f"  dropping the evidence lowers log P under small more than random history: {share(sum(found), len(found))}")
+    print(
+        f"  dropping the evidence lowers log P under small more than random history: "
+        f"{share(sum(found), len(found))}"
+    )
     assert sum(found) >= 0.65 * len(found)
 
 
-async def the_reason(judge: Scorer, prompt: Prompt, who: str, rows: list[Ranked], catalogue: dict[str, Item]) -> list[bool]:
-    """For each item with evidence from attribution: does another model find it less likely without its evidence than without as
-    many random others of the history? The mean of `DRAWS` draws."""
+async def the_reason(
+    judge: Scorer, prompt: Prompt, who: str, rows: list[Ranked], catalogue: dict[str, Item]
+) -> list[bool]:
+    """For each item with evidence from attribution: does another model find it less likely without
+    its evidence than without as many random others of the history? The mean of `DRAWS` draws."""
     dice, found = random.Random(who), []
     for row in rows:
         history, cited = list(row.attribution), set(row.evidence)
@@ -532,8 +751,13 @@ async def the_reason(judge: Scorer, prompt: Prompt, who: str, rows: list[Ranked]
             continue
         drops = [set[str](), cited, *(set(dice.sample(others, len(cited))) for _ in range(DRAWS))]
         head, text = "Films that one person liked:\n", prompt.line(catalogue[row.item_id], 96)
-        lists = [(head, *(f"{prompt.line(catalogue[one], 96)}\n" for one in history if one not in drop)) for drop in drops]
-        whole, without, *random_ones = (await judge.loglikelihoods([Asked(one, text) for one in lists])).values
+        lists = [
+            (head, *(f"{prompt.line(catalogue[one], 96)}\n" for one in history if one not in drop))
+            for drop in drops
+        ]
+        whole, without, *random_ones = (
+            await judge.loglikelihoods([Asked(one, text) for one in lists])
+        ).values
         found.append(whole - without > whole - sum(random_ones) / DRAWS)
     return found
 
@@ -541,6 +765,9 @@ async def the_reason(judge: Scorer, prompt: Prompt, who: str, rows: list[Ranked]
 def share(good: int, count: int) -> str:
     """With Wilson's interval at 95 %."""
     rate, z = good / count, 1.96
-    middle, half = rate + z * z / (2 * count), z * math.sqrt(rate * (1 - rate) / count + z * z / (4 * count * count))
+    middle, half = (
+        rate + z * z / (2 * count),
+        z * math.sqrt(rate * (1 - rate) / count + z * z / (4 * count * count)),
+    )
     low, high = (middle - half) / (1 + z * z / count), (middle + half) / (1 + z * z / count)
     return f"{good} of {count} = {rate:.1%} ({low:.1%} … {high:.1%})"

@@ -35,12 +35,14 @@ __all__ = ["create_app"]
 
 ABOUT = """Ranks, for one person, what to show next, and says why.
 
-Send what users do to `/v1/events`; ask `/v1/recommendations`. The very next answer knows the event. Every answer is complete
-and valid; when the model could not do its part, `degraded` says so. Errors share one body; every answer has `x-request-id`.
+Send what users do to `/v1/events`; ask `/v1/recommendations`. The very next answer knows the event.
+Every answer is complete and valid; when the model could not do its part, `degraded` says so. Errors
+share one body; every answer has `x-request-id`.
 """
 
 OURS = (recommend, events, items, users, admin)
-"""Faces that imitate no other API and serve no probes or scrapers: they refuse query parameters that they don't know."""
+"""Faces that imitate no other API and serve no probes or scrapers: they refuse query parameters
+that they don't know."""
 
 
 class Service(FastAPI):
@@ -52,7 +54,9 @@ class Service(FastAPI):
         return self.openapi_schema
 
 
-def create_app(settings: Settings, make: Callable[[Settings], Awaitable[Recommender]] = build) -> FastAPI:
+def create_app(
+    settings: Settings, make: Callable[[Settings], Awaitable[Recommender]] = build
+) -> FastAPI:
     """The service for these settings. `make(settings)` is awaited at start for the `Recommender`.
 
     Raises `ConfigError` for an address that others can reach while nobody needs a key.
@@ -74,8 +78,24 @@ def create_app(settings: Settings, make: Callable[[Settings], Awaitable[Recommen
         responses=REFUSALS,
     )
     install(app)
-    for face in (recommend, rerank, chat, embeddings, events, items, users, gorse, metarank, personalize, health, admin, docs):
-        app.include_router(face.router, dependencies=[Depends(refuse_unknown_queries)] if face in OURS else [])
+    for face in (
+        recommend,
+        rerank,
+        chat,
+        embeddings,
+        events,
+        items,
+        users,
+        gorse,
+        metarank,
+        personalize,
+        health,
+        admin,
+        docs,
+    ):
+        app.include_router(
+            face.router, dependencies=[Depends(refuse_unknown_queries)] if face in OURS else []
+        )
     app.add_middleware(Gate)
     if origins := settings.service.cors:
         app.add_middleware(

@@ -17,7 +17,8 @@ from service.pipeline import Recommender
 router = APIRouter(prefix="/v1/admin", tags=["operations"])
 
 LONGEST_S = 600
-"""No request may take longer, so none that began before a reload needs the former models after it."""
+"""No request may take longer, so none that began before a reload needs the former models after
+it."""
 
 
 class NotReloaded(BadRequest):
@@ -34,8 +35,8 @@ class Reloaded(BaseModel):
 
 
 class Live:
-    """The recommender that answers from now on, as `app.state.recommender`, with its work in the background; those it took the
-    place of finish what they began."""
+    """The recommender that answers from now on, as `app.state.recommender`, with its work in the
+    background; those it took the place of finish what they began."""
 
     def __init__(self, app: FastAPI, recommender: Recommender) -> None:
         self._app = app
@@ -46,7 +47,9 @@ class Live:
 
     def _take(self, recommender: Recommender) -> None:
         self._app.state.recommender = self._recommender = recommender
-        self._work = asyncio.create_task(recommender.work(), context=Context())  # it is on no caller's account
+        self._work = asyncio.create_task(
+            recommender.work(), context=Context()
+        )  # it is on no caller's account
 
     async def reload(self) -> list[str]:
         """Raises `ConfigError` and changes nothing if the configuration can't be used so."""
@@ -106,9 +109,10 @@ async def live(app: FastAPI, recommender: Recommender) -> AsyncIterator[None]:
 
 @router.post("/reload", summary="Read the configuration anew")
 async def reload(request: Request) -> Reloaded:
-    """Models, roles, fallback, ranking, explanation and limits change for the requests that come from then on; those under way
-    are answered by what they began with. SIGHUP does the same. 422 for a configuration that can't be used, or that changes what
-    needs a restart: nothing changes then."""
+    """Models, roles, fallback, ranking, explanation and limits change for the requests that come
+    from then on; those under way are answered by what they began with. SIGHUP does the same. 422
+    for a configuration that can't be used, or that changes what needs a restart: nothing changes
+    then."""
     found: Live = request.app.state.live
     try:
         changed = await found.reload()

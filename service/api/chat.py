@@ -1,4 +1,5 @@
-"""`/v1/chat/completions` and `/v1/models`, as any OpenAI client expects them: a conversation refines the recommendation."""
+"""`/v1/chat/completions` and `/v1/models`, as any OpenAI client expects them: a conversation
+refines the recommendation."""
 
 from __future__ import annotations
 
@@ -17,13 +18,28 @@ from service.api.envelope import enveloped
 from service.api.needs import Asker, JsonRoute, RecommenderDep, Segment, who
 from service.api.shapes import document, either, words_in
 from service.errors import BadRequest, NotFound, reasons
-from service.schema import ChatReply, ChatRequest, Filter, Id, ItemField, ItemFields, Key, Ranked, Text, Turn, Usage
+from service.schema import (
+    ChatReply,
+    ChatRequest,
+    Filter,
+    Id,
+    ItemField,
+    ItemFields,
+    Key,
+    Ranked,
+    Text,
+    Turn,
+    Usage,
+)
 
 router = APIRouter(prefix="/v1", tags=["chat"], route_class=JsonRoute)
 
 SAYS = {"user", "assistant"}
-"""Whose words count. What the system, developers or tools say is taken and not followed: the role here is fixed."""
-SHOWN: list[JsonValue] = [{"role": "user", "content": "Something scary for tonight, but no zombies."}]
+"""Whose words count. What the system, developers or tools say is taken and not followed: the role
+here is fixed."""
+SHOWN: list[JsonValue] = [
+    {"role": "user", "content": "Something scary for tonight, but no zombies."}
+]
 """A conversation, for OpenAPI."""
 
 
@@ -39,43 +55,73 @@ class Message(BaseModel):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"] = Field(
         description="Who speaks; what others than user and assistant say is not followed."
     )
-    content: Annotated[Text | list[dict[str, Any]] | None, either("a text, or a list of parts that are objects")] = Field(
-        None, description="Words, or parts of which `text` is read."
-    )
+    content: Annotated[
+        Text | list[dict[str, Any]] | None, either("a text, or a list of parts that are objects")
+    ] = Field(None, description="Words, or parts of which `text` is read.")
 
 
 class Body(Asker):
-    """OpenAI's, and beside it what a recommendation needs to know; further fields of OpenAI's are taken without effect."""
+    """OpenAI's, and beside it what a recommendation needs to know; further fields of OpenAI's are
+    taken without effect."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"model": "whyrank", "user_id": "127", "top_n": 3, "messages": SHOWN}]}
+        json_schema_extra={
+            "examples": [{"model": "whyrank", "user_id": "127", "top_n": 3, "messages": SHOWN}]
+        }
     )
 
-    model: Text = Field("whyrank", description="An id of `/v1/models`: a strategy or a configured model.")
+    model: Text = Field(
+        "whyrank", description="An id of `/v1/models`: a strategy or a configured model."
+    )
     messages: Annotated[list[Message], Field(min_length=1)] = Field(
         description="The conversation; the last message is the user's.",
         examples=[SHOWN],
     )
     stream: bool | None = Field(None, description="Answer by server-sent chunks.")
-    stream_options: dict[str, Any] | None = Field(None, description="`include_usage`: a last chunk with the tokens.")
-    response_format: dict[str, Any] | None = Field(
-        None, description="`json_object`, or `json_schema` with a schema of yours: the content is that JSON."
+    stream_options: dict[str, Any] | None = Field(
+        None, description="`include_usage`: a last chunk with the tokens."
     )
-    n: Annotated[StrictInt, Field(ge=1)] | None = Field(None, description="1: there is one best answer.")
-    candidates: Annotated[list[Id], Field(min_length=1)] | None = Field(None, description="Choose among these items only.")
-    documents: Annotated[list[Annotated[str | dict[str, Any], either("a text or an object")]], Field(min_length=1)] | None = (
-        Field(None, description="Choose among these only, of which the catalogue need not know: as on /v1/rerank.")
+    response_format: dict[str, Any] | None = Field(
+        None,
+        description=(
+            "`json_object`, or `json_schema` with a schema of yours: the content is that JSON."
+        ),
+    )
+    n: Annotated[StrictInt, Field(ge=1)] | None = Field(
+        None, description="1: there is one best answer."
+    )
+    candidates: Annotated[list[Id], Field(min_length=1)] | None = Field(
+        None, description="Choose among these items only."
+    )
+    documents: (
+        Annotated[
+            list[Annotated[str | dict[str, Any], either("a text or an object")]],
+            Field(min_length=1),
+        ]
+        | None
+    ) = Field(
+        None,
+        description=(
+            "Choose among these only, of which the catalogue need not know: as on /v1/rerank."
+        ),
     )
     top_n: Annotated[StrictInt, Field(ge=1)] | None = Field(
         None,
-        description="How many picks, or fewer if a turn asks for fewer. Left out: as many as it asks for, else 5.",
+        description=(
+            "How many picks, or fewer if a turn asks for fewer. Left out: as many as "
+            "it asks for, else 5."
+        ),
     )
     filters: dict[Key, Filter] = Field({}, description="As on /v1/recommendations.")
-    exclude: Annotated[list[Id], Field(max_length=10_000)] = Field([], description="Items never to pick.")
+    exclude: Annotated[list[Id], Field(max_length=10_000)] = Field(
+        [], description="Items never to pick."
+    )
     prompt_id: Text | None = Field(None, description="As on /v1/recommendations.")
     prompt_version: Text | None = Field(None, description="As on /v1/recommendations.")
     explain: Literal["none", "short", "full"] = Field("short", description="Reasons for the picks.")
-    deadline_ms: Annotated[StrictInt, Field(ge=1, le=600_000)] | None = Field(None, description="Answer within this time.")
+    deadline_ms: Annotated[StrictInt, Field(ge=1, le=600_000)] | None = Field(
+        None, description="Answer within this time."
+    )
 
 
 class Pick(ItemFields):
@@ -86,7 +132,9 @@ class Pick(ItemFields):
     title: str = Field(description="Empty where the item has none.")
     score: float = Field(description="In (0, 1), strictly falling along the list.")
     reason: str | None = Field(None, description="Why; null if no reasons were asked for.")
-    evidence: list[str] = Field([], description="Ids of the person's own items that the reason rests on.")
+    evidence: list[str] = Field(
+        [], description="Ids of the person's own items that the reason rests on."
+    )
 
 
 class Noted(BaseModel):
@@ -120,13 +168,19 @@ class Completion(BaseModel):
     choices: list[Choice] = Field(description="One.")
     usage: dict[str, Any] = Field(description="Tokens over all model calls, as OpenAI counts them.")
     recommendations: list[Pick] = Field([], description="The picks in the words, the best first.")
-    ranking_id: str | None = Field(None, description="Of the ranking that they come from; null: none was needed.")
-    noted: list[Noted] = Field([], description="What the person said of themselves; it counts from now on.")
+    ranking_id: str | None = Field(
+        None, description="Of the ranking that they come from; null: none was needed."
+    )
+    noted: list[Noted] = Field(
+        [], description="What the person said of themselves; it counts from now on."
+    )
     strategy: str | None = Field(None, description="Which one ranked.")
     degraded: dict[str, str] | None = Field(
         None, description="`from`, `to` and `reason`, where something else ranked than was wanted."
     )
-    warnings: list[str] = Field([], description="What was done otherwise than one might think, in words.")
+    warnings: list[str] = Field(
+        [], description="What was done otherwise than one might think, in words."
+    )
 
 
 class Listed(BaseModel):
@@ -147,12 +201,15 @@ class ModelList(BaseModel):
     response_model=Completion,
     responses={200: {"content": {"text/event-stream": {}}}},
 )
-async def complete(request: Request, asked: Body, recommender: RecommenderDep) -> Completion | EventSourceResponse:
-    """Picks for this person, as the conversation wants them, with a reason for each. "I have seen the second one" and "I don't
-    like horror" become events and count from then on; "why the first?" is answered from what is known.
+async def complete(
+    request: Request, asked: Body, recommender: RecommenderDep
+) -> Completion | EventSourceResponse:
+    """Picks for this person, as the conversation wants them, with a reason for each. "I have seen
+    the second one" and "I don't like horror" become events and count from then on; "why the first?"
+    is answered from what is known.
 
-    Works without a user, from the conversation alone; a key that may not write notes nothing. Only words of ours and checked
-    reasons are ever said.
+    Works without a user, from the conversation alone; a key that may not write notes nothing. Only
+    words of ours and checked reasons are ever said.
     """
     parts = await recommender.chat(_wanted(request, asked))
     head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": asked.model}
@@ -161,18 +218,23 @@ async def complete(request: Request, asked: Body, recommender: RecommenderDep) -
         return Completion(**head, **_whole(await _last(first, parts), asked.fields))
     service = recommender.settings.service
     events = _chunks(request, asked, head, first, parts)
-    return EventSourceResponse(events, ping=service.ping_s, shutdown_grace_period=service.deadline_ms / 1000)
+    return EventSourceResponse(
+        events, ping=service.ping_s, shutdown_grace_period=service.deadline_ms / 1000
+    )
 
 
 @router.get("/models", summary="What `model` may name")
 async def models(recommender: RecommenderDep) -> ModelList:
     """Strategies as ids, configured models, and the embedding."""
-    return ModelList(data=[Listed(id=one) for one in [*recommender.models(), recommender.embedding]])
+    return ModelList(
+        data=[Listed(id=one) for one in [*recommender.models(), recommender.embedding]]
+    )
 
 
 @router.get("/models/{model_id:path}", summary="One of what `model` may name")
 async def model(
-    model_id: Annotated[str, Segment, Path(description="An id of the list.", examples=["whyrank"])], recommender: RecommenderDep
+    model_id: Annotated[str, Segment, Path(description="An id of the list.", examples=["whyrank"])],
+    recommender: RecommenderDep,
 ) -> Listed:
     """404 for what it may not, with all that it may."""
     known = [*recommender.models(), recommender.embedding]
@@ -200,7 +262,11 @@ def _wanted(request: Request, asked: Body) -> ChatRequest:
             **{name: getattr(asked, name) for name in same},
         )
     except ValidationError as error:
-        where = "messages" if error.errors()[0]["loc"][:1] in {(), ("turns",)} else str(error.errors()[0]["loc"][0])
+        where = (
+            "messages"
+            if error.errors()[0]["loc"][:1] in {(), ("turns",)}
+            else str(error.errors()[0]["loc"][0])
+        )
         raise BadRequest(reasons(error).replace("turns", "messages"), param=where) from error
 
 
@@ -215,7 +281,8 @@ def _shape(wanted: dict[str, Any] | None) -> dict[str, Any] | None:
     schema = inner.get("schema") if isinstance(inner, dict) else None
     if kind != "json_schema" or not isinstance(schema, dict):
         raise BadRequest(
-            "response_format: text, json_object, or json_schema with a json_schema.schema", param="response_format"
+            "response_format: text, json_object, or json_schema with a json_schema.schema",
+            param="response_format",
         )
     return schema
 
@@ -238,11 +305,15 @@ def _beside(reply: ChatReply, fields: Sequence[ItemField]) -> dict[str, Any]:
     """What no field of OpenAI's has room for."""
     ranking = reply.ranking
     return {
-        "recommendations": [_pick(row, fields) for row in (ranking.items if ranking is not None else [])],
+        "recommendations": [
+            _pick(row, fields) for row in (ranking.items if ranking is not None else [])
+        ],
         "ranking_id": ranking.ranking_id if ranking is not None else None,
         "noted": [Noted.model_validate(event.model_dump()) for event in reply.noted],
         "strategy": ranking.strategy if ranking is not None else None,
-        "degraded": ranking.degraded.model_dump() if ranking is not None and ranking.degraded is not None else None,
+        "degraded": ranking.degraded.model_dump()
+        if ranking is not None and ranking.degraded is not None
+        else None,
         "warnings": ranking.warnings if ranking is not None else [],
     }
 
@@ -252,7 +323,11 @@ def _pick(row: Ranked, fields: Sequence[ItemField]) -> Pick:
 
 
 def _whole(reply: ChatReply, fields: Sequence[ItemField]) -> dict[str, Any]:
-    return {"choices": [Choice(message=Said(content=reply.text))], "usage": _usage(reply.usage), **_beside(reply, fields)}
+    return {
+        "choices": [Choice(message=Said(content=reply.text))],
+        "usage": _usage(reply.usage),
+        **_beside(reply, fields),
+    }
 
 
 async def _chunks(
@@ -265,10 +340,14 @@ async def _chunks(
     """The role, the words, the end with everything beside; and `[DONE]`, whatever happens."""
 
     def chunk(choices: list[dict[str, Any]], **more: Any) -> ServerSentEvent:
-        return ServerSentEvent(json.dumps({**head, "object": "chat.completion.chunk", "choices": choices, **more}))
+        return ServerSentEvent(
+            json.dumps({**head, "object": "chat.completion.chunk", "choices": choices, **more})
+        )
 
     def delta(said: dict[str, str], finish: str | None = None, **more: Any) -> ServerSentEvent:
-        return chunk([{"index": 0, "delta": said, "finish_reason": finish, "logprobs": None}], **more)
+        return chunk(
+            [{"index": 0, "delta": said, "finish_reason": finish, "logprobs": None}], **more
+        )
 
     yield delta({"role": "assistant", "content": ""})
     try:

@@ -1,8 +1,8 @@
 """What happens to every request before and after its route.
 
-`Edge`, around everything: request id, count and time, and the path as routes match it. `Gate`, within CORS so that a page may
-read a refusal: key, scope, rate and size, before anything of the body is read; and whatever crashes behind it gets its answer
-there.
+`Edge`, around everything: request id, count and time, and the path as routes match it. `Gate`,
+within CORS so that a page may read a refusal: key, scope, rate and size, before anything of the
+body is read; and whatever crashes behind it gets its answer there.
 """
 
 from __future__ import annotations
@@ -30,7 +30,12 @@ from service.schema import ApiKey, KeyScope
 OPEN = {"GET /healthz", "GET /readyz"}
 """Routes that need no key."""
 READS = (
-    *("GET /docs", "GET /docs/swagger-ui-bundle.js", "GET /docs/swagger-ui.css", "GET /openapi.json"),
+    *(
+        "GET /docs",
+        "GET /docs/swagger-ui-bundle.js",
+        "GET /docs/swagger-ui.css",
+        "GET /openapi.json",
+    ),
     *("GET /v1/models", "GET /v1/models/{model_id:path}"),
     *("POST /v1/recommendations", "POST /v1/chat/completions", "POST /v1/embeddings"),
     *("POST /v1/rerank", "POST /v2/rerank", "POST /rerank"),
@@ -41,14 +46,33 @@ READS = (
     *("GET /api/items", "GET /api/item/{item_id}", "GET /api/users", "GET /api/user/{user_id}"),
     *("GET /api/feedback", "GET /api/feedback/{feedback_type}"),
     *("GET /api/user/{user_id}/feedback", "GET /api/user/{user_id}/feedback/{feedback_type}"),
-    *("GET /api/recommend/{user_id}", "GET /api/recommend/{user_id}/", "GET /api/recommend/{user_id}/{category}"),
+    *(
+        "GET /api/recommend/{user_id}",
+        "GET /api/recommend/{user_id}/",
+        "GET /api/recommend/{user_id}/{category}",
+    ),
 )
 WRITES = (
     *("POST /v1/events", "POST /v1/items", "DELETE /v1/items/{item_id}"),
     *("POST /v1/users", "PATCH /v1/users/{user_id}", "DELETE /v1/users/{user_id}"),
-    *("POST /api/feedback", "PUT /api/feedback", "POST /api/item", "POST /api/items", "POST /api/user", "POST /api/users"),
-    *("PATCH /api/item/{item_id}", "DELETE /api/item/{item_id}", "PATCH /api/user/{user_id}", "DELETE /api/user/{user_id}"),
-    *("DELETE /api/feedback/{user_id}/{item_id}", "DELETE /api/feedback/{feedback_type}/{user_id}/{item_id}"),
+    *(
+        "POST /api/feedback",
+        "PUT /api/feedback",
+        "POST /api/item",
+        "POST /api/items",
+        "POST /api/user",
+        "POST /api/users",
+    ),
+    *(
+        "PATCH /api/item/{item_id}",
+        "DELETE /api/item/{item_id}",
+        "PATCH /api/user/{user_id}",
+        "DELETE /api/user/{user_id}",
+    ),
+    *(
+        "DELETE /api/feedback/{user_id}/{item_id}",
+        "DELETE /api/feedback/{feedback_type}/{user_id}/{item_id}",
+    ),
     *("POST /feedback", "POST /events", "POST /items", "POST /users"),
 )
 SCOPES: dict[str, KeyScope] = {
@@ -57,12 +81,16 @@ SCOPES: dict[str, KeyScope] = {
     "GET /metrics": "admin",
     "POST /v1/admin/reload": "admin",
 }
-"""What a key must be good for, route by route; `admin` where a route is not here, which a test doesn't let pass."""
+"""What a key must be good for, route by route; `admin` where a route is not here, which a test
+doesn't let pass."""
 SCHEMES = {
     "bearer": {
         "type": "http",
         "scheme": "bearer",
-        "description": "`whyrank keys create` makes one; while there is none, none is needed. `admin` is good for all.",
+        "description": (
+            "`whyrank keys create` makes one; while there is none, none is needed. "
+            "`admin` is good for all."
+        ),
     },
     "header": {
         "type": "apiKey",
@@ -73,13 +101,15 @@ SCHEMES = {
 }
 """How a key is sent, for OpenAPI."""
 PLAIN = ":@!$&'()*+,;=~"
-"""What may stand in a segment of a path as it is, beside letters, digits and `-._` (RFC 3986, `pchar`)."""
+"""What may stand in a segment of a path as it is, beside letters, digits and `-._` (RFC 3986,
+`pchar`)."""
 GONE = 499
 """The status that is counted where nobody waited for an answer."""
 
 
 def locked(openapi: dict[str, Any]) -> dict[str, Any]:
-    """OpenAPI with what a key must be good for, route by route: as roles of either scheme, and in words."""
+    """OpenAPI with what a key must be good for, route by route: as roles of either scheme, and in
+    words."""
     openapi["components"]["securitySchemes"] = SCHEMES
     for name, scope in SCOPES.items():
         method, path = name.replace(":path}", "}").split()
@@ -90,12 +120,16 @@ def locked(openapi: dict[str, Any]) -> dict[str, Any]:
 
 
 def canonical(raw_path: bytes) -> str:
-    """The path with each of its segments in one spelling: what may stand there as it is is plain, all else percent-encoded.
+    """The path with each of its segments in one spelling: what may stand there as it is is plain,
+    all else percent-encoded.
 
-    Servers decode the whole path before routes match it: then `/v1/users/u%2Fstate` would read the state of `u`. Here `%2F`
-    never becomes a slash, so that it is part of the id, which `Segment` decodes.
+    Servers decode the whole path before routes match it: then `/v1/users/u%2Fstate` would read the
+    state of `u`. Here `%2F` never becomes a slash, so that it is part of the id, which `Segment`
+    decodes.
     """
-    return "/".join(quote(unquote(segment), safe=PLAIN) for segment in raw_path.decode("ascii").split("/"))
+    return "/".join(
+        quote(unquote(segment), safe=PLAIN) for segment in raw_path.decode("ascii").split("/")
+    )
 
 
 class TooLarge(BadRequest):
@@ -120,7 +154,10 @@ class Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
+                message["headers"] = [
+                    *message.get("headers", []),
+                    (b"x-request-id", request_id.encode()),
+                ]
             await send(message)
 
         try:
@@ -164,8 +201,8 @@ class Gate:
     async def _admit(self, scope: Scope, limits: Limits) -> None:
         """Raises whatever is wrong with the caller, or with the size that they announce.
 
-        Only what a route is going to answer counts towards the rate of a key: neither what its scopes forbid, nor a path or a
-        method that nothing answers.
+        Only what a route is going to answer counts towards the rate of a key: neither what its
+        scopes forbid, nor a path or a method that nothing answers.
         """
         headers = dict(scope["headers"])
         name = _route(scope)
@@ -193,12 +230,15 @@ class Rates:
         self._seen = MovingWindowRateLimiter(MemoryStorage())
 
     def count(self, key: ApiKey, otherwise: int | None) -> None:
-        """Raises `RateLimited`, which says when the next one is let through. `otherwise`: the rate of a key without one."""
+        """Raises `RateLimited`, which says when the next one is let through. `otherwise`: the rate
+        of a key without one."""
         rate = key.rate or otherwise
         if rate is None or self._seen.hit(limit := RateLimitItemPerMinute(rate), key.key_id):
             return
         wait = math.ceil(self._seen.get_window_stats(limit, key.key_id).reset_time - time.time())
-        raise RateLimited(f"at most {rate} requests a minute; the next in {max(wait, 1)} s", max(wait, 1))
+        raise RateLimited(
+            f"at most {rate} requests a minute; the next in {max(wait, 1)} s", max(wait, 1)
+        )
 
 
 def _recommender(scope: Scope) -> Recommender:
@@ -218,7 +258,11 @@ def _route(scope: Scope) -> str:
 def _given(headers: dict[bytes, bytes]) -> bytes:
     """The key of a request; empty for an anonymous one, which an empty bearer is too."""
     scheme, _, bearer = headers.get(b"authorization", b"").partition(b" ")
-    return bearer.strip() if scheme.lower() == b"bearer" and bearer.strip() else headers.get(b"x-api-key", b"")
+    return (
+        bearer.strip()
+        if scheme.lower() == b"bearer" and bearer.strip()
+        else headers.get(b"x-api-key", b"")
+    )
 
 
 def _too_large(limits: Limits) -> TooLarge:

@@ -18,7 +18,10 @@ router = APIRouter(prefix="/v1", tags=["embeddings"], route_class=JsonRoute)
 
 Tokens = Annotated[list[Annotated[StrictInt, Field(ge=0)]], Field(min_length=1)]
 Input = Annotated[
-    Text | Annotated[list[Text], Field(min_length=1)] | Tokens | Annotated[list[Tokens], Field(min_length=1)],
+    Text
+    | Annotated[list[Text], Field(min_length=1)]
+    | Tokens
+    | Annotated[list[Tokens], Field(min_length=1)],
     either("a text, some texts, or their token ids; at least one"),
 ]
 
@@ -26,15 +29,23 @@ Input = Annotated[
 class Body(BaseModel):
     """OpenAI's; further fields of it are taken without effect."""
 
-    model_config = ConfigDict(extra="allow", json_schema_extra={"examples": [{"input": ["a space horror film"]}]})
+    model_config = ConfigDict(
+        extra="allow", json_schema_extra={"examples": [{"input": ["a space horror film"]}]}
+    )
 
     input: Input = Field(
         description="One text or several; or their token ids by the embedder's own tokenizer.",
         examples=[["a space horror film"]],
     )
-    model: Text | None = Field(None, description="Any: there is one space. Its name is in the answer.")
-    encoding_format: Literal["float", "base64"] | None = Field(None, description="base64: little-endian float32; else floats.")
-    dimensions: Annotated[StrictInt, Field(ge=1)] | None = Field(None, description="Only the space's own number.")
+    model: Text | None = Field(
+        None, description="Any: there is one space. Its name is in the answer."
+    )
+    encoding_format: Literal["float", "base64"] | None = Field(
+        None, description="base64: little-endian float32; else floats."
+    )
+    dimensions: Annotated[StrictInt, Field(ge=1)] | None = Field(
+        None, description="Only the space's own number."
+    )
 
 
 class Embedding(BaseModel):
@@ -52,7 +63,8 @@ class Embeddings(BaseModel):
 
 @router.post("/embeddings", summary="Texts as vectors of the catalogue's space")
 async def embeddings(asked: Body, recommender: RecommenderDep) -> Embeddings:
-    """Unit vectors in input order: their inner products with items' vectors are the cosines that retrieval goes by."""
+    """Unit vectors in input order: their inner products with items' vectors are the cosines that
+    retrieval goes by."""
     given: list[Any] = [asked.input] if isinstance(asked.input, str) else list(asked.input)
     if given and isinstance(given[0], int):
         given = [given]
@@ -60,10 +72,17 @@ async def embeddings(asked: Body, recommender: RecommenderDep) -> Embeddings:
         raise BadRequest(f"dimensions: this space has {recommender.dimension}", param="dimensions")
     vectors, tokens = await recommender.embed(given)
     data = [
-        Embedding(index=n, embedding=_base64(vector) if asked.encoding_format == "base64" else vector.tolist())
+        Embedding(
+            index=n,
+            embedding=_base64(vector) if asked.encoding_format == "base64" else vector.tolist(),
+        )
         for n, vector in enumerate(vectors)
     ]
-    return Embeddings(data=data, model=recommender.embedding, usage={"prompt_tokens": tokens, "total_tokens": tokens})
+    return Embeddings(
+        data=data,
+        model=recommender.embedding,
+        usage={"prompt_tokens": tokens, "total_tokens": tokens},
+    )
 
 
 def _base64(vector: Any) -> str:

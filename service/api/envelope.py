@@ -14,7 +14,12 @@ from starlette.routing import Match
 
 from service.errors import BadRequest, ModelError, Unauthorized, WhyrankError, in_words, path_of
 
-TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
 MOST_CHARS = 1_000
 """Of a message."""
 
@@ -22,9 +27,14 @@ MOST_CHARS = 1_000
 class Wrong(BaseModel):
     """What is wrong."""
 
-    message: str = Field(description="In words, with what would mend it.", examples=["top_n: at most 100 (limits.top_n)"])
+    message: str = Field(
+        description="In words, with what would mend it.",
+        examples=["top_n: at most 100 (limits.top_n)"],
+    )
     type: str = Field(description="Of which kind, as OpenAI's.", examples=["invalid_request_error"])
-    param: str | None = Field(description="The field or setting, if one is wrong.", examples=["top_n"])
+    param: str | None = Field(
+        description="The field or setting, if one is wrong.", examples=["top_n"]
+    )
     code: str = Field(description="For programs.", examples=["invalid_request"])
 
 
@@ -34,7 +44,10 @@ class Refusal(BaseModel):
     error: Wrong = Field(description="As OpenAI's clients read it.")
     message: str = Field(description="The error's, for clients that look here.")
     detail: str = Field(description="The error's, for clients that look here.")
-    id: str = Field(description="The request's, as in `x-request-id` and in the log.", examples=["req-124a585a1b4b401982fd"])
+    id: str = Field(
+        description="The request's, as in `x-request-id` and in the log.",
+        examples=["req-124a585a1b4b401982fd"],
+    )
 
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -53,22 +66,32 @@ def respond(error: WhyrankError, request_id: str) -> JSONResponse:
 
 
 def enveloped(request: Request, error: Exception) -> JSONResponse:
-    """The envelope of whatever a route raised; what is our fault is logged, under the same request id."""
+    """The envelope of whatever a route raised; what is our fault is logged, under the same request
+    id."""
     log = request.app.state.recommender.telemetry.log
     if isinstance(error, WhyrankError):
         if not isinstance(error, BadRequest | ModelError):
             log.error("failed", code=error.code, error=error.message)
         return respond(error, request.state.request_id)
     log.error("crashed", exc_info=error, route=request.url.path)
-    return _body(500, "internal", "an error on our side; the log has it under this id", request.state.request_id)
+    return _body(
+        500,
+        "internal",
+        "an error on our side; the log has it under this id",
+        request.state.request_id,
+    )
 
 
-def _body(status: int, code: str, message: str, request_id: str, param: str | None = None) -> JSONResponse:
+def _body(
+    status: int, code: str, message: str, request_id: str, param: str | None = None
+) -> JSONResponse:
     text, param = _sendable(message), param and _sendable(param)
     kind = TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
     inner = {"message": text, "type": kind, "param": param, "code": code}
     headers = {"www-authenticate": "Bearer"} if status == Unauthorized.status else {}
-    return JSONResponse({"error": inner, "message": text, "detail": text, "id": request_id}, status, headers)
+    return JSONResponse(
+        {"error": inner, "message": text, "detail": text, "id": request_id}, status, headers
+    )
 
 
 def _sendable(text: str) -> str:
@@ -91,7 +114,9 @@ def install(app: FastAPI) -> None:
             if one["loc"][0] == "body":
                 one["loc"] = one["loc"][1:]
         first = ".".join(path_of(found[0]["loc"]))
-        return _body(422, "invalid_request", in_words(found), request.state.request_id, first or None)
+        return _body(
+            422, "invalid_request", in_words(found), request.state.request_id, first or None
+        )
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
@@ -107,5 +132,7 @@ def install(app: FastAPI) -> None:
 
 def _methods(request: Request) -> str:
     """All that this path takes: the framework names those of the first route only."""
-    routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    routes = [
+        route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE
+    ]
     return ", ".join(sorted({method for route in routes for method in route.methods}))

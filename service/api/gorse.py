@@ -1,7 +1,8 @@
 """Gorse's API: a client of Gorse needs our URL and nothing else.
 
-Bodies are checked element by element: `RowAffected` counts those that were taken, `Rejected`, which Gorse has not, tells why
-others were not, and `Warnings` what may not be as it was meant. 422 if none was taken.
+Bodies are checked element by element: `RowAffected` counts those that were taken, `Rejected`, which
+Gorse has not, tells why others were not, and `Warnings` what may not be as it was meant. 422 if
+none was taken.
 """
 
 from __future__ import annotations
@@ -29,10 +30,21 @@ NEVER = "0001-01-01T00:00:00Z"
 
 MOST = 10_000
 NQuery = Annotated[int, Query(ge=1, le=MOST, description="How many at most.", examples=[10])]
-CursorQuery = Annotated[str, Query(description="`Cursor` of the page before; empty: from the start.", examples=[""])]
-TypePath = Annotated[str, Segment, Path(max_length=256, description="In any spelling: `AddToCart` is `add_to_cart`.")]
-OffsetQuery = Annotated[int, Query(ge=0, le=MOST, description="Leave out so many of the best.", examples=[0])]
-Version = Annotated[str, Header(alias="X-API-Version", description="2: with scores, as newer clients ask.", examples=["2"])]
+CursorQuery = Annotated[
+    str, Query(description="`Cursor` of the page before; empty: from the start.", examples=[""])
+]
+TypePath = Annotated[
+    str, Segment, Path(max_length=256, description="In any spelling: `AddToCart` is `add_to_cart`.")
+]
+OffsetQuery = Annotated[
+    int, Query(ge=0, le=MOST, description="Leave out so many of the best.", examples=[0])
+]
+Version = Annotated[
+    str,
+    Header(
+        alias="X-API-Version", description="2: with scores, as newer clients ask.", examples=["2"]
+    ),
+]
 Category = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 
@@ -49,12 +61,15 @@ class Sent(Pascal):
 
 
 class GorseFeedback(Sent):
-    feedback_type: str = Field(description="What was done, in lower case: the event's type.", examples=["like"])
+    feedback_type: str = Field(
+        description="What was done, in lower case: the event's type.", examples=["like"]
+    )
     user_id: str = Field(description="By whom.", examples=["127"])
     item_id: str = Field(description="With which item.", examples=["181"])
     value: float | None = Field(None, description="As a rating of 1 to 5.", examples=[4.5])
     timestamp: str = Field(
-        description="When. ISO 8601 and most other spellings are read; none: now.", examples=["2026-01-31T12:00:00Z"]
+        description="When. ISO 8601 and most other spellings are read; none: now.",
+        examples=["2026-01-31T12:00:00Z"],
     )
     comment: str = Field("", description="In words: the event's text.", examples=[""])
 
@@ -73,22 +88,35 @@ class GorseFeedback(Sent):
 class GorseItem(Sent):
     item_id: str = Field(description="The caller's own id.", examples=["181"])
     is_hidden: bool = Field(False, description="Never to be shown.", examples=[False])
-    categories: list[Any] = Field([], description="The attribute `categories`.", examples=[["Sci-Fi"]])
-    timestamp: str = Field(NEVER, description="When it was published.", examples=["1983-05-25T00:00:00Z"])
+    categories: list[Any] = Field(
+        [], description="The attribute `categories`.", examples=[["Sci-Fi"]]
+    )
+    timestamp: str = Field(
+        NEVER, description="When it was published.", examples=["1983-05-25T00:00:00Z"]
+    )
     labels: Any = Field(
         None,
-        description="A list, or an object of attributes, where `title`, `text`, `url` and `image_url` are the item's own.",
+        description=(
+            "A list, or an object of attributes, where `title`, `text`, `url` and "
+            "`image_url` are the item's own."
+        ),
         examples=[["space", "rebels"], {"year": 1983, "director": "Marquand"}],
     )
     comment: str = Field(
-        "", description="The title; the text, if it is long or `Labels` hold a title.", examples=["Return of the Jedi"]
+        "",
+        description="The title; the text, if it is long or `Labels` hold a title.",
+        examples=["Return of the Jedi"],
     )
 
     @classmethod
     def of(cls, item: Item) -> GorseItem:
         rest = {key: value for key, value in item.attributes.items() if key != "categories"}
         categories = item.attributes.get("categories", [])
-        own = {"title": item.title if item.text else "", "url": item.url, "image_url": item.image_url}
+        own = {
+            "title": item.title if item.text else "",
+            "url": item.url,
+            "image_url": item.image_url,
+        }
         return cls(
             item_id=item.id,
             is_hidden=not item.available,
@@ -101,36 +129,58 @@ class GorseItem(Sent):
 
 class GorseUser(Sent):
     user_id: str = Field(description="The caller's own id.", examples=["127"])
-    labels: Any = Field(None, description="A list, or an object whose keys are attributes.", examples=[["horror"], {"age": 33}])
+    labels: Any = Field(
+        None,
+        description="A list, or an object whose keys are attributes.",
+        examples=[["horror"], {"age": 33}],
+    )
     comment: str = Field("", description="The attribute `comment`.", examples=[""])
 
     @classmethod
     def of(cls, user: User) -> GorseUser:
         rest = {key: value for key, value in user.attributes.items() if key != "comment"}
-        return cls(user_id=user.user_id, labels=_labels(rest), comment=str(user.attributes.get("comment", "")))
+        return cls(
+            user_id=user.user_id,
+            labels=_labels(rest),
+            comment=str(user.attributes.get("comment", "")),
+        )
 
 
 class ItemPatch(Sent):
     """What is absent or null stays as it is."""
 
     is_hidden: bool | None = Field(None, description="Never to be shown.", examples=[True])
-    categories: list[Any] | None = Field(None, description="Replaces all of them.", examples=[["Sci-Fi"]])
-    timestamp: str | None = Field(None, description="When it was published.", examples=["1983-05-25T00:00:00Z"])
+    categories: list[Any] | None = Field(
+        None, description="Replaces all of them.", examples=[["Sci-Fi"]]
+    )
+    timestamp: str | None = Field(
+        None, description="When it was published.", examples=["1983-05-25T00:00:00Z"]
+    )
     labels: Any = Field(None, description="Replaces all of them.", examples=[["space"]])
-    comment: str | None = Field(None, description="The title, or the text.", examples=["Return of the Jedi"])
+    comment: str | None = Field(
+        None, description="The title, or the text.", examples=["Return of the Jedi"]
+    )
 
 
 class UserPatch(Sent):
     """What is absent or null stays as it is."""
 
     labels: Any = Field(None, description="Replaces all of them.", examples=[["horror"]])
-    comment: str | None = Field(None, description="The attribute `comment`.", examples=["met in May"])
+    comment: str | None = Field(
+        None, description="The attribute `comment`.", examples=["met in May"]
+    )
 
 
 class RowAffected(Pascal):
-    row_affected: int = Field(description="How many were taken, those that were known already included.", examples=[1])
-    rejected: list[Rejection] | None = Field(None, description="Why others were not; absent if all were.")
-    warnings: list[str] | None = Field(None, description="What may not be as it was meant, in words; absent if nothing.")
+    row_affected: int = Field(
+        description="How many were taken, those that were known already included.", examples=[1]
+    )
+    rejected: list[Rejection] | None = Field(
+        None, description="Why others were not; absent if all were."
+    )
+    warnings: list[str] | None = Field(
+        None, description="What may not be as it was meant, in words; absent if nothing."
+    )
 
 
 class Score(Pascal):
@@ -153,47 +203,71 @@ class Feedbacks(Pascal):
     feedback: list[GorseFeedback] = Field(description="In the order in which it arrived.")
 
 
-# ── feedback ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── feedback ──────────────────────────────────────────────────────────────────────────────────────
 
 
-@router.post("/feedback", summary="Take feedback", response_model_exclude_none=True, openapi_extra=feed_body(GorseFeedback))
+@router.post(
+    "/feedback",
+    summary="Take feedback",
+    response_model_exclude_none=True,
+    openapi_extra=feed_body(GorseFeedback),
+)
 async def insert_feedback(feed: FeedDep, recommender: RecommenderDep) -> RowAffected:
-    """Sending the same again changes nothing. Gorse ignores a second row of the same type, user and item; our log keeps what
-    was done again at another time, and what was done last counts."""
+    """Sending the same again changes nothing. Gorse ignores a second row of the same type, user and
+    item; our log keeps what was done again at another time, and what was done last counts."""
     return await _take(recommender, "events", feed)
 
 
-@router.put("/feedback", summary="Overwrite feedback", response_model_exclude_none=True, openapi_extra=feed_body(GorseFeedback))
+@router.put(
+    "/feedback",
+    summary="Overwrite feedback",
+    response_model_exclude_none=True,
+    openapi_extra=feed_body(GorseFeedback),
+)
 async def overwrite_feedback(feed: FeedDep, recommender: RecommenderDep) -> RowAffected:
-    """The log is only appended to: the new row follows the old one, and as of two of the same type, user and item the later
-    (by `Timestamp`; without one it is now) counts, and is all that is listed, it takes the other's place."""
+    """The log is only appended to: the new row follows the old one, and as of two of the same type,
+    user and item the later (by `Timestamp`; without one it is now) counts, and is all that is
+    listed, it takes the other's place."""
     now = _told(datetime.now(UTC))
     feed.rows = [{"Timestamp": now, **row} if isinstance(row, dict) else row for row in feed.rows]
     return await _take(recommender, "events", feed)
 
 
-@router.delete("/feedback/{user_id}/{item_id}", summary="Take feedback back", response_model_exclude_none=True)
-async def delete_feedback(user_id: PathId, item_id: PathId, recommender: RecommenderDep) -> RowAffected:
-    """All that a user ever said of an item leaves the log, and the next ranking knows nothing of it."""
+@router.delete(
+    "/feedback/{user_id}/{item_id}", summary="Take feedback back", response_model_exclude_none=True
+)
+async def delete_feedback(
+    user_id: PathId, item_id: PathId, recommender: RecommenderDep
+) -> RowAffected:
+    """All that a user ever said of an item leaves the log, and the next ranking knows nothing of
+    it."""
     return RowAffected(row_affected=await recommender.unsay(user_id, item_id))
 
 
 @router.delete(
-    "/feedback/{feedback_type}/{user_id}/{item_id}", summary="Take feedback of one type back", response_model_exclude_none=True
+    "/feedback/{feedback_type}/{user_id}/{item_id}",
+    summary="Take feedback of one type back",
+    response_model_exclude_none=True,
 )
-async def delete_typed(feedback_type: TypePath, user_id: PathId, item_id: PathId, recommender: RecommenderDep) -> RowAffected:
+async def delete_typed(
+    feedback_type: TypePath, user_id: PathId, item_id: PathId, recommender: RecommenderDep
+) -> RowAffected:
     """What a user said of an item in other ways stays."""
     return RowAffected(row_affected=await recommender.unsay(user_id, item_id, feedback_type))
 
 
 @router.get("/feedback", summary="All feedback, a page at a time", response_model_exclude_none=True)
-async def list_feedback(recommender: RecommenderDep, cursor: CursorQuery = "", n: NQuery = 10) -> Feedbacks:
-    """In the order in which it arrived, of each type, user and item what was said last; visitors without an id are left out.
-    A page may be short; the last is the one with an empty `Cursor`."""
+async def list_feedback(
+    recommender: RecommenderDep, cursor: CursorQuery = "", n: NQuery = 10
+) -> Feedbacks:
+    """In the order in which it arrived, of each type, user and item what was said last; visitors
+    without an id are left out. A page may be short; the last is the one with an empty `Cursor`."""
     return await _page(recommender, cursor, n)
 
 
-@router.get("/feedback/{feedback_type}", summary="Feedback of one type", response_model_exclude_none=True)
+@router.get(
+    "/feedback/{feedback_type}", summary="Feedback of one type", response_model_exclude_none=True
+)
 async def list_typed(
     feedback_type: TypePath, recommender: RecommenderDep, cursor: CursorQuery = "", n: NQuery = 10
 ) -> Feedbacks:
@@ -201,23 +275,41 @@ async def list_typed(
     return await _page(recommender, cursor, n, feedback_type)
 
 
-@router.get("/user/{user_id}/feedback", summary="A user's feedback", response_model_exclude_none=True)
+@router.get(
+    "/user/{user_id}/feedback", summary="A user's feedback", response_model_exclude_none=True
+)
 async def list_of_user(user_id: PathId, recommender: RecommenderDep) -> list[GorseFeedback]:
     """The first 10,000 rows."""
     return await _of_user(recommender, user_id)
 
 
-@router.get("/user/{user_id}/feedback/{feedback_type}", summary="A user's feedback", response_model_exclude_none=True)
-async def list_typed_of_user(user_id: PathId, feedback_type: TypePath, recommender: RecommenderDep) -> list[GorseFeedback]:
+@router.get(
+    "/user/{user_id}/feedback/{feedback_type}",
+    summary="A user's feedback",
+    response_model_exclude_none=True,
+)
+async def list_typed_of_user(
+    user_id: PathId, feedback_type: TypePath, recommender: RecommenderDep
+) -> list[GorseFeedback]:
     """The first 10,000 rows of one type."""
     return await _of_user(recommender, user_id, feedback_type)
 
 
-# ── items ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── items ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-@router.post("/item", summary="Insert or replace an item", response_model_exclude_none=True, openapi_extra=feed_body(GorseItem))
-@router.post("/items", summary="Insert or replace items", response_model_exclude_none=True, openapi_extra=feed_body(GorseItem))
+@router.post(
+    "/item",
+    summary="Insert or replace an item",
+    response_model_exclude_none=True,
+    openapi_extra=feed_body(GorseItem),
+)
+@router.post(
+    "/items",
+    summary="Insert or replace items",
+    response_model_exclude_none=True,
+    openapi_extra=feed_body(GorseItem),
+)
 async def insert_items(feed: FeedDep, recommender: RecommenderDep) -> RowAffected:
     """Durable before this answers; vectors follow in the background."""
     return await _take(recommender, "items", feed)
@@ -232,7 +324,9 @@ async def list_items(
 ) -> Items:
     """By id. What was there when the walk began comes once, whatever arrives meanwhile."""
     if q:
-        raise BadRequest("q: no search here; ask /v1/recommendations with it as instruction", param="q")
+        raise BadRequest(
+            "q: no search here; ask /v1/recommendations with it as instruction", param="q"
+        )
     found = await recommender.list_items(key_of("items", cursor), n + 1)
     page, following = cut("items", found, n, lambda item: item.id)
     return Items(cursor=following or "", items=[GorseItem.of(item) for item in page])
@@ -245,30 +339,46 @@ async def get_item(item_id: PathId, recommender: RecommenderDep) -> GorseItem:
 
 
 @router.patch("/item/{item_id}", summary="Change an item", response_model_exclude_none=True)
-async def modify_item(item_id: PathId, patch: ItemPatch, recommender: RecommenderDep) -> RowAffected:
+async def modify_item(
+    item_id: PathId, patch: ItemPatch, recommender: RecommenderDep
+) -> RowAffected:
     """Only what is given changes. Durable before this answers."""
     return await _change(recommender, "items", item_id, GorseItem.of, patch)
 
 
-@router.delete("/item/{item_id}", summary="Take an item out of the catalogue", response_model_exclude_none=True)
+@router.delete(
+    "/item/{item_id}", summary="Take an item out of the catalogue", response_model_exclude_none=True
+)
 async def delete_item(item_id: PathId, recommender: RecommenderDep) -> RowAffected:
     """Unlike Gorse we keep the feedback on it; it is used again should the item return."""
     await recommender.delete_item(item_id)
     return RowAffected(row_affected=1)
 
 
-# ── users ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── users ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-@router.post("/user", summary="Insert or replace a user", response_model_exclude_none=True, openapi_extra=feed_body(GorseUser))
-@router.post("/users", summary="Insert or replace users", response_model_exclude_none=True, openapi_extra=feed_body(GorseUser))
+@router.post(
+    "/user",
+    summary="Insert or replace a user",
+    response_model_exclude_none=True,
+    openapi_extra=feed_body(GorseUser),
+)
+@router.post(
+    "/users",
+    summary="Insert or replace users",
+    response_model_exclude_none=True,
+    openapi_extra=feed_body(GorseUser),
+)
 async def insert_users(feed: FeedDep, recommender: RecommenderDep) -> RowAffected:
     """What Gorse has no word for (`locale`, `allow_hosted`, `profile`) stays as it was."""
     return await _take(recommender, "users", feed)
 
 
 @router.get("/users", summary="All users, a page at a time")
-async def list_users(recommender: RecommenderDep, cursor: CursorQuery = "", n: NQuery = 10) -> Users:
+async def list_users(
+    recommender: RecommenderDep, cursor: CursorQuery = "", n: NQuery = 10
+) -> Users:
     """By id; also those who only acted and were never sent."""
     found = await recommender.list_users(key_of("users", cursor), n + 1)
     page, following = cut("users", found, n, lambda user: user.user_id)
@@ -282,7 +392,9 @@ async def get_user(user_id: PathId, recommender: RecommenderDep) -> GorseUser:
 
 
 @router.patch("/user/{user_id}", summary="Change a user", response_model_exclude_none=True)
-async def modify_user(user_id: PathId, patch: UserPatch, recommender: RecommenderDep) -> RowAffected:
+async def modify_user(
+    user_id: PathId, patch: UserPatch, recommender: RecommenderDep
+) -> RowAffected:
     """Only what is given changes, and the next ranking knows it."""
     return await _change(recommender, "users", user_id, GorseUser.of, patch)
 
@@ -294,7 +406,7 @@ async def delete_user(user_id: PathId, recommender: RecommenderDep) -> RowAffect
     return RowAffected(row_affected=1)
 
 
-# ── recommendations ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── recommendations ───────────────────────────────────────────────────────────────────────────────
 
 
 @router.get("/recommend/{user_id}/", include_in_schema=False)
@@ -304,15 +416,26 @@ async def recommend(
     recommender: RecommenderDep,
     n: NQuery = 10,
     offset: OffsetQuery = 0,
-    category: Annotated[list[Category] | None, Query(max_length=100, description="Any of these `Categories`.")] = None,
+    category: Annotated[
+        list[Category] | None, Query(max_length=100, description="Any of these `Categories`.")
+    ] = None,
     write_back_type: Annotated[
-        str, Query(alias="write-back-type", description="Not done here: send what was shown as feedback.", examples=[""])
+        str,
+        Query(
+            alias="write-back-type",
+            description="Not done here: send what was shown as feedback.",
+            examples=[""],
+        ),
     ] = "",
     version: Version = "1",
 ) -> list[str] | list[Score]:
-    """Ranked as `/v1/recommendations` ranks, without reasons. `category` needs `catalog.filterable: {categories: list}`."""
+    """Ranked as `/v1/recommendations` ranks, without reasons. `category` needs `catalog.filterable:
+    {categories: list}`."""
     if write_back_type:
-        raise BadRequest("write-back-type: send what was shown to POST /api/feedback instead", param="write-back-type")
+        raise BadRequest(
+            "write-back-type: send what was shown to POST /api/feedback instead",
+            param="write-back-type",
+        )
     filters = {"categories": Filter(any=[*category])} if category else {}
     asked = RecommendRequest(user_id=user_id, top_n=n + offset, filters=filters, explain="none")
     ranked = (await recommender.recommend(asked)).items[offset:]
@@ -334,7 +457,7 @@ async def recommend_in(
     return await recommend(user_id, recommender, n, offset, [category], version=version)
 
 
-# ── what they share ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── what they share ───────────────────────────────────────────────────────────────────────────────
 
 
 async def _take(recommender: Recommender, name: FeedName, feed: Feed) -> RowAffected:
@@ -352,16 +475,26 @@ SAYS = {
 
 
 async def _change(
-    recommender: Recommender, name: Literal["items", "users"], key: str, of: Callable[[Any], Pascal], patch: Pascal
+    recommender: Recommender,
+    name: Literal["items", "users"],
+    key: str,
+    of: Callable[[Any], Pascal],
+    patch: Pascal,
 ) -> RowAffected:
     """The row as Gorse would have sent it, with what the patch sets."""
     told = patch.model_dump(by_alias=True, exclude_none=True)
     said = patch.model_dump(exclude_none=True)
     labels = said.get("labels")
-    own = {"title", "text", "url", "image_url"} & labels.keys() if isinstance(labels, dict) else set[str]()
+    own = (
+        {"title", "text", "url", "image_url"} & labels.keys()
+        if isinstance(labels, dict)
+        else set[str]()
+    )
     fields = own.union(*(SAYS[field] for field in said))
     return _affected(
-        await recommender.change_foreign("gorse", name, key, lambda known: of(known).model_dump(by_alias=True) | told, fields)
+        await recommender.change_foreign(
+            "gorse", name, key, lambda known: of(known).model_dump(by_alias=True) | told, fields
+        )
     )
 
 
@@ -373,19 +506,25 @@ def _affected(report: IngestReport) -> RowAffected:
     )
 
 
-async def _page(recommender: Recommender, cursor: str, n: int, kind: str | None = None) -> Feedbacks:
+async def _page(
+    recommender: Recommender, cursor: str, n: int, kind: str | None = None
+) -> Feedbacks:
     after, until = walk_of("feedback", cursor) or (0, await recommender.end_of_log())
     found, place = await recommender.list_last_said(after, n, until=until, kind=kind)
     following = "" if place is None else cursor_of("feedback", f"{place}-{until}")
     return Feedbacks(cursor=following, feedback=[GorseFeedback.of(event) for _, event in found])
 
 
-async def _of_user(recommender: Recommender, user_id: str, kind: str | None = None) -> list[GorseFeedback]:
+async def _of_user(
+    recommender: Recommender, user_id: str, kind: str | None = None
+) -> list[GorseFeedback]:
     rows: list[GorseFeedback] = []
     until = await recommender.end_of_log()
     place: int | None = 0
     while place is not None and len(rows) < MOST:
-        found, place = await recommender.list_last_said(place, MOST - len(rows), until=until, kind=kind, user_id=user_id)
+        found, place = await recommender.list_last_said(
+            place, MOST - len(rows), until=until, kind=kind, user_id=user_id
+        )
         rows += [GorseFeedback.of(event) for _, event in found]
     return rows
 

@@ -21,11 +21,18 @@ async def healthz() -> dict[str, str]:
 
 @router.get("/readyz", summary="Which part is ready, and if not, why")
 async def readyz(recommender: RecommenderDep, response: Response) -> dict[str, Any]:
-    """503 when nothing can be answered. A missing model only makes it `degraded`: the prior answers."""
+    """503 when nothing can be answered. A missing model only makes it `degraded`: the prior
+    answers."""
     parts = await recommender.readiness()
     needed = parts["store"]["ok"] and parts["catalog"]["ok"]
     response.status_code = 200 if needed else 503
-    status = "ready" if all(part["ok"] for part in parts.values()) else "degraded" if needed else "not ready"
+    status = (
+        "ready"
+        if all(part["ok"] for part in parts.values())
+        else "degraded"
+        if needed
+        else "not ready"
+    )
     return {"status": status, "parts": parts}
 
 
@@ -36,5 +43,6 @@ async def readyz(recommender: RecommenderDep, response: Response) -> dict[str, A
     responses={200: {"content": {EXPOSITION: {"schema": {"type": "string"}}}}},
 )
 async def metrics(recommender: RecommenderDep) -> Response:
-    """Requests and their time, rankings, tokens, what was degraded and why, events taken, items that wait for a vector."""
+    """Requests and their time, rankings, tokens, what was degraded and why, events taken, items
+    that wait for a vector."""
     return Response(await recommender.metrics(), media_type=EXPOSITION)

@@ -13,13 +13,17 @@ router = APIRouter(prefix="/v1/items", tags=["feeds"])
 
 @router.post("", summary="Insert or replace items, one or many", openapi_extra=feed_body(Item))
 async def put_items(feed: FeedDep, recommender: RecommenderDep) -> IngestReport:
-    """Durable before this answers; vectors follow in the background (`/readyz` shows the backlog)."""
+    """Durable before this answers; vectors follow in the background (`/readyz` shows the
+    backlog)."""
     return feed.report(await recommender.ingest_items(feed.rows))
 
 
 @router.get("", summary="All items, a page at a time")
-async def list_items(recommender: RecommenderDep, cursor: CursorQuery = None, limit: LimitQuery = 100) -> Page[Item]:
-    """By id. What was there when the walk began comes once, whatever arrives or changes meanwhile."""
+async def list_items(
+    recommender: RecommenderDep, cursor: CursorQuery = None, limit: LimitQuery = 100
+) -> Page[Item]:
+    """By id. What was there when the walk began comes once, whatever arrives or changes
+    meanwhile."""
     found = await recommender.list_items(key_of("items", cursor), limit + 1)
     data, following = cut("items", found, limit, lambda item: item.id)
     return Page(data=data, next_cursor=following)

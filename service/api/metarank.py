@@ -29,35 +29,70 @@ class MetarankEvent(BaseModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [CLICK]})
 
-    event: Literal["item", "user", "ranking", "interaction"] = Field(description="Which kind.", examples=["interaction"])
-    id: str = Field(description="Of the event; of a ranking: what interactions name it by.", examples=["0f4c0036"])
-    timestamp: str | int = Field(
-        description="Milliseconds since 1970, as a string or number, or ISO 8601.", examples=["1599391467000"]
+    event: Literal["item", "user", "ranking", "interaction"] = Field(
+        description="Which kind.", examples=["interaction"]
     )
-    item: str | None = Field(None, description="The item that changed, or that was interacted with.", examples=["181"])
-    user: str | None = Field(None, description="The user that changed, who was shown, or who acted.", examples=["127"])
-    session: str | None = Field(None, description="Whose visit; alone: a visitor without an id.", examples=["s1"])
-    type: str | None = Field(None, description="Of an interaction: the event's type.", examples=["click"])
-    ranking: str | None = Field(None, description="Of an interaction: the `id` of what was shown.", examples=["81f46c34"])
+    id: str = Field(
+        description="Of the event; of a ranking: what interactions name it by.",
+        examples=["0f4c0036"],
+    )
+    timestamp: str | int = Field(
+        description="Milliseconds since 1970, as a string or number, or ISO 8601.",
+        examples=["1599391467000"],
+    )
+    item: str | None = Field(
+        None, description="The item that changed, or that was interacted with.", examples=["181"]
+    )
+    user: str | None = Field(
+        None, description="The user that changed, who was shown, or who acted.", examples=["127"]
+    )
+    session: str | None = Field(
+        None, description="Whose visit; alone: a visitor without an id.", examples=["s1"]
+    )
+    type: str | None = Field(
+        None, description="Of an interaction: the event's type.", examples=["click"]
+    )
+    ranking: str | None = Field(
+        None, description="Of an interaction: the `id` of what was shown.", examples=["81f46c34"]
+    )
     items: list[dict[str, Any]] | None = Field(
-        None, description="Of a ranking: each becomes an impression at its place.", examples=[[{"id": "181"}, {"id": "50"}]]
+        None,
+        description="Of a ranking: each becomes an impression at its place.",
+        examples=[[{"id": "181"}, {"id": "50"}]],
     )
     fields: list[dict[str, Any]] = Field(
         [],
-        description="Of an item or user: attributes that changed (`title`, `text`, `url` and `image_url` are the item's own); "
+        description="Of an item or user: attributes that changed (`title`, `text`, `url` and "
+        "`image_url` are the item's own); "
         "of an interaction: `value`.",
-        examples=[[{"name": "title", "value": "Return of the Jedi"}, {"name": "genre", "value": ["Sci-Fi"]}]],
+        examples=[
+            [
+                {"name": "title", "value": "Return of the Jedi"},
+                {"name": "genre", "value": ["Sci-Fi"]},
+            ]
+        ],
     )
 
 
 class Accepted(BaseModel):
-    status: str = Field("ok", description="Always ok: if nothing was taken the answer is an error.", examples=["ok"])
+    status: str = Field(
+        "ok", description="Always ok: if nothing was taken the answer is an error.", examples=["ok"]
+    )
     accepted: int = Field(description="How many of the events were taken.", examples=[1])
-    updated: int = Field(description="How many rows of ours are new: impressions, events, items, users.", examples=[3])
+    updated: int = Field(
+        description="How many rows of ours are new: impressions, events, items, users.",
+        examples=[3],
+    )
     took_millis: int = Field(alias="tookMillis", description="How long it took.", examples=[4])
-    rejected: list[Rejection] | None = Field(None, description="Why others were not taken; absent if all were.")
-    skipped: int | None = Field(None, description="How many rankings were shown to nobody in particular; absent if none.")
-    warnings: list[str] | None = Field(None, description="What may not be as it was meant, in words; absent if nothing.")
+    rejected: list[Rejection] | None = Field(
+        None, description="Why others were not taken; absent if all were."
+    )
+    skipped: int | None = Field(
+        None, description="How many rankings were shown to nobody in particular; absent if none."
+    )
+    warnings: list[str] | None = Field(
+        None, description="What may not be as it was meant, in words; absent if nothing."
+    )
 
 
 @router.post(
@@ -67,7 +102,8 @@ class Accepted(BaseModel):
     openapi_extra=shown_body(MetarankEvent),
 )
 async def feedback(feed: FeedDep, recommender: RecommenderDep) -> Accepted:
-    """Items and users keep the attributes that an event does not name. What is accepted is on disk before this answers."""
+    """Items and users keep the attributes that an event does not name. What is accepted is on disk
+    before this answers."""
     start = time.perf_counter()
     taken = await recommender.ingest_foreign("metarank", feed.rows)
     report = feed.report(taken)

@@ -27,7 +27,8 @@ LINES = "application/x-ndjson"
 
 
 class JsonRequest(Request):
-    """JSON as the standard has it: the framework's own parser also takes NaN and lone surrogates."""
+    """JSON as the standard has it: the framework's own parser also takes NaN and lone
+    surrogates."""
 
     async def json(self) -> Any:
         if not hasattr(self, "_json"):
@@ -38,8 +39,9 @@ class JsonRequest(Request):
 class JsonRoute(APIRoute):
     """A route whose body, if it takes one, is JSON and says so.
 
-    A page of another site can't send that without being asked first (CORS), so that no browser feeds an open service. What
-    is wrong with a body is found here because the framework would call all of it 'an error parsing the body'.
+    A page of another site can't send that without being asked first (CORS), so that no browser
+    feeds an open service. What is wrong with a body is found here because the framework would call
+    all of it 'an error parsing the body'.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -78,7 +80,8 @@ class NothingTaken(BadRequest):
 
 
 class Feed:
-    """The elements of a feed's body: one object, an array, or JSON lines; a line that isn't JSON costs itself only."""
+    """The elements of a feed's body: one object, an array, or JSON lines; a line that isn't JSON
+    costs itself only."""
 
     def __init__(self, rows: list[Any], places: list[int], broken: list[Rejection]) -> None:
         self.rows = rows
@@ -93,7 +96,9 @@ class Feed:
 
     def report(self, taken: IngestReport) -> IngestReport:
         """The report with indexes of the body. Raises `NothingTaken` if not one element was."""
-        moved = [one.model_copy(update={"index": self._places[one.index]}) for one in taken.rejected]
+        moved = [
+            one.model_copy(update={"index": self._places[one.index]}) for one in taken.rejected
+        ]
         rejected = sorted([*self._broken, *moved], key=lambda one: one.index)
         if rejected and not taken.accepted and not taken.duplicates:
             more = f" (and {len(rejected) - 1} more)" if len(rejected) > 1 else ""
@@ -122,10 +127,14 @@ async def _feed(request: Request) -> Feed:
                 places.append(index)
             except InvalidJson as error:
                 broken.append(Rejection(index=index, code="invalid", message=error.message))
-    if not rows and not broken and not request.url.path.startswith("/api/"):  # to Gorse an empty list is one
+    if (
+        not rows and not broken and not request.url.path.startswith("/api/")
+    ):  # to Gorse an empty list is one
         raise BadRequest("the body holds nothing: send one object, an array, or JSON lines")
     if len(rows) + len(broken) > limit:
-        raise BadRequest(f"{len(rows) + len(broken)} elements; at most {limit} a request (limits.batch)")
+        raise BadRequest(
+            f"{len(rows) + len(broken)} elements; at most {limit} a request (limits.batch)"
+        )
     return Feed(rows, places, broken)
 
 
@@ -134,12 +143,14 @@ UNSAID = BeforeValidator(lambda value: None if value == "" else value)
 
 
 class Asker(BaseModel):
-    """What a body of another's dialect may say of who asks, and of how they are to be answered; other fields are taken too."""
+    """What a body of another's dialect may say of who asks, and of how they are to be answered;
+    other fields are taken too."""
 
     model_config = ConfigDict(extra="allow")
 
     user_id: Annotated[Id | None, UNSAID] = Field(
-        None, description="For whom; else `user`, `metadata.user_id`, X-User-Id, X-OpenWebUI-User-Id."
+        None,
+        description="For whom; else `user`, `metadata.user_id`, X-User-Id, X-OpenWebUI-User-Id.",
     )
     user: Annotated[Id | None, UNSAID] = Field(None, description="As `user_id`.")
     metadata: dict[str, Any] | None = Field(None, description="`user_id` in it is read.")
@@ -147,9 +158,15 @@ class Asker(BaseModel):
     domain: Label | None = Field(None, description="As on /v1/recommendations.")
     locale: Locale | None = Field(None, description="Language of the answer.")
     strategy: Text | None = Field(None, description="As on /v1/recommendations.")
-    deadline_ms: Annotated[StrictInt, Field(ge=1, le=600_000)] | None = Field(None, description="Answer within this time.")
-    redact: Annotated[list[Name], Field(max_length=100)] = Field([], description="As on /v1/recommendations.")
-    fields: list[ItemField] = Field([], description="What to tell of each item, as on /v1/recommendations.")
+    deadline_ms: Annotated[StrictInt, Field(ge=1, le=600_000)] | None = Field(
+        None, description="Answer within this time."
+    )
+    redact: Annotated[list[Name], Field(max_length=100)] = Field(
+        [], description="As on /v1/recommendations."
+    )
+    fields: list[ItemField] = Field(
+        [], description="What to tell of each item, as on /v1/recommendations."
+    )
 
 
 def who(request: Request, asked: Asker) -> str | None:
@@ -157,7 +174,10 @@ def who(request: Request, asked: Asker) -> str | None:
     said = (asked.metadata or {}).get("user_id")
     if said is not None and not isinstance(said, str):
         raise BadRequest("metadata.user_id: a string is needed", param="metadata.user_id")
-    headers = _utf8(request.headers.get("x-user-id")), _utf8(request.headers.get("x-openwebui-user-id"))
+    headers = (
+        _utf8(request.headers.get("x-user-id")),
+        _utf8(request.headers.get("x-openwebui-user-id")),
+    )
     return asked.user_id or asked.user or said or headers[0] or headers[1] or None
 
 
@@ -170,17 +190,20 @@ def _utf8(header: str | None) -> str | None:
 
 
 def refuse_unknown_queries(request: Request) -> None:
-    """Raises `BadRequest` for query parameters that the route does not declare, and names those that it does.
+    """Raises `BadRequest` for query parameters that the route does not declare, and names those
+    that it does.
 
-    A dependency of the routes of our own API, where such a parameter is a mistake that would change nothing and say nothing.
-    Routes that imitate another API go without it: its clients send parameters of their own, as Azure's `api-version`.
+    A dependency of the routes of our own API, where such a parameter is a mistake that would change
+    nothing and say nothing. Routes that imitate another API go without it: its clients send
+    parameters of their own, as Azure's `api-version`.
     """
     route: APIRoute = request.scope["route"]
     known = [parameter.alias for parameter in get_flat_dependant(route.dependant).query_params]
     unknown = [name for name in request.query_params if name not in known]
     if unknown:
         raise BadRequest(
-            f"{', '.join(unknown)}: no query parameter of {request.method} {route.path}; it has {', '.join(known) or 'none'}",
+            f"{', '.join(unknown)}: no query parameter of {request.method} {route.path}; it has "
+            f"{', '.join(known) or 'none'}",
             param=unknown[0],
         )
 
@@ -188,8 +211,11 @@ def refuse_unknown_queries(request: Request) -> None:
 RecommenderDep = Annotated[Recommender, Depends(_recommender)]
 FeedDep = Annotated[Feed, Depends(_feed)]
 Segment = BeforeValidator(unquote)
-"""For a parameter that is a part of the path: routes match it percent-encoded (`service.api.edge.canonical`)."""
-PathId = Annotated[Id, Segment, Path(description="The caller's own id; `/` in it is sent as `%2F`.")]
+"""For a parameter that is a part of the path: routes match it percent-encoded
+(`service.api.edge.canonical`)."""
+PathId = Annotated[
+    Id, Segment, Path(description="The caller's own id; `/` in it is sent as `%2F`.")
+]
 
 
 def feed_body(noun: type[BaseModel]) -> dict[str, Any]:
@@ -197,12 +223,16 @@ def feed_body(noun: type[BaseModel]) -> dict[str, Any]:
     one = noun.model_json_schema()
     schema, example = {"anyOf": [one, {"type": "array", "items": one}]}, one["examples"][0]
     shown = {"one": {"value": example}, "many": {"value": [example]}}
-    content = {JSON: {"schema": schema, "examples": shown}, LINES: {"example": f"{to_json(example).decode()}\n"}}
+    content = {
+        JSON: {"schema": schema, "examples": shown},
+        LINES: {"example": f"{to_json(example).decode()}\n"},
+    }
     return {"requestBody": {"required": True, "content": content}}
 
 
 def shown_body(model: type[BaseModel], **lists: type[BaseModel]) -> dict[str, Any]:
-    """OpenAPI for a body that is checked element by element. `lists`: what the elements of its lists look like."""
+    """OpenAPI for a body that is checked element by element. `lists`: what the elements of its
+    lists look like."""
     schema = {key: part for key, part in model.model_json_schema().items() if key != "$defs"}
     for name, one in lists.items():
         schema["properties"][name]["items"] = inner = one.model_json_schema()

@@ -28,19 +28,27 @@ class Camel(BaseModel):
 
 
 class PersonalizeEvent(Camel):
-    event_type: str = Field(description="The event's type; `AddToCart` is `add_to_cart`.", examples=["Click"])
+    event_type: str = Field(
+        description="The event's type; `AddToCart` is `add_to_cart`.", examples=["Click"]
+    )
     sent_at: float = Field(description="When, in seconds since 1970.", examples=[1769860800])
-    event_id: str | None = Field(None, description="The caller's own id: sent again, it changes nothing.", examples=["e-1"])
+    event_id: str | None = Field(
+        None, description="The caller's own id: sent again, it changes nothing.", examples=["e-1"]
+    )
     item_id: str | None = Field(None, description="With which item.", examples=["181"])
     event_value: float | None = Field(None, description="As a rating of 1 to 5.", examples=[4.5])
     recommendation_id: str | None = Field(
         None, description="The `ranking_id` of what was shown.", examples=["rk-ff0d8b5b754c4e53"]
     )
     impression: list[str] | None = Field(
-        None, description="What was shown, in this order: each becomes an impression.", examples=[["181", "50"]]
+        None,
+        description="What was shown, in this order: each becomes an impression.",
+        examples=[["181", "50"]],
     )
     properties: str | None = Field(
-        None, description="Of it `itemId` and `eventValue` are read.", examples=['{"itemId": "181"}']
+        None,
+        description="Of it `itemId` and `eventValue` are read.",
+        examples=['{"itemId": "181"}'],
     )
 
 
@@ -55,9 +63,13 @@ class PersonalizeItem(Camel):
     item_id: str = Field(description="The caller's own id.", examples=["181"])
     properties: str | None = Field(
         None,
-        description=f"{PROPERTIES} `title` or `name`, `text` or `description`, `url`, `imageUrl` and `creationTimestamp` are "
+        description=f"{PROPERTIES} `title` or `name`, `text` or `description`, `url`, "
+        f"`imageUrl` and `creationTimestamp` are "
         "the item's own, the rest are attributes.",
-        examples=['{"title": "Return of the Jedi", "genres": "Action|Sci-Fi", "creationTimestamp": 422668800}'],
+        examples=[
+            '{"title": "Return of the Jedi", "genres": "Action|Sci-Fi", "creationTimestamp": '
+            "422668800}"
+        ],
     )
 
 
@@ -68,36 +80,52 @@ class PutItems(Camel):
 
 class PersonalizeUser(Camel):
     user_id: str = Field(description="The caller's own id.", examples=["127"])
-    properties: str | None = Field(None, description=f"{PROPERTIES} All are attributes.", examples=['{"age": 33}'])
+    properties: str | None = Field(
+        None, description=f"{PROPERTIES} All are attributes.", examples=['{"age": 33}']
+    )
 
 
 class PutUsers(Camel):
-    dataset_arn: str | None = Field(None, description="Not used.", examples=[ARN.replace("ITEMS", "USERS")])
-    users: list[PersonalizeUser] = Field(description="Inserted or replaced; `locale`, `allow_hosted` and `profile` stay.")
+    dataset_arn: str | None = Field(
+        None, description="Not used.", examples=[ARN.replace("ITEMS", "USERS")]
+    )
+    users: list[PersonalizeUser] = Field(
+        description="Inserted or replaced; `locale`, `allow_hosted` and `profile` stay."
+    )
 
 
-@router.post("/events", summary="PutEvents", openapi_extra=shown_body(PutEvents, eventList=PersonalizeEvent))
+@router.post(
+    "/events", summary="PutEvents", openapi_extra=shown_body(PutEvents, eventList=PersonalizeEvent)
+)
 async def put_events(feed: FeedDep, recommender: RecommenderDep) -> IngestReport:
-    """An accepted event is on disk before this answers. Each of `eventList` counts for itself; `index` is its place there."""
+    """An accepted event is on disk before this answers. Each of `eventList` counts for itself;
+    `index` is its place there."""
     return await _take(recommender, "events", "eventList", feed)
 
 
-@router.post("/items", summary="PutItems", openapi_extra=shown_body(PutItems, items=PersonalizeItem))
+@router.post(
+    "/items", summary="PutItems", openapi_extra=shown_body(PutItems, items=PersonalizeItem)
+)
 async def put_items(feed: FeedDep, recommender: RecommenderDep) -> IngestReport:
     """Durable before this answers; vectors follow in the background."""
     return await _take(recommender, "items", "items", feed)
 
 
-@router.post("/users", summary="PutUsers", openapi_extra=shown_body(PutUsers, users=PersonalizeUser))
+@router.post(
+    "/users", summary="PutUsers", openapi_extra=shown_body(PutUsers, users=PersonalizeUser)
+)
 async def put_users(feed: FeedDep, recommender: RecommenderDep) -> IngestReport:
     """Durable before this answers, and the next ranking knows it."""
     return await _take(recommender, "users", "users", feed)
 
 
 async def _take(recommender: Recommender, name: FeedName, key: str, feed: Feed) -> IngestReport:
-    """Each element of the body's list as a row of its own; a body without such a list is a row, and refused."""
+    """Each element of the body's list as a row of its own; a body without such a list is a row, and
+    refused."""
     body = feed.only()
     listed = body.get(key) if isinstance(body, dict) else None
-    rows = [{**body, key: [one]} for one in listed] if isinstance(listed, list) and listed else [body]
+    rows = (
+        [{**body, key: [one]} for one in listed] if isinstance(listed, list) and listed else [body]
+    )
     taken = await recommender.ingest_foreign("personalize", rows, name)
     return Feed(rows, list(range(len(rows))), []).report(taken)

@@ -21,13 +21,32 @@ REASON = {"item_id", "rank", "reason", "evidence"}
 def _shown() -> dict[str, Any]:
     """An answer of each kind, for OpenAPI."""
     why = Reason(
-        item_id="181", rank=1, reason='Shares Sci-Fi with "Alien", which you rated 5.', evidence=["183"], grounded=False
+        item_id="181",
+        rank=1,
+        reason='Shares Sci-Fi with "Alien", which you rated 5.',
+        evidence=["183"],
+        grounded=False,
     )
-    first = Ranked(rank=1, item_id="181", score=0.908, title="Return of the Jedi", signals={"prior": 1.4})
-    plain = Ranking(ranking_id="rk-ff0d8b5b754c4e53", items=[first], strategy="listwise", model="small", state_version=12)
-    told = {"reason": why.reason, "evidence": why.evidence, "signals": {**first.signals, "grounded": why.grounded}}
+    first = Ranked(
+        rank=1, item_id="181", score=0.908, title="Return of the Jedi", signals={"prior": 1.4}
+    )
+    plain = Ranking(
+        ranking_id="rk-ff0d8b5b754c4e53",
+        items=[first],
+        strategy="listwise",
+        model="small",
+        state_version=12,
+    )
+    told = {
+        "reason": why.reason,
+        "evidence": why.evidence,
+        "signals": {**first.signals, "grounded": why.grounded},
+    }
     whole = plain.model_copy(update={"items": [first.model_copy(update=told)]})
-    events = b"".join(event.encode() for event in (_event("ranking", plain), _event("reason", why), _event("done", whole)))
+    events = b"".join(
+        event.encode()
+        for event in (_event("ranking", plain), _event("reason", why), _event("done", whole))
+    )
     return {
         "application/json": {"example": whole.model_dump(mode="json")},
         "text/event-stream": {"example": events.decode()},
@@ -41,26 +60,33 @@ def _with_fields(ranking: Ranking, names: Sequence[ItemField]) -> Ranking:
 
 
 def _event(name: str, value: Ranking | Reason) -> ServerSentEvent:
-    return ServerSentEvent(value.model_dump_json(include=REASON if isinstance(value, Reason) else None), event=name)
+    return ServerSentEvent(
+        value.model_dump_json(include=REASON if isinstance(value, Reason) else None), event=name
+    )
 
 
 @router.post(
     "/recommendations",
     summary="Rank for one person, and say why",
     response_model=Ranking,
-    responses={200: {"description": "The ranking; with `stream: true` as events", "content": _shown()}},
+    responses={
+        200: {"description": "The ranking; with `stream: true` as events", "content": _shown()}
+    },
 )
 async def recommendations(
     request: Request, asked: RecommendRequest, recommender: RecommenderDep
 ) -> Ranking | EventSourceResponse:
-    """Retrieves candidates (or takes yours), ranks them for this person as they are now, and justifies the best.
+    """Retrieves candidates (or takes yours), ranks them for this person as they are now, and
+    justifies the best.
 
-    Always a complete ranking within `deadline_ms`: if the model can't answer in time, the prior does, and `degraded` says so.
+    Always a complete ranking within `deadline_ms`: if the model can't answer in time, the prior
+    does, and `degraded` says so.
 
-    With `stream: true` the answer comes as events, each with JSON as `data`: `ranking` as soon as the order is decided, a
-    `reason` for each item that the catalogue has as soon as it is written, and `done`, which is the answer that would have
-    come in one piece. What is wrong with the request is answered as without `stream`; should anything fail later, the last
-    event is an `error` with the same body. Whoever hangs up stops the model's work.
+    With `stream: true` the answer comes as events, each with JSON as `data`: `ranking` as soon as
+    the order is decided, a `reason` for each item that the catalogue has as soon as it is written,
+    and `done`, which is the answer that would have come in one piece. What is wrong with the
+    request is answered as without `stream`; should anything fail later, the last event is an
+    `error` with the same body. Whoever hangs up stops the model's work.
 
     With `fields` the items of the ranking, of both events too, bring what a page shows of them.
     """
@@ -69,7 +95,9 @@ async def recommendations(
     parts = await recommender.stream(asked)
     service = recommender.settings.service
     events = _events(request, parts, asked.fields)
-    return EventSourceResponse(events, ping=service.ping_s, shutdown_grace_period=service.deadline_ms / 1000)
+    return EventSourceResponse(
+        events, ping=service.ping_s, shutdown_grace_period=service.deadline_ms / 1000
+    )
 
 
 async def _events(

@@ -1,7 +1,8 @@
-"""`/rerank` in everybody's dialect: Cohere v1 and v2, Jina, DashScope, LiteLLM, vLLM, Infinity, TEI.
+"""`/rerank` in everybody's dialect: Cohere v1 and v2, Jina, DashScope, LiteLLM, vLLM, Infinity,
+TEI.
 
-One permissive body for all of them and one answer for nearly all; TEI's `texts` gets TEI's bare list. Who asks may be said in
-six places, as clients can turn different knobs.
+One permissive body for all of them and one answer for nearly all; TEI's `texts` gets TEI's bare
+list. Who asks may be said in six places, as clients can turn different knobs.
 """
 
 from __future__ import annotations
@@ -22,10 +23,21 @@ from service.schema import Did, Id, ItemFields, Reranked, RerankRequest, Text, V
 
 router = APIRouter(tags=["rerank"], route_class=JsonRoute)
 
-ROUTES = ("/v1/rerank", "/v2/rerank", "/rerank", "/v1/reranks", "/reranks", "/compatible-api/v1/reranks")
+ROUTES = (
+    "/v1/rerank",
+    "/v2/rerank",
+    "/rerank",
+    "/v1/reranks",
+    "/reranks",
+    "/compatible-api/v1/reranks",
+)
 SEARCH_UNIT = 100
 """Documents that Cohere counts as one search."""
-SHOWN: list[JsonValue] = ["a space horror film", {"id": "183"}, {"id": "m7", "title": "Emma", "genre": ["Romance"]}]
+SHOWN: list[JsonValue] = [
+    "a space horror film",
+    {"id": "183"},
+    {"id": "m7", "title": "Emma", "genre": ["Romance"]},
+]
 """Documents of each kind, for OpenAPI."""
 
 Said = Annotated[Text | dict[str, Any], either("a text or an object")]
@@ -40,27 +52,50 @@ class NoDocuments(BadRequest):
 
 
 class Body(Asker):
-    """All that any dialect sends. What nobody of them sends is accepted too, and named in `meta.warnings`."""
+    """All that any dialect sends. What nobody of them sends is accepted too, and named in
+    `meta.warnings`."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"query": "space films", "user_id": "127", "documents": SHOWN}]})
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"query": "space films", "user_id": "127", "documents": SHOWN}]
+        }
+    )
 
     query: Said = Field("", description="What is looked for. With a user it may be empty.")
     documents: list[Said] | None = Field(
         None,
-        description="Texts, or objects with `text`, `title`, `id` and others; an id of the catalogue brings what it knows.",
+        description=(
+            "Texts, or objects with `text`, `title`, `id` and others; an id of the "
+            "catalogue brings what it knows."
+        ),
         examples=[SHOWN],
     )
     texts: list[Said] | None = Field(None, description="TEI's `documents`; gets TEI's bare list.")
-    top_n: Annotated[StrictInt, Field(ge=0)] | None = Field(None, description="How many come back; null or 0: all.")
-    model: Text | None = Field(None, description="An id of `/v1/models`; others are answered by the default, with a warning.")
-    return_documents: bool | None = Field(None, description="Repeat each document as `{text}`; not on /v2.")
+    top_n: Annotated[StrictInt, Field(ge=0)] | None = Field(
+        None, description="How many come back; null or 0: all."
+    )
+    model: Text | None = Field(
+        None,
+        description="An id of `/v1/models`; others are answered by the default, with a warning.",
+    )
+    return_documents: bool | None = Field(
+        None, description="Repeat each document as `{text}`; not on /v2."
+    )
     return_text: bool | None = Field(None, description="TEI's `return_documents`.")
-    rank_fields: list[Text] | None = Field(None, description="Fields of an object that are its text (Cohere v1).")
-    max_tokens_per_doc: Annotated[StrictInt, Field(ge=1)] | None = Field(None, description="A model sees no more of one.")
+    rank_fields: list[Text] | None = Field(
+        None, description="Fields of an object that are its text (Cohere v1)."
+    )
+    max_tokens_per_doc: Annotated[StrictInt, Field(ge=1)] | None = Field(
+        None, description="A model sees no more of one."
+    )
     instruction: Text | None = Field(None, description="What to look for, beside the query.")
     instruct: Text | None = Field(None, description="DashScope's `instruction`.")
-    explain: Literal["none", "short", "full"] = Field("none", description="Reasons and evidence in the results.")
-    raw_scores: Any = Field(None, description="Taken and without effect: scores always lie in (0, 1).")
+    explain: Literal["none", "short", "full"] = Field(
+        "none", description="Reasons and evidence in the results."
+    )
+    raw_scores: Any = Field(
+        None, description="Taken and without effect: scores always lie in (0, 1)."
+    )
     truncate: Ignored = None
     truncation_direction: Ignored = None
     truncate_prompt_tokens: Ignored = None
@@ -71,7 +106,8 @@ class Body(Asker):
 
 
 class Asks(Value):
-    """A query that is a JSON object, for clients that can send nothing else (`rerank.json_query`)."""
+    """A query that is a JSON object, for clients that can send nothing else
+    (`rerank.json_query`)."""
 
     user_id: Id
     history: Annotated[list[Did], Field(max_length=1_000)] = []
@@ -111,35 +147,56 @@ class Answer(BaseModel):
     object: Literal["rerank"] = Field("rerank", description="Always this.")
     created: int = Field(description="When, in seconds since 1970.")
     model: str = Field(description="As asked for; else what ranked.")
-    results: list[Result] = Field(description="Every document once, or the `top_n` best; the best first.")
-    usage: dict[str, int] = Field(description="Over all model calls: `prompt_tokens`, `completion_tokens`, `total_tokens`.")
+    results: list[Result] = Field(
+        description="Every document once, or the `top_n` best; the best first."
+    )
+    usage: dict[str, int] = Field(
+        description="Over all model calls: `prompt_tokens`, `completion_tokens`, `total_tokens`."
+    )
     meta: dict[str, Any] = Field(
-        description="Ours are `ranking_id`, `strategy`, `degraded` (null, or `from`, `to` and `reason`) and `warnings`, which "
+        description="Ours are `ranking_id`, `strategy`, `degraded` (null, or `from`, `to` and "
+        "`reason`) and `warnings`, which "
         "tell in words what was not done as asked; the rest is Cohere's."
     )
 
 
-async def rerank(request: Request, asked: Body, recommender: RecommenderDep) -> Answer | list[TeiResult]:
-    """Every document exactly once, the best first (or the `top_n` best), for the query, for the person if one is named, or
-    both; always within `deadline_ms`. One document, or none that says anything, asks no model.
+async def rerank(
+    request: Request, asked: Body, recommender: RecommenderDep
+) -> Answer | list[TeiResult]:
+    """Every document exactly once, the best first (or the `top_n` best), for the query, for the
+    person if one is named, or both; always within `deadline_ms`. One document, or none that says
+    anything, asks no model.
 
-    Up to `limits.documents` documents; a model judges the first by prior, and `meta.warnings` says what it was not shown.
+    Up to `limits.documents` documents; a model judges the first by prior, and `meta.warnings` says
+    what it was not shown.
     """
     given = asked.documents if asked.documents is not None else asked.texts
     if not given:
-        raise NoDocuments("documents: nothing to rank; send at least one document", param="documents")
+        raise NoDocuments(
+            "documents: nothing to rank; send at least one document", param="documents"
+        )
     if asked.documents is None and asked.fields:
-        raise BadRequest("fields: TEI's bare list has no room for them; send `documents` instead of `texts`", param="fields")
+        raise BadRequest(
+            "fields: TEI's bare list has no room for them; send `documents` instead of `texts`",
+            param="fields",
+        )
     cut: list[int] = []
     wanted = _wanted(request, asked, given, cut, json_query=recommender.settings.rerank.json_query)
     found = await recommender.rerank(wanted)
     if asked.documents is None:
         return [
-            TeiResult(index=place, score=item.score, text=words_in(given[place]) if asked.return_text else None)
+            TeiResult(
+                index=place,
+                score=item.score,
+                text=words_in(given[place]) if asked.return_text else None,
+            )
             for place, item in zip(found.places, found.ranking.items, strict=True)
         ]
     shown = asked.return_documents and not request.url.path.startswith("/v2")
-    warnings = [*found.warnings, *([f"cut to what a document may hold: {', '.join(map(str, cut[:100]))}"] if cut else [])]
+    warnings = [
+        *found.warnings,
+        *([f"cut to what a document may hold: {', '.join(map(str, cut[:100]))}"] if cut else []),
+    ]
     return _answer(request, asked, wanted, found, given, warnings, repeat=bool(shown))
 
 
@@ -151,10 +208,16 @@ for _path in ROUTES:
     )(rerank)
 
 
-def _wanted(request: Request, asked: Body, given: list[Any], cut: list[int], *, json_query: bool) -> RerankRequest:
+def _wanted(
+    request: Request, asked: Body, given: list[Any], cut: list[int], *, json_query: bool
+) -> RerankRequest:
     query = words_in(asked.query)
     told = _told(query) if json_query else None
-    more = [part for part in (told.instruction if told else query, asked.instruction, asked.instruct) if part]
+    more = [
+        part
+        for part in (told.instruction if told else query, asked.instruction, asked.instruct)
+        if part
+    ]
     return _made(
         query=" ".join(more),
         documents=[document(one, place, asked.rank_fields, cut) for place, one in enumerate(given)],
@@ -187,7 +250,9 @@ def _told(query: str) -> Asks | None:
     try:
         return Asks.model_validate(from_json(query, allow_inf_nan=False))
     except ValidationError as error:
-        raise BadRequest(f"query: {reasons(error)} (rerank.json_query is on)", param="query") from error
+        raise BadRequest(
+            f"query: {reasons(error)} (rerank.json_query is on)", param="query"
+        ) from error
     except ValueError:
         return None
 
@@ -209,7 +274,8 @@ def _answer(
             index=place,
             relevance_score=item.score,
             rank=item.rank,
-            item_id=own_id(given[place]) or (item.item_id if item.item_id == wanted.documents[place].text else None),
+            item_id=own_id(given[place])
+            or (item.item_id if item.item_id == wanted.documents[place].text else None),
             reason=item.reason,
             evidence=item.evidence if item.reason else None,
             document=Told(text=words_in(given[place])) if repeat else None,
@@ -228,8 +294,14 @@ def _answer(
         meta={
             "api_version": {"version": version},
             "billed_units": {"search_units": ceil(len(wanted.documents) / SEARCH_UNIT)},
-            "tokens": {"input_tokens": usage.prompt_tokens, "output_tokens": usage.completion_tokens},
-            "warnings": [*warnings, *([f"fields nobody reads: {', '.join(strange)}"] if strange else [])],
+            "tokens": {
+                "input_tokens": usage.prompt_tokens,
+                "output_tokens": usage.completion_tokens,
+            },
+            "warnings": [
+                *warnings,
+                *([f"fields nobody reads: {', '.join(strange)}"] if strange else []),
+            ],
             "ranking_id": ranking.ranking_id,
             "strategy": ranking.strategy,
             "degraded": ranking.degraded,

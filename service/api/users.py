@@ -35,9 +35,15 @@ class State(BaseModel):
 
     version: int = Field(description="Raised by all that they do or declare.")
     source: ProfileSource = Field(description="What there is to go by.")
-    recent: list[Recent] = Field(description="What a model is shown: the latest likes and searches, oldest first.")
-    interests: list[float] = Field(description="The weight of each of their tastes, heaviest first; they sum to 1.")
-    likes: dict[str, float] = Field(description="By id of the latest liked items, oldest first, a weight in (0, 1].")
+    recent: list[Recent] = Field(
+        description="What a model is shown: the latest likes and searches, oldest first."
+    )
+    interests: list[float] = Field(
+        description="The weight of each of their tastes, heaviest first; they sum to 1."
+    )
+    likes: dict[str, float] = Field(
+        description="By id of the latest liked items, oldest first, a weight in (0, 1]."
+    )
     attributes: Attributes = Field(description="What they declared.")
     locale: str | None = Field(description="Language of what they read; null: the prompts' own.")
     allow_hosted: bool = Field(description="May a hosted model see them?")
@@ -67,20 +73,37 @@ def _line(value: Value) -> str:
 def _exported() -> str:
     """A line of each kind, for OpenAPI."""
     at = datetime(2026, 1, 31, 12, tzinfo=UTC)
-    ranking = Ranking(ranking_id="rk-ff0d8b5b754c4e53", items=[Ranked(rank=1, item_id="181", score=0.908)], strategy="prior")
-    did = Event(user_id="127", item_id="181", type="play", occurred_at=at, ranking_id=ranking.ranking_id, position=0)
-    return "".join(map(_line, (User(user_id="127"), did, Shown(shown_at=at, domain="movies", ranking=ranking))))
+    ranking = Ranking(
+        ranking_id="rk-ff0d8b5b754c4e53",
+        items=[Ranked(rank=1, item_id="181", score=0.908)],
+        strategy="prior",
+    )
+    did = Event(
+        user_id="127",
+        item_id="181",
+        type="play",
+        occurred_at=at,
+        ranking_id=ranking.ranking_id,
+        position=0,
+    )
+    return "".join(
+        map(_line, (User(user_id="127"), did, Shown(shown_at=at, domain="movies", ranking=ranking)))
+    )
 
 
 @router.post("", summary="Insert or replace users, one or many", openapi_extra=feed_body(User))
 async def put_users(feed: FeedDep, recommender: RecommenderDep) -> IngestReport:
-    """What is not given falls back to its default; `PATCH` changes some fields only. What they did stays."""
+    """What is not given falls back to its default; `PATCH` changes some fields only. What they did
+    stays."""
     return feed.report(await recommender.ingest_users(feed.rows))
 
 
 @router.get("", summary="All users, a page at a time")
-async def list_users(recommender: RecommenderDep, cursor: CursorQuery = None, limit: LimitQuery = 100) -> Page[User]:
-    """By id; also those who only acted and never declared anything, but no visitors, who have a session alone."""
+async def list_users(
+    recommender: RecommenderDep, cursor: CursorQuery = None, limit: LimitQuery = 100
+) -> Page[User]:
+    """By id; also those who only acted and never declared anything, but no visitors, who have a
+    session alone."""
     found = await recommender.list_users(key_of("users", cursor), limit + 1)
     data, following = cut("users", found, limit, lambda user: user.user_id)
     return Page(data=data, next_cursor=following)
@@ -88,7 +111,10 @@ async def list_users(recommender: RecommenderDep, cursor: CursorQuery = None, li
 
 @router.get("/{user_id}/events", summary="What a user did, a page at a time")
 async def list_events(
-    user_id: PathId, recommender: RecommenderDep, cursor: CursorQuery = None, limit: LimitQuery = 100
+    user_id: PathId,
+    recommender: RecommenderDep,
+    cursor: CursorQuery = None,
+    limit: LimitQuery = 100,
 ) -> Page[Event]:
     """In the order in which they arrived."""
     found = await recommender.list_events(user_id, place_of("events", cursor), limit + 1)
@@ -110,7 +136,8 @@ async def patch_user(user_id: PathId, change: UserPatch, recommender: Recommende
 
 @router.delete("/{user_id}", status_code=204, summary="Forget a user")
 async def delete_user(user_id: PathId, recommender: RecommenderDep) -> None:
-    """With their events and what they were shown. The popularity of items, which names nobody, stays."""
+    """With their events and what they were shown. The popularity of items, which names nobody,
+    stays."""
     await recommender.forget(user_id)
 
 
@@ -124,11 +151,17 @@ async def get_state(user_id: PathId, recommender: RecommenderDep) -> State:
     "/{user_id}/export",
     summary="All that is stored of a user",
     response_class=StreamingResponse,
-    responses={200: {"description": "JSON lines", "content": {LINES: {"schema": {"type": "string"}, "example": _exported()}}}},
+    responses={
+        200: {
+            "description": "JSON lines",
+            "content": {LINES: {"schema": {"type": "string"}, "example": _exported()}},
+        }
+    },
 )
 async def export_user(user_id: PathId, recommender: RecommenderDep) -> StreamingResponse:
-    """JSON lines: `user` is what they declared, each `event` what they did, in the order in which it arrived, each `shown` a
-    ranking and when they were shown it, the earliest first, each `unshown` what a shadow model would have."""
+    """JSON lines: `user` is what they declared, each `event` what they did, in the order in which
+    it arrived, each `shown` a ranking and when they were shown it, the earliest first, each
+    `unshown` what a shadow model would have."""
     return StreamingResponse(_lines(await recommender.export(user_id)), media_type=LINES)
 
 

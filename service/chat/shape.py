@@ -1,7 +1,8 @@
-"""An answer in a shape of the caller's: a JSON schema filled from picks, by the names of its fields.
+"""An answer in a shape of the caller's: a JSON schema filled from picks, by the names of its
+fields.
 
-No model: what stands in a field is what is known, never what sounds well. A field that nothing is known for gets null where
-that is allowed, else the emptiest value that is.
+No model: what stands in a field is what is known, never what sounds well. A field that nothing is
+known for gets null where that is allowed, else the emptiest value that is.
 """
 
 from __future__ import annotations
@@ -35,10 +36,30 @@ DATA = {"const", "enum", "default", "examples", "required", "type"}
 SAYS_NOTHING = {"", "other", "others", "unknown", "none", "n/a", "unspecified"}
 """Values of an enumeration that claim nothing."""
 ALIKE = 0.75
-"""From this likeness on a field's name means a known one: `movieTitle`, `movie_title` and `title` do."""
+"""From this likeness on a field's name means a known one: `movieTitle`, `movie_title` and `title`
+do."""
 NAMES = {
-    "title": ("title", "name", "label", "item", "movie", "film", "book", "product", "song", "headline"),
-    "reason": ("reason", "why", "explanation", "justification", "rationale", "description", "because"),
+    "title": (
+        "title",
+        "name",
+        "label",
+        "item",
+        "movie",
+        "film",
+        "book",
+        "product",
+        "song",
+        "headline",
+    ),
+    "reason": (
+        "reason",
+        "why",
+        "explanation",
+        "justification",
+        "rationale",
+        "description",
+        "because",
+    ),
     "item_id": ("item_id", "id", "identifier", "sku", "key"),
     "rank": ("rank", "position", "index", "place", "number"),
     "score": ("score", "relevance", "relevance_score", "confidence", "probability"),
@@ -55,7 +76,9 @@ def check(schema: Mapping[str, Any]) -> None:
     except ValueError as error:
         raise BadRequest(f"response_format: {error}", param="response_format") from error
     except (SchemaError, RecursionError) as error:
-        raise BadRequest(f"response_format: not a JSON schema: {str(error)[:200]}", param="response_format") from error
+        raise BadRequest(
+            f"response_format: not a JSON schema: {str(error)[:200]}", param="response_format"
+        ) from error
 
 
 def _sized(schema: Mapping[str, Any]) -> None:
@@ -68,7 +91,11 @@ def _sized(schema: Mapping[str, Any]) -> None:
             if is_schema and (unsafe := UNSAFE & part.keys()):
                 raise ValueError(f"{unsafe.pop()} is not supported")
             for key, value in part.items():
-                inner = value.values() if is_schema and key in NAMED and isinstance(value, Mapping) else [value]
+                inner = (
+                    value.values()
+                    if is_schema and key in NAMED and isinstance(value, Mapping)
+                    else [value]
+                )
                 left += [(one, is_schema and key not in DATA) for one in inner]
         elif isinstance(part, list):
             left += [(one, is_schema) for one in part]
@@ -76,8 +103,8 @@ def _sized(schema: Mapping[str, Any]) -> None:
 
 
 def filled(schema: Mapping[str, Any], text: str, picks: Sequence[Mapping[str, Any]]) -> Any:
-    """A value that a checked schema allows; for {}, an object of ours. `picks`: each with title, reason, item_id, rank, score,
-    evidence and the item's attributes.
+    """A value that a checked schema allows; for {}, an object of ours. `picks`: each with title,
+    reason, item_id, rank, score, evidence and the item's attributes.
 
     Raises `BadRequest` where known values can't fill it.
     """
@@ -86,19 +113,35 @@ def filled(schema: Mapping[str, Any], text: str, picks: Sequence[Mapping[str, An
     outside = {**(picks[0] if picks else {}), "text": text, "count": len(picks)}
     try:
         value = _Filler(schema, picks, outside).value(schema, "", None, 0)
-        _bounded()(schema, registry=Registry()).validate(value)  # nothing is fetched, whatever $ref says
+        _bounded()(schema, registry=Registry()).validate(
+            value
+        )  # nothing is fetched, whatever $ref says
     except WRONG as error:
-        why = (error.message if isinstance(error, ValidationError) else str(error) or repr(error))[:200]
-        raise BadRequest(f"response_format: no answer of ours fits this schema: {why}", param="response_format") from error
+        why = (error.message if isinstance(error, ValidationError) else str(error) or repr(error))[
+            :200
+        ]
+        raise BadRequest(
+            f"response_format: no answer of ours fits this schema: {why}", param="response_format"
+        ) from error
     return value
 
 
-WRONG = (ValidationError, Unresolvable, ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError)
+WRONG = (
+    ValidationError,
+    Unresolvable,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    RecursionError,
+)
 """What filling and validating raise where a schema fits no answer."""
 
 
 def _bounded() -> Any:
-    """A validator that applies so many rules and no more: references may double the work at every step."""
+    """A validator that applies so many rules and no more: references may double the work at every
+    step."""
     left = VALUES
 
     def counted(rule: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
@@ -135,7 +178,12 @@ Known = Mapping[str, Any] | None
 class _Filler:
     """`outside`: what may be told where no pick is spoken of."""
 
-    def __init__(self, root: Mapping[str, Any], picks: Sequence[Mapping[str, Any]], outside: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        root: Mapping[str, Any],
+        picks: Sequence[Mapping[str, Any]],
+        outside: Mapping[str, Any],
+    ) -> None:
         self._root = root
         self._picks = picks
         self._outside = outside
@@ -157,13 +205,19 @@ class _Filler:
                 return self._one_of(schema[several], name, one, depth)
         if "allOf" in schema:
             merged = {key: part for every in schema["allOf"] for key, part in every.items()}
-            return self.value({**merged, **{k: v for k, v in schema.items() if k != "allOf"}}, name, one, depth + 1)
+            return self.value(
+                {**merged, **{k: v for k, v in schema.items() if k != "allOf"}},
+                name,
+                one,
+                depth + 1,
+            )
         if "enum" in schema:
             return self._chosen(schema["enum"], name, self._known(name, one))
         return self._typed(schema, name, one, depth)
 
     def _chosen(self, choices: Sequence[Any], name: str, told: Any) -> Any:
-        """The first that is known to hold. Else one that claims nothing; where nothing is known that could belie it, any."""
+        """The first that is known to hold. Else one that claims nothing; where nothing is known
+        that could belie it, any."""
         known = {str(part).casefold() for part in (told if isinstance(told, list) else [told])}
         for choice in choices:
             if choice is not None and (choice == told or str(choice).casefold() in known):
@@ -177,26 +231,50 @@ class _Filler:
 
     def _typed(self, schema: Mapping[str, Any], name: str, one: Known, depth: int) -> Any:
         kinds = schema.get("type", "object" if "properties" in schema else "string")
-        kind = kinds if isinstance(kinds, str) else next((one for one in kinds if one != "null"), "null")
+        kind = (
+            kinds
+            if isinstance(kinds, str)
+            else next((one for one in kinds if one != "null"), "null")
+        )
         told = self._known(name, one)
-        if told is None and not isinstance(kinds, str) and "null" in kinds and kind not in {"object", "array"}:
+        if (
+            told is None
+            and not isinstance(kinds, str)
+            and "null" in kinds
+            and kind not in {"object", "array"}
+        ):
             return None
         if kind == "object":
             fields = schema.get("properties", {})
-            return {field: self.value(part, field, one, depth + 1) for field, part in fields.items()}
+            return {
+                field: self.value(part, field, one, depth + 1) for field, part in fields.items()
+            }
         if kind == "array":
             return self._list(schema, name, one, told, depth)
         if kind == "string":
-            text = "" if told is None else ", ".join(map(str, told)) if isinstance(told, list) else str(told)
-            if (form := schema.get("format")) and not (text and Draft202012Validator.FORMAT_CHECKER.conforms(text, form)):
+            text = (
+                ""
+                if told is None
+                else ", ".join(map(str, told))
+                if isinstance(told, list)
+                else str(told)
+            )
+            if (form := schema.get("format")) and not (
+                text and Draft202012Validator.FORMAT_CHECKER.conforms(text, form)
+            ):
                 raise ValueError(f"{name}: no {form} is known; allow null")
-            return text[:LONGEST].ljust(min(schema.get("minLength", 0), LONGEST), ".")[: schema.get("maxLength")]
+            return text[:LONGEST].ljust(min(schema.get("minLength", 0), LONGEST), ".")[
+                : schema.get("maxLength")
+            ]
         if kind in {"integer", "number"}:
             return self._number(schema, kind, told)
         return bool(told) if kind == "boolean" else None
 
-    def _list(self, schema: Mapping[str, Any], name: str, one: Known, told: Any, depth: int) -> list[Any]:
-        """Of objects: the picks; of anything else: a list that is known by that name, else the picks' titles."""
+    def _list(
+        self, schema: Mapping[str, Any], name: str, one: Known, told: Any, depth: int
+    ) -> list[Any]:
+        """Of objects: the picks; of anything else: a list that is known by that name, else the
+        picks' titles."""
         inner = schema.get("items", {})
         shape = self._at(inner["$ref"]) if "$ref" in inner else inner
         most, least = schema.get("maxItems"), schema.get("minItems", 0)
@@ -214,11 +292,14 @@ class _Filler:
         return found[:most]
 
     def _told(self, schema: Any, name: str, depth: int) -> list[Any]:
-        """The picks; without those that can't be told in this schema's words, unless that leaves none."""
+        """The picks; without those that can't be told in this schema's words, unless that leaves
+        none."""
         found, untold = list[Any](), list[_Untold]()
         for pick in self._picks:
             try:
-                found.append(self.value(schema, name, {**pick, "text": pick.get("reason")}, depth + 1))
+                found.append(
+                    self.value(schema, name, {**pick, "text": pick.get("reason")}, depth + 1)
+                )
             except _Untold as error:
                 untold.append(error)
         if untold and not found:
@@ -231,7 +312,11 @@ class _Filler:
         number = floor(number) if kind == "integer" else number
         low, high = schema.get("minimum"), schema.get("maximum")
         above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
-        step = 1 if kind == "integer" or above is None or below is None else min(1, (below - above) / 2)
+        step = (
+            1
+            if kind == "integer" or above is None or below is None
+            else min(1, (below - above) / 2)
+        )
         number = number if low is None else max(number, low)
         number = number if high is None else min(number, high)
         number = above + step if above is not None and number <= above else number
@@ -255,7 +340,11 @@ class _Filler:
     def _known(self, name: str, one: Known) -> Any:
         """By its name, by a name that means the same, by the last part of a longer one."""
         known = self._outside if one is None else one
-        plain = "".join(f"_{char.lower()}" if char.isupper() else char for char in name).strip("_").lower()
+        plain = (
+            "".join(f"_{char.lower()}" if char.isupper() else char for char in name)
+            .strip("_")
+            .lower()
+        )
         for name in (plain, plain.split("_")[-1], plain.removesuffix("s")):
             if name in known:
                 return known[name]
@@ -263,7 +352,9 @@ class _Filler:
             if ours in known and (plain in theirs or plain.split("_")[-1] in theirs):
                 return known[ours]
         close = max(known, key=lambda ours: SequenceMatcher(None, ours, plain).ratio(), default="")
-        return known[close] if close and SequenceMatcher(None, close, plain).ratio() >= ALIKE else None
+        return (
+            known[close] if close and SequenceMatcher(None, close, plain).ratio() >= ALIKE else None
+        )
 
     def _at(self, reference: str) -> Any:
         """A part of the same document: `#/$defs/Film`."""

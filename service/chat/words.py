@@ -13,7 +13,8 @@ TITLE = 120
 
 
 def shown(title: str) -> str:
-    """A title that can't be taken for markup: what could be is escaped, what can't be seen left out."""
+    """A title that can't be taken for markup: what could be is escaped, what can't be seen left
+    out."""
     seen = " ".join("".join(char if char.isprintable() else " " for char in title).split())
     return re.sub(r"([\\*`\[\]<])", r"\\\1", seen[:TITLE]) or "untitled"
 
@@ -59,7 +60,10 @@ ENGLISH = Words(
     dropped="Nothing here fits all of that, so I looked for what comes close.",
     nothing="I found nothing that fits. Tell me more about what you would like.",
     which="Which one do you mean? Tell me its number in my last list.",
-    hello="Hello! Tell me what you are in the mood for, what you know already or don't like, and I will pick for you.",
+    hello=(
+        "Hello! Tell me what you are in the mood for, what you know already or don't like, "
+        "and I will pick for you."
+    ),
     welcome="You are welcome. Come back any time for more.",
     offtopic="I can only help you choose something here. Tell me what you are in the mood for.",
     moved="What also speaks for it: {titles}.",

@@ -1,1 +1,2 @@
-"""The local engine, for people without one: weights fetched and converted, a vLLM started and watched."""
+"""The local engine, for people without one: weights fetched and converted, a vLLM started and
+watched."""

@@ -1,4 +1,5 @@
-"""Weights into the form the engine reads: `python -m service.engine.convert gguf|onnx RAW OUT [int8]`.
+"""Weights into the form the engine reads: `python -m service.engine.convert gguf|onnx RAW OUT
+[int8]`.
 
 Runs in a process of its own, as it needs torch and transformers.
 """
@@ -23,15 +24,28 @@ W8A8 = {
     "config_groups": {
         "group_0": {
             "targets": ["Linear"],
-            "weights": {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel", "dynamic": False},
-            "input_activations": {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "token", "dynamic": True},
+            "weights": {
+                "num_bits": 8,
+                "type": "int",
+                "symmetric": True,
+                "strategy": "channel",
+                "dynamic": False,
+            },
+            "input_activations": {
+                "num_bits": 8,
+                "type": "int",
+                "symmetric": True,
+                "strategy": "token",
+                "dynamic": True,
+            },
         }
     },
 }
 
 
 def gguf(raw: Path, out: Path, *, int8: bool) -> None:
-    """A GGUF file as safetensors in bfloat16, its tokenizer and chat template beside it; linear layers in int8 if asked."""
+    """A GGUF file as safetensors in bfloat16, its tokenizer and chat template beside it; linear
+    layers in int8 if asked."""
     name = "weights.gguf"
     model = AutoModelForCausalLM.from_pretrained(
         raw, gguf_file=name, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
@@ -59,24 +73,33 @@ def gguf(raw: Path, out: Path, *, int8: bool) -> None:
 
 
 def onnx(raw: Path, out: Path) -> None:
-    """A sentence transformer's encoder as `model.onnx` ([batch, tokens] in, [batch, tokens, dimension] out)."""
+    """A sentence transformer's encoder as `model.onnx` ([batch, tokens] in, [batch, tokens,
+    dimension] out)."""
     encoder = AutoModel.from_pretrained(raw, attn_implementation="eager").eval()
 
     class Hidden(torch.nn.Module):  # type: ignore[misc]  # torch is not type-checked here
         def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-            hidden: torch.Tensor = encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+            hidden: torch.Tensor = encoder(
+                input_ids=input_ids, attention_mask=attention_mask
+            ).last_hidden_state
             return hidden
 
     ids = torch.randint(1_000, 20_000, (2, 8), generator=torch.Generator().manual_seed(0))
     mask = torch.ones(2, 8, dtype=torch.int64)
-    batch, tokens = torch.export.Dim("batch", min=1, max=4_096), torch.export.Dim("tokens", min=1, max=512)
+    batch, tokens = (
+        torch.export.Dim("batch", min=1, max=4_096),
+        torch.export.Dim("tokens", min=1, max=512),
+    )
     torch.onnx.export(
         Hidden().eval(),
         (ids, mask),
         str(out / "model.onnx"),
         input_names=["input_ids", "attention_mask"],
         output_names=["hidden"],
-        dynamic_shapes={"input_ids": {0: batch, 1: tokens}, "attention_mask": {0: batch, 1: tokens}},
+        dynamic_shapes={
+            "input_ids": {0: batch, 1: tokens},
+            "attention_mask": {0: batch, 1: tokens},
+        },
         external_data=False,
         dynamo=True,
     )
@@ -85,13 +108,16 @@ def onnx(raw: Path, out: Path) -> None:
 
 
 def _same(encoder: torch.nn.Module, exported: Path) -> None:
-    """An export that ignores an input or pads wrongly looks fine until it ranks: compare on texts of unequal length."""
+    """An export that ignores an input or pads wrongly looks fine until it ranks: compare on texts
+    of unequal length."""
     ids = torch.randint(1_000, 20_000, (3, 11), generator=torch.Generator().manual_seed(1))
     mask = (torch.arange(11) < torch.tensor([[11], [4], [7]])).long()
     with torch.no_grad():
         expected = encoder(input_ids=ids, attention_mask=mask).last_hidden_state
     session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
-    found = torch.from_numpy(session.run(None, {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})[0])
+    found = torch.from_numpy(
+        session.run(None, {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})[0]
+    )
     off = ((found - expected) * mask[:, :, None]).abs().max().item()
     if off > 1e-3:
         raise ValueError(f"the exported encoder differs from the original by {off:.3g}")

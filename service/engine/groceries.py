@@ -1,12 +1,17 @@
-"""The Complete Journey as feeds: `items.jsonl`, `events.jsonl`. What a thousand households bought in a year (2017).
+"""The Complete Journey as feeds: `items.jsonl`, `events.jsonl`. What a thousand households bought
+in a year (2017).
 
 84.51°, The Complete Journey: for research and education, source to be named.
 
-- An item is a kind of goods ("Potato chips"): the source names no brands but the store's own, and its sizes are often the
-  carton's ("Bananas, 40 LB"). Titles say the category too where the kind's own words leave it open: "Beef: primal".
-- A household's first purchase of an item is an event, later ones are not: asked for is what is new to somebody, while the
+- An item is a kind of goods ("Potato chips"): the source names no brands but the store's own, and
+  its sizes are often the
+  carton's ("Bananas, 40 LB"). Titles say the category too where the kind's own words leave it open:
+  "Beef: primal".
+- A household's first purchase of an item is an event, later ones are not: asked for is what is new
+  to somebody, while the
   staples that everybody buys again would be found by anyone's list of them.
-- Of 2,469 households the first 1,000 by number, with all they bought: enough to learn from, small enough for two cores. Items
+- Of 2,469 households the first 1,000 by number, with all they bought: enough to learn from, small
+  enough for two cores. Items
   are kept that 20 of them bought. Times are the tills', taken as UTC; one basket is one time.
 """
 
@@ -33,22 +38,30 @@ COLUMNS = ["household_id", "product_id", "transaction_timestamp"]
 
 
 def feeds(files: Mapping[str, Path], least: int = BUYERS) -> dict[str, Iterable[dict[str, Any]]]:
-    products = {row["product_id"]: _item(row) for row in _rows(files["products.parquet"]) if _goods(row)}
+    products = {
+        row["product_id"]: _item(row) for row in _rows(files["products.parquet"]) if _goods(row)
+    }
     items = {item["id"]: item for item in products.values()}
     first: dict[tuple[int, str], datetime] = {}
     for row in _rows(files["transactions.parquet"], COLUMNS, [("household_id", "<=", HOUSEHOLDS)]):
         if item := products.get(row["product_id"]):
             pair = row["household_id"], item["id"]
-            first[pair] = min(row["transaction_timestamp"], first.get(pair, row["transaction_timestamp"]))
+            first[pair] = min(
+                row["transaction_timestamp"], first.get(pair, row["transaction_timestamp"])
+            )
     buyers = Counter(item_id for _, item_id in first)
     kept = {item_id: item for item_id, item in items.items() if buyers[item_id] >= least}
     return {
         "items": kept.values(),
-        "events": [_event(who, item_id, at) for (who, item_id), at in first.items() if item_id in kept],
+        "events": [
+            _event(who, item_id, at) for (who, item_id), at in first.items() if item_id in kept
+        ],
     }
 
 
-def _rows(file: Path, columns: list[str] | None = None, filters: list[tuple[str, str, int]] | None = None) -> Any:
+def _rows(
+    file: Path, columns: list[str] | None = None, filters: list[tuple[str, str, int]] | None = None
+) -> Any:
     """As dictionaries."""
     for batch in pyarrow.parquet.read_table(file, columns=columns, filters=filters).to_batches():
         yield from batch.to_pylist()
@@ -59,13 +72,20 @@ def _goods(row: Mapping[str, Any]) -> bool:
 
 
 def _item(row: Mapping[str, Any]) -> dict[str, Any]:
-    category, kind = row["product_category"] or "", " ".join(CUT.sub("", row["product_type"]).split())
+    category, kind = (
+        row["product_category"] or "",
+        " ".join(CUT.sub("", row["product_type"]).split()),
+    )
     known = not category or _words(category) & _words(kind)
     title = (kind if known else f"{category}: {kind}").capitalize()
     title += " (store brand)" if row["brand"] == "Private" else ""
     digest = sha256("\x1f".join([row["department"], category, title]).encode()).hexdigest()
     attributes = {"department": row["department"].lower(), "category": category.lower()}
-    return {"id": digest[:16], "title": title, "attributes": {key: value for key, value in attributes.items() if value}}
+    return {
+        "id": digest[:16],
+        "title": title,
+        "attributes": {key: value for key, value in attributes.items() if value},
+    }
 
 
 def _words(text: str) -> set[str]:
@@ -74,4 +94,9 @@ def _words(text: str) -> set[str]:
 
 
 def _event(who: int, item_id: str, at: datetime) -> dict[str, Any]:
-    return {"user_id": str(who), "item_id": item_id, "type": "purchase", "occurred_at": at.replace(tzinfo=UTC).isoformat()}
+    return {
+        "user_id": str(who),
+        "item_id": item_id,
+        "type": "purchase",
+        "occurred_at": at.replace(tzinfo=UTC).isoformat(),
+    }

@@ -1,7 +1,7 @@
 """MovieLens-100K as feeds: `items.jsonl`, `users.jsonl`, `events.jsonl`.
 
-GroupLens terms: for research, with acknowledgement, not to be redistributed; so it is fetched and never committed.
-F. M. Harper and J. A. Konstan, The MovieLens Datasets, ACM TiiS 5(4), 2015.
+GroupLens terms: for research, with acknowledgement, not to be redistributed; so it is fetched and
+never committed. F. M. Harper and J. A. Konstan, The MovieLens Datasets, ACM TiiS 5(4), 2015.
 """
 
 from __future__ import annotations
@@ -39,7 +39,11 @@ def _item(row: dict[str, str]) -> dict[str, Any]:
         attributes["year"] = int(row["release_year"])
     if genres := [genre for genre in row["class"].split() if genre != "unknown"]:
         attributes["genre"] = genres
-    return {"id": row["item_id"], "title": people_read(row["movie_title"]), "attributes": attributes}
+    return {
+        "id": row["item_id"],
+        "title": people_read(row["movie_title"]),
+        "attributes": attributes,
+    }
 
 
 def _user(row: dict[str, str]) -> dict[str, Any]:

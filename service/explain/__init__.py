@@ -1,11 +1,13 @@
-"""Why each of the best was chosen: the model's words if every claim in them checks out, else a true template.
+"""Why each of the best was chosen: the model's words if every claim in them checks out, else a true
+template.
 
-The evidence of an item is the liked ones that moved its score most, where a model can tell, else those that share most with
-it; the grammar offers no others, and without one a line that cites others is dropped. The sentence begins with their titles,
-and the model continues it: `Like "Gattaca", it is …`. A model that a grammar binds is asked for each item by itself: neither
-evidence nor words depend on what the item was chosen beside.
-It stands only if it names something the cited items and the chosen one share, and says nothing else that could be false: no
-other title, attribute, number, name or plot.
+The evidence of an item is the liked ones that moved its score most, where a model can tell, else
+those that share most with it; the grammar offers no others, and without one a line that cites
+others is dropped. The sentence begins with their titles, and the model continues it: `Like
+"Gattaca", it is …`. A model that a grammar binds is asked for each item by itself: neither evidence
+nor words depend on what the item was chosen beside. It stands only if it names something the cited
+items and the chosen one share, and says nothing else that could be false: no other title,
+attribute, number, name or plot.
 """
 
 from __future__ import annotations
@@ -49,9 +51,10 @@ class Explained:
 
 @dataclass(frozen=True)
 class Support:
-    """What speaks for a chosen item, as labels of liked entries. `moved`: those that moved its score most; `choices`: sets of
-    which a model may say that the item shares something with them, the best first; `common`: what that is, in words. Where
-    that is nothing, the model isn't asked."""
+    """What speaks for a chosen item, as labels of liked entries. `moved`: those that moved its
+    score most; `choices`: sets of which a model may say that the item shares something with them,
+    the best first; `common`: what that is, in words. Where that is nothing, the model isn't
+    asked."""
 
     moved: Sequence[int] = ()
     choices: Sequence[tuple[int, ...]] = ()
@@ -74,18 +77,22 @@ async def explain(
     held: Held = Held(),
     seen: tuple[UserState, Sequence[Candidate], str | None] | None = None,
 ) -> AsyncGenerator[Reason | Explained, None]:
-    """A reason for each of `chosen` in order, as soon as it is there, then what it took; in the prompt's language.
+    """A reason for each of `chosen` in order, as soon as it is there, then what it took; in the
+    prompt's language.
 
-    The model (None: no model) speaks for the first `top`, until `deadline`, a time of the event loop; templates do for the
-    rest, and where its words fail the check. `attribution` finds what to cite for the first `top`, in at most half of the
-    time; with `full`, reasons carry it. `held`: without a grammar the prompt says what may be cited. `seen`: the person,
-    the chosen and the instruction as models may see them, where that is not all: what a model says is checked against what it
-    saw, a template may say whatever is true.
+    The model (None: no model) speaks for the first `top`, until `deadline`, a time of the event
+    loop; templates do for the rest, and where its words fail the check. `attribution` finds what to
+    cite for the first `top`, in at most half of the time; with `full`, reasons carry it. `held`:
+    without a grammar the prompt says what may be cited. `seen`: the person, the chosen and the
+    instruction as models may see them, where that is not all: what a model says is checked against
+    what it saw, a template may say whatever is true.
     """
     language, moved, now = spoken(prompt.ref.id), Moved(), asyncio.get_running_loop().time()
     told, seeable, heard = seen or (state, chosen, instruction)
     if attribution is not None and now < deadline:
-        moved = await attribution.moved(told, seeable[:top], line_tokens=line_tokens, until=(now + deadline) / 2)
+        moved = await attribution.moved(
+            told, seeable[:top], line_tokens=line_tokens, until=(now + deadline) / 2
+        )
     liked, supports = _liked(state), _supports(state, chosen, moved)
     known, claims = (_liked(told), _supports(told, seeable, moved)) if seen else (liked, supports)
     asked = _asked(claims, top) if llm is not None else []
@@ -111,9 +118,16 @@ async def explain(
             if held.grammar:
                 rules = [grammar(claims[n].choices, language) for n in asked]
                 pairs = zip(prompts, rules, strict=True)
-                said = Each([Lines(llm, replace(call, messages=one, grammar=rule), deadline) for one, rule in pairs])
+                said = Each(
+                    [
+                        Lines(llm, replace(call, messages=one, grammar=rule), deadline)
+                        for one, rule in pairs
+                    ]
+                )
             else:
-                whole = replace(call, messages=prompts[0], max_tokens=call.max_tokens * len(asked) + PROSE)
+                whole = replace(
+                    call, messages=prompts[0], max_tokens=call.max_tokens * len(asked) + PROSE
+                )
                 said = Loose(llm, whole, deadline, language)
     try:
         for n, candidate in enumerate(chosen):
@@ -128,7 +142,9 @@ async def explain(
                 reason = _worded(candidate, n + 1, labels, why, claims[n], liked, language)
             else:
                 seen_before = candidate.item.id in state.seen
-                reason = template(candidate, n + 1, supports[n], liked, language, wish=wish, known=seen_before)
+                reason = template(
+                    candidate, n + 1, supports[n], liked, language, wish=wish, known=seen_before
+                )
             if full and n < len(moved.by):
                 reason = reason.model_copy(update={"attribution": dict(moved.by[n])})
             yield reason
@@ -151,14 +167,21 @@ def material(
     locale: str | None = None,
     held: Held = Held(),
 ) -> list[dict[str, Any]]:
-    """What the prompt is rendered with, for each time that the model is asked: those of `chosen` that it speaks for, what each
-    has in common and, where no grammar tells, what may be cited for it. With a grammar one at a time; without one all at once:
-    such a model mostly reads a person's history by the token and for money."""
+    """What the prompt is rendered with, for each time that the model is asked: those of `chosen`
+    that it speaks for, what each has in common and, where no grammar tells, what may be cited for
+    it. With a grammar one at a time; without one all at once: such a model mostly reads a person's
+    history by the token and for money."""
     supports = _supports(state, chosen, moved)
     asked = _asked(supports, top)
     found = []
     for group in [[n] for n in asked] if held.grammar else [asked]:
-        shown = variables(state, [chosen[n] for n in group], instruction=instruction, locale=locale, line_tokens=line_tokens)
+        shown = variables(
+            state,
+            [chosen[n] for n in group],
+            instruction=instruction,
+            locale=locale,
+            line_tokens=line_tokens,
+        )
         for line, n in zip(shown["candidates"], group, strict=True):
             line["common"] = ", ".join(supports[n].common)
             line["cite"] = "" if held.grammar else " or ".join(map(_labels, supports[n].choices))
@@ -172,20 +195,27 @@ def _asked(supports: Sequence[Support], top: int) -> list[int]:
 
 
 def _degraded(llm: LLM, reason: str) -> Degraded:
-    return Degraded.model_validate({"from": f"explain:{llm.alias}", "to": "template", "reason": reason})
+    return Degraded.model_validate(
+        {"from": f"explain:{llm.alias}", "to": "template", "reason": reason}
+    )
 
 
-# ── evidence ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── evidence ──────────────────────────────────────────────────────────────────────────────────────
 
 
 def _liked(state: UserState) -> dict[int, tuple[Recent, Item]]:
     """Liked entries that can be named, by label."""
-    entries = {n: (entry, entry.item) for n, entry in enumerate(state.recent, 1) if entry.item is not None and entry.weight > 0}
+    entries = {
+        n: (entry, entry.item)
+        for n, entry in enumerate(state.recent, 1)
+        if entry.item is not None and entry.weight > 0
+    }
     return {n: (entry, item) for n, (entry, item) in entries.items() if name(item)}
 
 
 def _supports(state: UserState, chosen: Sequence[Candidate], moved: Moved) -> list[Support]:
-    """By attribution where something liked speaks for the item, else by what is shared; an item does not speak for itself."""
+    """By attribution where something liked speaks for the item, else by what is shared; an item
+    does not speak for itself."""
     every = {label: item for label, (_, item) in _liked(state).items()}
     facts = {label: words(item) for label, item in every.items()}
     found = []
@@ -194,7 +224,9 @@ def _supports(state: UserState, chosen: Sequence[Candidate], moved: Moved) -> li
         labels = moving(items, moved.by[n]) if n < len(moved.by) else []
         if labels:
             sets = [tuple(labels), tuple(labels[:1])]
-            common = {cited: _common(candidate.item, [items[label] for label in cited]) for cited in sets}
+            common = {
+                cited: _common(candidate.item, [items[label] for label in cited]) for cited in sets
+            }
             choice = next((cited for cited in sets if common[cited]), ())
             found.append(Support(labels, [choice] if choice else [], common.get(choice, [])))
         elif labels := closest(candidate.item, {label: facts[label] for label in items}):
@@ -206,15 +238,16 @@ def _supports(state: UserState, chosen: Sequence[Candidate], moved: Moved) -> li
 
 
 def moving(liked: Mapping[int, Item], by: Mapping[str, float]) -> list[int]:
-    """Labels of the liked items that moved an item's score up, those that moved it most first, at most `EVIDENCE`."""
+    """Labels of the liked items that moved an item's score up, those that moved it most first, at
+    most `EVIDENCE`."""
     latest = {item.id: label for label, item in liked.items()}
     labels = [label for one, label in latest.items() if by.get(one, 0) > 0]
     return sorted(labels, key=lambda label: (-by[liked[label].id], -label))[:EVIDENCE]
 
 
 def closest(item: Item, liked: Mapping[int, frozenset[Fact]]) -> list[int]:
-    """Labels of the liked item that shares most with an item, and of those that share all of that with it too; the later
-    first, at most `NEAR`, none if nothing is shared."""
+    """Labels of the liked item that shares most with an item, and of those that share all of that
+    with it too; the later first, at most `NEAR`, none if nothing is shared."""
     mine = words(item)
     shares = {label: mine & facts for label, facts in liked.items()}
     best = max(shares, key=lambda label: (len(shares[label]), label), default=None)
@@ -225,7 +258,11 @@ def closest(item: Item, liked: Mapping[int, frozenset[Fact]]) -> list[int]:
 
 def words(item: Item) -> frozenset[Fact]:
     """Attributes that can be said in a sentence."""
-    return frozenset((key, part) for key, part in item.facts() if isinstance(part, str) and part == visible(part)[:VALUE] != "")
+    return frozenset(
+        (key, part)
+        for key, part in item.facts()
+        if isinstance(part, str) and part == visible(part)[:VALUE] != ""
+    )
 
 
 def _common(item: Item, others: Sequence[Item]) -> list[str]:
@@ -237,11 +274,12 @@ def _in_words(item: Item, facts: Set[Fact]) -> list[str]:
     return list(dict.fromkeys(str(part) for key, part in item.facts() if (key, part) in facts))[:3]
 
 
-# ── the model's lines ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── the model's lines ─────────────────────────────────────────────────────────────────────────────
 
 
 class Lines:
-    """A model's answer line by line, each when it is whole, none after the deadline (a time of the event loop)."""
+    """A model's answer line by line, each when it is whole, none after the deadline (a time of the
+    event loop)."""
 
     def __init__(self, llm: LLM, call: Call, deadline: float) -> None:
         self._pieces = llm.stream(call)
@@ -289,8 +327,9 @@ class Lines:
 
 
 class Each:
-    """Answers of one line each, asked for at the same time. Whoever is told again and again to hurry, as a client's connection
-    that is gone tells it, passes that on once: a call must not be stopped halfway through hanging up."""
+    """Answers of one line each, asked for at the same time. Whoever is told again and again to
+    hurry, as a client's connection that is gone tells it, passes that on once: a call must not be
+    stopped halfway through hanging up."""
 
     def __init__(self, answers: Sequence[Lines]) -> None:
         self._answers = answers
@@ -313,7 +352,8 @@ class Each:
 
 
 class Loose(Lines):
-    """Of a model that no grammar binds. What is no line is skipped; a line is its item's by the letter it begins with."""
+    """Of a model that no grammar binds. What is no line is skipped; a line is its item's by the
+    letter it begins with."""
 
     def __init__(self, llm: LLM, call: Call, deadline: float, language: Language) -> None:
         super().__init__(llm, call, deadline)
@@ -329,7 +369,9 @@ class Loose(Lines):
         return self._found.get(letter, "")
 
 
-_LOOSE = re.compile(r"\W*(?:\d+\W+)?([A-Z])\W{1,6}(h\d+(?:\W{1,5}(?:(?:and|or) )?h\d+)*)\W{1,6}(.+)")
+_LOOSE = re.compile(
+    r"\W*(?:\d+\W+)?([A-Z])\W{1,6}(h\d+(?:\W{1,5}(?:(?:and|or) )?h\d+)*)\W{1,6}(.+)"
+)
 
 
 def tidied(line: str, language: Language) -> str:
@@ -344,7 +386,8 @@ def tidied(line: str, language: Language) -> str:
 
 
 def grammar(choices: Sequence[tuple[int, ...]], language: Language = ENGLISH) -> str:
-    """llguidance: one item's line: one of the sets of labels that it may cite, then a bounded clause."""
+    """llguidance: one item's line: one of the sets of labels that it may cite, then a bounded
+    clause."""
     options = " | ".join(f'"{_labels(labels)}"' for labels in choices)
     return f'start: "A [" ({options}) "] " why\nwhy: {language.rule()}\n'
 
@@ -357,9 +400,14 @@ _LINE = re.compile(r"[A-Z] \[(h\d+(?:,h\d+)*)\] (.+)")
 
 
 def _stands(
-    line: str, item: Item, support: Support, known: Mapping[int, tuple[Recent, Item]], language: Language
+    line: str,
+    item: Item,
+    support: Support,
+    known: Mapping[int, tuple[Recent, Item]],
+    language: Language,
 ) -> tuple[tuple[int, ...], str]:
-    """The labels that a model's line cites, and its clause; an empty one if the line does not hold."""
+    """The labels that a model's line cites, and its clause; an empty one if the line does not
+    hold."""
     match = _LINE.fullmatch(line.strip()) if len(line) <= LONGEST_LINE else None
     said = {int(label[1:]) for label in match[1].split(",")} if match else set()
     labels = next((labels for labels in support.choices if set(labels) == said), None)
@@ -401,16 +449,27 @@ def template(
     wish: str,
     known: bool,
 ) -> Reason:
-    """A sentence of true shared attributes, else of those that the `wish` (in plain words) names, else of what moved the item's
-    score; without any, what brought the candidate here, or whether it is `known` to the person."""
-    cited = [liked[label] for label in support.moved or [labels[0] for labels in support.choices[:1]]]
+    """A sentence of true shared attributes, else of those that the `wish` (in plain words) names,
+    else of what moved the item's score; without any, what brought the candidate here, or whether it
+    is `known` to the person."""
+    cited = [
+        liked[label] for label in support.moved or [labels[0] for labels in support.choices[:1]]
+    ]
     items = [item for _, item in cited]
     if support.common:
         text = language.shared(support.common, *cited[0], items[1:])
-    elif named := _in_words(candidate.item, {one for one in words(candidate.item) if wished(str(one[1]), wish)}):
+    elif named := _in_words(
+        candidate.item, {one for one in words(candidate.item) if wished(str(one[1]), wish)}
+    ):
         text = language.matched(named, items)
     elif items:
         text = language.speaks.format(titles=language.titles(items))
     else:
         text = language.origin(candidate) or (language.known if known else language.unseen)
-    return Reason(item_id=candidate.item.id, rank=rank, reason=text, evidence=[item.id for item in items], grounded=False)
+    return Reason(
+        item_id=candidate.item.id,
+        rank=rank,
+        reason=text,
+        evidence=[item.id for item in items],
+        grounded=False,
+    )

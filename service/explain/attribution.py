@@ -15,8 +15,8 @@ from service.schema import Candidate, Usage, UserState
 
 @dataclass(frozen=True)
 class Moved:
-    """By how many nats each liked item moves each of the chosen: by the liked item's id, for the first of the chosen; empty
-    where that is not known."""
+    """By how many nats each liked item moves each of the chosen: by the liked item's id, for the
+    first of the chosen; empty where that is not known."""
 
     by: Sequence[Mapping[str, float]] = ()
     usage: Usage = Usage()
@@ -24,31 +24,40 @@ class Moved:
 
 @dataclass(frozen=True)
 class Attribution:
-    """What a liked item adds to log P(title | liked), over the last `titles` liked items of a `score` prompt: the mean of what
-    is lost without it in the list as it was lived and in the same list backwards. In one order a small model hears so much
-    of an item's place that another model often sees no such effect (`make verify`).
+    """What a liked item adds to log P(title | liked), over the last `titles` liked items of a
+    `score` prompt: the mean of what is lost without it in the list as it was lived and in the same
+    list backwards. In one order a small model hears so much of an item's place that another model
+    often sees no such effect (`make verify`).
 
-    One call: the lists share their beginnings. Each of the chosen is scored apart: what speaks for it depends on the person and
-    the item alone, not on what it was chosen beside.
+    One call: the lists share their beginnings. Each of the chosen is scored apart: what speaks for
+    it depends on the person and the item alone, not on what it was chosen beside.
     """
 
     scorer: Scorer
     prompt: Prompt
     titles: int
 
-    async def moved(self, state: UserState, chosen: Sequence[Candidate], *, line_tokens: int, until: float) -> Moved:
+    async def moved(
+        self, state: UserState, chosen: Sequence[Candidate], *, line_tokens: int, until: float
+    ) -> Moved:
         """Nothing if the model fails or is not done by `until`, a time of the event loop."""
         try:
             head, lines = self.prompt.document(state, self.titles, line_tokens)
             texts = [self.prompt.line(candidate.item, line_tokens) for candidate in chosen]
         except PromptError:
             return Moved()
-        whose = {n: entry.item.id for n, entry in enumerate(state.recent, 1) if entry.item is not None}
+        whose = {
+            n: entry.item.id for n, entry in enumerate(state.recent, 1) if entry.item is not None
+        }
         ids = list(dict.fromkeys(whose[label] for label in lines))
         if not ids or not texts:
             return Moved()
         orders = [list(lines.items()), list(lines.items())[::-1]]
-        contexts = [(head, *(line for label, line in order if whose[label] != one)) for order in orders for one in (None, *ids)]
+        contexts = [
+            (head, *(line for label, line in order if whose[label] != one))
+            for order in orders
+            for one in (None, *ids)
+        ]
         asked = [Asked(context, text) for context in contexts for text in texts]
         try:
             async with asyncio.timeout_at(until):
@@ -57,10 +66,15 @@ class Attribution:
             return Moved()
         if len(found.values) != len(asked) or not all(map(isfinite, found.values)):
             return Moved(usage=found.usage)
-        lists = [found.values[start : start + len(texts)] for start in range(0, len(asked), len(texts))]
+        lists = [
+            found.values[start : start + len(texts)] for start in range(0, len(asked), len(texts))
+        ]
         ahead, back = lists[: len(ids) + 1], lists[len(ids) + 1 :]
         by = [
-            {one: (ahead[0][n] - ahead[m][n] + back[0][n] - back[m][n]) / 2 for m, one in enumerate(ids, 1)}
+            {
+                one: (ahead[0][n] - ahead[m][n] + back[0][n] - back[m][n]) / 2
+                for m, one in enumerate(ids, 1)
+            }
             for n in range(len(texts))
         ]
         return Moved(by, found.usage)

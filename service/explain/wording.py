@@ -1,4 +1,5 @@
-"""How reasons are said, by language: the model's sentence with its frame, and the sentences that need no model."""
+"""How reasons are said, by language: the model's sentence with its frame, and the sentences that
+need no model."""
 
 from __future__ import annotations
 
@@ -17,11 +18,12 @@ VALUE = 60
 
 @dataclass(frozen=True)
 class Language:
-    """`quoted`, `inner`: a title, and what stands for its own quotes in it; `both`: between two titles; `like`: around the
-    model's clause, which begins with one of `verbs` and ends with `stop`; `line_tokens`: a clause's bound in tokens, by
-    `longest` characters; `listed`: between attributes, and before the last; `shares`, `matches`, `speaks`, `origins`, `known`,
-    `unseen`: sentences for where the model has nothing to say or may not; `too`: a sentence's end about what else speaks for
-    the item."""
+    """`quoted`, `inner`: a title, and what stands for its own quotes in it; `both`: between two
+    titles; `like`: around the model's clause, which begins with one of `verbs` and ends with
+    `stop`; `line_tokens`: a clause's bound in tokens, by `longest` characters; `listed`: between
+    attributes, and before the last; `shares`, `matches`, `speaks`, `origins`, `known`, `unseen`:
+    sentences for where the model has nothing to say or may not; `too`: a sentence's end about what
+    else speaks for the item."""
 
     quoted: str
     inner: tuple[str, str]
@@ -54,15 +56,22 @@ class Language:
         return self._ended(self.like.format(titles=self.titles(cited), why=clause), more)
 
     def _ended(self, sentence: str, more: Sequence[Item]) -> str:
-        return sentence.removesuffix(self.stop) + self.too.format(titles=self.titles(more)) if more else sentence
+        return (
+            sentence.removesuffix(self.stop) + self.too.format(titles=self.titles(more))
+            if more
+            else sentence
+        )
 
     def rule(self) -> str:
-        """The clause for llguidance: bounded, on one line, without labels, quotes or a second sentence's end."""
+        """The clause for llguidance: bounded, on one line, without labels, quotes or a second
+        sentence's end."""
         inside = f'[^\\n\\[\\]"{"." if self.stop == "." else "。!?《》“”"}]'
-        return f"/({'|'.join(self.verbs)}){self.gap}{inside}{{{self.shortest},{self.longest}}}{re.escape(self.stop)}/"
+        size = f"{{{self.shortest},{self.longest}}}"
+        return f"/({'|'.join(self.verbs)}){self.gap}{inside}{size}{re.escape(self.stop)}/"
 
     def finished(self, clause: str) -> str:
-        """A whole clause; one that ran into the length bound ends at its last pause, another is dropped: empty."""
+        """A whole clause; one that ran into the length bound ends at its last pause, another is
+        dropped: empty."""
         if not clause.startswith(tuple(verb + self.gap for verb in self.verbs)):
             return ""
         if len(clause) < self.longest:
@@ -73,7 +82,9 @@ class Language:
     def shared(self, common: Sequence[str], entry: Recent, item: Item, more: Sequence[Item]) -> str:
         """`common`: what the chosen item shares with an entry's `item`."""
         value = "" if entry.event.value is None else f" {entry.event.value:g}"
-        sentence = self.shares.format(what=self._list(common), title=self.title(item), verb=entry.verb, value=value)
+        sentence = self.shares.format(
+            what=self._list(common), title=self.title(item), verb=entry.verb, value=value
+        )
         return self._ended(sentence, more)
 
     def matched(self, wished: Sequence[str], more: Sequence[Item]) -> str:
@@ -85,9 +96,12 @@ class Language:
         return last.join([comma.join(values[:-1]), values[-1]] if len(values) > 1 else values)
 
     def origin(self, candidate: Candidate) -> str:
-        """What brought a candidate here; empty where no source did. In a list that the caller gives a source names every item,
-        however far from what it looks for: the sentence says by what it was ranked, not that it fits."""
-        return next((text for source, text in self.origins.items() if source in candidate.sources), "")
+        """What brought a candidate here; empty where no source did. In a list that the caller gives
+        a source names every item, however far from what it looks for: the sentence says by what it
+        was ranked, not that it fits."""
+        return next(
+            (text for source, text in self.origins.items() if source in candidate.sources), ""
+        )
 
 
 ENGLISH = Language(
@@ -148,7 +162,8 @@ LANGUAGES = {"zh": CHINESE}
 
 
 def spoken(prompt_id: str) -> Language:
-    """That of a prompt: of `movies/explain.zh` Chinese, of one without a language or in one that is not here English."""
+    """That of a prompt: of `movies/explain.zh` Chinese, of one without a language or in one that is
+    not here English."""
     return LANGUAGES.get(prompt_id.partition(".")[2].split("-")[0].lower(), ENGLISH)
 
 
@@ -160,4 +175,8 @@ def name(item: Item) -> str:
 
 def visible(text: str) -> str:
     """On one line, without characters that can't be seen."""
-    return " ".join("".join(" " if unicodedata.category(char) in {"Cc", "Cf", "Zl", "Zp"} else char for char in text).split())
+    return " ".join(
+        "".join(
+            " " if unicodedata.category(char) in {"Cc", "Cf", "Zl", "Zp"} else char for char in text
+        ).split()
+    )

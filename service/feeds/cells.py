@@ -12,16 +12,36 @@ from service.feeds.times import TimeUnit, moment_of
 
 MISSING = frozenset(
     [
-        *("", "NULL", "Null", "null", "NaN", "nan", "-NaN", "-nan", "NA", "<NA>", "N/A", "n/a", "#N/A", "#NA", "\\N"),
+        *(
+            "",
+            "NULL",
+            "Null",
+            "null",
+            "NaN",
+            "nan",
+            "-NaN",
+            "-nan",
+            "NA",
+            "<NA>",
+            "N/A",
+            "n/a",
+            "#N/A",
+            "#NA",
+            "\\N",
+        ),
         *("1.#QNAN", "-1.#QNAN", "1.#IND", "-1.#IND"),
     ]
 )
-"""Cells that hold no value: those of pandas but `None`, which is a word too, and the `\\N` of database dumps."""
+"""Cells that hold no value: those of pandas but `None`, which is a word too, and the `\\N` of
+database dumps."""
 TIMES = frozenset({"occurred_at", "published_at"})
 TRUTHS = {"true": True, "false": False}
 WHOLE = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.0+)?")
-"""1999, and 1999.0 as pandas writes integers of a column that lacks some; no leading zero, which a code may have."""
-NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)?\.[0-9]+(?:[eE][+-]?[0-9]+)?|-?[1-9](?:\.[0-9]+)?[eE][+-][0-9]+")
+"""1999, and 1999.0 as pandas writes integers of a column that lacks some; no leading zero, which a
+code may have."""
+NUMBER = re.compile(
+    r"-?(?:0|[1-9][0-9]*)?\.[0-9]+(?:[eE][+-]?[0-9]+)?|-?[1-9](?:\.[0-9]+)?[eE][+-][0-9]+"
+)
 
 
 def value_of(cell: str) -> Any:
@@ -38,7 +58,8 @@ def value_of(cell: str) -> Any:
 
 
 def read_cell(field: str, cell: Any, unit: TimeUnit | None, zone: tzinfo | None) -> Any:
-    """A value of one of our fields or of an attribute, None for a missing one. `cell`: a text, or what a typed file holds.
+    """A value of one of our fields or of an attribute, None for a missing one. `cell`: a text, or
+    what a typed file holds.
 
     Raises `BadRequest` for a time that can't be read.
     """

@@ -19,7 +19,8 @@ RECBOLE_TYPES = {"token", "token_seq", "float", "float_seq"}
 
 
 def format_of(name: str, data: IO[bytes], feed: Feed, mapping: FileMapping) -> str:
-    """The format of a file by its beginning; somebody's mapping means that it is no known layout."""
+    """The format of a file by its beginning; somebody's mapping means that it is no known
+    layout."""
     head = head_of(data)
     if head[:4] == b"PAR1":
         return "parquet"
@@ -40,18 +41,29 @@ def _json_format(text: str) -> str:
     row = first_object(text)
     if row.keys() & {"FeedbackType", "ItemId", "UserId"}:
         return "gorse"
-    if isinstance(row.get("event"), str) and row["event"] in METARANK and row.keys() & {"timestamp", "fields"}:
+    if (
+        isinstance(row.get("event"), str)
+        and row["event"] in METARANK
+        and row.keys() & {"timestamp", "fields"}
+    ):
         return "metarank"
     bodies = [name for name in PERSONALIZE if isinstance(row.get(name), list)]
     if "eventList" in bodies or row.keys() & {"datasetArn", "trackingId"}:
         return "personalize"
-    return "amazon-reviews" if row.keys() & {"asin", "parent_asin"} and not row.keys() & {"id", "item_id"} else "jsonl"
+    return (
+        "amazon-reviews"
+        if row.keys() & {"asin", "parent_asin"} and not row.keys() & {"id", "item_id"}
+        else "jsonl"
+    )
 
 
 def first_object(text: str) -> dict[str, Any]:
     """The first object of JSON lines, an array or a beginning of one; {} if it can't be read."""
     start = text.find("{")
-    for read in (json.JSONDecoder().raw_decode, lambda part: (ast.literal_eval(part.partition("\n")[0]), 0)):
+    for read in (
+        json.JSONDecoder().raw_decode,
+        lambda part: (ast.literal_eval(part.partition("\n")[0]), 0),
+    ):
         try:
             found = read(text[start:])[0]
         except (ValueError, SyntaxError, MemoryError, RecursionError):
@@ -66,8 +78,16 @@ def _table_format(feed: Feed, columns: list[str]) -> str | None:
         return "recbole"
     if names >= {"movieId", "title", "genres"} or names >= {"userId", "movieId", "timestamp"}:
         return "movielens"
-    wanted = {"items": {"ITEM_ID"}, "users": {"USER_ID"}, "events": {"USER_ID", "ITEM_ID", "TIMESTAMP"}}[feed]
-    return "personalize-csv" if names >= wanted and all(name == name.upper() for name in columns) else None
+    wanted = {
+        "items": {"ITEM_ID"},
+        "users": {"USER_ID"},
+        "events": {"USER_ID", "ITEM_ID", "TIMESTAMP"},
+    }[feed]
+    return (
+        "personalize-csv"
+        if names >= wanted and all(name == name.upper() for name in columns)
+        else None
+    )
 
 
 def delimiter_of(first: str) -> str:

@@ -1,7 +1,9 @@
-"""Rows out of files: JSON lines or an array, CSV and other tables, Parquet, plain, gzipped, in a zip, or from standard input.
+"""Rows out of files: JSON lines or an array, CSV and other tables, Parquet, plain, gzipped, in a
+zip, or from standard input.
 
-`open_feed` tells what a file is, and reads it row by row as rows of ours. What can't be read is reported by line and does not
-stop the rest; a file that is not what it is said to be is refused whole, with what would mend it.
+`open_feed` tells what a file is, and reads it row by row as rows of ours. What can't be read is
+reported by line and does not stop the rest; a file that is not what it is said to be is refused
+whole, with what would mend it.
 """
 
 from __future__ import annotations
@@ -31,8 +33,8 @@ csv.field_size_limit(16 * 2**20)
 
 @dataclass(frozen=True)
 class Line:
-    """A row of a feed, or why it can't be one. `number`: 1-based line of the file (row of a Parquet file); `raw`: as it stands
-    there."""
+    """A row of a feed, or why it can't be one. `number`: 1-based line of the file (row of a Parquet
+    file); `raw`: as it stands there."""
 
     number: int
     raw: Any
@@ -48,8 +50,8 @@ class Line:
 
 @dataclass
 class FeedFile:
-    """A file that was told apart, open until its `with` ends. `format`: what it is taken for; `lines`: once through;
-    `notes`: what is to be said of the rows when all are read."""
+    """A file that was told apart, open until its `with` ends. `format`: what it is taken for;
+    `lines`: once through; `notes`: what is to be said of the rows when all are read."""
 
     name: str
     format: str
@@ -65,9 +67,16 @@ class FeedFile:
 
     @property
     def rejected(self) -> Path:
-        """Where rows that are refused are kept: beside the file, or beside the archive that holds it."""
+        """Where rows that are refused are kept: beside the file, or beside the archive that holds
+        it."""
         archive, zipped, member = self.name.partition(".zip:")
-        name = f"{archive}.zip.{Path(member).name}" if zipped else "stdin" if self.name == STDIN else self.name
+        name = (
+            f"{archive}.zip.{Path(member).name}"
+            if zipped
+            else "stdin"
+            if self.name == STDIN
+            else self.name
+        )
         return Path(f"{name}.rejected.jsonl")
 
     @property
@@ -83,9 +92,11 @@ def open_feed(
     mapping: FileMapping | None = None,
     scales: Mapping[str, tuple[float, float]] | None = None,
 ) -> FeedFile:
-    """Tells what a file is and begins to read it. `scales`: by event type, what values are put onto if the mapping has a scale.
+    """Tells what a file is and begins to read it. `scales`: by event type, what values are put onto
+    if the mapping has a scale.
 
-    Raises `BadRequest` for a file that can't be read, is in another encoding, or has none of the columns that are needed.
+    Raises `BadRequest` for a file that can't be read, is in another encoding, or has none of the
+    columns that are needed.
     """
     file = FeedFile(str(name), format_, opened(str(name)))
     try:
@@ -104,7 +115,9 @@ def _guarded(name: str, lines: Iterator[Line]) -> Iterator[Line]:
         yield from lines
 
 
-def _begin(file: FeedFile, feed: Feed, mapping: FileMapping, scales: Mapping[str, tuple[float, float]]) -> None:
+def _begin(
+    file: FeedFile, feed: Feed, mapping: FileMapping, scales: Mapping[str, tuple[float, float]]
+) -> None:
     """Finds out a file's format and how its lines are read."""
     name, data = file.name, file.data
     if file.format == "auto":
@@ -124,7 +137,11 @@ def _begin(file: FeedFile, feed: Feed, mapping: FileMapping, scales: Mapping[str
 
 
 def _reader(
-    feed: Feed, mapping: FileMapping, layout: Layout | None, notes: Notes, scales: Mapping[str, tuple[float, float]]
+    feed: Feed,
+    mapping: FileMapping,
+    layout: Layout | None,
+    notes: Notes,
+    scales: Mapping[str, tuple[float, float]],
 ) -> Callable[[Row], Row]:
     """From a row of theirs to one of ours."""
     mapped = mapping.reader(feed, notes)
@@ -140,7 +157,9 @@ def _reader(
     return read
 
 
-def _rescale(row: Row, scale: tuple[float, float] | None, scales: Mapping[str, tuple[float, float]]) -> None:
+def _rescale(
+    row: Row, scale: tuple[float, float] | None, scales: Mapping[str, tuple[float, float]]
+) -> None:
     """Puts an event's value from the file's scale onto that of its type: both ends on both ends."""
     value, goal = row.get("value"), scales.get(str(row.get("type")))
     if scale is None or goal is None or not isinstance(value, int | float):
@@ -149,7 +168,7 @@ def _rescale(row: Row, scale: tuple[float, float] | None, scales: Mapping[str, t
     row["value"] = round(goal[0] + share * (goal[1] - goal[0]), 6)
 
 
-# ── lines ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── lines ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _line(number: int, raw: Any, read: Callable[[Row], Row], row: Row) -> Line:
@@ -159,14 +178,19 @@ def _line(number: int, raw: Any, read: Callable[[Row], Row], row: Row) -> Line:
         return Line(number, raw, None, error.message)
 
 
-def _json_lines(file: FeedFile, read: Callable[[Row], Row], encoding: str | None, *, loose: bool = False) -> Iterator[Line]:
-    """JSON lines, or the elements of one array. `loose`: a line may be a Python literal, as Amazon's of 2014 are."""
+def _json_lines(
+    file: FeedFile, read: Callable[[Row], Row], encoding: str | None, *, loose: bool = False
+) -> Iterator[Line]:
+    """JSON lines, or the elements of one array. `loose`: a line may be a Python literal, as
+    Amazon's of 2014 are."""
     if head_of(file.data).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"[":
         return _json_array(file, read, encoding)
     return _json_rows(file, read, encoding, loose=loose)
 
 
-def _json_rows(file: FeedFile, read: Callable[[Row], Row], encoding: str | None, *, loose: bool) -> Iterator[Line]:
+def _json_rows(
+    file: FeedFile, read: Callable[[Row], Row], encoding: str | None, *, loose: bool
+) -> Iterator[Line]:
     for number, raw in enumerate(file.data, 1):
         text = raw.removeprefix(codecs.BOM_UTF8).strip()
         if not text:
@@ -184,7 +208,9 @@ def _json_row(raw: bytes, encoding: str | None, *, loose: bool) -> Row:
     try:
         text = raw.decode(encoding or "utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"not {encoding or 'UTF-8, as JSON has to be; say --encoding if it is another'}") from error
+        raise ValueError(
+            f"not {encoding or 'UTF-8, as JSON has to be; say --encoding if it is another'}"
+        ) from error
     try:
         row = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -209,20 +235,31 @@ def _json_array(file: FeedFile, read: Callable[[Row], Row], encoding: str | None
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"{file.name}: begins as one array and is not JSON: {error}") from error
     return (
-        _line(number, row, read, row) if isinstance(row, dict) else Line(number, row, None, "not a JSON object")
+        _line(number, row, read, row)
+        if isinstance(row, dict)
+        else Line(number, row, None, "not a JSON object")
         for number, row in enumerate(rows, 1)
     )
 
 
-def _check_keys(name: str, data: IO[bytes], feed: Feed, mapping: FileMapping, layout: Layout | None) -> None:
+def _check_keys(
+    name: str, data: IO[bytes], feed: Feed, mapping: FileMapping, layout: Layout | None
+) -> None:
     """Raises `BadRequest` if the first row has not one key of ours, which a mapping would mend."""
     keys = first_object(head_of(data).decode("utf-8", "replace"))
     if keys and layout is None and not mapping.map and not keys.keys() & KNOWN[feed]:
-        raise BadRequest(f"{name}: none of its keys ({', '.join(keys)[:300]}) is a field of ours; {proposal(feed, keys)}")
+        raise BadRequest(
+            f"{name}: none of its keys ({', '.join(keys)[:300]}) is a field of ours; "
+            f"{proposal(feed, keys)}"
+        )
 
 
 def _table(
-    file: FeedFile, feed: Feed, mapping: FileMapping, layout: Layout | None, read: Callable[[Row], Row]
+    file: FeedFile,
+    feed: Feed,
+    mapping: FileMapping,
+    layout: Layout | None,
+    read: Callable[[Row], Row],
 ) -> Iterator[Line]:
     """A text with a row a line, and the names of its columns in the first."""
     known = layout or Layout(lambda _feed, row, _notes: dict(row))
@@ -239,20 +276,29 @@ def _table(
         columns = [column.strip() for column in split(first, delimiter, quoted=known.quoted)]
         if layout is None:
             mapping.check(file.name, feed, columns)
-    rows = _plain_rows(text, delimiter) if len(delimiter) > 1 else _csv_rows(text, delimiter, quoted=known.quoted)
+    rows = (
+        _plain_rows(text, delimiter)
+        if len(delimiter) > 1
+        else _csv_rows(text, delimiter, quoted=known.quoted)
+    )
     skipped = 0 if known.header is not None else 1
     return _cells(columns, rows, skipped, read)
 
 
 def _cells(
-    columns: list[str], rows: Iterator[tuple[int, list[str] | str]], skipped: int, read: Callable[[Row], Row]
+    columns: list[str],
+    rows: Iterator[tuple[int, list[str] | str]],
+    skipped: int,
+    read: Callable[[Row], Row],
 ) -> Iterator[Line]:
     """`skipped`: lines before the first row."""
     for number, cells in rows:
         if isinstance(cells, str):
             yield Line(number + skipped, "", None, f"not CSV: {cells}")
         elif len(cells) != len(columns):
-            yield Line(number + skipped, cells, None, f"has {len(cells)} columns, not {len(columns)}")
+            yield Line(
+                number + skipped, cells, None, f"has {len(cells)} columns, not {len(columns)}"
+            )
         else:
             row = dict(zip(columns, cells, strict=True))
             yield _line(number + skipped, row, read, row)
@@ -264,9 +310,13 @@ def _plain_rows(text: io.TextIOWrapper, delimiter: str) -> Iterator[tuple[int, l
             yield number, line.rstrip("\r\n").split(delimiter)
 
 
-def _csv_rows(text: io.TextIOWrapper, delimiter: str, *, quoted: bool) -> Iterator[tuple[int, list[str] | str]]:
+def _csv_rows(
+    text: io.TextIOWrapper, delimiter: str, *, quoted: bool
+) -> Iterator[tuple[int, list[str] | str]]:
     """Line number and cells; a text in their place says what is wrong with the line."""
-    reader = csv.reader(text, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
+    reader = csv.reader(
+        text, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    )
     while True:
         try:
             cells = next(reader, None)
@@ -279,7 +329,9 @@ def _csv_rows(text: io.TextIOWrapper, delimiter: str, *, quoted: bool) -> Iterat
             yield reader.line_num, cells
 
 
-def _parquet(name: str, data: IO[bytes], feed: Feed, mapping: FileMapping, read: Callable[[Row], Row]) -> Iterator[Line]:
+def _parquet(
+    name: str, data: IO[bytes], feed: Feed, mapping: FileMapping, read: Callable[[Row], Row]
+) -> Iterator[Line]:
     import pyarrow
     import pyarrow.parquet
 

@@ -1,7 +1,9 @@
-"""Rows of other systems as rows of ours: Gorse's, Metarank's and Amazon Personalize's. Functions of values; nothing is stored.
+"""Rows of other systems as rows of ours: Gorse's, Metarank's and Amazon Personalize's. Functions of
+values; nothing is stored.
 
-A foreign row becomes parts, each a row that one of our feeds takes. What a foreign system asks for (a string here, a list
-there) is checked under its own field names; the rest (lengths, numbers, declared attributes) is left to our nouns.
+A foreign row becomes parts, each a row that one of our feeds takes. What a foreign system asks for
+(a string here, a list there) is checked under its own field names; the rest (lengths, numbers,
+declared attributes) is left to our nouns.
 """
 
 from __future__ import annotations
@@ -28,7 +30,17 @@ LONGEST = 1_000
 """A list inside one row holds at most so many."""
 TITLE = 200
 """A Gorse comment of one line, no longer than this, is a title; any other is a text."""
-GORSE = ("FeedbackType", "UserId", "ItemId", "Value", "Timestamp", "Comment", "IsHidden", "Categories", "Labels")
+GORSE = (
+    "FeedbackType",
+    "UserId",
+    "ItemId",
+    "Value",
+    "Timestamp",
+    "Comment",
+    "IsHidden",
+    "Categories",
+    "Labels",
+)
 METARANK: dict[str, Feed] = {
     "item": "items",
     "metadata": "items",
@@ -49,7 +61,8 @@ IDS: TypeAdapter[str] = TypeAdapter(Id)
 
 @dataclass(frozen=True)
 class Part:
-    """A row for one of our feeds. `index`: of the foreign row; `where`: in it, as `eventList.3: `."""
+    """A row for one of our feeds. `index`: of the foreign row; `where`: in it, as `eventList.3:
+    `."""
 
     feed: Feed
     row: Row
@@ -59,13 +72,17 @@ class Part:
     @property
     def key(self) -> str:
         """Of the item or user; an event has none."""
-        return "" if self.feed == "events" else str(self.row["id" if self.feed == "items" else "user_id"])
+        return (
+            ""
+            if self.feed == "events"
+            else str(self.row["id" if self.feed == "items" else "user_id"])
+        )
 
 
 @dataclass(frozen=True)
 class Sorted:
-    """`skipped`: how many rows are fine and hold nothing for the feed; `noticed`: why, where that needs a word, and of how
-    many rows."""
+    """`skipped`: how many rows are fine and hold nothing for the feed; `noticed`: why, where that
+    needs a word, and of how many rows."""
 
     parts: list[Part]
     rejected: list[Rejection]
@@ -78,7 +95,8 @@ class Skipped(Exception):
 
 
 def sorted_out(shape: Shape, feed: Feed | None, rows: Sequence[Any]) -> Sorted:
-    """What rows hold for a feed (None: for any), and why others can't be read: what is bad costs itself only."""
+    """What rows hold for a feed (None: for any), and why others can't be read: what is bad costs
+    itself only."""
     parts, rejected, skipped, noticed = list[Part](), list[Rejection](), 0, Counter[str]()
     for index, row in enumerate(rows):
         before = len(parts), len(rejected)
@@ -87,7 +105,9 @@ def sorted_out(shape: Shape, feed: Feed | None, rows: Sequence[Any]) -> Sorted:
                 found = READERS[shape](feed, _object(one, "the row"))
                 parts += [Part(part.feed, part.row, index, where + part.where) for part in found]
             except BadRequest as error:
-                rejected.append(Rejection(index=index, code=error.code, message=where + error.message))
+                rejected.append(
+                    Rejection(index=index, code=error.code, message=where + error.message)
+                )
             except Skipped as why:
                 noticed[str(why)] += 1
         skipped += before == (len(parts), len(rejected))
@@ -111,12 +131,17 @@ def one_a_row(rejected: Sequence[Rejection]) -> list[Rejection]:
 
 
 def renewed(shape: Shape, known: Mapping[str, Any], row: Row) -> Row:
-    """The row of an item or a user over what is known of it: what a foreign system has no word for stays as it was.
+    """The row of an item or a user over what is known of it: what a foreign system has no word for
+    stays as it was.
 
     Metarank tells single attributes that changed; the others tell all there are.
     """
     told = row["attributes"]
-    return {**known, **row, "attributes": {**known.get("attributes", {}), **told} if shape == "metarank" else told}
+    return {
+        **known,
+        **row,
+        "attributes": {**known.get("attributes", {}), **told} if shape == "metarank" else told,
+    }
 
 
 def label(value: Any, name: str = "type") -> str:
@@ -126,14 +151,24 @@ def label(value: Any, name: str = "type") -> str:
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", value).lower()
     found = re.sub(r"[^a-z0-9_.:-]+", "_", words).strip("_")[:64]
     if not found:
-        raise BadRequest(f"{name}: {value[:64]!r} holds nothing of a-z, 0-9, which event types are made of")
+        raise BadRequest(
+            f"{name}: {value[:64]!r} holds nothing of a-z, 0-9, which event types are made of"
+        )
     return found
 
 
 def _apart(shape: Shape, row: Any) -> Iterator[tuple[str, Any]]:
     """Personalize sends many in one request; each is read alone."""
-    names = [name for name in PERSONALIZE if shape == "personalize" and isinstance(row, dict) and name in row]
-    lists = {name: row[name] for name in names if isinstance(row[name], list) and 1 < len(row[name]) <= LONGEST}
+    names = [
+        name
+        for name in PERSONALIZE
+        if shape == "personalize" and isinstance(row, dict) and name in row
+    ]
+    lists = {
+        name: row[name]
+        for name in names
+        if isinstance(row[name], list) and 1 < len(row[name]) <= LONGEST
+    }
     if len(names) == 1 and lists:
         for n, one in enumerate(lists[names[0]]):
             yield f"{names[0]}.{n}: ", {**row, names[0]: [one]}
@@ -141,7 +176,7 @@ def _apart(shape: Shape, row: Any) -> Iterator[tuple[str, Any]]:
         yield "", row
 
 
-# ── Gorse ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Gorse ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _gorse(feed: Feed | None, row: Row) -> list[Part]:
@@ -149,8 +184,14 @@ def _gorse(feed: Feed | None, row: Row) -> list[Part]:
     if feed is None:
         raise BadRequest("Gorse's rows don't say what they are: name the feed")
     known = {name.lower(): name for name in GORSE}
-    told = {known[key.lower()]: value for key, value in row.items() if key.lower() in known and value is not None}
-    return [Part(feed, {"items": _gorse_item, "users": _gorse_user, "events": _gorse_event}[feed](told))]
+    told = {
+        known[key.lower()]: value
+        for key, value in row.items()
+        if key.lower() in known and value is not None
+    }
+    return [
+        Part(feed, {"items": _gorse_item, "users": _gorse_user, "events": _gorse_event}[feed](told))
+    ]
 
 
 def _gorse_item(told: Row) -> Row:
@@ -175,7 +216,8 @@ def _gorse_user(told: Row) -> Row:
 
 
 def _gorse_event(told: Row) -> Row:
-    """Feedback without a time is known again by what it says, so that sending it twice is one event."""
+    """Feedback without a time is known again by what it says, so that sending it twice is one
+    event."""
     row = {
         "type": label(told.get("FeedbackType"), "FeedbackType"),
         "user_id": _id(told, "UserId"),
@@ -195,13 +237,15 @@ def _labels(told: Row) -> Row:
     return dict(labels) if isinstance(labels, dict) else {"labels": labels}
 
 
-# ── Metarank ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Metarank ──────────────────────────────────────────────────────────────────────────────────────
 
 
 def _metarank(feed: Feed | None, row: Row) -> list[Part]:
     kind = row.get("event")
     if not isinstance(kind, str) or kind not in METARANK:
-        raise BadRequest(f"event: {json.dumps(kind)[:64]} is none of item, user, ranking, interaction")
+        raise BadRequest(
+            f"event: {json.dumps(kind)[:64]} is none of item, user, ranking, interaction"
+        )
     if feed not in (None, METARANK[kind]):
         return []
     if kind == "ranking":
@@ -234,11 +278,17 @@ def _acted(row: Row) -> Row:
 
 
 def _shown(row: Row) -> list[Part]:
-    """An impression of each item, at its place. Raises `Skipped` for a ranking that was shown to nobody in particular."""
+    """An impression of each item, at its place. Raises `Skipped` for a ranking that was shown to
+    nobody in particular."""
     if all(row.get(name) in (None, "") for name in ("user", "session")):
-        raise Skipped("a ranking without a user or session is skipped: nobody is known to have seen it")
+        raise Skipped(
+            "a ranking without a user or session is skipped: nobody is known to have seen it"
+        )
     ranking, moment, who = _id(row, "id"), _moment(row, "timestamp"), _who(row, "user", "session")
-    items = [_id(_object(one, f"items.{n}"), "id", f"items.{n}.id") for n, one in enumerate(_list(row, "items"))]
+    items = [
+        _id(_object(one, f"items.{n}"), "id", f"items.{n}.id")
+        for n, one in enumerate(_list(row, "items"))
+    ]
     return [Part("events", one) for one in _impressions(items, who, ranking, moment, ranking)]
 
 
@@ -253,14 +303,17 @@ def _facts(row: Row) -> Row:
     return found
 
 
-# ── Amazon Personalize ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── Amazon Personalize ────────────────────────────────────────────────────────────────────────────
 
 
 def _personalize(feed: Feed | None, row: Row) -> list[Part]:
     """The body of a PutEvents, PutItems or PutUsers."""
     named = [name for name in PERSONALIZE if name in row]
     if len(named) != 1:
-        raise BadRequest("one of eventList, items and users is needed, as PutEvents, PutItems and PutUsers send them")
+        raise BadRequest(
+            "one of eventList, items and users is needed, as PutEvents, PutItems and PutUsers "
+            "send them"
+        )
     name = named[0]
     if feed not in (None, PERSONALIZE[name]):
         return []
@@ -268,11 +321,14 @@ def _personalize(feed: Feed | None, row: Row) -> list[Part]:
     if name == "eventList":
         who = _who(row, "userId", "sessionId")
         return [Part("events", event) for one in told for event in _put_event(one, who)]
-    return [Part(PERSONALIZE[name], (_put_item if name == "items" else _put_user)(one)) for one in told]
+    return [
+        Part(PERSONALIZE[name], (_put_item if name == "items" else _put_user)(one)) for one in told
+    ]
 
 
 def _put_event(told: Row, who: Row) -> list[Row]:
-    """The event, and an impression of each item that was shown. Old clients name the item among the properties."""
+    """The event, and an impression of each item that was shown. Old clients name the item among the
+    properties."""
     extra = _properties(told)
     event_id, moment = _id(told, "eventId", needed=False), _moment(told, "sentAt")
     ranking = _id(told, "recommendationId", needed=False)
@@ -292,7 +348,9 @@ def _put_event(told: Row, who: Row) -> list[Row]:
 
 def _put_item(told: Row) -> Row:
     facts = _properties(told)
-    created = _moment({"creationTimestamp": facts.pop("creationTimestamp", None)}, "creationTimestamp")
+    created = _moment(
+        {"creationTimestamp": facts.pop("creationTimestamp", None)}, "creationTimestamp"
+    )
     row = _item(_id(told, "itemId"), facts)
     return _given({**row, "attributes": _split(row["attributes"]), "published_at": created})
 
@@ -315,7 +373,9 @@ def _properties(told: Row) -> Row:
 def _split(attributes: Row) -> Row:
     """Categories come as `Comedy|Romance`."""
     return {
-        key: [part for part in value.split("|") if part] if isinstance(value, str) and "|" in value else value
+        key: [part for part in value.split("|") if part]
+        if isinstance(value, str) and "|" in value
+        else value
         for key, value in attributes.items()
     }
 
@@ -323,7 +383,7 @@ def _split(attributes: Row) -> Row:
 READERS = {"gorse": _gorse, "metarank": _metarank, "personalize": _personalize}
 
 
-# ── what they share ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── what they share ───────────────────────────────────────────────────────────────────────────────
 
 
 def _object(value: Any, name: str) -> Row:
@@ -359,7 +419,9 @@ def _id(row: Row, name: str, told: str = "", *, needed: bool = True) -> str | No
 
 
 def _who(row: Row, user: str, session: str) -> Row:
-    found = _given({"user_id": _id(row, user, needed=False), "session_id": _id(row, session, needed=False)})
+    found = _given(
+        {"user_id": _id(row, user, needed=False), "session_id": _id(row, session, needed=False)}
+    )
     if not found:
         raise BadRequest(f"{user}, or {session} for a visitor without one: missing")
     return found
@@ -374,7 +436,9 @@ def _item(item_id: str | None, facts: Row) -> Row:
     return {**row, "attributes": attributes_of(rest)}
 
 
-def _impressions(items: Sequence[Any], who: Row, ranking: str | None, moment: datetime | None, of: str | None) -> list[Row]:
+def _impressions(
+    items: Sequence[Any], who: Row, ranking: str | None, moment: datetime | None, of: str | None
+) -> list[Row]:
     """Each is known again by its place in `of`."""
     return [
         _given(
@@ -401,11 +465,15 @@ def _digest(*parts: Any) -> str:
 
 
 def _moment(row: Row, name: str) -> datetime | None:
-    """A time as Gorse, Metarank or Personalize write it; without a zone it is UTC. Go's zero time is none."""
+    """A time as Gorse, Metarank or Personalize write it; without a zone it is UTC. Go's zero time
+    is none."""
     value = row.get(name)
     if value in (None, ""):
         return None
     found = any_moment(value)
     if found is None:
-        raise BadRequest(f"{name}: no time that can be read; as 2026-01-31T12:00:00Z, or seconds or milliseconds since 1970")
+        raise BadRequest(
+            f"{name}: no time that can be read; as 2026-01-31T12:00:00Z, or seconds or "
+            f"milliseconds since 1970"
+        )
     return None if found.year == 1 else found

@@ -1,7 +1,8 @@
-"""Public layouts by name: RecBole's atomic files, MovieLens, Amazon reviews, Amazon Personalize's bulk CSV.
+"""Public layouts by name: RecBole's atomic files, MovieLens, Amazon reviews, Amazon Personalize's
+bulk CSV.
 
-A reader makes a row of ours of one of theirs; None: the row holds nothing for the feed. What a feed has no room for is
-counted in the notes.
+A reader makes a row of ours of one of theirs; None: the row holds nothing for the feed. What a feed
+has no room for is counted in the notes.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ NO_GENRES = "(no genres listed)"
 
 @dataclass(frozen=True)
 class Layout:
-    """`row`: a reader of rows. The rest is how the file is read where it doesn't say so itself. `header`: the names of the
-    columns, where the first line is a row already; `quoted`: may cells stand in quotes?"""
+    """`row`: a reader of rows. The rest is how the file is read where it doesn't say so itself.
+    `header`: the names of the columns, where the first line is a row already; `quoted`: may cells
+    stand in quotes?"""
 
     row: Callable[[Feed, Mapping[str, Any], Notes], Row]
     delimiter: str | None = None
@@ -40,12 +42,15 @@ class Layout:
 def given(row: Mapping[str, Any]) -> Row:
     """Without what is missing."""
     return {
-        key: value for key, value in row.items() if not (value is None or (isinstance(value, str) and value.strip() in MISSING))
+        key: value
+        for key, value in row.items()
+        if not (value is None or (isinstance(value, str) and value.strip() in MISSING))
     }
 
 
 def moment(value: Any, name: str) -> Any:
-    """A time by its size, in seconds or milliseconds or as ISO 8601. Raises `BadRequest` naming the column."""
+    """A time by its size, in seconds or milliseconds or as ISO 8601. Raises `BadRequest` naming the
+    column."""
     if isinstance(value, str) and re.fullmatch(r"[0-9]+\.[0-9]+", value):
         value = float(value)
     found = any_moment(value)
@@ -59,11 +64,12 @@ def people_read(title: str) -> str:
     return ARTICLE.sub(r"\2 \1\3", title)
 
 
-# ── RecBole ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── RecBole ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def _recbole(feed: Feed, row: Mapping[str, Any], notes: Notes) -> Row:
-    """Columns are `name:type`; a `token_seq` is words with spaces between: a title or text in one piece, else a list."""
+    """Columns are `name:type`; a `token_seq` is words with spaces between: a title or text in one
+    piece, else a list."""
     made: Row = {}
     attributes: Row = {}
     for column, cell in given(row).items():
@@ -76,7 +82,11 @@ def _recbole(feed: Feed, row: Mapping[str, Any], notes: Notes) -> Row:
         elif feed == "events":
             notes.left_out[name] += 1
         else:
-            attributes[name] = [value_of(part) for part in cell.split()] if kind.endswith("_seq") else value_of(cell)
+            attributes[name] = (
+                [value_of(part) for part in cell.split()]
+                if kind.endswith("_seq")
+                else value_of(cell)
+            )
     if feed == "events":
         return {"type": "rating", **made} if "value" in made else made
     return {**made, "attributes": attributes}
@@ -85,7 +95,12 @@ def _recbole(feed: Feed, row: Mapping[str, Any], notes: Notes) -> Row:
 RECBOLE: dict[Feed, dict[str, str]] = {
     "items": {"item_id": "id"},
     "users": {"user_id": "user_id"},
-    "events": {"user_id": "user_id", "item_id": "item_id", "rating": "value", "timestamp": "occurred_at"},
+    "events": {
+        "user_id": "user_id",
+        "item_id": "item_id",
+        "rating": "value",
+        "timestamp": "occurred_at",
+    },
 }
 RECBOLE_LIKE: dict[Feed, tuple[str, ...]] = {
     "items": ("title", "text", "url", "image_url"),
@@ -99,7 +114,7 @@ def _recbole_field(feed: Feed, name: str) -> str | None:
     return RECBOLE[feed].get(name) or meant_by(name, RECBOLE_LIKE[feed])
 
 
-# ── MovieLens ───────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── MovieLens ─────────────────────────────────────────────────────────────────────────────────────
 
 MOVIELENS: dict[Feed, tuple[str, ...]] = {
     "items": ("movieId", "title", "genres"),
@@ -121,7 +136,9 @@ def _movielens(feed: Feed, row: Mapping[str, Any], notes: Notes) -> Row:
         dated = YEAR.match(title)
         made["title"] = people_read(dated["title"] if dated else title)
         made["attributes"] |= {"year": int(dated["year"])} if dated else {}
-    genres = [genre for genre in str(cells.get("genres", "")).split("|") if genre and genre != NO_GENRES]
+    genres = [
+        genre for genre in str(cells.get("genres", "")).split("|") if genre and genre != NO_GENRES
+    ]
     made["attributes"] |= {"genre": genres} if genres else {}
     for key in cells.keys() - {"movieId", "title", "genres"}:
         made["attributes"][key] = value_of(cells[key])
@@ -145,11 +162,12 @@ def _movielens_event(cells: Row) -> Row:
     return {**given(made), "type": "rating", "value": value}
 
 
-# ── Amazon reviews ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Amazon reviews ────────────────────────────────────────────────────────────────────────────────
 
 
 def _amazon(feed: Feed, row: Mapping[str, Any], notes: Notes) -> Row:
-    """Of 2014, 2018 and 2023. A variant of a product is known by its parent, as the products' own file has it."""
+    """Of 2014, 2018 and 2023. A variant of a product is known by its parent, as the products' own
+    file has it."""
     if feed == "events":
         return _amazon_review(row, notes)
     if feed == "users":
@@ -170,7 +188,9 @@ def _amazon(feed: Feed, row: Mapping[str, Any], notes: Notes) -> Row:
     made: Row = {
         "id": row.get("parent_asin") or row.get("asin"),
         "title": row.get("title"),
-        "text": " ".join([*_words(row.get("description")), *_words(row.get("features") or row.get("feature"))]),
+        "text": " ".join(
+            [*_words(row.get("description")), *_words(row.get("features") or row.get("feature"))]
+        ),
         "image_url": _first_image(row),
     }
     attributes = {
@@ -183,7 +203,10 @@ def _amazon(feed: Feed, row: Mapping[str, Any], notes: Notes) -> Row:
             attributes[key] = value
         elif key not in taken and key not in IMAGES and value not in (None, [], {}):
             notes.left_out[key] += 1
-    return {**given(made), "attributes": {key: value for key, value in given(attributes).items() if value != []}}
+    return {
+        **given(made),
+        "attributes": {key: value for key, value in given(attributes).items() if value != []},
+    }
 
 
 def _amazon_review(row: Mapping[str, Any], notes: Notes) -> Row:
@@ -193,7 +216,8 @@ def _amazon_review(row: Mapping[str, Any], notes: Notes) -> Row:
         "type": "rating",
         "value": row.get("overall", row.get("rating")),
         "occurred_at": moment(
-            row.get("unixReviewTime", row.get("timestamp")), "unixReviewTime" if "unixReviewTime" in row else "timestamp"
+            row.get("unixReviewTime", row.get("timestamp")),
+            "unixReviewTime" if "unixReviewTime" in row else "timestamp",
         ),
         "text": row.get("summary") or row.get("title"),
     }
@@ -222,7 +246,9 @@ def _first_image(row: Mapping[str, Any]) -> str | None:
         found = row.get(key)
         found = found[0] if isinstance(found, list) and found else found
         if isinstance(found, Mapping):
-            found = next((found[size] for size in ("hi_res", "large", "thumb") if found.get(size)), None)
+            found = next(
+                (found[size] for size in ("hi_res", "large", "thumb") if found.get(size)), None
+            )
         if isinstance(found, str) and found:
             return found
     return None
@@ -243,7 +269,7 @@ def _price(value: Any) -> Any:
     return float(found[0].replace(",", "")) if found else value
 
 
-# ── Amazon Personalize, bulk ────────────────────────────────────────────────────────────────────────────────────────
+# ── Amazon Personalize, bulk ──────────────────────────────────────────────────────────────────────
 
 PERSONALIZE: dict[Feed, dict[str, str]] = {
     "items": {"ITEM_ID": "id", "CREATION_TIMESTAMP": "published_at"},
@@ -259,7 +285,10 @@ PERSONALIZE: dict[Feed, dict[str, str]] = {
         "RECOMMENDATION_ID": "ranking_id",
     },
 }
-TITLES, TEXTS = ("TITLE", "NAME", "ITEM_NAME", "PRODUCT_NAME"), ("DESCRIPTION", "PRODUCT_DESCRIPTION", "TEXTUAL_DESCRIPTION")
+TITLES, TEXTS = (
+    ("TITLE", "NAME", "ITEM_NAME", "PRODUCT_NAME"),
+    ("DESCRIPTION", "PRODUCT_DESCRIPTION", "TEXTUAL_DESCRIPTION"),
+)
 
 
 def _personalize(feed: Feed, row: Mapping[str, Any], notes: Notes) -> Row:
@@ -267,7 +296,11 @@ def _personalize(feed: Feed, row: Mapping[str, Any], notes: Notes) -> Row:
     names = dict(PERSONALIZE[feed])
     if feed == "items":
         for field, columns in (("title", TITLES), ("text", TEXTS)):
-            names |= {column: field for column in columns if row.get(column)} if field not in names.values() else {}
+            names |= (
+                {column: field for column in columns if row.get(column)}
+                if field not in names.values()
+                else {}
+            )
     made: Row = {}
     attributes: Row = {}
     for column, cell in given(row).items():
@@ -288,7 +321,9 @@ def _personalize(feed: Feed, row: Mapping[str, Any], notes: Notes) -> Row:
 LAYOUTS: dict[str, Layout] = {
     "recbole": Layout(_recbole, delimiter="\t", quoted=False),
     "movielens": Layout(_movielens),
-    "movielens-dat": Layout(_movielens, delimiter="::", encoding="latin-1", header=MOVIELENS, quoted=False),
+    "movielens-dat": Layout(
+        _movielens, delimiter="::", encoding="latin-1", header=MOVIELENS, quoted=False
+    ),
     "amazon-reviews": Layout(_amazon),
     "personalize-csv": Layout(_personalize),
 }

@@ -1,4 +1,5 @@
-"""Which column of a table is which field of ours: said by options of `whyrank ingest` or by a YAML file."""
+"""Which column of a table is which field of ours: said by options of `whyrank ingest` or by a YAML
+file."""
 
 from __future__ import annotations
 
@@ -24,11 +25,13 @@ EVERYTHING_ELSE = "*"
 
 
 class FileMapping(BaseModel):
-    """How to read somebody's file. `map`: our field, or an attribute's name, to their column (or key, dotted where it lies
-    in an object); `set`: our field to one value for all rows; `drop`: columns to leave out, `*`: all that are no field of ours.
+    """How to read somebody's file. `map`: our field, or an attribute's name, to their column (or
+    key, dotted where it lies in an object); `set`: our field to one value for all rows; `drop`:
+    columns to leave out, `*`: all that are no field of ours.
 
-    `time_unit`: of times that are numbers; `time_zone`: of times that name none; `scale`: lowest and highest value of what
-    people rated by in this file, which is put onto the scale that the event's type has here.
+    `time_unit`: of times that are numbers; `time_zone`: of times that name none; `scale`: lowest
+    and highest value of what people rated by in this file, which is put onto the scale that the
+    event's type has here.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,7 +59,9 @@ class FileMapping(BaseModel):
         try:
             return name and codecs.lookup(name).name
         except LookupError as error:
-            raise ValueError(f"{name}: no such encoding; as utf-8, latin-1, cp1252, gb18030, shift_jis, utf-16") from error
+            raise ValueError(
+                f"{name}: no such encoding; as utf-8, latin-1, cp1252, gb18030, shift_jis, utf-16"
+            ) from error
 
     @field_validator("delimiter", mode="before")
     @classmethod
@@ -90,16 +95,21 @@ class FileMapping(BaseModel):
 
     @classmethod
     def made(cls, file: Path | None, options: Mapping[str, Any]) -> FileMapping:
-        """What the file says, changed by options that are given. Raises `BadRequest` for what can't be one."""
+        """What the file says, changed by options that are given. Raises `BadRequest` for what can't
+        be one."""
         base = cls.read(file).model_dump() if file is not None else {}
-        given = {name: value for name, value in options.items() if value not in (None, {}, frozenset())}
+        given = {
+            name: value for name, value in options.items() if value not in (None, {}, frozenset())
+        }
         for name in ("map", "set"):
             if name in given:
                 given[name] = {**base.get(name, {}), **given[name]}
         try:
             return cls.model_validate({**base, **given})
         except ValidationError as error:
-            raise BadRequest("; ".join(f"--{line.replace('_', '-', 1)}" for line in reasons(error).split("; "))) from error
+            raise BadRequest(
+                "; ".join(f"--{line.replace('_', '-', 1)}" for line in reasons(error).split("; "))
+            ) from error
 
     @cached_property
     def zone(self) -> ZoneInfo | None:
@@ -109,11 +119,15 @@ class FileMapping(BaseModel):
         """The row's values under our names, those that nobody mapped under their own."""
         taken = {*self.map.values(), *self.drop}
         made = {key: value for key, value in row.items() if key not in taken}
-        return {**made, **{ours: within(row, theirs) for ours, theirs in self.map.items()}, **self.set}
+        return {
+            **made,
+            **{ours: within(row, theirs) for ours, theirs in self.map.items()},
+            **self.set,
+        }
 
     def reader(self, feed: Feed, notes: Notes) -> Callable[[Mapping[str, Any]], Row]:
-        """A function from a row of a table or of JSON to a row of ours, without missing values. It raises `BadRequest` for a
-        time that can't be read."""
+        """A function from a row of a table or of JSON to a row of ours, without missing values. It
+        raises `BadRequest` for a time that can't be read."""
         told = {*KNOWN[feed], *self.map, *self.set}
         renames = bool(self.map or self.set or self.drop)
         drops_others = EVERYTHING_ELSE in self.drop
@@ -134,7 +148,8 @@ class FileMapping(BaseModel):
         return read
 
     def check(self, name: str, feed: Feed, columns: Collection[str]) -> None:
-        """Raises `BadRequest` for a table that lacks what this mapping or the feed needs, with the options that mend it."""
+        """Raises `BadRequest` for a table that lacks what this mapping or the feed needs, with the
+        options that mend it."""
         lacking = [theirs for theirs in self.map.values() if theirs not in columns]
         shown = ", ".join(columns)[:500]
         if lacking:
@@ -143,13 +158,19 @@ class FileMapping(BaseModel):
         missing = [one for one in NEEDED[feed] if not {*one} & have]
         if missing:
             needed = " and ".join(" or ".join(names) for names in missing)
-            raise BadRequest(f"{name}: {feed} need {needed}; its columns are {shown}; {proposal(feed, columns, have)}")
-        strange = [column for column in self.named(dict.fromkeys(columns)) if column not in KNOWN[feed]]
+            raise BadRequest(
+                f"{name}: {feed} need {needed}; its columns are {shown}; "
+                f"{proposal(feed, columns, have)}"
+            )
+        strange = [
+            column for column in self.named(dict.fromkeys(columns)) if column not in KNOWN[feed]
+        ]
         if feed == "events" and strange and EVERYTHING_ELSE not in self.drop:
             drops = " ".join(f"--drop {_quoted(column)}" for column in strange)
             told = f"events have no field for {', '.join(strange)}"
             raise BadRequest(
-                f"{name}: {told}; leave out what they hold by {drops} (--drop '*': all such), or --map FIELD=COLUMN"
+                f"{name}: {told}; leave out what they hold by {drops} (--drop '*': all such), "
+                f"or --map FIELD=COLUMN"
             )
 
 

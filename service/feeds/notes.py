@@ -1,4 +1,5 @@
-"""What a feed's rows were taken for where that may not be what was meant: counted while rows come, said once at the end."""
+"""What a feed's rows were taken for where that may not be what was meant: counted while rows come,
+said once at the end."""
 
 from __future__ import annotations
 
@@ -11,27 +12,116 @@ from typing import Any
 
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "id": (
-        *("itemid", "item", "productid", "product", "movieid", "bookid", "songid", "trackid", "articleid", "asin"),
+        *(
+            "itemid",
+            "item",
+            "productid",
+            "product",
+            "movieid",
+            "bookid",
+            "songid",
+            "trackid",
+            "articleid",
+            "asin",
+        ),
         *("parentasin", "sku", "isbn", "artikelnummer", "artikelnr", "商品id", "编号"),
     ),
-    "title": ("name", "producttitle", "productname", "itemname", "movietitle", "booktitle", "bezeichnung", "标题", "名称"),
-    "text": ("description", "desc", "summary", "overview", "body", "content", "beschreibung", "描述", "简介"),
+    "title": (
+        "name",
+        "producttitle",
+        "productname",
+        "itemname",
+        "movietitle",
+        "booktitle",
+        "bezeichnung",
+        "标题",
+        "名称",
+    ),
+    "text": (
+        "description",
+        "desc",
+        "summary",
+        "overview",
+        "body",
+        "content",
+        "beschreibung",
+        "描述",
+        "简介",
+    ),
     "url": ("link", "producturl", "itemurl", "uri"),
     "image_url": ("image", "img", "imurl", "picture", "pictureurl", "thumbnail", "bild"),
-    "published_at": ("publishedon", "published", "releasedate", "released", "createdat", "creationtimestamp"),
+    "published_at": (
+        "publishedon",
+        "published",
+        "releasedate",
+        "released",
+        "createdat",
+        "creationtimestamp",
+    ),
     "available": ("instock", "availability", "active"),
     "user_id": (
-        *("user", "userid", "uid", "customerid", "customer", "reviewerid", "memberid", "householdid", "visitorid"),
+        *(
+            "user",
+            "userid",
+            "uid",
+            "customerid",
+            "customer",
+            "reviewerid",
+            "memberid",
+            "householdid",
+            "visitorid",
+        ),
         *("kundennummer", "用户id"),
     ),
     "item_id": (
-        *("item", "productid", "product", "movieid", "movie", "film", "bookid", "book", "songid", "song", "trackid"),
-        *("track", "articleid", "asin", "parentasin", "sku", "isbn", "artikelnummer", "artikelnr", "商品id"),
+        *(
+            "item",
+            "productid",
+            "product",
+            "movieid",
+            "movie",
+            "film",
+            "bookid",
+            "book",
+            "songid",
+            "song",
+            "trackid",
+        ),
+        *(
+            "track",
+            "articleid",
+            "asin",
+            "parentasin",
+            "sku",
+            "isbn",
+            "artikelnummer",
+            "artikelnr",
+            "商品id",
+        ),
     ),
-    "type": ("event", "eventtype", "action", "behavior", "behaviour", "feedbacktype", "interaction", "ereignis"),
+    "type": (
+        "event",
+        "eventtype",
+        "action",
+        "behavior",
+        "behaviour",
+        "feedbacktype",
+        "interaction",
+        "ereignis",
+    ),
     "value": ("rating", "stars", "score", "overall", "eventvalue", "bewertung", "评分"),
     "occurred_at": (
-        *("timestamp", "time", "ts", "date", "datetime", "eventtime", "createdat", "unixreviewtime", "when"),
+        *(
+            "timestamp",
+            "time",
+            "ts",
+            "date",
+            "datetime",
+            "eventtime",
+            "createdat",
+            "unixreviewtime",
+            "when",
+        ),
         *("zeit", "datum", "时间"),
     ),
     "session_id": ("session", "visit", "visitid"),
@@ -46,7 +136,8 @@ def letters_of(name: str) -> str:
 
 
 def meant_by(name: str, fields: Collection[str]) -> str | None:
-    """The one of our `fields` that somebody probably meant by a name that is none of them; None if it is like none."""
+    """The one of our `fields` that somebody probably meant by a name that is none of them; None if
+    it is like none."""
     letters = letters_of(name)
     plain = {letters_of(one): one for one in fields}
     if letters in plain:
@@ -60,7 +151,8 @@ def meant_by(name: str, fields: Collection[str]) -> str | None:
 
 @dataclass
 class Notes:
-    """Made for one feed (a request, a file); `sentences` says what was counted, each kind of thing once."""
+    """Made for one feed (a request, a file); `sentences` says what was counted, each kind of thing
+    once."""
 
     attributes: Counter[str] = field(default_factory=Counter)
     """Unknown keys of items or users that became attributes."""
@@ -73,7 +165,8 @@ class Notes:
     examples: dict[tuple[str, str], str] = field(default_factory=dict)
     """The first misfit of each."""
     outside: dict[str, tuple[float, float, int]] = field(default_factory=dict)
-    """By event type, the lowest and highest value seen outside its scale, and how many there were."""
+    """By event type, the lowest and highest value seen outside its scale, and how many there
+    were."""
     scales: dict[str, tuple[float, float]] = field(default_factory=dict)
     """By event type, the scale that they are outside of."""
 
@@ -87,7 +180,9 @@ class Notes:
 
     def misfit(self, key: str, kind: str, value: Any) -> None:
         self.misfits[key, kind] += 1
-        self.examples.setdefault((key, kind), json.dumps(value, ensure_ascii=False, default=str)[:80])
+        self.examples.setdefault(
+            (key, kind), json.dumps(value, ensure_ascii=False, default=str)[:80]
+        )
 
     def valued(self, kind: str, value: float, scale: tuple[float, float]) -> None:
         """Counts the value of an event if it lies outside the scale of its type."""
@@ -98,21 +193,30 @@ class Notes:
 
     def sentences(self) -> list[str]:
         """What there is to say, each with its count."""
-        said = [f"{told} ({rows:,} {'row' if rows == 1 else 'rows'})" for told, rows in self.noticed.items()]
+        said = [
+            f"{told} ({rows:,} {'row' if rows == 1 else 'rows'})"
+            for told, rows in self.noticed.items()
+        ]
         if self.attributes:
             named = ", ".join(f"{key} ({count})" for key, count in self.attributes.most_common(30))
             said.append(f"keys that are no fields of ours became attributes: {named}")
-        said += [f"{key} became an attribute: was {meant} meant?" for key, meant in self.near.items()]
+        said += [
+            f"{key} became an attribute: was {meant} meant?" for key, meant in self.near.items()
+        ]
         if self.left_out:
             named = ", ".join(f"{key} ({count})" for key, count in self.left_out.most_common(30))
             said.append(f"left out, as there is no room for it: {named}")
         for (key, kind), count in self.misfits.most_common(30):
             example = self.examples[key, kind]
-            said.append(f"attributes.{key} left out of {count} rows: declared {kind} (catalog.filterable), found {example}")
+            said.append(
+                f"attributes.{key} left out of {count} rows: declared {kind} "
+                f"(catalog.filterable), found {example}"
+            )
         for kind, (low, high, count) in self.outside.items():
             scale = " to ".join(f"{bound:g}" for bound in self.scales[kind])
             said.append(
-                f"{count} values of {kind} lie outside its scale of {scale}: from {low:g} to {high:g}; set "
+                f"{count} values of {kind} lie outside its scale of {scale}: from {low:g} to "
+                f"{high:g}; set "
                 f"events.types.{kind}.scale, or ingest the file with --scale LOW:HIGH"
             )
         return said

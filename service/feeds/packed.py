@@ -1,4 +1,5 @@
-"""The bytes of a feed's file: plain, gzipped, in a zip, or from standard input; and by what encoding they are a text."""
+"""The bytes of a feed's file: plain, gzipped, in a zip, or from standard input; and by what
+encoding they are a text."""
 
 from __future__ import annotations
 
@@ -90,10 +91,16 @@ def _member(name: str, packed: Path | IO[bytes], member: str) -> IO[bytes]:
 
 def _one_of(name: str, archive: zipfile.ZipFile, member: str) -> str:
     """The member that is meant. Raises `BadRequest` naming all, where none or several may be."""
-    names = [info.filename for info in archive.infolist() if not info.is_dir() and not info.filename.startswith("__MACOSX")]
+    names = [
+        info.filename
+        for info in archive.infolist()
+        if not info.is_dir() and not info.filename.startswith("__MACOSX")
+    ]
     if "[Content_Types].xml" in names:
         raise BadRequest(f"{name}: {WORKBOOK}")
-    found = [one for one in names if one == member or one.endswith(f"/{member}")] if member else names
+    found = (
+        [one for one in names if one == member or one.endswith(f"/{member}")] if member else names
+    )
     if len(found) != 1:
         zipped = name.partition(".zip:")[0].removesuffix(".zip")
         which = f"which of its files? as {zipped}.zip:{names[0] if names else 'MEMBER'}"
@@ -112,7 +119,8 @@ def first_line(data: IO[bytes]) -> bytes:
 
 
 def encoding_of(name: str, data: IO[bytes], encoding: str | None) -> str:
-    """What to decode the bytes by. Raises `BadRequest` for bytes that are none of it, naming what they may be."""
+    """What to decode the bytes by. Raises `BadRequest` for bytes that are none of it, naming what
+    they may be."""
     known = encoding or "utf-8"
     decoder, line = codecs.getincrementaldecoder(known)(), 1
     try:
@@ -124,7 +132,9 @@ def encoding_of(name: str, data: IO[bytes], encoding: str | None) -> str:
         data.seek(0)
         bad = error.start if isinstance(error, UnicodeDecodeError) else 0
         line += error.object[:bad].count(b"\n") if isinstance(error, UnicodeDecodeError) else 0
-        raise BadRequest(f"{name}: near line {line}: bytes that are no {known}; {_encodings(head_of(data))}") from error
+        raise BadRequest(
+            f"{name}: near line {line}: bytes that are no {known}; {_encodings(head_of(data))}"
+        ) from error
     data.seek(0)
     return "utf-8-sig" if known == "utf-8" else known
 
@@ -137,5 +147,9 @@ def _encodings(head: bytes) -> str:
 
     best = from_bytes(head).best()
     others = "latin-1 (Western Europe), cp1251 (Cyrillic), gb18030 (Chinese), shift_jis (Japanese)"
-    likely = f"it looks like {best.encoding}: say --encoding {best.encoding}, or " if best is not None else "say --encoding "
+    likely = (
+        f"it looks like {best.encoding}: say --encoding {best.encoding}, or "
+        if best is not None
+        else "say --encoding "
+    )
     return f"{likely}one of {others}"

@@ -1,7 +1,8 @@
-"""One row of a feed as its noun takes it: what JSON, CSV and other systems write differently, said in one way.
+"""One row of a feed as its noun takes it: what JSON, CSV and other systems write differently, said
+in one way.
 
-Ids and words may come as numbers, keys that a noun doesn't know become attributes, objects in objects get dotted keys, and
-what is null or no number is absent.
+Ids and words may come as numbers, keys that a noun doesn't know become attributes, objects in
+objects get dotted keys, and what is null or no number is absent.
 """
 
 from __future__ import annotations
@@ -28,15 +29,17 @@ DEEPEST = 4
 """Objects within objects."""
 
 
-FIELDS: dict[Feed, tuple[str, ...]] = {feed: tuple(noun.model_fields) for feed, noun in NOUNS.items()}
+FIELDS: dict[Feed, tuple[str, ...]] = {
+    feed: tuple(noun.model_fields) for feed, noun in NOUNS.items()
+}
 KNOWN: dict[Feed, frozenset[str]] = {feed: frozenset(fields) for feed, fields in FIELDS.items()}
 
 
 def checked_rows(
     feed: Feed, noun: type[Noun], rows: Sequence[Any], notes: Notes, fitted: Callable[[Noun], Noun]
 ) -> tuple[list[Noun], list[Rejection]]:
-    """The rows that are what they should be, as `fitted` leaves them, and why the others are not: a bad row costs itself
-    only."""
+    """The rows that are what they should be, as `fitted` leaves them, and why the others are not: a
+    bad row costs itself only."""
     good: list[Noun] = []
     rejected: list[Rejection] = []
     for index, row in enumerate(rows):
@@ -50,8 +53,9 @@ def checked_rows(
 
 
 def lenient(feed: Feed, row: Any, notes: Notes) -> Row:
-    """The row with the keys and types that the feed's noun has. Raises `BadRequest`, one message an error, for what can't be
-    one: no object, an attribute of no possible type, an unknown key of an event."""
+    """The row with the keys and types that the feed's noun has. Raises `BadRequest`, one message an
+    error, for what can't be one: no object, an attribute of no possible type, an unknown key of an
+    event."""
     if not isinstance(row, Mapping):
         raise BadRequest("an object is needed")
     fields = KNOWN[feed]
@@ -94,7 +98,9 @@ def _missing_id(feed: Feed, row: Mapping[str, Any]) -> None:
     name = "id" if feed == "items" else "user_id"
     if row.get(name) is None:
         meant = next((key for key in row if meant_by(str(key), [name])), None)
-        raise BadRequest(f"{name}: missing" + (f"; {meant} is there: call it {name}" if meant else ""))
+        raise BadRequest(
+            f"{name}: missing" + (f"; {meant} is there: call it {name}" if meant else "")
+        )
 
 
 def present(value: Any) -> bool:
@@ -103,13 +109,16 @@ def present(value: Any) -> bool:
 
 
 def attributes_of(given: Mapping[str, Any], depth: int = DEEPEST) -> Row:
-    """Objects in objects by dotted keys, without what is absent. Raises `BadRequest` for what no attribute can be."""
+    """Objects in objects by dotted keys, without what is absent. Raises `BadRequest` for what no
+    attribute can be."""
     flat: Row = {}
     for key, value in given.items():
         if isinstance(value, Mapping):
             if not depth:
                 raise BadRequest(f"attributes.{key}: objects in objects, more than {DEEPEST} deep")
-            flat |= {f"{key}.{inner}": part for inner, part in attributes_of(value, depth - 1).items()}
+            flat |= {
+                f"{key}.{inner}": part for inner, part in attributes_of(value, depth - 1).items()
+            }
         elif isinstance(value, list | tuple):
             flat[str(key)] = [_scalar(key, part) for part in value if present(part)]
         elif present(value):
@@ -121,4 +130,7 @@ def _scalar(key: Any, value: Any) -> Any:
     if isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
     shown = json.dumps(value, default=str, ensure_ascii=False)[:60]
-    raise BadRequest(f"attributes.{key}: a text, a number, true or false, or a list of these is needed, not {shown}")
+    raise BadRequest(
+        f"attributes.{key}: a text, a number, true or false, or a list of these is needed, not "
+        f"{shown}"
+    )

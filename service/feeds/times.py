@@ -11,16 +11,33 @@ from service.errors import BadRequest
 TimeUnit = Literal["s", "ms", "us", "ns"]
 
 A_SECOND: dict[TimeUnit, float] = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}
-NAMES: dict[TimeUnit, str] = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+NAMES: dict[TimeUnit, str] = {
+    "s": "seconds",
+    "ms": "milliseconds",
+    "us": "microseconds",
+    "ns": "nanoseconds",
+}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MAGNITUDES: tuple[tuple[float, TimeUnit], ...] = ((1e11, "s"), (1e14, "ms"), (1e17, "us"), (float("inf"), "ns"))
+MAGNITUDES: tuple[tuple[float, TimeUnit], ...] = (
+    (1e11, "s"),
+    (1e14, "ms"),
+    (1e17, "us"),
+    (float("inf"), "ns"),
+)
 """Below so much, a number since 1970 is probably of this unit."""
-PATTERNS = ("%Y/%m/%d %H:%M:%S", "%Y/%m/%d", "%m/%d/%Y %H:%M:%S", "%m/%d/%Y", "%Y-%m-%d %H:%M:%S %z UTC")
+PATTERNS = (
+    "%Y/%m/%d %H:%M:%S",
+    "%Y/%m/%d",
+    "%m/%d/%Y %H:%M:%S",
+    "%m/%d/%Y",
+    "%Y-%m-%d %H:%M:%S %z UTC",
+)
 EXAMPLES = "as 2026-01-31T12:00:00Z, or milliseconds since 1970"
 
 
 def moment_of(value: Any, unit: TimeUnit | None = None, zone: tzinfo | None = None) -> datetime:
-    """A time of a file: a number since 1970 in `unit` (None: milliseconds), or ISO 8601, in `zone` where it names none.
+    """A time of a file: a number since 1970 in `unit` (None: milliseconds), or ISO 8601, in `zone`
+    where it names none.
 
     Raises `BadRequest` that names the option which would make it one.
     """
@@ -30,7 +47,9 @@ def moment_of(value: Any, unit: TimeUnit | None = None, zone: tzinfo | None = No
         value = datetime(value.year, value.month, value.day)
     if isinstance(value, datetime):
         if value.tzinfo is None and zone is None:
-            raise BadRequest(f"{value} has no zone: say --time-zone UTC, or another as Europe/Berlin")
+            raise BadRequest(
+                f"{value} has no zone: say --time-zone UTC, or another as Europe/Berlin"
+            )
         return value if value.tzinfo is not None else value.replace(tzinfo=zone)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise BadRequest(f"{str(value)[:60]!r} is no time; {EXAMPLES} (--time-unit s: seconds)")
@@ -55,8 +74,9 @@ def since_1970(number: float, unit: TimeUnit) -> datetime:
 
 
 def any_moment(value: Any) -> datetime | None:
-    """A time as other systems write it, None for none that can be read: seconds or milli-, micro- or nanoseconds since 1970 by
-    their size, ISO 8601, the date of a mail, or one of `PATTERNS`; without a zone it is UTC."""
+    """A time as other systems write it, None for none that can be read: seconds or milli-, micro-
+    or nanoseconds since 1970 by their size, ISO 8601, the date of a mail, or one of `PATTERNS`;
+    without a zone it is UTC."""
     try:
         if _is_number(value):
             return since_1970(float(value), magnitude(float(value)))
@@ -83,11 +103,15 @@ def _parsed_iso(text: str) -> datetime:
     try:
         return datetime.fromisoformat(text)
     except ValueError as error:
-        raise BadRequest(f"{text[:60]!r} is no time; {EXAMPLES} (--time-unit s: seconds)") from error
+        raise BadRequest(
+            f"{text[:60]!r} is no time; {EXAMPLES} (--time-unit s: seconds)"
+        ) from error
 
 
 def _is_number(value: Any) -> bool:
-    digits = isinstance(value, str) and value.isascii() and value.isdigit() and 9 <= len(value) <= 19
+    digits = (
+        isinstance(value, str) and value.isascii() and value.isdigit() and 9 <= len(value) <= 19
+    )
     return digits or (isinstance(value, int | float) and not isinstance(value, bool))
 
 

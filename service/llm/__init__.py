@@ -11,8 +11,9 @@ from service.schema import Price, Usage
 
 @dataclass(frozen=True)
 class Call:
-    """What is asked of a model. `grammar`: an llguidance Lark grammar, `schema`: a JSON schema that the answer must follow.
-    `tokens`: ids whose log-probabilities as the first token are asked for."""
+    """What is asked of a model. `grammar`: an llguidance Lark grammar, `schema`: a JSON schema that
+    the answer must follow. `tokens`: ids whose log-probabilities as the first token are asked
+    for."""
 
     messages: list[dict[str, str]]
     max_tokens: int
@@ -24,8 +25,8 @@ class Call:
 
 @dataclass(frozen=True)
 class Piece:
-    """Part of an answer; the last piece carries the usage. `logs`: the natural logarithms asked for by `Call.tokens`, all of
-    them, in their order; in the first piece that has any."""
+    """Part of an answer; the last piece carries the usage. `logs`: the natural logarithms asked for
+    by `Call.tokens`, all of them, in their order; in the first piece that has any."""
 
     text: str = ""
     usage: Usage | None = None
@@ -42,7 +43,8 @@ class Asked:
 
 @dataclass(frozen=True)
 class Likelihoods:
-    """The natural logarithm of P(text | context), summed over its tokens, for each that was asked."""
+    """The natural logarithm of P(text | context), summed over its tokens, for each that was
+    asked."""
 
     values: list[float]
     usage: Usage = Usage()
@@ -50,7 +52,8 @@ class Likelihoods:
 
 @dataclass(frozen=True)
 class About:
-    """What a model says of itself, by name: other values, another model. `context`: tokens it can hold, if it tells."""
+    """What a model says of itself, by name: other values, another model. `context`: tokens it can
+    hold, if it tells."""
 
     told: Mapping[str, str]
     context: int | None = None
@@ -58,32 +61,36 @@ class About:
 
 @dataclass(frozen=True)
 class Held:
-    """What a model's answers can be held to; what it can't is asked for in words, and read with tolerance."""
+    """What a model's answers can be held to; what it can't is asked for in words, and read with
+    tolerance."""
 
     grammar: bool = True
     schema: bool = True
 
 
 class Scorer(Protocol):
-    """A model that tells likelihoods. Raises only `ModelError`s. What may be kept for the next time is the first context.
-    `apart`: what is told of a text depends on its own contexts alone, to the last bit, not on what else is asked with it; of a
-    server that puts questions together as they come that can't be had, and isn't asked.
-    `price`: as far as it knows that itself."""
+    """A model that tells likelihoods. Raises only `ModelError`s. What may be kept for the next time
+    is the first context. `apart`: what is told of a text depends on its own contexts alone, to the
+    last bit, not on what else is asked with it; of a server that puts questions together as they
+    come that can't be had, and isn't asked. `price`: as far as it knows that itself."""
 
     @property
     def alias(self) -> str: ...
     @property
     def price(self) -> Price | None: ...
     async def about(self) -> About: ...
-    async def loglikelihoods(self, asked: Sequence[Asked], *, apart: bool = False) -> Likelihoods: ...
+    async def loglikelihoods(
+        self, asked: Sequence[Asked], *, apart: bool = False
+    ) -> Likelihoods: ...
     async def close(self) -> None: ...
 
 
 @runtime_checkable
 class LLM(Scorer, Protocol):
-    """A model that writes, under its configured alias. All methods raise only `ModelError`s; closing the iterator of `stream`
-    stops the model's work. `token` is the id of a word that is a single token; `ModelIncapable` if it is none. `likeliest`: of
-    so many likeliest first tokens asked for, how many came."""
+    """A model that writes, under its configured alias. All methods raise only `ModelError`s;
+    closing the iterator of `stream` stops the model's work. `token` is the id of a word that is a
+    single token; `ModelIncapable` if it is none. `likeliest`: of so many likeliest first tokens
+    asked for, how many came."""
 
     def stream(self, call: Call) -> AsyncGenerator[Piece, None]: ...
     async def token(self, word: str) -> int: ...

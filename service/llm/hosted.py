@@ -1,6 +1,7 @@
 """Models at a provider, through LiteLLM: all that differs between providers stays in this file.
 
-LiteLLM takes seconds to import, so it is imported at first use, in a thread. Nothing it can't pass on is dropped in silence.
+LiteLLM takes seconds to import, so it is imported at first use, in a thread. Nothing it can't pass
+on is dropped in silence.
 """
 
 from __future__ import annotations
@@ -14,7 +15,14 @@ from functools import cache, cached_property
 from os import environ
 from typing import Any
 
-from service.errors import InvalidOutput, ModelError, ModelIncapable, ModelOverloaded, ModelTimeout, ModelUnreachable
+from service.errors import (
+    InvalidOutput,
+    ModelError,
+    ModelIncapable,
+    ModelOverloaded,
+    ModelTimeout,
+    ModelUnreachable,
+)
 from service.llm import About, Asked, Call, Likelihoods, Piece
 from service.llm.openai import rest_of, said, schema_body, usage_of, without
 from service.llm.thinking import Thoughts
@@ -22,15 +30,17 @@ from service.schema import Price, Usage
 
 CONNECT_S = 5.0
 LONGEST_S = 3_600.0
-"""Beyond any deadline; LiteLLM takes no for an answer where a time-out is asked for, and puts one of its own."""
+"""Beyond any deadline; LiteLLM takes no for an answer where a time-out is asked for, and puts one
+of its own."""
 BUSY = {429, 503, 529}
 
 
 class Hosted:
-    """One request a call, no retries. Without a key LiteLLM looks for the provider's own variables, as AWS_REGION_NAME or
-    AZURE_API_BASE, which it does for all but the key anyway.
+    """One request a call, no retries. Without a key LiteLLM looks for the provider's own variables,
+    as AWS_REGION_NAME or AZURE_API_BASE, which it does for all but the key anyway.
 
-    `extra`: more arguments of a completion, as LiteLLM calls them; `warn` is told once what had to be left out."""
+    `extra`: more arguments of a completion, as LiteLLM calls them; `warn` is told once what had to
+    be left out."""
 
     def __init__(
         self,
@@ -71,7 +81,9 @@ class Hosted:
         """Providers don't say when a model becomes another: what LiteLLM knows of its name."""
         lite = await _litellm()
         context = _known(lite, self._model).get("max_input_tokens")
-        return About({"id": self._model}, self._context or (context if isinstance(context, int) else None))
+        return About(
+            {"id": self._model}, self._context or (context if isinstance(context, int) else None)
+        )
 
     async def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
         if call.grammar or call.tokens:
@@ -96,14 +108,16 @@ class Hosted:
             yield Piece(text)
 
     async def _asked(self, asked: dict[str, Any]) -> Any:
-        """The answer's beginning. A temperature is left out, and said so, for a model that takes none: it is a wish, not what
-        the answer depends on."""
+        """The answer's beginning. A temperature is left out, and said so, for a model that takes
+        none: it is a wish, not what the answer depends on."""
         lite = await _litellm()
         self.price = self.price or _listed(lite, self._model)
         body = {**asked, **self._always}
         try:
             with self._translated():
-                return await lite.acompletion(**{name: body[name] for name in body if name not in self._left_out})
+                return await lite.acompletion(
+                    **{name: body[name] for name in body if name not in self._left_out}
+                )
         except ModelIncapable as error:
             if "temperature" not in error.message.lower() or "temperature" in self._left_out:
                 raise
@@ -117,7 +131,11 @@ class Hosted:
     async def likeliest(self, count: int) -> int:
         """By `top_logprobs`, which few providers have."""
         lite = await _litellm()
-        asked = {"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 1, "logprobs": True}
+        asked = {
+            "messages": [{"role": "user", "content": "Say hello."}],
+            "max_tokens": 1,
+            "logprobs": True,
+        }
         with self._translated():
             found = await lite.acompletion(**asked, top_logprobs=count, **self._always)
             logs = getattr(found.choices[0], "logprobs", None)
@@ -134,7 +152,9 @@ class Hosted:
         usage = usage_of(told)
         try:
             cost = (await _litellm()).cost_per_token(model=self._model, usage_object=told)
-        except Exception:  # what LiteLLM raises for a model it has no price of is no class of its own
+        except (
+            Exception
+        ):  # what LiteLLM raises for a model it has no price of is no class of its own
             return usage
         return usage.model_copy(update={"cost": sum(cost) or None})
 
@@ -147,7 +167,8 @@ class Hosted:
             raise self._ours(error) from error
 
     def _ours(self, error: Exception) -> Exception:
-        """Most specific first; the key in no message. LiteLLM wraps what breaks a stream in an error of its own."""
+        """Most specific first; the key in no message. LiteLLM wraps what breaks a stream in an
+        error of its own."""
         import httpx
         import openai
 
@@ -160,12 +181,19 @@ class Hosted:
         if kind == "ContentPolicyViolationError":
             return InvalidOutput("refused")
         if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
-            return ModelIncapable(f"HTTP {status}: the provider doesn't take this key for {self._model}")
+            return ModelIncapable(
+                f"HTTP {status}: the provider doesn't take this key for {self._model}"
+            )
         if isinstance(error, openai.APITimeoutError | TimeoutError):
             return ModelTimeout(f"no connection within {CONNECT_S} s")
         if isinstance(error, openai.RateLimitError) or status in BUSY:
-            return ModelOverloaded(f"HTTP {status}", rest_s=rest_of(getattr(error, "litellm_response_headers", None) or {}))
-        if isinstance(error, openai.BadRequestError | openai.NotFoundError | openai.UnprocessableEntityError):
+            return ModelOverloaded(
+                f"HTTP {status}",
+                rest_s=rest_of(getattr(error, "litellm_response_headers", None) or {}),
+            )
+        if isinstance(
+            error, openai.BadRequestError | openai.NotFoundError | openai.UnprocessableEntityError
+        ):
             return ModelIncapable(told)
         if isinstance(error, openai.APIError | httpx.TransportError | OSError):
             return ModelUnreachable(told)
@@ -173,13 +201,18 @@ class Hosted:
 
 
 def _known(lite: Any, model: str) -> Mapping[str, Any]:
-    """Of LiteLLM's table, where a model stands by its provider's name and its own, or by its own."""
+    """Of LiteLLM's table, where a model stands by its provider's name and its own, or by its
+    own."""
     return lite.model_cost.get(model) or lite.model_cost.get(model.partition("/")[2]) or {}
 
 
 def _listed(lite: Any, model: str) -> Price | None:
     known = _known(lite, model)
-    names = {"input": "input_cost_per_token", "output": "output_cost_per_token", "cached": "cache_read_input_token_cost"}
+    names = {
+        "input": "input_cost_per_token",
+        "output": "output_cost_per_token",
+        "cached": "cache_read_input_token_cost",
+    }
     dollars = {name: 1e6 * known[key] for name, key in names.items() if known.get(key) is not None}
     return Price(**dollars) if {"input", "output"} <= dollars.keys() else None
 
@@ -190,7 +223,8 @@ async def _litellm() -> Any:
 
 @cache
 def _imported() -> Any:
-    """With its own price table instead of one fetched from elsewhere, and silent: it tells what it is asked on its own."""
+    """With its own price table instead of one fetched from elsewhere, and silent: it tells what it
+    is asked on its own."""
     environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     lite: Any = importlib.import_module("litellm")
     lite.telemetry = False

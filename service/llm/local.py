@@ -1,4 +1,5 @@
-"""A language model in this process: its weights are loaded, and torch is imported, at first use and on a thread of its own."""
+"""A language model in this process: its weights are loaded, and torch is imported, at first use and
+on a thread of its own."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 
 class Local:
-    """Weights in `folder` (safetensors, tokenizer.json), loaded at first use. `cache_mb`: bound of the kept contexts."""
+    """Weights in `folder` (safetensors, tokenizer.json), loaded at first use. `cache_mb`: bound of
+    the kept contexts."""
 
     price: Price | None = None
 
@@ -26,16 +28,23 @@ class Local:
         self._folder = folder
         self._threads = threads
         self._bound = cache_mb * 2**20
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=alias)  # torch is given all its threads by one caller
+        self._thread = ThreadPoolExecutor(
+            1, thread_name_prefix=alias
+        )  # torch is given all its threads by one caller
         self._engine: Engine | None = None
 
     async def loglikelihoods(self, asked: Sequence[Asked], *, apart: bool = False) -> Likelihoods:
-        """Natural logarithms, in the order asked. Raises `ModelUnreachable` if the weights can't be loaded."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._score, list(asked), apart)
+        """Natural logarithms, in the order asked. Raises `ModelUnreachable` if the weights can't be
+        loaded."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, self._score, list(asked), apart
+        )
 
     async def about(self) -> About:
         files = await asyncio.to_thread(lambda: sorted(self._folder.glob("*.safetensors")))
-        return About({file.name: f"{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files})
+        return About(
+            {file.name: f"{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files}
+        )
 
     async def close(self) -> None:
         """Nothing: what is loaded is shared by all of a process that name it, and lives as long."""
@@ -52,5 +61,7 @@ class Local:
 
                 self._engine = Engine(self._folder, self._bound, self._threads)
             except Exception as error:  # tokenizers raises nothing more special
-                raise ModelUnreachable(f"{self.alias}: no weights to load in {self._folder}: {error}") from error
+                raise ModelUnreachable(
+                    f"{self.alias}: no weights to load in {self._folder}: {error}"
+                ) from error
         return self._engine.score_apart(asked) if apart else self._engine.score(asked)

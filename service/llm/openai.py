@@ -1,6 +1,8 @@
-"""Any server that speaks OpenAI's chat protocol: llama.cpp, Ollama, SGLang and the like, by its URL.
+"""Any server that speaks OpenAI's chat protocol: llama.cpp, Ollama, SGLang and the like, by its
+URL.
 
-Only what all of them have: a stream, usage, a JSON schema, which some refuse and some ignore: the probe finds out.
+Only what all of them have: a stream, usage, a JSON schema, which some refuse and some ignore: the
+probe finds out.
 """
 
 from __future__ import annotations
@@ -10,22 +12,31 @@ from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
-from service.errors import InvalidOutput, ModelError, ModelIncapable, ModelOverloaded, ModelTimeout, ModelUnreachable
+from service.errors import (
+    InvalidOutput,
+    ModelError,
+    ModelIncapable,
+    ModelOverloaded,
+    ModelTimeout,
+    ModelUnreachable,
+)
 from service.llm import About, Asked, Call, Likelihoods, Piece
 from service.llm.thinking import Thoughts
 from service.schema import Price, Usage
 
 if TYPE_CHECKING:
-    import openai  # a second and a half with all that a chat needs: imported when a model is first asked
+    import openai  # takes a second and a half: imported when a model is first asked
 
 CONNECT_S = 2.0
 LONGEST_REST_S = 3_600.0
 
 
 class Compatible:
-    """No retries: a retry would spend the caller's deadline. No read time-out: the caller's deadline closes the socket.
+    """No retries: a retry would spend the caller's deadline. No read time-out: the caller's
+    deadline closes the socket.
 
-    `extra`: more fields of the request's body, which win over ours; `context`: tokens it can hold, if it doesn't tell."""
+    `extra`: more fields of the request's body, which win over ours; `context`: tokens it can hold,
+    if it doesn't tell."""
 
     price: Price | None = None
 
@@ -55,7 +66,9 @@ class Compatible:
         import openai
 
         timeout = httpx.Timeout(None, connect=CONNECT_S)
-        return openai.AsyncOpenAI(base_url=self._base_url, api_key=self._key or "none", max_retries=0, timeout=timeout)
+        return openai.AsyncOpenAI(
+            base_url=self._base_url, api_key=self._key or "none", max_retries=0, timeout=timeout
+        )
 
     async def about(self) -> About:
         """By `/models`; a server without it says nothing of itself."""
@@ -63,9 +76,17 @@ class Compatible:
         with suppress(ModelIncapable, InvalidOutput):
             listed = await self._get("/models")
             with self._translated():
-                mine: dict[str, Any] = next((one for one in listed["data"] if one["id"] == self._model), {})
-            told = {name: str(mine[name]) for name in ("id", "root", "max_model_len") if mine.get(name) is not None}
-            context = mine.get("max_model_len") or dict(mine.get("meta") or {}).get("n_ctx")  # vLLM's name, llama.cpp's
+                mine: dict[str, Any] = next(
+                    (one for one in listed["data"] if one["id"] == self._model), {}
+                )
+            told = {
+                name: str(mine[name])
+                for name in ("id", "root", "max_model_len")
+                if mine.get(name) is not None
+            }
+            context = mine.get("max_model_len") or dict(mine.get("meta") or {}).get(
+                "n_ctx"
+            )  # vLLM's name, llama.cpp's
         return About(told, self._context or (context if isinstance(context, int) else None))
 
     async def _get(self, url: str) -> dict[str, Any]:
@@ -89,7 +110,11 @@ class Compatible:
             async with answer:
                 async for chunk in answer:
                     choice = chunk.choices[0] if chunk.choices else None
-                    found = self._logs(choice, call.tokens) if choice is not None and call.tokens and not logs else ()
+                    found = (
+                        self._logs(choice, call.tokens)
+                        if choice is not None and call.tokens and not logs
+                        else ()
+                    )
                     logs = logs or found
                     text = thoughts.without(said(choice)) if choice is not None else ""
                     yield Piece(text, self._usage(chunk.usage) if chunk.usage else None, found)
@@ -99,9 +124,12 @@ class Compatible:
                 yield Piece(text)
 
     def _body(self, call: Call) -> dict[str, Any]:
-        """Fields beside those that every request has. Raises `ModelIncapable` for what not every such server can do."""
+        """Fields beside those that every request has. Raises `ModelIncapable` for what not every
+        such server can do."""
         if call.grammar or call.tokens:
-            raise ModelIncapable("backend openai knows no grammars and no token ids; backend vllm does")
+            raise ModelIncapable(
+                "backend openai knows no grammars and no token ids; backend vllm does"
+            )
         return schema_body(call)
 
     def _logs(self, choice: Any, tokens: Sequence[int]) -> tuple[float, ...]:
@@ -111,7 +139,8 @@ class Compatible:
         raise ModelIncapable("backend openai knows no token ids")
 
     async def likeliest(self, count: int) -> int:
-        """By `top_logprobs`. Not for a server that takes token ids: a step of vLLM that holds both spoils this one."""
+        """By `top_logprobs`. Not for a server that takes token ids: a step of vLLM that holds both
+        spoils this one."""
         with self._translated():
             found = await self._client.chat.completions.create(
                 model=self._model,
@@ -137,7 +166,8 @@ class Compatible:
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        """The client library's errors as ours, most specific first; the key, which some servers repeat, in none of them."""
+        """The client library's errors as ours, most specific first; the key, which some servers
+        repeat, in none of them."""
         import httpx
         import openai
 
@@ -149,14 +179,20 @@ class Compatible:
             raise ModelUnreachable(f"connection lost or refused: {error}") from error
         except (openai.RateLimitError, openai.InternalServerError) as error:
             if error.status_code in {429, 503}:
-                raise ModelOverloaded(f"HTTP {error.status_code}", rest_s=rest_of(error.response.headers)) from error
+                raise ModelOverloaded(
+                    f"HTTP {error.status_code}", rest_s=rest_of(error.response.headers)
+                ) from error
             raise ModelUnreachable(f"HTTP {error.status_code}") from error
         except openai.APIStatusError as error:
-            raise ModelIncapable(f"HTTP {error.status_code}: {without(self._key, error.message)}") from error
+            raise ModelIncapable(
+                f"HTTP {error.status_code}: {without(self._key, error.message)}"
+            ) from error
         except openai.APIError as error:  # told inside of a stream that began with HTTP 200
             refused = isinstance(error.body, dict) and str(error.body.get("code")).startswith("4")
             kind = ModelIncapable if refused else ModelError
-            raise kind(f"{'refused' if refused else 'broke off'}: {without(self._key, error.message)}") from error
+            raise kind(
+                f"{'refused' if refused else 'broke off'}: {without(self._key, error.message)}"
+            ) from error
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise InvalidOutput(f"not a chat completion stream: {error}") from error
 
@@ -167,8 +203,8 @@ def load_client() -> None:
 
 
 def said(choice: Any) -> str:
-    """Of one chunk; what a reasoning model thinks stands in a field of its own, where servers take it apart. Raises
-    `InvalidOutput` for a refusal."""
+    """Of one chunk; what a reasoning model thinks stands in a field of its own, where servers take
+    it apart. Raises `InvalidOutput` for a refusal."""
     if choice.finish_reason == "content_filter" or getattr(choice.delta, "refusal", None):
         raise InvalidOutput("refused")
     return choice.delta.content or ""

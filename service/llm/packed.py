@@ -1,11 +1,12 @@
 """How likely texts are by weights in this process, by torch: all of them in one forward pass.
 
-Contexts and texts are laid out as one tree of tokens: what they share is computed once, each token sees its own ancestors
-only (a mask), and its position is its depth. The keys and values of the first context are kept, so that the same context
-costs nothing the next time, and a longer one only what is new.
+Contexts and texts are laid out as one tree of tokens: what they share is computed once, each token
+sees its own ancestors only (a mask), and its position is its depth. The keys and values of the
+first context are kept, so that the same context costs nothing the next time, and a longer one only
+what is new.
 
-What is computed in one pass is rounded by its shape: in bfloat16 a sum over a title moves by 0.1 nats with what else is in the
-pass. `score_apart` gives every text a pass that nothing else shapes.
+What is computed in one pass is rounded by its shape: in bfloat16 a sum over a title moves by 0.1
+nats with what else is in the pass. `score_apart` gives every text a pass that nothing else shapes.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: waiting threads would take an engine's cores
+os.environ.setdefault(
+    "OMP_WAIT_POLICY", "passive"
+)  # before torch: waiting threads would take an engine's cores
 
 import torch
 import transformers
@@ -41,21 +44,23 @@ from service.schema import Usage
 LARGEST = 1_024
 """So many new tokens a pass, at least one text; more texts are passed on to the next."""
 STEP = 16
-"""Passes are filled up to a multiple of so many tokens: for every new shape torch makes its kernels anew, at the cost of a
-pass."""
+"""Passes are filled up to a multiple of so many tokens: for every new shape torch makes its kernels
+anew, at the cost of a pass."""
 VOCABULARY_ROWS = 256
 """Positions whose distribution over the vocabulary is held in memory at a time."""
 
 
 _LOADING = Lock()
-"""Loading sets torch's default type of numbers, which a process has one of: two at once would mix theirs."""
+"""Loading sets torch's default type of numbers, which a process has one of: two at once would mix
+theirs."""
 
 Layers = list[tuple[torch.Tensor, torch.Tensor]]
 
 
 @dataclass
 class _Kept:
-    """A context's keys and values ([heads, tokens, width] a layer) and last hidden states ([tokens, width])."""
+    """A context's keys and values ([heads, tokens, width] a layer) and last hidden states ([tokens,
+    width])."""
 
     layers: Layers
     hidden: torch.Tensor
@@ -95,7 +100,8 @@ class Engine:
 
     @torch.inference_mode()  # type: ignore[untyped-decorator]  # torch is not type-checked here
     def _pass(self, context: Sequence[str], asked: list[Asked]) -> tuple[list[float], Usage]:
-        """The first of `asked`, as many as fit into one pass. `context`: the one that is kept, whichever of them it is of."""
+        """The first of `asked`, as many as fit into one pass. `context`: the one that is kept,
+        whichever of them it is of."""
         path = self._path(context)
         kept, known = self._longest(context)
         tree = _Tree.known_path(path[:known])
@@ -114,8 +120,9 @@ class Engine:
 
     @torch.inference_mode()  # type: ignore[untyped-decorator]  # torch is not type-checked here
     def score_apart(self, asked: list[Asked]) -> Likelihoods:
-        """First the contexts, then each text in a pass of its own, after all its contexts. What is kept takes no part: the last
-        bits of a number depend on the shape of the pass that it was computed in."""
+        """First the contexts, then each text in a pass of its own, after all its contexts. What is
+        kept takes no part: the last bits of a number depend on the shape of the pass that it was
+        computed in."""
         _check(asked)
         tree, layers, parts = _Tree(), Layers(), list[torch.Tensor]()
         contexts = list(dict.fromkeys(one.context for one in asked))
@@ -129,9 +136,14 @@ class Engine:
         for text in dict.fromkeys(one.text for one in asked):
             places = [place for place, one in enumerate(asked) if one.text == text]
             branch = tree.branch()
-            targets = [branch.steps(branch.grow(self._path(asked[place].context)), self.tokens(text)) for place in places]
+            targets = [
+                branch.steps(branch.grow(self._path(asked[place].context)), self.tokens(text))
+                for place in places
+            ]
             hidden, _ = self._forward(branch, layers)
-            for place, value in zip(places, self._values(torch.cat([*parts, hidden]), targets), strict=True):
+            for place, value in zip(
+                places, self._values(torch.cat([*parts, hidden]), targets), strict=True
+            ):
                 values[place] = value
             read += branch.new
         return Likelihoods(values, Usage(prompt_tokens=read, total_tokens=read))
@@ -150,15 +162,21 @@ class Engine:
         """Last hidden states of the new nodes, and the keys and values of known and new ones."""
         new = tree.new
         if not new:
-            return torch.empty(0, self.model.width, dtype=self.model.dtype, device=self.model.device), past
+            return torch.empty(
+                0, self.model.width, dtype=self.model.dtype, device=self.model.device
+            ), past
         device, dtype = self.model.device, self.model.dtype
         seen = torch.from_numpy(tree.mask(_full(new))).to(device)
         padding = [0] * (_full(new) - new)
         hidden, layers = self.model(
             torch.tensor(tree.tokens[tree.known :] + padding, device=device),
             torch.tensor(tree.depths[tree.known :] + padding, device=device),
-            torch.zeros(seen.shape, dtype=dtype, device=device).masked_fill_(~seen, torch.finfo(dtype).min),
-            [(key[:, : tree.known], value[:, : tree.known]) for key, value in past] if tree.known else [],
+            torch.zeros(seen.shape, dtype=dtype, device=device).masked_fill_(
+                ~seen, torch.finfo(dtype).min
+            ),
+            [(key[:, : tree.known], value[:, : tree.known]) for key, value in past]
+            if tree.known
+            else [],
         )
         return hidden[:new], layers
 
@@ -169,15 +187,20 @@ class Engine:
         wanted[:count] = torch.tensor(tokens)
         states = functional.pad(hidden, (0, 0, 0, _full(count) - count))
         parts = []
-        for rows, ids in zip(states.split(VOCABULARY_ROWS), wanted.to(hidden.device).split(VOCABULARY_ROWS), strict=True):
+        for rows, ids in zip(
+            states.split(VOCABULARY_ROWS),
+            wanted.to(hidden.device).split(VOCABULARY_ROWS),
+            strict=True,
+        ):
             logits = self.model.logits(rows)
             parts.append(logits.gather(1, ids[:, None])[:, 0] - logits.logsumexp(1))
         return torch.cat(parts)[:count].cpu()
 
-    # ── kept contexts ───────────────────────────────────────────────────────────────────────────────────────────────
+    # ── kept contexts ─────────────────────────────────────────────────────────────────────────────
 
     def _longest(self, context: Sequence[str]) -> tuple[_Kept | None, int]:
-        """What is kept of the longest beginning of a context, and its tokens. Contexts grow by whole pieces."""
+        """What is kept of the longest beginning of a context, and its tokens. Contexts grow by
+        whole pieces."""
         ends: list[tuple[int, ...]] = []
         path: tuple[int, ...] = ()
         for piece in context:
@@ -200,7 +223,10 @@ class Engine:
         """The path's new nodes are the tree's first: it was grown before anything else."""
         size, new = len(path), len(path) - known
         whole = torch.cat([kept.hidden[:known], hidden[:new]]) if kept else hidden[:new]
-        entry = _Kept([(key[:, :size].clone(), value[:, :size].clone()) for key, value in layers], whole.clone())
+        entry = _Kept(
+            [(key[:, :size].clone(), value[:, :size].clone()) for key, value in layers],
+            whole.clone(),
+        )
         if kept is not None:
             self.held -= self.kept.pop(tuple(path[:known])).size
         self.kept[tuple(path)] = entry
@@ -216,7 +242,8 @@ Steps = list[tuple[int, int]]
 
 @dataclass
 class _Tree:
-    """Tokens as nodes, a parent before its children; −1 is the root. Of the first `known`, keys and values are there."""
+    """Tokens as nodes, a parent before its children; −1 is the root. Of the first `known`, keys and
+    values are there."""
 
     tokens: list[int] = field(default_factory=list)
     parents: list[int] = field(default_factory=list)
@@ -296,12 +323,13 @@ def _full(count: int) -> int:
     return -(-count // STEP) * STEP
 
 
-# ── the model ───────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the model ─────────────────────────────────────────────────────────────────────────────────────
 
 
 class _Decoder:
-    """A decoder of the Llama shape (Llama, Mistral, Qwen2, SmolLM2) as one function of tensors without a batch dimension: half
-    the time of the general classes at these sizes. Weights that are used together are joined, and packed for this CPU."""
+    """A decoder of the Llama shape (Llama, Mistral, Qwen2, SmolLM2) as one function of tensors
+    without a batch dimension: half the time of the general classes at these sizes. Weights that are
+    used together are joined, and packed for this CPU."""
 
     def __init__(self, model: Any) -> None:
         config = model.config
@@ -326,7 +354,8 @@ class _Decoder:
     def __call__(
         self, tokens: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor, past: Layers
     ) -> tuple[torch.Tensor, Layers]:
-        """`tokens`, `positions`: [n]; `mask`: [n, known + n], added to the scores; `past`: keys and values of the known."""
+        """`tokens`, `positions`: [n]; `mask`: [n, known + n], added to the scores; `past`: keys and
+        values of the known."""
         x = functional.embedding(tokens, self._embed)
         cos, sin = self._rotary(x, positions[None])
         count, layers = len(tokens), []
@@ -334,7 +363,9 @@ class _Decoder:
             heads = attend(self._normed(x, norm)).view(count, -1, cos.shape[-1]).transpose(0, 1)
             turned, value = heads.split([self._heads + self._key_heads, self._key_heads])
             left, right = turned.chunk(2, -1)
-            query, key = (turned * cos + torch.cat((-right, left), -1) * sin).split([self._heads, self._key_heads])
+            query, key = (turned * cos + torch.cat((-right, left), -1) * sin).split(
+                [self._heads, self._key_heads]
+            )
             if past:
                 key, value = torch.cat([past[n][0], key], 1), torch.cat([past[n][1], value], 1)
             layers.append((key, value))
@@ -359,7 +390,9 @@ def _linear(*parts: Any) -> Callable[[torch.Tensor], torch.Tensor]:
     weight = torch.cat([part.weight.detach() for part in parts])
     bias = torch.cat([part.bias.detach() for part in parts]) if parts[0].bias is not None else None
     if weight.device.type == "cpu" and weight.dtype == torch.bfloat16:
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight, STEP)  # else it is reordered at every call
+        packed = torch.ops.mkldnn._reorder_linear_weight(
+            weight, STEP
+        )  # else it is reordered at every call
         return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
     return lambda x: functional.linear(x, weight, bias)
 
@@ -368,7 +401,8 @@ SHAPES = ("llama", "mistral", "qwen2")
 
 
 def _load(folder: Path) -> _Decoder:
-    """The weights, in whichever of bfloat16 and float32 reads a prompt faster on this machine; on a GPU if there is one."""
+    """The weights, in whichever of bfloat16 and float32 reads a prompt faster on this machine; on a
+    GPU if there is one."""
     config = transformers.AutoConfig.from_pretrained(folder)
     if config.model_type not in SHAPES:
         raise ValueError(f"a {config.model_type}; in process run {', '.join(SHAPES)}")
@@ -378,7 +412,9 @@ def _load(folder: Path) -> _Decoder:
         weights |= load_file(file)
     for name in [name for name in weights if name.endswith("_scale")]:
         scale = weights.pop(name)
-        weights[name.removesuffix("_scale")] = (weights[name.removesuffix("_scale")].float() * scale).to(torch.bfloat16)
+        weights[name.removesuffix("_scale")] = (
+            weights[name.removesuffix("_scale")].float() * scale
+        ).to(torch.bfloat16)
     transformers.utils.logging.disable_progress_bar()
     kind = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     dtype = torch.bfloat16 if torch.cuda.is_available() else _faster(kind, config)
@@ -388,12 +424,14 @@ def _load(folder: Path) -> _Decoder:
 
 @torch.inference_mode()  # type: ignore[untyped-decorator]  # torch is not type-checked here
 def _faster(kind: Any, config: Any) -> Any:
-    """Of bfloat16 and float32, by the fastest of a few passes of 128 tokens through two layers of the model's widths, taken in
-    turns: a busy machine slows both."""
+    """Of bfloat16 and float32, by the fastest of a few passes of 128 tokens through two layers of
+    the model's widths, taken in turns: a busy machine slows both."""
     small = deepcopy(config)
     small.num_hidden_layers, small.vocab_size, small.pad_token_id = 2, 256, None
     model, tokens = kind(small).eval(), torch.arange(128)
-    models = {dtype: _Decoder(deepcopy(model).to(dtype)) for dtype in (torch.bfloat16, torch.float32)}
+    models = {
+        dtype: _Decoder(deepcopy(model).to(dtype)) for dtype in (torch.bfloat16, torch.float32)
+    }
     best = dict.fromkeys(models, math.inf)
     for _ in range(8):
         for dtype, one in models.items():

@@ -1,6 +1,8 @@
-"""What a model is able to do, found out by asking for what it would never do unasked; asked once, and again after a change.
+"""What a model is able to do, found out by asking for what it would never do unasked; asked once,
+and again after a change.
 
-A server that takes a constraint and ignores it answers with HTTP 200, so nothing it says of itself is believed.
+A server that takes a constraint and ignores it answers with HTTP 200, so nothing it says of itself
+is believed.
 """
 
 from __future__ import annotations
@@ -32,19 +34,22 @@ SCHEMA = {
     "additionalProperties": False,
 }
 MOST = (128, 26, 20, 5)
-"""Numbers of log-probabilities to try: vLLM's bound for token ids, a letter each, OpenAI's bound, and few."""
+"""Numbers of log-probabilities to try: vLLM's bound for token ids, a letter each, OpenAI's bound,
+and few."""
 COUNTED = " ".join(f"item {n} of many" for n in range(40))
 """Longer than a block of any prefix cache (vLLM's on a CPU holds 128 tokens)."""
 WRITTEN = 12
 LOADING = 5
-"""Weights in this process may take so many times as long as an answer: they are loaded at first use."""
+"""Weights in this process may take so many times as long as an answer: they are loaded at first
+use."""
 
 Got = TypeVar("Got")
 
 
 class Probes:
-    """Abilities of the `models` by alias, in memory (`known`) and in `folder`. `configured`: what identifies each beside what
-    it says of itself. `failed(message)`: a file there can't be read or written; the model is asked again then."""
+    """Abilities of the `models` by alias, in memory (`known`) and in `folder`. `configured`: what
+    identifies each beside what it says of itself. `failed(message)`: a file there can't be read or
+    written; the model is asked again then."""
 
     def __init__(
         self,
@@ -64,7 +69,8 @@ class Probes:
         self._one_at_a_time = {alias: asyncio.Lock() for alias in models}
 
     async def of(self, alias: str, *, seconds: float, anew: bool = False) -> Capabilities:
-        """Asked only if the model is not the one that was asked before, or `anew`. No call may take longer than `seconds`.
+        """Asked only if the model is not the one that was asked before, or `anew`. No call may take
+        longer than `seconds`.
 
         Raises a `ModelError` if it doesn't answer at all; what was known of it stays.
         """
@@ -80,7 +86,9 @@ class Probes:
             found = None if anew else await asyncio.to_thread(self._read, file, mark)
             if found is None:
                 found = await probe(model, about, at=self._clock(), seconds=seconds)
-                await asyncio.to_thread(self._write, file, _Kept(fingerprint=mark, capabilities=found))
+                await asyncio.to_thread(
+                    self._write, file, _Kept(fingerprint=mark, capabilities=found)
+                )
             self._prints[alias], self.known[alias] = mark, found
             return found
 
@@ -91,7 +99,10 @@ class Probes:
         except FileNotFoundError:
             return None
         except (OSError, ValidationError) as error:
-            self._failed(f"{file}: no capabilities of a model, so it is asked again: {' '.join(f'{error}'.split())}")
+            self._failed(
+                f"{file}: no capabilities of a model, so it is asked again: "
+                f"{' '.join(f'{error}'.split())}"
+            )
             return None
         return kept.capabilities if kept.fingerprint == fingerprint else None
 
@@ -105,7 +116,9 @@ class Probes:
         except OSError as error:
             with suppress(OSError):
                 new.unlink(missing_ok=True)
-            self._failed(f"{file}: can't be written, so the next start asks the model again: {error}")
+            self._failed(
+                f"{file}: can't be written, so the next start asks the model again: {error}"
+            )
 
     async def answers(self, alias: str) -> None:
         """The least that shows a model at work. Raises a `ModelError` if it isn't."""
@@ -117,7 +130,8 @@ class Probes:
 
 
 async def probe(model: Scorer, about: About, *, at: datetime, seconds: float) -> Capabilities:
-    """Raises a `ModelError` if a plain question gets no answer within `seconds`; whatever else fails is an inability."""
+    """Raises a `ModelError` if a plain question gets no answer within `seconds`; whatever else
+    fails is an inability."""
     if isinstance(model, LLM):
         return await _Probe(model, seconds).capabilities(about, at)
     await _within(LOADING * seconds, model.loglikelihoods([Asked(("Hello",), " world")]))
@@ -154,7 +168,8 @@ class _Probe:
             grammar=await self._tried(self._obeys_grammar(), otherwise=False),
             json_schema=await self._tried(self._schema(), otherwise="refused"),
             token_logprobs=by_id > 0,
-            # plain ones only where ids don't work: on vLLM a plain question spoils others' questions by id, and they it
+            # plain ones only where ids don't work: on vLLM a plain question spoils others'
+            # questions by id, and they it
             top_logprobs=by_id or await self._most(self._plain),
             prompt_logprobs=await self._tried(self._tells_likelihoods(), otherwise=False),
             context=about.context,
@@ -172,7 +187,9 @@ class _Probe:
         return "enforced" if "".join(said.split()) == f'{{"{WORD}":"{WORD}"}}' else "accepted"
 
     async def _tells_likelihoods(self) -> bool:
-        found = await _within(self._seconds, self._llm.loglikelihoods([Asked(("Hello",), " world")]))
+        found = await _within(
+            self._seconds, self._llm.loglikelihoods([Asked(("Hello",), " world")])
+        )
         return len(found.values) == 1
 
     async def _by_id(self, count: int) -> int:
@@ -231,7 +248,7 @@ def _rate(tokens: int, seconds: float) -> float | None:
     return round(tokens / seconds, 1) if tokens > 0 and seconds > 0 else None
 
 
-# ── kept on disk ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── kept on disk ──────────────────────────────────────────────────────────────────────────────────
 
 
 class _Kept(Value):

@@ -14,10 +14,10 @@ Answer = str | Sequence[float] | ModelError
 
 
 class ScriptedLLM:
-    """`answer(call)` returns the text, the log-probabilities of `call.tokens`, or an error to raise. `likely(asked)` is a
-    logarithm: by default, texts are the likelier the more they look like their context. Every call is kept in `calls`.
-    Tokens are words; a word's id is its first character's number. `obeys`: it gives a grammar's only text where there is only
-    one."""
+    """`answer(call)` returns the text, the log-probabilities of `call.tokens`, or an error to
+    raise. `likely(asked)` is a logarithm: by default, texts are the likelier the more they look
+    like their context. Every call is kept in `calls`. Tokens are words; a word's id is its first
+    character's number. `obeys`: it gives a grammar's only text where there is only one."""
 
     price: Price | None = None
 
@@ -50,7 +50,9 @@ class ScriptedLLM:
                 yield Piece(line)
         else:
             yield Piece("A", logs=tuple(answer))
-        yield Piece(usage=Usage(prompt_tokens=asked, completion_tokens=said, total_tokens=asked + said))
+        yield Piece(
+            usage=Usage(prompt_tokens=asked, completion_tokens=said, total_tokens=asked + said)
+        )
 
     async def about(self) -> About:
         return About({"id": self.alias})
@@ -63,7 +65,9 @@ class ScriptedLLM:
 
     async def loglikelihoods(self, asked: Sequence[Asked], *, apart: bool = False) -> Likelihoods:
         tokens = sum(len(one.text.split()) for one in asked)
-        return Likelihoods([self._likely(one) for one in asked], Usage(prompt_tokens=tokens, total_tokens=tokens))
+        return Likelihoods(
+            [self._likely(one) for one in asked], Usage(prompt_tokens=tokens, total_tokens=tokens)
+        )
 
     async def close(self) -> None:
         pass
@@ -71,5 +75,7 @@ class ScriptedLLM:
 
 def alike(asked: Asked) -> float:
     """Between −len(text) and 0."""
-    match = max((SequenceMatcher(None, piece, asked.text).ratio() for piece in asked.context), default=0.0)
+    match = max(
+        (SequenceMatcher(None, piece, asked.text).ratio() for piece in asked.context), default=0.0
+    )
     return -len(asked.text) * (1 - match)

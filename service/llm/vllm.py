@@ -1,4 +1,5 @@
-"""A vLLM server by its OpenAI-compatible URL, with what only vLLM has: grammars, token ids, prompt log-probabilities."""
+"""A vLLM server by its OpenAI-compatible URL, with what only vLLM has: grammars, token ids, prompt
+log-probabilities."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ class VLLM(Compatible):
         about = await super().about()
         told = dict(about.told)
         with suppress(ModelIncapable, InvalidOutput):
-            told["version"] = str((await self._get(str(self._client.base_url.copy_with(path="/version"))))["version"])
+            told["version"] = str(
+                (await self._get(str(self._client.base_url.copy_with(path="/version"))))["version"]
+            )
         return About(told, about.context)
 
     def _body(self, call: Call) -> dict[str, Any]:
@@ -33,7 +36,11 @@ class VLLM(Compatible):
         if call.grammar:
             body["structured_outputs"] = {"grammar": call.grammar}
         if call.tokens:
-            body |= {"logprobs": True, "logprob_token_ids": list(call.tokens), "return_tokens_as_token_ids": True}
+            body |= {
+                "logprobs": True,
+                "logprob_token_ids": list(call.tokens),
+                "return_tokens_as_token_ids": True,
+            }
         return body
 
     def _logs(self, choice: Any, tokens: Sequence[int]) -> tuple[float, ...]:
@@ -43,7 +50,9 @@ class VLLM(Compatible):
         listed = {entry.token: entry.logprob for entry in choice.logprobs.content[0].top_logprobs}
         logs = tuple(listed.get(f"token_id:{token}", -math.inf) for token in tokens)
         if not all(map(math.isfinite, logs)):
-            raise ModelIncapable(f"{sum(map(math.isfinite, logs))} of {len(tokens)} log-probabilities came")
+            raise ModelIncapable(
+                f"{sum(map(math.isfinite, logs))} of {len(tokens)} log-probabilities came"
+            )
         return logs
 
     async def token(self, word: str) -> int:
@@ -53,8 +62,12 @@ class VLLM(Compatible):
         return tokens[0]
 
     async def loglikelihoods(self, asked: Sequence[Asked], *, apart: bool = False) -> Likelihoods:
-        """By `prompt_logprobs`: every context is read again for every text, whatever the prefix cache holds."""
-        contexts = [[token for piece in one.context for token in await self._tokenized(piece)] for one in asked]
+        """By `prompt_logprobs`: every context is read again for every text, whatever the prefix
+        cache holds."""
+        contexts = [
+            [token for piece in one.context for token in await self._tokenized(piece)]
+            for one in asked
+        ]
         texts = [await self._tokenized(one.text) for one in asked]
         if not all(contexts) or not all(texts):
             raise InvalidOutput("a context or text without tokens can't be scored")
@@ -68,7 +81,10 @@ class VLLM(Compatible):
             )
             by_index = {choice.index: cast(Any, choice).prompt_logprobs for choice in found.choices}
             values = [
-                sum(_of(by_index[n][len(context) + place], token) for place, token in enumerate(text))
+                sum(
+                    _of(by_index[n][len(context) + place], token)
+                    for place, token in enumerate(text)
+                )
                 for n, (context, text) in enumerate(zip(contexts, texts, strict=True))
             ]
         return Likelihoods(values, self._usage(found.usage))

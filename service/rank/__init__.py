@@ -1,4 +1,5 @@
-"""Every ranking of every face goes through `rank`: down the ladder of strategies, fused with the prior, always complete."""
+"""Every ranking of every face goes through `rank`: down the ladder of strategies, fused with the
+prior, always complete."""
 
 from __future__ import annotations
 
@@ -13,7 +14,17 @@ from service.errors import InvalidOutput, ModelError, ModelTimeout
 from service.prompts import Prompt
 from service.rank.fusion import Terms, fused_order, z_scores
 from service.rank.pace import Pace
-from service.schema import Candidate, Choice, Degraded, DegradedReason, PromptRef, Repairs, Tried, Usage, UserState
+from service.schema import (
+    Candidate,
+    Choice,
+    Degraded,
+    DegradedReason,
+    PromptRef,
+    Repairs,
+    Tried,
+    Usage,
+    UserState,
+)
 
 __all__ = ["Context", "Order", "Scores", "Strategy", "gated", "rank", "slots"]
 
@@ -27,8 +38,9 @@ LEAST_TRY = 0.1
 
 @dataclass(frozen=True)
 class Context:
-    """What a strategy may know beside the person and the candidates. `prompt`, `score`: templates of a question and of a list
-    of titles; `deadline`: the event loop's time to be done by; the rest as in the configuration of `rank`."""
+    """What a strategy may know beside the person and the candidates. `prompt`, `score`: templates
+    of a question and of a list of titles; `deadline`: the event loop's time to be done by; the rest
+    as in the configuration of `rank`."""
 
     prompt: Prompt
     score: Prompt | None
@@ -47,8 +59,8 @@ class Context:
 
 @dataclass(frozen=True)
 class Scores:
-    """One finite value a candidate, higher is better, in the candidates' order. `signals`: other values behind it, by name;
-    `prompt`: the template, if it isn't the context's `prompt`."""
+    """One finite value a candidate, higher is better, in the candidates' order. `signals`: other
+    values behind it, by name; `prompt`: the template, if it isn't the context's `prompt`."""
 
     values: Sequence[float]
     usage: Usage = Usage()
@@ -58,8 +70,9 @@ class Scores:
 
 
 class Strategy(Protocol):
-    """`model`: alias of the model it asks; `weight`: its share against the prior; `in_letters`: it shows candidates by letter,
-    no more than a window at once. `score` raises only `ModelError`s; `tokens`: what so many candidates may cost."""
+    """`model`: alias of the model it asks; `weight`: its share against the prior; `in_letters`: it
+    shows candidates by letter, no more than a window at once. `score` raises only `ModelError`s;
+    `tokens`: what so many candidates may cost."""
 
     @property
     def name(self) -> str: ...
@@ -69,7 +82,9 @@ class Strategy(Protocol):
     def weight(self) -> float: ...
     @property
     def in_letters(self) -> bool: ...
-    async def score(self, state: UserState, candidates: Sequence[Candidate], context: Context) -> Scores: ...
+    async def score(
+        self, state: UserState, candidates: Sequence[Candidate], context: Context
+    ) -> Scores: ...
     def tokens(self, count: int, context: Context) -> Usage: ...
 
 
@@ -90,14 +105,17 @@ class Order:
 
 
 def slots(candidates: Sequence[Candidate], context: Context) -> list[int]:
-    """Places of the judged candidates in the order in which the model sees them; blank ones are not judged."""
+    """Places of the judged candidates in the order in which the model sees them; blank ones are not
+    judged."""
     places = list(range(min(len(candidates) - _blanks(candidates), context.depth)))
     if context.shown == "shuffled":
         return sorted(places, key=lambda place: sha256(candidates[place].item.id.encode()).digest())
     return places[::-1] if context.shown == "reversed" else places
 
 
-def gated(state: UserState, candidates: Sequence[Candidate], least_history: int, clear_prior: float) -> str:
+def gated(
+    state: UserState, candidates: Sequence[Candidate], least_history: int, clear_prior: float
+) -> str:
     """Why no model needs to be asked; empty if one may help."""
     if len([entry for entry in state.recent if entry.item is not None]) < least_history:
         return "hardly any history"
@@ -117,11 +135,13 @@ async def rank(
     asked: str,
     why: str = "",
 ) -> Order:
-    """The first strategy of the ladder that answers in time, fused with the prior; the prior alone if none does.
+    """The first strategy of the ladder that answers in time, fused with the prior; the prior alone
+    if none does.
 
-    `candidates` come by falling prior; the model judges the first `context.depth`, the rest follow behind them. With `asked`
-    auto a strategy that is not expected to be done in time is passed over; a named one is tried, for as long as one after it
-    would still be in time. One that is expected to be done has all of the time. `why`: the reason for this ladder.
+    `candidates` come by falling prior; the model judges the first `context.depth`, the rest follow
+    behind them. With `asked` auto a strategy that is not expected to be done in time is passed
+    over; a named one is tried, for as long as one after it would still be in time. One that is
+    expected to be done has all of the time. `why`: the reason for this ladder.
     """
     loop = asyncio.get_running_loop()
     start = loop.time()
@@ -130,7 +150,9 @@ async def rank(
     judged = [candidates[place] for place in places]
     steps = list(ladder) if len(judged) > 1 else []
     for n, strategy in enumerate(steps):
-        if any(one.strategy.endswith(f":{strategy.model}") and one.reason in HOPELESS for one in tried):
+        if any(
+            one.strategy.endswith(f":{strategy.model}") and one.reason in HOPELESS for one in tried
+        ):
             continue
         expected = strategy.tokens(len(judged), context)
         estimate = pace.seconds(strategy.model, expected)
@@ -162,17 +184,26 @@ async def rank(
             repairs=scores.repairs,
         )
     order = _order(candidates, [], Scores([]), 0, context)
-    return replace(order, choice=_choice(asked, why, tried, loop.time() - start), degraded=_degraded(tried, "prior"))
+    return replace(
+        order,
+        choice=_choice(asked, why, tried, loop.time() - start),
+        degraded=_degraded(tried, "prior"),
+    )
 
 
 def _whole(scores: Scores, count: int) -> Scores:
-    """Raises `InvalidOutput` unless there is one finite value a candidate: from anything else no order follows."""
+    """Raises `InvalidOutput` unless there is one finite value a candidate: from anything else no
+    order follows."""
     if len(scores.values) != count or not all(map(math.isfinite, scores.values)):
-        raise InvalidOutput(f"{sum(map(math.isfinite, scores.values))} finite scores for {count} candidates")
+        raise InvalidOutput(
+            f"{sum(map(math.isfinite, scores.values))} finite scores for {count} candidates"
+        )
     return scores
 
 
-def _reserved(left: float, later: Sequence[Strategy], count: int, context: Context, pace: Pace) -> float:
+def _reserved(
+    left: float, later: Sequence[Strategy], count: int, context: Context, pace: Pace
+) -> float:
     """Seconds kept for the first later strategy whose pace is known and that would fit."""
     for strategy in later:
         estimate = pace.seconds(strategy.model, strategy.tokens(count, context))
@@ -181,9 +212,11 @@ def _reserved(left: float, later: Sequence[Strategy], count: int, context: Conte
     return 0.0
 
 
-async def _judged(strategy: Strategy, state: UserState, judged: Sequence[Candidate], context: Context) -> Scores:
-    """Scores of all; more than a window are dealt out to several, as at cards, so that each holds good and bad ones, and every
-    window's scores are made comparable by their mean and spread."""
+async def _judged(
+    strategy: Strategy, state: UserState, judged: Sequence[Candidate], context: Context
+) -> Scores:
+    """Scores of all; more than a window are dealt out to several, as at cards, so that each holds
+    good and bad ones, and every window's scores are made comparable by their mean and spread."""
     windows = -(-len(judged) // context.window) if strategy.in_letters else 1
     if windows == 1:
         return await strategy.score(state, judged, context)
@@ -198,11 +231,19 @@ async def _judged(strategy: Strategy, state: UserState, judged: Sequence[Candida
     return Scores(values, usage, repairs)
 
 
-def _order(candidates: Sequence[Candidate], judged: Sequence[int], scores: Scores, weight: float, context: Context) -> Order:
+def _order(
+    candidates: Sequence[Candidate],
+    judged: Sequence[int],
+    scores: Scores,
+    weight: float,
+    context: Context,
+) -> Order:
     """`judged`: the places that the scores belong to."""
     model = _by_place(judged, scores.values)
     blanks = _blanks(candidates)
-    diverse = candidates[: min(context.depth, len(candidates) - blanks)] if context.diversity else []
+    diverse = (
+        candidates[: min(context.depth, len(candidates) - blanks)] if context.diversity else []
+    )
     places, values, signals = fused_order(
         [candidate.prior for candidate in candidates],
         model,
@@ -229,14 +270,26 @@ def _by_place(places: Sequence[int], values: Sequence[float]) -> list[float]:
     return [found[place] for place in range(len(found))]
 
 
-def _choice(asked: str, why: str, tried: Sequence[Tried], took_s: float, estimate_s: float | None = None) -> Choice:
+def _choice(
+    asked: str, why: str, tried: Sequence[Tried], took_s: float, estimate_s: float | None = None
+) -> Choice:
     estimate = None if estimate_s is None else round(1000 * estimate_s, 1)
-    return Choice(asked=asked, why=why, estimate_ms=estimate, took_ms=round(1000 * took_s, 1), tried=tuple(tried))
+    return Choice(
+        asked=asked,
+        why=why,
+        estimate_ms=estimate,
+        took_ms=round(1000 * took_s, 1),
+        tried=tuple(tried),
+    )
 
 
 def _tried(strategy: Strategy, code: str, waited_s: float = 0) -> Tried:
     reason = cast(DegradedReason, code)  # each ModelError's code is one of the allowed reasons
-    return Tried(strategy=f"{strategy.name}:{strategy.model}", reason=reason, waited_ms=round(1000 * waited_s, 1))
+    return Tried(
+        strategy=f"{strategy.name}:{strategy.model}",
+        reason=reason,
+        waited_ms=round(1000 * waited_s, 1),
+    )
 
 
 def _degraded(tried: Sequence[Tried], to: str) -> Degraded | None:

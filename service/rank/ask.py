@@ -1,4 +1,5 @@
-"""What the strategies that ask a model have in common: one question, and the same question with the candidates reordered."""
+"""What the strategies that ask a model have in common: one question, and the same question with the
+candidates reordered."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ LONGEST = 64_000
 
 
 class Asks:
-    """What a strategy that asks a model begins with. `weight`: the model's share against the prior."""
+    """What a strategy that asks a model begins with. `weight`: the model's share against the
+    prior."""
 
     in_letters = True
 
@@ -33,7 +35,8 @@ class Asks:
         self._schema = held.schema
 
     async def _shaped(self, call: Call, schema: Mapping[str, Any]) -> Answer:
-        """As JSON; asked once more in words alone where the server refuses schemas, and so from then on."""
+        """As JSON; asked once more in words alone where the server refuses schemas, and so from
+        then on."""
         if self._schema:
             try:
                 return await ask(self._llm, replace(call, schema=schema))
@@ -46,7 +49,8 @@ class Asks:
 
 @dataclass(frozen=True)
 class Question:
-    """One person, what is asked of them, and how. `answer`: as the template's variable of that name."""
+    """One person, what is asked of them, and how. `answer`: as the template's variable of that
+    name."""
 
     state: UserState
     context: Context
@@ -93,8 +97,8 @@ async def ask(llm: LLM, call: Call) -> Answer:
 
 
 def ordering(count: int, n: int) -> list[int]:
-    """The n-th order to show candidates in: as they are, reversed, then shuffles, each followed by its reverse. Over a pair
-    every candidate's mean slot is the same."""
+    """The n-th order to show candidates in: as they are, reversed, then shuffles, each followed by
+    its reverse. Over a pair every candidate's mean slot is the same."""
     places = list(range(count))
     if n > 1:
         Random(n // 2).shuffle(places)  # noqa: S311  the same shuffles every time, no secret
@@ -107,8 +111,8 @@ Ask = Callable[[list[int]], Coroutine[Any, Any, Scores]]
 
 
 async def averaged(count: int, numbers: Sequence[int], ask_one: Ask) -> Scores:
-    """The mean of each candidate's scores over several orderings, asked at the same time: Borda's count where the scores are
-    places."""
+    """The mean of each candidate's scores over several orderings, asked at the same time: Borda's
+    count where the scores are places."""
     orders = [ordering(count, n) for n in numbers]
     found = await together([ask_one(order) for order in orders])
     totals = [0.0] * count
@@ -121,16 +125,24 @@ async def averaged(count: int, numbers: Sequence[int], ask_one: Ask) -> Scores:
 
 
 async def together(questions: Sequence[Coroutine[Any, Any, Got]]) -> list[Got]:
-    """All answers in order; the first `ModelError` stops the other questions and is raised alone."""
+    """All answers in order; the first `ModelError` stops the other questions and is raised
+    alone."""
     try:
         async with asyncio.TaskGroup() as tasks:
             asked = [tasks.create_task(question) for question in questions]
     except ExceptionGroup as group:
-        raise next((error for error in group.exceptions if isinstance(error, ModelError)), group) from None
+        raise next(
+            (error for error in group.exceptions if isinstance(error, ModelError)), group
+        ) from None
     return [task.result() for task in asked]
 
 
 def prompted(count: int, written: int, context: Context) -> Usage:
-    """About what a prompt of `count` candidates costs, in tokens; measured where it was asked before."""
+    """About what a prompt of `count` candidates costs, in tokens; measured where it was asked
+    before."""
     read = context.orderings * (150 + (count + context.titles) * 22)
-    return Usage(prompt_tokens=read, completion_tokens=context.orderings * written, total_tokens=read + written)
+    return Usage(
+        prompt_tokens=read,
+        completion_tokens=context.orderings * written,
+        total_tokens=read + written,
+    )

@@ -1,7 +1,9 @@
-"""One prefill, one token: the log-probabilities of the candidates' letters as the answer (FIRST, Reddy et al., EMNLP 2024).
+"""One prefill, one token: the log-probabilities of the candidates' letters as the answer (FIRST,
+Reddy et al., EMNLP 2024).
 
-What a letter gets because of its slot is measured with candidates that say nothing (contextual calibration, Zhao et al.,
-ICML 2021) and taken off. Asked forward and reversed; once more both ways only if the two disagree about the best.
+What a letter gets because of its slot is measured with candidates that say nothing (contextual
+calibration, Zhao et al., ICML 2021) and taken off. Asked forward and reversed; once more both ways
+only if the two disagree about the best.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ AGREE = 3
 
 
 class FirstToken(Asks):
-    """Scores are log-probabilities less those of the slot. Raises `InvalidOutput` when the letters' mass is below 0.2."""
+    """Scores are log-probabilities less those of the slot. Raises `InvalidOutput` when the letters'
+    mass is below 0.2."""
 
     name = "first_token"
 
@@ -32,7 +35,9 @@ class FirstToken(Asks):
         super().__init__(llm, weight, held)
         self._slots: dict[tuple[str, int], list[float]] = {}
 
-    async def score(self, state: UserState, candidates: Sequence[Candidate], context: Context) -> Scores:
+    async def score(
+        self, state: UserState, candidates: Sequence[Candidate], context: Context
+    ) -> Scores:
         count = len(candidates)
         ids = tuple([await self._llm.token(letter) for letter in LETTERS[:count]])
         by_slot = await self._slot_prior(ids, context)
@@ -57,12 +62,17 @@ class FirstToken(Asks):
         return found
 
     async def _slot_prior(self, ids: tuple[int, ...], context: Context) -> list[float]:
-        """The letters' log-probabilities for candidates that say nothing, less their mean; asked once."""
+        """The letters' log-probabilities for candidates that say nothing, less their mean; asked
+        once."""
         key = context.prompt.ref.sha, len(ids)
         if key not in self._slots:
-            blank = Candidate.model_construct(item=Item.model_construct(id="", title="an item"), prior=0.0)
+            blank = Candidate.model_construct(
+                item=Item.model_construct(id="", title="an item"), prior=0.0
+            )
             question = Question(UserState(), replace(context, instruction=None), "letter")
-            logs = (await ask(self._llm, replace(question.call([blank] * len(ids), 1), tokens=ids))).logs
+            logs = (
+                await ask(self._llm, replace(question.call([blank] * len(ids), 1), tokens=ids))
+            ).logs
             mean = sum(logs) / len(logs)
             self._slots[key] = [log - mean for log in logs]
         return self._slots[key]

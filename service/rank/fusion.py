@@ -1,5 +1,6 @@
-"""One order from several opinions: `w · model + (1 − w) · prior − g · log popularity`, each as z-scores within the list, then
-maximal marginal relevance among the first (Carbonell & Goldstein, SIGIR 1998)."""
+"""One order from several opinions: `w · model + (1 − w) · prior − g · log popularity`, each as
+z-scores within the list, then maximal marginal relevance among the first (Carbonell & Goldstein,
+SIGIR 1998)."""
 
 from __future__ import annotations
 
@@ -16,8 +17,8 @@ Values = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Terms:
-    """`model`: w in [0, 1]; `popularity`: g in [-1, 1]; `diversity`: what a cosine of 1 to a better-placed item costs, as a
-    share of the spread between scores, in [0, 1]."""
+    """`model`: w in [0, 1]; `popularity`: g in [-1, 1]; `diversity`: what a cosine of 1 to a
+    better-placed item costs, as a share of the spread between scores, in [0, 1]."""
 
     model: float = 0
     popularity: float = 0
@@ -35,9 +36,10 @@ def fused_order(
 ) -> tuple[list[int], list[float], list[dict[str, float]]]:
     """Places of the candidates best first, their scores, their raw signals.
 
-    `prior`: falling, one value a candidate. `model`: one value for each of the first `len(model)` candidates; the others
-    stay behind them. `popularity`: log-votes of each, or none. `vectors`: unit vectors of the first, which are diversified.
-    `last`: so many at the end that nothing lifts. Ties keep prior order. Scores lie in (0, 1) and fall by at least `MIN_GAP`.
+    `prior`: falling, one value a candidate. `model`: one value for each of the first `len(model)`
+    candidates; the others stay behind them. `popularity`: log-votes of each, or none. `vectors`:
+    unit vectors of the first, which are diversified. `last`: so many at the end that nothing lifts.
+    Ties keep prior order. Scores lie in (0, 1) and fall by at least `MIN_GAP`.
     """
     seen = len(model)
     share = terms.model if seen else 0.0
@@ -48,7 +50,10 @@ def fused_order(
         fused = fused - terms.popularity * z_scores(popularity)
     if last:
         fused[-last:] = fused.min() - 1
-    first, rest = np.argsort(-fused[:seen], kind="stable"), seen + np.argsort(-fused[seen:], kind="stable")
+    first, rest = (
+        np.argsort(-fused[:seen], kind="stable"),
+        seen + np.argsort(-fused[seen:], kind="stable"),
+    )
     places: list[int] = [*first.tolist(), *rest.tolist()]
     if terms.diversity and len(vectors):
         fused, places = _diversified(fused, places, vectors, terms.diversity)
@@ -64,17 +69,22 @@ def fused_order(
 def _diversified(
     fused: Values, places: list[int], vectors: Sequence[Sequence[float] | None], weight: float
 ) -> tuple[Values, list[int]]:
-    """Takes, of the first `len(vectors)`, one after the other who is best less its greatest cosine to those taken."""
+    """Takes, of the first `len(vectors)`, one after the other who is best less its greatest cosine
+    to those taken."""
     size = len(vectors)
     head = [place for place in places if place < size]
     width = max((len(vector) for vector in vectors if vector is not None), default=0)
-    matrix = np.array([vector if vector is not None else [0.0] * width for vector in vectors], dtype=np.float64)
+    matrix = np.array(
+        [vector if vector is not None else [0.0] * width for vector in vectors], dtype=np.float64
+    )
     alike = matrix @ matrix.T
     value, nearest = fused.copy(), np.zeros(size)
     taken: list[int] = []
     left = list(head)
     while left:
-        best = max(left, key=lambda place: value[place] - weight * nearest[place])  # ties: the first in order
+        best = max(
+            left, key=lambda place: value[place] - weight * nearest[place]
+        )  # ties: the first in order
         value[best] -= weight * nearest[best]
         taken.append(best)
         left.remove(best)
@@ -92,8 +102,9 @@ def z_scores(values: Sequence[float]) -> Values:
 
 
 def falling(values: Sequence[float]) -> list[float]:
-    """Any finite values, in the order wanted, as scores in (0, 1) that fall by at least `MIN_GAP`: a logistic, squeezed
-    away from 0 and 1, then lowered where a later one would not be lower. Up to 5,000 values."""
+    """Any finite values, in the order wanted, as scores in (0, 1) that fall by at least `MIN_GAP`:
+    a logistic, squeezed away from 0 and 1, then lowered where a later one would not be lower. Up to
+    5,000 values."""
     floor = 2 * MIN_GAP * (len(values) + 1)
     scores: list[float] = []
     for n, value in enumerate(values):

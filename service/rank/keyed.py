@@ -1,4 +1,5 @@
-"""The model gives every letter a score from 0 to 10 in a JSON object of constant shape: what hosted models can do."""
+"""The model gives every letter a score from 0 to 10 in a JSON object of constant shape: what hosted
+models can do."""
 
 from __future__ import annotations
 
@@ -27,7 +28,9 @@ class Keyed(Asks):
 
     name = "keyed"
 
-    async def score(self, state: UserState, candidates: Sequence[Candidate], context: Context) -> Scores:
+    async def score(
+        self, state: UserState, candidates: Sequence[Candidate], context: Context
+    ) -> Scores:
         count, question = len(candidates), Question(state, context, "scores")
         size = next(size for size in SIZES if size >= count)
 
@@ -48,16 +51,23 @@ def schema(size: int) -> dict[str, Any]:
     """No bounds on the numbers: hosted models refuse such schemas."""
     letters = list(LETTERS[:size])
     properties = {letter: {"type": "integer"} for letter in letters}
-    return {"type": "object", "properties": properties, "required": letters, "additionalProperties": False}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": letters,
+        "additionalProperties": False,
+    }
 
 
 def parse(text: str, count: int, size: int) -> tuple[list[float], Repairs]:
-    """A score in [0, 10] for each of the first `count` letters; those up to `size` are padding. Text around the object is
-    skipped and a cut one read as far as it goes; without one, lines as `A: 7` are read. Unknown keys and values that are no
-    numbers are dropped, missing letters get 0, each counted. Raises `InvalidOutput` when fewer than half of the letters have a
-    score."""
+    """A score in [0, 10] for each of the first `count` letters; those up to `size` are padding.
+    Text around the object is skipped and a cut one read as far as it goes; without one, lines as
+    `A: 7` are read. Unknown keys and values that are no numbers are dropped, missing letters get 0,
+    each counted. Raises `InvalidOutput` when fewer than half of the letters have a score."""
     try:
-        found = from_json(text[text.index("{") :].encode(errors="replace"), allow_partial="trailing-strings")
+        found = from_json(
+            text[text.index("{") :].encode(errors="replace"), allow_partial="trailing-strings"
+        )
     except ValueError:
         found = _first_object(text)
     if not isinstance(found, dict):
@@ -72,7 +82,9 @@ def parse(text: str, count: int, size: int) -> tuple[list[float], Repairs]:
             values[place] = min(10.0, max(0.0, float(value)))
     if 2 * len(values) < count:
         raise InvalidOutput(f"{len(values)} of {count} scores in {text[:80]!r}")
-    return [values.get(place, MISSING) for place in range(count)], Repairs(missing=count - len(values), unknown=unknown)
+    return [values.get(place, MISSING) for place in range(count)], Repairs(
+        missing=count - len(values), unknown=unknown
+    )
 
 
 def _first_object(text: str) -> Any:

@@ -20,7 +20,9 @@ class Lacking:
         self.model = strategy.model
         self.in_letters = strategy.in_letters
 
-    async def score(self, state: UserState, candidates: Sequence[Candidate], context: Context) -> Scores:
+    async def score(
+        self, state: UserState, candidates: Sequence[Candidate], context: Context
+    ) -> Scores:
         raise self._why
 
     def tokens(self, count: int, context: Context) -> Usage:

@@ -1,6 +1,8 @@
-"""How much likelier a title is after this person's titles than without: `log P(title | history) − a · log P(title)`.
+"""How much likelier a title is after this person's titles than without: `log P(title | history) − a
+· log P(title)`.
 
-Sums over tokens, not means: a mean would reward titles whose end is certain. The second term is the item's own, so it is kept.
+Sums over tokens, not means: a mean would reward titles whose end is certain. The second term is the
+item's own, so it is kept.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ class Likelihood:
     name = "likelihood"
     in_letters = False
 
-    def __init__(self, scorer: Scorer, weight: float, null: float, nulls: Nulls, identity: str = "") -> None:
+    def __init__(
+        self, scorer: Scorer, weight: float, null: float, nulls: Nulls, identity: str = ""
+    ) -> None:
         self._scorer = scorer
         self.model = scorer.alias
         self.weight = weight
@@ -40,7 +44,9 @@ class Likelihood:
         self._nulls = nulls
         self._identity = identity or scorer.alias
 
-    async def score(self, state: UserState, candidates: Sequence[Candidate], context: Context) -> Scores:
+    async def score(
+        self, state: UserState, candidates: Sequence[Candidate], context: Context
+    ) -> Scores:
         """All zeros for a person without a history: nothing is likelier after nothing."""
         prompt = context.score
         if prompt is None:
@@ -52,17 +58,24 @@ class Likelihood:
             raise InvalidOutput(error.message) from error
         if not lines:
             return Scores([0.0] * len(candidates), prompt=prompt.ref)
-        keys = [sha256(f"{self._identity}\n{prompt.ref.sha}\n{text}".encode()).hexdigest()[:32] for text in texts]
+        keys = [
+            sha256(f"{self._identity}\n{prompt.ref.sha}\n{text}".encode()).hexdigest()[:32]
+            for text in texts
+        ]
         nulls = await self._nulls.get(keys)
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in nulls}
         after = [Asked((head, *lines.values()), text) for text in texts]
-        found = await self._scorer.loglikelihoods([*after, *(Asked((head,), text) for text in missing.values())])
+        found = await self._scorer.loglikelihoods(
+            [*after, *(Asked((head,), text) for text in missing.values())]
+        )
         fresh = dict(zip(missing, found.values[len(after) :], strict=True))
         await self._nulls.put({key: value for key, value in fresh.items() if isfinite(value)})
         nulls |= fresh
         likely, alone = found.values[: len(after)], [nulls[key] for key in keys]
         values = [one - self._null * other for one, other in zip(likely, alone, strict=True)]
-        return Scores(values, found.usage, signals={"likelihood": likely, "null": alone}, prompt=prompt.ref)
+        return Scores(
+            values, found.usage, signals={"likelihood": likely, "null": alone}, prompt=prompt.ref
+        )
 
     def tokens(self, count: int, context: Context) -> Usage:
         """What `count` candidates may cost when nothing is kept: for an estimate of the time."""

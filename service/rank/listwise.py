@@ -1,6 +1,8 @@
-"""The model writes all candidates' letters, best first; a grammar makes anything but a permutation impossible.
+"""The model writes all candidates' letters, best first; a grammar makes anything but a permutation
+impossible.
 
-A model that no grammar binds writes them as JSON, or as it likes: what is not a permutation is mended, and counted.
+A model that no grammar binds writes them as JSON, or as it likes: what is not a permutation is
+mended, and counted.
 """
 
 from __future__ import annotations
@@ -21,18 +23,26 @@ from service.schema import Candidate, Repairs, Usage, UserState
 
 
 class Listwise(Asks):
-    """One output token a candidate and ordering; as JSON about four. Scores are places counted from the end, K − 1 for the
-    first, 0 for the last, averaged over the orderings (Borda)."""
+    """One output token a candidate and ordering; as JSON about four. Scores are places counted from
+    the end, K − 1 for the first, 0 for the last, averaged over the orderings (Borda)."""
 
     name = "listwise"
 
-    async def score(self, state: UserState, candidates: Sequence[Candidate], context: Context) -> Scores:
-        count, question = len(candidates), Question(state, context, "order" if self._held.grammar else "order as JSON")
+    async def score(
+        self, state: UserState, candidates: Sequence[Candidate], context: Context
+    ) -> Scores:
+        count, question = (
+            len(candidates),
+            Question(state, context, "order" if self._held.grammar else "order as JSON"),
+        )
 
         async def one(order: list[int]) -> Scores:
             shown = [candidates[place] for place in order]
             if self._held.grammar:
-                answer = await ask(self._llm, replace(question.call(shown, 2 * count + 8), grammar=permutation(count)))
+                answer = await ask(
+                    self._llm,
+                    replace(question.call(shown, 2 * count + 8), grammar=permutation(count)),
+                )
                 slots, repairs = parse(answer.text, count)
             else:
                 answer = await self._shaped(question.call(shown, 6 * count + 24), schema(count))
@@ -50,11 +60,17 @@ class Listwise(Asks):
 
 @cache
 def permutation(count: int) -> str:
-    """A grammar (llguidance, Lark with a 64-bit state) of `count` letters, each exactly once, separated by spaces."""
+    """A grammar (llguidance, Lark with a 64-bit state) of `count` letters, each exactly once,
+    separated by spaces."""
     letters = LETTERS[:count]
     first = " | ".join(f'"{letter}" rest::set_bit({n})' for n, letter in enumerate(letters))
-    later = " | ".join(f'" {letter}" rest::set_bit({n}) %if bit_clear({n})' for n, letter in enumerate(letters))
-    return f'start: first::0x0\nfirst::_: {first}\nrest::_: "" %if bit_count_eq([0:{count}],{count}) | {later}\n'
+    later = " | ".join(
+        f'" {letter}" rest::set_bit({n}) %if bit_clear({n})' for n, letter in enumerate(letters)
+    )
+    return (
+        f'start: first::0x0\nfirst::_: {first}\nrest::_: "" %if '
+        f"bit_count_eq([0:{count}],{count}) | {later}\n"
+    )
 
 
 @cache
@@ -62,17 +78,24 @@ def schema(count: int) -> dict[str, Any]:
     """Nothing about numbers or repetition: hosted models refuse such schemas."""
     one = {"type": "string", "enum": list(LETTERS[:count])}
     order = {"type": "array", "items": one}
-    return {"type": "object", "properties": {"order": order}, "required": ["order"], "additionalProperties": False}
+    return {
+        "type": "object",
+        "properties": {"order": order},
+        "required": ["order"],
+        "additionalProperties": False,
+    }
 
 
 def letters(text: str) -> list[str]:
-    """What an answer lists: of JSON its list, whole or cut; of prose the letters that stand alone, which "I" and "A" before a
-    small letter don't."""
+    """What an answer lists: of JSON its list, whole or cut; of prose the letters that stand alone,
+    which "I" and "A" before a small letter don't."""
     start = text.find("[")
     if start >= 0:
         for end in (len(text), text.find("]", start) + 1):
             try:
-                found = from_json(text[start:end].encode(errors="replace"), allow_partial="trailing-strings")
+                found = from_json(
+                    text[start:end].encode(errors="replace"), allow_partial="trailing-strings"
+                )
             except ValueError:
                 continue
             if isinstance(found, list):
@@ -86,8 +109,9 @@ def parse(text: str, count: int) -> tuple[list[int], Repairs]:
 
 
 def mended(words: Sequence[str], count: int) -> tuple[list[int], Repairs]:
-    """A permutation of range(count) from the model's letters. Unknown and repeated letters are dropped, missing ones
-    appended in prior order, each counted. Raises `InvalidOutput` when fewer than half of the letters are there."""
+    """A permutation of range(count) from the model's letters. Unknown and repeated letters are
+    dropped, missing ones appended in prior order, each counted. Raises `InvalidOutput` when fewer
+    than half of the letters are there."""
     order: list[int] = []
     duplicate = unknown = 0
     for word in words:

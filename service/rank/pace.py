@@ -1,4 +1,5 @@
-"""How fast models are, as measured while they work: running rates, and what a strategy may be expected to take."""
+"""How fast models are, as measured while they work: running rates, and what a strategy may be
+expected to take."""
 
 from __future__ import annotations
 
@@ -12,11 +13,13 @@ from service.schema import Usage
 NEWEST = 0.3
 """Weight of the newest measurement in a running rate."""
 STALE_S = 120
-"""A pace that was last seen longer ago is not relied on: a server that was slow may have recovered."""
+"""A pace that was last seen longer ago is not relied on: a server that was slow may have
+recovered."""
 LEAST_TOKENS = 8
 """Shorter work says more about the network than about the model."""
 ENOUGH = 64
-"""Fewer uncached tokens say how fast a model reads at least, no more: most of their time is the call's own."""
+"""Fewer uncached tokens say how fast a model reads at least, no more: most of their time is the
+call's own."""
 
 
 @dataclass
@@ -37,7 +40,8 @@ class Pace:
         self._told: dict[str, Rates] = {}
 
     def expect(self, alias: str, read_tps: float | None, write_tps: float | None) -> None:
-        """Rates measured earlier, in tokens per second: relied on for as long as any, from when they are first needed."""
+        """Rates measured earlier, in tokens per second: relied on for as long as any, from when
+        they are first needed."""
         if read_tps and alias not in self._told:
             self._told[alias] = Rates(1 / read_tps, 1 / write_tps if write_tps else 0.0, math.inf)
 
@@ -48,11 +52,16 @@ class Pace:
 
     def saw(self, alias: str, usage: Usage, first_s: float, whole_s: float) -> None:
         """An answer whose first piece came after `first_s` and whose last after `whole_s`."""
-        read, written = max(usage.prompt_tokens - usage.cached_tokens, LEAST_TOKENS), usage.completion_tokens
+        read, written = (
+            max(usage.prompt_tokens - usage.cached_tokens, LEAST_TOKENS),
+            usage.completion_tokens,
+        )
         pace = first_s / read
         if read < ENOUGH:
             known = self._rates.get(alias) or self._told.get(alias)
-            pace = min(pace, known.read if known else first_s / max(usage.prompt_tokens, LEAST_TOKENS))
+            pace = min(
+                pace, known.read if known else first_s / max(usage.prompt_tokens, LEAST_TOKENS)
+            )
         self._learn(alias, pace, (whole_s - first_s) / written if written > 1 else None)
 
     def gave_up(self, alias: str, expected: Usage, after_s: float) -> None:
@@ -60,7 +69,9 @@ class Pace:
         tokens = max(expected.prompt_tokens, LEAST_TOKENS)
         before = self._rates.get(alias)
         floor = 2 * after_s / tokens
-        self._rates[alias] = Rates(max(floor, before.read if before else 0), before.write if before else 0, self._clock())
+        self._rates[alias] = Rates(
+            max(floor, before.read if before else 0), before.write if before else 0, self._clock()
+        )
 
     def seconds(self, alias: str, expected: Usage) -> float | None:
         """None: never or too long ago measured."""

@@ -1,4 +1,5 @@
-"""Each candidate alone: how much likelier than no is yes? K short answers, no slots, no order to be biased by."""
+"""Each candidate alone: how much likelier than no is yes? K short answers, no slots, no order to be
+biased by."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ class Pointwise(Asks):
     name = "pointwise"
     in_letters = False
 
-    async def score(self, state: UserState, candidates: Sequence[Candidate], context: Context) -> Scores:
+    async def score(
+        self, state: UserState, candidates: Sequence[Candidate], context: Context
+    ) -> Scores:
         ids = tuple([await self._llm.token(word) for word in ("Yes", "yes", "No", "no")])
         question, free = Question(state, context, "yes or no"), asyncio.Semaphore(AT_ONCE)
 
@@ -37,4 +40,8 @@ class Pointwise(Asks):
 
     def tokens(self, count: int, context: Context) -> Usage:
         one = prompted(1, 1, replace(context, orderings=1))
-        return Usage(prompt_tokens=count * one.prompt_tokens, completion_tokens=count, total_tokens=count * one.total_tokens)
+        return Usage(
+            prompt_tokens=count * one.prompt_tokens,
+            completion_tokens=count,
+            total_tokens=count * one.total_tokens,
+        )

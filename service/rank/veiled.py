@@ -11,7 +11,8 @@ from service.schema import Candidate, Usage, UserState
 
 
 class Veil(Protocol):
-    """What may leave of a person, candidates and an instruction; the candidates in the same order."""
+    """What may leave of a person, candidates and an instruction; the candidates in the same
+    order."""
 
     def over(
         self, state: UserState, candidates: Sequence[Candidate], instruction: str | None
@@ -29,7 +30,9 @@ class Veiled:
         self.weight = strategy.weight
         self.in_letters = strategy.in_letters
 
-    async def score(self, state: UserState, candidates: Sequence[Candidate], context: Context) -> Scores:
+    async def score(
+        self, state: UserState, candidates: Sequence[Candidate], context: Context
+    ) -> Scores:
         state, shown, instruction = self._veil.over(state, candidates, context.instruction)
         return await self._strategy.score(state, shown, replace(context, instruction=instruction))
 

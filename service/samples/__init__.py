@@ -1,4 +1,5 @@
-"""Invented data to try the product on: a sample a file beside this one, made from a seed, never stored."""
+"""Invented data to try the product on: a sample a file beside this one, made from a seed, never
+stored."""
 
 from __future__ import annotations
 

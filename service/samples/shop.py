@@ -1,15 +1,17 @@
-"""An invented shop that sells in English and Chinese: `products.csv`, `people.csv` and `events.csv`.
+"""An invented shop that sells in English and Chinese: `products.csv`, `people.csv` and
+`events.csv`.
 
 Sixty products in six categories, thirty people, and what they did in the six weeks before `END`.
 Products, people, what people buy, look for and say are written by hand in the tables below, so that
-a reader can tell what a good list for somebody would be. Chance, from a seed, decides when they come
-and what else they look at.
+a reader can tell what a good list for somebody would be. Chance, from a seed, decides when they
+come and what else they look at.
 
 - A title is short and in both languages, so that a line of a prompt holds all of it; a text has a
   paragraph in each. Attributes are in English, one name for a thing: filters and reasons use them.
 - Some products go together (dripper, filters, grinder, beans), some are nearly the same (two nibs,
   two sizes of a bag). What has no stock is not available.
-- What is used up is bought again after about `lasts_days`. Whoever is disappointed says so, sends it
+- What is used up is bought again after about `lasts_days`. Whoever is disappointed says so, sends
+  it
   back and does not buy it again.
 """
 
@@ -23,7 +25,10 @@ from typing import NamedTuple, TypeVar
 
 from service.samples.table import Row
 
-HOLDS = "60 products in English and Chinese (prices in yuan), 30 people, six weeks of events; all invented"
+HOLDS = (
+    "60 products in English and Chinese (prices in yuan), 30 people, six weeks of events; "
+    "all invented"
+)
 CHINA = timezone(timedelta(hours=8))
 END = datetime(2026, 6, 1, tzinfo=CHINA)
 """Nothing happens later; a Monday. Fixed, so that a seed always gives the same bytes."""
@@ -45,7 +50,8 @@ Thing = TypeVar("Thing")
 
 
 class Facts(NamedTuple):
-    """`price` in yuan. `stock`: pieces; 0: sold out. `lasts_days`: of what is used up and bought again."""
+    """`price` in yuan. `stock`: pieces; 0: sold out. `lasts_days`: of what is used up and bought
+    again."""
 
     category: str
     kind: str
@@ -141,7 +147,7 @@ def _person(person: Person) -> Row:
     }
 
 
-# ── what people did ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── what people did ───────────────────────────────────────────────────────────────────────────────
 
 
 class Visit:
@@ -154,7 +160,13 @@ class Visit:
         self._session = f"{person.user_id}-{number}"
         self._random = random
 
-    def does(self, *types: str, product: str | None = None, value: int | None = None, text: str | None = None) -> None:
+    def does(
+        self,
+        *types: str,
+        product: str | None = None,
+        value: int | None = None,
+        text: str | None = None,
+    ) -> None:
         """One event of each type, in this order."""
         for type_ in types:
             self.at += timedelta(seconds=self._random.randint(10, 150))
@@ -177,7 +189,9 @@ def _events(person: Person, seed: int) -> list[Row]:
     if person.only:
         return _newcomer(person, random)
     starts = _starts(person, random)
-    asks, buys, drops = (_spread(things, len(starts)) for things in (person.asks, person.buys, person.drops))
+    asks, buys, drops = (
+        _spread(things, len(starts)) for things in (person.asks, person.buys, person.drops)
+    )
     bought: dict[str, datetime] = {}
     wanted, unsaid, events = list[str](), dict(person.says), list[Row]()
     for number, start in enumerate(starts):
@@ -213,17 +227,22 @@ def _newcomer(person: Person, random: Random) -> list[Row]:
 
 
 def _starts(person: Person, random: Random) -> list[datetime]:
-    """When somebody comes: mostly at their own hour, and once more in the end, to say what is left to say."""
+    """When somebody comes: mostly at their own hour, and once more in the end, to say what is left
+    to say."""
     if not person.visits:
         return []
     hour = random.choice((8, 12, 19, 20, 21))
     days = sorted(random.sample(range(DAYS - 6), person.visits - 1))
     days.append(DAYS - random.randint(1, 3))
-    return [END - timedelta(days=DAYS - day) + timedelta(hours=hour, minutes=random.randint(0, 90)) for day in days]
+    return [
+        END - timedelta(days=DAYS - day) + timedelta(hours=hour, minutes=random.randint(0, 90))
+        for day in days
+    ]
 
 
 def _spread(things: Sequence[Thing], visits: int) -> dict[int, list[Thing]]:
-    """Things by number of visit, in order; none at the last one, after which nothing can be said."""
+    """Things by number of visit, in order; none at the last one, after which nothing can be
+    said."""
     spread: dict[int, list[Thing]] = {}
     for place, thing in enumerate(things):
         spread.setdefault(place * (visits - 1) // len(things), []).append(thing)
@@ -233,7 +252,9 @@ def _spread(things: Sequence[Thing], visits: int) -> dict[int, list[Thing]]:
 def _looked_at(person: Person, now: datetime, random: Random) -> list[str]:
     """Some products, drawn by how much they appeal, each once."""
     products = [product for product in PRODUCTS.values() if _published(product) < now]
-    drawn = random.choices(products, [_appeal(person, product.facts) for product in products], k=random.randint(2, 6))
+    drawn = random.choices(
+        products, [_appeal(person, product.facts) for product in products], k=random.randint(2, 6)
+    )
     return list(dict.fromkeys(product.id for product in drawn))
 
 
@@ -252,7 +273,11 @@ def _tempting(person: Person, seen: Sequence[str], bought: Mapping[str, datetime
 
 def _on_sale(wanted: Sequence[str], now: datetime) -> list[str]:
     products = [PRODUCTS[product_id] for product_id in wanted]
-    return [one.id for one in products if _published(one) < now and (one.facts.stock or now < END - CLEARED)]
+    return [
+        one.id
+        for one in products
+        if _published(one) < now and (one.facts.stock or now < END - CLEARED)
+    ]
 
 
 def _used_up(person: Person, bought: Mapping[str, datetime], now: datetime) -> list[str]:
@@ -283,7 +308,7 @@ def _say(visit: Visit, product: str, stars: int, words: str) -> None:
         visit.does("return", product=product)
 
 
-# ── the shop ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the shop ──────────────────────────────────────────────────────────────────────────────────────
 
 OPENED = date(2025, 5, 6)
 OUTGROWN = {"diapers-nb": "diapers-s"}
@@ -424,7 +449,8 @@ _GOODS = (
         "earl-grey-50",
         Facts("tea", "tea bags", "Old Pavilion", 42, 180, ("black tea", "office"), 21),
         "Earl Grey, 50 bags · 伯爵红茶50包",
-        "Keemun black tea with real oil of bergamot, in bags without any plastic. Takes milk, takes lemon, takes four minutes.",
+        "Keemun black tea with real oil of bergamot, in bags without any plastic. Takes milk, "
+        "takes lemon, takes four minutes.",
         "祁门红茶配天然佛手柑油，茶包不含塑料。加奶也行，加柠檬也行，四分钟就好。",
     ),
     Product(
@@ -533,7 +559,9 @@ _GOODS = (
     ),
     Product(
         "trail-rice",
-        Facts("camping", "food", "Emberline", 32, 240, ("hiking", "camp cooking"), 8, date(2026, 5, 7)),
+        Facts(
+            "camping", "food", "Emberline", 32, 240, ("hiking", "camp cooking"), 8, date(2026, 5, 7)
+        ),
         "Trail rice, spicy beef · 冻干牛肉饭",
         "New: freeze-dried beef, rice and a fair pinch of Sichuan pepper. Hot water in, ten "
         "minutes, dinner; a hundred and twenty grams in the pack and six hundred calories in you.",
@@ -645,7 +673,16 @@ _GOODS = (
     ),
     Product(
         "ink-persimmon",
-        Facts("stationery", "ink", "Inkstone Lane", 68, 61, ("writing", "journaling"), 30, date(2026, 5, 11)),
+        Facts(
+            "stationery",
+            "ink",
+            "Inkstone Lane",
+            68,
+            61,
+            ("writing", "journaling"),
+            30,
+            date(2026, 5, 11),
+        ),
         "Ink, persimmon 50 ml · 柿子橙墨水",
         "New: the orange of persimmons drying on a wall in October, with a shade of brown where "
         "the pen lingers. Made for headings, doodles and letters that want an answer.",
@@ -741,7 +778,15 @@ _GOODS = (
     ),
     Product(
         "soy-sauce",
-        Facts("kitchen", "condiment", "Redgate Pantry", 28, 300, ("everyday cooking", "stir-frying"), 18),
+        Facts(
+            "kitchen",
+            "condiment",
+            "Redgate Pantry",
+            28,
+            300,
+            ("everyday cooking", "stir-frying"),
+            18,
+        ),
         "Soy sauce, 180 days 500 ml · 古法酱油",
         "Soy beans, wheat, salt and half a year in a clay jar under the sun of Foshan; nothing "
         "was added to hurry it. Light enough to dip in, deep enough to braise with.",
@@ -758,7 +803,15 @@ _GOODS = (
     ),
     Product(
         "chili-crisp",
-        Facts("kitchen", "condiment", "Redgate Pantry", 19, 350, ("Sichuan cooking", "everyday cooking"), 12),
+        Facts(
+            "kitchen",
+            "condiment",
+            "Redgate Pantry",
+            19,
+            350,
+            ("Sichuan cooking", "everyday cooking"),
+            12,
+        ),
         "Chili crisp 210 g · 香辣脆油辣子",
         "Fried shallots, black beans and three kinds of chili in cold-pressed rapeseed oil. On "
         "noodles, on eggs, on cucumbers, at midnight with a spoon.",
@@ -784,7 +837,7 @@ _GOODS = (
 PRODUCTS = {product.id: product for product in _GOODS}
 
 
-# ── the people ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the people ────────────────────────────────────────────────────────────────────────────────────
 
 PEOPLE = (
     # who drink coffee
@@ -798,10 +851,17 @@ PEOPLE = (
         visits=14,
         budget=420,
         buys=("ceramic-dripper", "paper-filters", "yirgacheffe-250", "hand-grinder"),
-        asks=("light roast beans for pour over", "quiet coffee grinder", "kettle with a thin spout"),
+        asks=(
+            "light roast beans for pour over",
+            "quiet coffee grinder",
+            "kettle with a thin spout",
+        ),
         drops=("electric-grinder",),
         says={
-            "hand-grinder": (5, "Quiet enough for six in the morning, and the cup is suddenly clear."),
+            "hand-grinder": (
+                5,
+                "Quiet enough for six in the morning, and the cup is suddenly clear.",
+            ),
             "yirgacheffe-250": (5, "Jasmine, really. I would drink this every day, and I do."),
             "ceramic-dripper": (4, "Pretty and warm. Needs a good rinse with hot water first."),
         },
@@ -835,7 +895,10 @@ PEOPLE = (
         buys=("yirgacheffe-250", "espresso-500", "electric-grinder"),
         asks=("dark roast without acidity", "burr grinder for espresso"),
         says={
-            "yirgacheffe-250": (2, "Tastes of lemon tea. Far too sour for me, I want smoke and chocolate."),
+            "yirgacheffe-250": (
+                2,
+                "Tastes of lemon tea. Far too sour for me, I want smoke and chocolate.",
+            ),
             "espresso-500": (5, "This is it: thick, dark, sweet with milk."),
             "electric-grinder": (5, "Expensive, and worth every yuan. Espresso at the first try."),
         },
@@ -886,7 +949,11 @@ PEOPLE = (
         visits=12,
         budget=200,
         buys=("longjing-50", "gaiwan", "jasmine-100", "longjing-100"),
-        asks=("chinese green tea for beginners", "how to brew with a lidded cup", "tea as a present"),
+        asks=(
+            "chinese green tea for beginners",
+            "how to brew with a lidded cup",
+            "tea as a present",
+        ),
         drops=("puer-cake",),
         says={
             "longjing-50": (5, "Tastes of chestnuts. The tin is on my shelf now."),
@@ -988,7 +1055,10 @@ PEOPLE = (
         buys=("gas-stove", "hand-grinder", "yunnan-250", "gas-canister", "folding-chair"),
         asks=("coffee on a camping trip", "camp stove and gas", "comfortable chair for outside"),
         says={
-            "hand-grinder": (5, "Ground beans above the lake at sunrise. Nothing else to wish for."),
+            "hand-grinder": (
+                5,
+                "Ground beans above the lake at sunrise. Nothing else to wish for.",
+            ),
             "folding-chair": (3, "Comfortable, but it sinks into wet grass."),
         },
     ),
@@ -1019,8 +1089,20 @@ PEOPLE = (
         tastes={"newborn": 6, "feeding": 4, "baby": 1},
         visits=15,
         budget=200,
-        buys=("diapers-nb", "baby-wipes", "bottle-glass", "bottle-brush", "muslin-swaddles", "diapers-s"),
-        asks=("newborn diapers", "bottle that does not smell", "how to swaddle a baby", "diapers next size"),
+        buys=(
+            "diapers-nb",
+            "baby-wipes",
+            "bottle-glass",
+            "bottle-brush",
+            "muslin-swaddles",
+            "diapers-s",
+        ),
+        asks=(
+            "newborn diapers",
+            "bottle that does not smell",
+            "how to swaddle a baby",
+            "diapers next size",
+        ),
         drops=("baby-carrier",),
         says={
             "diapers-nb": (5, "No leaks in two weeks, and the navel stayed dry."),
@@ -1037,7 +1119,14 @@ PEOPLE = (
         tastes={"feeding": 6, "bedtime": 4, "newborn": 3},
         visits=14,
         budget=200,
-        buys=("night-light", "bottle-glass", "diapers-nb", "baby-wipes", "bottle-ppsu", "board-book"),
+        buys=(
+            "night-light",
+            "bottle-glass",
+            "diapers-nb",
+            "baby-wipes",
+            "bottle-ppsu",
+            "board-book",
+        ),
         asks=("夜奶 小夜灯", "奶瓶 轻", "新生儿纸尿裤"),
         says={
             "night-light": (5, "夜里喂奶不刺眼，宝宝也不醒。"),

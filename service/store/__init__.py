@@ -1,7 +1,8 @@
-"""The durable log and what is declared about people: a file a table, one migration history, SQLite by default.
+"""The durable log and what is declared about people: a file a table, one migration history, SQLite
+by default.
 
-A write is on disk (`synchronous=FULL`) when its method returns; every read sees every finished write, from any process.
-Methods are coroutines; the work runs on a thread.
+A write is on disk (`synchronous=FULL`) when its method returns; every read sees every finished
+write, from any process. Methods are coroutines; the work runs on a thread.
 """
 
 from __future__ import annotations
@@ -36,9 +37,11 @@ OF_A_PERSON = ("users", "events", "rankings", "shadows")
 
 @dataclass(frozen=True)
 class Person:
-    """All that is stored of a person at one moment. `declared`: None if they never declared anything and never acted.
+    """All that is stored of a person at one moment. `declared`: None if they never declared
+    anything and never acted.
 
-    `events`: the history's end, oldest first. `latest`: (item id, type, time in microseconds) over the whole log.
+    `events`: the history's end, oldest first. `latest`: (item id, type, time in microseconds) over
+    the whole log.
     """
 
     declared: User | None
@@ -48,15 +51,19 @@ class Person:
 
 
 class Store:
-    """`url`: a SQLAlchemy SQLite URL. `weigh(event)`: how much an event adds to its item's popularity (≤ 0: nothing).
+    """`url`: a SQLAlchemy SQLite URL. `weigh(event)`: how much an event adds to its item's
+    popularity (≤ 0: nothing).
 
-    `half_life_days`: a popularity vote halves in that time. `meaning`: a fingerprint of `weigh`; when it or the half-life
-    changes, popularity is counted anew from the log.
+    `half_life_days`: a popularity vote halves in that time. `meaning`: a fingerprint of `weigh`;
+    when it or the half-life changes, popularity is counted anew from the log.
 
-    Raises `ConfigError` for a newer version's database and a `StorageError` for one that can't be used, as every method does.
+    Raises `ConfigError` for a newer version's database and a `StorageError` for one that can't be
+    used, as every method does.
     """
 
-    def __init__(self, url: str, *, weigh: Callable[[Event], float], half_life_days: float, meaning: str = "") -> None:
+    def __init__(
+        self, url: str, *, weigh: Callable[[Event], float], half_life_days: float, meaning: str = ""
+    ) -> None:
         self._file = DatabaseFile(Path(make_url(url).database or ""))
         self._engine = connected(self._file)
         self._file.look_before()
@@ -81,7 +88,11 @@ class Store:
             found = self.users.read(connection, key)
             declared, version = found if found is not None else (None, 0)
             events, whole = self.events.history(connection, key) if version else ([], True)
-            latest = _latest(events, types) if whole else self.events.latest_by_type(connection, key, types)
+            latest = (
+                _latest(events, types)
+                if whole
+                else self.events.latest_by_type(connection, key, types)
+            )
             return Person(declared, version, events, latest)
 
     async def forget(self, user_id: str) -> bool:
@@ -91,20 +102,27 @@ class Store:
     def _forget(self, user_id: str) -> bool:
         with writing(self._engine) as connection:
             tables = [metadata.tables[name] for name in OF_A_PERSON]
-            gone = [connection.execute(table.delete().where(table.c.who == user_id)).rowcount for table in tables]
+            gone = [
+                connection.execute(table.delete().where(table.c.who == user_id)).rowcount
+                for table in tables
+            ]
         return gone[0] > 0
 
     def check(self) -> None:
-        """Read the first and the last row of each table and index, from the files as they are now. Raises a `StorageError`
-        if that can't be done."""
+        """Read the first and the last row of each table and index, from the files as they are now.
+        Raises a `StorageError` if that can't be done."""
         with self._anew() as connection:
             for table in metadata.sorted_tables:
-                for columns in ([*table.primary_key], *([*index.columns] for index in table.indexes)):
+                for columns in (
+                    [*table.primary_key],
+                    *([*index.columns] for index in table.indexes),
+                ):
                     for order in (columns, [column.desc() for column in columns]):
                         connection.execute(select(table).order_by(*order).limit(1)).all()
 
     def check_all(self) -> None:
-        """Read every page, which takes as long as copying the file. Raises a `StorageError` if one is not as it should be."""
+        """Read every page, which takes as long as copying the file. Raises a `StorageError` if one
+        is not as it should be."""
         self.check()
         with self._anew() as connection:
             said = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
@@ -140,5 +158,9 @@ class Store:
 def _latest(events: Sequence[Event], types: Sequence[str]) -> list[tuple[str, str, int]]:
     """What `Events.latest_by_type` finds, from events in the order of time."""
     asked = set(types)
-    last = {(one.item_id, one.type): one.occurred_at for one in events if one.item_id is not None and one.type in asked}
+    last = {
+        (one.item_id, one.type): one.occurred_at
+        for one in events
+        if one.item_id is not None and one.type in asked
+    }
     return [(item_id, kind, micros(at)) for (item_id, kind), at in last.items()]

@@ -1,4 +1,5 @@
-"""What the tables share: how the database is opened and written, their metadata, and how a time is stored."""
+"""What the tables share: how the database is opened and written, their metadata, and how a time is
+stored."""
 
 from __future__ import annotations
 
@@ -18,14 +19,16 @@ from service.store.file import DatabaseFile
 metadata = MetaData()
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 VISITOR = "\x1f"
-"""How the log key of a visitor known by a session alone begins; an id can't hold control characters."""
+"""How the log key of a visitor known by a session alone begins; an id can't hold control
+characters."""
 
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 
 
 def connected(file: DatabaseFile) -> Engine:
-    """An engine whose connections are durable, and whose errors are ours where the file is at fault. Opens nothing yet."""
+    """An engine whose connections are durable, and whose errors are ours where the file is at
+    fault. Opens nothing yet."""
     _make_folder(file.path)
 
     def parsed(text: str) -> Any:
@@ -38,7 +41,8 @@ def connected(file: DatabaseFile) -> Engine:
         return file.explained(context.original_exception)
 
     def begin(connection: Connection) -> None:
-        """Writers queue at the start of their transaction, so that none fails half-way as 'locked'."""
+        """Writers queue at the start of their transaction, so that none fails half-way as
+        'locked'."""
         writes = connection.get_execution_options().get("writes", False)
         if writes:
             file.check_identity()
@@ -49,7 +53,9 @@ def connected(file: DatabaseFile) -> Engine:
     def written(_connection: Connection) -> None:
         file.full = None
 
-    engine = create_engine(url, hide_parameters=True, json_deserializer=parsed)  # parameters hold what people wrote
+    engine = create_engine(
+        url, hide_parameters=True, json_deserializer=parsed
+    )  # parameters hold what people wrote
     event.listen(engine, "connect", _durable)
     event.listen(engine, "begin", begin)
     event.listen(engine, "commit", written)
@@ -66,7 +72,9 @@ def _make_folder(path: Path) -> None:
 
 
 def _durable(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # the driver must not open transactions of its own; `begin` does
+    connection.isolation_level = (
+        None  # the driver must not open transactions of its own; `begin` does
+    )
     connection.execute("PRAGMA busy_timeout=15000")
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
@@ -74,16 +82,26 @@ def _durable(connection: Any, _record: object) -> None:
 
 
 def up_to_date(engine: Engine, file: DatabaseFile) -> None:
-    """Open the database and bring its tables to this version's. Raises `ConfigError` for those of a newer one."""
-    known = sorted(file.stem.partition("_")[0] for file in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+    """Open the database and bring its tables to this version's. Raises `ConfigError` for those of a
+    newer one."""
+    known = sorted(
+        file.stem.partition("_")[0] for file in (MIGRATIONS / "versions").glob("[0-9]*.py")
+    )
     with engine.connect() as connection:
-        tables = set(connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").scalars())
+        tables = set(
+            connection.exec_driver_sql(
+                "SELECT name FROM sqlite_master WHERE type = 'table'"
+            ).scalars()
+        )
         asked = "SELECT version_num FROM alembic_version"
-        revision = connection.exec_driver_sql(asked).scalar() if "alembic_version" in tables else None
+        revision = (
+            connection.exec_driver_sql(asked).scalar() if "alembic_version" in tables else None
+        )
     file.look_after()
     if revision is not None and revision not in known:
         raise ConfigError(
-            f"{file.path} was written by a newer whyrank (revision {revision}): upgrade this installation, "
+            f"{file.path} was written by a newer whyrank (revision {revision}): upgrade this "
+            f"installation, "
             "or restore an older copy",
             param="store.url",
         )
@@ -106,7 +124,8 @@ def _migrate(engine: Engine) -> None:
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """A transaction that takes the write lock first, commits at the end and rolls back on any error."""
+    """A transaction that takes the write lock first, commits at the end and rolls back on any
+    error."""
     with engine.connect().execution_options(writes=True) as connection, connection.begin():
         yield connection
 

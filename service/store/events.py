@@ -1,4 +1,5 @@
-"""The event log: append-only, idempotent by the person's event id, read in the order things happened."""
+"""The event log: append-only, idempotent by the person's event id, read in the order things
+happened."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ from service.store.popularity import Popularity
 from service.store.users import bump_versions
 
 PAGE = 1_000
-"""History is read in pages of this many events, so that its beginning moves once a page and not at every event."""
+"""History is read in pages of this many events, so that its beginning moves once a page and not at
+every event."""
 
 events = Table(
     "events",
@@ -68,7 +70,9 @@ class Events:
 
     def _add(self, batch: Sequence[Event]) -> list[bool]:
         keys = [(log_key(event.user_id, event.session_id), event.event_id) for event in batch]
-        with writing(self._engine) as connection:  # holds the write lock: what comes after `last` is ours
+        with writing(
+            self._engine
+        ) as connection:  # holds the write lock: what comes after `last` is ours
             last = connection.scalar(select(func.max(events.c.seq))) or 0
             rows = [_row(who, event) for (who, _), event in zip(keys, batch, strict=True)]
             if rows:
@@ -78,24 +82,42 @@ class Events:
                 taken = [True] * len(rows)
             else:
                 new = {
-                    (row.who, row.event_id) for row in connection.execute(select(events.c.who, events.c.event_id).where(after))
+                    (row.who, row.event_id)
+                    for row in connection.execute(
+                        select(events.c.who, events.c.event_id).where(after)
+                    )
                 }
                 taken = [_first(key, new) for key in keys]
             if any(taken):
-                bump_versions(connection, select(events.c.who, func.count()).where(after).group_by(events.c.who))
-                self._popularity.add(connection, (event for event, fresh in zip(batch, taken, strict=True) if fresh))
+                bump_versions(
+                    connection,
+                    select(events.c.who, func.count()).where(after).group_by(events.c.who),
+                )
+                self._popularity.add(
+                    connection, (event for event, fresh in zip(batch, taken, strict=True) if fresh)
+                )
         return taken
 
     def history(self, connection: Connection, key: str) -> tuple[list[Event], bool]:
-        """The person's events, oldest first: at least the last `PAGE` of them, at most twice as many. Is that all of them?"""
+        """The person's events, oldest first: at least the last `PAGE` of them, at most twice as
+        many. Is that all of them?"""
         mine = events.c.who == key
         count = connection.scalar(select(func.count()).where(mine)) or 0
         skip = max(0, count // PAGE - 1) * PAGE
-        query = select(events).where(mine).order_by(events.c.occurred_at, events.c.seq).offset(skip).limit(2 * PAGE)
+        query = (
+            select(events)
+            .where(mine)
+            .order_by(events.c.occurred_at, events.c.seq)
+            .offset(skip)
+            .limit(2 * PAGE)
+        )
         return [_event(row) for row in connection.execute(query)], skip == 0
 
-    def latest_by_type(self, connection: Connection, key: str, types: Sequence[str]) -> list[tuple[str, str, int]]:
-        """(item id, type, time of the last such event in microseconds) over the person's whole log."""
+    def latest_by_type(
+        self, connection: Connection, key: str, types: Sequence[str]
+    ) -> list[tuple[str, str, int]]:
+        """(item id, type, time of the last such event in microseconds) over the person's whole
+        log."""
         query = (
             select(events.c.item_id, events.c.type, func.max(events.c.occurred_at))
             .where(events.c.who == key, events.c.type.in_(types), events.c.item_id.is_not(None))
@@ -104,19 +126,30 @@ class Events:
         return [(row[0], row[1], row[2]) for row in connection.execute(query)]
 
     async def opinions(self, types: Sequence[str]) -> list[tuple[str, str, str, float | None]]:
-        """(log key, item id, type, value) of the whole log's events of these types, each once, by when it was last so."""
+        """(log key, item id, type, value) of the whole log's events of these types, each once, by
+        when it was last so."""
         return await asyncio.to_thread(self._opinions, types)
 
     def _opinions(self, types: Sequence[str]) -> list[tuple[str, str, str, float | None]]:
         parts = events.c.who, events.c.item_id, events.c.type, events.c.value
         last = func.max(events.c.occurred_at), func.max(events.c.seq)
-        query = select(*parts).where(events.c.type.in_(types), events.c.item_id.is_not(None)).group_by(*parts).order_by(*last)
+        query = (
+            select(*parts)
+            .where(events.c.type.in_(types), events.c.item_id.is_not(None))
+            .group_by(*parts)
+            .order_by(*last)
+        )
         with self._engine.connect() as connection:
             return [(row[0], row[1], row[2], row[3]) for row in connection.execute(query)]
 
     async def page(self, who: str, after: int, limit: int) -> list[tuple[int, Event]]:
         """(place in the log, event) of the first of a person's after a place, as they arrived."""
-        query = select(events).where(events.c.who == who, events.c.seq > after).order_by(events.c.seq).limit(limit)
+        query = (
+            select(events)
+            .where(events.c.who == who, events.c.seq > after)
+            .order_by(events.c.seq)
+            .limit(limit)
+        )
         return await asyncio.to_thread(self._page, query)
 
     def _page(self, query: Select[Any]) -> list[tuple[int, Event]]:
@@ -125,29 +158,48 @@ class Events:
 
     async def between(self, who: str, since: datetime, until: datetime) -> list[Event]:
         """A person's events of a time, both ends included, in the order in which they happened."""
-        query = select(events).where(events.c.who == who, events.c.occurred_at.between(micros(since), micros(until)))
-        return [event for _, event in await asyncio.to_thread(self._page, query.order_by(events.c.occurred_at, events.c.seq))]
+        query = select(events).where(
+            events.c.who == who, events.c.occurred_at.between(micros(since), micros(until))
+        )
+        return [
+            event
+            for _, event in await asyncio.to_thread(
+                self._page, query.order_by(events.c.occurred_at, events.c.seq)
+            )
+        ]
 
     async def last_said(
         self, after: int, limit: int, *, until: int, who: str | None = None, kind: str | None = None
     ) -> tuple[list[tuple[int, Event]], int | None]:
-        """Of users' events about items after a place, those that nothing of the same type, user and item is later than; and
-        the place to go on from, if there may be more. A page is short where most was said again. The log is read as it was
-        at the place `until`."""
-        query = select(events).where(events.c.item_id.is_not(None), ~events.c.who.startswith(VISITOR))
+        """Of users' events about items after a place, those that nothing of the same type, user and
+        item is later than; and the place to go on from, if there may be more. A page is short where
+        most was said again. The log is read as it was at the place `until`."""
+        query = select(events).where(
+            events.c.item_id.is_not(None), ~events.c.who.startswith(VISITOR)
+        )
         if who is not None:
             query = query.where(events.c.who == who)
         if kind is not None:
             query = query.where(events.c.type == kind)
-        query = query.where(events.c.seq > after, events.c.seq <= until).order_by(events.c.seq).limit(max(limit + 1, PAGE))
+        query = (
+            query.where(events.c.seq > after, events.c.seq <= until)
+            .order_by(events.c.seq)
+            .limit(max(limit + 1, PAGE))
+        )
         return await asyncio.to_thread(self._last_said, query, limit, until)
 
-    def _last_said(self, query: Select[Any], limit: int, until: int) -> tuple[list[tuple[int, Event]], int | None]:
+    def _last_said(
+        self, query: Select[Any], limit: int, until: int
+    ) -> tuple[list[tuple[int, Event]], int | None]:
         with self._engine.connect() as connection:
             rows = connection.execute(query).all()
             if not rows:
                 return [], None
-            last = set(connection.scalars(_last_of({row.who for row in rows}, rows[0].seq, rows[-1].seq, until)))
+            last = set(
+                connection.scalars(
+                    _last_of({row.who for row in rows}, rows[0].seq, rows[-1].seq, until)
+                )
+            )
         kept = [(row.seq, _event(row)) for row in rows if row.seq in last]
         if len(kept) > limit:
             return kept[:limit], kept[limit - 1][0]
@@ -160,7 +212,9 @@ class Events:
     def _remove(self, who: str, item_id: str, kind: str | None) -> int:
         query = events.delete().where(events.c.who == who, events.c.item_id == item_id)
         with writing(self._engine) as connection:
-            count = connection.execute(query if kind is None else query.where(events.c.type == kind)).rowcount
+            count = connection.execute(
+                query if kind is None else query.where(events.c.type == kind)
+            ).rowcount
             if count:
                 bump_versions(connection, select(literal(who), literal(1)))
         return count
@@ -175,9 +229,12 @@ class Events:
 
 
 def _last_of(people: Collection[str], first: int, last: int, until: int) -> Select[Any]:
-    """Between two places: where each of these people said the last of a kind about an item, as the log was at `until`."""
+    """Between two places: where each of these people said the last of a kind about an item, as the
+    log was at `until`."""
     of = events.c.who, events.c.type, events.c.item_id
-    nth = func.row_number().over(partition_by=of, order_by=(events.c.occurred_at.desc(), events.c.seq.desc()))
+    nth = func.row_number().over(
+        partition_by=of, order_by=(events.c.occurred_at.desc(), events.c.seq.desc())
+    )
     told = events.c.who.in_(people), events.c.item_id.is_not(None), events.c.seq <= until
     said = select(events.c.seq, nth.label("nth")).where(*told).subquery()
     return select(said.c.seq).where(said.c.nth == 1, said.c.seq.between(first, last))
@@ -208,7 +265,9 @@ def _row(key: str, event: Event) -> dict[str, Any]:
 
 def _event(row: Any) -> Event:
     """Rows were checked when they came in: no second validation on the read path."""
-    _, who, event_id, item_id, kind, value, text, occurred_at, session_id, ranking_id, position = row
+    _, who, event_id, item_id, kind, value, text, occurred_at, session_id, ranking_id, position = (
+        row
+    )
     return Event.model_construct(
         event_id=event_id,
         user_id=None if who.startswith(VISITOR) else who,

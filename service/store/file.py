@@ -1,7 +1,9 @@
-"""The database's file: what SQLite would not say of it, and what SQLite says of it as errors of ours.
+"""The database's file: what SQLite would not say of it, and what SQLite says of it as errors of
+ours.
 
-SQLite takes an emptied file for a new database, and a journal (the file's name and `-wal`) that it can't read for one that
-ends there: both would lose in silence what was acknowledged. So the files are looked at before it opens them, and once after.
+SQLite takes an emptied file for a new database, and a journal (the file's name and `-wal`) that it
+can't read for one that ends there: both would lose in silence what was acknowledged. So the files
+are looked at before it opens them, and once after.
 """
 
 from __future__ import annotations
@@ -25,13 +27,20 @@ UNWRITTEN = {
     sqlite3.SQLITE_IOERR_SHMSIZE,
     sqlite3.SQLITE_IOERR_SHMMAP,
 }
-"""What SQLite calls a write that a quota, a limit or a full disk refused, where the system has another word than 'full'."""
-REFUSED = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_AUTH}
+"""What SQLite calls a write that a quota, a limit or a full disk refused, where the system has
+another word than 'full'."""
+REFUSED = {
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_AUTH,
+}
 
 
 @dataclass(frozen=True)
 class _Journal:
-    """What the shared index (`-shm`) says of the journal: its salts, how many frames count, bytes of a page."""
+    """What the shared index (`-shm`) says of the journal: its salts, how many frames count, bytes
+    of a page."""
 
     salts: bytes
     frames: int
@@ -46,7 +55,7 @@ class DatabaseFile:
         self._journal: _Journal | None = None
         self._identity: tuple[int, int] | None = None
 
-    # ── around its opening ──────────────────────────────────────────────────────────────────────────────────────────
+    # ── around its opening ────────────────────────────────────────────────────────────────────────
 
     def look_before(self) -> None:
         """Raises `StoreDamaged` for what opening would hide or make worse."""
@@ -66,20 +75,26 @@ class DatabaseFile:
         before, now = self._journal, self._indexed()
         if before and now and before.salts == now.salts and now.frames < before.frames:
             raise StoreDamaged(
-                f"{self._beside('-wal')} was damaged, the last writes in it are lost: restore a copy of {self.path}, "
+                f"{self._beside('-wal')} was damaged, the last writes in it are lost: restore a "
+                f"copy of {self.path}, "
                 "or start again to go on without them"
             )
 
     def check_identity(self) -> None:
-        """Raises `StoreDamaged` if the path leads to another file than when it was opened: what is written would be lost."""
+        """Raises `StoreDamaged` if the path leads to another file than when it was opened: what is
+        written would be lost."""
         if self._identity is None:
             return
         try:
             stat = self.path.stat()
         except FileNotFoundError:
-            raise StoreDamaged(f"{self.path} was removed while in use: {self._cure}, then start again") from None
+            raise StoreDamaged(
+                f"{self.path} was removed while in use: {self._cure}, then start again"
+            ) from None
         if (stat.st_dev, stat.st_ino) != self._identity:
-            raise StoreDamaged(f"{self.path} was replaced while in use: start again to use the new one")
+            raise StoreDamaged(
+                f"{self.path} was replaced while in use: start again to use the new one"
+            )
 
     def _fault(self) -> str:
         """What is wrong with the files as they lie there; empty if nothing."""
@@ -91,11 +106,16 @@ class DatabaseFile:
             return f"{self.path} is empty: {self._cure}"
         if header and not _is_wal(header):
             return (
-                f"{wal} is damaged: restore a copy of {self.path}, or move {wal.name} away to go on without the last "
+                f"{wal} is damaged: restore a copy of {self.path}, or move {wal.name} away to "
+                f"go on without the last "
                 "writes, which it held"
             )
         index = self._indexed()
-        if index and index.frames and (_size(wal) or 0) < WAL_HEADER + index.frames * (FRAME_HEADER + index.page):
+        if (
+            index
+            and index.frames
+            and (_size(wal) or 0) < WAL_HEADER + index.frames * (FRAME_HEADER + index.page)
+        ):
             return (
                 f"{wal} is shorter than what was written: restore a copy of {self.path}, or move "
                 f"{self._beside('-shm').name} away to go on without the last writes"
@@ -103,7 +123,8 @@ class DatabaseFile:
         return ""
 
     def _indexed(self) -> _Journal | None:
-        """None where there is no index, or none that was ever used, or a broken one: its header is there twice."""
+        """None where there is no index, or none that was ever used, or a broken one: its header is
+        there twice."""
         header = _beginning(self._beside("-shm"), 2 * INDEX_HEADER)
         if len(header) < 2 * INDEX_HEADER or header[:INDEX_HEADER] != header[INDEX_HEADER:]:
             return None
@@ -113,7 +134,7 @@ class DatabaseFile:
     def _beside(self, suffix: str) -> Path:
         return self.path.with_name(f"{self.path.name}{suffix}")
 
-    # ── what SQLite says ────────────────────────────────────────────────────────────────────────────────────────────
+    # ── what SQLite says ──────────────────────────────────────────────────────────────────────────
 
     def explained(self, error: BaseException | None) -> StorageError | None:
         """The error of ours that one of SQLite's is; None for one that is not the file's fault."""
@@ -122,16 +143,23 @@ class DatabaseFile:
         code: int = getattr(error, "sqlite_errorcode", 0)
         kind, said = code & 0xFF, f"{error}"
         if kind == sqlite3.SQLITE_FULL or code in UNWRITTEN:
-            self.full = DiskFull(f"{self.path} can't be written ({said}): free some space on its disk, or raise the quota")
+            self.full = DiskFull(
+                f"{self.path} can't be written ({said}): free some space on its disk, or raise "
+                f"the quota"
+            )
             return self.full
         if kind in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR}:
             return self.damaged(said)
         if said.startswith(("no such table", "no such column", "Could not decode")):
             return self.damaged(said)
         if kind in REFUSED:
-            return StorageError(f"{self.path}: {said}: may this process read and write it and its folder?")
+            return StorageError(
+                f"{self.path}: {said}: may this process read and write it and its folder?"
+            )
         if kind in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-            return StorageError(f"{self.path} has been locked by another process for too long: try again")
+            return StorageError(
+                f"{self.path} has been locked by another process for too long: try again"
+            )
         return None
 
     def damaged(self, reason: str) -> StoreDamaged:
@@ -141,7 +169,8 @@ class DatabaseFile:
     def _cure(self) -> str:
         name = self.path.name
         return (
-            f"restore a copy of it, or see what 'sqlite3 {name} .recover' saves; without either, move {name}, {name}-wal and "
+            f"restore a copy of it, or see what 'sqlite3 {name} .recover' saves; without "
+            f"either, move {name}, {name}-wal and "
             f"{name}-shm away to begin anew, without its events, users and keys"
         )
 

@@ -1,7 +1,8 @@
 """Who may call: keys, each known by the hash of its secret alone.
 
-A key reads `wr-<id>-<secret>`: the id finds the row, the secret's hash is compared in constant time. A secret is 256 random
-bits, so a plain SHA-256 keeps it. Rows are never taken out: a service that ever had a key is not open again.
+A key reads `wr-<id>-<secret>`: the id finds the row, the secret's hash is compared in constant
+time. A secret is 256 random bits, so a plain SHA-256 keeps it. Rows are never taken out: a service
+that ever had a key is not open again.
 """
 
 from __future__ import annotations
@@ -42,14 +43,17 @@ class Keys:
         self._engine = engine
 
     async def create(self, key: ApiKey) -> str:
-        """What the caller has to send; nobody can read it again. Raises `BadRequest` for a name that was given before."""
+        """What the caller has to send; nobody can read it again. Raises `BadRequest` for a name
+        that was given before."""
         return await asyncio.to_thread(self._create, key)
 
     def _create(self, key: ApiKey) -> str:
         secret = secrets.token_hex(32)
         with writing(self._engine) as connection:
             if connection.scalar(select(keys.c.key_id).where(keys.c.name == key.name)):
-                raise BadRequest(f"there is a key {key.name!r}, or was: choose another name", param="name")
+                raise BadRequest(
+                    f"there is a key {key.name!r}, or was: choose another name", param="name"
+                )
             times = {
                 "created_at": micros(key.created_at),
                 "expires_at": None if key.expires_at is None else micros(key.expires_at),
@@ -67,7 +71,9 @@ class Keys:
     def _find(self, key_id: str, secret: str) -> ApiKey | None:
         with self._engine.connect() as connection:
             row = connection.execute(select(keys).where(keys.c.key_id == key_id)).first()
-        return _read(row) if row is not None and hmac.compare_digest(row.hash, _hash(secret)) else None
+        return (
+            _read(row) if row is not None and hmac.compare_digest(row.hash, _hash(secret)) else None
+        )
 
     async def all(self) -> list[ApiKey]:
         """The oldest first, those that are no longer valid among them."""
@@ -75,10 +81,14 @@ class Keys:
 
     def _all(self) -> list[ApiKey]:
         with self._engine.connect() as connection:
-            return [_read(row) for row in connection.execute(select(keys).order_by(keys.c.created_at, keys.c.name))]
+            return [
+                _read(row)
+                for row in connection.execute(select(keys).order_by(keys.c.created_at, keys.c.name))
+            ]
 
     async def revoke(self, name: str, now: datetime) -> None:
-        """From now on it opens nothing, in any process. Raises `NotFound`; one that was revoked stays so."""
+        """From now on it opens nothing, in any process. Raises `NotFound`; one that was revoked
+        stays so."""
         await asyncio.to_thread(self._revoke, name, now)
 
     def _revoke(self, name: str, now: datetime) -> None:

@@ -1,4 +1,5 @@
-"""How likely texts are without any history: a number that depends on the text and the model alone, so it is computed once.
+"""How likely texts are without any history: a number that depends on the text and the model alone,
+so it is computed once.
 
 Keys say which model, which template and which text; a title that changes has another key.
 """
@@ -18,7 +19,9 @@ from service.store.database import metadata, writing
 MOST = 200_000
 """So many are kept in memory."""
 
-nulls = Table("nulls", metadata, Column("key", Text, primary_key=True), Column("value", Float, nullable=False))
+nulls = Table(
+    "nulls", metadata, Column("key", Text, primary_key=True), Column("value", Float, nullable=False)
+)
 
 
 class Nulls:
@@ -38,7 +41,10 @@ class Nulls:
 
     def _get(self, keys: Sequence[str]) -> dict[str, float]:
         with self._engine.connect() as connection:
-            return {row.key: row.value for row in connection.execute(select(nulls).where(nulls.c.key.in_(keys)))}
+            return {
+                row.key: row.value
+                for row in connection.execute(select(nulls).where(nulls.c.key.in_(keys)))
+            }
 
     async def put(self, values: Mapping[str, float]) -> None:
         """In memory at least: whoever ranks must not fail for what can be computed again."""

@@ -1,7 +1,8 @@
 """Time-decayed popularity from the log, by forward decay (Cormode et al., ICDE 2009).
 
-An event of weight w at time t counts w · 2^(t/h) for a half-life h: the order of the sums is the order of the decayed
-counts at any later moment, so nothing is ever updated because time passed. Sums are kept as base-2 logarithms.
+An event of weight w at time t counts w · 2^(t/h) for a half-life h: the order of the sums is the
+order of the decayed counts at any later moment, so nothing is ever updated because time passed.
+Sums are kept as base-2 logarithms.
 """
 
 from __future__ import annotations
@@ -25,11 +26,15 @@ popularity = Table(
     Column("log2_votes", Float, nullable=False),
     Index("most_popular", "log2_votes"),
 )
-notes = Table("notes", metadata, Column("key", Text, primary_key=True), Column("value", Text, nullable=False))
+notes = Table(
+    "notes", metadata, Column("key", Text, primary_key=True), Column("value", Text, nullable=False)
+)
 
 
 class Popularity:
-    def __init__(self, engine: Engine, *, weigh: Callable[[Event], float], half_life_days: float) -> None:
+    def __init__(
+        self, engine: Engine, *, weigh: Callable[[Event], float], half_life_days: float
+    ) -> None:
         self._engine = engine
         self._weigh = weigh
         self._half_life_s = half_life_days * DAY_S
@@ -51,7 +56,9 @@ class Popularity:
         ]
         upsert = insert(popularity)
         total = {"log2_votes": upsert.excluded.log2_votes}
-        connection.execute(upsert.on_conflict_do_update(index_elements=["item_id"], set_=total), rows)
+        connection.execute(
+            upsert.on_conflict_do_update(index_elements=["item_id"], set_=total), rows
+        )
 
     async def top(self, limit: int, offset: int = 0) -> list[str]:
         """Item ids, most popular first; ties by id."""
@@ -74,7 +81,8 @@ class Popularity:
             return list(connection.scalars(query))
 
     async def votes(self, ids: Sequence[str]) -> dict[str, float]:
-        """log2 of the decayed votes of those of `ids` that anyone liked, up to one constant for all items."""
+        """log2 of the decayed votes of those of `ids` that anyone liked, up to one constant for all
+        items."""
         return await asyncio.to_thread(self._votes, ids)
 
     def _votes(self, ids: Sequence[str]) -> dict[str, float]:
@@ -83,7 +91,8 @@ class Popularity:
             return {row.item_id: row.log2_votes for row in connection.execute(query)}
 
     def recount_if_changed(self, meaning: str) -> None:
-        """Count anew from the log when what an event means, or the half-life, is not what the sums were made with."""
+        """Count anew from the log when what an event means, or the half-life, is not what the sums
+        were made with."""
         made_with = f"{meaning}|{self._half_life_s}"
         with self._engine.connect() as connection:
             before = connection.scalar(select(notes.c.value).where(notes.c.key == "popularity"))
@@ -100,12 +109,19 @@ class Popularity:
         self.add(
             connection,
             (
-                Event.model_construct(item_id=row.item_id, type=row.type, value=row.value, occurred_at=moment(row.occurred_at))
+                Event.model_construct(
+                    item_id=row.item_id,
+                    type=row.type,
+                    value=row.value,
+                    occurred_at=moment(row.occurred_at),
+                )
                 for row in log
             ),
         )
         row = insert(notes).values(key="popularity", value=made_with)
-        connection.execute(row.on_conflict_do_update(index_elements=["key"], set_={"value": made_with}))
+        connection.execute(
+            row.on_conflict_do_update(index_elements=["key"], set_={"value": made_with})
+        )
 
 
 def _add_logs(a: float, b: float) -> float:

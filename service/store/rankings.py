@@ -5,7 +5,20 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Engine, Index, Integer, Select, Table, Text, literal, select, tuple_
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Engine,
+    Index,
+    Integer,
+    Select,
+    Table,
+    Text,
+    literal,
+    select,
+    tuple_,
+)
 from sqlalchemy.dialects.sqlite import insert
 
 from service.schema import Ranking, Shown
@@ -53,7 +66,9 @@ class Rankings:
 
     def _get(self, ranking_id: str) -> Ranking | None:
         with self._engine.connect() as connection:
-            found = connection.scalar(select(rankings.c.ranking).where(rankings.c.ranking_id == ranking_id))
+            found = connection.scalar(
+                select(rankings.c.ranking).where(rankings.c.ranking_id == ranking_id)
+            )
         return None if found is None else Ranking.model_validate(found)
 
     async def page(self, who: str, after: Shown | None, limit: int) -> list[Shown]:
@@ -71,4 +86,8 @@ class Rankings:
 
 
 def _shown(row: Any) -> Shown:
-    return Shown(shown_at=moment(row.shown_at), domain=row.domain, ranking=Ranking.model_validate(row.ranking))
+    return Shown(
+        shown_at=moment(row.shown_at),
+        domain=row.domain,
+        ranking=Ranking.model_validate(row.ranking),
+    )

@@ -1,4 +1,5 @@
-"""What was spent on models: a row for each day, model and key, so that a restart forgives nothing."""
+"""What was spent on models: a row for each day, model and key, so that a restart forgives
+nothing."""
 
 from __future__ import annotations
 
@@ -27,12 +28,16 @@ class Spendings:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def spent(self, at: datetime, *, alias: str | None = None, key_id: str | None = None) -> float:
+    async def spent(
+        self, at: datetime, *, alias: str | None = None, key_id: str | None = None
+    ) -> float:
         """Dollars of that day, in all or on one model, by all or by one key."""
         return await asyncio.to_thread(self._spent, _day(at), alias, key_id)
 
     def _spent(self, day: str, alias: str | None, key_id: str | None) -> float:
-        wanted = select(func.coalesce(func.sum(spendings.c.dollars), 0.0)).where(spendings.c.day == day)
+        wanted = select(func.coalesce(func.sum(spendings.c.dollars), 0.0)).where(
+            spendings.c.day == day
+        )
         if alias is not None:
             wanted = wanted.where(spendings.c.alias == alias)
         if key_id is not None:
@@ -44,10 +49,17 @@ class Spendings:
         await asyncio.to_thread(self._add, _day(at), alias, key_id, dollars)
 
     def _add(self, day: str, alias: str, key_id: str, dollars: float) -> None:
-        new = insert(spendings).values(day=day, alias=alias, key_id=key_id, dollars=dollars, calls=1)
-        more = {"dollars": spendings.c.dollars + new.excluded.dollars, "calls": spendings.c.calls + 1}
+        new = insert(spendings).values(
+            day=day, alias=alias, key_id=key_id, dollars=dollars, calls=1
+        )
+        more = {
+            "dollars": spendings.c.dollars + new.excluded.dollars,
+            "calls": spendings.c.calls + 1,
+        }
         with writing(self._engine) as connection:
-            connection.execute(new.on_conflict_do_update(index_elements=["day", "alias", "key_id"], set_=more))
+            connection.execute(
+                new.on_conflict_do_update(index_elements=["day", "alias", "key_id"], set_=more)
+            )
 
 
 def _day(at: datetime) -> str:

@@ -1,7 +1,8 @@
-"""What a matrix factorisation learned beside the items' factors: all that folding a person in needs, a row a training.
+"""What a matrix factorisation learned beside the items' factors: all that folding a person in
+needs, a row a training.
 
-A training is written before the factors that carry its version, and the last few are kept: whoever holds factors finds what
-belongs to them, whatever another process is training meanwhile.
+A training is written before the factors that carry its version, and the last few are kept: whoever
+holds factors finds what belongs to them, whatever another process is training meanwhile.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ KEPT = 3
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """`version`: later ones compare greater. `gram`: Σ y yᵀ over the item factors, [f, f]. `events`: how long the log was;
-    `items`: how many have factors; `made_with`: a fingerprint of the settings."""
+    """`version`: later ones compare greater. `gram`: Σ y yᵀ over the item factors, [f, f].
+    `events`: how long the log was; `items`: how many have factors; `made_with`: a fingerprint of
+    the settings."""
 
     version: str
     trained_at: datetime
@@ -50,7 +52,9 @@ class Trainings:
 
     def _add(self, training: Training) -> None:
         with writing(self._engine) as connection:
-            connection.execute(insert(notes).values(key=PREFIX + training.version, value=_written(training)))
+            connection.execute(
+                insert(notes).values(key=PREFIX + training.version, value=_written(training))
+            )
 
     async def get(self, version: str) -> Training | None:
         """A version never changes, so the last one read is remembered."""
@@ -67,7 +71,12 @@ class Trainings:
         return await asyncio.to_thread(self._latest)
 
     def _latest(self) -> Training | None:
-        query = select(notes.c.value).where(notes.c.key.startswith(PREFIX)).order_by(notes.c.key.desc()).limit(1)
+        query = (
+            select(notes.c.value)
+            .where(notes.c.key.startswith(PREFIX))
+            .order_by(notes.c.key.desc())
+            .limit(1)
+        )
         with self._engine.connect() as connection:
             value = connection.scalar(query)
         return None if value is None else _read(value)
@@ -85,7 +94,9 @@ class Trainings:
 
 def _written(training: Training) -> str:
     gram = base64.b64encode(training.gram.astype("<f8").tobytes()).decode()
-    return json.dumps({**asdict(training), "trained_at": training.trained_at.isoformat(), "gram": gram})
+    return json.dumps(
+        {**asdict(training), "trained_at": training.trained_at.isoformat(), "gram": gram}
+    )
 
 
 def _read(value: str) -> Training:

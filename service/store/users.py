@@ -6,7 +6,20 @@ import asyncio
 from collections.abc import Sequence, Set
 from typing import Any
 
-from sqlalchemy import JSON, Boolean, Column, Connection, Engine, Integer, Select, Table, Text, literal, select, true
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    Select,
+    Table,
+    Text,
+    literal,
+    select,
+    true,
+)
 from sqlalchemy.dialects.sqlite import insert
 
 from service.schema import User, UserPatch
@@ -40,8 +53,9 @@ class Users:
         self._engine = engine
 
     async def put(self, batch: Sequence[User], only: Set[str] | None = None) -> None:
-        """Insert or replace what users declared; later ones of the same id win. `only`: of known users these fields alone, so
-        that what is said of the others meanwhile stays. Durable on return."""
+        """Insert or replace what users declared; later ones of the same id win. `only`: of known
+        users these fields alone, so that what is said of the others meanwhile stays. Durable on
+        return."""
         await asyncio.to_thread(self._put, batch, only)
 
     def _put(self, batch: Sequence[User], only: Set[str] | None) -> None:
@@ -49,7 +63,9 @@ class Users:
             for user in batch:
                 declared = user.model_dump(exclude={"user_id"})
                 row = insert(users).values(who=user.user_id, version=1, **declared)
-                told = {name: value for name, value in declared.items() if only is None or name in only}
+                told = {
+                    name: value for name, value in declared.items() if only is None or name in only
+                }
                 change = {**told, "version": users.c.version + 1}
                 connection.execute(row.on_conflict_do_update(index_elements=["who"], set_=change))
 
@@ -63,13 +79,22 @@ class Users:
             if row is None:
                 return None
             fields = change.model_dump(exclude_unset=True)
-            given = {name: value for name, value in fields.items() if value is not None or name == "locale"}
-            connection.execute(users.update().where(users.c.who == user_id).values(**given, version=users.c.version + 1))
+            given = {
+                name: value
+                for name, value in fields.items()
+                if value is not None or name == "locale"
+            }
+            connection.execute(
+                users.update()
+                .where(users.c.who == user_id)
+                .values(**given, version=users.c.version + 1)
+            )
         found = self._get(user_id)
         return found[0] if found else None
 
     async def get(self, who: str) -> tuple[User, int] | None:
-        """The declared user and the version of their state; None if there was never an event or a declaration."""
+        """The declared user and the version of their state; None if there was never an event or a
+        declaration."""
         return await asyncio.to_thread(self._get, who)
 
     def _get(self, who: str) -> tuple[User, int] | None:
@@ -87,9 +112,14 @@ class Users:
         return await asyncio.to_thread(self._find, select(users).where(users.c.who.in_(ids)))
 
     async def page(self, after: str, limit: int) -> list[User]:
-        """The first users, by id, whose id comes after. Visitors, whose keys begin with a control character, are no users."""
+        """The first users, by id, whose id comes after. Visitors, whose keys begin with a control
+        character, are no users."""
         people = select(users).where(users.c.who > after, ~users.c.who.startswith(VISITOR))
-        return list((await asyncio.to_thread(self._find, people.order_by(users.c.who).limit(limit))).values())
+        return list(
+            (
+                await asyncio.to_thread(self._find, people.order_by(users.c.who).limit(limit))
+            ).values()
+        )
 
     def _find(self, query: Select[Any]) -> dict[str, User]:
         with self._engine.connect() as connection:

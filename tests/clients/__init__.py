@@ -2,8 +2,9 @@
 
     python -m tests.clients.FAMILY BASE_URL [KEY]
 
-by the python of the family's own environment (`make clients`), in which nothing of ours is installed: these files import the
-standard library and their client only. Without KEY the service at BASE_URL must not ask for one. Exit code 0: all as told.
+by the python of the family's own environment (`make clients`), in which nothing of ours is
+installed: these files import the standard library and their client only. Without KEY the service at
+BASE_URL must not ask for one. Exit code 0: all as told.
 """
 
 from __future__ import annotations
@@ -20,7 +21,11 @@ LOCKED = len(sys.argv) > 2
 """Does the service ask for a key?"""
 
 QUERY = "a scary film in space"
-DOCS = ["How to bake bread", "A crew in space is hunted by an alien: a horror film", "A romantic comedy in London"]
+DOCS = [
+    "How to bake bread",
+    "A crew in space is hunted by an alien: a horror film",
+    "A romantic comedy in London",
+]
 BEST = 1
 """Which of them the query means."""
 
@@ -31,7 +36,9 @@ NO_MODEL = "no model 'gpt-99'; known: whyrank, "
 PAGE = "docs/clients.md"
 
 
-def refused(kind: type[Exception], told: str, call: Callable[..., Any], *given: Any, **named: Any) -> Any:
+def refused(
+    kind: type[Exception], told: str, call: Callable[..., Any], *given: Any, **named: Any
+) -> Any:
     """The client's own error for this call, in which our message can be read."""
     try:
         answer = call(*given, **named)
@@ -44,7 +51,9 @@ def refused(kind: type[Exception], told: str, call: Callable[..., Any], *given: 
 
 def blocks(heading: str, language: str) -> list[str]:
     """The page's code of this language under this heading."""
-    return [one.code for one in snippets(PAGE) if (one.heading, one.language) == (heading, language)]
+    return [
+        one.code for one in snippets(PAGE) if (one.heading, one.language) == (heading, language)
+    ]
 
 
 def as_told(heading: str) -> None:

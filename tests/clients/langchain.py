@@ -12,7 +12,18 @@ from langchain_core.documents import Document
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from pydantic import BaseModel
 
-from tests.clients import BASE, BEST, DOCS, KEY, LOCKED, NEEDS_KEY, NO_MODEL, QUERY, as_told, refused
+from tests.clients import (
+    BASE,
+    BEST,
+    DOCS,
+    KEY,
+    LOCKED,
+    NEEDS_KEY,
+    NO_MODEL,
+    QUERY,
+    as_told,
+    refused,
+)
 
 
 class Film(BaseModel):
@@ -31,8 +42,13 @@ def rerank() -> None:
     assert found[0].metadata["page"] == BEST
     assert found[0].metadata["relevance_score"] > found[1].metadata["relevance_score"]
     assert made().compress_documents([], QUERY) == []
-    assert made(model="rerank-v4.0-pro").rerank([{"title": text} for text in DOCS], QUERY)[0]["index"] == BEST
-    refused(cohere.UnprocessableEntityError, "top_n: ", made(top_n=-3).compress_documents, pages, QUERY)
+    assert (
+        made(model="rerank-v4.0-pro").rerank([{"title": text} for text in DOCS], QUERY)[0]["index"]
+        == BEST
+    )
+    refused(
+        cohere.UnprocessableEntityError, "top_n: ", made(top_n=-3).compress_documents, pages, QUERY
+    )
     if LOCKED:
         stranger = made(cohere_api_key="wrong")
         refused(cohere.UnauthorizedError, NEEDS_KEY, stranger.compress_documents, pages, QUERY)
@@ -49,7 +65,12 @@ def chat() -> None:
     assert len(evening.films) == 2
     assert all(film.why for film in evening.films)
     refused(openai.NotFoundError, NO_MODEL, made(model="gpt-99").invoke, "a film?")
-    refused(openai.UnprocessableEntityError, "top_n: ", made(model="whyrank", extra_body={"top_n": 0}).invoke, "a film?")
+    refused(
+        openai.UnprocessableEntityError,
+        "top_n: ",
+        made(model="whyrank", extra_body={"top_n": 0}).invoke,
+        "a film?",
+    )
     if LOCKED:
         stranger = made(model="whyrank", api_key="wrong")
         refused(openai.AuthenticationError, NEEDS_KEY, stranger.invoke, "a film?")
@@ -57,7 +78,9 @@ def chat() -> None:
 
 def embed() -> None:
     """Without the check that cuts texts into OpenAI's tokens, which are nobody else's."""
-    embeddings: Any = OpenAIEmbeddings(base_url=f"{BASE}/v1", api_key=KEY, model="any", check_embedding_ctx_length=False)
+    embeddings: Any = OpenAIEmbeddings(
+        base_url=f"{BASE}/v1", api_key=KEY, model="any", check_embedding_ctx_length=False
+    )
     first, second = embeddings.embed_documents(DOCS[:2])
     assert len(first) == len(second) == len(embeddings.embed_query(QUERY))
 

@@ -12,7 +12,19 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # else the import asks the 
 import litellm
 from pydantic import BaseModel
 
-from tests.clients import BASE, BEST, DOCS, KEY, LOCKED, NEEDS_KEY, NO_MODEL, NOTHING, QUERY, as_told, refused
+from tests.clients import (
+    BASE,
+    BEST,
+    DOCS,
+    KEY,
+    LOCKED,
+    NEEDS_KEY,
+    NO_MODEL,
+    NOTHING,
+    QUERY,
+    as_told,
+    refused,
+)
 
 RERANK = ("cohere", "jina_ai", "hosted_vllm", "infinity", "litellm_proxy")
 HEADERS = ("cohere", "hosted_vllm", "infinity", "litellm_proxy")
@@ -31,8 +43,11 @@ class Evening(BaseModel):
 
 
 def rerank(provider: str) -> None:
-    """`return_documents=False`, as infinity/ takes a document for a bare text, which no other client does."""
-    call: Any = partial(litellm.rerank, model=f"{provider}/whyrank", api_base=BASE, api_key=KEY, query=QUERY)
+    """`return_documents=False`, as infinity/ takes a document for a bare text, which no other
+    client does."""
+    call: Any = partial(
+        litellm.rerank, model=f"{provider}/whyrank", api_base=BASE, api_key=KEY, query=QUERY
+    )
     plain = partial(call, documents=DOCS, return_documents=False)
     found = plain()
     assert sorted(one["index"] for one in found.results) == [0, 1, 2]
@@ -52,7 +67,12 @@ def rerank(provider: str) -> None:
 
 def complete(provider: str) -> None:
     call: Any = partial(
-        litellm.completion, model=f"{provider}/whyrank", api_base=f"{BASE}/v1", api_key=KEY, messages=ASKED, max_retries=0
+        litellm.completion,
+        model=f"{provider}/whyrank",
+        api_base=f"{BASE}/v1",
+        api_key=KEY,
+        messages=ASKED,
+        max_retries=0,
     )
     ann: Any = partial(call, extra_body={"user": "ann", "top_n": 2})
     answer = ann()
@@ -63,14 +83,22 @@ def complete(provider: str) -> None:
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks).count("\n") >= 3
     assert chunks[-1].choices[0].finish_reason == "stop"
     evening = Evening.model_validate_json(ann(response_format=Evening).choices[0].message.content)
-    assert [film.title for film in evening.films] == [one["title"] for one in answer.recommendations]
+    assert [film.title for film in evening.films] == [
+        one["title"] for one in answer.recommendations
+    ]
     for stream in (False, True):
-        refused(litellm.NotFoundError, NO_MODEL, partial(call, model=f"{provider}/gpt-99", stream=stream))
+        refused(
+            litellm.NotFoundError,
+            NO_MODEL,
+            partial(call, model=f"{provider}/gpt-99", stream=stream),
+        )
     refused(litellm.BadRequestError, "messages: ", call, messages=[])
     refused(litellm.BadRequestError, "top_n: ", call, extra_body={"top_n": 0})
     if LOCKED:
         refused(litellm.AuthenticationError, NEEDS_KEY, call, api_key="wrong")
-    found: Any = litellm.embedding(model=f"{provider}/any", input=["space", "bread"], api_base=f"{BASE}/v1", api_key=KEY)
+    found: Any = litellm.embedding(
+        model=f"{provider}/any", input=["space", "bread"], api_base=f"{BASE}/v1", api_key=KEY
+    )
     assert len(found.data) == 2
 
 

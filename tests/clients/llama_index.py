@@ -17,16 +17,35 @@ from llama_index.postprocessor.tei_rerank import TextEmbeddingInference
 from llama_index.postprocessor.xinference_rerank import XinferenceRerank
 from pydantic import BaseModel
 
-from tests.clients import BASE, BEST, DOCS, KEY, LOCKED, NEEDS_KEY, NO_MODEL, QUERY, as_told, refused
+from tests.clients import (
+    BASE,
+    BEST,
+    DOCS,
+    KEY,
+    LOCKED,
+    NEEDS_KEY,
+    NO_MODEL,
+    QUERY,
+    as_told,
+    refused,
+)
 
 RERANKERS: dict[str, Any] = {
     "cohere": lambda key, **more: CohereRerank(base_url=BASE, api_key=key, **more),
     "jina": lambda key, **more: JinaRerank(base_url=f"{BASE}/v1", api_key=key, **more),
-    "siliconflow": lambda key, **more: SiliconFlowRerank(base_url=f"{BASE}/v1/rerank", api_key=key, **more),
-    "tei": lambda key, **more: TextEmbeddingInference(base_url=BASE, auth_token=f"Bearer {key}", **more),
+    "siliconflow": lambda key, **more: SiliconFlowRerank(
+        base_url=f"{BASE}/v1/rerank", api_key=key, **more
+    ),
+    "tei": lambda key, **more: TextEmbeddingInference(
+        base_url=BASE, auth_token=f"Bearer {key}", **more
+    ),
     "xinference": lambda key, **more: XinferenceRerank(base_url=BASE, **more),  # knows no keys
 }
-RAISED: dict[str, type[Exception]] = {"cohere": cohere.UnauthorizedError, "jina": RuntimeError, "siliconflow": RuntimeError}
+RAISED: dict[str, type[Exception]] = {
+    "cohere": cohere.UnauthorizedError,
+    "jina": RuntimeError,
+    "siliconflow": RuntimeError,
+}
 """What their users get where the key is wrong; the others raise what tells nothing."""
 
 
@@ -55,7 +74,9 @@ def rerank(name: str) -> None:
     assert made(KEY, top_n=9).postprocess_nodes(nodes(DOCS[0]), query_str=QUERY)[0].text == DOCS[0]
     assert made(KEY).postprocess_nodes([], query_str=QUERY) == []
     if LOCKED and name in RAISED:
-        refused(RAISED[name], NEEDS_KEY, made("wrong").postprocess_nodes, nodes(*DOCS), query_str=QUERY)
+        refused(
+            RAISED[name], NEEDS_KEY, made("wrong").postprocess_nodes, nodes(*DOCS), query_str=QUERY
+        )
 
 
 def mistakes() -> None:
@@ -65,8 +86,12 @@ def mistakes() -> None:
 
 
 def chat() -> None:
-    made: Any = partial(OpenAILike, api_base=f"{BASE}/v1", api_key=KEY, is_chat_model=True, max_retries=0)
-    model = made(model="whyrank", should_use_structured_outputs=True, additional_kwargs={"user": "ann"})
+    made: Any = partial(
+        OpenAILike, api_base=f"{BASE}/v1", api_key=KEY, is_chat_model=True, max_retries=0
+    )
+    model = made(
+        model="whyrank", should_use_structured_outputs=True, additional_kwargs={"user": "ann"}
+    )
     asked = [ChatMessage(role="user", content="a film?")]
     answer = model.chat(asked)
     assert answer.raw.recommendations[0]["title"] in answer.message.content
@@ -74,7 +99,12 @@ def chat() -> None:
     assert len(model.as_structured_llm(Evening).chat(asked).raw.films) == 5
     refused(openai.NotFoundError, NO_MODEL, made(model="gpt-99").chat, asked)
     if LOCKED:
-        refused(openai.AuthenticationError, NEEDS_KEY, made(model="whyrank", api_key="wrong").chat, asked)
+        refused(
+            openai.AuthenticationError,
+            NEEDS_KEY,
+            made(model="whyrank", api_key="wrong").chat,
+            asked,
+        )
 
 
 for each in RERANKERS:

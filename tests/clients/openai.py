@@ -25,7 +25,9 @@ class Evening(BaseModel):
 
 
 def chat(client: openai.OpenAI) -> None:
-    answer: Any = client.chat.completions.create(model="whyrank", messages=ASKED, user="ann", extra_body={"top_n": 2})
+    answer: Any = client.chat.completions.create(
+        model="whyrank", messages=ASKED, user="ann", extra_body={"top_n": 2}
+    )
     assert answer.choices[0].finish_reason == "stop"
     assert [one["rank"] for one in answer.recommendations] == [1, 2]
     assert answer.recommendations[0]["title"] in answer.choices[0].message.content
@@ -36,7 +38,11 @@ def chat(client: openai.OpenAI) -> None:
 def streams(client: openai.OpenAI) -> None:
     chunks: list[Any] = list(
         client.chat.completions.create(
-            model="whyrank", messages=ASKED, user="ann", stream=True, stream_options={"include_usage": True}
+            model="whyrank",
+            messages=ASKED,
+            user="ann",
+            stream=True,
+            stream_options={"include_usage": True},
         )
     )
     assert chunks[0].choices[0].delta.role == "assistant"
@@ -49,9 +55,16 @@ def streams(client: openai.OpenAI) -> None:
 
 
 def structured(client: openai.OpenAI) -> None:
-    more: dict[str, Any] = {"model": "whyrank", "messages": ASKED, "user": "ann", "response_format": Evening}
+    more: dict[str, Any] = {
+        "model": "whyrank",
+        "messages": ASKED,
+        "user": "ann",
+        "response_format": Evening,
+    }
     answer: Any = client.chat.completions.parse(**more, extra_body={"top_n": 2})
-    assert [film.title for film in answer.choices[0].message.parsed.films] == [one["title"] for one in answer.recommendations]
+    assert [film.title for film in answer.choices[0].message.parsed.films] == [
+        one["title"] for one in answer.recommendations
+    ]
     assert all(film.year > 1900 and film.why for film in answer.choices[0].message.parsed.films)
     with client.chat.completions.stream(**more) as stream:
         whole: Any = stream.get_final_completion()
@@ -59,11 +72,34 @@ def structured(client: openai.OpenAI) -> None:
 
 
 def embeddings(client: openai.OpenAI) -> None:
-    found = client.embeddings.create(model="any", input=["a space horror film", "how to bake bread"])
-    plain = client.embeddings.create(model="any", input="a space horror film", encoding_format="float")
-    assert max(abs(a - b) for a, b in zip(found.data[0].embedding, plain.data[0].embedding, strict=True)) < 1e-5
-    refused(openai.UnprocessableEntityError, "input: expected a text", client.embeddings.create, model="any", input=[])
-    refused(openai.UnprocessableEntityError, "dimensions", client.embeddings.create, model="any", input="x", dimensions=7)
+    found = client.embeddings.create(
+        model="any", input=["a space horror film", "how to bake bread"]
+    )
+    plain = client.embeddings.create(
+        model="any", input="a space horror film", encoding_format="float"
+    )
+    assert (
+        max(
+            abs(a - b)
+            for a, b in zip(found.data[0].embedding, plain.data[0].embedding, strict=True)
+        )
+        < 1e-5
+    )
+    refused(
+        openai.UnprocessableEntityError,
+        "input: expected a text",
+        client.embeddings.create,
+        model="any",
+        input=[],
+    )
+    refused(
+        openai.UnprocessableEntityError,
+        "dimensions",
+        client.embeddings.create,
+        model="any",
+        input="x",
+        dimensions=7,
+    )
 
 
 def models(client: openai.OpenAI) -> None:
@@ -76,15 +112,28 @@ def models(client: openai.OpenAI) -> None:
 def mistakes(client: openai.OpenAI) -> None:
     create: Any = client.chat.completions.create
     for stream in (False, True):
-        error = refused(openai.NotFoundError, NO_MODEL, create, model="gpt-99", messages=ASKED, stream=stream)
+        error = refused(
+            openai.NotFoundError, NO_MODEL, create, model="gpt-99", messages=ASKED, stream=stream
+        )
         assert error.code == "model_not_found"
     refused(openai.UnprocessableEntityError, "messages: ", create, model="whyrank", messages=[])
     refused(openai.BadRequestError, "n: only 1", create, model="whyrank", messages=ASKED, n=2)
     error = refused(
-        openai.UnprocessableEntityError, "top_n: ", create, model="whyrank", messages=ASKED, extra_body={"top_n": 0}
+        openai.UnprocessableEntityError,
+        "top_n: ",
+        create,
+        model="whyrank",
+        messages=ASKED,
+        extra_body={"top_n": 0},
     )
     assert error.param == "top_n"
-    refused(openai.NotFoundError, "POST /v1/responses", client.responses.create, model="whyrank", input="a film?")
+    refused(
+        openai.NotFoundError,
+        "POST /v1/responses",
+        client.responses.create,
+        model="whyrank",
+        input="a film?",
+    )
     if LOCKED:
         stranger = openai.OpenAI(base_url=URL, api_key="wrong", max_retries=0)
         error = refused(openai.AuthenticationError, NEEDS_KEY, stranger.models.list)
@@ -93,7 +142,9 @@ def mistakes(client: openai.OpenAI) -> None:
 
 async def asynchronous() -> None:
     async with openai.AsyncOpenAI(base_url=URL, api_key=KEY) as client:
-        stream: Any = await client.chat.completions.create(model="whyrank", messages=ASKED, stream=True)
+        stream: Any = await client.chat.completions.create(
+            model="whyrank", messages=ASKED, stream=True
+        )
         assert [chunk async for chunk in stream][-1].choices[0].finish_reason == "stop"
 
 
