@@ -515,7 +515,7 @@ def compare_models(
     )
     cases = Data.read(suite) if suite is not None and suite.is_dir() else None
     if suite is None:
-        questions = [comparing.Question(asked)]
+        questions = [comparing.ComparedCase(asked)]
     else:
         questions = (
             comparing.of_cases(cases, asked) if cases else comparing.of_people(suite, asked)
@@ -543,7 +543,7 @@ def _asked(**fields: Any) -> RecommendRequest:
 async def _answers(
     settings: Settings,
     aliases: Sequence[str],
-    questions: Sequence[comparing.Question],
+    questions: Sequence[comparing.ComparedCase],
     cases: Data | None,
 ) -> list[comparing.Answers]:
     columns = (

@@ -28,7 +28,7 @@ ANSWER_S = 300
 
 
 @dataclass(frozen=True)
-class Question:
+class ComparedCase:
     """Whom to rank for. `relevant`: what their case asks for; empty where nobody knows."""
 
     request: RecommendRequest
@@ -40,7 +40,7 @@ class Answers:
     """`candidates`: what all were asked about, in the prior's order; `rankings`: all of it in each
     model's order."""
 
-    question: Question
+    question: ComparedCase
     candidates: list[str]
     rankings: dict[str, Ranking]
 
@@ -104,12 +104,12 @@ def named(given: Sequence[str], settings: Settings) -> list[str]:
     return aliases
 
 
-def of_people(file: Path, asked: RecommendRequest) -> list[Question]:
+def of_people(file: Path, asked: RecommendRequest) -> list[ComparedCase]:
     """From a file of user ids, one a line. Raises `BadRequest` naming file, line and reason."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
         ids = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
-        found = [Question(_for(asked, user_id=user)) for user in ids]
+        found = [ComparedCase(_for(asked, user_id=user)) for user in ids]
     except OSError as error:
         raise BadRequest(f"{file}: can't be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -121,12 +121,12 @@ def of_people(file: Path, asked: RecommendRequest) -> list[Question]:
     return found
 
 
-def of_cases(cases: Data, asked: RecommendRequest) -> list[Question]:
+def of_cases(cases: Data, asked: RecommendRequest) -> list[ComparedCase]:
     """A case's own instruction counts more than the one for all. Raises `BadRequest` for what is no
     case folder."""
     cases.audit()
     return [
-        Question(
+        ComparedCase(
             _for(
                 asked,
                 user_id=case.user_id,
@@ -162,7 +162,7 @@ class Panel:
         make: Make,
         settings: Settings,
         aliases: Sequence[str],
-        questions: Sequence[Question],
+        questions: Sequence[ComparedCase],
         cases: Data | None = None,
     ) -> AsyncIterator[Panel]:
         """`cases`: their log is put into a store of its own, under the data folder. Raises
@@ -190,7 +190,7 @@ class Panel:
             await recommender.close()
 
     async def ask(
-        self, question: Question, step: Callable[[str], None] = lambda alias: None
+        self, question: ComparedCase, step: Callable[[str], None] = lambda alias: None
     ) -> Answers:
         """One model after the other, so that none waits for another's work. Raises `BadRequest`
         where nothing can be ranked."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from jinja2 import Environment
 
-from eval.report import LEGEND, RATES, Line, Report, bound, notes, table, verdict
+from eval.report import LEGEND, RATES, ArmLine, Report, bound, notes, table, verdict
 
 WIDTH, LEFT, RIGHT, ROW = 860, 250, 70, 26
 PLOT_TOP, PLOT_HEIGHT, BELOW = 16, 340, 46
@@ -200,7 +200,7 @@ def _short(name: str) -> str:
     return name if len(name) <= LONGEST_LABEL else f"{name[: LONGEST_LABEL - 1]}…"
 
 
-def _kind(found: Report, line: Line) -> str:
+def _kind(found: Report, line: ArmLine) -> str:
     return "bound" if bound(line.arm) else "base" if line.arm == line.baseline else "arm"
 
 

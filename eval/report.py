@@ -46,7 +46,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Line:
+class ArmLine:
     """One arm. `baseline`: the arm of the same settings and data that it is compared with.
     `values`: mean of each metric.
 
@@ -88,14 +88,14 @@ class Report:
     about: str
     headline: str
     baseline: str
-    lines: list[Line]
+    lines: list[ArmLine]
     slices: list[Slice]
     protocols: dict[str, dict[str, Any]]
     manifest: dict[str, Any]
     missing: int
     asked: dict[str, int]
 
-    def line(self, arm: str) -> Line:
+    def line(self, arm: str) -> ArmLine:
         for line in self.lines:
             if line.arm == arm:
                 return line
@@ -284,7 +284,7 @@ def _also(found: Results, arm: str) -> stats.Paired | None:
     )
 
 
-def _beside_sources(found: Results, line: Line) -> Line:
+def _beside_sources(found: Results, line: ArmLine) -> ArmLine:
     """The line with its differences to the sources of its prior, and a flag for each source that is
     clearly better alone."""
     if bound(line.arm) or line.arm.partition(" ")[0] in STANDALONE:
@@ -310,7 +310,7 @@ def bound(arm: str) -> bool:
 
 def _line(
     found: Results, arm: str, versus: stats.Paired | None, holm: float | None, leak: str | None
-) -> Line:
+) -> ArmLine:
     cases = found.rows[arm]
     keys = list(cases)
     every = [row for of in cases.values() for row in of]
@@ -330,7 +330,7 @@ def _line(
         )
     interval = stats.interval(found.column(arm, keys), found.seed)
     rates = dict.fromkeys(RATES) if bound(arm) else _rates(every, found.probes.get(arm, {}))
-    return Line(
+    return ArmLine(
         arm, found.against(arm), len(cases), values, interval, versus, None, holm, rates, flags
     )
 
@@ -520,7 +520,7 @@ def table(found: Report) -> tuple[list[str], list[list[str]]]:
     return header, [_cells(line, names, rates, second=bool(second)) for line in found.lines]
 
 
-def _cells(line: Line, names: Sequence[str], rates: Sequence[str], *, second: bool) -> list[str]:
+def _cells(line: ArmLine, names: Sequence[str], rates: Sequence[str], *, second: bool) -> list[str]:
     low, high = line.interval
     cells = [
         line.arm,
@@ -573,7 +573,7 @@ def _rate(name: str, value: float | None) -> str:
     )
 
 
-def verdict(found: Report, line: Line) -> str:
+def verdict(found: Report, line: ArmLine) -> str:
     """One sentence on an arm against the baseline, or "" where there is nothing to say."""
     gap = line.versus
     if gap is None or bound(line.arm):

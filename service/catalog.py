@@ -175,7 +175,7 @@ EVERYTHING = Scope()
 
 
 @dataclass(frozen=True)
-class Taste:
+class UserFactors:
     """A person's vector among the items' factors of one training."""
 
     vector: tuple[float, ...]
@@ -934,7 +934,7 @@ class Catalog:
         return await self._enough(search, k, scope, len(asked)) if asked else []
 
     @_guarded
-    async def favoured(self, taste: Taste, k: int, scope: Scope) -> list[str]:
+    async def favoured(self, taste: UserFactors, k: int, scope: Scope) -> list[str]:
         """Ids of the k items whose factors have the greatest inner product with a person's,
         greatest first."""
         where = f"factors_of = {_literal(taste.factors_of)} AND {self._where(scope)}"

@@ -53,7 +53,7 @@ from service.schema import (
 from service.schema import Feed as FeedName
 
 if TYPE_CHECKING:
-    from service.feeds.files import FeedFile, Line
+    from service.feeds.files import FeedFile, FileRow
 
 
 class Clear(TyperGroup):
@@ -103,7 +103,7 @@ SHOWN_ROWS = 3
 """So many rows of a file are shown as they would be taken."""
 
 
-class Feed(StrEnum):
+class FeedOption(StrEnum):
     items = "items"
     users = "users"
     events = "events"
@@ -130,13 +130,13 @@ class TimeUnit(StrEnum):
     ns = "ns"
 
 
-class Explain(StrEnum):
+class ExplainOption(StrEnum):
     none = "none"
     short = "short"
     full = "full"
 
 
-class Scope(StrEnum):
+class ScopeOption(StrEnum):
     read = "read"
     write = "write"
     admin = "admin"
@@ -371,7 +371,7 @@ def _sample(name: str | None, out: Path | None, seed: int) -> None:
 @app.command()
 def ingest(
     context: typer.Context,
-    feed: Annotated[Feed | None, typer.Argument(help="What the file holds.")] = None,
+    feed: Annotated[FeedOption | None, typer.Argument(help="What the file holds.")] = None,
     file: Annotated[
         str | None,
         typer.Argument(
@@ -532,7 +532,7 @@ async def _ingest(recommender: Recommender, feed: FeedName, file: FeedFile, *, s
         "users": recommender.ingest_users,
         "events": recommender.ingest_events,
     }
-    bad: list[tuple[Line, str]] = []
+    bad: list[tuple[FileRow, str]] = []
     accepted = duplicates = skipped = number = 0
     with _progress() as step:
         for lines in _chunks(file.lines, 1 if strict else CHUNK):
@@ -571,7 +571,7 @@ async def _dry_run(
 ) -> int:
     """Shows the first rows as they would be taken, and how many would be refused and why."""
     first: list[Item | User | Event] = []
-    bad: list[tuple[Line, str]] = []
+    bad: list[tuple[FileRow, str]] = []
     taken = 0
     with _progress() as step:
         for lines in _chunks(file.lines, CHUNK):
@@ -597,12 +597,12 @@ async def _dry_run(
     return len(bad)
 
 
-def _chunks(lines: Iterator[Line], size: int) -> Iterator[list[Line]]:
+def _chunks(lines: Iterator[FileRow], size: int) -> Iterator[list[FileRow]]:
     while chunk := list(islice(lines, size)):
         yield chunk
 
 
-def _keep_rejected(file: FeedFile, bad: list[tuple[Line, str]]) -> None:
+def _keep_rejected(file: FeedFile, bad: list[tuple[FileRow, str]]) -> None:
     """Bad rows, whole, in a file beside the feed; a clean run leaves none."""
     file.rejected.unlink(missing_ok=True)
     if bad:
@@ -621,7 +621,7 @@ def _keep_rejected(file: FeedFile, bad: list[tuple[Line, str]]) -> None:
         )
 
 
-def _explain_rows(bad: list[tuple[Line, str]], warnings: list[str]) -> None:
+def _explain_rows(bad: list[tuple[FileRow, str]], warnings: list[str]) -> None:
     """Why rows were refused, the commonest reasons first, and what the others were taken for.
     Reasons that differ in numbers only are one."""
     kinds: dict[str, list[tuple[int, str]]] = {}
@@ -782,7 +782,7 @@ def create(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="Whose key it is, as you will look for it.")],
     scope: Annotated[
-        list[Scope],
+        list[ScopeOption],
         typer.Option(help="read: ask; write: feeds; admin: all. Give it again for another."),
     ],
     rate: Annotated[int | None, typer.Option(help="Requests a minute; else limits.rate.")] = None,
@@ -878,8 +878,8 @@ def recommend(
         str | None, typer.Option(help="What the person wants now, in words.")
     ] = None,
     explain: Annotated[
-        Explain, typer.Option(help="Reasons: none, short, or full with all signals.")
-    ] = Explain.short,
+        ExplainOption, typer.Option(help="Reasons: none, short, or full with all signals.")
+    ] = ExplainOption.short,
     as_json: Annotated[bool, typer.Option("--json", help="The whole answer as JSON.")] = False,
 ) -> None:
     """The ranked, justified list for a user."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from service.catalog import Catalog, Taste
+from service.catalog import Catalog, UserFactors
 from service.schema import UserState
 from service.store import Store
 
@@ -97,7 +97,7 @@ def fold_in(
     return np.asarray(np.linalg.solve(left, vectors.T @ (1 + extra)), dtype=np.float64)
 
 
-async def taste(store: Store, catalog: Catalog, state: UserState) -> Taste | None:
+async def taste(store: Store, catalog: Catalog, state: UserState) -> UserFactors | None:
     """A person's place among the items' factors, by all their likes so far; None if nothing they
     like has any."""
     version, factors = await catalog.factors(item_id for item_id, _ in state.likes)
@@ -116,4 +116,4 @@ async def taste(store: Store, catalog: Catalog, state: UserState) -> Taste | Non
         alpha=training.alpha,
         regularization=training.regularization,
     )
-    return Taste(tuple(found.tolist()), version)
+    return UserFactors(tuple(found.tolist()), version)

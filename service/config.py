@@ -39,11 +39,11 @@ HOUSE = Path(__file__).resolve().parents[1]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Part(BaseModel):
+class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Service(Part):
+class ServiceSettings(Section):
     """Where it listens, and for whom. `ping_s`: a stream is never silent for longer, or something
     on the way might cut it.
 
@@ -63,7 +63,7 @@ class Service(Part):
         return self.host in {"127.0.0.1", "localhost", "::1"}
 
 
-class Engine(Part):
+class EngineSettings(Section):
     """The local engine that `whyrank engine` starts: which alias it serves, and how.
 
     `model`: default: the alias that ranks if its backend is vllm, else the first alias whose
@@ -104,7 +104,7 @@ OURS = frozenset(
 """Fields of a request that `extra` can't change."""
 
 
-class Model(Part):
+class Model(Section):
     """One language model. `vllm`: a vLLM at `base_url`, where it is called `model`. `openai`: any
     other server of that protocol (llama.cpp, Ollama, SGLang). `litellm`: what LiteLLM calls
     `model`, as anthropic/claude-haiku-4-5. `local`: its weights in this process, by torch, for
@@ -177,7 +177,7 @@ class Model(Part):
         return outside(self.base_url)
 
 
-class Roles(Part):
+class Roles(Section):
     """Which alias does what. `score`: tells likelihoods, for ranking by them and for what moved an
     item's score. `chat`: says which of the catalogue's values a wish means; else the one that
     explains does.
@@ -193,7 +193,7 @@ class Roles(Part):
     chat: str | None = None
 
 
-class Store(Part):
+class StoreSettings(Section):
     url: str | None = Field(
         None, description="SQLAlchemy URL; default: whyrank.db under the data folder."
     )
@@ -208,7 +208,7 @@ class Store(Part):
         return url
 
 
-class Catalog(Part):
+class CatalogSettings(Section):
     """`filterable`: attribute keys that requests may filter on, each a real column of the given
     type."""
 
@@ -216,7 +216,7 @@ class Catalog(Part):
     optimize_every_s: float = Field(60, gt=0)
 
 
-class Embed(Part):
+class Embed(Section):
     """What embeds items and queries: in this process an ONNX sentence transformer with its
     tokenizer in `path`; with `base_url` and `model` a server of OpenAI's `/embeddings` (the key in
     the variable `api_key_env`). Another embedder, another space: `whyrank ingest --re-embed` moves
@@ -282,7 +282,7 @@ DOMAIN_MEANINGS: dict[str, dict[str, Meaning]] = {
 be had, or followed, it does not consume."""
 
 
-class Events(Part):
+class EventSettings(Section):
     """What event types mean, where it is otherwise than built in, field by field, and what types of
     one's own mean. `types`: in every domain; `meanings`: in one (`generic`: in every). `types:
     {rating: {scale: [1, 10]}}` leaves the rest of a rating as it is.
@@ -324,7 +324,7 @@ class Events(Part):
         )
 
 
-class Training(Part):
+class TrainingSettings(Section):
     """Of the matrix factorisation behind the collaborative source. `alpha`: how much more a like
     counts than no event; `regularization`: the paper's λ as a share of what the likes of a mean
     item count: what is best for films (20) is far too little for groceries, the same share suits
@@ -342,7 +342,7 @@ class Training(Part):
     every_s: float = Field(300, gt=0)
 
 
-class Retrieve(Part):
+class Retrieve(Section):
     """`k`: candidates kept after fusion. Source weights of the fused prior; 0 switches a source
     off.
 
@@ -359,10 +359,10 @@ class Retrieve(Part):
     query: Share = 1.0
     popular: Share = 0.01
     popular_half_life_days: float = Field(30, gt=0)
-    training: Training = Training()
+    training: TrainingSettings = TrainingSettings()
 
 
-class Rank(Part):
+class Rank(Section):
     """`strategy`: how to rank; `auto` takes the first of `prefer` that the model can do and that is
     expected to be done by the deadline, and none where less than `least_history` is known of the
     person or the prior is clear (its best candidate is `clear_prior` standard deviations above the
@@ -411,7 +411,7 @@ class Rank(Part):
         return self
 
 
-class Weights(Part):
+class Weights(Section):
     """All that fusion weighs: sources of the prior, the model's share against it, popularity and
     likeness taken off."""
 
@@ -436,7 +436,7 @@ class Weights(Part):
         }
 
 
-class Explain(Part):
+class ExplainSettings(Section):
     """`top`: how many of the best are attributed and justified by a model; the rest of the returned
     items get template reasons. At least as many as are mostly asked for: which side of that line an
     item is on hangs on the others."""
@@ -444,7 +444,7 @@ class Explain(Part):
     top: int = Field(10, ge=0, le=20)
 
 
-class Rerank(Part):
+class Rerank(Section):
     """Of documents that come with the request. `line_tokens`: so much of one is shown to a model.
     `json_query`: a query that is a JSON object may say who asks and what they did, for clients that
     can send nothing else, as Gorse."""
@@ -453,7 +453,7 @@ class Rerank(Part):
     json_query: bool = False
 
 
-class Limits(Part):
+class Limits(Section):
     """What one request may hold: `top_n` items in an answer, `candidates` of the caller's choosing,
     `batch` elements of a feed, `body_bytes` in all; `documents` to rerank, `query_chars` of a query
     or an instruction; `messages` of a conversation, `message_chars` of each; `inputs` to embed.
@@ -475,7 +475,7 @@ class Limits(Part):
     rate: int | None = Field(None, ge=1, le=MAX_RATE)
 
 
-class Shadow(Part):
+class Shadow(Section):
     """Another model that ranks beside the one that answers: for `share` of the rankings that people
     get, `at_once` of them at a time, so many `waiting`, the rest dropped. What it says is kept for
     'whyrank eval production' and shown to nobody.
@@ -494,7 +494,7 @@ class Shadow(Part):
     waiting: int = Field(16, ge=0, le=1_000)
 
 
-class Privacy(Part):
+class Privacy(Section):
     """What a hosted model may be shown. Never e-mail addresses, phone numbers, cards and IBANs;
     `phone_regions`: ISO codes of countries whose phone numbers are known without their
     international prefix. `names`: words that are taken out of what people wrote, as are street
@@ -521,18 +521,18 @@ class Settings(BaseSettings):
 
     data: Path = Path(".whyrank")
     api_key: SecretStr | None = None
-    service: Service = Service()
-    engine: Engine = Engine()
+    service: ServiceSettings = ServiceSettings()
+    engine: EngineSettings = EngineSettings()
     models: dict[Label, Model] = {}
     roles: Roles = Roles()
     fallback: list[str] = []
-    store: Store = Store()
-    catalog: Catalog = Catalog()
+    store: StoreSettings = StoreSettings()
+    catalog: CatalogSettings = CatalogSettings()
     embed: Embed = Embed()
-    events: Events = Events()
+    events: EventSettings = EventSettings()
     retrieve: Retrieve = Retrieve()
     rank: Rank = Rank()
-    explain: Explain = Explain()
+    explain: ExplainSettings = ExplainSettings()
     rerank: Rerank = Rerank()
     limits: Limits = Limits()
     shadow: Shadow = Shadow()

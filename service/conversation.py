@@ -24,7 +24,7 @@ from service.config import Settings
 from service.errors import BadRequest, ModelError, ModelIncapable, NotFound, PromptError
 from service.llm import LLM, Call
 from service.prompts import PromptLibrary
-from service.redact import Veil, ids_in
+from service.redact import Redaction, ids_in
 from service.schema import (
     FASTER,
     LONGEST_INSTRUCTION,
@@ -73,7 +73,7 @@ class Conversation:
         catalog: Catalog,
         prompts: PromptLibrary,
         llms: Mapping[str, LLM],
-        veil: Veil,
+        veil: Redaction,
         stream: Callable[[RecommendRequest], Awaitable[Stream]],
         rerank: Callable[[RerankRequest], Awaitable[Stream]],
         ingest: Callable[[Sequence[Any]], Awaitable[IngestReport]],
@@ -293,7 +293,7 @@ class Conversation:
         )
         return user is None or user[0].allow_hosted
 
-    async def _over(self, request: ChatRequest, said: str) -> Veil:
+    async def _over(self, request: ChatRequest, said: str) -> Redaction:
         return self._veil.of(
             request.redact,
             [request.user_id, request.session_id, *await ids_in(self._catalog, [said])],

@@ -18,7 +18,7 @@ from typing import Any
 from service.errors import ModelError, ModelOverBudget
 from service.llm import LLM, Asked, Call, Likelihoods, Piece, Scorer
 from service.prompts import Message
-from service.rank.pace import Pace
+from service.rank.pace import LatencyEstimator
 from service.schema import ApiKey, Price, Usage
 from service.store.spendings import Spendings
 from service.telemetry import Telemetry
@@ -48,7 +48,7 @@ PAYER: ContextVar[ApiKey | None] = ContextVar("PAYER", default=None)
 """On whose account calls are."""
 
 
-class Rest:
+class CircuitBreaker:
     """The cool-down: after so many `failures` in a row a model is not asked for `seconds`, or for
     as long as it said itself.
 
@@ -87,7 +87,7 @@ class Rest:
             self._why, self._until = error, self._clock() + max(error.rest_s, self._seconds)
 
 
-class Purse:
+class Budget:
     """What may be spent on a model: `budget` dollars a day, and of each key what it is allowed in
     all. `price`: as configured; `costs`: does it cost anything?"""
 
@@ -160,15 +160,15 @@ class Purse:
             self._blind = f"what it cost was not kept: {type(error).__name__}"
 
 
-class Meter:
+class MeteredScorer:
     """A model that is asked for likelihoods. `before`: what every text to it goes through."""
 
     def __init__(
         self,
         scorer: Scorer,
-        pace: Pace,
-        rest: Rest,
-        purse: Purse,
+        pace: LatencyEstimator,
+        rest: CircuitBreaker,
+        purse: Budget,
         telemetry: Telemetry,
         before: Callable[[str], str],
     ) -> None:
@@ -243,15 +243,15 @@ class Meter:
         await asyncio.shield(task)
 
 
-class Tap(Meter):
+class MeteredModel(MeteredScorer):
     """A model that writes; its exchanges are kept while somebody listens."""
 
     def __init__(
         self,
         llm: LLM,
-        pace: Pace,
-        rest: Rest,
-        purse: Purse,
+        pace: LatencyEstimator,
+        rest: CircuitBreaker,
+        purse: Budget,
         telemetry: Telemetry,
         before: Callable[[str], str],
     ) -> None:

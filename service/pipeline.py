@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from service import collaborative, explain, retrieve, state
-from service.catalog import READ, Catalog, Embeds, Scope, Taste, words_of
+from service.catalog import READ, Catalog, Embeds, Scope, UserFactors, words_of
 from service.config import HOUSE, Settings, Weights
 from service.conversation import Conversation
 from service.embed import Embedder, RemoteEmbedder, count_tokens
@@ -55,26 +55,26 @@ from service.errors import (
 from service.feeds import foreign
 from service.feeds.notes import Notes
 from service.feeds.rows import checked_rows
-from service.llm import LLM, Held, Scorer
+from service.llm import LLM, OutputConstraint, Scorer
 from service.llm.hosted import Hosted
 from service.llm.local import Local
 from service.llm.openai import Compatible, load_client
 from service.llm.probe import Probes
 from service.llm.vllm import VLLM
-from service.models import BILL, HEARD, PAYER, Meter, Purse, Rest, Tap
+from service.models import BILL, HEARD, PAYER, Budget, CircuitBreaker, MeteredModel, MeteredScorer
 from service.models import Exchange as Exchange
 from service.prompts import Message, Prompt, PromptLibrary, shown_of, variables
-from service.rank import Context, Order, Strategy, gated, rank, slots
+from service.rank import Context, Order, Strategy, rank, reason_to_skip, slots
 from service.rank.first_token import FirstToken
 from service.rank.fusion import Terms, fused_order
 from service.rank.keyed import Keyed
-from service.rank.lacking import Lacking
+from service.rank.lacking import UnavailableStrategy
 from service.rank.likelihood import Likelihood
 from service.rank.listwise import Listwise
-from service.rank.pace import Pace
+from service.rank.pace import LatencyEstimator
 from service.rank.pointwise import Pointwise
-from service.rank.veiled import Veiled
-from service.redact import Net, Veil, counted, ids_in
+from service.rank.veiled import RedactedStrategy
+from service.redact import PatternRedactor, Redaction, counted, ids_in
 from service.schema import (
     FASTER,
     LONGEST_INSTRUCTION,
@@ -84,12 +84,13 @@ from service.schema import (
     Capabilities,
     ChatReply,
     ChatRequest,
-    Did,
     Event,
     Feed,
     ForeignReport,
     IngestReport,
+    InlineEvent,
     Item,
+    LoggedRanking,
     Meaning,
     PromptRef,
     Ranked,
@@ -99,10 +100,9 @@ from service.schema import (
     Rejection,
     Reranked,
     RerankRequest,
+    ShadowRanking,
     Shape,
-    Shown,
     Timings,
-    Unshown,
     Usage,
     User,
     UserPatch,
@@ -116,7 +116,7 @@ from service.store.shadows import Shadowed as Shadowed
 from service.store.trainings import Training
 from service.telemetry import Telemetry
 
-ASKING: dict[str, Callable[[LLM, float, Held], Strategy]] = {
+ASKING: dict[str, Callable[[LLM, float, OutputConstraint], Strategy]] = {
     "first_token": FirstToken,
     "listwise": Listwise,
     "keyed": Keyed,
@@ -177,7 +177,7 @@ PAGE = 100
 """So many rows of an export are read at once."""
 LEAST_FREE = 64 * 2**20
 """Bytes: with less on the disk writes may fail soon."""
-Metered = TypeVar("Metered", bound=Meter)
+Metered = TypeVar("Metered", bound=MeteredScorer)
 PreviewTask = Literal["rank", "explain", "score"]
 """Tasks whose prompts can be looked at."""
 
@@ -196,7 +196,7 @@ class Recommender:
         scorers: Mapping[str, Scorer] | None = None,
         telemetry: Telemetry,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-        pace: Pace | None = None,
+        pace: LatencyEstimator | None = None,
     ) -> None:
         self.settings = settings
         self.telemetry = telemetry
@@ -207,15 +207,17 @@ class Recommender:
         self._catalog = catalog
         self._prompts = prompts
         self._clock = clock
-        self._net = Net(settings.privacy.phone_regions)
+        self._net = PatternRedactor(settings.privacy.phone_regions)
         self._veil = _veil(settings, self._net)
-        self._pace = pace or Pace()
+        self._pace = pace or LatencyEstimator()
         self._opened: dict[str, Scorer] = {**llms, **(scorers or {})}
-        self._llms = {alias: self._metered(Tap, llm, self._pace) for alias, llm in llms.items()}
-        self._scorers: dict[str, Meter] = {
+        self._llms = {
+            alias: self._metered(MeteredModel, llm, self._pace) for alias, llm in llms.items()
+        }
+        self._scorers: dict[str, MeteredScorer] = {
             **self._llms,
             **{
-                alias: self._metered(Meter, one, self._pace)
+                alias: self._metered(MeteredScorer, one, self._pace)
                 for alias, one in (scorers or {}).items()
             },
         }
@@ -240,7 +242,7 @@ class Recommender:
             clock=clock,
         )
         self._fitted = settings.fitted()
-        self._strategies: dict[tuple[str, str, float, Held], Strategy] = {}
+        self._strategies: dict[tuple[str, str, float, OutputConstraint], Strategy] = {}
         self._warned: set[str] = set()
         self._noted: dict[str, str] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -261,13 +263,19 @@ class Recommender:
         fast it is."""
         if not isinstance(model, LLM) or not self.settings.models[model.alias].costs:
             return model
-        return self._metered(Tap, model, Pace(), Rest(sys.maxsize, 0))
+        return self._metered(
+            MeteredModel, model, LatencyEstimator(), CircuitBreaker(sys.maxsize, 0)
+        )
 
     def _metered(
-        self, kind: type[Metered], model: Any, pace: Pace, rest: Rest | None = None
+        self,
+        kind: type[Metered],
+        model: Any,
+        pace: LatencyEstimator,
+        rest: CircuitBreaker | None = None,
     ) -> Metered:
         told = self.settings.models[model.alias]
-        purse = Purse(
+        purse = Budget(
             model.alias,
             self._store.spendings,
             lambda: self._clock(),
@@ -275,7 +283,7 @@ class Recommender:
             budget=told.budget,
             costs=told.costs,
         )
-        rest = rest or Rest(told.failures, told.cool_down_s)
+        rest = rest or CircuitBreaker(told.failures, told.cool_down_s)
         return kind(model, pace, rest, purse, self.telemetry, self._before(model.alias))
 
     # ── the main job ──────────────────────────────────────────────────────────────────────────────
@@ -318,9 +326,9 @@ class Recommender:
         plan = plan.for_documents(
             len(said), request.line_tokens or self.settings.rerank.line_tokens
         )
-        watch = Watch()
+        watch = Stopwatch()
         person = await self._state(plan.request, plan, request.history)
-        watch.lap("state_ms")
+        watch.mark("state_ms")
         wanted = await self._wanted(plan, person)
         now = asyncio.get_running_loop().time()
         until = now + EMBEDDING * (plan.context.deadline - now)
@@ -328,7 +336,7 @@ class Recommender:
             self._store, self._catalog, person, said, wanted, until
         )
         candidates += map(retrieve.blank, blank)
-        watch.lap("retrieve_ms")
+        watch.mark("retrieve_ms")
         if not wanted.embeds:
             warnings.append(
                 "this person is kept from the embedder outside (allow_hosted): of documents "
@@ -417,12 +425,12 @@ class Recommender:
         Whatever is wrong with the request is raised here, before there is anything to iterate over.
         """
         plan = self._checked(request)
-        watch = Watch()
+        watch = Stopwatch()
         person = await self._state(request, plan)
-        watch.lap("state_ms")
+        watch.mark("state_ms")
         candidates = await self._candidates(plan, person)
         warnings = [*await self._unknown(request), *await self._unmet(request, candidates)]
-        watch.lap("retrieve_ms")
+        watch.mark("retrieve_ms")
         return self._told(plan, person, candidates, watch, warnings)
 
     async def _unknown(self, request: RecommendRequest) -> list[str]:
@@ -463,12 +471,12 @@ class Recommender:
         plan: Plan,
         person: UserState,
         candidates: Sequence[Candidate],
-        watch: Watch,
+        watch: Stopwatch,
         warnings: Sequence[str],
     ) -> AsyncGenerator[Ranking | Reason, None]:
         request, parts = plan.request, list[Reason | explain.Explained]()
         order = await self._ranked(plan, person, candidates)
-        watch.lap("model_ms")
+        watch.mark("model_ms")
         ranking = self._ranking(request, plan, person, order, watch).model_copy(
             update={"warnings": [*warnings]}
         )
@@ -487,7 +495,7 @@ class Recommender:
                         if isinstance(part, Reason):
                             yield part
         finally:  # it was shown, also to somebody who did not wait for the end
-            watch.lap("explain_ms")
+            watch.mark("explain_ms")
             ranking = _with(ranking, parts).model_copy(update={"timings": watch.timings()})
             self._shadow(ranking, plan, person, candidates, self._log(ranking, request, plan))
         yield ranking
@@ -586,7 +594,7 @@ class Recommender:
             steps = [step for name in names for step in self._steps(name, request, domain)]
         able = [step if self._can(step) else _unable(step) for step in steps]
         found = [
-            step for step in able if step.name == asked or not isinstance(step, Lacking)
+            step for step in able if step.name == asked or not isinstance(step, UnavailableStrategy)
         ] or able[:1]
         if asked not in {"auto", *(step.name for step in found)}:
             role = "score" if asked == "likelihood" else "rank"
@@ -640,14 +648,14 @@ class Recommender:
             self._strategies[key] = ASKING[name](self._llms[alias], weight, key[-1])
         return self._strategies[key]
 
-    def _held(self, alias: str) -> Held:
+    def _held(self, alias: str) -> OutputConstraint:
         """As far as is known; before a probe by the backend."""
         able = self._probes.known.get(alias)
         if able is None:
-            return Held(grammar=self.settings.models[alias].backend == "vllm")
-        return Held(able.grammar, able.json_schema != "refused")
+            return OutputConstraint(grammar=self.settings.models[alias].backend == "vllm")
+        return OutputConstraint(able.grammar, able.json_schema != "refused")
 
-    async def _over(self, request: RecommendRequest, person: UserState) -> Veil:
+    async def _over(self, request: RecommendRequest, person: UserState) -> Redaction:
         """What stands between the person of a request and models outside."""
         said = [request.instruction or "", *(entry.event.text or "" for entry in person.recent)]
         own = [request.user_id, request.session_id, *await ids_in(self._catalog, said)]
@@ -680,7 +688,7 @@ class Recommender:
         of those that failed too."""
         sizes = self.settings.rank
         why = (
-            gated(person, candidates, sizes.least_history, sizes.clear_prior)
+            reason_to_skip(person, candidates, sizes.least_history, sizes.clear_prior)
             if plan.asked == "auto"
             else ""
         )
@@ -703,7 +711,9 @@ class Recommender:
         if not any(self._leaves(step.model) for step in ladder):
             return ladder
         over = await self._over(plan.request, person)
-        return [Veiled(step, over) if self._leaves(step.model) else step for step in ladder]
+        return [
+            RedactedStrategy(step, over) if self._leaves(step.model) else step for step in ladder
+        ]
 
     def models(self) -> list[str]:
         """What `model` in a request may name."""
@@ -717,7 +727,10 @@ class Recommender:
     def _allowed(self, ladder: Sequence[Strategy], person: UserState) -> list[Strategy]:
         """Nothing of a person who disallowed it is shown to a model outside."""
         no = ModelNotAllowed("this person may not be shown to a hosted model")
-        return [step if self._may_see(step.model, person) else Lacking(step, no) for step in ladder]
+        return [
+            step if self._may_see(step.model, person) else UnavailableStrategy(step, no)
+            for step in ladder
+        ]
 
     def _may_see(self, alias: str, person: UserState) -> bool:
         return person.allow_hosted or not self._leaves(alias)
@@ -726,7 +739,7 @@ class Recommender:
         return person.allow_hosted or not self.settings.embed.leaves_the_house
 
     async def _state(
-        self, request: RecommendRequest, plan: Plan, did: Sequence[Did] = ()
+        self, request: RecommendRequest, plan: Plan, did: Sequence[InlineEvent] = ()
     ) -> UserState:
         """The person as of every event accepted so far; without any, what they declared, asked for,
         or nothing. `did`: what came with the question."""
@@ -769,7 +782,7 @@ class Recommender:
             self._store, self._catalog, person, await self._wanted(plan, person)
         )
 
-    async def _wanted(self, plan: Plan, person: UserState) -> retrieve.Wanted:
+    async def _wanted(self, plan: Plan, person: UserState) -> retrieve.RetrievalQuery:
         taste = (
             await collaborative.taste(self._store, self._catalog, person)
             if plan.weights.collaborative
@@ -783,7 +796,12 @@ class Recommender:
         return replace(wanted, meant=said)
 
     def _ranking(
-        self, request: RecommendRequest, plan: Plan, person: UserState, order: Order, watch: Watch
+        self,
+        request: RecommendRequest,
+        plan: Plan,
+        person: UserState,
+        order: Order,
+        watch: Stopwatch,
     ) -> Ranking:
         items = [
             Ranked(
@@ -839,7 +857,7 @@ class Recommender:
             full=request.explain == "full",
             instruction=request.instruction,
             locale=locale,
-            held=self._held(alias) if alias is not None else Held(),
+            held=self._held(alias) if alias is not None else OutputConstraint(),
             seen=seen,
         )
 
@@ -854,7 +872,7 @@ class Recommender:
         may = [one for one in aliases if self._may_see(one, person)]
         return next((one for one in may if not self._llms[one].resting), may[0] if may else None)
 
-    def _attribution(self, plan: Plan, person: UserState) -> explain.Attribution | None:
+    def _attribution(self, plan: Plan, person: UserState) -> explain.Attributor | None:
         """By the model for likelihoods, on the same condition."""
         alias, prompt = self.settings.roles.score, plan.context.score
         if (
@@ -864,7 +882,7 @@ class Recommender:
             or not self._may_see(alias, person)
         ):
             return None
-        return explain.Attribution(self._scorers[alias], prompt, plan.context.titles)
+        return explain.Attributor(self._scorers[alias], prompt, plan.context.titles)
 
     def _log(self, ranking: Ranking, request: RecommendRequest, plan: Plan) -> asyncio.Task[None]:
         """Off the request path; `close` waits for it."""
@@ -937,9 +955,9 @@ class Recommender:
         allowed = person.allow_hosted and (found is None or found[0].allow_hosted)
         if not self._may_see(alias, person.model_copy(update={"allow_hosted": allowed})):
             return "not_allowed"
-        watch, plan = Watch(), self._shadow_plan(plan, alias)
+        watch, plan = Stopwatch(), self._shadow_plan(plan, alias)
         order = await self._ranked(plan, person, candidates)
-        watch.lap("model_ms")
+        watch.mark("model_ms")
         made = self._ranking(
             plan.request.model_copy(update={"top_n": len(candidates)}), plan, person, order, watch
         )
@@ -1117,7 +1135,7 @@ class Recommender:
         )
 
     async def _renewed(
-        self, shape: Shape, batch: Sequence[foreign.Part], notes: Notes
+        self, shape: Shape, batch: Sequence[foreign.FeedRow], notes: Notes
     ) -> list[dict[str, Any]]:
         """The rows of parts of one feed, over what is known of their items or users; no id is in
         there twice. An attribute that does not fit its declared type leaves what is known."""
@@ -1272,7 +1290,9 @@ class Recommender:
         request = RecommendRequest(user_id=user_id)
         return await self._state(request, self._plan(request))
 
-    async def export(self, user_id: str) -> AsyncGenerator[User | Event | Shown | Unshown, None]:
+    async def export(
+        self, user_id: str
+    ) -> AsyncGenerator[User | Event | LoggedRanking | ShadowRanking, None]:
         """All that is stored of a user: what they declared, what they did as it arrived, what they
         were shown, by time, and what a shadow model made of it.
 
@@ -1282,7 +1302,9 @@ class Recommender:
         await self._settled()
         return self._stored(user)
 
-    async def _stored(self, user: User) -> AsyncGenerator[User | Event | Shown | Unshown, None]:
+    async def _stored(
+        self, user: User
+    ) -> AsyncGenerator[User | Event | LoggedRanking | ShadowRanking, None]:
         yield user
         place, last = 0, None
         while events := await self._store.events.page(user.user_id, place, PAGE):
@@ -1295,7 +1317,7 @@ class Recommender:
         place = 0
         while beside := await self._store.shadows.page(place, PAGE, who=user.user_id):
             for one in beside:
-                yield Unshown(alias=one.alias, ranking=one.shadow)
+                yield ShadowRanking(alias=one.alias, ranking=one.shadow)
             place = beside[-1].seq
 
     async def ranking(self, ranking_id: str) -> Ranking:
@@ -1443,7 +1465,7 @@ class Recommender:
             )
         top, moved, attribution = (
             self.settings.explain.top,
-            explain.Moved(),
+            explain.Attribution(),
             self._attribution(plan, person),
         )
         if attribution is not None and not self._leaves(
@@ -1829,10 +1851,10 @@ def _free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-class _Behind:
+class RedactedEmbedder:
     """An embedder outside, behind the net. Token ids are the caller's own and go as they came."""
 
-    def __init__(self, embed: RemoteEmbedder, net: Net) -> None:
+    def __init__(self, embed: RemoteEmbedder, net: PatternRedactor) -> None:
         self._embed = embed
         self._net = net
         self.name = embed.name
@@ -1879,7 +1901,7 @@ class Plan:
     weights: Weights
     context: Context
 
-    def wanted(self, person: UserState, taste: Taste | None) -> retrieve.Wanted:
+    def wanted(self, person: UserState, taste: UserFactors | None) -> retrieve.RetrievalQuery:
         """What to look for, given what the person has seen; a list the caller gives is ranked
         whole."""
         request, sources = self.request, self.settings.retrieve
@@ -1892,7 +1914,7 @@ class Plan:
                 exclude=exclude | person.seen | frozenset(request.context_items),
                 filters=request.filters,
             )
-        return retrieve.Wanted(
+        return retrieve.RetrievalQuery(
             k=len(given) if request.candidates is not None else max(sources.k, request.top_n),
             weights=self.weights.sources,
             scope=scope,
@@ -1936,16 +1958,20 @@ class Plan:
         ]
 
 
-def _unable(step: Strategy) -> Lacking:
-    return Lacking(step, ModelIncapable(f"{step.model} can't do what {step.name} needs"))
+def _unable(step: Strategy) -> UnavailableStrategy:
+    return UnavailableStrategy(
+        step, ModelIncapable(f"{step.model} can't do what {step.name} needs")
+    )
 
 
-def _veil(settings: Settings, net: Net) -> Veil:
+def _veil(settings: Settings, net: PatternRedactor) -> Redaction:
     privacy = settings.privacy
     shown = (
         settings.catalog.filterable if privacy.item_attributes is None else privacy.item_attributes
     )
-    return Veil(net, frozenset(shown), frozenset(privacy.user_attributes), tuple(privacy.names))
+    return Redaction(
+        net, frozenset(shown), frozenset(privacy.user_attributes), tuple(privacy.names)
+    )
 
 
 def _changed(message: Message, before: Callable[[str], str]) -> Message:
@@ -2007,20 +2033,20 @@ def _unread(
     return found
 
 
-class Watch:
+class Stopwatch:
     """Times the parts of a request."""
 
     def __init__(self) -> None:
         self._start = self._last = time.perf_counter()
-        self._laps: dict[str, float] = {}
+        self._marks: dict[str, float] = {}
 
-    def lap(self, name: str) -> None:
+    def mark(self, name: str) -> None:
         now = time.perf_counter()
-        self._laps[name] = round((now - self._last) * 1000, 2)
+        self._marks[name] = round((now - self._last) * 1000, 2)
         self._last = now
 
     def timings(self) -> Timings:
-        return Timings(total_ms=round((time.perf_counter() - self._start) * 1000, 2), **self._laps)
+        return Timings(total_ms=round((time.perf_counter() - self._start) * 1000, 2), **self._marks)
 
 
 def _with(ranking: Ranking, parts: Sequence[Reason | explain.Explained]) -> Ranking:
@@ -2077,10 +2103,10 @@ async def _last(parts: AsyncGenerator[Ranking | Reason, None]) -> Ranking:
     return ranking
 
 
-def _batches(parts: Sequence[foreign.Part]) -> Iterator[list[foreign.Part]]:
+def _batches(parts: Sequence[foreign.FeedRow]) -> Iterator[list[foreign.FeedRow]]:
     """Parts of one feed, `CHUNK` at a time; of an item or user that comes again the next change
     follows in the next batch."""
-    batch: list[foreign.Part] = []
+    batch: list[foreign.FeedRow] = []
     keys: set[str] = set()
     for part in parts:
         if len(batch) == CHUNK or part.key in keys:
@@ -2167,7 +2193,7 @@ _embedder = lru_cache(maxsize=1)(Embedder)
 the same embedder."""
 
 
-async def embedder_of(settings: Settings) -> Embedder | RemoteEmbedder | _Behind:
+async def embedder_of(settings: Settings) -> Embedder | RemoteEmbedder | RedactedEmbedder:
     """The embedder alone. Raises `ConfigError` if it can't be had."""
     embed = settings.embed
     if not embed.base_url:
@@ -2178,7 +2204,11 @@ async def embedder_of(settings: Settings) -> Embedder | RemoteEmbedder | _Behind
     found = await RemoteEmbedder.open(
         embed.base_url, embed.model, api_key=key, batch=embed.batch, timeout_s=embed.timeout_s
     )
-    return _Behind(found, Net(settings.privacy.phone_regions)) if embed.leaves_the_house else found
+    return (
+        RedactedEmbedder(found, PatternRedactor(settings.privacy.phone_regions))
+        if embed.leaves_the_house
+        else found
+    )
 
 
 def _named(settings: Settings, backend: str) -> list[str]:

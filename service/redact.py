@@ -1,10 +1,10 @@
 """What may leave for a model outside: a net that nothing private passes, and a veil over what a
 person wrote.
 
-`Net` knows what is private by its form, whoever wrote it: e-mail addresses, phone numbers, payment
-cards, IBANs. It hangs before every text that leaves. `Veil` comes before a prompt is made and knows
-who wrote what: of a person's own words it also takes addresses, listed names and ids, of items and
-people the attributes that are not on a list.
+`PatternRedactor` knows what is private by its form, whoever wrote it: e-mail addresses, phone
+numbers, payment cards, IBANs. It hangs before every text that leaves. `Redaction` comes before a
+prompt is made and knows who wrote what: of a person's own words it also takes addresses, listed
+names and ids, of items and people the attributes that are not on a list.
 
 Matching is done on a plain copy of a text, character by character as long as the text itself, so
 that no other alphabet's digits, wide letters, accents, odd blanks or invisible characters hide
@@ -82,7 +82,7 @@ def _plain(text: str) -> str:
 
 def _masked(text: str, finders: Iterable[tuple[str, Finder]]) -> str:
     """The text with what each finds as `⟦kind⟧`: brackets that survive the making of a prompt;
-    `Net` makes them plain."""
+    `PatternRedactor` makes them plain."""
     plain, places = _compact(text)
     for kind, find in finders:
         if spans := _merged(find(plain)):
@@ -236,7 +236,7 @@ def _counts(number: str) -> bool:
     return small or bool(_PRICE.fullmatch(number)) or all(map(_YEAR.fullmatch, groups))
 
 
-class Net:
+class PatternRedactor:
     """Called with any text, returns what of it may leave. `regions`: ISO codes of the countries
     whose phone numbers are known without their international prefix. Raises `ConfigError` for a
     region that has none."""
@@ -353,17 +353,17 @@ def _folded(words: Iterable[str]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Veil:
+class Redaction:
     """What a model outside may be shown of a person and of items. `names`: never, in the person's
     own words; `own`: ids of theirs, likewise; attributes: only of these keys."""
 
-    net: Net
+    net: PatternRedactor
     item_attributes: frozenset[str]
     user_attributes: frozenset[str]
     names: tuple[str, ...] = ()
     own: tuple[str, ...] = ()
 
-    def of(self, names: Sequence[str], own: Iterable[str | None]) -> Veil:
+    def of(self, names: Sequence[str], own: Iterable[str | None]) -> Redaction:
         """For a request that lists names, by somebody with these ids."""
         ids = (one for one in own if one is not None and len(one) >= LEAST_ID)
         return replace(self, names=_folded([*self.names, *names]), own=_folded(ids))

@@ -15,7 +15,7 @@ from service.catalog import (
     EVERYTHING,
     Catalog,
     Scope,
-    Taste,
+    UserFactors,
     Vectors,
     asked_terms,
     terms_of,
@@ -32,7 +32,7 @@ AT_ONCE = 32
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RetrievalQuery:
     """What to look for. `k`: how many candidates, `depth` of them from each source; `given`: rank
     these ids instead of looking; weights by source name; `taste`: among the items' factors;
     `avoid`: values of attributes that nothing found may have; `popularity`, `vectors`: shall
@@ -47,7 +47,7 @@ class Wanted:
     meant: str | None = None
     embeds: bool = True
     context_items: Sequence[str] = ()
-    taste: Taste | None = None
+    taste: UserFactors | None = None
     avoid: frozenset[str] = frozenset()
     popularity: bool = False
     vectors: bool = False
@@ -59,14 +59,14 @@ class Wanted:
         return 4 * self.k
 
 
-class Source(Protocol):
+class CandidateSource(Protocol):
     """Ids of admissible items, best first, at most `wanted.depth`."""
 
-    def __call__(self, state: UserState, wanted: Wanted) -> Awaitable[Sequence[str]]: ...
+    def __call__(self, state: UserState, wanted: RetrievalQuery) -> Awaitable[Sequence[str]]: ...
 
 
 async def retrieve(
-    store: Store, catalog: Catalog, state: UserState, wanted: Wanted
+    store: Store, catalog: Catalog, state: UserState, wanted: RetrievalQuery
 ) -> list[Candidate]:
     """Candidates by falling prior; ties by id, so that the order of a given list never matters.
 
@@ -76,28 +76,28 @@ async def retrieve(
     if not wanted.k:
         return []
 
-    async def similar(state: UserState, wanted: Wanted) -> Sequence[str]:
+    async def similar(state: UserState, wanted: RetrievalQuery) -> Sequence[str]:
         return await nearest(wanted, [(taste.vector, taste.weight) for taste in state.interests])
 
-    async def context(state: UserState, wanted: Wanted) -> Sequence[str]:
+    async def context(state: UserState, wanted: RetrievalQuery) -> Sequence[str]:
         vectors = await catalog.vectors(wanted.context_items)
         return await nearest(wanted, [(vector, 1.0) for vector in vectors.values()])
 
-    async def query(state: UserState, wanted: Wanted) -> Sequence[str]:
+    async def query(state: UserState, wanted: RetrievalQuery) -> Sequence[str]:
         if not wanted.instruction:
             return []
         return await catalog.search(
             wanted.instruction, wanted.depth, wanted.scope, meant=wanted.meant
         )
 
-    async def collaborative(state: UserState, wanted: Wanted) -> Sequence[str]:
+    async def collaborative(state: UserState, wanted: RetrievalQuery) -> Sequence[str]:
         return (
             await catalog.favoured(wanted.taste, wanted.depth, wanted.scope)
             if wanted.taste is not None
             else []
         )
 
-    async def popular(state: UserState, wanted: Wanted) -> Sequence[str]:
+    async def popular(state: UserState, wanted: RetrievalQuery) -> Sequence[str]:
         if wanted.given is not None:
             return await catalog.admitted(
                 await store.popularity.among(list(wanted.given)), wanted.scope
@@ -110,14 +110,14 @@ async def retrieve(
         return found[: wanted.depth]
 
     async def nearest(
-        wanted: Wanted, tastes: Sequence[tuple[Sequence[float] | Vectors, float]]
+        wanted: RetrievalQuery, tastes: Sequence[tuple[Sequence[float] | Vectors, float]]
     ) -> Sequence[str]:
         lists = await catalog.similar([vector for vector, _ in tastes], wanted.depth, wanted.scope)
         return fused_ids(
             [(weight, found) for found, (_, weight) in zip(lists, tastes, strict=True)]
         )[: wanted.depth]
 
-    sources: dict[str, Source] = {
+    sources: dict[str, CandidateSource] = {
         "similar": similar,
         "collaborative": collaborative,
         "context": context,
@@ -144,7 +144,7 @@ async def retrieve(
     return await _weighed(store, catalog, found, wanted)
 
 
-async def _welcome(catalog: Catalog, ids: Sequence[str], wanted: Wanted) -> list[str]:
+async def _welcome(catalog: Catalog, ids: Sequence[str], wanted: RetrievalQuery) -> list[str]:
     """Without what has an avoided value; a given list stays whole."""
     if not wanted.avoid or wanted.given is not None:
         return list(ids)
@@ -163,7 +163,7 @@ async def documents(
     catalog: Catalog,
     state: UserState,
     given: Sequence[Item],
-    wanted: Wanted,
+    wanted: RetrievalQuery,
     until: float,
 ) -> tuple[list[Candidate], int]:
     """Texts that may be in no catalogue, by falling prior, each exactly once; and of how many only
@@ -259,7 +259,7 @@ def _nearest(
 
 
 async def _weighed(
-    store: Store, catalog: Catalog, found: list[Candidate], wanted: Wanted
+    store: Store, catalog: Catalog, found: list[Candidate], wanted: RetrievalQuery
 ) -> list[Candidate]:
     """With popularity and vectors where they are wanted. An item nobody liked is as popular as the
     least popular one."""

@@ -670,7 +670,7 @@ class Ranking(Value):
     """What was done otherwise than one might think, in words."""
 
 
-class Shown(Value):
+class LoggedRanking(Value):
     """A ranking as somebody was shown it."""
 
     shown_at: Moment
@@ -678,7 +678,7 @@ class Shown(Value):
     ranking: Ranking
 
 
-class Unshown(Value):
+class ShadowRanking(Value):
     """What another model, by its alias, would have shown in the place of the ranking of the same
     id."""
 
@@ -847,7 +847,7 @@ class Document(Value):
         return item.model_copy(update={name: value for name, value in own.items() if value})
 
 
-class Did(Value):
+class InlineEvent(Value):
     """Something the person did, told with the question instead of as an event: it is not kept."""
 
     item_id: Id
@@ -864,7 +864,7 @@ class RerankRequest(Value):
     top_n: int | None = Field(None, ge=1)
     user_id: Id | None = None
     session_id: Id | None = None
-    history: Annotated[list[Did], Field(max_length=1_000)] = []
+    history: Annotated[list[InlineEvent], Field(max_length=1_000)] = []
     line_tokens: int | None = Field(None, ge=1)
     domain: Label | None = None
     locale: Locale | None = None

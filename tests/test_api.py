@@ -324,7 +324,7 @@ def streamed(client: httpx.AsyncClient, **fields: Any) -> Any:
     )
 
 
-class Held(ScriptedLLM):
+class Blocked(ScriptedLLM):
     """Says nothing for a reason before `go`."""
 
     def __init__(self) -> None:
@@ -341,7 +341,7 @@ class Held(ScriptedLLM):
 async def test_the_ranking_is_sent_before_any_reason_is_written(
     make: Make, serve: Serve, settings: Settings
 ) -> None:
-    llm, often = Held(), settings.changed({"service": {"ping_s": 0.05}})
+    llm, often = Blocked(), settings.changed({"service": {"ping_s": 0.05}})
     async with await served(make, serve, often, llm=llm) as client:
         await client.post("/v1/events", json=LIKED)
         async with streamed(client, candidates=SHARING) as answer:

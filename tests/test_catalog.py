@@ -11,7 +11,16 @@ import numpy as np
 import pytest
 from lancedb.index import FTS
 
-from service.catalog import IN_FILTER, INDEX_FROM, TERMS_INDEX, Catalog, Kind, Scope, Taste, Vectors
+from service.catalog import (
+    IN_FILTER,
+    INDEX_FROM,
+    TERMS_INDEX,
+    Catalog,
+    Kind,
+    Scope,
+    UserFactors,
+    Vectors,
+)
 from service.embed import Embedder
 from service.errors import BadRequest, CatalogBusy
 from service.schema import Filter, Item
@@ -21,8 +30,10 @@ from tests.conftest import FILMS, MODELS
 async def opened(folder: Path, **filterable: str) -> Catalog:
     embed = Embedder(MODELS / "minilm")
     return await Catalog.open(
-        folder / "c", embed=embed, filterable=filterable or {"year": "int", "genre": "list"}
-    )  # type: ignore[arg-type]
+        folder / "c",
+        embed=embed,
+        filterable=filterable or {"year": "int", "genre": "list"},  # type: ignore[arg-type]
+    )
 
 
 async def filled(folder: Path) -> Catalog:
@@ -241,7 +252,7 @@ async def with_factors(folder: Path, count: int = 4) -> Catalog:
 async def test_factors_are_searched_by_inner_product_within_the_scope(tmp_path: Path) -> None:
     catalog = await with_factors(tmp_path)
     assert await catalog.put_factors("1", axes(alien=3, thing=2, amelie=1, heat=-1, ghost=9)) == 4
-    taste = Taste((1, 0, 0, 0), "1")
+    taste = UserFactors((1, 0, 0, 0), "1")
     assert await catalog.favoured(taste, 9, Scope()) == ["alien", "thing", "amelie", "heat"]
     many = frozenset({"alien", *(f"ghost{n}" for n in range(IN_FILTER + 1))})
     for exclude in (frozenset({"alien"}), many):
@@ -267,8 +278,8 @@ async def test_a_retraining_replaces_all_factors_at_once(tmp_path: Path) -> None
         "2",
         {"thing": 1, "heat": 2},
     )
-    assert await one.favoured(Taste((1, 0, 0, 0), "2"), 9, Scope()) == ["heat", "thing"]
-    assert await one.favoured(Taste((1, 0, 0, 0), "1"), 9, Scope()) == []
+    assert await one.favoured(UserFactors((1, 0, 0, 0), "2"), 9, Scope()) == ["heat", "thing"]
+    assert await one.favoured(UserFactors((1, 0, 0, 0), "1"), 9, Scope()) == []
     assert await one.put_factors("3", {}) == 0
     assert await two.factors(["thing"]) == ("", {})
 
@@ -296,7 +307,7 @@ async def test_a_table_without_factors_or_with_others_gets_the_columns_when_open
         catalog = await with_factors(tmp_path, count)
         assert await catalog.factors(["alien"]) == ("", {})
         assert await catalog.put_factors("1", {"alien": np.ones(count, dtype=np.float32)}) == 1
-        assert await catalog.favoured(Taste((1,) * count, "1"), 5, Scope()) == ["alien"]
+        assert await catalog.favoured(UserFactors((1,) * count, "1"), 5, Scope()) == ["alien"]
         assert await catalog.count() == len(FILMS)
         assert await catalog.backlog() == 0
 
@@ -359,7 +370,7 @@ async def test_a_large_catalogue_finds_what_is_favoured(tmp_path: Path) -> None:
         asked = rng.standard_normal(32)
         exact = [f"i{n}" for n in np.argsort(-(space @ asked))][:50]
         found = await catalog.favoured(
-            Taste(tuple(asked.tolist()), version), 50, Scope(exclude=frozenset({exact[0]}))
+            UserFactors(tuple(asked.tolist()), version), 50, Scope(exclude=frozenset({exact[0]}))
         )
         assert len(set(found) & set(exact)) >= 45, (version, len(set(found) & set(exact)))
 

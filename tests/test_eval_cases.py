@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from eval.cases import PROTOCOLS, Data, Options, make
-from service.config import MEANINGS, Events
+from service.config import MEANINGS, EventSettings
 from service.errors import BadRequest
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -169,7 +169,7 @@ def test_given_cases_that_ask_for_what_a_like_consumes_are_warned_about(tmp_path
     assert make(data, "given", tmp_path / "c", OPTIONS)["notes"] == [
         "warning: 1 cases ask for what their history has, which is retrieved for nobody again"
     ]
-    assert make(data, "given", tmp_path / "s", Options(Events().of("shop")))["notes"] == []
+    assert make(data, "given", tmp_path / "s", Options(EventSettings().of("shop")))["notes"] == []
 
 
 def test_an_item_only_seen_before_may_still_be_asked_for(tmp_path: Path) -> None:

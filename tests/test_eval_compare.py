@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from eval.compare import Answers, Panel, Question, agreements, figures, named, of_people
+from eval.compare import Answers, ComparedCase, Panel, agreements, figures, named, of_people
 from service.config import Settings
 from service.errors import BadRequest, ModelError, ModelOverloaded
 from service.llm import Call
@@ -57,7 +57,7 @@ def ask(settings: Settings) -> Ask:
         )
         await recommender.close()
         questions = [
-            Question(RecommendRequest.model_validate({"user_id": user, "explain": explain}))
+            ComparedCase(RecommendRequest.model_validate({"user_id": user, "explain": explain}))
             for user in PEOPLE
         ]
         async with Panel.open(maker, changed, [*answers, *more], questions) as panel:
@@ -130,7 +130,7 @@ async def test_a_case_that_names_its_answers_tells_who_finds_them(ask: Ask) -> N
     answers, _ = await ask({"one": forwards, "other": backwards})
     known = [
         Answers(
-            Question(each.question.request, frozenset(each.order("one")[:1])),
+            ComparedCase(each.question.request, frozenset(each.order("one")[:1])),
             each.candidates,
             each.rankings,
         )

@@ -6,10 +6,10 @@ import pytest
 
 from service.config import HOUSE
 from service.errors import ModelError, ModelUnreachable
-from service.explain import Attribution, Explained, explain, grammar
+from service.explain import Attributor, Explained, explain, grammar
 from service.explain.check import grounded, wanted, wished
 from service.explain.wording import CHINESE, ENGLISH, visible
-from service.llm import Asked, Call, Held, Likelihoods, Scorer
+from service.llm import Asked, Call, Likelihoods, OutputConstraint, Scorer
 from service.llm.scripted import ScriptedLLM
 from service.prompts import PromptLibrary
 from service.schema import Candidate, Event, Item, Reason, Recent, UserState
@@ -67,7 +67,11 @@ def person() -> UserState:
 
 
 async def told(
-    answer: str | ModelError, *, top: int = 5, seconds: float = 5, held: Held = Held()
+    answer: str | ModelError,
+    *,
+    top: int = 5,
+    seconds: float = 5,
+    held: OutputConstraint = OutputConstraint(),
 ) -> tuple[list[Reason], Explained]:
     prompt = PromptLibrary(HOUSE / "prompts").find("explain", "movies", None)
     chosen = [
@@ -138,7 +142,7 @@ async def test_without_a_model_templates_answer_and_say_so(
 async def test_without_a_grammar_lines_are_found_in_prose_and_checked_alike(
     answer: str, grounded: bool, degraded: bool
 ) -> None:
-    reasons, rest = await told(answer, held=Held(grammar=False))
+    reasons, rest = await told(answer, held=OutputConstraint(grammar=False))
     templated = 'Shares Horror and Sci-Fi with "Alien", which you rated 5.'
     assert reasons[0].reason == (
         'Like "Alien", it is horror in a sci-fi setting.' if grounded else templated
@@ -204,7 +208,7 @@ async def explained(
         top=top,
         deadline=asyncio.get_running_loop().time() + seconds,
         line_tokens=96,
-        attribution=Attribution(scorer, score, 10) if scorer else None,
+        attribution=Attributor(scorer, score, 10) if scorer else None,
         full=full,
         instruction=instruction,
     )

@@ -20,9 +20,9 @@ from service.errors import (
 )
 from service.llm import LLM, Call, Piece
 from service.llm.scripted import ScriptedLLM
-from service.models import BILL, PAYER, Rest, Tap
+from service.models import BILL, PAYER, CircuitBreaker, MeteredModel
 from service.pipeline import Recommender, build
-from service.rank.pace import Pace
+from service.rank.pace import LatencyEstimator
 from service.schema import FASTER, PRIOR, ApiKey, Price, Ranking, RecommendRequest, Usage
 from tests.conftest import FILMS, backwards
 
@@ -76,7 +76,7 @@ def tried(ranking: Ranking) -> list[tuple[str, str]]:
 
 def test_a_model_rests_after_failures_in_a_row_and_is_tried_again() -> None:
     now = 100.0
-    rest = Rest(2, 10, clock=lambda: now)
+    rest = CircuitBreaker(2, 10, clock=lambda: now)
     rest.failed(ModelOverloaded("HTTP 503"))
     rest.answered()
     rest.failed(ModelOverloaded("HTTP 503"))
@@ -93,7 +93,7 @@ def test_a_model_rests_after_failures_in_a_row_and_is_tried_again() -> None:
 
 def test_what_a_server_says_of_its_rest_is_kept_at_once_and_nonsense_tires_nobody() -> None:
     now = 100.0
-    rest = Rest(3, 10, clock=lambda: now)
+    rest = CircuitBreaker(3, 10, clock=lambda: now)
     for _ in range(9):
         rest.failed(InvalidOutput("prose"))
     rest.check()
@@ -297,7 +297,9 @@ class Chatty(ScriptedLLM):
 
 async def test_what_is_told_again_and_again_is_paid_once(two: Two, settings: Settings) -> None:
     recommender, *_ = await two(backwards, price=PRICE)
-    tap = recommender._metered(Tap, Chatty(lambda _: "A\nB\nC\n", alias="tiny"), Pace())
+    tap = recommender._metered(
+        MeteredModel, Chatty(lambda _: "A\nB\nC\n", alias="tiny"), LatencyEstimator()
+    )
     bill: list[Usage] = []
     BILL.set(bill)
     used = [

@@ -495,9 +495,9 @@ def test_the_command_shows_what_would_be_sent(
 
 
 def test_an_empty_person_passes_the_veil(settings: Settings) -> None:
-    from service.redact import Net, Veil
+    from service.redact import PatternRedactor, Redaction
 
-    assert Veil(Net(), frozenset(), frozenset()).over(UserState(), [], None) == (
+    assert Redaction(PatternRedactor(), frozenset(), frozenset()).over(UserState(), [], None) == (
         UserState(),
         [],
         None,

@@ -25,14 +25,14 @@ from service.errors import (
 from service.llm import Asked, Call, Likelihoods, Piece
 from service.llm.scripted import ScriptedLLM
 from service.prompts import LETTERS, PromptLibrary
-from service.rank import Context, Order, Strategy, gated, rank
+from service.rank import Context, Order, Strategy, rank, reason_to_skip
 from service.rank.first_token import FirstToken
 from service.rank.fusion import Terms, falling, fused_order
 from service.rank.keyed import Keyed
 from service.rank.keyed import parse as keyed_parse
 from service.rank.likelihood import Likelihood
 from service.rank.listwise import Listwise, parse, permutation
-from service.rank.pace import Pace
+from service.rank.pace import LatencyEstimator
 from service.rank.pointwise import Pointwise
 from service.schema import MIN_GAP, Candidate, Event, Item, Recent, Usage, UserState
 
@@ -125,9 +125,11 @@ async def ranked(
     state: UserState = UserState(),  # noqa: B008  frozen
     within: Context | None = None,
     asked: str = "listwise",
-    pace: Pace | None = None,
+    pace: LatencyEstimator | None = None,
 ) -> Order:
-    return await rank(state, shown, within or context(), ladder, pace or Pace(), asked=asked)
+    return await rank(
+        state, shown, within or context(), ladder, pace or LatencyEstimator(), asked=asked
+    )
 
 
 async def test_the_model_changes_the_order_and_the_tail_stays_behind() -> None:
@@ -402,7 +404,11 @@ async def test_a_deadline_stops_the_model_and_is_kept() -> None:
 
 
 async def test_time_is_kept_for_the_cheaper_strategy_whose_pace_is_known() -> None:
-    slow, quick, pace = Slow(30, alias="slow"), ScriptedLLM(alphabetical, alias="quick"), Pace()
+    slow, quick, pace = (
+        Slow(30, alias="slow"),
+        ScriptedLLM(alphabetical, alias="quick"),
+        LatencyEstimator(),
+    )
     pace.saw("quick", Usage(prompt_tokens=1_000), 0.1, 0.1)
     ladder = Listwise(slow, 1), Likelihood(quick, 1, 0.6, Memory())
     order = await ranked(
@@ -414,7 +420,7 @@ async def test_time_is_kept_for_the_cheaper_strategy_whose_pace_is_known() -> No
 
 
 async def test_one_that_is_expected_in_time_is_given_all_of_it() -> None:
-    slow, pace = Slow(0.25, alias="slow"), Pace()
+    slow, pace = Slow(0.25, alias="slow"), LatencyEstimator()
     pace.saw("slow", Usage(prompt_tokens=1_000), 0.25, 0.25)
     ladder = Listwise(slow, 1), Likelihood(slow, 1, 0.6, Memory())
     order = await ranked(
@@ -427,7 +433,7 @@ async def test_auto_takes_the_first_that_is_expected_in_time_and_says_what_it_to
     slow, quick, pace = (
         ScriptedLLM(alphabetical, alias="slow"),
         ScriptedLLM(alphabetical, alias="quick"),
-        Pace(),
+        LatencyEstimator(),
     )
     pace.saw("slow", Usage(prompt_tokens=100), 10, 10)
     pace.saw("quick", Usage(prompt_tokens=1_000), 0.1, 0.1)
@@ -443,7 +449,7 @@ async def test_auto_takes_the_first_that_is_expected_in_time_and_says_what_it_to
 
 def test_a_pace_is_forgotten_so_that_a_recovered_server_is_tried_again() -> None:
     now = [0.0]
-    pace = Pace(lambda: now[0])
+    pace = LatencyEstimator(lambda: now[0])
     pace.gave_up("slow", Usage(prompt_tokens=100), 10)
     assert (pace.seconds("slow", Usage(prompt_tokens=100)) or 0) >= 10
     now[0] = 1_000.0
@@ -451,13 +457,13 @@ def test_a_pace_is_forgotten_so_that_a_recovered_server_is_tried_again() -> None
 
 
 def test_no_model_is_asked_where_none_would_help() -> None:
-    assert gated(UserState(), candidates(5), 1, 9) == "hardly any history"
-    assert gated(a_person("Heat"), candidates(5), 1, 9) == ""
+    assert reason_to_skip(UserState(), candidates(5), 1, 9) == "hardly any history"
+    assert reason_to_skip(a_person("Heat"), candidates(5), 1, 9) == ""
     clear = [
         Candidate(item=Item(id="a"), prior=1.0),
         *(Candidate(item=Item(id=f"b{n}"), prior=0.01) for n in range(30)),
     ]
-    assert gated(a_person("Heat"), clear, 1, 4) == "the prior is clear"
+    assert reason_to_skip(a_person("Heat"), clear, 1, 4) == "the prior is clear"
 
 
 # ── answers nobody would expect ───────────────────────────────────────────────────────────────────

@@ -15,11 +15,11 @@ from stdnum import luhn
 
 from service.catalog import Catalog
 from service.errors import ConfigError
-from service.redact import Net, Veil, _luhn, counted, ids_in
+from service.redact import PatternRedactor, Redaction, _luhn, counted, ids_in
 from service.schema import Candidate, Event, Item, Recent, UserState
 
-NET = Net(["DE", "US", "FR"])
-ABROAD = Net()
+NET = PatternRedactor(["DE", "US", "FR"])
+ABROAD = PatternRedactor()
 WIDE = str.maketrans({chr(code): chr(code + 0xFEE0) for code in range(0x21, 0x7F)})
 ARABIC = str.maketrans("0123456789", "٠١٢٣٤٥٦٧٨٩")
 CARDS = [
@@ -246,7 +246,7 @@ def test_no_text_takes_forever(text: str) -> None:
 
 def test_a_region_without_phones_is_refused_by_name() -> None:
     with pytest.raises(ConfigError, match=r"privacy\.phone_regions: 'UK'"):
-        Net(["UK"])
+        PatternRedactor(["UK"])
 
 
 def test_what_was_taken_out_is_counted_by_kind() -> None:
@@ -256,8 +256,8 @@ def test_what_was_taken_out_is_counted_by_kind() -> None:
 # ── a person's own words ──────────────────────────────────────────────────────────────────────────
 
 
-def veil(names: list[str] | None = None, own: list[str | None] | None = None) -> Veil:
-    shown = Veil(NET, frozenset({"genre"}), frozenset({"likes"}), names=("Configured Name",))
+def veil(names: list[str] | None = None, own: list[str | None] | None = None) -> Redaction:
+    shown = Redaction(NET, frozenset({"genre"}), frozenset({"likes"}), names=("Configured Name",))
     return shown.of(names or [], own or [])
 
 

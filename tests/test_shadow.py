@@ -14,7 +14,7 @@ from service.llm import LLM, Call, Piece
 from service.llm.scripted import ScriptedLLM
 from service.models import PAYER
 from service.pipeline import Recommender, Shadowed, build
-from service.schema import ApiKey, Ranking, RecommendRequest, Unshown
+from service.schema import ApiKey, Ranking, RecommendRequest, ShadowRanking
 from service.shadow import Shadowing
 from service.telemetry import Telemetry
 from tests.conftest import FILMS, backwards, letters_of
@@ -30,7 +30,7 @@ def forwards(call: Call) -> str:
     return " ".join(letters_of(call))
 
 
-class Held(ScriptedLLM):
+class Blocked(ScriptedLLM):
     """`asked`: it was; it answers once somebody lets it `go`."""
 
     def __init__(self) -> None:
@@ -133,7 +133,7 @@ def whole_rank(ranking: Ranking, item_id: str) -> int:
 
 
 async def test_the_answer_is_there_while_the_shadow_still_thinks(cast: Cast) -> None:
-    recommender = await cast(far := Held())
+    recommender = await cast(far := Blocked())
     answers = [await recommender.recommend(FOR_U) for _ in range(3)]
     await asyncio.wait_for(far.asked.wait(), 20)
     assert [one.degraded for one in answers] == [None] * 3
@@ -171,7 +171,7 @@ async def test_one_that_is_no_good_at_it_is_kept_as_what_it_can_do_and_costs_no_
 
 
 async def test_one_that_hangs_is_given_up_at_its_own_deadline(cast: Cast) -> None:
-    recommender = await cast(Held(), deadline_ms=50)
+    recommender = await cast(Blocked(), deadline_ms=50)
     await recommender.recommend(FOR_U)
     [kept] = await shadowed(recommender)
     assert kept.shadow.degraded is not None
@@ -209,7 +209,7 @@ def test_a_share_is_the_same_rankings_every_time() -> None:
 
 
 async def test_what_is_too_much_is_dropped_and_the_rest_comes_in_turn(cast: Cast) -> None:
-    recommender = await cast(far := Held(), waiting=2)
+    recommender = await cast(far := Blocked(), waiting=2)
     answers = [await recommender.recommend(FOR_U) for _ in range(5)]
     await asyncio.wait_for(far.asked.wait(), 20)
     assert (len(far.calls), counted(recommender)) == (0, {"dropped": 2})
@@ -244,7 +244,7 @@ async def test_who_may_not_be_shown_to_a_hosted_model_is_not_shown_to_one_in_the
 async def test_who_forbids_it_or_is_forgotten_while_it_waits_is_not_shown_either(
     cast: Cast,
 ) -> None:
-    recommender = await cast(far := Held(), model={"hosted": True})
+    recommender = await cast(far := Blocked(), model={"hosted": True})
     await recommender.ingest_events(
         [{"user_id": user, "item_id": "heat", "type": "like"} for user in ("v", "w")]
     )
@@ -260,7 +260,7 @@ async def test_who_forbids_it_or_is_forgotten_while_it_waits_is_not_shown_either
 
 
 async def test_whoever_is_forgotten_leaves_no_shadow_also_of_what_is_under_way(cast: Cast) -> None:
-    recommender = await cast(far := Held())
+    recommender = await cast(far := Blocked())
     far.go.set()
     await recommender.recommend(FOR_U)
     assert len(await shadowed(recommender)) == 1
@@ -282,8 +282,8 @@ async def test_an_export_holds_the_persons_own_shadows(cast: Cast) -> None:
         await recommender.recommend(FOR_U.model_copy(update={"user_id": who}))
     mine = [one for one in await shadowed(recommender) if one.who == "u"]
     told = [part async for part in await recommender.export("u")]
-    assert [part for part in told if isinstance(part, Unshown)] == [
-        Unshown(alias="far", ranking=one.shadow) for one in mine
+    assert [part for part in told if isinstance(part, ShadowRanking)] == [
+        ShadowRanking(alias="far", ranking=one.shadow) for one in mine
     ]
     assert len(mine) == 2
 
@@ -307,7 +307,7 @@ async def test_it_is_on_no_callers_account_and_within_its_models_budget(cast: Ca
 
 
 async def test_a_hosted_one_is_probed_while_it_has_work(cast: Cast) -> None:
-    far = Held()
+    far = Blocked()
     recommender = await cast(far, model={"hosted": True})
     work = asyncio.create_task(recommender.work())
     await asyncio.wait_for(far.asked.wait(), 20)
@@ -316,7 +316,7 @@ async def test_a_hosted_one_is_probed_while_it_has_work(cast: Cast) -> None:
 
 
 async def test_closing_waits_for_no_shadow(cast: Cast) -> None:
-    recommender = await cast(far := Held())
+    recommender = await cast(far := Blocked())
     for _ in range(3):
         await recommender.recommend(FOR_U)
     await asyncio.wait_for(far.asked.wait(), 20)

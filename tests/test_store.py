@@ -9,7 +9,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from service.errors import ConfigError, StorageError, StoreDamaged
-from service.schema import Event, Ranking, Shown, User, UserPatch
+from service.schema import Event, LoggedRanking, Ranking, User, UserPatch
 from service.store import Store
 from service.store.database import MIGRATIONS, micros
 from service.store.events import PAGE, log_key
@@ -249,7 +249,7 @@ async def test_rankings_come_by_pages_in_the_order_of_time_also_those_of_one_mom
         await store.rankings.log(
             ranking, who=who, domain="movies", shown_at=micros(NOON + timedelta(minutes=minutes))
         )
-    rows: list[Shown] = []
+    rows: list[LoggedRanking] = []
     while page := await store.rankings.page("u", rows[-1] if rows else None, 2):
         assert len(page) <= 2
         rows += page

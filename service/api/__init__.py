@@ -45,7 +45,7 @@ OURS = (recommend, events, items, users, admin)
 that they don't know."""
 
 
-class Service(FastAPI):
+class ServiceApp(FastAPI):
     """Its OpenAPI knows the keys that `Gate` asks for."""
 
     def openapi(self) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def create_app(
         async with admin.live(app, await make(settings)):
             yield
 
-    app = Service(
+    app = ServiceApp(
         title="whyrank",
         version=__version__,
         description=ABOUT,

@@ -60,7 +60,7 @@ class Message(BaseModel):
     ] = Field(None, description="Words, or parts of which `text` is read.")
 
 
-class Body(Asker):
+class ChatBody(Asker):
     """OpenAI's, and beside it what a recommendation needs to know; further fields of OpenAI's are
     taken without effect."""
 
@@ -145,15 +145,15 @@ class Noted(BaseModel):
     text: str | None = Field(None, description="Or of what, in words.")
 
 
-class Said(BaseModel):
+class ChatAnswer(BaseModel):
     role: Literal["assistant"] = Field("assistant", description="Always this.")
     content: str = Field(description="Words, or JSON if `response_format` asks for it.")
     refusal: None = Field(None, description="Always null.")
 
 
-class Choice(BaseModel):
+class ChatChoice(BaseModel):
     index: int = Field(0, description="Always 0.")
-    message: Said = Field(description="The answer.")
+    message: ChatAnswer = Field(description="The answer.")
     finish_reason: Literal["stop"] = Field("stop", description="Always this: no answer is cut.")
     logprobs: None = Field(None, description="Always null.")
 
@@ -165,7 +165,7 @@ class Completion(BaseModel):
     object: Literal["chat.completion"] = Field("chat.completion", description="Always this.")
     created: int = Field(description="When, in seconds since 1970.")
     model: str = Field(description="As asked for.")
-    choices: list[Choice] = Field(description="One.")
+    choices: list[ChatChoice] = Field(description="One.")
     usage: dict[str, Any] = Field(description="Tokens over all model calls, as OpenAI counts them.")
     recommendations: list[Pick] = Field([], description="The picks in the words, the best first.")
     ranking_id: str | None = Field(
@@ -202,7 +202,7 @@ class ModelList(BaseModel):
     responses={200: {"content": {"text/event-stream": {}}}},
 )
 async def complete(
-    request: Request, asked: Body, recommender: RecommenderDep
+    request: Request, asked: ChatBody, recommender: RecommenderDep
 ) -> Completion | EventSourceResponse:
     """Picks for this person, as the conversation wants them, with a reason for each. "I have seen
     the second one" and "I don't like horror" become events and count from then on; "why the first?"
@@ -243,10 +243,10 @@ async def model(
     return Listed(id=model_id)
 
 
-def _wanted(request: Request, asked: Body) -> ChatRequest:
+def _wanted(request: Request, asked: ChatBody) -> ChatRequest:
     if asked.n not in (None, 1):
         raise OneChoice("n: only 1 is answered", param="n")
-    same = ChatRequest.model_fields.keys() & Body.model_fields.keys() - {"user_id", "documents"}
+    same = ChatRequest.model_fields.keys() & ChatBody.model_fields.keys() - {"user_id", "documents"}
     documents = [document(one, place) for place, one in enumerate(asked.documents or ())]
     try:
         return ChatRequest(
@@ -324,7 +324,7 @@ def _pick(row: Ranked, fields: Sequence[ItemField]) -> Pick:
 
 def _whole(reply: ChatReply, fields: Sequence[ItemField]) -> dict[str, Any]:
     return {
-        "choices": [Choice(message=Said(content=reply.text))],
+        "choices": [ChatChoice(message=ChatAnswer(content=reply.text))],
         "usage": _usage(reply.usage),
         **_beside(reply, fields),
     }
@@ -332,7 +332,7 @@ def _whole(reply: ChatReply, fields: Sequence[ItemField]) -> dict[str, Any]:
 
 async def _chunks(
     request: Request,
-    asked: Body,
+    asked: ChatBody,
     head: dict[str, Any],
     first: str | ChatReply,
     parts: AsyncGenerator[str | ChatReply, None],

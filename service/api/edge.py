@@ -173,7 +173,7 @@ class Edge:
 class Gate:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._rates = Rates()
+        self._rates = KeyRates()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -223,7 +223,7 @@ def _permit(key: ApiKey, needed: KeyScope) -> None:
         raise Forbidden(f"key {key.name!r} is for {' and '.join(key.scopes)}; this needs {needed}")
 
 
-class Rates:
+class KeyRates:
     """Requests of each key in a moving minute, in the memory of this process."""
 
     def __init__(self) -> None:

@@ -26,7 +26,7 @@ Input = Annotated[
 ]
 
 
-class Body(BaseModel):
+class EmbeddingsBody(BaseModel):
     """OpenAI's; further fields of it are taken without effect."""
 
     model_config = ConfigDict(
@@ -62,7 +62,7 @@ class Embeddings(BaseModel):
 
 
 @router.post("/embeddings", summary="Texts as vectors of the catalogue's space")
-async def embeddings(asked: Body, recommender: RecommenderDep) -> Embeddings:
+async def embeddings(asked: EmbeddingsBody, recommender: RecommenderDep) -> Embeddings:
     """Unit vectors in input order: their inner products with items' vectors are the cosines that
     retrieval goes by."""
     given: list[Any] = [asked.input] if isinstance(asked.input, str) else list(asked.input)

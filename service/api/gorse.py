@@ -15,7 +15,15 @@ from fastapi import APIRouter, Header, Path, Query
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_pascal
 
-from service.api.needs import Feed, FeedDep, JsonRoute, PathId, RecommenderDep, Segment, feed_body
+from service.api.needs import (
+    FeedBody,
+    FeedDep,
+    JsonRoute,
+    PathId,
+    RecommenderDep,
+    Segment,
+    feed_body,
+)
 from service.api.pages import cursor_of, cut, key_of, walk_of
 from service.api.shapes import by_field
 from service.errors import BadRequest
@@ -162,7 +170,7 @@ class ItemPatch(Sent):
     )
 
 
-class UserPatch(Sent):
+class GorseUserPatch(Sent):
     """What is absent or null stays as it is."""
 
     labels: Any = Field(None, description="Replaces all of them.", examples=[["horror"]])
@@ -193,7 +201,7 @@ class Items(Pascal):
     items: list[GorseItem] = Field(description="By id.")
 
 
-class Users(Pascal):
+class GorseUsers(Pascal):
     cursor: str = Field(description="Of the next page; empty: this is the last.", examples=[""])
     users: list[GorseUser] = Field(description="By id.")
 
@@ -378,11 +386,11 @@ async def insert_users(feed: FeedDep, recommender: RecommenderDep) -> RowAffecte
 @router.get("/users", summary="All users, a page at a time")
 async def list_users(
     recommender: RecommenderDep, cursor: CursorQuery = "", n: NQuery = 10
-) -> Users:
+) -> GorseUsers:
     """By id; also those who only acted and were never sent."""
     found = await recommender.list_users(key_of("users", cursor), n + 1)
     page, following = cut("users", found, n, lambda user: user.user_id)
-    return Users(cursor=following or "", users=[GorseUser.of(user) for user in page])
+    return GorseUsers(cursor=following or "", users=[GorseUser.of(user) for user in page])
 
 
 @router.get("/user/{user_id}", summary="One user")
@@ -393,7 +401,7 @@ async def get_user(user_id: PathId, recommender: RecommenderDep) -> GorseUser:
 
 @router.patch("/user/{user_id}", summary="Change a user", response_model_exclude_none=True)
 async def modify_user(
-    user_id: PathId, patch: UserPatch, recommender: RecommenderDep
+    user_id: PathId, patch: GorseUserPatch, recommender: RecommenderDep
 ) -> RowAffected:
     """Only what is given changes, and the next ranking knows it."""
     return await _change(recommender, "users", user_id, GorseUser.of, patch)
@@ -460,7 +468,7 @@ async def recommend_in(
 # ── what they share ───────────────────────────────────────────────────────────────────────────────
 
 
-async def _take(recommender: Recommender, name: FeedName, feed: Feed) -> RowAffected:
+async def _take(recommender: Recommender, name: FeedName, feed: FeedBody) -> RowAffected:
     return _affected(feed.report(await recommender.ingest_foreign("gorse", feed.rows, name)))
 
 

@@ -79,7 +79,7 @@ class NothingTaken(BadRequest):
     code = "nothing_accepted"
 
 
-class Feed:
+class FeedBody:
     """The elements of a feed's body: one object, an array, or JSON lines; a line that isn't JSON
     costs itself only."""
 
@@ -106,7 +106,7 @@ class Feed:
         return taken.model_copy(update={"rejected": rejected})
 
 
-async def _feed(request: Request) -> Feed:
+async def _feed(request: Request) -> FeedBody:
     body = await request.body()
     if body:
         must_be(request, JSON, LINES)
@@ -135,7 +135,7 @@ async def _feed(request: Request) -> Feed:
         raise BadRequest(
             f"{len(rows) + len(broken)} elements; at most {limit} a request (limits.batch)"
         )
-    return Feed(rows, places, broken)
+    return FeedBody(rows, places, broken)
 
 
 UNSAID = BeforeValidator(lambda value: None if value == "" else value)
@@ -209,7 +209,7 @@ def refuse_unknown_queries(request: Request) -> None:
 
 
 RecommenderDep = Annotated[Recommender, Depends(_recommender)]
-FeedDep = Annotated[Feed, Depends(_feed)]
+FeedDep = Annotated[FeedBody, Depends(_feed)]
 Segment = BeforeValidator(unquote)
 """For a parameter that is a part of the path: routes match it percent-encoded
 (`service.api.edge.canonical`)."""

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from service.api.needs import Feed, FeedDep, JsonRoute, RecommenderDep, shown_body
+from service.api.needs import FeedBody, FeedDep, JsonRoute, RecommenderDep, shown_body
 from service.api.shapes import by_field
 from service.pipeline import Recommender
 from service.schema import Feed as FeedName
@@ -119,7 +119,7 @@ async def put_users(feed: FeedDep, recommender: RecommenderDep) -> IngestReport:
     return await _take(recommender, "users", "users", feed)
 
 
-async def _take(recommender: Recommender, name: FeedName, key: str, feed: Feed) -> IngestReport:
+async def _take(recommender: Recommender, name: FeedName, key: str, feed: FeedBody) -> IngestReport:
     """Each element of the body's list as a row of its own; a body without such a list is a row, and
     refused."""
     body = feed.only()
@@ -128,4 +128,4 @@ async def _take(recommender: Recommender, name: FeedName, key: str, feed: Feed) 
         [{**body, key: [one]} for one in listed] if isinstance(listed, list) and listed else [body]
     )
     taken = await recommender.ingest_foreign("personalize", rows, name)
-    return Feed(rows, list(range(len(rows))), []).report(taken)
+    return FeedBody(rows, list(range(len(rows))), []).report(taken)

@@ -19,7 +19,7 @@ from pydantic_core import from_json
 from service.api.needs import Asker, JsonRoute, RecommenderDep, who
 from service.api.shapes import document, either, own_id, words_in
 from service.errors import BadRequest, reasons
-from service.schema import Did, Id, ItemFields, Reranked, RerankRequest, Text, Value
+from service.schema import Id, InlineEvent, ItemFields, Reranked, RerankRequest, Text, Value
 
 router = APIRouter(tags=["rerank"], route_class=JsonRoute)
 
@@ -51,7 +51,7 @@ class NoDocuments(BadRequest):
     status = 400
 
 
-class Body(Asker):
+class RerankBody(Asker):
     """All that any dialect sends. What nobody of them sends is accepted too, and named in
     `meta.warnings`."""
 
@@ -105,12 +105,12 @@ class Body(Asker):
     client_name: Ignored = None
 
 
-class Asks(Value):
+class JsonQuery(Value):
     """A query that is a JSON object, for clients that can send nothing else
     (`rerank.json_query`)."""
 
     user_id: Id
-    history: Annotated[list[Did], Field(max_length=1_000)] = []
+    history: Annotated[list[InlineEvent], Field(max_length=1_000)] = []
     instruction: Text = ""
 
 
@@ -142,7 +142,7 @@ class TeiResult(BaseModel):
     text: str | None = _optional("If `return_text` asks for it.")
 
 
-class Answer(BaseModel):
+class RerankAnswer(BaseModel):
     id: str = Field(description="Of this answer.")
     object: Literal["rerank"] = Field("rerank", description="Always this.")
     created: int = Field(description="When, in seconds since 1970.")
@@ -161,8 +161,8 @@ class Answer(BaseModel):
 
 
 async def rerank(
-    request: Request, asked: Body, recommender: RecommenderDep
-) -> Answer | list[TeiResult]:
+    request: Request, asked: RerankBody, recommender: RecommenderDep
+) -> RerankAnswer | list[TeiResult]:
     """Every document exactly once, the best first (or the `top_n` best), for the query, for the
     person if one is named, or both; always within `deadline_ms`. One document, or none that says
     anything, asks no model.
@@ -204,12 +204,12 @@ for _path in ROUTES:
     router.post(
         _path,
         summary="Rank documents for a query, a person, or both",
-        response_model=Answer | list[TeiResult],
+        response_model=RerankAnswer | list[TeiResult],
     )(rerank)
 
 
 def _wanted(
-    request: Request, asked: Body, given: list[Any], cut: list[int], *, json_query: bool
+    request: Request, asked: RerankBody, given: list[Any], cut: list[int], *, json_query: bool
 ) -> RerankRequest:
     query = words_in(asked.query)
     told = _told(query) if json_query else None
@@ -243,12 +243,12 @@ def _made(**fields: Any) -> RerankRequest:
         raise BadRequest(reasons(error), param=str(error.errors()[0]["loc"][0])) from error
 
 
-def _told(query: str) -> Asks | None:
+def _told(query: str) -> JsonQuery | None:
     """None for a query that is no JSON object: words."""
     if not query.lstrip().startswith("{"):
         return None
     try:
-        return Asks.model_validate(from_json(query, allow_inf_nan=False))
+        return JsonQuery.model_validate(from_json(query, allow_inf_nan=False))
     except ValidationError as error:
         raise BadRequest(
             f"query: {reasons(error)} (rerank.json_query is on)", param="query"
@@ -259,14 +259,14 @@ def _told(query: str) -> Asks | None:
 
 def _answer(
     request: Request,
-    asked: Body,
+    asked: RerankBody,
     wanted: RerankRequest,
     found: Reranked,
     given: list[Any],
     warnings: list[str],
     *,
     repeat: bool,
-) -> Answer:
+) -> RerankAnswer:
     ranking = found.ranking
     usage = ranking.usage
     results = [
@@ -285,7 +285,7 @@ def _answer(
     ]
     version = "1" if request.url.path.startswith("/v1") else "2"
     strange = sorted(asked.model_extra or ())
-    return Answer(
+    return RerankAnswer(
         id=f"rr-{uuid.uuid4().hex}",
         created=int(time.time()),
         model=asked.model or ranking.model or "whyrank",

@@ -16,11 +16,11 @@ from service.schema import (
     Attributes,
     Event,
     IngestReport,
+    LoggedRanking,
     ProfileSource,
     Ranked,
     Ranking,
     Recent,
-    Shown,
     User,
     UserPatch,
     UserState,
@@ -87,7 +87,14 @@ def _exported() -> str:
         position=0,
     )
     return "".join(
-        map(_line, (User(user_id="127"), did, Shown(shown_at=at, domain="movies", ranking=ranking)))
+        map(
+            _line,
+            (
+                User(user_id="127"),
+                did,
+                LoggedRanking(shown_at=at, domain="movies", ranking=ranking),
+            ),
+        )
     )
 
 

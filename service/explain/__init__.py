@@ -21,15 +21,15 @@ from itertools import combinations
 from typing import Any
 
 from service.errors import InvalidOutput, ModelError, ModelTimeout, PromptError
-from service.explain.attribution import Attribution, Moved
+from service.explain.attribution import Attribution, Attributor
 from service.explain.check import grounded, wanted, wished
 from service.explain.wording import ENGLISH, VALUE, Language, name, spoken, visible
-from service.llm import LLM, Call, Held, Piece
+from service.llm import LLM, Call, OutputConstraint, Piece
 from service.llm.thinking import answer_of
 from service.prompts import LETTERS, Prompt, variables
 from service.schema import Candidate, Degraded, Fact, Item, Reason, Recent, Usage, UserState
 
-__all__ = ["Attribution", "Explained", "Moved", "explain", "material"]
+__all__ = ["Attribution", "Attributor", "Explained", "explain", "material"]
 
 EVIDENCE = 2
 """At most so many cited items a reason."""
@@ -70,11 +70,11 @@ async def explain(
     top: int,
     deadline: float,
     line_tokens: int,
-    attribution: Attribution | None = None,
+    attribution: Attributor | None = None,
     full: bool = False,
     instruction: str | None = None,
     locale: str | None = None,
-    held: Held = Held(),
+    held: OutputConstraint = OutputConstraint(),
     seen: tuple[UserState, Sequence[Candidate], str | None] | None = None,
 ) -> AsyncGenerator[Reason | Explained, None]:
     """A reason for each of `chosen` in order, as soon as it is there, then what it took; in the
@@ -87,7 +87,7 @@ async def explain(
     instruction as models may see them, where that is not all: what a model says is checked against
     what it saw, a template may say whatever is true.
     """
-    language, moved, now = spoken(prompt.ref.id), Moved(), asyncio.get_running_loop().time()
+    language, moved, now = spoken(prompt.ref.id), Attribution(), asyncio.get_running_loop().time()
     told, seeable, heard = seen or (state, chosen, instruction)
     if attribution is not None and now < deadline:
         moved = await attribution.moved(
@@ -162,10 +162,10 @@ def material(
     *,
     top: int,
     line_tokens: int,
-    moved: Moved = Moved(),
+    moved: Attribution = Attribution(),
     instruction: str | None = None,
     locale: str | None = None,
-    held: Held = Held(),
+    held: OutputConstraint = OutputConstraint(),
 ) -> list[dict[str, Any]]:
     """What the prompt is rendered with, for each time that the model is asked: those of `chosen`
     that it speaks for, what each has in common and, where no grammar tells, what may be cited for
@@ -213,7 +213,7 @@ def _liked(state: UserState) -> dict[int, tuple[Recent, Item]]:
     return {n: (entry, item) for n, (entry, item) in entries.items() if name(item)}
 
 
-def _supports(state: UserState, chosen: Sequence[Candidate], moved: Moved) -> list[Support]:
+def _supports(state: UserState, chosen: Sequence[Candidate], moved: Attribution) -> list[Support]:
     """By attribution where something liked speaks for the item, else by what is shared; an item
     does not speak for itself."""
     every = {label: item for label, (_, item) in _liked(state).items()}

@@ -14,7 +14,7 @@ from service.schema import Candidate, Usage, UserState
 
 
 @dataclass(frozen=True)
-class Moved:
+class Attribution:
     """By how many nats each liked item moves each of the chosen: by the liked item's id, for the
     first of the chosen; empty where that is not known."""
 
@@ -23,7 +23,7 @@ class Moved:
 
 
 @dataclass(frozen=True)
-class Attribution:
+class Attributor:
     """What a liked item adds to log P(title | liked), over the last `titles` liked items of a
     `score` prompt: the mean of what is lost without it in the list as it was lived and in the same
     list backwards. In one order a small model hears so much of an item's place that another model
@@ -39,19 +39,19 @@ class Attribution:
 
     async def moved(
         self, state: UserState, chosen: Sequence[Candidate], *, line_tokens: int, until: float
-    ) -> Moved:
+    ) -> Attribution:
         """Nothing if the model fails or is not done by `until`, a time of the event loop."""
         try:
             head, lines = self.prompt.document(state, self.titles, line_tokens)
             texts = [self.prompt.line(candidate.item, line_tokens) for candidate in chosen]
         except PromptError:
-            return Moved()
+            return Attribution()
         whose = {
             n: entry.item.id for n, entry in enumerate(state.recent, 1) if entry.item is not None
         }
         ids = list(dict.fromkeys(whose[label] for label in lines))
         if not ids or not texts:
-            return Moved()
+            return Attribution()
         orders = [list(lines.items()), list(lines.items())[::-1]]
         contexts = [
             (head, *(line for label, line in order if whose[label] != one))
@@ -63,9 +63,9 @@ class Attribution:
             async with asyncio.timeout_at(until):
                 found = await self.scorer.loglikelihoods(asked, apart=True)
         except (ModelError, TimeoutError):
-            return Moved()
+            return Attribution()
         if len(found.values) != len(asked) or not all(map(isfinite, found.values)):
-            return Moved(usage=found.usage)
+            return Attribution(usage=found.usage)
         lists = [
             found.values[start : start + len(texts)] for start in range(0, len(asked), len(texts))
         ]
@@ -77,4 +77,4 @@ class Attribution:
             }
             for n in range(len(texts))
         ]
-        return Moved(by, found.usage)
+        return Attribution(by, found.usage)

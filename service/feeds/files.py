@@ -32,7 +32,7 @@ csv.field_size_limit(16 * 2**20)
 
 
 @dataclass(frozen=True)
-class Line:
+class FileRow:
     """A row of a feed, or why it can't be one. `number`: 1-based line of the file (row of a Parquet
     file); `raw`: as it stands there."""
 
@@ -56,7 +56,7 @@ class FeedFile:
     name: str
     format: str
     data: IO[Any]
-    lines: Iterator[Line] = field(default_factory=lambda: iter(()))
+    lines: Iterator[FileRow] = field(default_factory=lambda: iter(()))
     notes: Notes = field(default_factory=Notes)
 
     def __enter__(self) -> FeedFile:
@@ -109,7 +109,7 @@ def open_feed(
     return file
 
 
-def _guarded(name: str, lines: Iterator[Line]) -> Iterator[Line]:
+def _guarded(name: str, lines: Iterator[FileRow]) -> Iterator[FileRow]:
     """The lines; an archive that breaks among them is told in one sentence."""
     with readable(name):
         yield from lines
@@ -171,16 +171,16 @@ def _rescale(
 # ── lines ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _line(number: int, raw: Any, read: Callable[[Row], Row], row: Row) -> Line:
+def _line(number: int, raw: Any, read: Callable[[Row], Row], row: Row) -> FileRow:
     try:
-        return Line(number, raw, read(row))
+        return FileRow(number, raw, read(row))
     except BadRequest as error:
-        return Line(number, raw, None, error.message)
+        return FileRow(number, raw, None, error.message)
 
 
 def _json_lines(
     file: FeedFile, read: Callable[[Row], Row], encoding: str | None, *, loose: bool = False
-) -> Iterator[Line]:
+) -> Iterator[FileRow]:
     """JSON lines, or the elements of one array. `loose`: a line may be a Python literal, as
     Amazon's of 2014 are."""
     if head_of(file.data).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"[":
@@ -190,7 +190,7 @@ def _json_lines(
 
 def _json_rows(
     file: FeedFile, read: Callable[[Row], Row], encoding: str | None, *, loose: bool
-) -> Iterator[Line]:
+) -> Iterator[FileRow]:
     for number, raw in enumerate(file.data, 1):
         text = raw.removeprefix(codecs.BOM_UTF8).strip()
         if not text:
@@ -198,7 +198,7 @@ def _json_rows(
         try:
             row = _json_row(text, encoding, loose=loose)
         except ValueError as error:
-            yield Line(number, text, None, str(error))
+            yield FileRow(number, text, None, str(error))
         else:
             yield _line(number, text, read, row)
 
@@ -229,7 +229,9 @@ def _literal(text: str) -> Any:
         return None
 
 
-def _json_array(file: FeedFile, read: Callable[[Row], Row], encoding: str | None) -> Iterator[Line]:
+def _json_array(
+    file: FeedFile, read: Callable[[Row], Row], encoding: str | None
+) -> Iterator[FileRow]:
     try:
         rows = json.loads(file.data.read().decode(encoding or "utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -237,7 +239,7 @@ def _json_array(file: FeedFile, read: Callable[[Row], Row], encoding: str | None
     return (
         _line(number, row, read, row)
         if isinstance(row, dict)
-        else Line(number, row, None, "not a JSON object")
+        else FileRow(number, row, None, "not a JSON object")
         for number, row in enumerate(rows, 1)
     )
 
@@ -260,7 +262,7 @@ def _table(
     mapping: FileMapping,
     layout: Layout | None,
     read: Callable[[Row], Row],
-) -> Iterator[Line]:
+) -> Iterator[FileRow]:
     """A text with a row a line, and the names of its columns in the first."""
     known = layout or Layout(lambda _feed, row, _notes: dict(row))
     encoding = encoding_of(file.name, file.data, mapping.encoding or known.encoding)
@@ -290,13 +292,13 @@ def _cells(
     rows: Iterator[tuple[int, list[str] | str]],
     skipped: int,
     read: Callable[[Row], Row],
-) -> Iterator[Line]:
+) -> Iterator[FileRow]:
     """`skipped`: lines before the first row."""
     for number, cells in rows:
         if isinstance(cells, str):
-            yield Line(number + skipped, "", None, f"not CSV: {cells}")
+            yield FileRow(number + skipped, "", None, f"not CSV: {cells}")
         elif len(cells) != len(columns):
-            yield Line(
+            yield FileRow(
                 number + skipped, cells, None, f"has {len(cells)} columns, not {len(columns)}"
             )
         else:
@@ -331,7 +333,7 @@ def _csv_rows(
 
 def _parquet(
     name: str, data: IO[bytes], feed: Feed, mapping: FileMapping, read: Callable[[Row], Row]
-) -> Iterator[Line]:
+) -> Iterator[FileRow]:
     import pyarrow
     import pyarrow.parquet
 

@@ -60,7 +60,7 @@ IDS: TypeAdapter[str] = TypeAdapter(Id)
 
 
 @dataclass(frozen=True)
-class Part:
+class FeedRow:
     """A row for one of our feeds. `index`: of the foreign row; `where`: in it, as `eventList.3:
     `."""
 
@@ -84,7 +84,7 @@ class Sorted:
     """`skipped`: how many rows are fine and hold nothing for the feed; `noticed`: why, where that
     needs a word, and of how many rows."""
 
-    parts: list[Part]
+    parts: list[FeedRow]
     rejected: list[Rejection]
     skipped: int
     noticed: Counter[str]
@@ -97,13 +97,13 @@ class Skipped(Exception):
 def sorted_out(shape: Shape, feed: Feed | None, rows: Sequence[Any]) -> Sorted:
     """What rows hold for a feed (None: for any), and why others can't be read: what is bad costs
     itself only."""
-    parts, rejected, skipped, noticed = list[Part](), list[Rejection](), 0, Counter[str]()
+    parts, rejected, skipped, noticed = list[FeedRow](), list[Rejection](), 0, Counter[str]()
     for index, row in enumerate(rows):
         before = len(parts), len(rejected)
         for where, one in _apart(shape, row):
             try:
                 found = READERS[shape](feed, _object(one, "the row"))
-                parts += [Part(part.feed, part.row, index, where + part.where) for part in found]
+                parts += [FeedRow(part.feed, part.row, index, where + part.where) for part in found]
             except BadRequest as error:
                 rejected.append(
                     Rejection(index=index, code=error.code, message=where + error.message)
@@ -114,7 +114,7 @@ def sorted_out(shape: Shape, feed: Feed | None, rows: Sequence[Any]) -> Sorted:
     return Sorted(parts, rejected, skipped, noticed)
 
 
-def placed(part: Part, refused: Rejection) -> Rejection:
+def placed(part: FeedRow, refused: Rejection) -> Rejection:
     """What our noun says of a part, as said of the foreign row."""
     return refused.model_copy(update={"index": part.index, "message": part.where + refused.message})
 
@@ -179,7 +179,7 @@ def _apart(shape: Shape, row: Any) -> Iterator[tuple[str, Any]]:
 # ── Gorse ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _gorse(feed: Feed | None, row: Row) -> list[Part]:
+def _gorse(feed: Feed | None, row: Row) -> list[FeedRow]:
     """Keys in any case, as Go reads them; those that Gorse doesn't know are no matter to it."""
     if feed is None:
         raise BadRequest("Gorse's rows don't say what they are: name the feed")
@@ -190,7 +190,9 @@ def _gorse(feed: Feed | None, row: Row) -> list[Part]:
         if key.lower() in known and value is not None
     }
     return [
-        Part(feed, {"items": _gorse_item, "users": _gorse_user, "events": _gorse_event}[feed](told))
+        FeedRow(
+            feed, {"items": _gorse_item, "users": _gorse_user, "events": _gorse_event}[feed](told)
+        )
     ]
 
 
@@ -240,7 +242,7 @@ def _labels(told: Row) -> Row:
 # ── Metarank ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def _metarank(feed: Feed | None, row: Row) -> list[Part]:
+def _metarank(feed: Feed | None, row: Row) -> list[FeedRow]:
     kind = row.get("event")
     if not isinstance(kind, str) or kind not in METARANK:
         raise BadRequest(
@@ -250,7 +252,7 @@ def _metarank(feed: Feed | None, row: Row) -> list[Part]:
         return []
     if kind == "ranking":
         return _shown(row)
-    return [Part(METARANK[kind], (_acted if kind == "interaction" else _declared)(row))]
+    return [FeedRow(METARANK[kind], (_acted if kind == "interaction" else _declared)(row))]
 
 
 def _declared(row: Row) -> Row:
@@ -277,7 +279,7 @@ def _acted(row: Row) -> Row:
     )
 
 
-def _shown(row: Row) -> list[Part]:
+def _shown(row: Row) -> list[FeedRow]:
     """An impression of each item, at its place. Raises `Skipped` for a ranking that was shown to
     nobody in particular."""
     if all(row.get(name) in (None, "") for name in ("user", "session")):
@@ -289,7 +291,7 @@ def _shown(row: Row) -> list[Part]:
         _id(_object(one, f"items.{n}"), "id", f"items.{n}.id")
         for n, one in enumerate(_list(row, "items"))
     ]
-    return [Part("events", one) for one in _impressions(items, who, ranking, moment, ranking)]
+    return [FeedRow("events", one) for one in _impressions(items, who, ranking, moment, ranking)]
 
 
 def _facts(row: Row) -> Row:
@@ -306,7 +308,7 @@ def _facts(row: Row) -> Row:
 # ── Amazon Personalize ────────────────────────────────────────────────────────────────────────────
 
 
-def _personalize(feed: Feed | None, row: Row) -> list[Part]:
+def _personalize(feed: Feed | None, row: Row) -> list[FeedRow]:
     """The body of a PutEvents, PutItems or PutUsers."""
     named = [name for name in PERSONALIZE if name in row]
     if len(named) != 1:
@@ -320,9 +322,10 @@ def _personalize(feed: Feed | None, row: Row) -> list[Part]:
     told = [_object(one, f"{name}.{n}") for n, one in enumerate(_list(row, name))]
     if name == "eventList":
         who = _who(row, "userId", "sessionId")
-        return [Part("events", event) for one in told for event in _put_event(one, who)]
+        return [FeedRow("events", event) for one in told for event in _put_event(one, who)]
     return [
-        Part(PERSONALIZE[name], (_put_item if name == "items" else _put_user)(one)) for one in told
+        FeedRow(PERSONALIZE[name], (_put_item if name == "items" else _put_user)(one))
+        for one in told
     ]
 
 

@@ -60,7 +60,7 @@ class About:
 
 
 @dataclass(frozen=True)
-class Held:
+class OutputConstraint:
     """What a model's answers can be held to; what it can't is asked for in words, and read with
     tolerance."""
 

@@ -14,7 +14,7 @@ from service.llm import About, Asked, Likelihoods
 from service.schema import Price
 
 if TYPE_CHECKING:
-    from service.llm.packed import Engine
+    from service.llm.packed import PackedModel
 
 
 class Local:
@@ -31,7 +31,7 @@ class Local:
         self._thread = ThreadPoolExecutor(
             1, thread_name_prefix=alias
         )  # torch is given all its threads by one caller
-        self._engine: Engine | None = None
+        self._engine: PackedModel | None = None
 
     async def loglikelihoods(self, asked: Sequence[Asked], *, apart: bool = False) -> Likelihoods:
         """Natural logarithms, in the order asked. Raises `ModelUnreachable` if the weights can't be
@@ -57,9 +57,9 @@ class Local:
     def _score(self, asked: list[Asked], apart: bool) -> Likelihoods:
         if self._engine is None:
             try:
-                from service.llm.packed import Engine  # torch takes seconds to import
+                from service.llm.packed import PackedModel  # torch takes seconds to import
 
-                self._engine = Engine(self._folder, self._bound, self._threads)
+                self._engine = PackedModel(self._folder, self._bound, self._threads)
             except Exception as error:  # tokenizers raises nothing more special
                 raise ModelUnreachable(
                     f"{self.alias}: no weights to load in {self._folder}: {error}"

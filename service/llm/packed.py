@@ -58,7 +58,7 @@ Layers = list[tuple[torch.Tensor, torch.Tensor]]
 
 
 @dataclass
-class _Kept:
+class _KeptContext:
     """A context's keys and values ([heads, tokens, width] a layer) and last hidden states ([tokens,
     width])."""
 
@@ -71,7 +71,7 @@ class _Kept:
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-class Engine:
+class PackedModel:
     """`bound`: bytes of kept contexts."""
 
     def __init__(self, folder: Path, bound: int, threads: int) -> None:
@@ -80,7 +80,7 @@ class Engine:
         self.tokens = lru_cache(maxsize=65_536)(self._tokens)
         with _LOADING:
             self.model = _load(folder)
-        self.kept: OrderedDict[tuple[int, ...], _Kept] = OrderedDict()
+        self.kept: OrderedDict[tuple[int, ...], _KeptContext] = OrderedDict()
         self.bound = bound
         self.held = 0
 
@@ -198,7 +198,7 @@ class Engine:
 
     # ── kept contexts ─────────────────────────────────────────────────────────────────────────────
 
-    def _longest(self, context: Sequence[str]) -> tuple[_Kept | None, int]:
+    def _longest(self, context: Sequence[str]) -> tuple[_KeptContext | None, int]:
         """What is kept of the longest beginning of a context, and its tokens. Contexts grow by
         whole pieces."""
         ends: list[tuple[int, ...]] = []
@@ -216,14 +216,14 @@ class Engine:
         self,
         path: list[int],
         known: int,
-        kept: _Kept | None,
+        kept: _KeptContext | None,
         hidden: torch.Tensor,
         layers: Layers,
     ) -> None:
         """The path's new nodes are the tree's first: it was grown before anything else."""
         size, new = len(path), len(path) - known
         whole = torch.cat([kept.hidden[:known], hidden[:new]]) if kept else hidden[:new]
-        entry = _Kept(
+        entry = _KeptContext(
             [(key[:, :size].clone(), value[:, :size].clone()) for key, value in layers],
             whole.clone(),
         )

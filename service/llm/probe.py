@@ -87,7 +87,7 @@ class Probes:
             if found is None:
                 found = await probe(model, about, at=self._clock(), seconds=seconds)
                 await asyncio.to_thread(
-                    self._write, file, _Kept(fingerprint=mark, capabilities=found)
+                    self._write, file, _KeptCapabilities(fingerprint=mark, capabilities=found)
                 )
             self._prints[alias], self.known[alias] = mark, found
             return found
@@ -95,7 +95,7 @@ class Probes:
     def _read(self, file: Path, fingerprint: str) -> Capabilities | None:
         """None for another model's, and for a file that can't be read as one of ours."""
         try:
-            kept = _Kept.model_validate_json(file.read_bytes())
+            kept = _KeptCapabilities.model_validate_json(file.read_bytes())
         except FileNotFoundError:
             return None
         except (OSError, ValidationError) as error:
@@ -106,7 +106,7 @@ class Probes:
             return None
         return kept.capabilities if kept.fingerprint == fingerprint else None
 
-    def _write(self, file: Path, kept: _Kept) -> None:
+    def _write(self, file: Path, kept: _KeptCapabilities) -> None:
         """Whole or not at all, whoever else writes it."""
         new = file.with_name(f"{file.name}.{uuid.uuid4().hex}")
         try:
@@ -251,7 +251,7 @@ def _rate(tokens: int, seconds: float) -> float | None:
 # ── kept on disk ──────────────────────────────────────────────────────────────────────────────────
 
 
-class _Kept(Value):
+class _KeptCapabilities(Value):
     fingerprint: str
     capabilities: Capabilities
 

@@ -13,7 +13,7 @@ from typing import Literal, Protocol, cast
 from service.errors import InvalidOutput, ModelError, ModelTimeout
 from service.prompts import Prompt
 from service.rank.fusion import Terms, fused_order, z_scores
-from service.rank.pace import Pace
+from service.rank.pace import LatencyEstimator
 from service.schema import (
     Candidate,
     Choice,
@@ -26,7 +26,7 @@ from service.schema import (
     UserState,
 )
 
-__all__ = ["Context", "Order", "Scores", "Strategy", "gated", "rank", "slots"]
+__all__ = ["Context", "Order", "Scores", "Strategy", "rank", "reason_to_skip", "slots"]
 
 SAFETY = 1.25
 """An estimate is trusted to be this much too short."""
@@ -113,7 +113,7 @@ def slots(candidates: Sequence[Candidate], context: Context) -> list[int]:
     return places[::-1] if context.shown == "reversed" else places
 
 
-def gated(
+def reason_to_skip(
     state: UserState, candidates: Sequence[Candidate], least_history: int, clear_prior: float
 ) -> str:
     """Why no model needs to be asked; empty if one may help."""
@@ -130,7 +130,7 @@ async def rank(
     candidates: Sequence[Candidate],
     context: Context,
     ladder: Sequence[Strategy],
-    pace: Pace,
+    pace: LatencyEstimator,
     *,
     asked: str,
     why: str = "",
@@ -202,7 +202,7 @@ def _whole(scores: Scores, count: int) -> Scores:
 
 
 def _reserved(
-    left: float, later: Sequence[Strategy], count: int, context: Context, pace: Pace
+    left: float, later: Sequence[Strategy], count: int, context: Context, pace: LatencyEstimator
 ) -> float:
     """Seconds kept for the first later strategy whose pace is known and that would fit."""
     for strategy in later:

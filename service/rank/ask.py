@@ -11,7 +11,7 @@ from random import Random
 from typing import Any, TypeVar
 
 from service.errors import InvalidOutput, ModelError, ModelIncapable, PromptError
-from service.llm import LLM, Call, Held
+from service.llm import LLM, Call, OutputConstraint
 from service.llm.thinking import answer_of
 from service.prompts import variables
 from service.rank import Context, Scores
@@ -21,20 +21,22 @@ LONGEST = 64_000
 """Characters of an answer; a server that no grammar binds may send any number."""
 
 
-class Asks:
+class AskingStrategy:
     """What a strategy that asks a model begins with. `weight`: the model's share against the
     prior."""
 
     in_letters = True
 
-    def __init__(self, llm: LLM, weight: float, held: Held = Held()) -> None:
+    def __init__(
+        self, llm: LLM, weight: float, held: OutputConstraint = OutputConstraint()
+    ) -> None:
         self._llm = llm
         self.model = llm.alias
         self.weight = weight
         self._held = held
         self._schema = held.schema
 
-    async def _shaped(self, call: Call, schema: Mapping[str, Any]) -> Answer:
+    async def _shaped(self, call: Call, schema: Mapping[str, Any]) -> ModelAnswer:
         """As JSON; asked once more in words alone where the server refuses schemas, and so from
         then on."""
         if self._schema:
@@ -48,7 +50,7 @@ class Asks:
 
 
 @dataclass(frozen=True)
-class Question:
+class PromptQuestion:
     """One person, what is asked of them, and how. `answer`: as the template's variable of that
     name."""
 
@@ -74,13 +76,13 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ModelAnswer:
     text: str
     usage: Usage
     logs: tuple[float, ...]
 
 
-async def ask(llm: LLM, call: Call) -> Answer:
+async def ask(llm: LLM, call: Call) -> ModelAnswer:
     """The whole answer; the model stops working when the caller is cancelled."""
     text, usage = "", Usage()
     logs: tuple[float, ...] = ()
@@ -93,7 +95,7 @@ async def ask(llm: LLM, call: Call) -> Answer:
             logs = piece.logs or logs
     if call.tokens and not logs:
         raise InvalidOutput("no log-probabilities")
-    return Answer(answer_of(text), usage, logs)
+    return ModelAnswer(answer_of(text), usage, logs)
 
 
 def ordering(count: int, n: int) -> list[int]:

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from service.errors import InvalidOutput
-from service.llm import LLM, Held
+from service.llm import LLM, OutputConstraint
 from service.prompts import LETTERS
 from service.rank import Context, Scores
-from service.rank.ask import Asks, Question, ask, averaged, prompted
+from service.rank.ask import AskingStrategy, PromptQuestion, ask, averaged, prompted
 from service.schema import Candidate, Item, Repairs, Usage, UserState
 
 LEAST_MASS = 0.2
@@ -25,13 +25,15 @@ AGREE = 3
 """Two orderings agree when their first so many are the same set."""
 
 
-class FirstToken(Asks):
+class FirstToken(AskingStrategy):
     """Scores are log-probabilities less those of the slot. Raises `InvalidOutput` when the letters'
     mass is below 0.2."""
 
     name = "first_token"
 
-    def __init__(self, llm: LLM, weight: float, held: Held = Held()) -> None:
+    def __init__(
+        self, llm: LLM, weight: float, held: OutputConstraint = OutputConstraint()
+    ) -> None:
         super().__init__(llm, weight, held)
         self._slots: dict[tuple[str, int], list[float]] = {}
 
@@ -41,7 +43,7 @@ class FirstToken(Asks):
         count = len(candidates)
         ids = tuple([await self._llm.token(letter) for letter in LETTERS[:count]])
         by_slot = await self._slot_prior(ids, context)
-        question = Question(state, context, "letter")
+        question = PromptQuestion(state, context, "letter")
         seen: list[list[int]] = []
 
         async def one(order: list[int]) -> Scores:
@@ -69,7 +71,7 @@ class FirstToken(Asks):
             blank = Candidate.model_construct(
                 item=Item.model_construct(id="", title="an item"), prior=0.0
             )
-            question = Question(UserState(), replace(context, instruction=None), "letter")
+            question = PromptQuestion(UserState(), replace(context, instruction=None), "letter")
             logs = (
                 await ask(self._llm, replace(question.call([blank] * len(ids), 1), tokens=ids))
             ).logs

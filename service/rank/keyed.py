@@ -14,7 +14,7 @@ from pydantic_core import from_json
 from service.errors import InvalidOutput
 from service.prompts import LETTERS
 from service.rank import Context, Scores
-from service.rank.ask import Asks, Question, averaged, prompted
+from service.rank.ask import AskingStrategy, PromptQuestion, averaged, prompted
 from service.schema import Candidate, Repairs, Usage, UserState
 
 SIZES = (10, 20, len(LETTERS))
@@ -23,7 +23,7 @@ MISSING = 0.0
 LINES = re.compile(r"^\W*([A-Z])\W{1,5}(\d{1,3})\b", re.MULTILINE)
 
 
-class Keyed(Asks):
+class Keyed(AskingStrategy):
     """Scores from 0 to 10, averaged over the orderings; ties are left to the prior."""
 
     name = "keyed"
@@ -31,7 +31,7 @@ class Keyed(Asks):
     async def score(
         self, state: UserState, candidates: Sequence[Candidate], context: Context
     ) -> Scores:
-        count, question = len(candidates), Question(state, context, "scores")
+        count, question = len(candidates), PromptQuestion(state, context, "scores")
         size = next(size for size in SIZES if size >= count)
 
         async def one(order: list[int]) -> Scores:

@@ -9,7 +9,7 @@ from service.rank import Context, Scores, Strategy
 from service.schema import Candidate, Usage, UserState
 
 
-class Lacking:
+class UnavailableStrategy:
     """Stands in a strategy's place under its name."""
 
     weight = 0.0

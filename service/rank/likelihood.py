@@ -21,7 +21,7 @@ TITLE_TOKENS = 8
 """About what a title costs; measured where it was asked before."""
 
 
-class Nulls(Protocol):
+class KeptNulls(Protocol):
     """Keeps what was computed once, by key."""
 
     async def get(self, keys: Sequence[str]) -> dict[str, float]: ...
@@ -35,7 +35,7 @@ class Likelihood:
     in_letters = False
 
     def __init__(
-        self, scorer: Scorer, weight: float, null: float, nulls: Nulls, identity: str = ""
+        self, scorer: Scorer, weight: float, null: float, nulls: KeptNulls, identity: str = ""
     ) -> None:
         self._scorer = scorer
         self.model = scorer.alias

@@ -18,11 +18,11 @@ from pydantic_core import from_json
 from service.errors import InvalidOutput
 from service.prompts import LETTERS
 from service.rank import Context, Scores
-from service.rank.ask import Asks, Question, ask, averaged, prompted
+from service.rank.ask import AskingStrategy, PromptQuestion, ask, averaged, prompted
 from service.schema import Candidate, Repairs, Usage, UserState
 
 
-class Listwise(Asks):
+class Listwise(AskingStrategy):
     """One output token a candidate and ordering; as JSON about four. Scores are places counted from
     the end, K − 1 for the first, 0 for the last, averaged over the orderings (Borda)."""
 
@@ -33,7 +33,7 @@ class Listwise(Asks):
     ) -> Scores:
         count, question = (
             len(candidates),
-            Question(state, context, "order" if self._held.grammar else "order as JSON"),
+            PromptQuestion(state, context, "order" if self._held.grammar else "order as JSON"),
         )
 
         async def one(order: list[int]) -> Scores:

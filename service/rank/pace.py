@@ -23,7 +23,7 @@ call's own."""
 
 
 @dataclass
-class Rates:
+class TokenRates:
     """Seconds per token read (uncached) and per token written; `at`: when last measured."""
 
     read: float
@@ -31,19 +31,21 @@ class Rates:
     at: float
 
 
-class Pace:
+class LatencyEstimator:
     """By model alias. One per process."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
-        self._rates: dict[str, Rates] = {}
-        self._told: dict[str, Rates] = {}
+        self._rates: dict[str, TokenRates] = {}
+        self._told: dict[str, TokenRates] = {}
 
     def expect(self, alias: str, read_tps: float | None, write_tps: float | None) -> None:
         """Rates measured earlier, in tokens per second: relied on for as long as any, from when
         they are first needed."""
         if read_tps and alias not in self._told:
-            self._told[alias] = Rates(1 / read_tps, 1 / write_tps if write_tps else 0.0, math.inf)
+            self._told[alias] = TokenRates(
+                1 / read_tps, 1 / write_tps if write_tps else 0.0, math.inf
+            )
 
     def forget(self, alias: str) -> None:
         """Another model goes by that name now."""
@@ -69,7 +71,7 @@ class Pace:
         tokens = max(expected.prompt_tokens, LEAST_TOKENS)
         before = self._rates.get(alias)
         floor = 2 * after_s / tokens
-        self._rates[alias] = Rates(
+        self._rates[alias] = TokenRates(
             max(floor, before.read if before else 0), before.write if before else 0, self._clock()
         )
 
@@ -85,7 +87,7 @@ class Pace:
     def _learn(self, alias: str, read: float, write: float | None) -> None:
         old = self._rates.get(alias)
         if old is None:
-            self._rates[alias] = Rates(read, write or 0.0, self._clock())
+            self._rates[alias] = TokenRates(read, write or 0.0, self._clock())
             return
         old.read += NEWEST * (read - old.read)
         if write is not None:

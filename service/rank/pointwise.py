@@ -10,14 +10,14 @@ from dataclasses import replace
 import numpy as np
 
 from service.rank import Context, Scores
-from service.rank.ask import Asks, Question, ask, prompted, together
+from service.rank.ask import AskingStrategy, PromptQuestion, ask, prompted, together
 from service.schema import Candidate, Usage, UserState
 
 AT_ONCE = 8
 """So many questions of one request are at the server at a time."""
 
 
-class Pointwise(Asks):
+class Pointwise(AskingStrategy):
     """Scores are log-odds of yes."""
 
     name = "pointwise"
@@ -27,7 +27,7 @@ class Pointwise(Asks):
         self, state: UserState, candidates: Sequence[Candidate], context: Context
     ) -> Scores:
         ids = tuple([await self._llm.token(word) for word in ("Yes", "yes", "No", "no")])
-        question, free = Question(state, context, "yes or no"), asyncio.Semaphore(AT_ONCE)
+        question, free = PromptQuestion(state, context, "yes or no"), asyncio.Semaphore(AT_ONCE)
 
         async def one(candidate: Candidate) -> tuple[float, Usage]:
             async with free:

@@ -10,7 +10,7 @@ from service.rank import Context, Scores, Strategy
 from service.schema import Candidate, Usage, UserState
 
 
-class Veil(Protocol):
+class Redacts(Protocol):
     """What may leave of a person, candidates and an instruction; the candidates in the same
     order."""
 
@@ -19,10 +19,10 @@ class Veil(Protocol):
     ) -> tuple[UserState, list[Candidate], str | None]: ...
 
 
-class Veiled:
+class RedactedStrategy:
     """Stands before a strategy under its name."""
 
-    def __init__(self, strategy: Strategy, veil: Veil) -> None:
+    def __init__(self, strategy: Strategy, veil: Redacts) -> None:
         self._strategy = strategy
         self._veil = veil
         self.name = strategy.name

@@ -77,7 +77,7 @@ class Product(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Person:
+class Shopper:
     """`tastes`: how much a word of a product's facts speaks for it, 1 to 6. `visits`: in all.
 
     `buys`: in this order. `asks`: what is searched for. `drops`: what is put in the cart and taken
@@ -136,7 +136,7 @@ def _published(product: Product) -> datetime:
     return datetime(since.year, since.month, since.day, 10, tzinfo=CHINA)
 
 
-def _person(person: Person) -> Row:
+def _person(person: Shopper) -> Row:
     return {
         "user_id": person.user_id,
         "locale": person.locale,
@@ -153,7 +153,7 @@ def _person(person: Person) -> Row:
 class Visit:
     """One person in the shop, from `at` on; every step takes them some seconds."""
 
-    def __init__(self, person: Person, number: int, at: datetime, random: Random) -> None:
+    def __init__(self, person: Shopper, number: int, at: datetime, random: Random) -> None:
         self.at = at
         self.events: list[Row] = []
         self._who = person.user_id
@@ -183,7 +183,7 @@ class Visit:
             )
 
 
-def _events(person: Person, seed: int) -> list[Row]:
+def _events(person: Shopper, seed: int) -> list[Row]:
     """All that a person did, by chances of their own: a new row in the table changes no other's."""
     random = Random(f"{seed} {person.user_id}")
     if person.only:
@@ -215,7 +215,7 @@ def _events(person: Person, seed: int) -> list[Row]:
     return events
 
 
-def _newcomer(person: Person, random: Random) -> list[Row]:
+def _newcomer(person: Shopper, random: Random) -> list[Row]:
     start = END - timedelta(days=random.randint(1, 6), hours=random.randint(3, 10))
     visit = Visit(person, 1, start, random)
     for type_, what in person.only:
@@ -226,7 +226,7 @@ def _newcomer(person: Person, random: Random) -> list[Row]:
     return visit.events
 
 
-def _starts(person: Person, random: Random) -> list[datetime]:
+def _starts(person: Shopper, random: Random) -> list[datetime]:
     """When somebody comes: mostly at their own hour, and once more in the end, to say what is left
     to say."""
     if not person.visits:
@@ -249,7 +249,7 @@ def _spread(things: Sequence[Thing], visits: int) -> dict[int, list[Thing]]:
     return spread
 
 
-def _looked_at(person: Person, now: datetime, random: Random) -> list[str]:
+def _looked_at(person: Shopper, now: datetime, random: Random) -> list[str]:
     """Some products, drawn by how much they appeal, each once."""
     products = [product for product in PRODUCTS.values() if _published(product) < now]
     drawn = random.choices(
@@ -258,12 +258,12 @@ def _looked_at(person: Person, now: datetime, random: Random) -> list[str]:
     return list(dict.fromkeys(product.id for product in drawn))
 
 
-def _appeal(person: Person, facts: Facts) -> float:
+def _appeal(person: Shopper, facts: Facts) -> float:
     taste = ANYTHING + sum(person.tastes.get(word, 0) for word in facts.words)
     return taste * (TOO_DEAR if facts.price > person.budget else 1)
 
 
-def _tempting(person: Person, seen: Sequence[str], bought: Mapping[str, datetime]) -> list[str]:
+def _tempting(person: Shopper, seen: Sequence[str], bought: Mapping[str, datetime]) -> list[str]:
     """What they may buy on a whim: cheap, to their taste, and not planned anyway."""
     known, most = {*bought, *person.buys, *person.drops}, min(person.budget, WHIM)
     facts = {product: PRODUCTS[product].facts for product in seen if product not in known}
@@ -280,7 +280,7 @@ def _on_sale(wanted: Sequence[str], now: datetime) -> list[str]:
     ]
 
 
-def _used_up(person: Person, bought: Mapping[str, datetime], now: datetime) -> list[str]:
+def _used_up(person: Shopper, bought: Mapping[str, datetime], now: datetime) -> list[str]:
     """What is bought again: used up, in stock, no disappointment, and not outgrown."""
     found = []
     for product, at in bought.items():
@@ -841,7 +841,7 @@ PRODUCTS = {product.id: product for product in _GOODS}
 
 PEOPLE = (
     # who drink coffee
-    Person(
+    Shopper(
         "maya",
         "en",
         "Shanghai",
@@ -866,7 +866,7 @@ PEOPLE = (
             "ceramic-dripper": (4, "Pretty and warm. Needs a good rinse with hot water first."),
         },
     ),
-    Person(
+    Shopper(
         "chenhao",
         "zh-CN",
         "昆明",
@@ -883,7 +883,7 @@ PEOPLE = (
             "yunnan-250": (5, "家乡的豆子，话梅味明显，价格实在，回购。"),
         },
     ),
-    Person(
+    Shopper(
         "oliver",
         "en",
         "Shenzhen",
@@ -903,7 +903,7 @@ PEOPLE = (
             "electric-grinder": (5, "Expensive, and worth every yuan. Espresso at the first try."),
         },
     ),
-    Person(
+    Shopper(
         "xiaolin",
         "zh-CN",
         "杭州",
@@ -921,7 +921,7 @@ PEOPLE = (
         },
     ),
     # who drink tea
-    Person(
+    Shopper(
         "laowu",
         "zh-CN",
         "福州",
@@ -939,7 +939,7 @@ PEOPLE = (
         },
         allow_hosted=False,
     ),
-    Person(
+    Shopper(
         "emma",
         "en",
         "Beijing",
@@ -960,7 +960,7 @@ PEOPLE = (
             "gaiwan": (4, "Burnt my fingers twice, then learnt it. Now I use nothing else."),
         },
     ),
-    Person(
+    Shopper(
         "yiran",
         "zh-CN",
         "苏州",
@@ -976,7 +976,7 @@ PEOPLE = (
             "xuan-paper": (4, "格子印得准，偶尔有一两张边不齐。"),
         },
     ),
-    Person(
+    Shopper(
         "priya",
         "en",
         "Guangzhou",
@@ -992,7 +992,7 @@ PEOPLE = (
             "chili-crisp": (5, "On toast, on dal, on everything. Send more."),
         },
     ),
-    Person(
+    Shopper(
         "tang",
         "zh-CN",
         "无锡",
@@ -1009,7 +1009,7 @@ PEOPLE = (
         },
     ),
     # who camp
-    Person(
+    Shopper(
         "jonas",
         "en",
         "Chengdu",
@@ -1026,7 +1026,7 @@ PEOPLE = (
             "gas-stove": (5, "Boils before I have found the cups."),
         },
     ),
-    Person(
+    Shopper(
         "afei",
         "zh-CN",
         "成都",
@@ -1043,7 +1043,7 @@ PEOPLE = (
             "sleeping-bag": (4, "零度够暖，就是收纳袋紧了点。"),
         },
     ),
-    Person(
+    Shopper(
         "sofia",
         "en",
         "Dali",
@@ -1062,7 +1062,7 @@ PEOPLE = (
             "folding-chair": (3, "Comfortable, but it sinks into wet grass."),
         },
     ),
-    Person(
+    Shopper(
         "laoma",
         "zh-CN",
         "兰州",
@@ -1080,7 +1080,7 @@ PEOPLE = (
         },
     ),
     # who have a baby
-    Person(
+    Shopper(
         "lily",
         "en",
         "Shanghai",
@@ -1110,7 +1110,7 @@ PEOPLE = (
             "muslin-swaddles": (5, "Bib, blanket, sunshade. We need six more."),
         },
     ),
-    Person(
+    Shopper(
         "wenjing",
         "zh-CN",
         "南京",
@@ -1134,7 +1134,7 @@ PEOPLE = (
             "bottle-ppsu": (5, "轻多了，宝宝自己也抱得住。"),
         },
     ),
-    Person(
+    Shopper(
         "david",
         "en",
         "Suzhou",
@@ -1150,7 +1150,7 @@ PEOPLE = (
             "espresso-500": (4, "Keeps a father of a six-month-old upright."),
         },
     ),
-    Person(
+    Shopper(
         "guoguoma",
         "zh-CN",
         "武汉",
@@ -1168,7 +1168,7 @@ PEOPLE = (
         },
     ),
     # who write
-    Person(
+    Shopper(
         "hana",
         "en",
         "Tianjin",
@@ -1186,7 +1186,7 @@ PEOPLE = (
         },
         allow_hosted=False,
     ),
-    Person(
+    Shopper(
         "muzi",
         "zh-CN",
         "西安",
@@ -1202,7 +1202,7 @@ PEOPLE = (
             "xuan-paper": (5, "不洇，格子清楚，一周写完一刀。"),
         },
     ),
-    Person(
+    Shopper(
         "leo",
         "en",
         "Xiamen",
@@ -1219,7 +1219,7 @@ PEOPLE = (
             "chili-crisp": (5, "Turns instant noodles into a meal."),
         },
     ),
-    Person(
+    Shopper(
         "qingqing",
         "zh-CN",
         "长沙",
@@ -1238,7 +1238,7 @@ PEOPLE = (
         },
     ),
     # who cook
-    Person(
+    Shopper(
         "marco",
         "en",
         "Shanghai",
@@ -1255,7 +1255,7 @@ PEOPLE = (
             "iron-skillet": (4, "The best crust I ever had. Weighs as much as my dog."),
         },
     ),
-    Person(
+    Shopper(
         "zhou",
         "zh-CN",
         "重庆",
@@ -1271,7 +1271,7 @@ PEOPLE = (
             "carbon-wok": (5, "开锅以后越用越滑，火候上得快。"),
         },
     ),
-    Person(
+    Shopper(
         "nina",
         "en",
         "Qingdao",
@@ -1287,7 +1287,7 @@ PEOPLE = (
             "bamboo-steamer": (5, "Buns like at the corner shop, and no water on them."),
         },
     ),
-    Person(
+    Shopper(
         "dalei",
         "zh-CN",
         "沈阳",
@@ -1305,7 +1305,7 @@ PEOPLE = (
         },
     ),
     # who are new
-    Person(
+    Shopper(
         "tom",
         "en",
         "Wuhan",
@@ -1313,7 +1313,7 @@ PEOPLE = (
         (),
         only=(("view", "hand-grinder"),),
     ),
-    Person(
+    Shopper(
         "xiaoyu",
         "zh-CN",
         "广州",
@@ -1321,7 +1321,7 @@ PEOPLE = (
         (),
         only=(("search", "送长辈的茶"), ("view", "longjing-50")),
     ),
-    Person(
+    Shopper(
         "ines",
         "en",
         "Dali",
@@ -1329,7 +1329,7 @@ PEOPLE = (
         ("camping",),
         only=(("view", "folding-chair"), ("add_to_cart", "folding-chair")),
     ),
-    Person(
+    Shopper(
         "minmin",
         "zh-CN",
         "合肥",
@@ -1337,5 +1337,5 @@ PEOPLE = (
         (),
         only=(("purchase", "diapers-nb"),),
     ),
-    Person("ruth", "en", "Ningbo", "couple", ("calligraphy", "green tea")),
+    Shopper("ruth", "en", "Ningbo", "couple", ("calligraphy", "green tea")),
 )

@@ -29,14 +29,14 @@ from service.store.spendings import Spendings
 from service.store.trainings import Trainings
 from service.store.users import Users
 
-__all__ = ["Person", "Store"]
+__all__ = ["Store", "StoredPerson"]
 
 OF_A_PERSON = ("users", "events", "rankings", "shadows")
 """The tables whose rows are somebody's."""
 
 
 @dataclass(frozen=True)
-class Person:
+class StoredPerson:
     """All that is stored of a person at one moment. `declared`: None if they never declared
     anything and never acted.
 
@@ -79,11 +79,11 @@ class Store:
         self.spendings = Spendings(self._engine)
         self.popularity.recount_if_changed(meaning)
 
-    async def person(self, key: str, types: Sequence[str]) -> Person:
+    async def person(self, key: str, types: Sequence[str]) -> StoredPerson:
         """One person by log key, in one snapshot; `latest` of the given event types."""
         return await asyncio.to_thread(self._person, key, types)
 
-    def _person(self, key: str, types: Sequence[str]) -> Person:
+    def _person(self, key: str, types: Sequence[str]) -> StoredPerson:
         with self._engine.connect() as connection:
             found = self.users.read(connection, key)
             declared, version = found if found is not None else (None, 0)
@@ -93,7 +93,7 @@ class Store:
                 if whole
                 else self.events.latest_by_type(connection, key, types)
             )
-            return Person(declared, version, events, latest)
+            return StoredPerson(declared, version, events, latest)
 
     async def forget(self, user_id: str) -> bool:
         """Delete a user's declaration, events and rankings, in one write. Was there such a user?"""

@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.sqlite import insert
 
-from service.schema import Ranking, Shown
+from service.schema import LoggedRanking, Ranking
 from service.store.database import metadata, micros, moment, writing
 
 rankings = Table(
@@ -71,7 +71,7 @@ class Rankings:
             )
         return None if found is None else Ranking.model_validate(found)
 
-    async def page(self, who: str, after: Shown | None, limit: int) -> list[Shown]:
+    async def page(self, who: str, after: LoggedRanking | None, limit: int) -> list[LoggedRanking]:
         """The first of what a person was shown after something, the earliest first."""
         order = rankings.c.shown_at, rankings.c.ranking_id
         query = select(rankings).where(rankings.c.who == who).order_by(*order).limit(limit)
@@ -80,13 +80,13 @@ class Rankings:
             query = query.where(tuple_(*order) > tuple_(*last))
         return await asyncio.to_thread(self._page, query)
 
-    def _page(self, query: Select[Any]) -> list[Shown]:
+    def _page(self, query: Select[Any]) -> list[LoggedRanking]:
         with self._engine.connect() as connection:
             return [_shown(row) for row in connection.execute(query)]
 
 
-def _shown(row: Any) -> Shown:
-    return Shown(
+def _shown(row: Any) -> LoggedRanking:
+    return LoggedRanking(
         shown_at=moment(row.shown_at),
         domain=row.domain,
         ranking=Ranking.model_validate(row.ranking),
