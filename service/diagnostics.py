@@ -1,68 +1,196 @@
-"""What is wrong with an installation: every part opened by itself, so that one that is broken hides
-no other."""
+"""Is everything there, and how is it doing: readiness of each part, metrics."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import closing
+import shutil
+from collections.abc import Awaitable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-from service.config import HOUSE, Settings
-from service.pipeline import build, embedder_of, open_catalog, open_store, part
-from service.prompts import PromptLibrary
+from service import retrieve
+from service.catalog import Catalog
+from service.config import Settings
+from service.errors import DiskFull, ModelError, StorageError, WhyrankError
+from service.llm.openai import load_client
+from service.models import Models
+from service.rank.selection import SPECS
+from service.schema import Capabilities
+from service.store import Store
+from service.telemetry import Telemetry
 
-LONGEST_S = 600
-"""A part is given so long: a large database is read whole."""
-MODEL_S = 60
+LEAST_FREE = 64 * 2**20
+"""Bytes: with less on the disk writes may fail soon."""
 
-
-async def diagnose(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Parts as in `Recommender.readiness`, and before them the files that a start reads; models
-    only where all else is well."""
-    checks = {
-        "fitted weights": _fitted(settings),
-        "prompts": _prompts(),
-        "store": _store(settings),
-        "embedder": _embedder(settings),
-    }
-    parts = {name: await part(check, LONGEST_S) for name, check in checks.items()}
-    if parts["embedder"]["ok"]:
-        parts["catalog"] = await part(_catalog(settings), LONGEST_S)
-    if all(found["ok"] for found in parts.values()):
-        whole = await part(_whole(settings), LONGEST_S)
-        parts |= whole["parts"] if whole["ok"] else {"service": whole}
-    return parts
+Part = dict[str, Any]
+"""`ok` and, where it is not, `why`; and what there is to say of a part."""
 
 
-async def _fitted(settings: Settings) -> dict[str, Any]:
-    return {"files": len(settings.fitted())}
+class Diagnostics:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        store: Store,
+        catalog: Catalog,
+        models: Models,
+        telemetry: Telemetry,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._catalog = catalog
+        self._models = models
+        self._telemetry = telemetry
+        self._logged: dict[str, str] = {}
+        """What was last wrong with each part, by its name."""
+
+    async def prepare(self) -> None:
+        """Before the first request: read of store and catalogue what a request would, and load what
+        it would wait for. Raises a `StorageError` or `ConfigError` for what is damaged."""
+        await asyncio.to_thread(self._store.check)
+        await self._catalog.examine()
+        with suppress(ModelError):  # an embedder outside may be away
+            await self._catalog.embedded("a first text")
+        await asyncio.to_thread(load_client)
+        await asyncio.to_thread(retrieve.load_bm25)
+
+    async def readiness(self, seconds: float = 5) -> dict[str, Part]:
+        """Each part by its name. Only store and catalogue are needed to answer; each part is given
+        `seconds`."""
+        aliases = self._roles()
+        problems = await asyncio.gather(
+            *(self._why_unready(alias, seconds) for alias in aliases.values())
+        )
+        parts = {
+            "store": await read_part(self._read_store(), seconds),
+            "catalog": await read_part(self._read_catalog(), seconds),
+            "collaborative": await read_part(self._read_training(), seconds),
+            "disk": await read_part(self._read_disk(), seconds),
+            "upkeep": await read_part(self._read_upkeep(), seconds),
+        }
+        self._log_changes(parts)
+        for (role, alias), problem in zip(aliases.items(), problems, strict=True):
+            parts[f"model:{role}"] = self._model_part(role, alias, problem)
+        return parts
+
+    async def metrics(self) -> bytes:
+        """In Prometheus' text format; the backlog as it was last read where the catalogue can't be
+        read."""
+        with suppress(StorageError):
+            self._telemetry.backlog.set(await self._catalog.backlog())
+        return self._telemetry.exposition()
+
+    def _roles(self) -> dict[str, str]:
+        """Aliases of models by what they are there for."""
+        settings = self._settings
+        roles: dict[str, str] = settings.roles.model_dump(exclude_none=True)
+        roles |= {f"fallback[{n}]": alias for n, alias in enumerate(settings.fallback)}
+        if settings.shadow.model is not None:
+            roles["shadow"] = settings.shadow.model
+        return roles
+
+    async def _read_store(self) -> Part:
+        await asyncio.to_thread(self._store.check)
+        return {}
+
+    async def _read_catalog(self) -> Part:
+        await self._catalog.examine()
+        backlog = await self._catalog.backlog()
+        self._telemetry.backlog.set(backlog)
+        return {
+            "items": await self._catalog.count(),
+            "dimension": self._catalog.dimension,
+            "embedding_backlog": backlog,
+        }
+
+    async def _read_training(self) -> Part:
+        """What the collaborative source knows; nothing is wrong before anybody liked enough for a
+        training."""
+        last = await self._store.trainings.latest()
+        if last is None:
+            return {"trained_at": None, "events": 0, "items": 0}
+        trained_at = last.trained_at.isoformat()
+        return {"trained_at": trained_at, "events": last.events, "items": last.items}
+
+    async def _read_disk(self) -> Part:
+        """Of the disks that hold the data, the fuller one. Raises `DiskFull` for one that is nearly
+        full, and while the last write was refused."""
+        folders = self._settings.data, self._store.folder
+        free = min([await asyncio.to_thread(_free_bytes, folder) for folder in folders])
+        for refused in (self._store.full, self._catalog.full):
+            if refused is not None:
+                raise refused
+        if free < LEAST_FREE:
+            raise DiskFull(
+                f"{free >> 20} MB are free for {self._settings.data}; below {LEAST_FREE >> 20} "
+                "writes may fail"
+            )
+        return {"free_mb": free >> 20}
+
+    async def _read_upkeep(self) -> Part:
+        """Raises what ended the last round of the catalogue's work in the background."""
+        if self._catalog.failing is not None:
+            raise self._catalog.failing
+        return {}
+
+    def _log_changes(self, parts: Mapping[str, Part]) -> None:
+        """Log once what is wrong, and once that it is right again."""
+        for name, part in parts.items():
+            why = part.get("why", "")
+            if why != self._logged.get(name, ""):
+                log = self._telemetry.log.error if why else self._telemetry.log.info
+                log("part_not_ready" if why else "part_ready", part=name, why=why)
+            self._logged[name] = why
+
+    async def _why_unready(self, alias: str, seconds: float) -> str:
+        """Why a model can't do its part, empty if it can. One that costs money isn't asked for
+        that: what is known of it counts."""
+        if not self._settings.models[alias].costs:
+            return await self._models.why_unusable(alias, seconds)
+        if self._models.capabilities(alias) is None:
+            return f"no answer yet: 'whyrank models probe {alias}' asks it"
+        return "resting after failures" if self._models.scorers[alias].resting else ""
+
+    def _model_part(self, role: str, alias: str, problem: str) -> Part:
+        """A model that answers isn't ready for a role whose work it can't do."""
+        able = self._models.capabilities(alias)
+        if not problem and able and not self._fits(role, able):
+            problem = f"no_capability: it lacks what this role needs (whyrank models probe {alias})"
+        part: Part = {"ok": not problem, "alias": alias}
+        if able:
+            part["capabilities"] = able.model_dump(mode="json")
+        if problem:
+            part["why"] = problem
+        return part
+
+    def _fits(self, role: str, able: Capabilities) -> bool:
+        """Can a model do what a role needs?"""
+        if role == "score":
+            return SPECS["likelihood"].needs(able)
+        if role != "rank":
+            return True
+        asked = self._settings.rank.strategy
+        names = [*self._settings.rank.prefer] if asked == "auto" else [asked]
+        return any(
+            name == "prior" or (SPECS[name].make is not None and SPECS[name].needs(able))
+            for name in names
+        )
 
 
-async def _prompts() -> dict[str, Any]:
-    return {"files": len(PromptLibrary(HOUSE / "prompts").all())}
-
-
-async def _store(settings: Settings) -> dict[str, Any]:
-    with closing(await asyncio.to_thread(open_store, settings)) as store:
-        await asyncio.to_thread(store.check_all)
-    return {}
-
-
-async def _embedder(settings: Settings) -> dict[str, Any]:
-    embed = await embedder_of(settings)
-    await embed.embed_one("a text")
-    return {"name": embed.name}
-
-
-async def _catalog(settings: Settings) -> dict[str, Any]:
-    catalog = await open_catalog(settings, await embedder_of(settings))
-    await catalog.examine_all()
-    return {}
-
-
-async def _whole(settings: Settings) -> dict[str, Any]:
-    recommender = await build(settings)
+async def read_part(reading: Awaitable[Part], seconds: float) -> Part:
+    """A part that is ok with what was read of it; or why it could not be read within so many
+    seconds."""
     try:
-        return {"parts": await recommender.readiness(MODEL_S)}
-    finally:
-        await recommender.close()
+        async with asyncio.timeout(seconds):
+            return {"ok": True, **await reading}
+    except TimeoutError:
+        return {"ok": False, "why": f"no answer within {seconds:g} s"}
+    except WhyrankError as error:
+        return {"ok": False, "why": error.message}
+    except Exception as error:  # whatever is wrong with it: who asks what works needs an answer
+        return {"ok": False, "why": repr(error)}
+
+
+def _free_bytes(folder: Path) -> int:
+    return shutil.disk_usage(folder).free

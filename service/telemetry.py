@@ -10,6 +10,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from service.schema import Ranking, Usage
+from service.schema import Ranking, Timings, Usage
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
 
@@ -77,6 +78,10 @@ class Telemetry:
             "Items whose vector is still to come",
             registry=self.registry,
         )
+
+    def leave_request(self) -> None:
+        """What this task logs from now on belongs to no request."""
+        structlog.contextvars.clear_contextvars()
 
     def ranked(self, ranking: Ranking) -> None:
         model = ranking.model or "none"
@@ -196,3 +201,21 @@ def _through_relay() -> Iterator[None]:
             subprocess.TimeoutExpired
         ):  # a child of ours that goes on may still hold the pipe
             relay.wait(5)
+
+
+class Stopwatch:
+    """Times the parts of a request, in milliseconds."""
+
+    def __init__(self) -> None:
+        self._start = self._last = time.perf_counter()
+        self._parts: dict[str, float] = {}
+
+    def mark(self, name: str) -> None:
+        """The part of this name ends now."""
+        now = time.perf_counter()
+        self._parts[name] = round((now - self._last) * 1000, 2)
+        self._last = now
+
+    def timings(self) -> Timings:
+        total_ms = round((time.perf_counter() - self._start) * 1000, 2)
+        return Timings(total_ms=total_ms, **self._parts)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 
+from service.context import CallContext
 from service.errors import ModelError, PromptError
 from service.llm import Asked, Scorer
 from service.prompts import Prompt
@@ -37,8 +38,14 @@ class Attributor:
     prompt: Prompt
     titles: int
 
-    async def moved(
-        self, state: UserState, chosen: Sequence[Candidate], *, line_tokens: int, until: float
+    async def attribute(
+        self,
+        state: UserState,
+        chosen: Sequence[Candidate],
+        *,
+        context: CallContext,
+        line_tokens: int,
+        until: float,
     ) -> Attribution:
         """Nothing if the model fails or is not done by `until`, a time of the event loop."""
         try:
@@ -61,7 +68,7 @@ class Attributor:
         asked = [Asked(context, text) for context in contexts for text in texts]
         try:
             async with asyncio.timeout_at(until):
-                found = await self.scorer.loglikelihoods(asked, apart=True)
+                found = await self.scorer.loglikelihoods(asked, context=context, apart=True)
         except (ModelError, TimeoutError):
             return Attribution()
         if len(found.values) != len(asked) or not all(map(isfinite, found.values)):

@@ -1,26 +1,58 @@
-"""Language models: one protocol of one method, the real ones and the scripted one behind it."""
+"""Language models: one protocol of one method, the real ones and the scripted one behind it.
+
+Stages ask a `Scorer` or an `LLM`, which is metered and redacts what it is given; adapters, which
+speak a server's language, take only `Outgoing` texts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+from service.context import CallContext
+from service.privacy import Outgoing
 from service.schema import Price, Usage
+
+Message = dict[str, str]
+OutgoingMessage = dict[str, Outgoing]
 
 
 @dataclass(frozen=True)
 class Call:
-    """What is asked of a model. `grammar`: an llguidance Lark grammar, `schema`: a JSON schema that
-    the answer must follow. `tokens`: ids whose log-probabilities as the first token are asked
-    for."""
+    """What a stage asks of a model, on behalf of whom. `grammar`: an llguidance Lark grammar,
+    `schema`: a JSON schema that the answer must follow. `tokens`: ids whose log-probabilities as
+    the first token are asked for."""
 
-    messages: list[dict[str, str]]
+    messages: list[Message]
     max_tokens: int
     grammar: str | None = None
     temperature: float = 0
     schema: Mapping[str, Any] | None = None
     tokens: tuple[int, ...] = ()
+    context: CallContext = field(default_factory=CallContext)
+
+
+@dataclass(frozen=True)
+class OutgoingCall:
+    """A `Call` as it is sent: its texts may leave."""
+
+    messages: list[OutgoingMessage]
+    max_tokens: int
+    grammar: str | None = None
+    temperature: float = 0
+    schema: Mapping[str, Any] | None = None
+    tokens: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, call: Call, redact: Callable[[str], Outgoing]) -> OutgoingCall:
+        messages = [
+            {"role": Outgoing(message["role"]), "content": redact(message["content"])}
+            for message in call.messages
+        ]
+        return cls(
+            messages, call.max_tokens, call.grammar, call.temperature, call.schema, call.tokens
+        )
 
 
 @dataclass(frozen=True)
@@ -42,6 +74,18 @@ class Asked:
 
 
 @dataclass(frozen=True)
+class OutgoingAsked:
+    """An `Asked` as it is sent: its texts may leave."""
+
+    context: tuple[Outgoing, ...]
+    text: Outgoing
+
+    @classmethod
+    def of(cls, asked: Asked, redact: Callable[[str], Outgoing]) -> OutgoingAsked:
+        return cls(tuple(map(redact, asked.context)), redact(asked.text))
+
+
+@dataclass(frozen=True)
 class Likelihoods:
     """The natural logarithm of P(text | context), summed over its tokens, for each that was
     asked."""
@@ -52,8 +96,8 @@ class Likelihoods:
 
 @dataclass(frozen=True)
 class About:
-    """What a model says of itself, by name: other values, another model. `context`: tokens it can
-    hold, if it tells."""
+    """What a server says of the model it serves, by name: other values mean another model.
+    `context`: tokens it can hold, if it says so."""
 
     told: Mapping[str, str]
     context: int | None = None
@@ -61,18 +105,20 @@ class About:
 
 @dataclass(frozen=True)
 class OutputConstraint:
-    """What a model's answers can be held to; what it can't is asked for in words, and read with
-    tolerance."""
+    """What a model's answers can be held to. What it can't be held to is asked for in words, and
+    its answer is read with tolerance."""
 
     grammar: bool = True
     schema: bool = True
 
 
-class Scorer(Protocol):
-    """A model that tells likelihoods. Raises only `ModelError`s. What may be kept for the next time
-    is the first context. `apart`: what is told of a text depends on its own contexts alone, to the
-    last bit, not on what else is asked with it; of a server that puts questions together as they
-    come that can't be had, and isn't asked. `price`: as far as it knows that itself."""
+class ScorerAdapter(Protocol):
+    """A model that tells likelihoods. Raises only `ModelError`s.
+
+    A server may keep the first context for the next call. `apart`: each answer depends on its own
+    contexts alone, to the last bit, not on what else is asked with it (a server that batches
+    questions as they come ignores it). `price`: as far as the adapter knows that itself.
+    """
 
     @property
     def alias(self) -> str: ...
@@ -80,17 +126,39 @@ class Scorer(Protocol):
     def price(self) -> Price | None: ...
     async def about(self) -> About: ...
     async def loglikelihoods(
-        self, asked: Sequence[Asked], *, apart: bool = False
+        self, asked: Sequence[OutgoingAsked], *, apart: bool = False
     ) -> Likelihoods: ...
     async def close(self) -> None: ...
 
 
 @runtime_checkable
-class LLM(Scorer, Protocol):
+class ModelAdapter(ScorerAdapter, Protocol):
     """A model that writes, under its configured alias. All methods raise only `ModelError`s;
-    closing the iterator of `stream` stops the model's work. `token` is the id of a word that is a
-    single token; `ModelIncapable` if it is none. `likeliest`: of so many likeliest first tokens
-    asked for, how many came."""
+    closing the iterator of `stream` stops the model's work.
+
+    `token`: the id of a word that is a single token; `ModelIncapable` if it is none. `likeliest`:
+    of so many likeliest first tokens asked for, how many came.
+    """
+
+    def stream(self, call: OutgoingCall) -> AsyncGenerator[Piece, None]: ...
+    async def token(self, word: str) -> int: ...
+    async def likeliest(self, count: int) -> int: ...
+
+
+class Scorer(Protocol):
+    """A model that tells likelihoods, as stages ask it: see `ScorerAdapter`."""
+
+    @property
+    def alias(self) -> str: ...
+    async def about(self) -> About: ...
+    async def loglikelihoods(
+        self, asked: Sequence[Asked], *, context: CallContext, apart: bool = False
+    ) -> Likelihoods: ...
+
+
+@runtime_checkable
+class LLM(Scorer, Protocol):
+    """A model that writes, as stages ask it: see `ModelAdapter`."""
 
     def stream(self, call: Call) -> AsyncGenerator[Piece, None]: ...
     async def token(self, word: str) -> int: ...

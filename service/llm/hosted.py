@@ -23,7 +23,7 @@ from service.errors import (
     ModelTimeout,
     ModelUnreachable,
 )
-from service.llm import About, Asked, Call, Likelihoods, Piece
+from service.llm import About, Likelihoods, OutgoingAsked, OutgoingCall, Piece
 from service.llm.openai import rest_of, said, schema_body, usage_of, without
 from service.llm.thinking import Thoughts
 from service.schema import Price, Usage
@@ -85,7 +85,7 @@ class Hosted:
             {"id": self._model}, self._context or (context if isinstance(context, int) else None)
         )
 
-    async def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
+    async def stream(self, call: OutgoingCall) -> AsyncGenerator[Piece, None]:
         if call.grammar or call.tokens:
             raise ModelIncapable("hosted models know no grammars and no token ids")
         asked = {
@@ -141,7 +141,9 @@ class Hosted:
             logs = getattr(found.choices[0], "logprobs", None)
             return len(logs.content[0].top_logprobs) if logs is not None and logs.content else 0
 
-    async def loglikelihoods(self, asked: Sequence[Asked], *, apart: bool = False) -> Likelihoods:
+    async def loglikelihoods(
+        self, asked: Sequence[OutgoingAsked], *, apart: bool = False
+    ) -> Likelihoods:
         raise ModelIncapable("hosted models tell no likelihoods")
 
     async def close(self) -> None:

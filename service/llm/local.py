@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.errors import ModelUnreachable
-from service.llm import About, Asked, Likelihoods
+from service.llm import About, Likelihoods, OutgoingAsked
 from service.schema import Price
 
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ class Local:
         )  # torch is given all its threads by one caller
         self._engine: PackedModel | None = None
 
-    async def loglikelihoods(self, asked: Sequence[Asked], *, apart: bool = False) -> Likelihoods:
+    async def loglikelihoods(
+        self, asked: Sequence[OutgoingAsked], *, apart: bool = False
+    ) -> Likelihoods:
         """Natural logarithms, in the order asked. Raises `ModelUnreachable` if the weights can't be
         loaded."""
         return await asyncio.get_running_loop().run_in_executor(
@@ -54,7 +56,7 @@ class Local:
         """Bytes of kept contexts."""
         return self._engine.held if self._engine is not None else 0
 
-    def _score(self, asked: list[Asked], apart: bool) -> Likelihoods:
+    def _score(self, asked: list[OutgoingAsked], apart: bool) -> Likelihoods:
         if self._engine is None:
             try:
                 from service.llm.packed import PackedModel  # torch takes seconds to import

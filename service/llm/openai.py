@@ -20,7 +20,7 @@ from service.errors import (
     ModelTimeout,
     ModelUnreachable,
 )
-from service.llm import About, Asked, Call, Likelihoods, Piece
+from service.llm import About, Likelihoods, OutgoingAsked, OutgoingCall, Piece
 from service.llm.thinking import Thoughts
 from service.schema import Price, Usage
 
@@ -93,7 +93,7 @@ class Compatible:
         with self._translated():
             return dict(await self._client.get(url, cast_to=dict[str, Any]))
 
-    async def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
+    async def stream(self, call: OutgoingCall) -> AsyncGenerator[Piece, None]:
         body = self._body(call) | self._more
         with self._translated():
             answer = await self._client.chat.completions.create(
@@ -123,7 +123,7 @@ class Compatible:
             if text := thoughts.rest():
                 yield Piece(text)
 
-    def _body(self, call: Call) -> dict[str, Any]:
+    def _body(self, call: OutgoingCall) -> dict[str, Any]:
         """Fields beside those that every request has. Raises `ModelIncapable` for what not every
         such server can do."""
         if call.grammar or call.tokens:
@@ -153,7 +153,9 @@ class Compatible:
             logs = found.choices[0].logprobs
             return len(logs.content[0].top_logprobs) if logs is not None and logs.content else 0
 
-    async def loglikelihoods(self, asked: Sequence[Asked], *, apart: bool = False) -> Likelihoods:
+    async def loglikelihoods(
+        self, asked: Sequence[OutgoingAsked], *, apart: bool = False
+    ) -> Likelihoods:
         raise ModelIncapable("backend openai tells no likelihoods")
 
     async def close(self) -> None:
@@ -216,7 +218,7 @@ def rest_of(headers: Mapping[str, str]) -> float:
     return min(float(said), LONGEST_REST_S) if said.replace(".", "", 1).isdigit() else 0.0
 
 
-def schema_body(call: Call) -> dict[str, Any]:
+def schema_body(call: OutgoingCall) -> dict[str, Any]:
     if not call.schema:
         return {}
     shape = {"name": "answer", "strict": True, "schema": dict(call.schema)}

@@ -38,7 +38,7 @@ from tokenizers import Tokenizer
 from torch.nn import functional
 
 from service.errors import InvalidOutput
-from service.llm import Asked, Likelihoods
+from service.llm import Likelihoods, OutgoingAsked
 from service.schema import Usage
 
 LARGEST = 1_024
@@ -87,7 +87,7 @@ class PackedModel:
     def _tokens(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
-    def score(self, asked: list[Asked]) -> Likelihoods:
+    def score(self, asked: list[OutgoingAsked]) -> Likelihoods:
         """As many together as fit; the first context is kept."""
         _check(asked)
         values: list[float] = []
@@ -99,7 +99,9 @@ class PackedModel:
         return Likelihoods(values, usage)
 
     @torch.inference_mode()  # type: ignore[untyped-decorator]  # torch is not type-checked here
-    def _pass(self, context: Sequence[str], asked: list[Asked]) -> tuple[list[float], Usage]:
+    def _pass(
+        self, context: Sequence[str], asked: list[OutgoingAsked]
+    ) -> tuple[list[float], Usage]:
         """The first of `asked`, as many as fit into one pass. `context`: the one that is kept,
         whichever of them it is of."""
         path = self._path(context)
@@ -119,7 +121,7 @@ class PackedModel:
         return values, Usage(prompt_tokens=tree.size, total_tokens=tree.size, cached_tokens=known)
 
     @torch.inference_mode()  # type: ignore[untyped-decorator]  # torch is not type-checked here
-    def score_apart(self, asked: list[Asked]) -> Likelihoods:
+    def score_apart(self, asked: list[OutgoingAsked]) -> Likelihoods:
         """First the contexts, then each text in a pass of its own, after all its contexts. What is
         kept takes no part: the last bits of a number depend on the shape of the pass that it was
         computed in."""
@@ -314,7 +316,7 @@ class _Tree:
         return line
 
 
-def _check(asked: Sequence[Asked]) -> None:
+def _check(asked: Sequence[OutgoingAsked]) -> None:
     if not all(one.context and one.text for one in asked):
         raise InvalidOutput("a text and a context are needed to score one after the other")
 

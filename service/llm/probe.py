@@ -20,6 +20,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
+from service.context import CallContext
 from service.errors import InvalidOutput, ModelError, ModelIncapable, ModelOverloaded, ModelTimeout
 from service.llm import LLM, About, Asked, Call, Scorer
 from service.schema import Capabilities, Usage, Value
@@ -126,7 +127,7 @@ class Probes:
         if isinstance(model, LLM):
             await _say(model, Call(_QUESTION, max_tokens=1))
         else:
-            await model.loglikelihoods([Asked(("Hello",), " world")])
+            await model.loglikelihoods([Asked(("Hello",), " world")], context=CallContext())
 
 
 async def probe(model: Scorer, about: About, *, at: datetime, seconds: float) -> Capabilities:
@@ -134,9 +135,15 @@ async def probe(model: Scorer, about: About, *, at: datetime, seconds: float) ->
     fails is an inability."""
     if isinstance(model, LLM):
         return await _Probe(model, seconds).capabilities(about, at)
-    await _within(LOADING * seconds, model.loglikelihoods([Asked(("Hello",), " world")]))
+    await _within(
+        LOADING * seconds,
+        model.loglikelihoods([Asked(("Hello",), " world")], context=CallContext()),
+    )
     start = time.perf_counter()
-    found = await _within(seconds, model.loglikelihoods([Asked((f"{uuid.uuid4()} ",), COUNTED)]))
+    found = await _within(
+        seconds,
+        model.loglikelihoods([Asked((f"{uuid.uuid4()} ",), COUNTED)], context=CallContext()),
+    )
     rate = _rate(found.usage.prompt_tokens - found.usage.cached_tokens, time.perf_counter() - start)
     return Capabilities(prompt_logprobs=True, context=about.context, read_tps=rate, at=at)
 
@@ -188,7 +195,8 @@ class _Probe:
 
     async def _tells_likelihoods(self) -> bool:
         found = await _within(
-            self._seconds, self._llm.loglikelihoods([Asked(("Hello",), " world")])
+            self._seconds,
+            self._llm.loglikelihoods([Asked(("Hello",), " world")], context=CallContext()),
         )
         return len(found.values) == 1
 

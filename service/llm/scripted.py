@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from difflib import SequenceMatcher
+from typing import cast
 
+from service.context import CallContext
 from service.errors import ModelError
-from service.llm import About, Asked, Call, Likelihoods, Piece
+from service.llm import About, Asked, Call, Likelihoods, OutgoingAsked, OutgoingCall, Piece
 from service.schema import Price, Usage
 
 Answer = str | Sequence[float] | ModelError
@@ -17,7 +19,8 @@ class ScriptedLLM:
     """`answer(call)` returns the text, the log-probabilities of `call.tokens`, or an error to
     raise. `likely(asked)` is a logarithm: by default, texts are the likelier the more they look
     like their context. Every call is kept in `calls`. Tokens are words; a word's id is its first
-    character's number. `obeys`: it gives a grammar's only text where there is only one."""
+    character's number. `obeys`: it gives a grammar's only text where there is only one. It stands
+    where an adapter stands, and where a stage would find a metered model."""
 
     price: Price | None = None
 
@@ -35,7 +38,8 @@ class ScriptedLLM:
         self._obeys = obeys
         self._likely = likely or alike
 
-    async def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
+    async def stream(self, call: Call | OutgoingCall) -> AsyncGenerator[Piece, None]:
+        call = cast(Call, call)
         self.calls.append(call)
         only = re.fullmatch(r'start: "([^"]*)"\s*', call.grammar or "") if self._obeys else None
         answer = self._answer(call)
@@ -63,11 +67,17 @@ class ScriptedLLM:
     async def token(self, word: str) -> int:
         return ord(word[0])
 
-    async def loglikelihoods(self, asked: Sequence[Asked], *, apart: bool = False) -> Likelihoods:
-        tokens = sum(len(one.text.split()) for one in asked)
-        return Likelihoods(
-            [self._likely(one) for one in asked], Usage(prompt_tokens=tokens, total_tokens=tokens)
-        )
+    async def loglikelihoods(
+        self,
+        asked: Sequence[Asked] | Sequence[OutgoingAsked],
+        *,
+        context: CallContext | None = None,
+        apart: bool = False,
+    ) -> Likelihoods:
+        questions = cast(Sequence[Asked], asked)
+        tokens = sum(len(question.text.split()) for question in questions)
+        usage = Usage(prompt_tokens=tokens, total_tokens=tokens)
+        return Likelihoods([self._likely(question) for question in questions], usage)
 
     async def close(self) -> None:
         pass

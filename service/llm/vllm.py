@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any, cast
 
 from service.errors import InvalidOutput, ModelIncapable
-from service.llm import About, Asked, Call, Likelihoods
+from service.llm import About, Likelihoods, OutgoingAsked, OutgoingCall
 from service.llm.openai import Compatible, schema_body
 
 REMEMBERED = 65_536
@@ -31,7 +31,7 @@ class VLLM(Compatible):
             )
         return About(told, about.context)
 
-    def _body(self, call: Call) -> dict[str, Any]:
+    def _body(self, call: OutgoingCall) -> dict[str, Any]:
         body = schema_body(call)
         if call.grammar:
             body["structured_outputs"] = {"grammar": call.grammar}
@@ -61,7 +61,9 @@ class VLLM(Compatible):
             raise ModelIncapable(f"{word!r} is {len(tokens)} tokens")
         return tokens[0]
 
-    async def loglikelihoods(self, asked: Sequence[Asked], *, apart: bool = False) -> Likelihoods:
+    async def loglikelihoods(
+        self, asked: Sequence[OutgoingAsked], *, apart: bool = False
+    ) -> Likelihoods:
         """By `prompt_logprobs`: every context is read again for every text, whatever the prefix
         cache holds."""
         contexts = [

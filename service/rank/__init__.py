@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Literal, Protocol, cast
 
+from service.context import CallContext
 from service.errors import InvalidOutput, ModelError, ModelTimeout
 from service.prompts import Prompt
 from service.rank.fusion import Terms, fused_order, z_scores
-from service.rank.pace import LatencyEstimator
 from service.schema import (
     Candidate,
     Choice,
@@ -26,7 +26,17 @@ from service.schema import (
     UserState,
 )
 
-__all__ = ["Context", "Order", "Scores", "Strategy", "rank", "reason_to_skip", "slots"]
+__all__ = [
+    "Context",
+    "Ladder",
+    "Latency",
+    "Order",
+    "Scores",
+    "Strategy",
+    "rank",
+    "reason_to_skip",
+    "slots",
+]
 
 SAFETY = 1.25
 """An estimate is trusted to be this much too short."""
@@ -39,8 +49,8 @@ LEAST_TRY = 0.1
 @dataclass(frozen=True)
 class Context:
     """What a strategy may know beside the person and the candidates. `prompt`, `score`: templates
-    of a question and of a list of titles; `deadline`: the event loop's time to be done by; the rest
-    as in the configuration of `rank`."""
+    of a question and of a list of titles; `deadline`: the event loop's time to be done by; `call`:
+    on whose behalf models are asked; the rest as in the configuration of `rank`."""
 
     prompt: Prompt
     score: Prompt | None
@@ -55,6 +65,7 @@ class Context:
     diversity: float = 0
     instruction: str | None = None
     locale: str | None = None
+    call: CallContext = field(default_factory=CallContext)
 
 
 @dataclass(frozen=True)
@@ -86,6 +97,13 @@ class Strategy(Protocol):
         self, state: UserState, candidates: Sequence[Candidate], context: Context
     ) -> Scores: ...
     def tokens(self, count: int, context: Context) -> Usage: ...
+
+
+class Latency(Protocol):
+    """How long a model may take, by alias."""
+
+    def seconds(self, alias: str, expected: Usage) -> float | None: ...
+    def timed_out(self, alias: str, expected: Usage, after_s: float) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -125,91 +143,136 @@ def reason_to_skip(
     return "the prior is clear" if first[0] - first[1] > clear_prior else ""
 
 
+@dataclass(frozen=True)
+class Ladder:
+    """Strategies to try, in order; below the last stands the prior, which needs no model. `asked`:
+    the strategy that was asked for, `auto` for any; `why`: the reason for this ladder."""
+
+    steps: Sequence[Strategy]
+    asked: str = "auto"
+    why: str = ""
+
+
 async def rank(
     state: UserState,
     candidates: Sequence[Candidate],
     context: Context,
-    ladder: Sequence[Strategy],
-    pace: LatencyEstimator,
-    *,
-    asked: str,
-    why: str = "",
+    ladder: Ladder,
+    latency: Latency,
 ) -> Order:
     """The first strategy of the ladder that answers in time, fused with the prior; the prior alone
     if none does.
 
     `candidates` come by falling prior; the model judges the first `context.depth`, the rest follow
-    behind them. With `asked` auto a strategy that is not expected to be done in time is passed
-    over; a named one is tried, for as long as one after it would still be in time. One that is
-    expected to be done has all of the time. `why`: the reason for this ladder.
+    behind them. A ladder for `auto` passes over a strategy that is not expected to be done in time;
+    a named one is tried for as long as one after it would still be in time. A strategy that is
+    expected to be done has all of the time.
     """
-    loop = asyncio.get_running_loop()
-    start = loop.time()
-    tried: list[Tried] = []
+    start = asyncio.get_running_loop().time()
     places = slots(candidates, context)
-    judged = [candidates[place] for place in places]
-    steps = list(ladder) if len(judged) > 1 else []
-    for n, strategy in enumerate(steps):
-        if any(
-            one.strategy.endswith(f":{strategy.model}") and one.reason in HOPELESS for one in tried
-        ):
-            continue
-        expected = strategy.tokens(len(judged), context)
-        estimate = pace.seconds(strategy.model, expected)
-        began = loop.time()
-        left = context.deadline - began
-        if left <= 0 or (asked == "auto" and estimate is not None and SAFETY * estimate > left):
-            tried.append(_tried(strategy, ModelTimeout.code))
-            continue
-        in_time = estimate is not None and SAFETY * estimate <= left
-        kept = 0 if in_time else _reserved(left, steps[n + 1 :], len(judged), context, pace)
-        try:
-            async with asyncio.timeout(left - kept):
-                scores = _whole(await _judged(strategy, state, judged, context), len(judged))
-        except TimeoutError:
-            pace.gave_up(strategy.model, expected, loop.time() - began)
-            tried.append(_tried(strategy, ModelTimeout.code, loop.time() - began))
-            continue
-        except ModelError as error:
-            tried.append(_tried(strategy, error.code, loop.time() - began))
-            continue
-        return replace(
-            _order(candidates, places, scores, strategy.weight, context),
-            strategy=strategy.name,
-            model=strategy.model,
-            prompt=scores.prompt or context.prompt.ref,
-            choice=_choice(asked, why, tried, loop.time() - start, estimate),
-            degraded=_degraded(tried, f"{strategy.name}:{strategy.model}"),
-            usage=scores.usage,
-            repairs=scores.repairs,
-        )
-    order = _order(candidates, [], Scores([]), 0, context)
+    attempts = _Attempts(state, [candidates[place] for place in places], context, ladder, latency)
+    answer = await attempts.first_answer() if len(places) > 1 else None
+    scores = answer.scores if answer is not None else Scores([])
+    weight = answer.strategy.weight if answer is not None else 0
+    order = _order(candidates, places if answer is not None else [], scores, weight, context)
+    took_s = asyncio.get_running_loop().time() - start
+    choice = _choice(ladder, attempts.failed, took_s, answer.estimate_s if answer else None)
+    if answer is None:
+        return replace(order, choice=choice, degraded=_degraded(attempts.failed, "prior"))
+    strategy = answer.strategy
     return replace(
         order,
-        choice=_choice(asked, why, tried, loop.time() - start),
-        degraded=_degraded(tried, "prior"),
+        strategy=strategy.name,
+        model=strategy.model,
+        prompt=scores.prompt or context.prompt.ref,
+        choice=choice,
+        degraded=_degraded(attempts.failed, f"{strategy.name}:{strategy.model}"),
+        usage=scores.usage,
+        repairs=scores.repairs,
     )
+
+
+@dataclass(frozen=True)
+class _Answer:
+    strategy: Strategy
+    scores: Scores
+    estimate_s: float | None
+
+
+class _Attempts:
+    """The descent of a ladder. `failed`: what was tried without an answer, in order."""
+
+    def __init__(
+        self,
+        state: UserState,
+        judged: Sequence[Candidate],
+        context: Context,
+        ladder: Ladder,
+        latency: Latency,
+    ) -> None:
+        self.failed: list[Tried] = []
+        self._state = state
+        self._judged = judged
+        self._context = context
+        self._ladder = ladder
+        self._latency = latency
+
+    async def first_answer(self) -> _Answer | None:
+        steps = self._ladder.steps
+        for n, strategy in enumerate(steps):
+            if not self._hopeless(strategy.model):
+                answer = await self._attempt(strategy, steps[n + 1 :])
+                if answer is not None:
+                    return answer
+        return None
+
+    def _hopeless(self, model: str) -> bool:
+        """Did the model fail in a way that no other strategy would mend?"""
+        return any(
+            tried.strategy.endswith(f":{model}") and tried.reason in HOPELESS
+            for tried in self.failed
+        )
+
+    async def _attempt(self, strategy: Strategy, later: Sequence[Strategy]) -> _Answer | None:
+        loop = asyncio.get_running_loop()
+        expected = strategy.tokens(len(self._judged), self._context)
+        estimate_s = self._latency.seconds(strategy.model, expected)
+        began = loop.time()
+        left_s = self._context.deadline - began
+        in_time = estimate_s is not None and SAFETY * estimate_s <= left_s
+        too_slow = self._ladder.asked == "auto" and estimate_s is not None and not in_time
+        if left_s <= 0 or too_slow:
+            self.failed.append(_tried(strategy, ModelTimeout.code))
+            return None
+        reserved_s = 0 if in_time else self._reserved_s(left_s, later)
+        try:
+            async with asyncio.timeout(left_s - reserved_s):
+                scores = await _judged(strategy, self._state, self._judged, self._context)
+                return _Answer(strategy, _whole(scores, len(self._judged)), estimate_s)
+        except TimeoutError:
+            self._latency.timed_out(strategy.model, expected, loop.time() - began)
+            self.failed.append(_tried(strategy, ModelTimeout.code, loop.time() - began))
+        except ModelError as error:
+            self.failed.append(_tried(strategy, error.code, loop.time() - began))
+        return None
+
+    def _reserved_s(self, left_s: float, later: Sequence[Strategy]) -> float:
+        """Seconds kept for the first later strategy whose speed is known and that would fit."""
+        for strategy in later:
+            expected = strategy.tokens(len(self._judged), self._context)
+            estimate_s = self._latency.seconds(strategy.model, expected)
+            if estimate_s is not None and SAFETY * estimate_s <= left_s * (1 - LEAST_TRY):
+                return SAFETY * estimate_s
+        return 0.0
 
 
 def _whole(scores: Scores, count: int) -> Scores:
     """Raises `InvalidOutput` unless there is one finite value a candidate: from anything else no
     order follows."""
-    if len(scores.values) != count or not all(map(math.isfinite, scores.values)):
-        raise InvalidOutput(
-            f"{sum(map(math.isfinite, scores.values))} finite scores for {count} candidates"
-        )
+    finite = sum(map(math.isfinite, scores.values))
+    if len(scores.values) != count or finite != count:
+        raise InvalidOutput(f"{finite} finite scores for {count} candidates")
     return scores
-
-
-def _reserved(
-    left: float, later: Sequence[Strategy], count: int, context: Context, pace: LatencyEstimator
-) -> float:
-    """Seconds kept for the first later strategy whose pace is known and that would fit."""
-    for strategy in later:
-        estimate = pace.seconds(strategy.model, strategy.tokens(count, context))
-        if estimate is not None and SAFETY * estimate <= left * (1 - LEAST_TRY):
-            return SAFETY * estimate
-    return 0.0
 
 
 async def _judged(
@@ -252,10 +315,10 @@ def _order(
         vectors=[candidate.vector for candidate in diverse],
         last=blanks,
     )
-    more = {name: _by_place(judged, found) for name, found in scores.signals.items()}
+    own = {name: _by_place(judged, values) for name, values in scores.signals.items()}
     signals = [
-        shown | {name: found[place] for name, found in more.items() if place < len(found)}
-        for place, shown in zip(places, signals, strict=True)
+        fused | {name: values[place] for name, values in own.items() if place < len(values)}
+        for place, fused in zip(places, signals, strict=True)
     ]
     return Order([candidates[place] for place in places], values, signals, strategy="prior")
 
@@ -266,20 +329,20 @@ def _blanks(candidates: Sequence[Candidate]) -> int:
 
 
 def _by_place(places: Sequence[int], values: Sequence[float]) -> list[float]:
-    found = dict(zip(places, values, strict=False))
-    return [found[place] for place in range(len(found))]
+    """Values in the order of the candidates, given the place that each belongs to."""
+    by_place = dict(zip(places, values, strict=False))
+    return [by_place[place] for place in range(len(by_place))]
 
 
 def _choice(
-    asked: str, why: str, tried: Sequence[Tried], took_s: float, estimate_s: float | None = None
+    ladder: Ladder, failed: Sequence[Tried], took_s: float, estimate_s: float | None
 ) -> Choice:
-    estimate = None if estimate_s is None else round(1000 * estimate_s, 1)
     return Choice(
-        asked=asked,
-        why=why,
-        estimate_ms=estimate,
+        asked=ladder.asked,
+        why=ladder.why,
+        estimate_ms=None if estimate_s is None else round(1000 * estimate_s, 1),
         took_ms=round(1000 * took_s, 1),
-        tried=tuple(tried),
+        tried=tuple(failed),
     )
 
 
@@ -292,6 +355,6 @@ def _tried(strategy: Strategy, code: str, waited_s: float = 0) -> Tried:
     )
 
 
-def _degraded(tried: Sequence[Tried], to: str) -> Degraded | None:
-    """By the first that failed."""
-    return Degraded(from_=tried[0].strategy, to=to, reason=tried[0].reason) if tried else None
+def _degraded(failed: Sequence[Tried], to: str) -> Degraded | None:
+    """From the first strategy that failed to what answered instead; None if none failed."""
+    return Degraded(from_=failed[0].strategy, to=to, reason=failed[0].reason) if failed else None

@@ -72,7 +72,12 @@ class PromptQuestion:
             messages = context.prompt.render(shown)
         except PromptError as error:
             raise InvalidOutput(error.message) from error
-        return Call(messages, max_tokens, temperature=context.prompt.sampling.temperature)
+        return Call(
+            messages,
+            max_tokens,
+            temperature=context.prompt.sampling.temperature,
+            context=context.call,
+        )
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from service.llm import LLM, OutputConstraint
 from service.prompts import LETTERS
 from service.rank import Context, Scores
 from service.rank.ask import AskingStrategy, PromptQuestion, ask, averaged, prompted
+from service.rank.spec import StrategySpec
 from service.schema import Candidate, Item, Repairs, Usage, UserState
 
 LEAST_MASS = 0.2
@@ -81,3 +82,12 @@ class FirstToken(AskingStrategy):
 
     def tokens(self, count: int, context: Context) -> Usage:
         return prompted(count, 1, replace(context, orderings=min(2, context.orderings)))
+
+
+SPEC = StrategySpec(
+    "first_token",
+    needs=lambda able: able.token_logprobs,
+    answer="letter",
+    fast=True,
+    make=FirstToken,
+)

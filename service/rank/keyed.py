@@ -15,6 +15,7 @@ from service.errors import InvalidOutput
 from service.prompts import LETTERS
 from service.rank import Context, Scores
 from service.rank.ask import AskingStrategy, PromptQuestion, averaged, prompted
+from service.rank.spec import StrategySpec
 from service.schema import Candidate, Repairs, Usage, UserState
 
 SIZES = (10, 20, len(LETTERS))
@@ -100,3 +101,7 @@ def _number(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return isinstance(value, int) or math.isfinite(value)
+
+
+SPEC = StrategySpec("keyed", needs=lambda able: True, answer="scores", make=Keyed)
+"""Any model can: it can be asked for JSON in words, and what it writes is mended."""

@@ -15,6 +15,7 @@ from typing import Protocol
 from service.errors import InvalidOutput, PromptError
 from service.llm import Asked, Scorer
 from service.rank import Context, Scores
+from service.rank.spec import StrategySpec
 from service.schema import Candidate, Usage, UserState
 
 TITLE_TOKENS = 8
@@ -66,7 +67,8 @@ class Likelihood:
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in nulls}
         after = [Asked((head, *lines.values()), text) for text in texts]
         found = await self._scorer.loglikelihoods(
-            [*after, *(Asked((head,), text) for text in missing.values())]
+            [*after, *(Asked((head,), text) for text in missing.values())],
+            context=context.call,
         )
         fresh = dict(zip(missing, found.values[len(after) :], strict=True))
         await self._nulls.put({key: value for key, value in fresh.items() if isfinite(value)})
@@ -81,3 +83,6 @@ class Likelihood:
         """What `count` candidates may cost when nothing is kept: for an estimate of the time."""
         read = (count + context.titles) * TITLE_TOKENS
         return Usage(prompt_tokens=read, total_tokens=read)
+
+
+SPEC = StrategySpec("likelihood", needs=lambda able: able.prompt_logprobs, fast=True)

@@ -19,6 +19,7 @@ from service.errors import InvalidOutput
 from service.prompts import LETTERS
 from service.rank import Context, Scores
 from service.rank.ask import AskingStrategy, PromptQuestion, ask, averaged, prompted
+from service.rank.spec import StrategySpec
 from service.schema import Candidate, Repairs, Usage, UserState
 
 
@@ -126,3 +127,7 @@ def mended(words: Sequence[str], count: int) -> tuple[list[int], Repairs]:
         raise InvalidOutput(f"{len(order)} of {count} letters in {' '.join(words)[:80]!r}")
     missing = [place for place in range(count) if place not in order]
     return order + missing, Repairs(missing=len(missing), duplicate=duplicate, unknown=unknown)
+
+
+SPEC = StrategySpec("listwise", needs=lambda able: True, answer="order", make=Listwise)
+"""Any model can: it can be asked for an order in words, and what it writes is mended."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from service.rank import Context, Scores
 from service.rank.ask import AskingStrategy, PromptQuestion, ask, prompted, together
+from service.rank.spec import StrategySpec
 from service.schema import Candidate, Usage, UserState
 
 AT_ONCE = 8
@@ -45,3 +46,8 @@ class Pointwise(AskingStrategy):
             completion_tokens=count,
             total_tokens=count * one.total_tokens,
         )
+
+
+SPEC = StrategySpec(
+    "pointwise", needs=lambda able: able.token_logprobs, answer="yes or no", make=Pointwise
+)

@@ -4,27 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
 
+from service.privacy import View
 from service.rank import Context, Scores, Strategy
 from service.schema import Candidate, Usage, UserState
 
 
-class Redacts(Protocol):
-    """What may leave of a person, candidates and an instruction; the candidates in the same
-    order."""
-
-    def over(
-        self, state: UserState, candidates: Sequence[Candidate], instruction: str | None
-    ) -> tuple[UserState, list[Candidate], str | None]: ...
-
-
 class RedactedStrategy:
-    """Stands before a strategy under its name."""
+    """Stands before a strategy under its name, and shows it what its model's `view` allows."""
 
-    def __init__(self, strategy: Strategy, veil: Redacts) -> None:
+    def __init__(self, strategy: Strategy, view: View) -> None:
         self._strategy = strategy
-        self._veil = veil
+        self._view = view
         self.name = strategy.name
         self.model = strategy.model
         self.weight = strategy.weight
@@ -33,8 +24,9 @@ class RedactedStrategy:
     async def score(
         self, state: UserState, candidates: Sequence[Candidate], context: Context
     ) -> Scores:
-        state, shown, instruction = self._veil.over(state, candidates, context.instruction)
-        return await self._strategy.score(state, shown, replace(context, instruction=instruction))
+        state, candidates, instruction = self._view.shown(state, candidates, context.instruction)
+        context = replace(context, instruction=instruction)
+        return await self._strategy.score(state, candidates, context)
 
     def tokens(self, count: int, context: Context) -> Usage:
         return self._strategy.tokens(count, context)

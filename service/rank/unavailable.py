@@ -1,4 +1,4 @@
-"""A strategy that can't be had: says why at once, so that the next of the ladder answers openly."""
+"""A strategy that can't be had: it fails at once, so that the next of the ladder answers openly."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from service.schema import Candidate, Usage, UserState
 
 
 class UnavailableStrategy:
-    """Stands in a strategy's place under its name."""
+    """Stands in a strategy's place under its name; raises `why`."""
 
     weight = 0.0
 

@@ -1,0 +1,420 @@
+"""Settings become a `Service`: the only place where its parts are made and joined."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import lru_cache, partial
+from os import environ
+from pathlib import Path
+from typing import Any
+
+from service import state
+from service.access import Access
+from service.candidates import Finder
+from service.catalog import Catalog, Embeds
+from service.chat.conversation import Conversation
+from service.config import HOUSE, Settings
+from service.diagnostics import Diagnostics
+from service.documents import DocumentReader
+from service.embed import Embedder, RemoteEmbedder
+from service.embeddings import Embeddings
+from service.errors import ConfigError, WhyrankError
+from service.explainer import Explainer
+from service.ingest import Ingest
+from service.jobs import Jobs
+from service.jobs.shadow import Shadowing
+from service.jobs.training import Trainer
+from service.llm import ModelAdapter, ScorerAdapter
+from service.llm.hosted import Hosted
+from service.llm.local import Local
+from service.llm.openai import Compatible
+from service.llm.vllm import VLLM
+from service.models import Models
+from service.observers import Observers
+from service.people import People
+from service.pipeline import Recommender
+from service.plan import Planner
+from service.preview import Previewer
+from service.privacy import PatternRedactor, Privacy
+from service.prompts import PromptLibrary
+from service.ranker import Ranker
+from service.records import Records
+from service.store import Store
+from service.telemetry import Telemetry
+
+RELOADABLE = (
+    *("models.", "roles.", "fallback", "rank.", "explain.", "rerank.", "limits.", "shadow."),
+    *("service.deadline_ms", "service.ping_s"),
+)
+"""Settings whose names begin so may change while the service runs."""
+
+
+@dataclass(frozen=True)
+class Outside:
+    """All that touches the outside, passed in; `build` opens the real things. `adapters`: the
+    opened models by alias."""
+
+    store: Store
+    catalog: Catalog
+    prompts: PromptLibrary
+    adapters: Mapping[str, ScorerAdapter]
+    telemetry: Telemetry
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class _Stages:
+    planner: Planner
+    people: People
+    finder: Finder
+    documents: DocumentReader
+    ranker: Ranker
+    explainer: Explainer
+    privacy: Privacy
+
+
+def _stages(settings: Settings, outside: Outside, models: Models) -> _Stages:
+    store, catalog, prompts = outside.store, outside.catalog, outside.prompts
+    privacy = Privacy(settings)
+    return _Stages(
+        Planner(settings, prompts=prompts, models=models, nulls=store.nulls),
+        People(settings, store=store, catalog=catalog, privacy=privacy, clock=outside.clock),
+        Finder(store, catalog),
+        DocumentReader(catalog, settings.limits),
+        Ranker(settings, models.latency),
+        Explainer(settings, prompts=prompts, models=models),
+        privacy,
+    )
+
+
+class Service:
+    """The parts that faces, command line and evaluations call, and nothing deeper.
+
+    `predecessor`: the service that this one follows at a reload; what it measured goes on.
+    """
+
+    def __init__(
+        self, settings: Settings, outside: Outside, predecessor: Service | None = None
+    ) -> None:
+        self.settings = settings
+        self.telemetry = telemetry = outside.telemetry
+        self._outside = outside
+        store, catalog, clock = outside.store, outside.catalog, outside.clock
+        self.models = models = Models(
+            settings,
+            outside.adapters,
+            spendings=store.spendings,
+            telemetry=telemetry,
+            clock=clock,
+            latency=predecessor.models.latency if predecessor is not None else None,
+        )
+        stages = _stages(settings, outside, models)
+        self.shadowing = Shadowing(
+            settings,
+            planner=stages.planner,
+            people=stages.people,
+            ranker=stages.ranker,
+            store=store,
+            telemetry=telemetry,
+            clock=clock,
+        )
+        self.observers = Observers(store, telemetry, self.shadowing, clock)
+        self.recommender = Recommender(
+            stages.planner,
+            stages.people,
+            stages.finder,
+            stages.documents,
+            stages.ranker,
+            stages.explainer,
+            self.observers,
+        )
+        self.records = records = Records(store, catalog, self.observers.settled)
+        self.ingest = Ingest(
+            settings,
+            store=store,
+            catalog=catalog,
+            records=records,
+            telemetry=telemetry,
+            clock=clock,
+        )
+        self.chat = _conversation(settings, outside, stages, self)
+        self.previewer = _previewer(settings, outside, stages, models)
+        self.access = Access(settings, store, clock)
+        self.embeddings = Embeddings(catalog, settings.limits)
+        self.diagnostics = Diagnostics(
+            settings, store=store, catalog=catalog, models=models, telemetry=telemetry
+        )
+        trainer = Trainer(settings, store=store, catalog=catalog, clock=clock)
+        self.jobs = Jobs(
+            settings, catalog=catalog, models=models, trainer=trainer, telemetry=telemetry
+        )
+
+    async def reloaded(self, settings: Settings) -> Service:
+        """Another service by these settings, on the same store and catalogue, with those models
+        that stay as they are. Raises `ConfigError` for what needs a restart, and for a model that
+        can't be had."""
+        changed = self.settings.differing(settings)
+        fixed = [key for key in changed if not key.startswith(RELOADABLE)]
+        if fixed:
+            raise ConfigError(
+                f"{', '.join(fixed)}: can't be changed without a restart", param=fixed[0]
+            )
+        kept = self.models.kept_by(settings)
+        adapters = open_remote(settings, self.telemetry, kept)
+        adapters |= open_local(settings, self.telemetry, kept)
+        return Service(settings, replace(self._outside, adapters=adapters), predecessor=self)
+
+    async def leave_to(self, successor: Service) -> None:
+        """Finish, and close the models that the successor doesn't have."""
+        await self.shadowing.close()
+        await self.observers.settled()
+        await self.jobs.trainer.close()
+        await self.models.close(successor=successor.models)
+
+    async def close(self) -> None:
+        await self.shadowing.close()
+        await self.observers.settled()
+        await self.jobs.trainer.close()
+        await self.models.close()
+        await self._outside.catalog.close()
+        self._outside.store.close()
+
+
+def _previewer(settings: Settings, outside: Outside, stages: _Stages, models: Models) -> Previewer:
+    return Previewer(
+        settings,
+        stages.planner,
+        stages.people,
+        stages.finder,
+        stages.explainer,
+        models,
+        outside.prompts,
+        stages.privacy,
+    )
+
+
+def _conversation(
+    settings: Settings, outside: Outside, stages: _Stages, service: Service
+) -> Conversation:
+    return Conversation(
+        settings,
+        store=outside.store,
+        catalog=outside.catalog,
+        prompts=outside.prompts,
+        models=service.models,
+        privacy=stages.privacy,
+        planner=stages.planner,
+        recommender=service.recommender,
+        ingest=service.ingest,
+        clock=outside.clock,
+    )
+
+
+async def build(
+    settings: Settings,
+    *,
+    llms: Mapping[str, ModelAdapter] | None = None,
+    scorers: Mapping[str, ScorerAdapter] | None = None,
+    prompts: Path = HOUSE / "prompts",
+    re_embed: bool = False,
+) -> Service:
+    """A service on the real store, catalogue, embedder and models. Raises `ConfigError` naming what
+    is missing.
+
+    `llms`: models in place of the configured ones behind a URL or at a provider; `scorers`: in
+    place of those in this process. `re_embed`: vectors of another embedder are dropped, to be made
+    anew, instead of being refused.
+    """
+    telemetry = Telemetry()
+    library = PromptLibrary(
+        prompts,
+        failed=lambda message: telemetry.log.error("prompt_not_reloaded", error=message),
+    )
+    store = await asyncio.to_thread(open_store, settings)
+    embed = await open_embedder(settings)
+    try:
+        catalog = await open_catalog(settings, embed, re_embed=re_embed)
+    except WhyrankError:
+        await embed.close()
+        raise
+    adapters: dict[str, ScorerAdapter] = {}
+    adapters |= open_remote(settings, telemetry) if llms is None else llms
+    adapters |= open_local(settings, telemetry) if scorers is None else scorers
+    return Service(settings, Outside(store, catalog, library, adapters, telemetry))
+
+
+async def open_catalog(settings: Settings, embed: Embeds, *, re_embed: bool = False) -> Catalog:
+    """The catalogue alone, for what needs nothing else."""
+    return await Catalog.open(
+        settings.data / "catalog",
+        embed=embed,
+        filterable=settings.catalog.filterable,
+        factors=settings.retrieve.training.factors,
+        re_embed=re_embed,
+    )
+
+
+def open_store(settings: Settings) -> Store:
+    """The store alone, for what needs nothing else."""
+    meanings = settings.events.of(settings.service.domain)
+    return Store(
+        settings.store_url,
+        weigh=lambda event: state.opinion(event, meanings),
+        half_life_days=settings.retrieve.popular_half_life_days,
+        meaning=repr(sorted(meanings.items())),
+    )
+
+
+def guard(settings: Settings) -> None:
+    """Raises `ConfigError` for an address that others can reach while nobody needs a key."""
+    if settings.service.loopback or settings.api_key is not None:
+        return
+    with closing(open_store(settings)) as store:
+        if not store.keys.exist():
+            raise ConfigError(
+                f"service.host {settings.service.host} is reachable from outside: "
+                "make a key ('whyrank keys create'), set WHYRANK_API_KEY, or bind 127.0.0.1",
+                param="service.host",
+            )
+
+
+# ── embedders ─────────────────────────────────────────────────────────────────────────────────────
+
+_embedder = lru_cache(maxsize=1)(Embedder)
+"""Services of one process share it: an evaluation makes one for each of its settings, all on the
+same embedder."""
+
+
+async def open_embedder(settings: Settings) -> Embedder | RemoteEmbedder | RedactedEmbedder:
+    """The embedder alone. Raises `ConfigError` if it can't be had."""
+    embed = settings.embed
+    if not embed.base_url:
+        return await asyncio.to_thread(
+            _embedder, settings.embedder_path, threads=embed.threads, batch=embed.batch
+        )
+    remote = await RemoteEmbedder.open(
+        embed.base_url,
+        embed.model,
+        api_key=_secret(embed.api_key_env, "embed.api_key_env"),
+        batch=embed.batch,
+        timeout_s=embed.timeout_s,
+    )
+    if not embed.leaves_the_house:
+        return remote
+    return RedactedEmbedder(remote, PatternRedactor(settings.privacy.phone_regions))
+
+
+class RedactedEmbedder:
+    """An embedder outside, which every text reaches redacted. Token ids are the caller's own and go
+    as they came."""
+
+    def __init__(self, embed: RemoteEmbedder, redact: PatternRedactor) -> None:
+        self._embed = embed
+        self._redact = redact
+        self.name = embed.name
+        self.loaded = embed.loaded
+        self.dimension = embed.dimension
+        self.close = embed.close
+
+    async def embed(self, texts: Sequence[str]) -> Any:
+        return await self._embed.embed([*map(self._redact, texts)])
+
+    async def embed_one(self, text: str) -> Any:
+        return await self._embed.embed_one(self._redact(text))
+
+    async def counted(self, texts: Sequence[str | Sequence[int]]) -> tuple[Any, int]:
+        return await self._embed.counted(
+            [self._redact(text) if isinstance(text, str) else text for text in texts]
+        )
+
+
+# ── models ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def open_local(
+    settings: Settings, telemetry: Telemetry, kept: Mapping[str, ScorerAdapter] | None = None
+) -> dict[str, ScorerAdapter]:
+    """Those that run in this process, the kept ones as they are; without torch or without weights
+    one is left out, and likelihoods with it."""
+    opened: dict[str, ScorerAdapter] = {}
+    for alias, model in settings.models.items():
+        if model.backend != "local":
+            continue
+        folder = settings.weights_path(alias)
+        why = ""
+        if importlib.util.find_spec("torch") is None:
+            why = "backend local needs torch: pip install 'whyrank[engine]'"
+        elif not folder.exists():
+            why = f"no weights: whyrank models pull {model.model}"
+        if why:
+            telemetry.log.warning("model_left_out", alias=alias, why=why)
+            continue
+        opened[alias] = (kept or {}).get(alias) or _weights_in_process(
+            alias, folder, model.threads, model.cache_mb
+        )
+    return opened
+
+
+@lru_cache(maxsize=4)
+def _weights_in_process(alias: str, folder: Path, threads: int, cache_mb: int) -> ScorerAdapter:
+    """Services of one process share it."""
+    return Local(alias, folder, threads=threads, cache_mb=cache_mb)
+
+
+def open_remote(
+    settings: Settings, telemetry: Telemetry, kept: Mapping[str, ScorerAdapter] | None = None
+) -> dict[str, ScorerAdapter]:
+    """Those behind a URL or at a provider, the kept ones as they are. One that has work but can't
+    be had is a `ConfigError`; another is left out."""
+    needed = {
+        *settings.roles.model_dump(exclude_none=True).values(),
+        *settings.fallback,
+        settings.shadow.model,
+    }
+    opened: dict[str, ScorerAdapter] = {}
+    for alias, model in settings.models.items():
+        if model.backend == "local":
+            continue
+        try:
+            opened[alias] = (kept or {}).get(alias) or _open(alias, settings, telemetry)
+        except ConfigError as error:
+            if alias in needed:
+                raise
+            telemetry.log.warning("model_left_out", alias=alias, why=error.message)
+    return opened
+
+
+def _open(alias: str, settings: Settings, telemetry: Telemetry) -> ModelAdapter:
+    model = settings.models[alias]
+    options: dict[str, Any] = {
+        "api_key": _secret(model.api_key_env, f"models.{alias}.api_key_env"),
+        "extra": model.extra,
+        "context": model.context,
+    }
+    if model.backend == "litellm":
+        if importlib.util.find_spec("litellm") is None:
+            raise ConfigError(
+                f"models.{alias}: backend litellm needs LiteLLM: pip install 'whyrank[hosted]'"
+            )
+        warn = partial(telemetry.log.warning, "model_downgraded", alias=alias)
+        return Hosted(
+            alias,
+            model=model.model,
+            base_url=model.base_url,
+            warn=lambda why: warn(why=why),
+            **options,
+        )
+    kind = VLLM if model.backend == "vllm" else Compatible
+    return kind(alias, model=model.model, base_url=model.base_url, **options)
+
+
+def _secret(variable: str | None, where: str) -> str | None:
+    """From the environment; None where no variable is named. An empty one counts as unset."""
+    if variable and not environ.get(variable):
+        raise ConfigError(f"{where}: {variable} is not set in the environment")
+    return environ[variable] if variable else None

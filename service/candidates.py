@@ -1,0 +1,125 @@
+"""What may be ranked for a request: retrieved, listed by the caller, or the caller's own texts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import chain
+
+from service import collaborative, retrieve
+from service.catalog import Catalog, Scope
+from service.plan import Plan
+from service.privacy import Views
+from service.retrieve import RetrievalQuery
+from service.schema import Candidate, Item, RecommendRequest, UserState
+from service.store import Store
+
+EMBEDDING_SHARE = 1 / 3
+"""At most this share of the time is spent on embedding documents."""
+UNKNOWN_ITEM = {
+    "candidates": "so last and without a reason",
+    "context_items": "so without effect",
+    "exclude": "so without effect",
+}
+"""What becomes of an id that the catalogue does not have, by the field that names it."""
+NAMED = 20
+"""So many ids, or places of documents, are named in a warning."""
+
+
+class Finder:
+    def __init__(self, store: Store, catalog: Catalog) -> None:
+        self._store = store
+        self._catalog = catalog
+
+    async def find(self, plan: Plan, person: UserState, views: Views) -> list[Candidate]:
+        """Candidates by falling prior."""
+        query = await self._query(plan, person, views)
+        return await retrieve.retrieve(self._store, self._catalog, person, query)
+
+    async def find_among(
+        self, documents: Sequence[Item], plan: Plan, person: UserState, views: Views
+    ) -> tuple[list[Candidate], int]:
+        """Documents that say something, by falling prior, and how many of them could not be
+        embedded in time."""
+        query = await self._query(plan, person, views)
+        now = asyncio.get_running_loop().time()
+        until = now + EMBEDDING_SHARE * (plan.context.deadline - now)
+        return await retrieve.documents(self._store, self._catalog, person, documents, query, until)
+
+    async def warnings(
+        self, request: RecommendRequest, candidates: Sequence[Candidate]
+    ) -> list[str]:
+        """What of the request was without effect, in words."""
+        return [*await self._unknown(request), *await self._unmet(request, candidates)]
+
+    async def _query(self, plan: Plan, person: UserState, views: Views) -> RetrievalQuery:
+        """What to look for, given what the person has seen; a list that the caller gives is ranked
+        whole."""
+        request, weights = plan.request, plan.weights
+        factors = None
+        if weights.collaborative:
+            factors = await collaborative.taste(self._store, self._catalog, person)
+        exclude = frozenset(request.exclude)
+        given = None
+        scope = Scope(
+            exclude=exclude | person.seen | frozenset(request.context_items),
+            filters=request.filters,
+        )
+        if request.candidates is not None:
+            given = [item_id for item_id in request.candidates if item_id not in exclude]
+            scope = Scope(only=frozenset(given))
+        query = RetrievalQuery(
+            k=plan.retrieved if given is None else len(given),
+            weights=weights.sources,
+            scope=scope,
+            given=given,
+            instruction=request.instruction,
+            context_items=request.context_items,
+            factors=factors,
+            avoid=person.avoid | frozenset(request.avoid),
+            popularity=bool(weights.popularity),
+            vectors=bool(weights.diversity),
+        )
+        view = views.embedder
+        if not view.allowed:
+            return replace(query, embeds=False)
+        instruction = request.instruction
+        return replace(query, meant=view.sent(instruction) if instruction is not None else None)
+
+    async def _unknown(self, request: RecommendRequest) -> list[str]:
+        """Of each of the request's lists of ids those that the catalogue does not have."""
+        named = request.candidates or ()
+        lists = {
+            "candidates": [item_id for item_id in named if item_id not in request.exclude],
+            "context_items": request.context_items,
+            "exclude": request.exclude,
+        }
+        unknown = set(await self._catalog.unknown(chain(*lists.values())))
+        warnings = []
+        for name, ids in lists.items():
+            missing = [item_id for item_id in ids if item_id in unknown]
+            if missing:
+                what = f"not in the catalogue, {UNKNOWN_ITEM[name]}"
+                warnings.append(f"{name}: {what}: {first_of(missing)}")
+        return warnings
+
+    async def _unmet(self, request: RecommendRequest, candidates: Sequence[Candidate]) -> list[str]:
+        """Where nothing is left to recommend: is that for the request's filters, and what might
+        they ask for?"""
+        if candidates or not request.filters:
+            return []
+        if await self._catalog.some(1, Scope(filters=request.filters)):
+            return ["filters: all that they admit is excluded, or this person has had it"]
+        facets = await self._catalog.facets()
+        known = {key: facets.in_words(key) for key in request.filters}
+        values = [
+            f"filters.{key}: the catalogue has {listed}" for key, listed in known.items() if listed
+        ]
+        return ["filters: no item meets them", *values]
+
+
+def first_of(names: Sequence[object]) -> str:
+    """The first few, and how many more there are."""
+    rest = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return ", ".join(map(str, names[:NAMED])) + rest

@@ -1,0 +1,119 @@
+"""Texts of the caller's own as items: named, completed from the catalogue, and what of them could
+not be read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+from service.candidates import first_of
+from service.catalog import READ, Catalog, words_of
+from service.config import Limits
+from service.errors import BadRequest
+from service.plan import Plan
+from service.prompts import shown_of
+from service.schema import Candidate, Item, Ranking, RerankRequest
+
+
+@dataclass(frozen=True)
+class Documents:
+    """In the caller's order, each with an id of its own."""
+
+    items: list[Item]
+
+    @property
+    def spoken(self) -> list[Item]:
+        """Those that say something."""
+        return [item for item in self.items if says_something(item)]
+
+    @property
+    def blank(self) -> list[Item]:
+        return [item for item in self.items if not says_something(item)]
+
+    @property
+    def places(self) -> dict[str, int]:
+        """Where each stands in the caller's list, by its id."""
+        return {item.id: place for place, item in enumerate(self.items)}
+
+    def blank_warning(self) -> list[str]:
+        places = [place for place, item in enumerate(self.items) if not says_something(item)]
+        if not places:
+            return []
+        why = "blank, or only an id that the catalogue does not have, so last and without a reason"
+        return [f"{why}: documents {first_of(places)}"]
+
+    def unread_warnings(
+        self, plan: Plan, ranking: Ranking, candidates: Sequence[Candidate], unembedded: int
+    ) -> list[str]:
+        """What of the documents was not looked at, in words."""
+        depth, size = plan.context.depth, plan.context.line_tokens
+        count, places = len(self.spoken), self.places
+        judged: set[str] = set()
+        if ranking.model is not None:
+            judged = {candidate.item.id for candidate in candidates[:depth]}
+        cut = [
+            item
+            for item in self.items
+            if len(item.text) > READ or (item.id in judged and len(shown_of(item)) > size)
+        ]
+        warnings = []
+        if judged and depth < count:
+            warnings.append(
+                f"a model judged {depth} of {count} documents (rank.depth); the others follow in "
+                "the prior's order"
+            )
+        if cut:
+            what = f"{READ} characters"
+            if judged:
+                what += f", of those shown to a model {size} tokens (rerank.line_tokens)"
+            which = first_of([places[item.id] for item in cut])
+            warnings.append(f"cut to the first {what}: documents {which}")
+        if unembedded:
+            warnings.append(
+                f"no time to embed {unembedded} of {count} documents: only their words count; "
+                "raise deadline_ms"
+            )
+        return warnings
+
+
+def says_something(item: Item) -> bool:
+    return bool(item.title.strip() or item.text.strip() or item.attributes)
+
+
+class DocumentReader:
+    def __init__(self, catalog: Catalog, limits: Limits) -> None:
+        self._catalog = catalog
+        self._limits = limits
+
+    async def read(self, request: RerankRequest) -> Documents:
+        """Each with the caller's id, else one made of what it says. What the catalogue knows of an
+        id completes the document. Raises `BadRequest` beyond the limits."""
+        limits = self._limits
+        if len(request.documents) > limits.documents:
+            raise BadRequest(
+                f"documents: at most {limits.documents} (limits.documents)", param="documents"
+            )
+        if len(request.query) > limits.query_chars:
+            raise BadRequest(
+                f"query: at most {limits.query_chars} characters (limits.query_chars)",
+                param="query",
+            )
+        names = [document.name for document in request.documents if document.name is not None]
+        known = await self._catalog.get(names)
+        items: dict[str, Item] = {}
+        times = Counter[str]()
+        for document in request.documents:
+            name = document.id or (document.name if document.name in known else None)
+            item = document.over(known.get(name or ""))
+            key = base = name if name is not None and name not in items else _name_of(item)
+            while key in items:
+                times[base] += 1
+                key = f"{base}+{times[base]}"
+            items[key] = item.model_copy(update={"id": key})
+        return Documents(list(items.values()))
+
+
+def _name_of(item: Item) -> str:
+    return f"document-{sha256(words_of(item).encode()).hexdigest()[:16]}"

@@ -1,0 +1,33 @@
+"""Texts in the catalogue's own embedding space, for whoever asks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from service.catalog import Catalog
+from service.config import Limits
+from service.errors import BadRequest
+
+
+class Embeddings:
+    def __init__(self, catalog: Catalog, limits: Limits) -> None:
+        self._catalog = catalog
+        self._limits = limits
+
+    async def embed(self, texts: Sequence[str | Sequence[int]]) -> tuple[Any, int]:
+        """Unit vectors, shape [len(texts), dimension], of texts or their token ids; and how many
+        tokens were read. Raises `BadRequest` for too many."""
+        most = self._limits.inputs
+        if len(texts) > most:
+            raise BadRequest(f"input: at most {most} (limits.inputs)", param="input")
+        return await self._catalog.counted(texts)
+
+    @property
+    def name(self) -> str:
+        """The embedder's name: whoever has another is in another space."""
+        return self._catalog.embedding
+
+    @property
+    def dimension(self) -> int:
+        return self._catalog.dimension

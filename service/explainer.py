@@ -1,0 +1,79 @@
+"""Reasons for a ranking: which model writes them, and what each model sees."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+
+from service.config import Settings
+from service.explain import Attributor, Explained, Style, Subject, Writer, explain
+from service.models import Models
+from service.plan import Plan
+from service.privacy import View, Views
+from service.prompts import PromptLibrary
+from service.schema import FASTER, Candidate, Reason, UserState
+
+
+class Explainer:
+    def __init__(self, settings: Settings, *, prompts: PromptLibrary, models: Models) -> None:
+        self._settings = settings
+        self._prompts = prompts
+        self._models = models
+
+    def explain(
+        self, plan: Plan, person: UserState, chosen: Sequence[Candidate], views: Views
+    ) -> AsyncGenerator[Reason | Explained, None]:
+        """A reason for each of the chosen. A ranking that asked for no model, and a person whom no
+        model may see, get templates."""
+        alias = None
+        if plan.ladder.steps and plan.request.model != FASTER:
+            alias = self._writing_alias(views)
+        writer = None
+        if alias is not None:
+            writer = Writer(self._models.writers[alias], self._models.constraint(alias))
+        attributor = self.attributor(plan, views)
+        subject = Subject(person, chosen, plan.request.instruction)
+        asked = [alias or "", attributor.scorer.alias if attributor is not None else ""]
+        outside = next((name for name in asked if views.of(name).redaction is not None), None)
+        return explain(
+            subject,
+            self.style(plan, person),
+            plan.context.call,
+            writer=writer,
+            attributor=attributor,
+            seen=seen_through(views.of(outside), subject) if outside is not None else None,
+        )
+
+    def style(self, plan: Plan, person: UserState) -> Style:
+        locale = plan.request.locale or person.locale
+        return Style(
+            self._prompts.find("explain", plan.domain, locale),
+            top=self._settings.explain.top,
+            deadline=plan.context.deadline,
+            line_tokens=plan.context.line_tokens,
+            locale=locale,
+            full=plan.request.explain == "full",
+        )
+
+    def attributor(self, plan: Plan, views: Views) -> Attributor | None:
+        """Tells what moved an item, by the model for likelihoods; None where it may not be asked."""
+        alias, prompt = self._settings.roles.score, plan.context.score
+        if not plan.ladder.steps or prompt is None or alias not in self._models.scorers:
+            return None
+        if not views.of(alias).allowed:
+            return None
+        return Attributor(self._models.scorers[alias], prompt, plan.context.titles)
+
+    def _writing_alias(self, views: Views) -> str | None:
+        """The first model of the role and the fallbacks that may see the person and whose circuit
+        breaker is closed; the first that may, if all are open."""
+        roles = self._settings.roles.explain, *self._settings.fallback
+        aliases = [
+            alias for alias in roles if alias in self._models.writers and views.of(alias).allowed
+        ]
+        closed = (alias for alias in aliases if not self._models.writers[alias].resting)
+        return next(closed, aliases[0] if aliases else None)
+
+
+def seen_through(view: View, subject: Subject) -> Subject:
+    """A subject as a model sees it."""
+    return Subject(*view.shown(subject.state, subject.chosen, subject.instruction))

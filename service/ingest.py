@@ -1,0 +1,299 @@
+"""Events, items and users come in: checked row by row, on disk when a call returns."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence, Set
+from contextlib import nullcontext
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, Literal
+
+from service import state
+from service.catalog import Catalog
+from service.config import Settings
+from service.errors import BadRequest
+from service.feeds import foreign
+from service.feeds.notes import Notes
+from service.feeds.rows import checked_rows
+from service.records import Records
+from service.schema import (
+    Event,
+    Feed,
+    ForeignReport,
+    IngestReport,
+    Item,
+    Rejection,
+    Shape,
+    User,
+)
+from service.store import Store
+from service.telemetry import Telemetry
+
+CHUNK = 2_000
+"""So many rows of another system's are stored at once."""
+
+
+class Ingest:
+    """`notes`, wherever it is an argument: of a feed that comes in parts. They gather what is to be
+    said of the whole, and the reports leave it to them."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        store: Store,
+        catalog: Catalog,
+        records: Records,
+        telemetry: Telemetry,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._catalog = catalog
+        self._records = records
+        self._telemetry = telemetry
+        self._clock = clock
+        self._warned: set[str] = set()
+
+    # ── rows of ours ──────────────────────────────────────────────────────────────────────────────
+
+    async def events(self, rows: Sequence[Any], notes: Notes | None = None) -> IngestReport:
+        """Take events, one or many. Duplicates change nothing."""
+        gathered = notes or Notes()
+        events, rejected = self._checked_events(rows, gathered)
+        fresh = await self._store.events.add(events)
+        warnings = [] if notes else gathered.sentences()
+        return self._report("events", sum(fresh), len(fresh) - sum(fresh), rejected, warnings)
+
+    async def items(self, rows: Sequence[Any], notes: Notes | None = None) -> IngestReport:
+        """Insert or replace items by id; their vectors follow."""
+        async with self._records.changing:
+            return await self._put_items(rows, notes)
+
+    async def users(self, rows: Sequence[Any], notes: Notes | None = None) -> IngestReport:
+        """Insert or replace what users declared."""
+        async with self._records.changing:
+            return await self._put_users(rows, notes)
+
+    def check(
+        self, feed: Feed, rows: Sequence[Any], notes: Notes, shape: Shape | None = None
+    ) -> tuple[Sequence[Item | User | Event], list[Rejection]]:
+        """What would be taken of the rows of a feed, of another system's with `shape`, and what
+        refused; nothing is stored."""
+        checks: dict[
+            Feed,
+            Callable[[Sequence[Any], Notes], tuple[Sequence[Item | User | Event], list[Rejection]]],
+        ] = {
+            "items": self._checked_items,
+            "users": self._checked_users,
+            "events": self._checked_events,
+        }
+        if shape is None:
+            return checks[feed](rows, notes)
+        sorted_rows = foreign.sorted_out(shape, feed, rows)
+        nouns, rejected = checks[feed]([part.row for part in sorted_rows.parts], notes)
+        placed = [
+            foreign.placed(sorted_rows.parts[rejection.index], rejection) for rejection in rejected
+        ]
+        return nouns, foreign.one_a_row([*sorted_rows.rejected, *placed])
+
+    async def embed_pending(
+        self, step: Callable[[int, int], None] = lambda done, total: None
+    ) -> int:
+        """Embed now what is waiting, then tidy: for loads that a person waits for. Returns how many
+        items; `step(done, total)` is told as they are done."""
+        count = await self._catalog.embed_pending(step)
+        await self._catalog.tidy()
+        return count
+
+    async def re_index(self) -> list[str]:
+        """Make the indexes of the items anew; returns the columns that have one."""
+        return await self._catalog.re_index()
+
+    async def _put_items(self, rows: Sequence[Any], notes: Notes | None = None) -> IngestReport:
+        gathered = notes or Notes()
+        items, rejected = self._checked_items(rows, gathered)
+        await self._catalog.put(items)
+        return self._report("items", len(items), 0, rejected, [] if notes else gathered.sentences())
+
+    async def _put_users(
+        self, rows: Sequence[Any], notes: Notes | None = None, only: Set[str] | None = None
+    ) -> IngestReport:
+        gathered = notes or Notes()
+        users, rejected = self._checked_users(rows, gathered)
+        await self._store.users.put(users, only)
+        return self._report("users", len(users), 0, rejected, [] if notes else gathered.sentences())
+
+    def _checked_items(
+        self, rows: Sequence[Any], notes: Notes
+    ) -> tuple[list[Item], list[Rejection]]:
+        def fitted(item: Item) -> Item:
+            attributes = self._catalog.fitted(item.attributes, notes.misfit)
+            if attributes == item.attributes:
+                return item
+            return item.model_copy(update={"attributes": attributes})
+
+        return checked_rows("items", Item, rows, notes, fitted)
+
+    def _checked_users(
+        self, rows: Sequence[Any], notes: Notes
+    ) -> tuple[list[User], list[Rejection]]:
+        return checked_rows("users", User, rows, notes, lambda user: user)
+
+    def _checked_events(
+        self, rows: Sequence[Any], notes: Notes
+    ) -> tuple[list[Event], list[Rejection]]:
+        latest = self._clock() + timedelta(seconds=self._settings.events.future_tolerance_s)
+        meanings = self._settings.events.of(self._settings.service.domain)
+        known, unknown = self._settings.events.known, Counter[str]()
+
+        def fitted(event: Event) -> Event:
+            if event.occurred_at > latest:
+                raise BadRequest(f"occurred_at: {event.occurred_at.isoformat()} lies in the future")
+            meaning = meanings.get(event.type)
+            if event.type not in known:
+                unknown[event.type] += 1
+            elif meaning is not None and meaning.scale is not None and event.value is not None:
+                notes.valued(event.type, event.value, meaning.scale)
+            return event
+
+        events, rejected = checked_rows("events", Event, rows, notes, fitted)
+        for kind in unknown.keys() - self._warned:
+            self._warned.add(kind)
+            self._telemetry.log.warning("event_type_without_meaning", type=kind, weight=0)
+        notes.noticed.update(
+            {state.without_meaning(kind, known): count for kind, count in unknown.items()}
+        )
+        return events, rejected
+
+    def _report(
+        self,
+        feed: str,
+        accepted: int,
+        duplicates: int,
+        rejected: list[Rejection],
+        warnings: Sequence[str] = (),
+    ) -> IngestReport:
+        counts = {"accepted": accepted, "duplicate": duplicates, "rejected": len(rejected)}
+        for outcome, count in counts.items():
+            self._telemetry.events.labels(feed, outcome).inc(count)
+        return IngestReport(
+            accepted=accepted, duplicates=duplicates, rejected=rejected, warnings=list(warnings)
+        )
+
+    # ── rows of other systems ─────────────────────────────────────────────────────────────────────
+
+    async def foreign(
+        self,
+        shape: Shape,
+        rows: Sequence[Any],
+        feed: Feed | None = None,
+        notes: Notes | None = None,
+    ) -> ForeignReport:
+        """Take what clients of other systems send: what rows hold for a feed, or for any where they
+        say which. What a foreign row has no word for (as a user's `allow_hosted`) stays as it
+        was."""
+        gathered = notes or Notes()
+        sorted_rows = foreign.sorted_out(shape, feed, rows)
+        rejected = self._report(feed or shape, 0, 0, sorted_rows.rejected).rejected
+        accepted = duplicates = 0
+        gathered.noticed.update(sorted_rows.noticed)
+        puts: dict[str, Callable[[Sequence[Any]], Awaitable[IngestReport]]] = {
+            "items": partial(self._put_items, notes=gathered),
+            "users": partial(self._put_users, notes=gathered, only={"attributes"}),
+            "events": partial(self.events, notes=gathered),
+        }
+        for name, put in puts.items():
+            for batch in _batches([part for part in sorted_rows.parts if part.feed == name]):
+                async with self._records.changing if name != "events" else nullcontext():
+                    report = await put(await self._renewed(shape, batch, gathered))
+                accepted += report.accepted
+                duplicates += report.duplicates
+                placed = (
+                    foreign.placed(batch[rejection.index], rejection)
+                    for rejection in report.rejected
+                )
+                rejected = [*rejected, *placed]
+        return ForeignReport(
+            accepted=accepted,
+            duplicates=duplicates,
+            rejected=foreign.one_a_row(rejected),
+            skipped=sorted_rows.skipped,
+            warnings=[] if notes else gathered.sentences(),
+        )
+
+    async def change_foreign(
+        self,
+        shape: Shape,
+        feed: Literal["items", "users"],
+        key: str,
+        row: Callable[[Any], Any],
+        fields: Set[str],
+    ) -> ForeignReport:
+        """Change those of our `fields` of a known item or user that `row(known)`, in another
+        system's words, says. Raises `NotFound`."""
+        async with self._records.changing:
+            record = self._records.item if feed == "items" else self._records.user
+            known = await record(key)
+            sorted_rows = foreign.sorted_out(shape, feed, [row(known)])
+            changes = [
+                {name: part.row[name] for name in fields & part.row.keys()}
+                for part in sorted_rows.parts
+            ]
+            rows = [known.model_dump() | change for change in changes]
+            if feed == "items":
+                report = await self._put_items(rows)
+            else:
+                report = await self._put_users(rows, only=fields)
+        rejected = self._report(feed, 0, 0, sorted_rows.rejected).rejected
+        return ForeignReport(
+            accepted=report.accepted,
+            duplicates=0,
+            rejected=[*rejected, *report.rejected],
+            skipped=0,
+        )
+
+    async def _renewed(
+        self, shape: Shape, batch: Sequence[foreign.FeedRow], notes: Notes
+    ) -> list[dict[str, Any]]:
+        """The rows of one feed, over what is known of their items or users; no id is in there
+        twice. An attribute that does not fit its declared type leaves what is known."""
+        if batch[0].feed == "events":
+            return [part.row for part in batch]
+        ids = [part.key for part in batch]
+        if batch[0].feed == "users":
+            users = await self._store.users.known(ids)
+            return [
+                foreign.renewed(
+                    shape, users[part.key].model_dump() if part.key in users else {}, part.row
+                )
+                for part in batch
+            ]
+        items = await self._catalog.get(ids)
+        rows = [
+            {
+                **part.row,
+                "attributes": self._catalog.fitted(part.row["attributes"], notes.misfit),
+            }
+            for part in batch
+        ]
+        return [
+            foreign.renewed(shape, items[row["id"]].model_dump() if row["id"] in items else {}, row)
+            for row in rows
+        ]
+
+
+def _batches(parts: Sequence[foreign.FeedRow]) -> Iterator[list[foreign.FeedRow]]:
+    """Rows of one feed, `CHUNK` at a time; where an item or user comes again, its next change
+    follows in the next batch."""
+    batch: list[foreign.FeedRow] = []
+    keys: set[str] = set()
+    for part in parts:
+        if len(batch) == CHUNK or part.key in keys:
+            yield batch
+            batch, keys = [], set()
+        batch.append(part)
+        keys |= {part.key} - {""}
+    if batch:
+        yield batch

@@ -1,0 +1,74 @@
+"""Work in the background: embed and tidy, train, probe."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from service.catalog import Catalog
+from service.config import Settings
+from service.jobs.probing import Probing
+from service.jobs.training import Trainer
+from service.models import Models
+from service.telemetry import Telemetry
+
+
+@dataclass(frozen=True)
+class Job:
+    """Work that is done in rounds. `every_s`: seconds from one round's end to the next."""
+
+    name: str
+    every_s: Callable[[], float]
+    run: Callable[[], Awaitable[None]]
+
+
+class Jobs:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        catalog: Catalog,
+        models: Models,
+        trainer: Trainer,
+        telemetry: Telemetry,
+    ) -> None:
+        self._settings = settings
+        self._catalog = catalog
+        self._models = models
+        self._telemetry = telemetry
+        self.trainer = trainer
+
+    async def run(self) -> None:
+        """All jobs, until cancelled."""
+        self._telemetry.leave_request()
+        async with asyncio.TaskGroup() as tasks:
+            for job in self._jobs():
+                tasks.create_task(self._repeat(job))
+            tasks.create_task(
+                self._catalog.work(
+                    self._settings.catalog.optimize_every_s,
+                    failed=lambda error: self._failed("catalog_work", error),
+                )
+            )
+
+    def _jobs(self) -> list[Job]:
+        every_s = self._settings.retrieve.training.every_s
+        jobs = [Job("training", lambda: every_s, self.trainer.train_if_outgrown)]
+        for alias in sorted(self._models.in_use()):
+            costs = self._settings.models[alias].costs
+            probing = Probing(alias, self._models, self._telemetry, costs=costs)
+            jobs.append(Job("probing", lambda probing=probing: probing.every_s, probing.probe))
+        return jobs
+
+    async def _repeat(self, job: Job) -> None:
+        """A round that fails is logged, and done again when the next is due."""
+        while True:
+            try:
+                await job.run()
+            except Exception as error:
+                self._failed(job.name, error)
+            await asyncio.sleep(job.every_s())
+
+    def _failed(self, name: str, error: Exception) -> None:
+        self._telemetry.log.error(f"{name}_failed", error=repr(error))

@@ -1,0 +1,157 @@
+"""A second model ranks a share of what people were shown: beside the requests, bounded, and
+whatever becomes of it no request notices."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from hashlib import sha256
+from typing import Literal
+
+from service.config import Settings
+from service.context import CallContext
+from service.errors import ModelIncapable
+from service.people import People
+from service.plan import Plan, Planner
+from service.ranker import Ranker, ranking_of
+from service.schema import Candidate, Ranking, UserState
+from service.store import Store
+from service.store.events import log_key
+from service.telemetry import Stopwatch, Telemetry
+
+Outcome = Literal["ranked", "failed", "dropped", "not_allowed"]
+
+
+class Shadowing:
+    """`shadow.at_once` rankings at a time, in the order in which they came, and `shadow.waiting`
+    more in a queue; what is beyond is dropped.
+
+    Each outcome is counted. The work is on no caller's account, and is given up when the service is
+    closed.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        planner: Planner,
+        people: People,
+        ranker: Ranker,
+        store: Store,
+        telemetry: Telemetry,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._settings = settings.shadow
+        self._clock = clock
+        self._planner = planner
+        self._people = people
+        self._ranker = ranker
+        self._store = store
+        self._telemetry = telemetry
+        self._turn = asyncio.Semaphore(self._settings.at_once)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def follow(
+        self,
+        shown: Ranking,
+        plan: Plan,
+        person: UserState,
+        candidates: Sequence[Candidate],
+        logged: asyncio.Task[None],
+    ) -> None:
+        """Have what was shown ranked once more if it is of the share; `logged`: done when it is in
+        the log."""
+        if self._settings.model is None or not self._chosen(shown.ranking_id):
+            return
+        if len(self._tasks) >= self._settings.at_once + self._settings.waiting:
+            self._count("dropped")
+            return
+        work = self._work(self._settings.model, shown, plan, person, candidates, logged)
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            if task.cancel():
+                self._count("dropped")
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _chosen(self, ranking_id: str) -> bool:
+        """Is a ranking of the share? Its id decides, so every process says the same."""
+        place = int.from_bytes(sha256(ranking_id.encode()).digest()[:8], "big") / 2**64
+        return place < self._settings.share
+
+    async def _work(
+        self,
+        alias: str,
+        shown: Ranking,
+        plan: Plan,
+        person: UserState,
+        candidates: Sequence[Candidate],
+        logged: asyncio.Task[None],
+    ) -> None:
+        async with self._turn:
+            try:
+                await asyncio.wait([logged])
+                self._count(await self._rank_again(alias, shown, plan, person, candidates))
+            except Exception as error:
+                self._count("failed")
+                self._telemetry.log.error("shadow_failed", alias=alias, error=repr(error))
+
+    async def _rank_again(
+        self,
+        alias: str,
+        shown: Ranking,
+        plan: Plan,
+        person: UserState,
+        candidates: Sequence[Candidate],
+    ) -> Outcome:
+        """As any ranking; a person who was forgotten or hidden while this waited is not shown to
+        the model."""
+        who = log_key(plan.request.user_id, plan.request.session_id)
+        if await self._store.rankings.get(shown.ranking_id) is None:
+            return "dropped"
+        stored = await self._store.users.get(who)
+        if stored is not None and not stored[0].allow_hosted:
+            person = person.model_copy(update={"allow_hosted": False})
+        views = await self._people.views(plan.request, person)
+        if not views.of(alias).allowed:
+            return "not_allowed"
+        watch, own = Stopwatch(), self._own_plan(plan, alias)
+        order = await self._ranker.rank(own, person, candidates, views)
+        watch.mark("model_ms")
+        ranking = ranking_of(order, own, person, watch.timings(), len(candidates))
+        beside = _beside(ranking, shown, plan.request.top_n)
+        await self._store.shadows.log(beside, who=who, alias=alias, at=self._clock())
+        return "failed" if order.degraded is not None and order.model is None else "ranked"
+
+    def _own_plan(self, plan: Plan, alias: str) -> Plan:
+        """The same question to the shadow model alone: that it fails is what is to be found out,
+        and must cost no other model."""
+        changes = {
+            "model": alias,
+            "strategy": self._settings.strategy,
+            "deadline_ms": self._settings.deadline_ms,
+            "explain": "none",
+        }
+        own = self._planner.unbounded(plan.request.model_copy(update=changes), CallContext())
+        steps = [step for step in own.ladder.steps if step.model == alias]
+        if not steps:
+            raise ModelIncapable(f"{alias} can't be asked for {self._settings.strategy}")
+        context = replace(plan.context, deadline=own.context.deadline, call=own.context.call)
+        ladder = replace(own.ladder, steps=steps)
+        return replace(plan, request=own.request, ladder=ladder, context=context)
+
+    def _count(self, outcome: Outcome) -> None:
+        self._telemetry.shadow.labels(outcome).inc()
+
+
+def _beside(ranking: Ranking, shown: Ranking, top_n: int) -> Ranking:
+    """Of a shadow's whole order what it would have shown, and where it places what was shown."""
+    known = {item.item_id for item in shown.items}
+    items = [item for item in ranking.items if item.rank <= top_n or item.item_id in known]
+    return ranking.model_copy(update={"ranking_id": shown.ranking_id, "items": items})

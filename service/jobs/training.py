@@ -1,0 +1,100 @@
+"""Learn from the whole log who likes what, as it grows."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
+
+from service import collaborative
+from service.catalog import Catalog
+from service.config import Settings
+from service.store import Store
+from service.store.database import micros
+from service.store.trainings import Training
+
+
+class Trainer:
+    def __init__(
+        self, settings: Settings, *, store: Store, catalog: Catalog, clock: Callable[[], datetime]
+    ) -> None:
+        self._training = settings.retrieve.training
+        self._meanings = settings.events.of(settings.service.domain)
+        self._store = store
+        self._catalog = catalog
+        self._clock = clock
+        self._tried = 0
+        """How long the log was at the last training."""
+        self._keeping: set[asyncio.Task[int]] = set()
+
+    async def train_if_outgrown(self) -> None:
+        """Train if the log has grown enough since the last training, or training itself changed. A
+        round that failed is tried again at the next call."""
+        length = await self._store.events.length()
+        if length <= self._tried or not await self._outgrown(length):
+            return
+        self._tried = length
+        try:
+            await self.train()
+        except BaseException:
+            self._tried = 0
+            raise
+
+    async def train(self) -> int:
+        """Factors for all liked items, learnt off the event loop; returns how many items then have
+        some. With too few people or items to learn from nothing changes."""
+        training = self._training
+        length, now = await self._store.events.length(), self._clock()
+        counting = [name for name, meaning in self._meanings.items() if meaning.weight]
+        rows = await self._store.events.opinions(counting)
+        factors = await asyncio.to_thread(
+            collaborative.train,
+            (
+                (who, item_id, self._meanings[kind].opinion(value))
+                for who, item_id, kind, value in rows
+            ),
+            **training.model_dump(exclude={"growth", "every_s"}),
+        )
+        if factors is None:
+            return 0
+        learned = Training(
+            f"{micros(now):017d}-{uuid.uuid4().hex[:8]}",
+            trained_at=now,
+            gram=factors.gram,
+            alpha=training.alpha,
+            regularization=factors.regularization,
+            events=length,
+            items=len(factors.items),
+            made_with=self._made_with,
+        )
+        keeping = asyncio.create_task(self._keep(learned, factors.items))
+        self._keeping.add(keeping)
+        keeping.add_done_callback(self._keeping.discard)
+        return await asyncio.shield(keeping)  # half of it would pass for a whole one
+
+    async def close(self) -> None:
+        """Wait until what was learnt is stored."""
+        if self._keeping:
+            await asyncio.wait(self._keeping)
+
+    async def _keep(self, learned: Training, factors: Mapping[str, Any]) -> int:
+        await self._store.trainings.add(learned)
+        count = await self._catalog.put_factors(learned.version, factors)
+        await self._store.trainings.forget_old()
+        return count
+
+    async def _outgrown(self, length: int) -> bool:
+        last = await self._store.trainings.latest()
+        if last is None or last.made_with != self._made_with:
+            return True
+        return length >= last.events * (1 + self._training.growth)
+
+    @property
+    def _made_with(self) -> str:
+        """A fingerprint of all that decides what a training makes of a log."""
+        training = self._training.model_dump(exclude={"growth", "every_s"})
+        meanings = sorted(self._meanings.items())
+        return sha256(repr((training, meanings)).encode()).hexdigest()[:16]

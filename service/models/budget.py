@@ -1,0 +1,81 @@
+"""What may be spent on a model a day, by everybody and by each key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from math import inf
+
+from service.errors import ModelOverBudget
+from service.schema import ApiKey, Price, Usage
+from service.store.spendings import Spendings
+
+
+class Budget:
+    """`daily`: dollars a day for the model; None: no bound. Each key may have a bound of its own.
+
+    `price`: as configured; `costs`: does the model cost anything?
+    """
+
+    def __init__(
+        self,
+        alias: str,
+        spendings: Spendings,
+        clock: Callable[[], datetime],
+        *,
+        price: Price | None = None,
+        daily: float | None = None,
+        costs: bool = False,
+    ) -> None:
+        self._alias = alias
+        self.price = price
+        self._daily = daily
+        self._costs = costs
+        self._unknown = ""
+        """Why nobody knows what was spent; empty while it is known."""
+        self._spendings = spendings
+        self._clock = clock
+
+    async def check(self, payer: ApiKey | None) -> None:
+        """Raises `ModelOverBudget` once a budget is spent. Calls that are under way go on, so a day
+        may end a little over."""
+        if not self._costs:
+            return
+        bound = payer is not None and payer.budget is not None
+        if self._unknown and (self._daily is not None or bound):
+            raise ModelOverBudget(
+                f"nobody knows what {self._alias} costs, or has cost: {self._unknown}"
+            )
+        if self._daily is not None and await self._spent(alias=self._alias) >= self._daily:
+            raise ModelOverBudget(
+                f"models.{self._alias}.budget: {self._daily:g} dollars a day are spent"
+            )
+        if payer is None or payer.budget is None:
+            return
+        if await self._spent(key_id=payer.key_id) >= payer.budget:
+            raise ModelOverBudget(
+                f"key {payer.name!r}: its {payer.budget:g} dollars a day are spent"
+            )
+
+    async def _spent(self, **of: str) -> float:
+        """Dollars of today; infinite while the store can't be read, so that a request is answered
+        without this model instead of failing."""
+        try:
+            return await self._spendings.spent(self._clock(), **of)
+        except Exception:
+            return inf
+
+    async def pay(self, usage: Usage, payer: ApiKey | None) -> None:
+        """Record what a call cost. If the cost is unknown or can't be stored, the model is not
+        asked again for anybody with a budget."""
+        if not self._costs:
+            return
+        if usage.cost is None:
+            self._unknown = f"set models.{self._alias}.price"
+            return
+        try:
+            key_id = payer.key_id if payer is not None else ""
+            await self._spendings.add(self._clock(), self._alias, key_id, usage.cost)
+            self._unknown = ""
+        except Exception as error:  # the answer must not be lost with its bill
+            self._unknown = f"what it cost was not kept: {type(error).__name__}"

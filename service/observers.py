@@ -1,0 +1,64 @@
+"""What follows an answer off the request's path: the log of rankings, and the shadow's turn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from service.plan import Plan
+from service.schema import Candidate, Ranking, UserState
+from service.store import Store
+from service.store.database import micros
+from service.store.events import log_key
+from service.telemetry import Telemetry
+
+
+class Shadow(Protocol):
+    """Ranks again, with another model, what was shown; `logged`: done when it is in the log."""
+
+    def follow(
+        self,
+        shown: Ranking,
+        plan: Plan,
+        person: UserState,
+        candidates: Sequence[Candidate],
+        logged: asyncio.Task[None],
+    ) -> None: ...
+
+
+class Observers:
+    def __init__(
+        self, store: Store, telemetry: Telemetry, shadow: Shadow, clock: Callable[[], datetime]
+    ) -> None:
+        self._store = store
+        self._telemetry = telemetry
+        self._shadow = shadow
+        self._clock = clock
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def shown(
+        self, ranking: Ranking, plan: Plan, person: UserState, candidates: Sequence[Candidate]
+    ) -> None:
+        """Log a ranking that somebody was shown, and have a share of them ranked again; not what
+        was shown to nobody in particular: who would like it is never learned."""
+        self._telemetry.ranked(ranking)
+        who = log_key(plan.request.user_id, plan.request.session_id) if plan.known else None
+        at = micros(self._clock())
+        writing = self._store.rankings.log(ranking, who=who, domain=plan.domain, shown_at=at)
+        task = asyncio.create_task(writing)
+        self._tasks.add(task)
+        task.add_done_callback(self._logged)
+        if plan.known and len(candidates) > 1:
+            self._shadow.follow(ranking, plan, person, candidates, task)
+
+    async def settled(self) -> None:
+        """Wait until all that was shown so far is in the log."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _logged(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            self._telemetry.log.error("ranking_not_logged", error=repr(error))

@@ -1,0 +1,91 @@
+"""Whom a request is for: their state as of now, and what models may see of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import datetime
+
+from service import state
+from service.catalog import Catalog
+from service.config import Settings
+from service.errors import ModelError
+from service.plan import Plan
+from service.privacy import Privacy, Views, possible_ids
+from service.schema import Event, InlineEvent, RecommendRequest, UserState
+from service.store import Store
+
+INLINE = "inline"
+"""The person of events that come with a question: those are in no log."""
+
+
+class People:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        store: Store,
+        catalog: Catalog,
+        privacy: Privacy,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._catalog = catalog
+        self._privacy = privacy
+        self._clock = clock
+
+    async def read(
+        self, plan: Plan, history: Sequence[InlineEvent] = ()
+    ) -> tuple[UserState, Views]:
+        """The person as of every event accepted so far, and what each model may see of them.
+        `history`: what they did that came with the question.
+
+        Somebody without events is known by what they declared, else by what they ask for.
+        """
+        request, sizes = plan.request, self._settings.rank
+        now = self._clock()
+        person = await state.read(
+            self._store,
+            self._catalog,
+            plan.meanings,
+            user_id=request.user_id,
+            session_id=request.session_id,
+            window=(sizes.recent_min, sizes.recent_max),
+            now=now,
+            told=[
+                Event(user_id=INLINE, item_id=event.item_id, type=event.type, occurred_at=now)
+                for event in history
+            ],
+        )
+        views = await self.views(request, person)
+        if person.source != "popularity":
+            return person, views
+        described = self._described(person, views)
+        if described:
+            with suppress(ModelError):  # the embedder's
+                interest = await self._catalog.interest(described)
+                update = {"source": "attributes", "interests": (interest,)}
+                return person.model_copy(update=update), views
+        if request.instruction:
+            person = person.model_copy(update={"source": "instruction"})
+        return person, views
+
+    async def views(self, request: RecommendRequest, person: UserState) -> Views:
+        ids: list[str | None] = []
+        if self._privacy.outside:
+            texts = [
+                request.instruction or "",
+                *(entry.event.text or "" for entry in person.recent),
+            ]
+            known = await self._catalog.get(possible_ids(texts))
+            ids = [request.user_id, request.session_id, *known]
+        return self._privacy.views(allowed=person.allow_hosted, names=request.redact, ids=ids)
+
+    def _described(self, person: UserState, views: Views) -> str:
+        """What a person declared, as the embedder may see it; empty if it may see nothing."""
+        view = views.embedder
+        if not view.allowed:
+            return ""
+        shown, _, _ = view.shown(person, [], None)
+        return view.form(", ".join(f"{key} {value}" for key, value in shown.attributes.items()))

@@ -1,0 +1,252 @@
+"""A request with everything that configuration decides about it; every refusal before anything is
+read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from service.config import Settings, Weights
+from service.context import CallContext
+from service.errors import BadRequest, ModelIncapable, NotFound
+from service.llm import OutputConstraint
+from service.models import Models
+from service.prompts import Prompt, PromptLibrary
+from service.rank import Context, Ladder, Strategy
+from service.rank.likelihood import KeptNulls, Likelihood
+from service.rank.selection import SPECS, STRATEGIES, Option, choose, names_to_try
+from service.rank.unavailable import UnavailableStrategy
+from service.schema import (
+    FASTER,
+    LONGEST_INSTRUCTION,
+    PRIOR,
+    Meaning,
+    RecommendRequest,
+    RerankRequest,
+)
+
+FINISH_S = 0.25
+"""Kept back from a deadline for what follows the model; at most a tenth of it."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`retrieved`: how many candidates are retrieved where the request names none."""
+
+    request: RecommendRequest
+    domain: str
+    meanings: Mapping[str, Meaning]
+    ladder: Ladder
+    weights: Weights
+    context: Context
+    retrieved: int
+
+    @property
+    def known(self) -> bool:
+        """Is it known for whom?"""
+        return self.request.user_id is not None or self.request.session_id is not None
+
+    def for_documents(self, count: int, line_tokens: int) -> Plan:
+        """The same plan with so many documents that say something as candidates. Where there is
+        only one no model is asked; blank ones follow them and can't be lifted by anything."""
+        depth = min(self.context.depth, count)
+        context = replace(self.context, depth=depth, line_tokens=line_tokens)
+        ladder = self.ladder if count > 1 else replace(self.ladder, steps=[])
+        weights = self.weights.model_copy(update={"popularity": 0})
+        return replace(self, ladder=ladder, context=context, weights=weights)
+
+
+class Planner:
+    def __init__(
+        self, settings: Settings, *, prompts: PromptLibrary, models: Models, nulls: KeptNulls
+    ) -> None:
+        self._settings = settings
+        self._prompts = prompts
+        self._models = models
+        self._nulls = nulls
+        self._fitted = settings.fitted()
+        self._strategies: dict[tuple[str, str, float, OutputConstraint], Strategy] = {}
+
+    def plan(self, request: RecommendRequest, call: CallContext) -> Plan:
+        """Raises `BadRequest` for what is beyond the limits or does not exist here, and `NotFound`
+        for an unknown model or prompt."""
+        limits = self._settings.limits
+        if request.top_n > limits.top_n:
+            raise BadRequest(f"top_n: at most {limits.top_n} (limits.top_n)", param="top_n")
+        if len(request.candidates or ()) > limits.candidates:
+            raise BadRequest(
+                f"candidates: at most {limits.candidates} (limits.candidates)", param="candidates"
+            )
+        return self.unbounded(request, call)
+
+    def plan_documents(
+        self, request: RerankRequest, documents: int, call: CallContext
+    ) -> tuple[Plan, list[str]]:
+        """The plan for a list of texts, and what of the request was not taken as it came.
+        `documents`: how many of them say something."""
+        recommendation, warnings = self._recommendation(request)
+        plan = self.unbounded(recommendation, call)
+        most = self._settings.rerank.line_tokens
+        line_tokens = min(request.line_tokens or most, most)
+        return plan.for_documents(documents, line_tokens), warnings
+
+    def _recommendation(self, request: RerankRequest) -> tuple[RecommendRequest, list[str]]:
+        """A list of texts in the words of a recommendation. A model that nobody configured is
+        answered by the default."""
+        model, warnings = request.model, list[str]()
+        if model is not None and model not in self._models.names:
+            known = ", ".join(self._models.names)
+            warnings.append(
+                f"model {model!r} is not configured here: the default answered; known: {known}"
+            )
+            model = None
+        if len(request.query) > LONGEST_INSTRUCTION:
+            warnings.append(f"query: a model is shown its first {LONGEST_INSTRUCTION} characters")
+        count = len(request.documents)
+        return RecommendRequest(
+            user_id=request.user_id,
+            session_id=request.session_id,
+            top_n=min(request.top_n or count, count),
+            instruction=request.query[:LONGEST_INSTRUCTION] if request.query.strip() else None,
+            domain=request.domain,
+            locale=request.locale,
+            strategy=request.strategy,
+            model=model,
+            explain=request.explain,
+            deadline_ms=request.deadline_ms,
+            redact=request.redact,
+        ), warnings
+
+    def unbounded(self, request: RecommendRequest, call: CallContext) -> Plan:
+        """A plan for a request that may be larger than what a caller may ask for."""
+        settings, sizes = self._settings, self._settings.rank
+        domain = request.domain or settings.service.domain
+        prompt = self._prompt(request, domain)
+        ladder = self._ladder(request, domain)
+        alias = ladder.steps[0].model if ladder.steps else self.ranking_alias(request)
+        weights = self.weights(domain, alias)
+        context = Context(
+            prompt,
+            self._score_prompt(request, domain),
+            self._deadline(request),
+            window=sizes.window,
+            line_tokens=sizes.line_tokens,
+            depth=sizes.depth,
+            orderings=sizes.orderings,
+            titles=sizes.titles,
+            shown=sizes.shown,
+            popularity=weights.popularity,
+            diversity=weights.diversity,
+            instruction=request.instruction,
+            locale=request.locale,
+            call=call,
+        )
+        return Plan(
+            request=request,
+            domain=domain,
+            meanings=settings.events.of(domain),
+            ladder=ladder,
+            weights=weights,
+            context=context,
+            retrieved=max(settings.retrieve.k, request.top_n),
+        )
+
+    def weights(self, domain: str, alias: str | None) -> Weights:
+        """What fusion weighs for a model: as fitted, else as configured."""
+        return self._fitted.get(f"{domain}.{alias}") or self._settings.configured(alias)
+
+    def ranking_alias(self, request: RecommendRequest) -> str | None:
+        """The model that a request names, else the one for ranking; None where no model ranks."""
+        named = request.model in self._settings.models
+        return request.model if named else self._settings.roles.rank
+
+    def scoring_alias(self, request: RecommendRequest) -> str | None:
+        """The model that a request names, else the one that tells likelihoods."""
+        named = request.model in self._settings.models
+        return request.model if named else self._settings.roles.score
+
+    def _deadline(self, request: RecommendRequest) -> float:
+        """The event loop's time by which the model must be done."""
+        seconds = (request.deadline_ms or self._settings.service.deadline_ms) / 1000
+        return asyncio.get_running_loop().time() + seconds - min(FINISH_S, seconds / 10)
+
+    def _prompt(self, request: RecommendRequest, domain: str) -> Prompt:
+        if request.prompt_id:
+            return self._prompts.named(request.prompt_id, request.prompt_version)
+        prompt = self._prompts.find("rank", domain, request.locale)
+        if request.prompt_version not in (None, prompt.ref.version):
+            version = f"{prompt.ref.id} {request.prompt_version}"
+            raise NotFound("prompt", version, param="prompt_version")
+        return prompt
+
+    def _score_prompt(self, request: RecommendRequest, domain: str) -> Prompt | None:
+        """None where a folder of somebody's own prompts holds none."""
+        try:
+            return self._prompts.find("score", domain, request.locale)
+        except NotFound:
+            return None
+
+    def _ladder(self, request: RecommendRequest, domain: str) -> Ladder:
+        asked = self._asked(request)
+        if asked == "prior":
+            return Ladder([], asked)
+        names = names_to_try(asked, self._settings.rank.prefer, fast=request.model == FASTER)
+        options = [option for name in names for option in self._options(name, request, domain)]
+        chosen = choose(asked, names, options)
+        if asked not in {"auto", *(option.strategy for option in chosen)}:
+            role = "score" if asked == "likelihood" else "rank"
+            raise BadRequest(
+                f"strategy {asked!r} needs a model (roles.{role}) and a prompt for it",
+                param="strategy",
+            )
+        return Ladder([self._strategy(option, domain) for option in chosen], asked)
+
+    def _asked(self, request: RecommendRequest) -> str:
+        """The strategy that is asked for. Raises `BadRequest` or `NotFound` for what is not here."""
+        asked = request.strategy or self._settings.rank.strategy
+        if asked not in STRATEGIES:
+            known = ", ".join(STRATEGIES)
+            raise BadRequest(f"strategy {asked!r}: this build has {known}", param="strategy")
+        if request.model == PRIOR:
+            return "prior"
+        if request.model is not None and request.model not in self._models.names:
+            known = ", ".join(self._models.names)
+            raise NotFound("model", request.model, param="model", known=known)
+        return asked
+
+    def _options(self, name: str, request: RecommendRequest, domain: str) -> Iterable[Option]:
+        """One strategy by the model asked for, then by those that stand in for it."""
+        if name == "likelihood":
+            alias = self.scoring_alias(request)
+            if alias in self._models.scorers and self._score_prompt(request, domain) is not None:
+                yield Option(name, alias, self._able(name, alias))
+            return
+        aliases = dict.fromkeys([self.ranking_alias(request), *self._settings.fallback])
+        for alias in aliases:
+            if alias in self._models.writers:
+                bound = self._models.constraint(alias).grammar
+                yield Option(name, alias, self._able(name, alias), bound)
+
+    def _able(self, name: str, alias: str) -> bool:
+        """Can a model do it, as far as is known? One that was never probed is tried."""
+        able = self._models.capabilities(alias)
+        return able is None or SPECS[name].needs(able)
+
+    def _strategy(self, option: Option, domain: str) -> Strategy:
+        """Strategies that write are kept from request to request, with what they have measured."""
+        alias, weights = option.model, self.weights(domain, option.model)
+        make = SPECS[option.strategy].make
+        strategy: Strategy
+        if make is None:
+            scorer, identity = self._models.scorers[alias], self._models.identity(alias)
+            strategy = Likelihood(scorer, weights.model, weights.null, self._nulls, identity)
+        else:
+            key = (option.strategy, alias, weights.model, self._models.constraint(alias))
+            if key not in self._strategies:
+                self._strategies[key] = make(self._models.writers[alias], weights.model, key[-1])
+            strategy = self._strategies[key]
+        if option.able:
+            return strategy
+        why = f"{alias} can't do what {option.strategy} needs"
+        return UnavailableStrategy(strategy, ModelIncapable(why))

@@ -1,0 +1,200 @@
+"""What a model would be shown for a request; it is not asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from service.candidates import Finder
+from service.config import Settings
+from service.context import CallContext
+from service.embed import count_tokens
+from service.errors import BadRequest, NotFound
+from service.explain import Attribution, Subject, material
+from service.explainer import Explainer, seen_through
+from service.models import Models
+from service.people import People
+from service.plan import Plan, Planner
+from service.privacy import Privacy, Views, count_redactions
+from service.prompts import Message, Prompt, PromptLibrary, variables
+from service.rank import slots
+from service.rank.selection import SPECS
+from service.schema import Candidate, PromptRef, RecommendRequest, UserState
+
+PreviewTask = Literal["rank", "explain", "score"]
+"""Tasks whose prompts can be looked at."""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """`tokens`: of the messages' text by the model's own tokenizer; None where that is not on this
+    machine. `leaves`: is the model outside? Then `redacted` counts by kind what was taken out, and
+    there is no message for a person it may not see."""
+
+    prompt: PromptRef
+    messages: list[Message]
+    tokens: int | None
+    model: str
+    leaves: bool = False
+    redacted: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """What is looked at, by the model `alias`."""
+
+    plan: Plan
+    person: UserState
+    prompt: Prompt
+    alias: str
+    views: Views
+
+    def seen(self, chosen: Sequence[Candidate], instruction: str | None) -> Subject:
+        """The person, the chosen and the instruction as the model sees them."""
+        return seen_through(self.views.of(self.alias), Subject(self.person, chosen, instruction))
+
+
+@dataclass(frozen=True)
+class Previewer:
+    settings: Settings
+    planner: Planner
+    people: People
+    finder: Finder
+    explainer: Explainer
+    models: Models
+    library: PromptLibrary
+    privacy: Privacy
+
+    def prompts(self) -> list[Prompt]:
+        return list(self.library.all().values())
+
+    async def preview(
+        self, request: RecommendRequest, task: PreviewTask, model: str | None = None
+    ) -> Preview:
+        """What a model (an alias; else the task's own) would be shown for this request.
+
+        Of the task `score` that are two texts: what a likelihood is told after, and the titles
+        whose likelihood it is. Raises `BadRequest` where the model can't be asked for this task,
+        `PromptError` where a template fails.
+        """
+        alias = model or self._alias_for(task, request)
+        self._check(alias, task)
+        fields = {"model": alias}
+        if task == "score":
+            fields["strategy"] = "likelihood"
+        asked = request if task == "explain" else request.model_copy(update=fields)
+        plan = self.planner.plan(asked, CallContext())
+        person, views = await self.people.read(plan)
+        prompt = plan.context.prompt
+        if task != "rank":
+            locale = request.locale or (person.locale if task == "explain" else None)
+            prompt = self.library.find(task, plan.domain, locale)
+        outside = self.privacy.leaves(alias)
+        if not views.of(alias).allowed:
+            return Preview(prompt.ref, [], None, alias, outside)
+        looked_at = _Looked(plan, person, prompt, alias, views)
+        if task == "score":
+            messages = await self._scored_texts(looked_at)
+        elif task == "rank":
+            messages = prompt.render(await self._ranked(looked_at))
+        else:
+            messages = prompt.render(await self._explained(looked_at))
+        redact = self.privacy.outgoing(alias)
+        messages = [{**message, "content": redact(message["content"])} for message in messages]
+        tokenizer = self.settings.weights_path(alias) / "tokenizer.json"
+        tokens = await asyncio.to_thread(count_tokens, messages, tokenizer)
+        redacted = count_redactions(message["content"] for message in messages)
+        return Preview(prompt.ref, messages, tokens, alias, outside, redacted)
+
+    def _alias_for(self, task: PreviewTask, request: RecommendRequest) -> str:
+        """The model that a task is given to. Raises `BadRequest` where no model has its role."""
+        aliases = {
+            "rank": self.planner.ranking_alias(request),
+            "explain": self.settings.roles.explain,
+            "score": self.planner.scoring_alias(request),
+        }
+        alias = aliases[task]
+        if alias is None:
+            raise BadRequest(
+                f"roles.{task} names no model: none would be shown anything", param="model"
+            )
+        return alias
+
+    def _check(self, alias: str, task: PreviewTask) -> None:
+        models = self.settings.models
+        if alias not in models:
+            raise NotFound("model", alias, param="model", known=", ".join(models))
+        if task != "score" and models[alias].backend == "local":
+            raise BadRequest(
+                f"model {alias!r} tells likelihoods only: it is shown something for the task score",
+                param="model",
+            )
+
+    async def _scored_texts(self, looked: _Looked) -> list[Message]:
+        """What `Likelihood` makes of a person and the candidates of one window, in prior order."""
+        plan, prompt = looked.plan, looked.prompt
+        candidates = await self.finder.find(plan, looked.person, looked.views)
+        judged = [candidates[place] for place in slots(candidates, plan.context)]
+        seen = looked.seen(judged, None)
+        line_tokens = plan.context.line_tokens
+        head, lines = prompt.document(seen.state, plan.context.titles, line_tokens)
+        titles = [prompt.line(candidate.item, line_tokens) for candidate in seen.chosen]
+        return [
+            {"role": "history", "content": head + "".join(lines.values())},
+            {"role": "titles", "content": "\n".join(titles)},
+        ]
+
+    async def _ranked(self, looked: _Looked) -> dict[str, Any]:
+        """What the prompt of a ranking is made of; of several alike, the first."""
+        plan, context = looked.plan, looked.plan.context
+        candidates = await self.finder.find(plan, looked.person, looked.views)
+        window = [candidates[place] for place in slots(candidates, context)]
+        writing = (step for step in plan.ladder.steps if SPECS[step.name].make is not None)
+        step = next(writing, None)
+        if step is None or step.in_letters:
+            windows = max(1, -(-len(window) // context.window))
+            window = window[::windows]
+        else:
+            window = window[:1]
+        answer = SPECS[step.name].answer if step is not None else "order"
+        if answer == "order" and not self.models.constraint(looked.alias).grammar:
+            answer = "order as JSON"
+        seen = looked.seen(window, plan.request.instruction)
+        return variables(
+            seen.state,
+            seen.chosen,
+            instruction=seen.instruction,
+            locale=plan.request.locale or looked.person.locale,
+            line_tokens=context.line_tokens,
+            answer=answer,
+        )
+
+    async def _explained(self, looked: _Looked) -> dict[str, Any]:
+        """What the prompt for reasons is made of; of several alike, the first. A model outside is
+        not asked what moved the items: who only looks sends nothing."""
+        plan, views = looked.plan, looked.views
+        candidates = await self.finder.find(plan, looked.person, views)
+        style = self.explainer.style(plan, looked.person)
+        seen = looked.seen(candidates[: plan.request.top_n], plan.request.instruction)
+        attribution, attributor = Attribution(), self.explainer.attributor(plan, views)
+        if attributor is not None and not self.privacy.leaves(attributor.scorer.alias):
+            attribution = await attributor.attribute(
+                seen.state,
+                seen.chosen[: style.top],
+                context=plan.context.call,
+                line_tokens=style.line_tokens,
+                until=style.deadline,
+            )
+        constraint = self.models.constraint(looked.alias)
+        renderings = material(seen, style, constraint, attribution)
+        if renderings:
+            return renderings[0]
+        return variables(
+            seen.state,
+            [],
+            instruction=seen.instruction,
+            locale=style.locale,
+            line_tokens=style.line_tokens,
+        )

@@ -1,0 +1,276 @@
+"""What is private by its form, whoever wrote it: e-mail addresses, phone numbers, payment cards,
+IBANs.
+
+Matching is done on a plain copy of a text, character by character as long as the text itself, so
+that no other alphabet's digits, wide letters, accents, odd blanks or invisible characters hide
+anything; what is not private stays as it was written.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache, lru_cache
+from itertools import accumulate
+from typing import NewType
+
+from phonenumbers import SUPPORTED_REGIONS, Leniency, PhoneNumberMatcher
+from stdnum import iban, numdb
+
+from service.errors import ConfigError
+
+Outgoing = NewType("Outgoing", str)
+"""A text that may be sent to its model: the only type that a model's adapter takes."""
+KINDS = ("email", "phone", "card", "iban", "address", "name", "id")
+LONGEST_NAME = 320
+"""Characters of an e-mail address."""
+LONGEST_CARD = 19
+REMEMBERED = 16_384
+"""So many texts are kept with what was taken out of them: titles come again and again."""
+
+Span = tuple[int, int]
+Finder = Callable[[str], Iterable[Span]]
+
+
+# ── a plain copy ──────────────────────────────────────────────────────────────────────────────────
+
+HIDDEN = "\u200b"
+"""Stands for whatever is not seen."""
+
+
+class _Plain(dict[int, str]):
+    """For `str.translate`: one character for one, worked out when it is first met."""
+
+    def __missing__(self, code: int) -> str:
+        self[code] = plain = _plain_char(chr(code))
+        return plain
+
+
+def _plain_char(char: str) -> str:
+    kind, digit = unicodedata.category(char), unicodedata.digit(char, None)
+    if digit is not None:
+        return str(digit)
+    if kind in {"Cf", "Mn", "Me"}:
+        return HIDDEN
+    if kind in {"Zs", "Zl", "Zp"}:
+        return " "
+    if kind == "Pd":
+        return "-"
+    letters = "".join(
+        part for part in unicodedata.normalize("NFKD", char) if unicodedata.category(part) != "Mn"
+    )
+    return letters if len(letters) == 1 else char
+
+
+_PLAIN = _Plain({ord("\n"): "\n", ord("。"): ".", ord("｡"): "."})
+
+
+def plain_copy(text: str) -> str:
+    return text if text.isascii() else text.translate(_PLAIN)
+
+
+def masked(text: str, finders: Iterable[tuple[str, Finder]]) -> str:
+    """The text with what each finds as `⟦kind⟧`: brackets that survive the making of a prompt;
+    `PatternRedactor` makes them plain."""
+    plain, places = _compact(text)
+    for kind, find in finders:
+        if spans := _merged(find(plain)):
+            for start, end in reversed(spans):
+                text = f"{text[: places[start]]}⟦{kind}⟧{text[places[end] :]}"
+            plain, places = _compact(text)
+    return text
+
+
+def _compact(text: str) -> tuple[str, Sequence[int]]:
+    """The plain copy without what is not seen, and where in the text each of its characters and its
+    end stand."""
+    plain = plain_copy(text)
+    if HIDDEN not in plain:
+        return plain, range(len(text) + 1)
+    places = [n for n, char in enumerate(plain) if char != HIDDEN]
+    return plain.replace(HIDDEN, ""), [*places, len(text)]
+
+
+def _merged(spans: Iterable[Span]) -> list[Span]:
+    merged: list[Span] = []
+    for start, end in sorted(spans):
+        if merged and start < merged[-1][1]:
+            merged[-1] = merged[-1][0], max(end, merged[-1][1])
+        else:
+            merged.append((start, end))
+    return merged
+
+
+# ── private by form ───────────────────────────────────────────────────────────────────────────────
+
+_GAP = r"(?:[^\w\n]|_)"
+_AT = r" ?(?:@|%40|[(\[{] ?at ?[)\]}]) ?"
+_DOT = r"(?: ?\. ?| ?[(\[{] ?dot ?[)\]}] ?)"
+_EMAIL_HINT = re.compile(r"@|%40|[(\[{] ?at ?[)\]}]", re.IGNORECASE)
+_LOCAL = re.compile(r" ?[\w.!#$%&'*+/=?^`{|}~-]+")
+_DOMAIN = re.compile(rf"(?:@[\w-]+|{_AT}[\w-]+(?:{_DOT}[\w-]+)+)(?:\.[\w-]+)*", re.IGNORECASE)
+_COUNTRY = re.compile(rf"([A-Z]{{2}}){_GAP}?$", re.IGNORECASE)
+_CARD = re.compile(rf"\d(?:{_GAP}{{0,3}}\d){{12,}}")
+_PHONE = re.compile(rf"\d(?:{_GAP}{{0,4}}\d){{6,}}")
+_NUMBER = re.compile(r"\d+")
+_YEAR = re.compile(r"(?:1[89]|20)\d\d")
+_PRICE = re.compile(r"[1-9]\d{0,2}(?:[., ]\d{3})+(?:[.,]\d{1,2})?")
+_ZEROS = re.compile(r"(?<!\d)00(?=[1-9]\d)")
+_NO_PHONE_CHAR = re.compile(r"[^\w\s+()./,;:'\"-]|_")
+
+
+def _emails(plain: str) -> Iterator[Span]:
+    """From each sign forward for the domain and backward for the name: a pattern of both takes
+    forever for `a.a.a.a`."""
+    for sign in _EMAIL_HINT.finditer(plain):
+        domain = _DOMAIN.match(plain, sign.start())
+        name = _LOCAL.match(plain[max(0, sign.start() - LONGEST_NAME) : sign.start()][::-1])
+        if domain and name:
+            yield sign.start() - name.end(), domain.end()
+
+
+def _ibans(plain: str) -> Iterator[Span]:
+    """From each number backward for the country, which says how long it is."""
+    for number in _NUMBER.finditer(plain):
+        start = max(0, number.start() - 3)
+        country = _COUNTRY.search(plain[start : number.start()])
+        if country and (size := _iban_size(country[1].upper())):
+            whole = _spread(size).match(plain, start + country.start())
+            if whole and iban.is_valid(re.sub(r"[\W_]", "", whole[0]), check_country=False):
+                yield whole.span()
+
+
+@cache
+def _spread(size: int) -> re.Pattern[str]:
+    """So many letters and digits with a few marks between them."""
+    return re.compile(rf"[A-Z0-9](?:{_GAP}{{0,3}}[A-Z0-9]){{{size - 1}}}", re.IGNORECASE)
+
+
+@cache
+def _iban_size(country: str) -> int:
+    """Characters of a country's IBAN; 0 if it has none."""
+    form = numdb.get("iban").info(country)[0][1].get("bban", "")
+    return 4 + sum(map(int, re.findall(r"(\d+)!", form))) if form else 0
+
+
+def _cards(plain: str) -> Iterator[Span]:
+    """13 to 19 digits that begin and end where groups do and pass Luhn's check. A card begins with
+    2 to 9, a list of years with a year, an ISBN with 9."""
+    for run in _CARD.finditer(plain):
+        groups = [found.span() for found in _NUMBER.finditer(plain, *run.span())]
+        digits = "".join(plain[start:end] for start, end in groups)
+        ends = [*accumulate(end - start for start, end in groups)]
+        passes = _luhn(digits)
+        for n, (start, end) in enumerate(groups):
+            first = ends[n] - (end - start)
+            if digits[first] in "01" or (len(groups) > 1 and _YEAR.fullmatch(plain, start, end)):
+                continue
+            for (_, end_of), last in zip(groups[n:], ends[n:], strict=True):
+                if last - first > LONGEST_CARD:
+                    break
+                if last - first > (13 if digits[first] == "9" else 12) and passes(first, last):
+                    yield start, end_of
+
+
+def _luhn(digits: str) -> Callable[[int, int], bool]:
+    """Does a part pass Luhn's check? By sums from the beginning: a text of nothing but digits has
+    thousands of parts."""
+    twice = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+    sums = [
+        [
+            0,
+            *accumulate(
+                int(one) if n % 2 == odd else twice[int(one)] for n, one in enumerate(digits)
+            ),
+        ]
+        for odd in (0, 1)
+    ]
+    return lambda first, last: (sums[(last - 1) % 2][last] - sums[(last - 1) % 2][first]) % 10 == 0
+
+
+def _abroad(plain: str) -> Iterator[Span]:
+    """Phone numbers with their country, before cards are looked for: some pass Luhn's check."""
+    for start, part in _dialled(plain):
+        if "+" in part:
+            for found in PhoneNumberMatcher(part, None, Leniency.POSSIBLE):
+                yield start + found.start, start + found.end
+
+
+def _phones(plain: str, regions: Sequence[str]) -> Iterator[Span]:
+    """With 00 before their country, and a country's own; after cards, which hold such numbers."""
+    for start, part in _dialled(plain):
+        if (changed := _ZEROS.sub(" +", part)) != part:
+            for found in PhoneNumberMatcher(changed, None, Leniency.POSSIBLE):
+                yield start + found.start - 1, start + found.end
+        for region in regions:
+            for found in PhoneNumberMatcher(part, region, Leniency.VALID):
+                if not _counts(found.raw_string):
+                    yield start + found.start, start + found.end
+
+
+def _dialled(plain: str) -> Iterator[tuple[int, str]]:
+    """Where seven digits stand near each other: with what is around them, written as the matcher
+    knows it. The matcher is slow, so it sees no more."""
+    for run in _PHONE.finditer(plain):
+        start = max(0, run.start() - 4)
+        yield start, _NO_PHONE_CHAR.sub(" ", plain[start : run.end() + 1])
+
+
+def _counts(number: str) -> bool:
+    """Years, a price or a list of small numbers, though a country may have such a phone number."""
+    groups = _NUMBER.findall(number)
+    if "+" in number or len(groups) < 2:
+        return False
+    small = sum(len(group) == 1 for group in groups) > len(groups) / 2
+    return small or bool(_PRICE.fullmatch(number)) or all(map(_YEAR.fullmatch, groups))
+
+
+class PatternRedactor:
+    """Called with any text, returns it with everything of a private form replaced by its kind in
+    brackets: `[email]`.
+
+    `regions`: ISO codes of the countries whose phone numbers are known without their international
+    prefix. Raises `ConfigError` for a region that has no phone numbers.
+    """
+
+    def __init__(self, regions: Sequence[str] = ()) -> None:
+        if unknown := [region for region in regions if region not in SUPPORTED_REGIONS]:
+            raise ConfigError(
+                f"privacy.phone_regions: {unknown[0]!r} is no country with phone numbers; "
+                "write ISO codes, as GB",
+                param="privacy.phone_regions",
+            )
+        self._regions = tuple(regions)
+        self.marked = lru_cache(maxsize=REMEMBERED)(self._marked)
+
+    def __call__(self, text: str) -> Outgoing:
+        return Outgoing(_MARKED.sub(r"[\1]", self._marked(text)))
+
+    def _marked(self, text: str) -> str:
+        """The text with `⟦kind⟧` for what is private: brackets that survive the making of a
+        prompt."""
+
+        def phones(plain: str) -> Iterator[Span]:
+            return _phones(plain, self._regions)
+
+        return masked(
+            text,
+            (
+                ("email", _emails),
+                ("iban", _ibans),
+                ("phone", _abroad),
+                ("card", _cards),
+                ("phone", phones),
+            ),
+        )
+
+
+_MARKED = re.compile(f"⟦({'|'.join(KINDS)})⟧")
+_REDACTED = re.compile(rf"\[({'|'.join(KINDS)})\]")
+
+
+def count_redactions(texts: Iterable[str]) -> dict[str, int]:
+    """How many of each kind were taken out of texts that have passed a `PatternRedactor`."""
+    kinds = [kind for text in texts for kind in _REDACTED.findall(text)]
+    return {kind: kinds.count(kind) for kind in KINDS if kind in kinds}

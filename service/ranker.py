@@ -1,0 +1,97 @@
+"""A plan, a person and candidates become a `Ranking`: for the pipeline and for the shadow."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import replace
+
+from service.config import Settings
+from service.errors import ModelNotAllowed
+from service.models import LatencyEstimator
+from service.plan import Plan
+from service.privacy import Views
+from service.rank import Ladder, Order, Strategy, rank, reason_to_skip
+from service.rank.redacted import RedactedStrategy
+from service.rank.unavailable import UnavailableStrategy
+from service.schema import Candidate, Ranked, Ranking, Timings, UserState
+
+
+class Ranker:
+    def __init__(self, settings: Settings, latency: LatencyEstimator) -> None:
+        self._settings = settings
+        self._latency = latency
+
+    async def rank(
+        self, plan: Plan, person: UserState, candidates: Sequence[Candidate], views: Views
+    ) -> Order:
+        """All candidates in their order. Its usage is that of all calls, failed ones included."""
+        call = plan.context.call.part()
+        ladder = self._ladder(plan.ladder, person, candidates, views)
+        context = replace(plan.context, call=call)
+        order = await rank(person, candidates, context, ladder, self._latency)
+        return replace(order, usage=call.usage)
+
+    def _ladder(
+        self, ladder: Ladder, person: UserState, candidates: Sequence[Candidate], views: Views
+    ) -> Ladder:
+        """The ladder for this person: empty where `auto` sees that no model would help; a model
+        outside is shown what may leave, or not asked."""
+        sizes = self._settings.rank
+        if ladder.asked == "auto":
+            why = reason_to_skip(person, candidates, sizes.least_history, sizes.clear_prior)
+            if why:
+                return Ladder([], ladder.asked, why)
+        return replace(ladder, steps=[_seen_by(step, views) for step in ladder.steps])
+
+
+def _seen_by(strategy: Strategy, views: Views) -> Strategy:
+    view = views.of(strategy.model)
+    if not view.allowed:
+        why = ModelNotAllowed("this person may not be shown to a hosted model")
+        return UnavailableStrategy(strategy, why)
+    return RedactedStrategy(strategy, view) if view.redaction is not None else strategy
+
+
+def ranking_of(
+    order: Order, plan: Plan, person: UserState, timings: Timings, top_n: int
+) -> Ranking:
+    """The first `top_n` of an order as they are shown."""
+    signals = _signals(order, full=plan.request.explain == "full")
+    items = [
+        Ranked(
+            rank=place + 1,
+            item_id=candidate.item.id,
+            score=order.scores[place],
+            title=candidate.item.title,
+            signals=signals[place],
+            item=candidate.item,
+        )
+        for place, candidate in enumerate(order.candidates[:top_n])
+    ]
+    return Ranking(
+        ranking_id=f"rk-{uuid.uuid4().hex}",
+        items=items,
+        strategy=order.strategy,
+        model=order.model,
+        prompt=order.prompt,
+        choice=order.choice,
+        state_version=person.version,
+        profile_source=person.source,
+        degraded=order.degraded,
+        repairs=order.repairs,
+        usage=order.usage,
+        timings=timings,
+    )
+
+
+def _signals(order: Order, *, full: bool) -> list[dict[str, float | bool]]:
+    """The raw values behind each score; `full`: each source's rank, too."""
+    rows: list[dict[str, float | bool]] = []
+    for candidate, values in zip(order.candidates, order.signals, strict=True):
+        row: dict[str, float | bool] = dict(values)
+        if full:
+            ranks = candidate.sources.items()
+            row |= {f"source.{name}": float(place) for name, place in ranks}
+        rows.append(row)
+    return rows

@@ -1,0 +1,17 @@
+"""What people like who like the same things."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from service.retrieve.spec import Lookup, SourceSpec
+
+
+async def find(lookup: Lookup) -> Sequence[str]:
+    query = lookup.query
+    if query.factors is None:
+        return []
+    return await lookup.catalog.favoured(query.factors, query.depth, query.scope)
+
+
+SPEC = SourceSpec("collaborative", find)

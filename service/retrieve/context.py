@@ -1,0 +1,17 @@
+"""What is near the items that the person is looking at now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from service.retrieve.similar import nearest
+from service.retrieve.spec import Lookup, SourceSpec
+
+
+async def find(lookup: Lookup) -> Sequence[str]:
+    vectors = await lookup.catalog.vectors(lookup.query.context_items)
+    weighted = [(vector, 1.0) for vector in vectors.values()]
+    return await nearest(lookup.catalog, lookup.query, weighted)
+
+
+SPEC = SourceSpec("context", find)

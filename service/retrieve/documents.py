@@ -1,0 +1,120 @@
+"""A list of texts by falling prior: by their words, their meaning, and who liked them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+import numpy as np
+
+from service.catalog import Catalog, Scope, Vectors, asked_terms, terms_of, words_of
+from service.errors import ModelError
+from service.retrieve.fusion import fuse, fused_ids
+from service.retrieve.spec import RetrievalQuery
+from service.retrieve.weighing import candidate_of, weighed
+from service.schema import Candidate, Item, UserState
+from service.store import Store
+
+AT_ONCE = 32
+"""So many documents are embedded between two looks at the clock."""
+
+
+async def documents(
+    store: Store,
+    catalog: Catalog,
+    state: UserState,
+    given: Sequence[Item],
+    query: RetrievalQuery,
+    until: float,
+) -> tuple[list[Candidate], int]:
+    """Texts that may be in no catalogue, by falling prior, each exactly once; and of how many only
+    the words count, as they could not be embedded by `until`, a time of the event loop.
+
+    Those whose id the catalogue knows are also judged by who liked them. Where nobody did,
+    `similar` takes the place of `collaborative`. Ties by what they say, so that the order in which
+    they came never matters.
+    """
+    items = {item.id: item for item in sorted(given, key=lambda item: (words_of(item), item.id))}
+    texts = {item_id: words_of(item) for item_id, item in items.items()}
+    known = list(await catalog.get(items))
+    lexical: list[str] = []
+    if query.instruction:
+        lexical = await asyncio.to_thread(_by_words, query.instruction, texts)
+    interests = [(np.asarray(one.vector), one.weight) for one in state.interests]
+    vectors, wish = await catalog.vectors(known), None
+    with suppress(ModelError):  # the embedder's: then words and people alone count
+        wish = await catalog.embedded(query.meant) if query.meant else None
+        if query.embeds and (interests or wish is not None):
+            order = [item_id for item_id in [*lexical, *items] if item_id not in vectors]
+            missing = {item_id: texts[item_id] for item_id in order}
+            vectors |= await _embedded(catalog, missing, until)
+    by_meaning = [_nearest(wish, vectors, items)] if wish is not None else []
+    near = [(weight, _nearest(vector, vectors, items)) for vector, weight in interests]
+    favoured: Sequence[str] = []
+    if query.factors is not None and known:
+        scope = Scope(only=frozenset(known))
+        favoured = await catalog.favoured(query.factors, len(known), scope)
+    lists: dict[str, Sequence[str]] = {
+        "query": fused_ids([(1.0, ids) for ids in (lexical, *by_meaning)]),
+        "similar": fused_ids(near),
+        "collaborative": favoured,
+        "popular": await store.popularity.among(known),
+    }
+    weights = {name: query.weights[name] for name in lists}
+    if not favoured:
+        weights["similar"] = max(weights["similar"], weights["collaborative"])
+    ranks = fuse({name: (weights[name], ids) for name, ids in lists.items() if weights[name] > 0})
+    order = [*ranks, *(item_id for item_id in items if item_id not in ranks)]
+    candidates = [
+        candidate_of(items[item_id], ranks.get(item_id, {}), weights) for item_id in order
+    ]
+    judged = query.embeds and (interests or query.instruction)
+    unembedded = len(items) - len(vectors) if judged else 0
+    return await weighed(store, catalog, candidates, query), unembedded
+
+
+async def _embedded(catalog: Catalog, texts: Mapping[str, str], until: float) -> dict[str, Vectors]:
+    """Vectors of as many of the texts as there is time for, the first first."""
+    found: dict[str, Vectors] = {}
+    waiting = list(texts)
+    while waiting and asyncio.get_running_loop().time() < until:
+        now, waiting = waiting[:AT_ONCE], waiting[AT_ONCE:]
+        found |= dict(
+            zip(now, await catalog.embedded_all([texts[item_id] for item_id in now]), strict=True)
+        )
+    return found
+
+
+def load_bm25() -> None:
+    """Import what the first documents would wait for: half a second where numba is installed
+    too."""
+    import bm25s  # noqa: F401  this is all that it shall do
+
+
+def _by_words(query: str, said: Mapping[str, str]) -> list[str]:
+    """Ids of the texts that hold words of the query, by BM25."""
+    import bm25s
+
+    texts, words = [terms_of(text) for text in said.values()], asked_terms(query)
+    if not any(texts) or not words:
+        return []
+    index = bm25s.BM25()
+    index.index(texts, show_progress=False)
+    scores = index.get_scores(words)
+    return [
+        item_id
+        for score, item_id in sorted(zip(scores, said, strict=True), key=lambda pair: -pair[0])
+        if score > 0
+    ]
+
+
+def _nearest(
+    vector: Vectors, vectors: Mapping[str, Vectors], order: Mapping[str, object]
+) -> list[str]:
+    """Ids of the vectors, nearest by cosine first; ties in the given order."""
+    ids = [item_id for item_id in order if item_id in vectors]
+    if not ids:
+        return []
+    cosines = np.stack([vectors[item_id] for item_id in ids]) @ vector
+    return [ids[place] for place in np.argsort(-cosines, kind="stable")]

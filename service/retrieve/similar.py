@@ -1,0 +1,27 @@
+"""What is near a person's interests in the embedding space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from service.catalog import Catalog, Vectors
+from service.retrieve.fusion import fused_ids
+from service.retrieve.spec import Lookup, RetrievalQuery, SourceSpec
+
+Weighted = Sequence[tuple[Sequence[float] | Vectors, float]]
+"""Vectors and how much each counts."""
+
+
+async def nearest(catalog: Catalog, query: RetrievalQuery, vectors: Weighted) -> Sequence[str]:
+    """What is near any of several vectors, fused by their weights."""
+    lists = await catalog.similar([vector for vector, _ in vectors], query.depth, query.scope)
+    weighted = [(weight, ids) for ids, (_, weight) in zip(lists, vectors, strict=True)]
+    return fused_ids(weighted)[: query.depth]
+
+
+async def find(lookup: Lookup) -> Sequence[str]:
+    interests = [(interest.vector, interest.weight) for interest in lookup.state.interests]
+    return await nearest(lookup.catalog, lookup.query, interests)
+
+
+SPEC = SourceSpec("similar", find)

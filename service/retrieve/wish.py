@@ -1,0 +1,19 @@
+"""What the words of an instruction or a search find: by text and by meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from service.retrieve.spec import Lookup, SourceSpec
+
+
+async def find(lookup: Lookup) -> Sequence[str]:
+    query = lookup.query
+    if not query.instruction:
+        return []
+    return await lookup.catalog.search(
+        query.instruction, query.depth, query.scope, meant=query.meant
+    )
+
+
+SPEC = SourceSpec("query", find)
