@@ -1,14 +1,14 @@
-"""Prompts: Jinja2 files with front matter, found by domain and locale, checked when loaded, hashed,
-reloaded when edited.
+"""Prompts: Jinja2 files with front matter, chosen by domain and locale, checked when loaded,
+hashed, reloaded when edited.
 
 A file `prompts/{domain}/{task}[.{locale}].j2` begins with YAML between `---` lines (id, version,
 variables, sampling); its body has a `[system]` and a `[user]` part, or, for `score`, a `[head]` and
-a `[line]` that is repeated for each item. What templates share stands in files that begin with `_`.
-An edit that can't be loaded is reported and the last good version stays in use.
+a `[line]` that is repeated for each item. Files whose names begin with `_` hold what several
+templates include. An edit that can't be loaded is reported and the last good version stays in use.
 
-Everything that a template prints is made harmless on its way out: quotes, control characters,
-brackets, chat markers and anything that looks like a label lose their power, whatever the
-template's author forgot.
+Every string that a template prints is made harmless as it is printed, whatever the template's
+author forgot: quotes, control characters, brackets, chat markers and what looks like a label are
+replaced.
 """
 
 from __future__ import annotations
@@ -44,27 +44,34 @@ VARIABLES = {
     "details",
     "values",
 }
-"""What a template may name. `history`: lines with `label title details verb value`; `candidates`:
-lines with `label title details`, and in explain `common`: what the item shares with the past one
-that speaks most for it, `cite`: which past ones may be cited for it, where no grammar tells;
-`latest`: title of the newest history item; `instruction`; `person`: declared attributes as text;
-`locale`; `answer`: what is expected, `order`, `order as JSON`, `letter`, `scores` or `yes or no`.
-The line of a `score` template has one item's `title` and `details`. A `chat` template has an
-`instruction` and the catalogue's own `values`."""
+"""The variables that a template may use.
+
+`history`: lines with `label title details verb value`. `candidates`: lines with `label title
+details`; in explain also `common`, what the item shares with the liked item that speaks most for
+it, and `cite`, the liked items that a reason may cite if no grammar restricts it. `latest`: title
+of the newest liked item. `instruction`: what the person wants now. `person`: declared attributes as
+text. `locale`: language of the answer. `answer`: its form: `order`, `order as JSON`, `letter`,
+`scores` or `yes or no`. `title`, `details`: of the one item of a `score` template's line.
+`values`: the catalogue's own values, in a `chat` template.
+"""
 
 FAILURES = (TemplateError, TypeError, ValueError, ArithmeticError, AttributeError, LookupError)
-"""What a template may raise on values that its author did not think of."""
+"""Exceptions of a template that meets values its author did not expect."""
 
 Message = dict[str, str]
 
 
 class Sampling(BaseModel):
+    """How a model's tokens are sampled."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     temperature: float = Field(0, ge=0, le=2)
 
 
 class FrontMatter(BaseModel):
+    """The YAML at the beginning of a prompt's file."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str = Field(pattern=r"^[a-z0-9_-]+/[a-z]+(\.[a-zA-Z-]+)?$")
@@ -75,7 +82,8 @@ class FrontMatter(BaseModel):
 
 @dataclass(frozen=True)
 class Prompt:
-    """A checked template. `ref.sha`: of its source and of every file it includes, as bytes."""
+    """A checked template. `ref.sha`: hash of its source and of every file it includes; `parts`: a
+    template by the name of each part."""
 
     ref: PromptRef
     sampling: Sampling
@@ -92,23 +100,24 @@ class Prompt:
             raise PromptError(f"prompt {self.ref.id} {self.ref.version}: {error}") from error
 
     def document(self, state: UserState, most: int, line_tokens: int) -> tuple[str, dict[int, str]]:
-        """Of a `score` template: its head, and a line for each of the last `most` liked items, by
-        label (its place in `state.recent`, from 1). Head and lines end in a line break."""
+        """The head of a `score` template, and a line for each of the last `most` liked items by the
+        item's place in `state.recent`, from 1. Head and lines end in a line break."""
         liked = {
             n: entry.item
             for n, entry in enumerate(state.recent, 1)
             if entry.item is not None and entry.weight > 0
         }
         latest = list(liked.items())[-most:]
-        return self._part("head", {}) + "\n", {
+        return self._render_part("head", {}) + "\n", {
             n: self.line(item, line_tokens) + "\n" for n, item in latest
         }
 
     def line(self, item: Item, line_tokens: int) -> str:
         """An item as a `score` template writes it, without a line break."""
-        return self._part("line", _line(item, line_tokens))
+        return self._render_part("line", _describe(item, line_tokens))
 
-    def _part(self, name: str, variables: Mapping[str, str]) -> str:
+    def _render_part(self, name: str, variables: Mapping[str, str]) -> str:
+        """A part of a `score` template on one line."""
         try:
             return " ".join(self.parts[name].render(variables).split()) or "untitled"
         except FAILURES as error:
@@ -116,25 +125,25 @@ class Prompt:
 
 
 class PromptLibrary:
-    """Raises `PromptError` at once if a file in `folder` is bad; later, `failed(message)` is called
-    and the old one stays."""
+    """The prompts of a folder, as its files are now. The constructor raises `PromptError` if a file
+    is bad. If one is bad after an edit, `failed(message)` is called and the prompts as they were
+    stay in use."""
 
     def __init__(self, folder: Path, failed: Callable[[str], None] = lambda message: None) -> None:
         self._folder = folder
         self._failed = failed
         self._stamp: tuple[tuple[str, int], ...] = ()
         self._prompts: dict[str, Prompt] = {}
-        self._stamp, self._prompts = self._files(), self._load()
+        self._stamp, self._prompts = self._modified_at(), self._load()
         if not self._prompts:
             raise PromptError(f"no prompts in {folder}")
 
     def find(self, task: str, domain: str, locale: str | None) -> Prompt:
-        """domain.locale → domain → generic.locale → generic. A locale `zh-CN` also finds `zh`."""
-        locales = [locale, locale.split("-")[0].lower()] if locale else []
+        """The first that exists: domain with locale, domain, generic with locale, generic. A locale
+        `zh-CN` also finds `zh`. Raises `NotFound`."""
+        suffixes = [f".{locale}", f".{locale.split('-')[0].lower()}", ""] if locale else [""]
         names = [
-            f"{place}/{task}{suffix}"
-            for place in (domain, "generic")
-            for suffix in (*(f".{one}" for one in locales), "")
+            f"{folder}/{task}{suffix}" for folder in (domain, "generic") for suffix in suffixes
         ]
         prompts = self.all()
         for name in names:
@@ -143,8 +152,8 @@ class PromptLibrary:
         raise NotFound("prompt", names[0], known=", ".join(prompts))
 
     def named(self, prompt_id: str, version: str | None = None) -> Prompt:
-        """Raises `NotFound` for an unknown id, or when the prompt has another version than asked
-        for."""
+        """The prompt of an id. Raises `NotFound` for an unknown id, or if the prompt has another
+        version than `version`."""
         prompts = self.all()
         if prompt_id not in prompts:
             raise NotFound("prompt", prompt_id, param="prompt_id", known=", ".join(prompts))
@@ -160,7 +169,7 @@ class PromptLibrary:
 
     def all(self) -> Mapping[str, Prompt]:
         """Every prompt by id, as the files are now."""
-        stamp = self._files()
+        stamp = self._modified_at()
         if stamp != self._stamp:
             self._stamp = stamp
             try:
@@ -169,7 +178,8 @@ class PromptLibrary:
                 self._failed(error.message)
         return self._prompts
 
-    def _files(self) -> tuple[tuple[str, int], ...]:
+    def _modified_at(self) -> tuple[tuple[str, int], ...]:
+        """(name, time of its last change in ns) of every file."""
         return tuple(
             sorted((str(file), file.stat().st_mtime_ns) for file in self._folder.glob("*/*.j2"))
         )
@@ -186,12 +196,13 @@ class PromptLibrary:
         files = [
             file for file in sorted(self._folder.glob("*/*.j2")) if not file.name.startswith("_")
         ]
-        prompts = [_read(environment, self._folder, file) for file in files]
+        prompts = [_read_prompt(environment, self._folder, file) for file in files]
         return {prompt.ref.id: prompt for prompt in prompts}
 
 
-def _read(environment: Environment, folder: Path, file: Path) -> Prompt:
-    source = _text(file)
+def _read_prompt(environment: Environment, folder: Path, file: Path) -> Prompt:
+    """Raises `PromptError` naming the file and what is wrong."""
+    source = _read_text(file)
     try:
         _, head, body = re.split(r"^---\n", source, maxsplit=2, flags=re.MULTILINE)
         front = FrontMatter.model_validate(yaml.safe_load(head))
@@ -204,21 +215,21 @@ def _read(environment: Environment, folder: Path, file: Path) -> Prompt:
         raise PromptError(f"{file}: front matter: {reason}") from error
     except yaml.YAMLError as error:
         raise PromptError(f"{file}: front matter: {error}") from error
-    if front.id != (expected := f"{file.parent.name}/{file.name.removesuffix('.j2')}"):
-        raise PromptError(f"{file}: its id is {front.id}, its place says {expected}")
+    expected_id = f"{file.parent.name}/{file.name.removesuffix('.j2')}"
+    if front.id != expected_id:
+        raise PromptError(f"{file}: its id is {front.id}, its place says {expected_id}")
     sections = re.split(r"^\[(system|user|head|line)\]\n", body, flags=re.MULTILINE)
     parts = dict(zip(sections[1::2], sections[2::2], strict=True))
-    wanted = PARTS[front.id.split("/")[1].startswith("score")]
-    if sections[0].strip() or list(parts) != wanted:
-        raise PromptError(
-            f"{file}: the body needs a [{wanted[0]}] part and then a [{wanted[1]}] part"
-        )
+    first, second = PARTS[front.id.split("/")[1].startswith("score")]
+    if sections[0].strip() or list(parts) != [first, second]:
+        raise PromptError(f"{file}: the body needs a [{first}] part and then a [{second}] part")
     digest = hashlib.sha256(source.encode())
     try:
-        used = _uses(environment, folder, body, digest.update)
-        if stray := used - set(front.variables) | set(front.variables) - VARIABLES:
+        used = _find_variables(environment, folder, body, digest.update)
+        refused = used - set(front.variables) | set(front.variables) - VARIABLES
+        if refused:
             raise PromptError(
-                f"{file}: undeclared or unknown variables: {', '.join(sorted(stray))}; known: "
+                f"{file}: undeclared or unknown variables: {', '.join(sorted(refused))}; known: "
                 f"{sorted(VARIABLES)}"
             )
         templates = {role: environment.from_string(text) for role, text in parts.items()}
@@ -228,7 +239,7 @@ def _read(environment: Environment, folder: Path, file: Path) -> Prompt:
     return Prompt(ref, front.sampling, templates)
 
 
-def _text(file: Path) -> str:
+def _read_text(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -237,20 +248,20 @@ def _text(file: Path) -> str:
         raise PromptError(f"{file}: can't be read: {error.strerror}") from error
 
 
-def _uses(
-    environment: Environment, folder: Path, source: str, include: Callable[[bytes], None]
+def _find_variables(
+    environment: Environment, folder: Path, source: str, on_include: Callable[[bytes], None]
 ) -> set[str]:
-    """Variables that a template and its includes need; every included source is passed to
-    `include`."""
+    """The variables that a template and the files it includes use. The bytes of every included
+    file are passed to `on_include`."""
     tree = environment.parse(source)
-    needed = set(meta.find_undeclared_variables(tree))
+    names = set(meta.find_undeclared_variables(tree))
     for name in meta.find_referenced_templates(tree):
         if name is None:
             raise PromptError("an include needs a fixed name")
-        text = _text(folder / name)
-        include(text.encode())
-        needed |= _uses(environment, folder, text, include)
-    return needed
+        text = _read_text(folder / name)
+        on_include(text.encode())
+        names |= _find_variables(environment, folder, text, on_include)
+    return names
 
 
 # ── what a template is shown ──────────────────────────────────────────────────────────────────────
@@ -265,12 +276,12 @@ def variables(
     line_tokens: int,
     answer: str = "order",
 ) -> dict[str, Any]:
-    """The values of `VARIABLES`. No line is longer than `line_tokens` bytes, hence tokens, of
-    titles and details."""
+    """The values of `VARIABLES`. Title and details of a line are together at most `line_tokens`
+    bytes long, and so no more tokens than that."""
     history = [
         {
             "label": f"h{n}",
-            **_line(
+            **_describe(
                 entry.item or Item.model_construct(id="", title=entry.event.text or ""), line_tokens
             ),
             "verb": entry.verb,
@@ -284,13 +295,13 @@ def variables(
     return {
         "history": history,
         "candidates": [
-            {"label": letter, **_line(candidate.item, line_tokens)}
+            {"label": letter, **_describe(candidate.item, line_tokens)}
             for letter, candidate in zip(LETTERS, candidates, strict=False)
         ],
         "latest": liked[-1] if liked else "",
         "instruction": cut(instruction or "", 4 * line_tokens),
         "person": cut(
-            ", ".join(f"{key} {_flat(value)}" for key, value in state.attributes.items()),
+            ", ".join(f"{key} {_as_text(value)}" for key, value in state.attributes.items()),
             2 * line_tokens,
         ),
         "locale": locale or "",
@@ -299,19 +310,18 @@ def variables(
 
 
 def shown_of(item: Item) -> bytes:
-    """What a line would say of an item that there is room for."""
+    """What a line of a prompt would say of the item if it were long enough, in UTF-8."""
     return harmless(item.title or item.text).encode()
 
 
-def _line(item: Item, size: int) -> dict[str, str]:
+def _describe(item: Item, size: int) -> dict[str, str]:
+    """Title and details of an item, together at most `size` bytes."""
     title = cut(item.title or item.text or "untitled", size * 2 // 3 if item.attributes else size)
-    details = cut(
-        ", ".join(_flat(value) for value in item.attributes.values()), size - len(title.encode())
-    )
+    details = cut(", ".join(map(_as_text, item.attributes.values())), size - len(title.encode()))
     return {"title": title, "details": details}
 
 
-def _flat(value: object) -> str:
+def _as_text(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
@@ -323,7 +333,7 @@ def cut(text: str, size: int) -> str:
     return clean.encode()[: size - 3].decode(errors="ignore").rstrip() + "…"
 
 
-_POWER = str.maketrans(
+_REPLACEMENTS = str.maketrans(
     {
         "<": "(",
         ">": ")",
@@ -340,11 +350,11 @@ _POWER = str.maketrans(
 _LABEL = re.compile(r"\b([A-Z]|[hH]\d{1,3})\s*[):](?=\s|$)")
 
 
-@lru_cache(maxsize=16_384)  # titles and attributes come again and again
+@lru_cache(maxsize=16_384)  # the same titles and attributes are shown again and again
 def harmless(text: str) -> str:
-    """Text as quoted data: one line, no invisible or control characters, no quotes, brackets or
-    chat markers, no labels."""
+    """The text on one line, without invisible or control characters, double quotes, brackets, chat
+    markers and labels, so that a prompt can quote it."""
     visible = "".join(
         " " if unicodedata.category(char) in {"Cc", "Cf", "Zl", "Zp"} else char for char in text
     )
-    return _LABEL.sub(r"\1", " ".join(visible.translate(_POWER).split()))
+    return _LABEL.sub(r"\1", " ".join(visible.translate(_REPLACEMENTS).split()))

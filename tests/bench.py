@@ -24,7 +24,7 @@ from eval.cases import Case, Data, Options
 from eval.cases import make as make_cases
 from eval.run import Job, Run, row_of, rows
 from eval.suite import Arm, Suite
-from service.cli import CHUNK
+from service.cli.feeds import CHUNK
 from service.config import HOUSE, Settings
 from service.engine import feeds as sets
 from service.engine import server

@@ -1,0 +1,387 @@
+"""`whyrank ingest`: items, users and events from files."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from enum import StrEnum
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from service.cli.shell import console, errors, progress, run
+from service.config import Settings
+from service.pipeline import Recommender
+from service.schema import Event, ForeignReport, IngestReport, Item, Rejection, User
+from service.schema import Feed as FeedName
+
+if TYPE_CHECKING:
+    from service.feeds.files import FeedFile, FileRow
+
+    RefusedRows = list[tuple[FileRow, str]]
+    """Rows that were not taken, each with the reason."""
+
+CHUNK = 2_000
+"""How many rows of a file are stored at once."""
+REASONS = 10
+"""How many different reasons for refused rows are printed."""
+SHOWN_ROWS = 3
+"""How many rows a dry run shows as they would be taken."""
+
+
+class FeedOption(StrEnum):
+    items = "items"
+    users = "users"
+    events = "events"
+
+
+class Format(StrEnum):
+    auto = "auto"
+    jsonl = "jsonl"
+    csv = "csv"
+    parquet = "parquet"
+    recbole = "recbole"
+    movielens = "movielens"
+    amazon_reviews = "amazon-reviews"
+    personalize_csv = "personalize-csv"
+    gorse = "gorse"
+    metarank = "metarank"
+    personalize = "personalize"
+
+
+class TimeUnit(StrEnum):
+    s = "s"
+    ms = "ms"
+    us = "us"
+    ns = "ns"
+
+
+FeedArgument = Annotated[FeedOption | None, typer.Argument(help="What the file holds.")]
+FileArgument = Annotated[
+    str | None,
+    typer.Argument(
+        help="A table, JSON or Parquet; may be .gz, FILE.zip:MEMBER, or - for standard input."
+    ),
+]
+FormatOption = Annotated[Format, typer.Option(help="Of the file; auto tells by its beginning.")]
+MapOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map", metavar="OURS=THEIRS", help="Our field, or an attribute, from their column."
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="OURS=VALUE", help="One value for all rows."),
+]
+DropOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="COLUMN", help="Leave it out; '*': all that we have no field for."),
+]
+MappingOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="The same as YAML: map, set, drop, time_unit, …"),
+]
+TimeUnitOption = Annotated[
+    TimeUnit | None, typer.Option(help="Of times that are numbers; without it milliseconds.")
+]
+TimeZoneOption = Annotated[
+    str | None, typer.Option(metavar="ZONE", help="Of times that name none, as Europe/Berlin.")
+]
+DelimiterOption = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="Between columns; without it found out.")
+]
+EncodingOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="As latin-1 or gb18030; without it UTF-8.")
+]
+ScaleOption = Annotated[
+    str | None,
+    typer.Option(metavar="LOW:HIGH", help="What the file rates by, as 0.5:5 or 1:10."),
+]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Show what would be taken and refused; store nothing.")
+]
+StrictOption = Annotated[
+    bool, typer.Option("--strict", help="Stop at the first bad row, and exit with 1.")
+]
+ReEmbedOption = Annotated[
+    bool,
+    typer.Option(
+        "--re-embed",
+        help="Embed all items anew: after the embedder changed, or vectors were damaged.",
+    ),
+]
+ReIndexOption = Annotated[
+    bool,
+    typer.Option(
+        "--re-index",
+        help="Make the indexes of the items anew: after a file of one was damaged.",
+    ),
+]
+
+INGEST_HELP = """
+Take items, users or events from a file. Bad rows are reported, kept in FILE.rejected.jsonl,
+and stop nothing else.
+
+Known by their beginning, or by --format: JSON lines or an array, CSV with any separator,
+Parquet, RecBole's atomic files, MovieLens, Amazon reviews, Amazon Personalize's bulk CSV and
+its API's bodies, and what Gorse and Metarank take.
+
+Any other table by a mapping, as whyrank ingest events ratings.csv --map user_id=uid --map
+item_id=film --map value=stars --set type=rating --time-unit s
+
+Columns of items and users that are no field of ours become attributes; '|' splits lists; NULL,
+NaN, NA and empty cells are no values. Items are embedded before this returns.
+"""
+
+
+def ingest(
+    context: typer.Context,
+    feed: FeedArgument = None,
+    file: FileArgument = None,
+    format: FormatOption = Format.auto,  # noqa: A002  the option's name
+    map_: MapOption = None,
+    set_: SetOption = None,
+    drop: DropOption = None,
+    mapping: MappingOption = None,
+    time_unit: TimeUnitOption = None,
+    time_zone: TimeZoneOption = None,
+    delimiter: DelimiterOption = None,
+    encoding: EncodingOption = None,
+    scale: ScaleOption = None,
+    dry_run: DryRunOption = False,
+    strict: StrictOption = False,
+    re_embed: ReEmbedOption = False,
+    re_index: ReIndexOption = False,
+) -> None:
+    """The command whose help is `INGEST_HELP`."""
+    settings: Settings = context.obj
+    _rebuild(settings, re_embed=re_embed, re_index=re_index)
+    if (re_index or re_embed) and feed is None:
+        return
+    if feed is None or file is None:
+        raise typer.BadParameter(
+            "which feed from which file? as in: whyrank ingest items films.jsonl"
+        )
+    options = {
+        "map": _parse_pairs("--map", map_),
+        "set": _parse_pairs("--set", set_),
+        "drop": frozenset(drop or ()),
+        "time_unit": time_unit.value if time_unit else None,
+        "time_zone": time_zone,
+        "delimiter": delimiter,
+        "encoding": encoding,
+        "scale": scale,
+    }
+    with _open(settings, feed.value, file, format, mapping, options) as feed_file:
+        refused = _take(settings, feed.value, feed_file, dry_run=dry_run, strict=strict)
+    if strict and refused:
+        raise typer.Exit(1)
+
+
+def _rebuild(settings: Settings, *, re_embed: bool, re_index: bool) -> None:
+    """Makes indexes and vectors of the stored items anew, as asked for."""
+    if re_index:
+        run(settings, _re_index)
+    if re_embed:
+        run(settings, _re_embed, re_embed=True)
+
+
+async def _re_index(recommender: Recommender) -> None:
+    with console.status("making the indexes anew …"):
+        names = await recommender.re_index()
+    console.print(f"indexes: made anew of {', '.join(names)}")
+
+
+async def _re_embed(recommender: Recommender) -> None:
+    with progress() as step:
+        count = await recommender.embed_pending(partial(step, "embedding"))
+    await recommender.train()
+    console.print(f"items: {count} embedded by {recommender.embedding}")
+
+
+def _parse_pairs(option: str, arguments: list[str] | None) -> dict[str, str]:
+    """`a=b` as a key and its value. Raises `BadParameter` for anything else."""
+    pairs: dict[str, str] = {}
+    for argument in arguments or ():
+        name, _, value = argument.partition("=")
+        if not (name and value):
+            example = "title=name" if option == "--map" else "type=rating"
+            raise typer.BadParameter(
+                f"{option} {argument}: NAME=VALUE is needed, as {option} {example}"
+            )
+        pairs[name] = value
+    return pairs
+
+
+def _open(
+    settings: Settings,
+    feed: FeedName,
+    file: str,
+    format_: Format,
+    mapping: Path | None,
+    options: dict[str, Any],
+) -> FeedFile:
+    """Opens a feed, and says which format it was found to have unless that is obvious."""
+    from service.feeds.files import open_feed
+    from service.feeds.mapping import FileMapping
+
+    meanings = settings.events.of(settings.service.domain)
+    scales = {
+        name: meaning.scale for name, meaning in meanings.items() if meaning.scale is not None
+    }
+    feed_file = open_feed(file, feed, format_.value, FileMapping.made(mapping, options), scales)
+    if format_ is Format.auto and feed_file.format not in {"jsonl", "csv", "parquet"}:
+        console.print(
+            f"format: {feed_file.format}, by its beginning (--format says another)",
+            highlight=False,
+        )
+    return feed_file
+
+
+def _take(
+    settings: Settings, feed: FeedName, file: FeedFile, *, dry_run: bool, strict: bool
+) -> int:
+    """Stores a file's rows, or only checks them. Returns how many were refused."""
+    job = check_rows if dry_run else store_rows
+    return run(settings, lambda recommender: job(recommender, feed, file, strict=strict))
+
+
+async def store_rows(
+    recommender: Recommender, feed: FeedName, file: FeedFile, *, strict: bool
+) -> int:
+    """Stores the rows of a file, embeds items and trains on events. Prints the counts and returns
+    how many rows were refused; `strict`: stops at the first."""
+    put: Callable[..., Awaitable[IngestReport]] = {
+        "items": recommender.ingest_items,
+        "users": recommender.ingest_users,
+        "events": recommender.ingest_events,
+    }[feed]
+    if file.shape:
+        put = partial(recommender.ingest_foreign, file.shape, feed=feed)
+    reports: list[IngestReport] = []
+
+    async def store(rows: list[Any]) -> list[Rejection]:
+        reports.append(await put(rows, notes=file.notes))
+        return reports[-1].rejected
+
+    with progress() as step:
+        refused = await _take_chunks(
+            file, store, partial(step, feed), size=1 if strict else CHUNK, strict=strict
+        )
+        if feed == "items":
+            await recommender.embed_pending(partial(step, "embedding"))
+    accepted = sum(report.accepted for report in reports)
+    if feed != "users" and accepted:
+        with console.status("learning who likes what …"):
+            await recommender.train()
+    _write_rejected(file, refused)
+    _print_reasons(refused, file.notes.sentences())
+    console.print(_summarise(feed, reports, len(refused)))
+    return len(refused)
+
+
+async def check_rows(
+    recommender: Recommender, feed: FeedName, file: FeedFile, *, strict: bool
+) -> int:
+    """Stores nothing: prints the first rows as they would be taken, how many would be, and why
+    others would be refused. Returns how many would be refused."""
+    first_rows: list[Item | User | Event] = []
+    accepted = 0
+
+    async def check(rows: list[Any]) -> list[Rejection]:
+        nonlocal accepted
+        taken, rejections = recommender.check_rows(feed, rows, file.notes, file.shape)
+        accepted += len(taken)
+        first_rows.extend(taken[: SHOWN_ROWS - len(first_rows)])
+        return rejections
+
+    with progress() as step:
+        refused = await _take_chunks(file, check, partial(step, feed), size=CHUNK, strict=strict)
+    for row in first_rows:
+        console.print_json(row.model_dump_json(exclude_defaults=True))
+    _print_reasons(refused, file.notes.sentences())
+    console.print(
+        f"{feed}: {accepted} would be taken"
+        + (f", [red]{len(refused)} refused[/]" if refused else "")
+        + "; nothing is stored"
+    )
+    return len(refused)
+
+
+async def _take_chunks(
+    file: FeedFile,
+    take: Callable[[list[Any]], Awaitable[Sequence[Rejection]]],
+    step: Callable[[int, int], None],
+    *,
+    size: int,
+    strict: bool,
+) -> RefusedRows:
+    """Passes a file's rows to `take`, `size` lines at a time, and gathers the rows that can't be
+    read or that it rejects; `strict`: stops after the first chunk with one."""
+    refused: RefusedRows = []
+    line_number = 0
+    while lines := list(islice(file.lines, size)):
+        readable = [line for line in lines if line.row is not None]
+        refused += [(line, line.reason) for line in lines if line.row is None]
+        rejections = await take([line.row for line in readable])
+        refused += [(readable[rejection.index], rejection.message) for rejection in rejections]
+        line_number = lines[-1].number
+        step(line_number, 0)
+        if strict and refused:
+            break
+    step(line_number, line_number)
+    return refused
+
+
+def _summarise(feed: FeedName, reports: list[IngestReport], refused: int) -> str:
+    accepted = sum(report.accepted for report in reports)
+    duplicates = sum(report.duplicates for report in reports)
+    skipped = sum(report.skipped for report in reports if isinstance(report, ForeignReport))
+    counts = [f"{feed}: {accepted} accepted"]
+    if duplicates:
+        counts.append(f"{duplicates} duplicates")
+    if skipped:
+        counts.append(f"{skipped} without {feed} skipped")
+    if refused:
+        counts.append(f"[red]{refused} rejected[/]")
+    return ", ".join(counts)
+
+
+def _write_rejected(file: FeedFile, refused: RefusedRows) -> None:
+    """Writes refused rows, whole, into a file beside the feed; without any, deletes that of an
+    earlier run."""
+    file.rejected.unlink(missing_ok=True)
+    if not refused:
+        return
+    with file.rejected.open("w", encoding="utf-8") as out:
+        for line, reason in sorted(refused, key=lambda row: row[0].number):
+            record = {"line": line.number, "reason": reason, "source": line.source}
+            out.write(json.dumps(record, ensure_ascii=False) + "\n")
+    errors.print(
+        f"[yellow]{len(refused)} bad rows, all of them in[/] {escape(str(file.rejected))}",
+        soft_wrap=True,
+    )
+
+
+def _print_reasons(refused: RefusedRows, notes: list[str]) -> None:
+    """Prints why rows were refused, the commonest reason first, then the notes on the others.
+    Reasons that differ in numbers only count as the same."""
+    kinds: dict[str, list[tuple[int, str]]] = {}
+    for line, reason in refused:
+        kinds.setdefault(re.sub(r"\d+", "0", reason), []).append((line.number, reason))
+    for rows in sorted(kinds.values(), key=len, reverse=True)[:REASONS]:
+        number, reason = min(rows)
+        where = (
+            f"line {number}" if len(rows) == 1 else f"{len(rows)} rows, the first in line {number}"
+        )
+        errors.print(f"[yellow]{where}:[/] {escape(reason)}", soft_wrap=True, highlight=False)
+    if len(kinds) > REASONS:
+        errors.print(f"[yellow]and {len(kinds) - REASONS} other reasons[/]")
+    for note in notes:
+        errors.print(f"[yellow]note:[/] {escape(note)}", soft_wrap=True, highlight=False)

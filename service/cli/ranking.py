@@ -1,0 +1,111 @@
+"""`whyrank recommend`: a ranking as a table."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.markup import escape
+from rich.table import Table
+
+from service.cli.shell import console, run
+from service.errors import reasons
+from service.pipeline import Recommender
+from service.schema import Item, Ranking, RecommendRequest
+
+
+class ExplainOption(StrEnum):
+    none = "none"
+    short = "short"
+    full = "full"
+
+
+def recommend(
+    context: typer.Context,
+    user_id: Annotated[str, typer.Argument(help="For whom.")],
+    top_n: Annotated[int, typer.Option(help="How many.")] = 5,
+    strategy: Annotated[
+        str | None, typer.Option(help="auto, likelihood, listwise, …; prior asks no model.")
+    ] = None,
+    instruction: Annotated[
+        str | None, typer.Option(help="What the person wants now, in words.")
+    ] = None,
+    explain: Annotated[
+        ExplainOption, typer.Option(help="Reasons: none, short, or full with all signals.")
+    ] = ExplainOption.short,
+    as_json: Annotated[bool, typer.Option("--json", help="The whole answer as JSON.")] = False,
+) -> None:
+    """The ranked, justified list for a user."""
+    request = build_request(
+        user_id=user_id,
+        top_n=top_n,
+        strategy=strategy,
+        instruction=instruction,
+        explain=explain.value,
+    )
+
+    async def rank(recommender: Recommender) -> tuple[Ranking, dict[str, Item]]:
+        ranking = await recommender.recommend(request)
+        return ranking, await items_of(recommender, ranking)
+
+    ranking, items = run(context.obj, rank)
+    if as_json:
+        typer.echo(ranking.model_dump_json(indent=2))
+    else:
+        print_ranking(ranking, items, f"for {user_id}")
+
+
+def build_request(**fields: Any) -> RecommendRequest:
+    """Raises `BadParameter` for a value that is not allowed."""
+    try:
+        return RecommendRequest.model_validate(fields)
+    except ValidationError as error:
+        raise typer.BadParameter(reasons(error)) from error
+
+
+async def items_of(recommender: Recommender, ranking: Ranking) -> dict[str, Item]:
+    """The ranked items and those that reasons cite, by id."""
+    ids = [item_id for row in ranking.items for item_id in (row.item_id, *row.evidence)]
+    return await recommender.items(ids)
+
+
+def print_ranking(ranking: Ranking, items: dict[str, Item], title: str) -> None:
+    """A ranking as a table, and below it how it was made."""
+    table = Table(title=title, title_justify="left", show_lines=False, expand=True)
+    ratios = {"#": None, "title": 3, "year": None, "score": None, "why": 5, "cites": 3}
+    for name, ratio in ratios.items():
+        table.add_column(name, ratio=ratio)
+    for row in ranking.items:
+        item = items.get(row.item_id)
+        cited = ", ".join(items[item_id].title for item_id in row.evidence if item_id in items)
+        table.add_row(
+            str(row.rank),
+            escape(row.title or row.item_id),
+            str(item.attributes.get("year", "")) if item else "",
+            f"{row.score:.3f}",
+            escape(row.reason or ""),
+            escape(cited),
+        )
+    console.print(table)
+    console.print(f"[dim]{_describe_work(ranking)}[/]")
+    if ranking.degraded:
+        degraded = ranking.degraded
+        console.print(f"[yellow]degraded: {degraded.reason}, {degraded.from_} → {degraded.to}[/]")
+    for warning in ranking.warnings:
+        console.print(f"[yellow]{escape(warning)}[/]")
+
+
+def _describe_work(ranking: Ranking) -> str:
+    """Strategy, model, tokens, time and id of a ranking."""
+    usage = ranking.usage
+    used = f"{ranking.strategy}" + (f" by {ranking.model}" if ranking.model else ", no model")
+    tokens = (
+        f"{usage.prompt_tokens} tokens read ({usage.cached_tokens} cached), "
+        f"{usage.completion_tokens} written"
+    )
+    parts = [used, tokens, f"{ranking.timings.total_ms / 1000:.1f} s", ranking.ranking_id]
+    if ranking.choice is not None and ranking.choice.why:
+        parts.insert(2, ranking.choice.why)
+    return " · ".join(parts)

@@ -1,0 +1,54 @@
+"""Settings: one frozen value, from a YAML file and the environment, checked once at the edge.
+
+`Settings.load(path)` reads `path`, else `$WHYRANK_CONFIG`, else `configs/cpu.yaml`. The environment
+wins over the file: `WHYRANK_RANK__WINDOW=10` sets `rank.window`. Secrets (`WHYRANK_API_KEY`) come
+from the environment only.
+
+Import settings from here. `settings` reads and checks them, `models`, `events` and `sections` say
+what they hold.
+"""
+
+from __future__ import annotations
+
+from service.config.events import DOMAIN_MEANINGS, MEANINGS, EventSettings
+from service.config.models import Embed, Model, Roles
+from service.config.sections import (
+    CatalogSettings,
+    EngineSettings,
+    ExplainSettings,
+    Limits,
+    Privacy,
+    Rank,
+    Rerank,
+    Retrieve,
+    ServiceSettings,
+    Shadow,
+    StoreSettings,
+    TrainingSettings,
+    Weights,
+)
+from service.config.settings import HOUSE, Settings
+
+__all__ = [
+    "DOMAIN_MEANINGS",
+    "HOUSE",
+    "MEANINGS",
+    "CatalogSettings",
+    "Embed",
+    "EngineSettings",
+    "EventSettings",
+    "ExplainSettings",
+    "Limits",
+    "Model",
+    "Privacy",
+    "Rank",
+    "Rerank",
+    "Retrieve",
+    "Roles",
+    "ServiceSettings",
+    "Settings",
+    "Shadow",
+    "StoreSettings",
+    "TrainingSettings",
+    "Weights",
+]

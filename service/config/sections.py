@@ -1,0 +1,271 @@
+"""Sections of the configuration but for models, events and what fusion weighs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+
+from service.schema import MAX_RATE, Key, Label, Name
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """A frozen part of the configuration that refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ServiceSettings(Section):
+    """Where the service listens, and for whom. `domain`: of requests that name none. `deadline_ms`:
+    of requests that have none. `ping_s`: longest silence of a stream, since a proxy may cut a
+    silent one. `cors`: origins whose pages may call it, as https://shop.example; `*`: all.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = Field(8080, ge=0, le=65535)
+    domain: Label = "generic"
+    deadline_ms: int = Field(60_000, ge=1, le=600_000)
+    ping_s: float = Field(15, gt=0)
+    cors: list[Annotated[str, StringConstraints(pattern=r"^(\*|https?://[^/\s*]+)$")]] = []
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return self.host in {"127.0.0.1", "localhost", "::1"}
+
+
+class EngineSettings(Section):
+    """The vLLM server that `whyrank engine` starts. `model`: the alias that it serves; default: the
+    model that ranks if its backend is vllm, else the first model whose backend is
+    (`Settings.served`). `args`, `env`: more arguments and environment variables for it."""
+
+    model: str | None = None
+    args: list[str] = []
+    env: dict[str, str] = {}
+    start_timeout_s: float = Field(600, gt=0)
+
+
+class StoreSettings(Section):
+    """The database of events, users, rankings and keys."""
+
+    url: str | None = Field(
+        None, description="SQLAlchemy URL; default: whyrank.db under the data folder."
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _check_sqlite(cls, url: str | None) -> str | None:
+        if url is not None and (
+            not url.startswith("sqlite:///") or url in {"sqlite:///", "sqlite:///:memory:"}
+        ):
+            raise ValueError("this build stores events in SQLite: sqlite:///PATH")
+        return url
+
+
+class CatalogSettings(Section):
+    """The store of items. `filterable`: attribute keys that requests may filter on, with their
+    types; each is a column of the table. `optimize_every_s`: how often the table is compacted."""
+
+    filterable: dict[Label, Literal["int", "float", "str", "bool", "list"]] = {}
+    optimize_every_s: float = Field(60, gt=0)
+
+
+class TrainingSettings(Section):
+    """The matrix factorisation of the collaborative source.
+
+    `alpha`: how much more a like counts than no event. `regularization`: the paper's λ, as a share
+    of what the likes of an average item count. As a share, one value suits films, groceries and
+    books; the absolute λ that is best for films (20) is far too small for groceries. From 0.5
+    upwards it shrinks all factors to nothing.
+
+    It is trained again when the log has grown by the share `growth` since the last training; this
+    is checked every `every_s` seconds.
+    """
+
+    factors: int = Field(64, ge=2, le=512)
+    alpha: float = Field(5, gt=0, le=1_000)
+    regularization: float = Field(0.1, gt=0, le=0.5)
+    iterations: int = Field(15, ge=1, le=200)
+    growth: float = Field(0.1, gt=0)
+    every_s: float = Field(300, gt=0)
+
+
+class Retrieve(Section):
+    """How candidates are found. `k`: how many are kept after fusion. `similar`, `collaborative`,
+    `context`, `query`, `popular`: weight of each source in the fused prior; 0 switches it off.
+
+    `similar` and `popular` serve people whose likes nobody shares yet, and a service with too few
+    people to learn from; of the two, `similar`, the person's own taste, counts more. Beside
+    `collaborative` their defaults are so small that they improve groceries and books without a
+    measurable loss for films (docs/ranking.md).
+    """
+
+    k: int = Field(50, ge=1, le=1_000)
+    similar: Share = 0.05
+    collaborative: Share = 1.0
+    context: Share = 1.0
+    query: Share = 1.0
+    popular: Share = 0.01
+    popular_half_life_days: float = Field(30, gt=0)
+    training: TrainingSettings = TrainingSettings()
+
+
+class Rank(Section):
+    """How a model ranks the candidates.
+
+    `strategy`: `auto` takes the first of `prefer` that the model can do and that is expected to end
+    before the deadline. It asks no model if less than `least_history` is known of the person or the
+    prior is clear (its best candidate is `clear_prior` standard deviations above the next).
+
+    `depth`: how many candidates the model judges, `window` of them in one prompt; `shown`: in which
+    order (shuffled: by a hash of the id). `orderings`: how often a model that writes is asked, each
+    time with the candidates in another order. `titles`: how many liked titles precede a candidate
+    whose likelihood is asked for.
+
+    `recent_min`, `recent_max`: the history in a prompt grows from the one to the other before its
+    oldest events are dropped. `line_tokens`: longest line of an item in a prompt, kept by cutting
+    its UTF-8 bytes (a byte-level token holds at least one byte). `popularity`: how much of an
+    item's log-popularity is subtracted from its score; `diversity`: how much likeness to a
+    better-placed item is (maximal marginal relevance). `fitted`: whether weights that `whyrank fit`
+    found replace the configured ones; `weights`: their folder; default: weights/ under the data
+    folder.
+    """
+
+    strategy: Literal[
+        "auto", "likelihood", "first_token", "listwise", "keyed", "pointwise", "prior"
+    ] = "auto"
+    prefer: list[Literal["likelihood", "first_token", "listwise", "keyed", "pointwise"]] = Field(
+        ["likelihood", "first_token", "listwise", "keyed"], min_length=1
+    )
+    window: int = Field(20, ge=2, le=26)
+    depth: int = Field(20, ge=2, le=1_000)
+    orderings: int = Field(2, ge=1, le=8)
+    titles: int = Field(10, ge=1, le=40)
+    least_history: int = Field(1, ge=0)
+    clear_prior: float = Field(4, gt=0)
+    shown: Literal["prior", "reversed", "shuffled"] = "prior"
+    recent_min: int = Field(6, ge=1, le=20)
+    recent_max: int = Field(15, ge=1, le=40)
+    line_tokens: int = Field(96, ge=16, le=1_000)
+    popularity: float = Field(0, ge=-1, le=1)
+    diversity: Share = 0
+    fitted: bool = True
+    weights: Path | None = None
+
+    @model_validator(mode="after")
+    def _check_recent(self) -> Rank:
+        if self.recent_min >= self.recent_max:
+            raise ValueError(
+                "recent_min must be below recent_max: the window grows from one to the other"
+            )
+        return self
+
+
+class Weights(Section):
+    """Weights of fusion: of each source in the prior, of the model against the prior, and of what
+    popularity and likeness subtract."""
+
+    similar: Share
+    collaborative: Share = 0
+    context: Share
+    query: Share
+    popular: Share
+    model: Share
+    null: Share = 0.6
+    popularity: float = Field(0, ge=-1, le=1)
+    diversity: Share = 0
+
+    @property
+    def sources(self) -> dict[str, float]:
+        """The weight of each source by its name."""
+        return {
+            "similar": self.similar,
+            "collaborative": self.collaborative,
+            "context": self.context,
+            "query": self.query,
+            "popular": self.popular,
+        }
+
+
+class ExplainSettings(Section):
+    """How items are explained. `top`: for how many of the best a model finds what moved them and
+    writes the reason; the rest get template reasons. Set it no lower than the usual `top_n`, since
+    whether an item is above this line depends on the other items."""
+
+    top: int = Field(10, ge=0, le=20)
+
+
+class Rerank(Section):
+    """Ranking of documents that come with the request. `line_tokens`: how much of a document a
+    model is shown. `json_query`: whether a query may be a JSON object that says who asks and what
+    they did, for clients that can send nothing else, as Gorse."""
+
+    line_tokens: int = Field(192, ge=16, le=2_000)
+    json_query: bool = False
+
+
+class Limits(Section):
+    """What one request may hold: `top_n` items in an answer, `candidates` of the caller's choosing,
+    `batch` elements of a feed, `body_bytes` in all; `documents` to rerank, `query_chars` of a query
+    or an instruction; `messages` of a conversation, `message_chars` of each; `inputs` to embed.
+
+    `rate`: requests a minute of a key that has no rate of its own, and of all callers together
+    while no key is needed; none: unlimited. Each process counts for itself: n processes let through
+    n times as many.
+    """
+
+    top_n: int = Field(100, ge=1)
+    candidates: int = Field(1_000, ge=1, le=5_000)
+    batch: int = Field(10_000, ge=1)
+    body_bytes: int = Field(16 * 2**20, ge=1_024)
+    documents: int = Field(1_000, ge=1, le=5_000)
+    query_chars: int = Field(8_000, ge=1)
+    messages: int = Field(200, ge=1)
+    message_chars: int = Field(32_000, ge=1)
+    inputs: int = Field(2_048, ge=1)
+    rate: int | None = Field(None, ge=1, le=MAX_RATE)
+
+
+class Shadow(Section):
+    """A second model that ranks the same requests for comparison. Its rankings are stored for
+    'whyrank eval production' and shown to nobody.
+
+    `model`: its alias; none: no shadow. `share`: of the requests; `at_once`: how many it ranks at a
+    time; `waiting`: how many may wait, more are dropped. `strategy`: how it ranks; `deadline_ms`:
+    its deadline; default: the service's.
+    """
+
+    model: str | None = None
+    share: Share = 0.1
+    strategy: Literal["auto", "likelihood", "first_token", "listwise", "keyed", "pointwise"] = (
+        "auto"
+    )
+    deadline_ms: int | None = Field(None, ge=1, le=600_000)
+    at_once: int = Field(1, ge=1, le=64)
+    waiting: int = Field(16, ge=0, le=1_000)
+
+
+class Privacy(Section):
+    """What a hosted model may be shown. E-mail addresses, phone numbers, card numbers and IBANs are
+    always taken out; `phone_regions`: ISO codes of countries whose phone numbers are recognised
+    without their international prefix. `names`: words that are taken out of what people wrote, as
+    are street addresses and ids; a request may list more (`redact`).
+
+    `item_attributes`: keys of items' attributes that are shown; none: those of
+    `catalog.filterable`. `user_attributes`: keys of people's attributes that are shown.
+    """
+
+    phone_regions: list[Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]] = []
+    names: list[Name] = []
+    item_attributes: list[Key] | None = None
+    user_attributes: list[Key] = []

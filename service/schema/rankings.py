@@ -1,0 +1,238 @@
+"""Rankings: the ranked items, and how they were found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from enum import Enum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.schema.items import Item
+from service.schema.models import Usage
+from service.schema.state import ProfileSource
+from service.schema.values import Attributes, Label, Moment, Value
+
+MIN_GAP = 1e-6
+"""Scores of neighbours in a ranking differ by at least this much."""
+ItemField = Literal["title", "text", "url", "image_url", "attributes", "published_at"]
+"""What an answer can tell of an item beside its id."""
+
+
+class Unasked(Enum):
+    """The value of a field that the request did not ask for. Such a field is neither sent nor
+    stored; a field that is null is."""
+
+    UNASKED = "unasked"
+
+
+def _omitted_unless_set() -> Any:
+    """A pydantic field that is left out of a dump unless it was given a value; null is a value."""
+    return Field(
+        default_factory=lambda: Unasked.UNASKED,
+        exclude_if=lambda value: value is Unasked.UNASKED,
+        repr=False,
+    )
+
+
+class ItemFields(BaseModel):
+    """Fields of an item that a row of an answer repeats, each only if the request lists it under
+    `fields`."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    text: str = _omitted_unless_set()
+    """More words about the item, empty where it has none; only if `fields` asks for it."""
+    url: str | None = _omitted_unless_set()
+    """Where the item is; only if `fields` asks for it."""
+    image_url: str | None = _omitted_unless_set()
+    """A picture of the item; only if `fields` asks for it."""
+    attributes: Attributes = _omitted_unless_set()
+    """What is known of the item, by name; only if `fields` asks for it."""
+    published_at: datetime | None = _omitted_unless_set()
+    """When the item appeared; only if `fields` asks for it."""
+
+
+class Ranked(Value, ItemFields):
+    """An item in its place."""
+
+    rank: int
+    """From 1."""
+    item_id: str
+    """The catalogue's, or the document's."""
+    score: float
+    """In (0, 1), strictly falling along the list."""
+    title: str = ""
+    """Empty where the item has none."""
+    reason: str | None = None
+    """Why this one, in a sentence or two; null if no reason was asked for."""
+    evidence: list[str] = []
+    """Ids of the person's own items that the reason rests on."""
+    attribution: dict[str, float] = {}
+    """By the id of a liked item, how much likelier (in nats) this one is after all of them than
+    without it; with `explain: full`, for the first of a ranking, where a model can tell."""
+    signals: dict[str, float | bool] = {}
+    """Raw values behind the score, as `prior` and `model`; `grounded`: did a model's own words pass
+    the check?"""
+    item: Item | None = Field(None, exclude=True, repr=False)
+    """The item as it was ranked, for faces to take `fields` from; it is never sent and never
+    stored."""
+
+    def item_fields(self, names: Iterable[ItemField]) -> dict[str, Any]:
+        """The item's fields of these names. They are empty where the catalogue has no such item."""
+        item = self.item or Item.model_construct(id=self.item_id)
+        return {name: getattr(item, name) for name in names}
+
+
+class Reason(Value):
+    """Why an item was ranked where it is. `grounded`: True if the reason is the model's own words
+    and they passed the check, False if a template was filled with attributes that the items share.
+    `attribution`: as in `Ranked`."""
+
+    item_id: str
+    rank: int
+    reason: str
+    evidence: list[str]
+    grounded: bool
+    attribution: dict[str, float] = {}
+
+
+class PromptRef(Value):
+    """Which prompt, to the byte."""
+
+    id: str
+    """As `movies/rank`."""
+    version: str
+    """That its file names."""
+    sha: str
+    """Of its text and of all that it includes."""
+
+
+DegradedReason = Literal[
+    "timeout", "overload", "unreachable", "invalid_output", "no_capability", "budget", "not_allowed"
+]
+
+
+class Degraded(Value):
+    """Something else answered than was wanted."""
+
+    from_: str = Field(alias="from")
+    """What was wanted: a strategy, or `explain:` and a model."""
+    to: str
+    """What answered."""
+    reason: DegradedReason
+    """Why: the code of the model's error; `budget`: it is spent; `not_allowed`: this person may not
+    be shown to it."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True
+    )
+
+
+class Repairs(Value):
+    """How often a model's answer had to be mended before it was a permutation."""
+
+    missing: int = 0
+    """Candidates that it did not name."""
+    duplicate: int = 0
+    """Candidates that it named again."""
+    unknown: int = 0
+    """Names that are no candidate's."""
+
+    def __add__(self, other: Repairs) -> Repairs:
+        return Repairs(
+            missing=self.missing + other.missing,
+            duplicate=self.duplicate + other.duplicate,
+            unknown=self.unknown + other.unknown,
+        )
+
+
+class Tried(Value):
+    """A strategy that did not answer."""
+
+    strategy: str
+    """And its model, as `listwise:small`."""
+    reason: DegradedReason
+    """Why."""
+    waited_ms: float = 0
+    """How long it was waited for, in milliseconds."""
+
+
+class Choice(Value):
+    """How the strategy was chosen."""
+
+    asked: str
+    """`auto`, or the strategy that was named."""
+    why: str = ""
+    """In words."""
+    estimate_ms: float | None = None
+    """What it was expected to take, in milliseconds; null: nothing measured yet."""
+    took_ms: float = 0
+    """What it took, failures before it included, in milliseconds."""
+    tried: tuple[Tried, ...] = ()
+    """What failed before it, in order."""
+
+
+class Timings(Value):
+    """Milliseconds, and what of them went where."""
+
+    total_ms: float = 0
+    """All of it."""
+    state_ms: float = 0
+    """Reading the person."""
+    retrieve_ms: float = 0
+    """Finding candidates."""
+    model_ms: float = 0
+    """Ranking them."""
+    explain_ms: float = 0
+    """Writing reasons."""
+
+
+class Ranking(Value):
+    """The answer: always valid, complete and typed."""
+
+    ranking_id: str
+    """Send it with the events that follow: it joins a click to what was shown."""
+    items: list[Ranked]
+    """The best first."""
+    strategy: str
+    """Which one answered; `prior`: no model did."""
+    model: str | None = None
+    """The alias of the model that ranked; null: none did."""
+    prompt: PromptRef | None = None
+    """What that model was asked with."""
+    state_version: int = 0
+    """Of the person, raised by each of their events; 0: nothing is known."""
+    profile_source: ProfileSource = "popularity"
+    """What was known of the person to go by."""
+    choice: Choice | None = None
+    """How the strategy was chosen."""
+    degraded: Degraded | None = None
+    """Null unless something else answered than was wanted."""
+    repairs: Repairs = Repairs()
+    """What had to be mended in the model's answer."""
+    usage: Usage = Usage()
+    """Over all model calls."""
+    timings: Timings = Timings()
+    """In milliseconds."""
+    cached: bool = False
+    """Is this an earlier answer, given again?"""
+    warnings: list[str] = []
+    """What was done otherwise than one might think, in words."""
+
+
+class LoggedRanking(Value):
+    """A ranking as it was stored when a person was shown it."""
+
+    shown_at: Moment
+    domain: Label
+    ranking: Ranking
+
+
+class ShadowRanking(Value):
+    """The ranking that a shadow model made for the same request. `alias`: the shadow model's;
+    `ranking`: has the `ranking_id` of the ranking that was shown."""
+
+    alias: str
+    ranking: Ranking
