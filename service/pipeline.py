@@ -459,7 +459,7 @@ class Recommender:
         they might ask for."""
         if candidates or not request.filters:
             return []
-        if await self._catalog.some(1, Scope(filters=request.filters)):
+        if await self._catalog.search.some(1, Scope(filters=request.filters)):
             return ["filters: all that they admit is excluded, or this person has had it"]
         facets = await self._catalog.facets()
         known = {key: facets.in_words(key) for key in request.filters}
@@ -1524,8 +1524,8 @@ class Recommender:
         return {}
 
     async def _read_catalog(self) -> dict[str, Any]:
-        await self._catalog.examine()
-        backlog = await self._catalog.backlog()
+        await self._catalog.health.examine()
+        backlog = await self._catalog.backlog.count()
         self.telemetry.backlog.set(backlog)
         return {
             "items": await self._catalog.count(),
@@ -1604,7 +1604,7 @@ class Recommender:
         """In Prometheus' text format; the backlog as it was last told where the catalogue can't be
         read."""
         with suppress(StorageError):
-            self.telemetry.backlog.set(await self._catalog.backlog())
+            self.telemetry.backlog.set(await self._catalog.backlog.count())
         return self.telemetry.exposition()
 
     async def probe(
@@ -1634,9 +1634,9 @@ class Recommender:
         """Before the first request: read of store and catalogue what a request would, and load what
         it would wait for. Raises a `StorageError` or `ConfigError` for what is damaged."""
         await asyncio.to_thread(self._store.check)
-        await self._catalog.examine()
+        await self._catalog.health.examine()
         with suppress(ModelError):  # an embedder outside may be away
-            await self._catalog.embedded("a first text")
+            await self._catalog.embedder.embed_one("a first text")
         await asyncio.to_thread(load_client)
         await asyncio.to_thread(retrieve.load_bm25)
 
@@ -1762,12 +1762,12 @@ class Recommender:
         tokens were read."""
         if len(texts) > (most := self.settings.limits.inputs):
             raise BadRequest(f"input: at most {most} (limits.inputs)", param="input")
-        return await self._catalog.counted(texts)
+        return await self._catalog.embedder.counted(texts)
 
     @property
     def embedding(self) -> str:
         """The embedder's name: whoever has another is in another space."""
-        return self._catalog.embedding
+        return self._catalog.embedder.name
 
     @property
     def dimension(self) -> int:
@@ -1777,13 +1777,13 @@ class Recommender:
         self, step: Callable[[int, int], None] = lambda done, total: None
     ) -> int:
         """Embed now what is waiting, then tidy: for loads that a person waits for."""
-        count = await self._catalog.embed_pending(step)
-        await self._catalog.tidy()
+        count = await self._catalog.backlog.embed(step)
+        await self._catalog.indexes.tidy()
         return count
 
     async def re_index(self) -> list[str]:
         """Make the indexes of the items anew; returns the columns that have one."""
-        return await self._catalog.re_index()
+        return await self._catalog.indexes.remake()
 
     async def reloaded(self, settings: Settings) -> Recommender:
         """Another one by these settings, on the same store and catalogue, with those models that

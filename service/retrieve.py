@@ -86,33 +86,35 @@ async def retrieve(
     async def query(state: UserState, wanted: RetrievalQuery) -> Sequence[str]:
         if not wanted.instruction:
             return []
-        return await catalog.search(
+        return await catalog.search.by_text(
             wanted.instruction, wanted.depth, wanted.scope, meant=wanted.meant
         )
 
     async def collaborative(state: UserState, wanted: RetrievalQuery) -> Sequence[str]:
         return (
-            await catalog.favoured(wanted.taste, wanted.depth, wanted.scope)
+            await catalog.search.favoured(wanted.taste, wanted.depth, wanted.scope)
             if wanted.taste is not None
             else []
         )
 
     async def popular(state: UserState, wanted: RetrievalQuery) -> Sequence[str]:
         if wanted.given is not None:
-            return await catalog.admitted(
+            return await catalog.search.admitted(
                 await store.popularity.among(list(wanted.given)), wanted.scope
             )
         found: list[str] = []
         page, offset = wanted.depth + len(wanted.scope.exclude), 0
         while len(found) < wanted.depth and (ids := await store.popularity.top(page, offset)):
-            found += await catalog.admitted(ids, wanted.scope)
+            found += await catalog.search.admitted(ids, wanted.scope)
             offset += page
         return found[: wanted.depth]
 
     async def nearest(
         wanted: RetrievalQuery, tastes: Sequence[tuple[Sequence[float] | Vectors, float]]
     ) -> Sequence[str]:
-        lists = await catalog.similar([vector for vector, _ in tastes], wanted.depth, wanted.scope)
+        lists = await catalog.search.similar(
+            [vector for vector, _ in tastes], wanted.depth, wanted.scope
+        )
         return fused_ids(
             [(weight, found) for found, (_, weight) in zip(lists, tastes, strict=True)]
         )[: wanted.depth]
@@ -133,7 +135,7 @@ async def retrieve(
     elif len(ids) < wanted.k:
         more = [
             item_id
-            for item_id in await catalog.some(wanted.depth, wanted.scope)
+            for item_id in await catalog.search.some(wanted.depth, wanted.scope)
             if item_id not in fused
         ]
         ids += await _welcome(catalog, more, wanted)
@@ -182,7 +184,7 @@ async def documents(
     tastes = [(np.asarray(taste.vector), taste.weight) for taste in state.interests]
     vectors, query = await catalog.vectors(known), None
     with suppress(ModelError):  # the embedder's: then words and people alone count
-        query = await catalog.embedded(wanted.meant) if wanted.meant else None
+        query = await catalog.embedder.embed_one(wanted.meant) if wanted.meant else None
         if wanted.embeds and (tastes or query is not None):
             texts = {
                 item_id: said[item_id] for item_id in [*lexical, *items] if item_id not in vectors
@@ -195,7 +197,7 @@ async def documents(
         "similar": fused_ids(
             [(weight, _nearest(vector, vectors, items)) for vector, weight in tastes]
         ),
-        "collaborative": await catalog.favoured(wanted.taste, len(known), only)
+        "collaborative": await catalog.search.favoured(wanted.taste, len(known), only)
         if wanted.taste and known
         else [],
         "popular": await store.popularity.among(known),
@@ -219,7 +221,7 @@ async def _embedded(catalog: Catalog, texts: Mapping[str, str], until: float) ->
     while waiting and asyncio.get_running_loop().time() < until:
         now, waiting = waiting[:AT_ONCE], waiting[AT_ONCE:]
         found |= dict(
-            zip(now, await catalog.embedded_all([texts[item_id] for item_id in now]), strict=True)
+            zip(now, await catalog.embedder.embed([texts[item_id] for item_id in now]), strict=True)
         )
     return found
 
