@@ -748,14 +748,18 @@ class Recommender:
             self._store,
             self._catalog,
             plan.meanings,
-            user_id=request.user_id,
-            session_id=request.session_id,
+            state.Requester(
+                request.user_id,
+                request.session_id,
+                [
+                    Event(
+                        user_id=TOLD, item_id=one.item_id, type=one.type, occurred_at=self._clock()
+                    )
+                    for one in did
+                ],
+            ),
             window=sizes,
             now=self._clock(),
-            told=[
-                Event(user_id=TOLD, item_id=one.item_id, type=one.type, occurred_at=self._clock())
-                for one in did
-            ],
         )
         if person.source != "popularity":
             return person
