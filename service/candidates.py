@@ -109,7 +109,7 @@ class Finder:
         they ask for?"""
         if candidates or not request.filters:
             return []
-        if await self._catalog.some(1, Scope(filters=request.filters)):
+        if await self._catalog.search.some(1, Scope(filters=request.filters)):
             return ["filters: all that they admit is excluded, or this person has had it"]
         facets = await self._catalog.facets()
         known = {key: facets.in_words(key) for key in request.filters}

@@ -19,15 +19,15 @@ from service.schema import UserState
 from service.store import Store
 
 FEWEST = 20
-"""Below so many people, or items, that liked or were liked, there is nothing to learn."""
+"""With fewer people who liked something, or fewer liked items, there is nothing to learn."""
 
 Values = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Factors:
-    """`items`: [factors] each, by id. `gram`: Σ y yᵀ over them, [factors, factors].
-    `regularization`: the λ they took."""
+    """What a training learned. `items`: vectors of shape [factors], by item id. `gram`: Σ y yᵀ over
+    them, [factors, factors]. `regularization`: the λ they were trained with."""
 
     items: Mapping[str, npt.NDArray[np.float32]]
     gram: Values
@@ -43,18 +43,13 @@ def train(
     iterations: int,
     seed: int = 0,
 ) -> Factors | None:
-    """Factors of all liked items from (person, item, opinion in [-1, 1]) in the order of time.
+    """Factors of all liked items, from (person, item, opinion in [-1, 1]) in the order of time.
 
     `regularization`: λ as a share of what the likes of a mean item count; the same share suits logs
-    of few and of many likes, as no λ does. Of a pair's several likes the greatest counts; a dislike
-    takes those before it back. The same opinions make the same factors. None where likes are of too
-    few people or items. Takes a core for seconds: call it on a thread.
+    of few and of many likes, as no λ does. The same opinions make the same factors. None where
+    likes are of too few people or items. Takes a core for seconds: call it on a thread.
     """
-    liked: dict[tuple[str, str], float] = {}
-    for who, item_id, opinion in opinions:
-        before = liked.pop((who, item_id), 0.0)
-        if opinion >= 0 and (weight := max(opinion, before)) > 0:
-            liked[who, item_id] = weight
+    liked = _likes(opinions)
     people = {who: n for n, who in enumerate(sorted({who for who, _ in liked}))}
     items = {item_id: n for n, item_id in enumerate(sorted({item_id for _, item_id in liked}))}
     if len(people) < FEWEST or len(items) < FEWEST:
@@ -63,9 +58,9 @@ def train(
     from scipy.sparse import csr_matrix
     from threadpoolctl import threadpool_limits
 
-    places = [people[who] for who, _ in liked], [items[item_id] for _, item_id in liked]
+    cells = [people[who] for who, _ in liked], [items[item_id] for _, item_id in liked]
     confidence = 1 + alpha * np.fromiter(liked.values(), dtype=np.float32, count=len(liked))
-    matrix = csr_matrix((confidence, places), shape=(len(people), len(items)))
+    matrix = csr_matrix((confidence, cells), shape=(len(people), len(items)))
     regularization *= float(confidence.sum()) / len(items)
     with threadpool_limits(1, "blas"):  # its threads and the solver's own would fight
         model = AlternatingLeastSquares(
@@ -76,19 +71,31 @@ def train(
             random_state=seed,
         )
         model.fit(matrix, show_progress=False)
-    found = model.item_factors.astype(np.float64)
+    precise = model.item_factors.astype(np.float64)
     return Factors(
         {item_id: model.item_factors[n] for item_id, n in items.items()},
-        found.T @ found,
+        precise.T @ precise,
         regularization,
     )
+
+
+def _likes(opinions: Iterable[tuple[str, str, float]]) -> dict[tuple[str, str], float]:
+    """Weights in (0, 1] of (person, item). Of a pair's several likes the greatest counts; a dislike
+    takes those before it back."""
+    liked: dict[tuple[str, str], float] = {}
+    for who, item_id, opinion in opinions:
+        before = liked.pop((who, item_id), 0.0)
+        weight = max(opinion, before)
+        if opinion >= 0 and weight > 0:
+            liked[who, item_id] = weight
+    return liked
 
 
 def fold_in(
     vectors: Values, weights: Values, gram: Values, *, alpha: float, regularization: float
 ) -> Values:
-    """A person's vector, [factors], from the factors [n, factors] of what they like and how much,
-    [n] in (0, 1].
+    """A person's vector, shape [factors]. `vectors`: the factors of the items they like, [n,
+    factors]. `weights`: how much they like each, [n] in (0, 1].
 
     x = (YᵀY + Σ (c − 1) y yᵀ + λI)⁻¹ Σ c y with c = 1 + alpha · weight: the paper's equation 4.
     """
@@ -98,22 +105,18 @@ def fold_in(
 
 
 async def taste(store: Store, catalog: Catalog, state: UserState) -> UserFactors | None:
-    """A person's place among the items' factors, by all their likes so far; None if nothing they
-    like has any."""
+    """A person's vector among the items' factors, from all their likes so far; None if nothing they
+    like has factors."""
     version, factors = await catalog.factors(item_id for item_id, _ in state.likes)
     training = await store.trainings.get(version) if factors else None
     known = [(factors[item_id], weight) for item_id, weight in state.likes if item_id in factors]
     if training is None or training.gram.shape[0] != len(known[0][0]):
         return None
-    vectors, weights = (
-        np.array([vector for vector, _ in known], dtype=np.float64),
+    vector = fold_in(
+        np.array([factor for factor, _ in known], dtype=np.float64),
         np.array([weight for _, weight in known]),
-    )
-    found = fold_in(
-        vectors,
-        weights,
         training.gram,
         alpha=training.alpha,
         regularization=training.regularization,
     )
-    return UserFactors(tuple(found.tolist()), version)
+    return UserFactors(tuple(vector.tolist()), version)

@@ -201,10 +201,10 @@ class Conversation:
         with suppress(ModelError):  # the embedder's
             if not self._examples:
                 self._examples = {
-                    kind: await self._catalog.embedded_all(said)
+                    kind: await self._catalog.embedder.embed(said)
                     for kind, said in chat.EXAMPLES.items()
                 }
-            return chat.kind_of(await self._catalog.embedded(turn), self._examples)
+            return chat.kind_of(await self._catalog.embedder.embed_one(turn), self._examples)
         return "recommend"
 
     async def _noted(self, request: ChatRequest, talk: chat.Talk) -> list[Event]:

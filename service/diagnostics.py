@@ -49,9 +49,9 @@ class Diagnostics:
         """Before the first request: read of store and catalogue what a request would, and load what
         it would wait for. Raises a `StorageError` or `ConfigError` for what is damaged."""
         await asyncio.to_thread(self._store.check)
-        await self._catalog.examine()
+        await self._catalog.health.examine()
         with suppress(ModelError):  # an embedder outside may be away
-            await self._catalog.embedded("a first text")
+            await self._catalog.embedder.embed_one("a first text")
         await asyncio.to_thread(load_client)
         await asyncio.to_thread(retrieve.load_bm25)
 
@@ -78,7 +78,7 @@ class Diagnostics:
         """In Prometheus' text format; the backlog as it was last read where the catalogue can't be
         read."""
         with suppress(StorageError):
-            self._telemetry.backlog.set(await self._catalog.backlog())
+            self._telemetry.backlog.set(await self._catalog.backlog.count())
         return self._telemetry.exposition()
 
     def _roles(self) -> dict[str, str]:
@@ -95,8 +95,8 @@ class Diagnostics:
         return {}
 
     async def _read_catalog(self) -> Part:
-        await self._catalog.examine()
-        backlog = await self._catalog.backlog()
+        await self._catalog.health.examine()
+        backlog = await self._catalog.backlog.count()
         self._telemetry.backlog.set(backlog)
         return {
             "items": await self._catalog.count(),

@@ -56,7 +56,7 @@ async def _embedder(settings: Settings) -> dict[str, Any]:
 
 async def _catalog(settings: Settings) -> dict[str, Any]:
     catalog = await open_catalog(settings, await embedder_of(settings))
-    await catalog.examine_all()
+    await catalog.health.examine_all()
     return {}
 
 

@@ -26,33 +26,33 @@ if TYPE_CHECKING:
 Vectors = npt.NDArray[np.float32]
 
 MAX_TOKENS = 256
-"""What the model was trained with; a longer text is cut there."""
+"""The length the model was trained with; a longer text is cut there."""
 REMEMBERED = 4_096
-"""So many single texts are kept."""
+"""How many single texts keep their vector in memory."""
 
 
 class Embedder:
-    """`threads`: cores one call may use. `batch`: texts per forward pass. Raises `ConfigError` if
-    the folder lacks a file.
+    """The MiniLM in the folder `path`. `threads`: cores that one call may use. `batch`: texts per
+    forward pass. Raises `ConfigError` if the folder lacks a file.
 
-    The model is loaded at first use, which takes half a second; a file that can't be read is a
-    `ConfigError` then.
+    The model is loaded at first use, which takes half a second and raises `ConfigError` for a file
+    that can't be read.
     """
 
     def __init__(self, path: Path, *, threads: int = 1, batch: int = 32) -> None:
-        self._model, self._words = path / "model.onnx", path / "tokenizer.json"
-        if not (self._model.exists() and self._words.exists()):
+        self._model_file, self._tokenizer_file = path / "model.onnx", path / "tokenizer.json"
+        if not (self._model_file.exists() and self._tokenizer_file.exists()):
             raise ConfigError(
                 f"no embedder in {path}: run 'whyrank models pull minilm'", param="embed.path"
             )
         self._threads = threads
         self._batch = batch
-        self._one = lru_cache(maxsize=REMEMBERED)(lambda text: self._forward([text])[0])
+        self._embed_one = lru_cache(maxsize=REMEMBERED)(lambda text: self._forward([text])[0])
         try:
-            with self._model.open("rb") as file:
+            with self._model_file.open("rb") as file:
                 self.name = f"minilm-{hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
         except OSError as error:
-            raise self._unreadable(self._model, error) from error
+            raise self._unreadable(self._model_file, error) from error
 
     @property
     def loaded(self) -> bool:
@@ -71,29 +71,29 @@ class Embedder:
         options.inter_op_num_threads = 1
         try:
             return onnxruntime.InferenceSession(
-                self._model, options, providers=["CPUExecutionProvider"]
+                self._model_file, options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # onnxruntime's errors have no class in common
-            raise self._unreadable(self._model, error) from error
+            raise self._unreadable(self._model_file, error) from error
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
         from tokenizers import Tokenizer
 
         try:
-            found = Tokenizer.from_file(str(self._words))
+            tokenizer = Tokenizer.from_file(str(self._tokenizer_file))
         except Exception as error:  # it raises nothing more special
-            raise self._unreadable(self._words, error) from error
-        found.enable_padding()  # the file's own setting pads every text to 128 tokens
-        found.enable_truncation(MAX_TOKENS)
-        return found
+            raise self._unreadable(self._tokenizer_file, error) from error
+        tokenizer.enable_padding()  # the file's own setting pads every text to 128 tokens
+        tokenizer.enable_truncation(MAX_TOKENS)
+        return tokenizer
 
     def _unreadable(self, file: Path, error: Exception) -> ConfigError:
-        told = (
+        return ConfigError(
             f"{file}: not readable as an embedder's ({error}): move {file.parent} away, "
-            f"then 'whyrank models pull minilm'"
+            f"then 'whyrank models pull minilm'",
+            param="embed.path",
         )
-        return ConfigError(told, param="embed.path")
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors, shape [len(texts), dimension], in input order."""
@@ -101,7 +101,7 @@ class Embedder:
 
     async def embed_one(self, text: str) -> Vectors:
         """One unit vector, shape [dimension]; recent texts are remembered."""
-        return await asyncio.to_thread(self._one, text)
+        return await asyncio.to_thread(self._embed_one, text)
 
     async def counted(self, texts: Sequence[str | Sequence[int]]) -> tuple[Vectors, int]:
         """Vectors of texts or of token ids, and how many tokens were read. Raises `BadRequest` for
@@ -109,7 +109,7 @@ class Embedder:
         return await asyncio.to_thread(self._counted, texts)
 
     async def close(self) -> None:
-        """Nothing to do: whoever is next in this process has the same."""
+        """Does nothing: the embedder holds no connection."""
 
     def _counted(self, texts: Sequence[str | Sequence[int]]) -> tuple[Vectors, int]:
         known = self._tokenizer.get_vocab_size()
@@ -118,17 +118,17 @@ class Embedder:
         words = [
             text if isinstance(text, str) else self._tokenizer.decode(list(text)) for text in texts
         ]
-        read = sum(sum(one.attention_mask) for one in self._tokenizer.encode_batch(words))
-        return self._embed(words), read
+        encoded = self._tokenizer.encode_batch(words)
+        return self._embed(words), sum(sum(text.attention_mask) for text in encoded)
 
     def _embed(self, texts: Sequence[str]) -> Vectors:
         """Texts of similar length share a batch, so that little of the work is padding."""
         order = sorted(range(len(texts)), key=lambda n: len(texts[n]))
-        out = np.empty((len(texts), self.dimension), dtype=np.float32)
+        vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
         for start in range(0, len(order), self._batch):
-            part = order[start : start + self._batch]
-            out[part] = self._forward([texts[n] for n in part])
-        return out
+            batch = order[start : start + self._batch]
+            vectors[batch] = self._forward([texts[n] for n in batch])
+        return vectors
 
     def _forward(self, texts: list[str]) -> Vectors:
         encoded = self._tokenizer.encode_batch(texts)
@@ -142,8 +142,8 @@ class Embedder:
 
 
 class RemoteEmbedder:
-    """Any server of OpenAI's `/embeddings`, at `base_url`. Made by `await RemoteEmbedder.open(…)`,
-    which asks it once."""
+    """Any server of OpenAI's `/embeddings`. Made by `await RemoteEmbedder.open(…)`, which sends it
+    one request."""
 
     loaded = True
 
@@ -159,7 +159,7 @@ class RemoteEmbedder:
     async def open(
         cls, base_url: str, model: str, *, api_key: str | None, batch: int, timeout_s: float
     ) -> RemoteEmbedder:
-        """Raises `ConfigError` if the server gives no vector."""
+        """`batch`: texts per request. Raises `ConfigError` if the server gives no vector."""
         import httpx
 
         headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
@@ -189,24 +189,26 @@ class RemoteEmbedder:
     async def counted(self, texts: Sequence[str | Sequence[int]]) -> tuple[Vectors, int]:
         vectors, tokens = [], 0
         for start in range(0, len(texts), self._batch):
-            found, read = await self._ask(list(texts[start : start + self._batch]))
-            vectors.append(found)
-            tokens += read
+            batch, count = await self._request(list(texts[start : start + self._batch]))
+            vectors.append(batch)
+            tokens += count
         return np.concatenate(vectors), tokens
 
-    async def _ask(self, texts: list[Any]) -> tuple[Vectors, int]:
+    async def _request(self, texts: list[Any]) -> tuple[Vectors, int]:
+        """Unit vectors and their count of tokens (0 where the server says none), by one request.
+        Raises a `ModelError` for any answer that is not one finite vector a text."""
         import httpx
 
         try:
-            answer = await self._client.post(
+            response = await self._client.post(
                 "embeddings",
                 json={"model": self._model, "input": texts, "encoding_format": "float"},
             )
-            answer.raise_for_status()
-            told = answer.json()
-            rows = [one["embedding"] for one in sorted(told["data"], key=lambda one: one["index"])]
-            vectors = np.array(rows, dtype=np.float32)
-            tokens = int(told.get("usage", {}).get("prompt_tokens", 0))
+            response.raise_for_status()
+            answer = response.json()
+            rows = sorted(answer["data"], key=lambda row: row["index"])
+            vectors = np.array([row["embedding"] for row in rows], dtype=np.float32)
+            tokens = int(answer.get("usage", {}).get("prompt_tokens", 0))
         except httpx.HTTPError as error:
             raise ModelUnreachable(f"the embedder failed: {error!r}") from error
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -226,12 +228,13 @@ class RemoteEmbedder:
 
 
 def count_tokens(messages: Sequence[Mapping[str, str]], tokenizer: Path) -> int | None:
-    """Tokens of a chat's text, without the template's own; None if there is no such tokenizer."""
+    """How many tokens the messages' text has, without those of a chat template. `tokenizer`: a
+    `tokenizer.json`; None if there is no such file."""
     if not tokenizer.exists():
         return None
     from tokenizers import Tokenizer
 
-    reader = Tokenizer.from_file(str(tokenizer))
+    encode = Tokenizer.from_file(str(tokenizer)).encode
     return sum(
-        len(reader.encode(message["content"], add_special_tokens=False).ids) for message in messages
+        len(encode(message["content"], add_special_tokens=False).ids) for message in messages
     )

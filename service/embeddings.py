@@ -21,12 +21,12 @@ class Embeddings:
         most = self._limits.inputs
         if len(texts) > most:
             raise BadRequest(f"input: at most {most} (limits.inputs)", param="input")
-        return await self._catalog.counted(texts)
+        return await self._catalog.embedder.counted(texts)
 
     @property
     def name(self) -> str:
         """The embedder's name: whoever has another is in another space."""
-        return self._catalog.embedding
+        return self._catalog.embedder.name
 
     @property
     def dimension(self) -> int:

@@ -103,13 +103,13 @@ class Ingest:
     ) -> int:
         """Embed now what is waiting, then tidy: for loads that a person waits for. Returns how many
         items; `step(done, total)` is told as they are done."""
-        count = await self._catalog.embed_pending(step)
-        await self._catalog.tidy()
+        count = await self._catalog.backlog.embed(step)
+        await self._catalog.indexes.tidy()
         return count
 
     async def re_index(self) -> list[str]:
         """Make the indexes of the items anew; returns the columns that have one."""
-        return await self._catalog.re_index()
+        return await self._catalog.indexes.remake()
 
     async def _put_items(self, rows: Sequence[Any], notes: Notes | None = None) -> IngestReport:
         gathered = notes or Notes()

@@ -9,8 +9,9 @@ import asyncio
 import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import chain
+from itertools import chain, compress
 
 import numpy as np
 
@@ -21,23 +22,38 @@ from service.store.database import moment
 from service.store.events import log_key
 
 INTERESTS = 4
-"""At most so many tastes a person."""
+"""The most tastes a person has."""
 SAME_TASTE = 0.5
 """Cosine from which an item belongs to an existing interest."""
 LEARN_FROM = 100
-"""So many of the latest likes, and of the latest dislikes, make the interests."""
+"""How many of the latest likes, and of the latest dislikes, the interests are made from."""
 RANK_DECAY = 0.97
 """An event counts this much less than the next later one, on top of its type's half-life."""
 LIKE_DECAY = 0.9
-"""A like counts this much less than the next later one where people of similar taste are looked
-for."""
+"""A like counts this much less than the next later one where people of similar taste are
+searched."""
 NEGLIGIBLE = 20
-"""An opinion this many halvings weaker than the strongest like is not heard."""
+"""An opinion that is this many halvings weaker than the strongest like is dropped."""
 LIKENESS = 0.75
 """From this share of letters in common on (`difflib`), an unknown event type may be a misspelt
 known one."""
 PUSH_AWAY = 0.3
 """How much of the dislikes near an interest is subtracted from it."""
+
+
+@dataclass(frozen=True)
+class Requester:
+    """Whose state is read: a user, a visitor's session, or both together. `unlogged`: what they did
+    later than every event in the log."""
+
+    user_id: str | None = None
+    session_id: str | None = None
+    unlogged: Sequence[Event] = ()
+
+    def log_keys(self) -> list[str]:
+        """The user's first."""
+        keys = [log_key(self.user_id, None)] if self.user_id is not None else []
+        return [*keys, log_key(None, self.session_id)] if self.session_id is not None else keys
 
 
 def opinion(event: Event, meanings: Mapping[str, Meaning]) -> float:
@@ -47,53 +63,45 @@ def opinion(event: Event, meanings: Mapping[str, Meaning]) -> float:
 
 
 def without_meaning(kind: str, known: Iterable[str]) -> str:
-    """What to tell somebody who sends events of a type that no domain knows: that it says nothing,
-    and the cure."""
+    """A warning for whoever sends events of a type that no domain knows: that it counts for
+    nothing, and what to configure."""
     close = difflib.get_close_matches(kind, sorted(known), 1, LIKENESS)
-    told = f"event type {kind!r} means nothing here, so it counts for nothing"
+    effect = f"event type {kind!r} means nothing here, so it counts for nothing"
     cure = f"say what it means in the configuration (events.types.{kind})"
-    return f"{told}; did you mean {close[0]!r}? If not, {cure}" if close else f"{told}; {cure}"
+    return f"{effect}; did you mean {close[0]!r}? If not, {cure}" if close else f"{effect}; {cure}"
 
 
 async def read(
     store: Store,
     catalog: Catalog,
     meanings: Mapping[str, Meaning],
+    requester: Requester,
     *,
-    user_id: str | None,
-    session_id: str | None,
     window: tuple[int, int],
     now: datetime,
-    told: Sequence[Event] = (),
 ) -> UserState:
-    """The state of a user, a visitor's session, or both together, as of every event accepted so
-    far; `told`: later events that are in no log; `now`: when what was consumed may have come to be
-    wanted again."""
-    keys = [log_key(user_id, None)] if user_id is not None else []
-    keys += [log_key(None, session_id)] if session_id is not None else []
-    if not keys and not told:
+    """The state of a person as of every event accepted so far. `window`: the fewest and the most
+    recent events (see `anchored`). `now`: decides which consumed items may be recommended again."""
+    keys = requester.log_keys()
+    if not keys and not requester.unlogged:
         return UserState()
     hides = [name for name, meaning in meanings.items() if _hides(meaning)]
     people = await asyncio.gather(*(store.person(key, hides) for key in keys))
-    events = [
-        *sorted(chain(*(person.events for person in people)), key=lambda event: event.occurred_at),
-        *told,
-    ]
+    logged = chain(*(person.events for person in people))
+    events = [*sorted(logged, key=lambda event: event.occurred_at), *requester.unlogged]
     liked = [
         event
         for event in events
         if opinion(event, meanings) > 0 or (event.type == "search" and event.text)
     ]
-    shown = anchored(
-        [event for n, event in enumerate(liked) if n == 0 or not _repeats(event, liked[n - 1])],
-        *window,
-    )
     disliked = [event for event in events if opinion(event, meanings) < 0]
-    rated = sorted(
-        [*liked[-LEARN_FROM:], *disliked[-LEARN_FROM:]], key=lambda event: event.occurred_at
-    )
+    shown = anchored(_without_repeats(liked), *window)
+    latest = [*liked[-LEARN_FROM:], *disliked[-LEARN_FROM:]]
+    rated = sorted(latest, key=lambda event: event.occurred_at)
     items, vectors = await catalog.get(_items_of(shown)), await catalog.vectors(_items_of(rated))
-    declared = people[0].declared if user_id is not None else None
+    declared, own_events = None, False
+    if requester.user_id is not None:
+        declared, own_events = people[0].declared, bool(people[0].events)
     user = declared or User.model_construct(user_id="")
     return UserState(
         version=sum(person.version for person in people),
@@ -105,11 +113,7 @@ async def read(
         allow_hosted=user.allow_hosted,
         avoid=avoided(events, meanings),
         seen=seen([*chain(*(person.latest for person in people))], meanings, now),
-        source="events"
-        if user_id is not None and people[0].events
-        else "session"
-        if events
-        else "popularity",
+        source="events" if own_events else "session" if events else "popularity",
     )
 
 
@@ -117,11 +121,16 @@ def _items_of(events: Sequence[Event]) -> set[str]:
     return {event.item_id for event in events if event.item_id is not None}
 
 
+def _without_repeats(events: Sequence[Event]) -> list[Event]:
+    """Leaves out an event with the item, type and value of the one before."""
+    return [event for n, event in enumerate(events) if n == 0 or not _repeats(event, events[n - 1])]
+
+
 def anchored(events: Sequence[Event], low: int, high: int) -> Sequence[Event]:
     """The recent window: grows at its end to `high`, then starts again with the last `low`.
 
-    Its first event stays the same for `high - low + 1` events, so an engine's prefix cache keeps
-    what it knows.
+    Its first event stays the same for `high - low + 1` events, so an engine's prefix cache stays
+    valid as long.
     """
     if len(events) <= high:
         return events
@@ -132,22 +141,20 @@ def anchored(events: Sequence[Event], low: int, high: int) -> Sequence[Event]:
 def recent(
     events: Sequence[Event], items: Mapping[str, Item], meanings: Mapping[str, Meaning]
 ) -> tuple[Recent, ...]:
-    """Likes whose item the catalogue knows, and searches, oldest first. Dislikes speak through the
+    """Likes whose item the catalogue knows, and searches, oldest first. Dislikes are left to the
     interests."""
-    found = []
+    entries = []
     for event in events:
         item = items.get(event.item_id) if event.item_id is not None else None
         if item is not None or event.type == "search":
-            meaning = meanings[event.type]
-            found.append(
-                Recent.model_construct(
-                    event=event,
-                    item=item,
-                    weight=opinion(event, meanings),
-                    verb=meaning.verb or event.type.replace("_", " "),
-                )
+            entry = Recent.model_construct(
+                event=event,
+                item=item,
+                weight=opinion(event, meanings),
+                verb=meanings[event.type].verb or event.type.replace("_", " "),
             )
-    return tuple(found)
+            entries.append(entry)
+    return tuple(entries)
 
 
 def interests(
@@ -156,57 +163,58 @@ def interests(
     """Several tastes, not one mean: liked items are grouped around the strongest (leader clustering
     by cosine), recent and strong opinions count more, dislikes near a taste push it away. Heaviest
     first; weights sum to 1."""
-    known = [event for event in events if event.item_id in vectors]
-    if not known:
-        return ()
-    now = known[-1].occurred_at
-    strengths: list[
-        float
-    ] = []  # base-2 logarithms: a taste of years ago must not vanish in a product of decays
-    for age, event in enumerate(reversed(known)):
-        days = (now - event.occurred_at).total_seconds() / 86_400
-        decay = age * math.log2(RANK_DECAY) - days / meanings[event.type].half_life_days
-        strengths.append(math.log2(abs(opinion(event, meanings))) + decay)
-    signs = [opinion(event, meanings) > 0 for event in reversed(known)]
-    top = max(
-        (strength for strength, sign in zip(strengths, signs, strict=True) if sign), default=0.0
-    )
-    liked: list[tuple[float, Vectors]] = []
-    disliked: list[tuple[float, Vectors]] = []
-    for strength, sign, event in zip(strengths, signs, reversed(known), strict=True):
-        if strength > top - NEGLIGIBLE:
-            weight = 2.0 ** min(strength - top, NEGLIGIBLE)
-            (liked if sign else disliked).append((weight, vectors[event.item_id or ""]))
-    liked.sort(key=lambda pair: -pair[0])
-    sums: list[Vectors] = []
-    weights: list[float] = []
-    for weight, vector in liked:
-        cosines = [float(total @ vector) / math.sqrt(float(total @ total)) for total in sums]
-        if not sums or (max(cosines) < SAME_TASTE and len(sums) < INTERESTS):
-            sums.append(weight * vector)
-            weights.append(weight)
-        else:
-            nearest = int(np.argmax(cosines))
-            sums[nearest] = sums[nearest] + weight * vector
-            weights[nearest] += weight
+    liked, disliked = _weighted(events, vectors, meanings)
+    clusters = _clusters(liked)
+    all_weights = sum(weight for _, weight in clusters)
     tastes = []
-    for total, weight in zip(sums, weights, strict=True):
+    for total, weight in clusters:
         center = total / np.linalg.norm(total)
         for dislike, vector in disliked:
-            center = (
-                center
-                - PUSH_AWAY
-                * dislike
-                / (weight + dislike)
-                * max(0.0, float(center @ vector))
-                * vector
-            )
-        tastes.append((weight / sum(weights), center / np.linalg.norm(center)))
+            nearness = max(0.0, float(center @ vector))
+            center = center - PUSH_AWAY * dislike / (weight + dislike) * nearness * vector
+        tastes.append((weight / all_weights, center / np.linalg.norm(center)))
     tastes.sort(key=lambda taste: -taste[0])
     return tuple(
         Interest.model_construct(vector=tuple(center.tolist()), weight=weight)
         for weight, center in tastes
     )
+
+
+def _weighted(
+    events: Sequence[Event], vectors: Mapping[str, Vectors], meanings: Mapping[str, Meaning]
+) -> tuple[list[tuple[float, Vectors]], list[tuple[float, Vectors]]]:
+    """(weight, vector) of the likes, the greatest first, and of the dislikes. The greatest like
+    weighs 1."""
+    newest_first = [event for event in reversed(events) if event.item_id in vectors]
+    signs = [opinion(event, meanings) > 0 for event in newest_first]
+    # base-2 logarithms: a taste of years ago must not vanish in a product of decays
+    strengths = []
+    for age, event in enumerate(newest_first):
+        days = (newest_first[0].occurred_at - event.occurred_at).total_seconds() / 86_400
+        decay = age * math.log2(RANK_DECAY) - days / meanings[event.type].half_life_days
+        strengths.append(math.log2(abs(opinion(event, meanings))) + decay)
+    top = max(compress(strengths, signs), default=0.0)
+    liked: list[tuple[float, Vectors]] = []
+    disliked: list[tuple[float, Vectors]] = []
+    for strength, is_like, event in zip(strengths, signs, newest_first, strict=True):
+        if strength > top - NEGLIGIBLE:
+            weight = 2.0 ** min(strength - top, NEGLIGIBLE)
+            (liked if is_like else disliked).append((weight, vectors[event.item_id or ""]))
+    return sorted(liked, key=lambda pair: -pair[0]), disliked
+
+
+def _clusters(liked: Sequence[tuple[float, Vectors]]) -> list[tuple[Vectors, float]]:
+    """(weighted sum of vectors, sum of weights) of each group of likes, at most `INTERESTS`."""
+    clusters: list[tuple[Vectors, float]] = []
+    for weight, vector in liked:
+        cosines = [float(total @ vector) / math.sqrt(float(total @ total)) for total, _ in clusters]
+        if not clusters or (max(cosines) < SAME_TASTE and len(clusters) < INTERESTS):
+            clusters.append((weight * vector, weight))
+        else:
+            nearest = int(np.argmax(cosines))
+            total, before = clusters[nearest]
+            clusters[nearest] = total + weight * vector, before + weight
+    return clusters
 
 
 def likes(
@@ -216,10 +224,11 @@ def likes(
     greatest counts, and a dislike takes those before it back."""
     held: dict[str, float] = {}
     for event in events:
-        if event.item_id is not None and (says := opinion(event, meanings)):
+        weight = opinion(event, meanings)
+        if event.item_id is not None and weight:
             before = held.pop(event.item_id, 0.0)
-            if says > 0:
-                held[event.item_id] = max(says, before)
+            if weight > 0:
+                held[event.item_id] = max(weight, before)
     last = [*held.items()][-LEARN_FROM:]
     return tuple(
         (item_id, weight * LIKE_DECAY ** (len(last) - n))
@@ -229,23 +238,23 @@ def likes(
 
 def avoided(events: Sequence[Event], meanings: Mapping[str, Meaning]) -> frozenset[str]:
     """What was disliked in words, without an item, and not liked since."""
-    said = {
+    opinions = {
         event.text: opinion(event, meanings)
         for event in events
         if event.item_id is None and event.text
     }
-    return frozenset(text for text, weight in said.items() if weight < 0)
+    return frozenset(text for text, value in opinions.items() if value < 0)
 
 
 def seen(
     latest: Sequence[tuple[str, str, int]], meanings: Mapping[str, Meaning], now: datetime
 ) -> frozenset[str]:
-    """Items that are not recommended now: consumed ones, unless that was taken back since or their
-    time to come again is here, and blocked ones whose block was not taken back since."""
+    """Items that are not recommended now: those that were consumed, unless that was taken back
+    later or `repeat_after` days are over, and those that were blocked and not unblocked later.
+    `latest`: (item id, event type, time of the last such event in microseconds)."""
     in_time = sorted(latest, key=lambda event: event[2])
-    taken_back = {
-        (item_id, meanings[kind].takes_back): at for item_id, kind, at in in_time
-    }  # the last one stays
+    # of several entries with one key, the dictionary keeps the last
+    taken_back = {(item_id, meanings[kind].takes_back): at for item_id, kind, at in in_time}
     consumed = {
         item_id
         for item_id, kind, at in latest
@@ -253,17 +262,15 @@ def seen(
     }
     blocked: dict[str, int] = {}
     unblocked: dict[str, int] = {}
-    for item_id, kind, at in latest:
-        for wanted, times in (
-            (meanings[kind].blocks, blocked),
-            (meanings[kind].unblocks, unblocked),
-        ):
-            if wanted:
-                times[item_id] = max(at, times.get(item_id, at))
-    return frozenset(
-        consumed
-        | {item_id for item_id, at in blocked.items() if at > unblocked.get(item_id, at - 1)}
-    )
+    for item_id, kind, at in in_time:
+        if meanings[kind].blocks:
+            blocked[item_id] = at
+        if meanings[kind].unblocks:
+            unblocked[item_id] = at
+    still_blocked = {
+        item_id for item_id, at in blocked.items() if at > unblocked.get(item_id, at - 1)
+    }
+    return frozenset(consumed | still_blocked)
 
 
 def _hides(meaning: Meaning) -> bool:

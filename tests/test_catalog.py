@@ -39,25 +39,25 @@ async def opened(folder: Path, **filterable: str) -> Catalog:
 async def filled(folder: Path) -> Catalog:
     catalog = await opened(folder)
     await catalog.put([Item.model_validate(film) for film in FILMS])
-    await catalog.embed_pending()
+    await catalog.backlog.embed()
     return catalog
 
 
 async def test_search_finds_by_meaning_words_and_filter(tmp_path: Path) -> None:
     catalog = await filled(tmp_path)
-    assert set(await catalog.search("scary horror", 3, Scope(), meant="scary horror")) == {
+    assert set(await catalog.search.by_text("scary horror", 3, Scope(), meant="scary horror")) == {
         "alien",
         "thing",
         "shining",
     }
     vector = (await catalog.vectors(["alien"]))["alien"]
-    assert (await catalog.similar([vector], 2, Scope()))[0][0] == "alien"
+    assert (await catalog.search.similar([vector], 2, Scope()))[0][0] == "alien"
     filters = {
         "year": Filter(gte=1995),
         "genre": Filter(any=["Romance"]),
         "id": Filter(none=["amelie"]),
     }
-    assert set((await catalog.similar([vector], 9, Scope(filters=filters)))[0]) == {
+    assert set((await catalog.search.similar([vector], 9, Scope(filters=filters)))[0]) == {
         "notting",
         "sunrise",
     }
@@ -77,7 +77,7 @@ async def test_excluded_items_take_no_place_however_many_they_are(tmp_path: Path
     many = frozenset({"alien", "thing", *(f"ghost{n}" for n in range(IN_FILTER + 1))})
     vector = (await catalog.vectors(["alien"]))["alien"]
     for exclude in (frozenset({"alien", "thing"}), many):
-        found, twice = await catalog.similar([vector, vector], 3, Scope(exclude=exclude))
+        found, twice = await catalog.search.similar([vector, vector], 3, Scope(exclude=exclude))
         assert found == twice
         assert len(found) == 3
         assert not {"alien", "thing"} & set(found)
@@ -88,11 +88,11 @@ async def test_excluded_items_take_no_place_however_many_they_are(tmp_path: Path
 )
 async def test_a_filter_value_is_a_value_whatever_it_says(tmp_path: Path, value: str) -> None:
     catalog = await filled(tmp_path)
-    assert await catalog.some(9, Scope(filters={"genre": Filter(any=[value])})) == []
+    assert await catalog.search.some(9, Scope(filters={"genre": Filter(any=[value])})) == []
     await catalog.put(
         [Item(id=f"x{value}".replace("/", ""), title="odd", attributes={"genre": [value]})]
     )
-    assert len(await catalog.some(9, Scope(filters={"genre": Filter(any=[value])}))) == 1
+    assert len(await catalog.search.some(9, Scope(filters={"genre": Filter(any=[value])}))) == 1
     assert await catalog.count() == len(FILMS) + 1
 
 
@@ -111,7 +111,7 @@ async def test_a_wrong_filter_is_named(
 ) -> None:
     catalog = await filled(tmp_path)
     with pytest.raises(BadRequest, match=told):
-        await catalog.some(3, Scope(filters=filters))
+        await catalog.search.some(3, Scope(filters=filters))
 
 
 async def test_another_process_sees_writes_at_once_and_upserts_make_no_twins(
@@ -129,17 +129,17 @@ async def test_a_changed_text_is_embedded_again_and_a_changed_flag_is_not(tmp_pa
     catalog = await filled(tmp_path)
     alien = Item.model_validate(FILMS[0])
     await catalog.put([alien.model_copy(update={"available": False})])
-    assert await catalog.backlog() == 0
-    assert await catalog.admitted(["alien", "thing"], Scope()) == ["thing"]
+    assert await catalog.backlog.count() == 0
+    assert await catalog.search.admitted(["alien", "thing"], Scope()) == ["thing"]
     await catalog.put([alien.model_copy(update={"title": "Aliens"})])
-    assert await catalog.backlog() == 1
+    assert await catalog.backlog.count() == 1
 
 
 async def test_a_newly_declared_filter_works_on_old_items(tmp_path: Path) -> None:
     first = await opened(tmp_path, year="int")
     await first.put([Item.model_validate(film) for film in FILMS])
     later = await opened(tmp_path, year="int", genre="list")
-    assert set(await later.some(9, Scope(filters={"genre": Filter(any=["Horror"])}))) == {
+    assert set(await later.search.some(9, Scope(filters={"genre": Filter(any=["Horror"])}))) == {
         "alien",
         "thing",
         "shining",
@@ -200,8 +200,8 @@ async def test_a_filter_matches_words_in_any_case_and_ids_as_they_are(tmp_path: 
 
     async def admitted(**filters: Filter) -> set[str]:
         return {
-            *await catalog.some(9, Scope(filters=filters)),
-            *await catalog.admitted("abcdABCD", Scope(filters=filters)),
+            *await catalog.search.some(9, Scope(filters=filters)),
+            *await catalog.search.admitted("abcdABCD", Scope(filters=filters)),
         }
 
     for key in ("brand", "genre"):
@@ -217,20 +217,20 @@ async def test_a_catalogue_made_before_words_were_folded_is_filtered_alike(tmp_p
     database = await lancedb.connect_async(tmp_path / "c")
     await (await database.open_table("items")).drop_columns(["folded_genre"])
     again = await opened(tmp_path)
-    assert set(await again.some(9, Scope(filters={"genre": Filter(any=["horror"])}))) == {
+    assert set(await again.search.some(9, Scope(filters={"genre": Filter(any=["horror"])}))) == {
         "alien",
         "thing",
         "shining",
     }
-    assert await again.backlog() == 0
+    assert await again.backlog.count() == 0
 
 
 async def test_indexes_and_compaction_leave_search_as_it_was(tmp_path: Path) -> None:
     catalog = await filled(tmp_path)
     romances = {"notting", "amelie", "sunrise"}
-    assert set(await catalog.search("romance", 3, Scope(), meant="romance")) == romances
-    await catalog.tidy()
-    assert set(await catalog.search("romance", 3, Scope(), meant="romance")) == romances
+    assert set(await catalog.search.by_text("romance", 3, Scope(), meant="romance")) == romances
+    await catalog.indexes.tidy()
+    assert set(await catalog.search.by_text("romance", 3, Scope(), meant="romance")) == romances
 
 
 def axes(**places: float) -> dict[str, Vectors]:
@@ -245,7 +245,7 @@ async def with_factors(folder: Path, count: int = 4) -> Catalog:
         folder / "c", embed=Dice(), filterable={"year": "int", "genre": "list"}, factors=count
     )
     await catalog.put([Item.model_validate(film) for film in FILMS])
-    await catalog.embed_pending()
+    await catalog.backlog.embed()
     return catalog
 
 
@@ -253,18 +253,21 @@ async def test_factors_are_searched_by_inner_product_within_the_scope(tmp_path: 
     catalog = await with_factors(tmp_path)
     assert await catalog.put_factors("1", axes(alien=3, thing=2, amelie=1, heat=-1, ghost=9)) == 4
     taste = UserFactors((1, 0, 0, 0), "1")
-    assert await catalog.favoured(taste, 9, Scope()) == ["alien", "thing", "amelie", "heat"]
+    assert await catalog.search.favoured(taste, 9, Scope()) == ["alien", "thing", "amelie", "heat"]
     many = frozenset({"alien", *(f"ghost{n}" for n in range(IN_FILTER + 1))})
     for exclude in (frozenset({"alien"}), many):
-        assert await catalog.favoured(taste, 2, Scope(exclude=exclude)) == ["thing", "amelie"]
-    assert await catalog.favoured(
+        assert await catalog.search.favoured(taste, 2, Scope(exclude=exclude)) == [
+            "thing",
+            "amelie",
+        ]
+    assert await catalog.search.favoured(
         taste, 9, Scope(only=frozenset({"heat", "thing", "solaris"}))
     ) == ["thing", "heat"]
-    assert await catalog.favoured(taste, 9, Scope(filters={"genre": Filter(any=["Romance"])})) == [
-        "amelie"
-    ]
+    assert await catalog.search.favoured(
+        taste, 9, Scope(filters={"genre": Filter(any=["Romance"])})
+    ) == ["amelie"]
     await catalog.put([Item.model_validate({**FILMS[0], "available": False})])
-    assert await catalog.favoured(taste, 1, Scope()) == ["thing"]
+    assert await catalog.search.favoured(taste, 1, Scope()) == ["thing"]
 
 
 async def test_a_retraining_replaces_all_factors_at_once(tmp_path: Path) -> None:
@@ -278,8 +281,11 @@ async def test_a_retraining_replaces_all_factors_at_once(tmp_path: Path) -> None
         "2",
         {"thing": 1, "heat": 2},
     )
-    assert await one.favoured(UserFactors((1, 0, 0, 0), "2"), 9, Scope()) == ["heat", "thing"]
-    assert await one.favoured(UserFactors((1, 0, 0, 0), "1"), 9, Scope()) == []
+    assert await one.search.favoured(UserFactors((1, 0, 0, 0), "2"), 9, Scope()) == [
+        "heat",
+        "thing",
+    ]
+    assert await one.search.favoured(UserFactors((1, 0, 0, 0), "1"), 9, Scope()) == []
     assert await one.put_factors("3", {}) == 0
     assert await two.factors(["thing"]) == ("", {})
 
@@ -290,11 +296,11 @@ async def test_a_changed_item_keeps_its_factors_and_a_vector_search_does_not_min
     catalog = await with_factors(tmp_path)
     await catalog.put_factors("1", axes(alien=3))
     await catalog.put([Item.model_validate({**FILMS[0], "title": "Aliens"})])
-    await catalog.embed_pending()
+    await catalog.backlog.embed()
     assert "alien" in (await catalog.factors(["alien"]))[1]
     vector = (await catalog.vectors(["alien"]))["alien"]
-    assert (await catalog.similar([vector], 1, Scope()))[0] == ["alien"]
-    assert len(await catalog.search("Aliens", 3, Scope(), meant="Aliens")) == 3
+    assert (await catalog.search.similar([vector], 1, Scope()))[0] == ["alien"]
+    assert len(await catalog.search.by_text("Aliens", 3, Scope(), meant="Aliens")) == 3
 
 
 async def test_a_table_without_factors_or_with_others_gets_the_columns_when_opened(
@@ -307,9 +313,11 @@ async def test_a_table_without_factors_or_with_others_gets_the_columns_when_open
         catalog = await with_factors(tmp_path, count)
         assert await catalog.factors(["alien"]) == ("", {})
         assert await catalog.put_factors("1", {"alien": np.ones(count, dtype=np.float32)}) == 1
-        assert await catalog.favoured(UserFactors((1,) * count, "1"), 5, Scope()) == ["alien"]
+        assert await catalog.search.favoured(UserFactors((1,) * count, "1"), 5, Scope()) == [
+            "alien"
+        ]
         assert await catalog.count() == len(FILMS)
-        assert await catalog.backlog() == 0
+        assert await catalog.backlog.count() == 0
 
 
 class Dice:
@@ -343,16 +351,16 @@ async def test_a_large_catalogue_gets_a_vector_index_that_finds_what_is_near(
     catalog = await Catalog.open(tmp_path / "c", embed=embed, filterable={})
     titles = [f"film {n}" for n in range(INDEX_FROM)]
     await catalog.put([Item(id=f"i{n}", title=title) for n, title in enumerate(titles)])
-    await catalog.embed_pending()
-    await catalog.tidy()
+    await catalog.backlog.embed()
+    await catalog.indexes.tidy()
     assert "vector" in {
-        column for index in await catalog._table.list_indices() for column in index.columns
+        column for index in await catalog._table.lance.list_indices() for column in index.columns
     }
     await catalog.put([Item(id="late", title="came after the index")])
-    await catalog.embed_pending()
+    await catalog.backlog.embed()
     space = await embed.embed(titles)
     asked = [await embed.embed_one("somewhere"), await embed.embed_one("came after the index")]
-    near, late = await catalog.similar(asked, 20, Scope(exclude=frozenset({"i0"})))
+    near, late = await catalog.search.similar(asked, 20, Scope(exclude=frozenset({"i0"})))
     exact = [f"i{n}" for n in np.argsort(-(space @ asked[0])) if n != 0][:20]
     assert len(set(near) & set(exact)) >= 18
     assert late[0] == "late"
@@ -366,10 +374,10 @@ async def test_a_large_catalogue_finds_what_is_favoured(tmp_path: Path) -> None:
         lengths = rng.gamma(1, 1, (INDEX_FROM, 1))  # a few are liked by many
         space = (rng.standard_normal((INDEX_FROM, 32)) * lengths).astype(np.float32)
         await catalog.put_factors(version, {f"i{n}": space[n] for n in range(INDEX_FROM)})
-        await catalog.tidy()
+        await catalog.indexes.tidy()
         asked = rng.standard_normal(32)
         exact = [f"i{n}" for n in np.argsort(-(space @ asked))][:50]
-        found = await catalog.favoured(
+        found = await catalog.search.favoured(
             UserFactors(tuple(asked.tolist()), version), 50, Scope(exclude=frozenset({exact[0]}))
         )
         assert len(set(found) & set(exact)) >= 45, (version, len(set(found) & set(exact)))
@@ -417,11 +425,11 @@ async def test_a_title_is_found_by_a_word_of_it_in_any_language(
     tmp_path: Path, titles: str, query: str, right: str
 ) -> None:
     catalog = await in_titles(tmp_path, titles)
-    assert (await catalog.search(query, 3, Scope(), meant=None))[:1] == [right]
-    await catalog.tidy()  # from the index now, before from what it does not hold yet
-    assert (await catalog.search(query, 3, Scope(), meant=None))[:1] == [right]
-    await catalog.embed_pending()
-    assert right in await catalog.search(query, 3, Scope(), meant=query)
+    assert (await catalog.search.by_text(query, 3, Scope(), meant=None))[:1] == [right]
+    await catalog.indexes.tidy()  # from the index now, before from what it does not hold yet
+    assert (await catalog.search.by_text(query, 3, Scope(), meant=None))[:1] == [right]
+    await catalog.backlog.embed()
+    assert right in await catalog.search.by_text(query, 3, Scope(), meant=query)
 
 
 @pytest.mark.parametrize(
@@ -441,15 +449,15 @@ async def test_a_title_is_found_by_a_word_of_it_in_any_language(
 )
 async def test_any_query_is_answered(tmp_path: Path, query: str) -> None:
     catalog = await in_titles(tmp_path, "绿茶\nTea kettle\nPlain")
-    await catalog.embed_pending()
-    by_words = await catalog.search(query, 3, Scope(), meant=None)
+    await catalog.backlog.embed()
+    by_words = await catalog.search.by_text(query, 3, Scope(), meant=None)
     assert by_words == (["绿茶"] if "茶" in query else ["Tea kettle"] if "tea" in query else [])
-    assert len(await catalog.search(query, 3, Scope(), meant=query or "x")) == 3
+    assert len(await catalog.search.by_text(query, 3, Scope(), meant=query or "x")) == 3
 
 
 async def test_a_catalogue_with_an_older_index_gets_the_new_one_once(tmp_path: Path) -> None:
     catalog = await in_titles(tmp_path, "七人の侍\n羅生門")
-    await catalog.embed_pending()
+    await catalog.backlog.embed()
     database = await lancedb.connect_async(tmp_path / "c", read_consistency_interval=timedelta(0))
     table = await database.open_table("items")
     await table.drop_columns(["terms"])
@@ -458,8 +466,8 @@ async def test_a_catalogue_with_an_older_index_gets_the_new_one_once(tmp_path: P
         *(Catalog.open(tmp_path / "c", embed=Dice(), filterable={}) for _ in range(2))
     )
     for opened_anew in both:
-        assert await opened_anew.search("侍", 3, Scope(), meant=None) == ["七人の侍"]
-        assert await opened_anew.backlog() == 0
+        assert await opened_anew.search.by_text("侍", 3, Scope(), meant=None) == ["七人の侍"]
+        assert await opened_anew.backlog.count() == 0
     assert {index.name for index in await table.list_indices() if index.index_type == "FTS"} == {
         TERMS_INDEX
     }
@@ -478,8 +486,8 @@ async def test_writers_of_the_same_items_at_once_lose_nothing(tmp_path: Path) ->
         )
         for film in films:
             await catalog.put([film, *films[:2]])
-            await catalog.embed_pending()
-            await catalog.tidy()
+            await catalog.backlog.embed()
+            await catalog.indexes.tidy()
         await catalog.delete("heat")
         await catalog.put(films)
 
@@ -489,9 +497,9 @@ async def test_writers_of_the_same_items_at_once_lose_nothing(tmp_path: Path) ->
         catalog = await Catalog.open(
             folder, embed=Dice(), filterable={"year": "int", "genre": "list"}
         )
-        await catalog.embed_pending()
+        await catalog.backlog.embed()
         assert [item.id for item in await catalog.page("", 99)] == sorted(film.id for film in films)
-        assert set(await catalog.search("horror", 9, Scope(), meant=None)) == {
+        assert set(await catalog.search.by_text("horror", 9, Scope(), meant=None)) == {
             "alien",
             "thing",
             "shining",
@@ -513,7 +521,7 @@ async def test_a_write_that_others_always_preempt_ends_as_busy_and_other_errors_
         )
 
     with pytest.raises(CatalogBusy):
-        await catalog._commit(preempted, attempts=3)
+        await catalog._table.commit(preempted, attempts=3)
     assert len(tried) == 3
     with pytest.raises(ValueError, match="no_such_column"):
-        await catalog._commit(partial(catalog._table.create_index, "no_such_column"))
+        await catalog._table.commit(partial(catalog._table.lance.create_index, "no_such_column"))

@@ -200,7 +200,7 @@ def test_damaged_indexes_are_made_anew(data: Path, kind: str, hurt: Hurt) -> Non
 
 async def examined(data: Path) -> None:
     catalog = await open_catalog(settings_of(data), await embedder_of(settings_of(data)))
-    await catalog.examine_all()
+    await catalog.health.examine_all()
 
 
 def settings_of(data: Path) -> Settings:
@@ -455,7 +455,7 @@ async def test_an_item_whose_file_was_cut_short_is_not_acknowledged(data: Path) 
     from then on."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     catalog = await open_catalog(settings_of(data), await embedder_of(settings_of(data)))
-    await catalog.tidy()
+    await catalog.indexes.tidy()
     refused = 0
     for limit in range(3_000, 12_000, 1_000):
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
@@ -465,6 +465,6 @@ async def test_an_item_whose_file_was_cut_short_is_not_acknowledged(data: Path) 
             refused += 1
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        await catalog.examine_all()
+        await catalog.health.examine_all()
     assert refused
     assert "new" in await catalog.get(["new"])

@@ -63,7 +63,7 @@ async def _kept(lookup: Lookup, ranks: Mapping[str, object]) -> list[str]:
     if query.given is not None:
         return ids + sorted(set(query.given) - set(ids))
     if len(ids) < query.k:
-        others = await catalog.some(query.depth, query.scope)
+        others = await catalog.search.some(query.depth, query.scope)
         unnamed = [item_id for item_id in others if item_id not in ranks]
         ids += await _without_avoided(catalog, unnamed, query)
     return ids[: query.k]

@@ -11,7 +11,7 @@ async def find(lookup: Lookup) -> Sequence[str]:
     query = lookup.query
     if query.factors is None:
         return []
-    return await lookup.catalog.favoured(query.factors, query.depth, query.scope)
+    return await lookup.catalog.search.favoured(query.factors, query.depth, query.scope)
 
 
 SPEC = SourceSpec("collaborative", find)

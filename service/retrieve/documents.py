@@ -44,7 +44,7 @@ async def documents(
     interests = [(np.asarray(one.vector), one.weight) for one in state.interests]
     vectors, wish = await catalog.vectors(known), None
     with suppress(ModelError):  # the embedder's: then words and people alone count
-        wish = await catalog.embedded(query.meant) if query.meant else None
+        wish = await catalog.embedder.embed_one(query.meant) if query.meant else None
         if query.embeds and (interests or wish is not None):
             order = [item_id for item_id in [*lexical, *items] if item_id not in vectors]
             missing = {item_id: texts[item_id] for item_id in order}
@@ -54,7 +54,7 @@ async def documents(
     favoured: Sequence[str] = []
     if query.factors is not None and known:
         scope = Scope(only=frozenset(known))
-        favoured = await catalog.favoured(query.factors, len(known), scope)
+        favoured = await catalog.search.favoured(query.factors, len(known), scope)
     lists: dict[str, Sequence[str]] = {
         "query": fused_ids([(1.0, ids) for ids in (lexical, *by_meaning)]),
         "similar": fused_ids(near),
@@ -81,7 +81,7 @@ async def _embedded(catalog: Catalog, texts: Mapping[str, str], until: float) ->
     while waiting and asyncio.get_running_loop().time() < until:
         now, waiting = waiting[:AT_ONCE], waiting[AT_ONCE:]
         found |= dict(
-            zip(now, await catalog.embedded_all([texts[item_id] for item_id in now]), strict=True)
+            zip(now, await catalog.embedder.embed([texts[item_id] for item_id in now]), strict=True)
         )
     return found
 

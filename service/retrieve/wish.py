@@ -11,7 +11,7 @@ async def find(lookup: Lookup) -> Sequence[str]:
     query = lookup.query
     if not query.instruction:
         return []
-    return await lookup.catalog.search(
+    return await lookup.catalog.search.by_text(
         query.instruction, query.depth, query.scope, meant=query.meant
     )
 
