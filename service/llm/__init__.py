@@ -1,4 +1,4 @@
-"""Language models: one protocol of one method, the real ones and the scripted one behind it."""
+"""Language models: the protocols that the real ones and the scripted one follow."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from service.schema import Price, Usage
 
 @dataclass(frozen=True)
 class Call:
-    """What is asked of a model. `grammar`: an llguidance Lark grammar, `schema`: a JSON schema that
-    the answer must follow. `tokens`: ids whose log-probabilities as the first token are asked
-    for."""
+    """A question to a model. The answer must follow `grammar` (llguidance, Lark) or `schema` (JSON
+    schema) if one is given. `tokens`: ids of tokens; their log-probabilities as the first token of
+    the answer are asked for."""
 
     messages: list[dict[str, str]]
     max_tokens: int
@@ -25,8 +25,8 @@ class Call:
 
 @dataclass(frozen=True)
 class Piece:
-    """Part of an answer; the last piece carries the usage. `logs`: the natural logarithms asked for
-    by `Call.tokens`, all of them, in their order; in the first piece that has any."""
+    """Part of an answer. The last piece carries the `usage`. The first that has any carries `logs`:
+    the natural logarithms for `Call.tokens`, all of them, in their order."""
 
     text: str = ""
     usage: Usage | None = None
@@ -35,7 +35,8 @@ class Piece:
 
 @dataclass(frozen=True)
 class Asked:
-    """How likely is `text` after `context`? The context comes in the pieces by which it grows."""
+    """A text whose likelihood after a context is asked for. The context comes in the pieces by
+    which it grows, so that what is computed for a beginning can be kept."""
 
     context: tuple[str, ...]
     text: str
@@ -43,8 +44,8 @@ class Asked:
 
 @dataclass(frozen=True)
 class Likelihoods:
-    """The natural logarithm of P(text | context), summed over its tokens, for each that was
-    asked."""
+    """For each `Asked`, in order, the natural logarithm of P(text | context), summed over the
+    text's tokens."""
 
     values: list[float]
     usage: Usage = Usage()
@@ -52,27 +53,30 @@ class Likelihoods:
 
 @dataclass(frozen=True)
 class About:
-    """What a model says of itself, by name: other values, another model. `context`: tokens it can
-    hold, if it tells."""
+    """What a model says of itself. `identity`: values by name; other values mean another model.
+    `context`: how many tokens it can hold, if it says so."""
 
-    told: Mapping[str, str]
+    identity: Mapping[str, str]
     context: int | None = None
 
 
 @dataclass(frozen=True)
 class OutputConstraint:
-    """What a model's answers can be held to; what it can't is asked for in words, and read with
-    tolerance."""
+    """Which constraints a model enforces on its answers. What it can't enforce is asked for in
+    words, and the answer is read with tolerance."""
 
     grammar: bool = True
     schema: bool = True
 
 
 class Scorer(Protocol):
-    """A model that tells likelihoods. Raises only `ModelError`s. What may be kept for the next time
-    is the first context. `apart`: what is told of a text depends on its own contexts alone, to the
-    last bit, not on what else is asked with it; of a server that puts questions together as they
-    come that can't be had, and isn't asked. `price`: as far as it knows that itself."""
+    """A model that computes likelihoods. All methods raise only `ModelError`s.
+
+    Of the contexts asked about, the first may be kept for the next call. With `apart`, the value of
+    a text depends on its own contexts alone, to the last bit, not on what else is asked with it; a
+    server that batches questions as they come can't promise that, and isn't asked to.
+    `price`: as far as the model itself knows it.
+    """
 
     @property
     def alias(self) -> str: ...
@@ -87,10 +91,12 @@ class Scorer(Protocol):
 
 @runtime_checkable
 class LLM(Scorer, Protocol):
-    """A model that writes, under its configured alias. All methods raise only `ModelError`s;
-    closing the iterator of `stream` stops the model's work. `token` is the id of a word that is a
-    single token; `ModelIncapable` if it is none. `likeliest`: of so many likeliest first tokens
-    asked for, how many came."""
+    """A model that writes, under its configured alias. All methods raise only `ModelError`s.
+
+    Closing the iterator of `stream` stops the model's work. `token` gives the id of a word that is
+    a single token, and raises `ModelIncapable` for any other. `likeliest` asks for the `count`
+    likeliest first tokens and gives the number that came.
+    """
 
     def stream(self, call: Call) -> AsyncGenerator[Piece, None]: ...
     async def token(self, word: str) -> int: ...
