@@ -18,7 +18,7 @@ from typing import Any
 from service.errors import ModelError, ModelOverBudget
 from service.llm import LLM, Asked, Call, Likelihoods, Piece, Scorer
 from service.prompts import Message
-from service.rank.pace import LatencyEstimator
+from service.rank.latency import LatencyEstimator
 from service.schema import ApiKey, Price, Usage
 from service.store.spendings import Spendings
 from service.telemetry import Telemetry
@@ -203,7 +203,7 @@ class MeteredScorer:
             raise
         self._rest.answered()
         took = time.perf_counter() - start
-        self._pace.saw(self.alias, found.usage, took, took)
+        self._pace.record_answer(self.alias, found.usage, took, took)
         return Likelihoods(found.values, await self._settled(found.usage))
 
     async def close(self) -> None:
@@ -285,7 +285,7 @@ class MeteredModel(MeteredScorer):
             open_end = False
             self._rest.answered()
             if usage is not None:
-                self._pace.saw(self.alias, usage, first, time.perf_counter() - start)
+                self._pace.record_answer(self.alias, usage, first, time.perf_counter() - start)
                 yield Piece(usage=await self._settled(usage))
         except ModelError as error:
             open_end = open_end and bool(first)

@@ -69,9 +69,9 @@ from service.rank.first_token import FirstToken
 from service.rank.fusion import Terms, fused_order
 from service.rank.keyed import Keyed
 from service.rank.lacking import UnavailableStrategy
+from service.rank.latency import LatencyEstimator
 from service.rank.likelihood import Likelihood
 from service.rank.listwise import Listwise
-from service.rank.pace import LatencyEstimator
 from service.rank.pointwise import Pointwise
 from service.rank.veiled import RedactedStrategy
 from service.redact import PatternRedactor, Redaction, counted, ids_in
@@ -1613,7 +1613,7 @@ class Recommender:
         """What a model can do; asked of it once, and again after it changed. Raises a `ModelError`
         if it gives no answer."""
         found = await self._probes.of(alias, anew=anew, seconds=seconds)
-        self._pace.expect(alias, found.read_tps, found.write_tps)
+        self._pace.seed(alias, found.read_tps, found.write_tps)
         return found
 
     async def wrong(self, alias: str, seconds: float = 5) -> str:

@@ -13,7 +13,7 @@ from typing import Literal, Protocol, cast
 from service.errors import InvalidOutput, ModelError, ModelTimeout
 from service.prompts import Prompt
 from service.rank.fusion import Terms, fused_order, z_scores
-from service.rank.pace import LatencyEstimator
+from service.rank.latency import LatencyEstimator
 from service.schema import (
     Candidate,
     Choice,
@@ -167,7 +167,7 @@ async def rank(
             async with asyncio.timeout(left - kept):
                 scores = _whole(await _judged(strategy, state, judged, context), len(judged))
         except TimeoutError:
-            pace.gave_up(strategy.model, expected, loop.time() - began)
+            pace.record_timeout(strategy.model, expected, loop.time() - began)
             tried.append(_tried(strategy, ModelTimeout.code, loop.time() - began))
             continue
         except ModelError as error:
