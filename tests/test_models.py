@@ -22,7 +22,7 @@ from service.llm import LLM, Call, Piece
 from service.llm.scripted import ScriptedLLM
 from service.models import BILL, PAYER, CircuitBreaker, MeteredModel
 from service.pipeline import Recommender, build
-from service.rank.pace import LatencyEstimator
+from service.rank.latency import LatencyEstimator
 from service.schema import FASTER, PRIOR, ApiKey, Price, Ranking, RecommendRequest, Usage
 from tests.conftest import FILMS, backwards
 

@@ -18,7 +18,7 @@ from service.llm.probe import Probes
 from service.llm.scripted import ScriptedLLM
 from service.llm.vllm import VLLM
 from service.pipeline import Recommender
-from service.rank.pace import LatencyEstimator
+from service.rank.latency import LatencyEstimator
 from service.schema import RecommendRequest, Usage
 from tests.conftest import MODELS, Make, backwards
 from tests.fake_openai import FakeOpenAI, Manner
@@ -232,21 +232,23 @@ async def test_the_background_probes_and_the_first_request_has_an_estimate(
 def test_a_rate_told_is_relied_on_for_a_while_from_its_first_use() -> None:
     now = [0.0]
     pace = LatencyEstimator(lambda: now[0])
-    pace.expect("m", 100, 10)
+    pace.seed("m", 100, 10)
     now[0] = 10_000
     work = Usage(prompt_tokens=200, completion_tokens=10)
     assert pace.seconds("m", work) == pytest.approx(3)
     now[0] += 1_000
     assert pace.seconds("m", work) is None
-    pace.saw("m", Usage(prompt_tokens=100, completion_tokens=10), 0.5, 1.5)
-    pace.expect("m", 1, 1)
+    pace.record_answer("m", Usage(prompt_tokens=100, completion_tokens=10), 0.5, 1.5)
+    pace.seed("m", 1, 1)
     assert pace.seconds("m", work) == pytest.approx(2)
 
 
 def test_a_prompt_that_was_cached_says_little_about_how_fast_a_model_reads() -> None:
     pace, work = LatencyEstimator(lambda: 0.0), Usage(prompt_tokens=1_000)
-    pace.saw("m", Usage(prompt_tokens=1_000, completion_tokens=1), 1, 1)
-    pace.saw("m", Usage(prompt_tokens=1_000, cached_tokens=992, completion_tokens=1), 0.5, 0.5)
+    pace.record_answer("m", Usage(prompt_tokens=1_000, completion_tokens=1), 1, 1)
+    pace.record_answer(
+        "m", Usage(prompt_tokens=1_000, cached_tokens=992, completion_tokens=1), 0.5, 0.5
+    )
     assert pace.seconds("m", work) == pytest.approx(1)
 
 

@@ -30,9 +30,9 @@ from service.rank.first_token import FirstToken
 from service.rank.fusion import Terms, falling, fused_order
 from service.rank.keyed import Keyed
 from service.rank.keyed import parse as keyed_parse
+from service.rank.latency import LatencyEstimator
 from service.rank.likelihood import Likelihood
 from service.rank.listwise import Listwise, parse, permutation
-from service.rank.pace import LatencyEstimator
 from service.rank.pointwise import Pointwise
 from service.schema import MIN_GAP, Candidate, Event, Item, Recent, Usage, UserState
 
@@ -409,7 +409,7 @@ async def test_time_is_kept_for_the_cheaper_strategy_whose_pace_is_known() -> No
         ScriptedLLM(alphabetical, alias="quick"),
         LatencyEstimator(),
     )
-    pace.saw("quick", Usage(prompt_tokens=1_000), 0.1, 0.1)
+    pace.record_answer("quick", Usage(prompt_tokens=1_000), 0.1, 0.1)
     ladder = Listwise(slow, 1), Likelihood(quick, 1, 0.6, Memory())
     order = await ranked(
         candidates(5), *ladder, state=a_person("Heat"), within=context(0.4), pace=pace
@@ -421,7 +421,7 @@ async def test_time_is_kept_for_the_cheaper_strategy_whose_pace_is_known() -> No
 
 async def test_one_that_is_expected_in_time_is_given_all_of_it() -> None:
     slow, pace = Slow(0.25, alias="slow"), LatencyEstimator()
-    pace.saw("slow", Usage(prompt_tokens=1_000), 0.25, 0.25)
+    pace.record_answer("slow", Usage(prompt_tokens=1_000), 0.25, 0.25)
     ladder = Listwise(slow, 1), Likelihood(slow, 1, 0.6, Memory())
     order = await ranked(
         candidates(5), *ladder, state=a_person("Heat"), within=context(0.5), pace=pace
@@ -435,8 +435,8 @@ async def test_auto_takes_the_first_that_is_expected_in_time_and_says_what_it_to
         ScriptedLLM(alphabetical, alias="quick"),
         LatencyEstimator(),
     )
-    pace.saw("slow", Usage(prompt_tokens=100), 10, 10)
-    pace.saw("quick", Usage(prompt_tokens=1_000), 0.1, 0.1)
+    pace.record_answer("slow", Usage(prompt_tokens=100), 10, 10)
+    pace.record_answer("quick", Usage(prompt_tokens=1_000), 0.1, 0.1)
     ladder = Listwise(slow, 1), Likelihood(quick, 1, 0.6, Memory())
     order = await ranked(
         candidates(5), *ladder, state=a_person("Heat"), within=context(2), asked="auto", pace=pace
@@ -450,7 +450,7 @@ async def test_auto_takes_the_first_that_is_expected_in_time_and_says_what_it_to
 def test_a_pace_is_forgotten_so_that_a_recovered_server_is_tried_again() -> None:
     now = [0.0]
     pace = LatencyEstimator(lambda: now[0])
-    pace.gave_up("slow", Usage(prompt_tokens=100), 10)
+    pace.record_timeout("slow", Usage(prompt_tokens=100), 10)
     assert (pace.seconds("slow", Usage(prompt_tokens=100)) or 0) >= 10
     now[0] = 1_000.0
     assert pace.seconds("slow", Usage(prompt_tokens=100)) is None

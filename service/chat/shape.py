@@ -1,8 +1,7 @@
-"""An answer in a shape of the caller's: a JSON schema filled from picks, by the names of its
-fields.
+"""Fills a caller's JSON schema from the picks of an answer, by the names of its fields.
 
-No model: what stands in a field is what is known, never what sounds well. A field that nothing is
-known for gets null where that is allowed, else the emptiest value that is.
+No model takes part: a field holds what is known of a pick, nothing made up. Where nothing is known,
+a field gets null if the schema allows that, else the emptiest value that it allows.
 """
 
 from __future__ import annotations
@@ -24,20 +23,19 @@ from service.errors import BadRequest
 DEPTH = 12
 VALUES = 20_000
 LONGEST = 10_000
-"""Schemas may be recursive and may ask for the moon; answers end here."""
+"""Bounds of an answer, as schemas may be recursive: its depth, its values, a text's characters."""
 PARTS = 3_000
-"""A schema is made of at most so many values."""
+"""How many values a schema may be made of."""
 UNSAFE = {"pattern", "patternProperties"}
-"""A stranger's regular expression may take for ever."""
+"""Keywords that are refused: a stranger's regular expression may take for ever."""
 NAMED = {"properties", "$defs", "definitions", "dependentSchemas"}
-"""Under these, keys are names."""
+"""Keywords whose keys are names of the caller's, not keywords."""
 DATA = {"const", "enum", "default", "examples", "required", "type"}
-"""Under these are values, not schemas."""
+"""Keywords that hold values, not schemas."""
 SAYS_NOTHING = {"", "other", "others", "unknown", "none", "n/a", "unspecified"}
 """Values of an enumeration that claim nothing."""
 ALIKE = 0.75
-"""From this likeness on a field's name means a known one: `movieTitle`, `movie_title` and `title`
-do."""
+"""A field's name that is at least so similar to a known one, as a ratio, means it."""
 NAMES = {
     "title": (
         "title",
@@ -66,12 +64,14 @@ NAMES = {
     "evidence": ("evidence", "based_on", "because_of"),
     "text": ("text", "message", "summary", "answer", "content", "intro", "comment", "response"),
 }
+"""What a pick is known by, with the names that callers give the same."""
 
 
 def check(schema: Mapping[str, Any]) -> None:
-    """Raises `BadRequest` for what is no JSON schema, or one that could keep the service busy."""
+    """Raises `BadRequest` for what is no JSON schema, and for one that could keep the service
+    busy."""
     try:
-        _sized(schema)
+        _check_size(schema)
         Draft202012Validator.check_schema(schema)
     except ValueError as error:
         raise BadRequest(f"response_format: {error}", param="response_format") from error
@@ -81,24 +81,24 @@ def check(schema: Mapping[str, Any]) -> None:
         ) from error
 
 
-def _sized(schema: Mapping[str, Any]) -> None:
-    left: list[tuple[Any, bool]] = [(schema, True)]
+def _check_size(schema: Mapping[str, Any]) -> None:
+    """Raises `ValueError` for a schema of too many parts, or with a refused keyword."""
+    pending: list[tuple[Any, bool]] = [(schema, True)]
     for _ in range(PARTS + 1):
-        if not left:
+        if not pending:
             return
-        part, is_schema = left.pop()
-        if isinstance(part, Mapping):
-            if is_schema and (unsafe := UNSAFE & part.keys()):
-                raise ValueError(f"{unsafe.pop()} is not supported")
-            for key, value in part.items():
-                inner = (
-                    value.values()
-                    if is_schema and key in NAMED and isinstance(value, Mapping)
-                    else [value]
-                )
-                left += [(one, is_schema and key not in DATA) for one in inner]
-        elif isinstance(part, list):
-            left += [(one, is_schema) for one in part]
+        part, is_schema = pending.pop()
+        if isinstance(part, list):
+            pending += [(child, is_schema) for child in part]
+        if not isinstance(part, Mapping):
+            continue
+        unsafe = UNSAFE & part.keys() if is_schema else None
+        if unsafe:
+            raise ValueError(f"{unsafe.pop()} is not supported")
+        for key, value in part.items():
+            names = is_schema and key in NAMED and isinstance(value, Mapping)
+            children = value.values() if names else [value]
+            pending += [(child, is_schema and key not in DATA) for child in children]
     raise ValueError(f"the schema has more than {PARTS} parts")
 
 
@@ -113,15 +113,13 @@ def filled(schema: Mapping[str, Any], text: str, picks: Sequence[Mapping[str, An
     outside = {**(picks[0] if picks else {}), "text": text, "count": len(picks)}
     try:
         value = _Filler(schema, picks, outside).value(schema, "", None, 0)
-        _bounded()(schema, registry=Registry()).validate(
-            value
-        )  # nothing is fetched, whatever $ref says
+        # an empty registry: nothing is fetched, whatever $ref says
+        _bounded_validator()(schema, registry=Registry()).validate(value)
     except WRONG as error:
-        why = (error.message if isinstance(error, ValidationError) else str(error) or repr(error))[
-            :200
-        ]
+        why = error.message if isinstance(error, ValidationError) else str(error) or repr(error)
         raise BadRequest(
-            f"response_format: no answer of ours fits this schema: {why}", param="response_format"
+            f"response_format: no answer of ours fits this schema: {why[:200]}",
+            param="response_format",
         ) from error
     return value
 
@@ -136,229 +134,214 @@ WRONG = (
     ValueError,
     RecursionError,
 )
-"""What filling and validating raise where a schema fits no answer."""
+"""What filling and validating raise for a schema that no answer fits."""
 
 
-def _bounded() -> Any:
-    """A validator that applies so many rules and no more: references may double the work at every
+def _bounded_validator() -> Any:
+    """A validator that gives up after `VALUES` rules: references may double the work at every
     step."""
     left = VALUES
 
     def counted(rule: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
-        def one(*asked: Any) -> Iterator[Any]:
+        def apply(*arguments: Any) -> Iterator[Any]:
             nonlocal left
             left -= 1
             if left < 0:
                 raise ValueError(f"to validate it takes more than {VALUES} steps")
-            yield from rule(*asked) or ()
+            yield from rule(*arguments) or ()
 
-        return one
+        return apply
 
-    rules = {**Draft202012Validator.VALIDATORS, "uniqueItems": _unique}
+    rules = {**Draft202012Validator.VALIDATORS, "uniqueItems": _check_unique}
     return extend(Draft202012Validator, {name: counted(rule) for name, rule in rules.items()})  # type: ignore[no-untyped-call]
 
 
-def _unique(validator: Any, wanted: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
-    """In one pass, where the library compares each with each."""
-    if wanted and isinstance(value, list) and len({_plain(one) for one in value}) < len(value):
+def _check_unique(
+    validator: Any, wanted: Any, value: Any, schema: Any
+) -> Iterator[ValidationError]:
+    """The rule `uniqueItems` in one pass; the library compares every item with every other."""
+    if wanted and isinstance(value, list) and len(set(map(_canonical, value))) < len(value):
         yield ValidationError("items are not unique")
 
 
-def _plain(value: Any) -> str:
+def _canonical(value: Any) -> str:
+    """The same text for equal values of JSON."""
     return json.dumps(value, sort_keys=True)
 
 
-class _Untold(ValueError):
-    """What is known of a pick can't be told in the words that the schema allows."""
+class _NotAllowed(ValueError):
+    """What is known of a pick is none of the values that the schema allows."""
 
 
-Known = Mapping[str, Any] | None
+PickFields = Mapping[str, Any]
 
 
 class _Filler:
-    """`outside`: what may be told where no pick is spoken of."""
+    """Makes values for a schema's parts. `outside`: what is known where no pick is spoken of."""
 
     def __init__(
-        self,
-        root: Mapping[str, Any],
-        picks: Sequence[Mapping[str, Any]],
-        outside: Mapping[str, Any],
+        self, root: Mapping[str, Any], picks: Sequence[PickFields], outside: PickFields
     ) -> None:
         self._root = root
         self._picks = picks
         self._outside = outside
         self._left = VALUES
 
-    def value(self, schema: Any, name: str, one: Known, depth: int) -> Any:
-        """`name`: the field's; `one`: the pick that it speaks of."""
+    def value(self, schema: Any, name: str, pick: PickFields | None, depth: int) -> Any:
+        """A value for a part of the schema. `name`: the field's; `pick`: the one it speaks of."""
         self._left -= 1
         if depth > DEPTH or self._left < 0:
             raise ValueError(f"nested deeper than {DEPTH}, or more than {VALUES} values")
         if not isinstance(schema, Mapping):
             return None
         if "$ref" in schema:
-            return self.value(self._at(schema["$ref"]), name, one, depth + 1)
+            return self.value(self._at(schema["$ref"]), name, pick, depth + 1)
         if "const" in schema:
             return schema["const"]
         for several in ("anyOf", "oneOf"):
             if several in schema:
-                return self._one_of(schema[several], name, one, depth)
+                return self._first_of(schema[several], name, pick, depth)
         if "allOf" in schema:
-            merged = {key: part for every in schema["allOf"] for key, part in every.items()}
-            return self.value(
-                {**merged, **{k: v for k, v in schema.items() if k != "allOf"}},
-                name,
-                one,
-                depth + 1,
-            )
+            merged = {key: value for part in schema["allOf"] for key, value in part.items()}
+            merged |= {key: value for key, value in schema.items() if key != "allOf"}
+            return self.value(merged, name, pick, depth + 1)
         if "enum" in schema:
-            return self._chosen(schema["enum"], name, self._known(name, one))
-        return self._typed(schema, name, one, depth)
+            return self._chosen(schema["enum"], name, self._known(name, pick))
+        return self._typed(schema, name, pick, depth)
 
-    def _chosen(self, choices: Sequence[Any], name: str, told: Any) -> Any:
-        """The first that is known to hold. Else one that claims nothing; where nothing is known
-        that could belie it, any."""
-        known = {str(part).casefold() for part in (told if isinstance(told, list) else [told])}
+    def _chosen(self, choices: Sequence[Any], name: str, known: Any) -> Any:
+        """The first choice that is known to hold, else one that claims nothing. Any, where nothing
+        is known that could contradict it."""
+        parts = {str(part).casefold() for part in (known if isinstance(known, list) else [known])}
         for choice in choices:
-            if choice is not None and (choice == told or str(choice).casefold() in known):
+            if choice is not None and (choice == known or str(choice).casefold() in parts):
                 return choice
         for choice in choices:
             if choice is None or (isinstance(choice, str) and choice.casefold() in SAYS_NOTHING):
                 return choice
-        if told in (None, [], ""):
+        if known in (None, [], ""):
             return choices[0]
-        raise _Untold(f"{name}: {told!r} is none of {list(choices)[:10]}; allow null")
+        raise _NotAllowed(f"{name}: {known!r} is none of {list(choices)[:10]}; allow null")
 
-    def _typed(self, schema: Mapping[str, Any], name: str, one: Known, depth: int) -> Any:
-        kinds = schema.get("type", "object" if "properties" in schema else "string")
-        kind = (
-            kinds
-            if isinstance(kinds, str)
-            else next((one for one in kinds if one != "null"), "null")
-        )
-        told = self._known(name, one)
-        if (
-            told is None
-            and not isinstance(kinds, str)
-            and "null" in kinds
-            and kind not in {"object", "array"}
-        ):
-            return None
+    def _typed(
+        self, schema: Mapping[str, Any], name: str, pick: PickFields | None, depth: int
+    ) -> Any:
+        """A value of the schema's type; of several types the first that isn't null."""
+        types = schema.get("type", "object" if "properties" in schema else "string")
+        types = [types] if isinstance(types, str) else types
+        kind = next((type_ for type_ in types if type_ != "null"), "null")
+        known = self._known(name, pick)
         if kind == "object":
             fields = schema.get("properties", {})
             return {
-                field: self.value(part, field, one, depth + 1) for field, part in fields.items()
+                field: self.value(part, field, pick, depth + 1) for field, part in fields.items()
             }
         if kind == "array":
-            return self._list(schema, name, one, told, depth)
+            return self._list(schema, name, pick, known, depth)
+        if known is None and "null" in types:
+            return None
         if kind == "string":
-            text = (
-                ""
-                if told is None
-                else ", ".join(map(str, told))
-                if isinstance(told, list)
-                else str(told)
-            )
-            if (form := schema.get("format")) and not (
-                text and Draft202012Validator.FORMAT_CHECKER.conforms(text, form)
-            ):
-                raise ValueError(f"{name}: no {form} is known; allow null")
-            return text[:LONGEST].ljust(min(schema.get("minLength", 0), LONGEST), ".")[
-                : schema.get("maxLength")
-            ]
+            return _text(schema, name, known)
         if kind in {"integer", "number"}:
-            return self._number(schema, kind, told)
-        return bool(told) if kind == "boolean" else None
+            return _number(schema, kind, known)
+        return bool(known) if kind == "boolean" else None
 
     def _list(
-        self, schema: Mapping[str, Any], name: str, one: Known, told: Any, depth: int
+        self, schema: Mapping[str, Any], name: str, pick: PickFields | None, known: Any, depth: int
     ) -> list[Any]:
-        """Of objects: the picks; of anything else: a list that is known by that name, else the
-        picks' titles."""
+        """Outside of a pick: one element for each pick, or the picks' titles if the elements are no
+        objects. Of a pick: what is known by the list's name."""
         inner = schema.get("items", {})
         shape = self._at(inner["$ref"]) if "$ref" in inner else inner
         most, least = schema.get("maxItems"), schema.get("minItems", 0)
-        if one is None:
-            single = name if shape.get("type") == "object" else "title"
-            found = self._told(inner, single, depth)
-        elif isinstance(told, list):
-            found = [self.value(inner, "part", {"part": part}, depth + 1) for part in told]
-        else:
-            found = []
+        values = list[Any]()
+        if pick is None:
+            values = self._every_pick(
+                inner, name if shape.get("type") == "object" else "title", depth
+            )
+        elif isinstance(known, list):
+            values = [self.value(inner, "part", {"part": part}, depth + 1) for part in known]
         if schema.get("uniqueItems"):
-            found = list({_plain(value): value for value in found}.values())
-        if len(found) < least:
-            raise ValueError(f"{name or 'the list'}: {len(found)} of at least {least}")
-        return found[:most]
+            values = list({_canonical(value): value for value in values}.values())
+        if len(values) < least:
+            raise ValueError(f"{name or 'the list'}: {len(values)} of at least {least}")
+        return values[:most]
 
-    def _told(self, schema: Any, name: str, depth: int) -> list[Any]:
-        """The picks; without those that can't be told in this schema's words, unless that leaves
-        none."""
-        found, untold = list[Any](), list[_Untold]()
+    def _every_pick(self, schema: Any, name: str, depth: int) -> list[Any]:
+        """A value for each pick. Picks that the schema's values don't allow are left out, unless
+        none would remain."""
+        values, refused = list[Any](), list[_NotAllowed]()
         for pick in self._picks:
+            known = {**pick, "text": pick.get("reason")}
             try:
-                found.append(
-                    self.value(schema, name, {**pick, "text": pick.get("reason")}, depth + 1)
-                )
-            except _Untold as error:
-                untold.append(error)
-        if untold and not found:
-            raise untold[0]
-        return found
+                values.append(self.value(schema, name, known, depth + 1))
+            except _NotAllowed as error:
+                refused.append(error)
+        if refused and not values:
+            raise refused[0]
+        return values
 
-    def _number(self, schema: Mapping[str, Any], kind: str, told: Any) -> int | float:
-        """What is known, else 0; the nearest that the bounds allow."""
-        number = told if isinstance(told, int | float) and not isinstance(told, bool) else 0
-        number = floor(number) if kind == "integer" else number
-        low, high = schema.get("minimum"), schema.get("maximum")
-        above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
-        step = (
-            1
-            if kind == "integer" or above is None or below is None
-            else min(1, (below - above) / 2)
-        )
-        number = number if low is None else max(number, low)
-        number = number if high is None else min(number, high)
-        number = above + step if above is not None and number <= above else number
-        return below - step if below is not None and number >= below else number
-
-    def _one_of(self, choices: Sequence[Any], name: str, one: Known, depth: int) -> Any:
-        """The first that gives something valid and not empty, else null where that is a choice."""
-        first: list[Any] = []
+    def _first_of(
+        self, choices: Sequence[Any], name: str, pick: PickFields | None, depth: int
+    ) -> Any:
+        """The first choice that gives something valid and not empty, else null where that is
+        one."""
+        empty: list[Any] = []
         for choice in choices:
             try:
-                value = self.value(choice, name, one, depth + 1)
+                value = self.value(choice, name, pick, depth + 1)
             except (LookupError, TypeError, ValueError):
                 continue
             if value not in (None, "", [], {}):
                 return value
-            first.append(value)
-        if {"type": "null"} in choices or not first:
-            return None
-        return first[0]
+            empty.append(value)
+        return None if {"type": "null"} in choices or not empty else empty[0]
 
-    def _known(self, name: str, one: Known) -> Any:
-        """By its name, by a name that means the same, by the last part of a longer one."""
-        known = self._outside if one is None else one
-        plain = (
-            "".join(f"_{char.lower()}" if char.isupper() else char for char in name)
-            .strip("_")
-            .lower()
-        )
-        for name in (plain, plain.split("_")[-1], plain.removesuffix("s")):
-            if name in known:
-                return known[name]
+    def _known(self, name: str, pick: PickFields | None) -> Any:
+        """What is known by a field's name: by that name, by its last word, by a name that means the
+        same, or by the most similar one. None for nothing."""
+        known = self._outside if pick is None else pick
+        snake = "".join(f"_{char.lower()}" if char.isupper() else char for char in name)
+        snake = snake.strip("_").lower()
+        last = snake.split("_")[-1]
+        for candidate in (snake, last, snake.removesuffix("s")):
+            if candidate in known:
+                return known[candidate]
         for ours, theirs in NAMES.items():
-            if ours in known and (plain in theirs or plain.split("_")[-1] in theirs):
+            if ours in known and (snake in theirs or last in theirs):
                 return known[ours]
-        close = max(known, key=lambda ours: SequenceMatcher(None, ours, plain).ratio(), default="")
-        return (
-            known[close] if close and SequenceMatcher(None, close, plain).ratio() >= ALIKE else None
-        )
+        ratios = {ours: SequenceMatcher(None, ours, snake).ratio() for ours in known}
+        close = max(ratios, key=ratios.__getitem__, default="")
+        return known[close] if close and ratios[close] >= ALIKE else None
 
     def _at(self, reference: str) -> Any:
-        """A part of the same document: `#/$defs/Film`."""
+        """The part of the schema that a reference such as `#/$defs/Film` names."""
         part: Any = self._root
         for step in reference.removeprefix("#/").split("/"):
             part = part[step.replace("~1", "/").replace("~0", "~")] if step != "#" else part
         return part
+
+
+def _text(schema: Mapping[str, Any], name: str, known: Any) -> str:
+    """What is known, as a text within the schema's lengths. Raises `ValueError` where it hasn't the
+    schema's format."""
+    known = "" if known is None else known
+    text = ", ".join(map(str, known)) if isinstance(known, list) else str(known)
+    form = schema.get("format")
+    if form and not (text and Draft202012Validator.FORMAT_CHECKER.conforms(text, form)):
+        raise ValueError(f"{name}: no {form} is known; allow null")
+    padded = text[:LONGEST].ljust(min(schema.get("minLength", 0), LONGEST), ".")
+    return padded[: schema.get("maxLength")]
+
+
+def _number(schema: Mapping[str, Any], kind: str, known: Any) -> int | float:
+    """What is known, else 0; moved to the nearest number that the bounds allow."""
+    number = known if isinstance(known, int | float) and not isinstance(known, bool) else 0
+    number = floor(number) if kind == "integer" else number
+    low, high = schema.get("minimum"), schema.get("maximum")
+    above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
+    step = 1 if kind == "integer" or above is None or below is None else min(1, (below - above) / 2)
+    number = number if low is None else max(number, low)
+    number = number if high is None else min(number, high)
+    number = above + step if above is not None and number <= above else number
+    return below - step if below is not None and number >= below else number

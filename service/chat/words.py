@@ -1,4 +1,4 @@
-"""What is said around picks and checked reasons, by language."""
+"""The sentences around picks and checked reasons, in English and Chinese."""
 
 from __future__ import annotations
 
@@ -9,24 +9,30 @@ from dataclasses import dataclass
 from service.schema import Item
 
 TITLE = 120
-"""Characters of a title in a sentence."""
+"""Longest title in a sentence, in characters."""
 
 
 def shown(title: str) -> str:
-    """A title that can't be taken for markup: what could be is escaped, what can't be seen left
-    out."""
-    seen = " ".join("".join(char if char.isprintable() else " " for char in title).split())
-    return re.sub(r"([\\*`\[\]<])", r"\\\1", seen[:TITLE]) or "untitled"
+    """A title as it stands in an answer: on one line, without characters that can't be seen, and
+    with those escaped that could be taken for markup."""
+    line = " ".join("".join(char if char.isprintable() else " " for char in title).split())
+    return re.sub(r"([\\*`\[\]<])", r"\\\1", line[:TITLE]) or "untitled"
 
 
 def plain(title: str) -> str:
-    """A title as it was before it was `shown`, if it was not cut."""
+    """Undoes the escapes of `shown`."""
     return re.sub(r"\\(.)", r"\1", title)
 
 
 @dataclass(frozen=True)
 class Words:
-    """What is said in one language, around picks and checked reasons."""
+    """The sentences of one language.
+
+    `picks`, `wish`, `rejected`: what the list is for. `seen`, `disliked`, `avoided`, `left_out`:
+    remarks that were heeded. `dropped`, `nothing`: no item fits. `which`: asks which pick is meant.
+    `hello`, `welcome`, `offtopic`: answers to what is no wish. `moved`: more evidence. `quoted`: a
+    title; `comma`: between titles.
+    """
 
     picks: str
     wish: str
@@ -46,6 +52,7 @@ class Words:
     comma: str
 
     def titles(self, items: Sequence[Item]) -> str:
+        """The items' titles in quotes, as a list."""
         return self.comma.join(self.quoted.format(shown(item.title)) for item in items)
 
 
@@ -91,7 +98,7 @@ CHINESE = Words(
 
 
 def spoken(locale: str | None, turn: str) -> Words:
-    """By locale; without one by the script of the last turn."""
+    """The sentences for a locale; without one, for the script of the last turn."""
     if locale is not None:
         return CHINESE if locale.lower().startswith("zh") else ENGLISH
     return CHINESE if re.search(r"[\u4e00-\u9fff]", turn) else ENGLISH

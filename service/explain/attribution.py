@@ -1,4 +1,5 @@
-"""Which of a person's liked items moved an item's score: how likely is it without one of them?"""
+"""Measures by how much each liked item makes a chosen item likelier: it is scored without each in
+turn."""
 
 from __future__ import annotations
 
@@ -16,8 +17,11 @@ from service.schema import Candidate, Usage, UserState
 
 @dataclass(frozen=True)
 class Attribution:
-    """By how many nats each liked item moves each of the chosen: by the liked item's id, for the
-    first of the chosen; empty where that is not known."""
+    """How much each liked item moves each chosen one.
+
+    `by`: for each of the chosen items, in their order, nats by the liked item's id; empty where
+    that could not be measured.
+    """
 
     by: Sequence[Mapping[str, float]] = ()
     usage: Usage = Usage()
@@ -25,13 +29,15 @@ class Attribution:
 
 @dataclass(frozen=True)
 class Attributor:
-    """What a liked item adds to log P(title | liked), over the last `titles` liked items of a
-    `score` prompt: the mean of what is lost without it in the list as it was lived and in the same
-    list backwards. In one order a small model hears so much of an item's place that another model
-    often sees no such effect (`make verify`).
+    """Scores the chosen items with and without each liked item.
 
-    One call: the lists share their beginnings. Each of the chosen is scored apart: what speaks for
-    it depends on the person and the item alone, not on what it was chosen beside.
+    What a liked item adds to log P(title | liked), over the last `titles` liked items of a `score`
+    prompt, is the mean of two differences: with the list in the order in which it was lived, and
+    backwards. In one order a small model reacts so much to an item's place in the list that another
+    model often sees no such effect (`make verify`).
+
+    One call for all, as the lists share their beginnings. Each chosen item is scored apart: what
+    speaks for it depends on the person and the item alone, not on what else was chosen.
     """
 
     scorer: Scorer
@@ -47,41 +53,43 @@ class Attributor:
         line_tokens: int,
         until: float,
     ) -> Attribution:
-        """Nothing if the model fails or is not done by `until`, a time of the event loop."""
+        """Empty if the model fails or is not done by `until`, a time of the event loop."""
         try:
             head, lines = self.prompt.document(state, self.titles, line_tokens)
             texts = [self.prompt.line(candidate.item, line_tokens) for candidate in chosen]
         except PromptError:
             return Attribution()
-        whose = {
-            n: entry.item.id for n, entry in enumerate(state.recent, 1) if entry.item is not None
+        liked = {
+            label: entry.item.id
+            for label, entry in enumerate(state.recent, 1)
+            if entry.item is not None
         }
-        ids = list(dict.fromkeys(whose[label] for label in lines))
+        ids = list(dict.fromkeys(liked[label] for label in lines))
         if not ids or not texts:
             return Attribution()
-        orders = [list(lines.items()), list(lines.items())[::-1]]
+        lines_lived = list(lines.items())
         contexts = [
-            (head, *(line for label, line in order if whose[label] != one))
-            for order in orders
-            for one in (None, *ids)
+            (head, *(line for label, line in order if liked[label] != left_out))
+            for order in (lines_lived, lines_lived[::-1])
+            for left_out in (None, *ids)
         ]
         asked = [Asked(context, text) for context in contexts for text in texts]
         try:
             async with asyncio.timeout_at(until):
-                found = await self.scorer.loglikelihoods(asked, context=context, apart=True)
+                likelihoods = await self.scorer.loglikelihoods(asked, context=context, apart=True)
         except (ModelError, TimeoutError):
             return Attribution()
-        if len(found.values) != len(asked) or not all(map(isfinite, found.values)):
-            return Attribution(usage=found.usage)
-        lists = [
-            found.values[start : start + len(texts)] for start in range(0, len(asked), len(texts))
-        ]
-        ahead, back = lists[: len(ids) + 1], lists[len(ids) + 1 :]
+        values = likelihoods.values
+        if len(values) != len(asked) or not all(map(isfinite, values)):
+            return Attribution(usage=likelihoods.usage)
+        # a row for each context, a column for each chosen item
+        rows = [values[start : start + len(texts)] for start in range(0, len(asked), len(texts))]
+        lived, backwards = rows[: len(ids) + 1], rows[len(ids) + 1 :]
         by = [
             {
-                one: (ahead[0][n] - ahead[m][n] + back[0][n] - back[m][n]) / 2
-                for m, one in enumerate(ids, 1)
+                id_: (lived[0][n] - lived[row][n] + backwards[0][n] - backwards[row][n]) / 2
+                for row, id_ in enumerate(ids, 1)
             }
             for n in range(len(texts))
         ]
-        return Attribution(by, found.usage)
+        return Attribution(by, likelihoods.usage)

@@ -1,5 +1,5 @@
-"""How reasons are said, by language: the model's sentence with its frame, and the sentences that
-need no model."""
+"""The sentences of reasons, by language: the frame around the model's clause, and the templates
+that need no model."""
 
 from __future__ import annotations
 
@@ -11,19 +11,26 @@ from dataclasses import dataclass
 from service.schema import Candidate, Item, Recent
 
 NAME = 120
-"""Characters of a title in a sentence."""
+"""Longest title in a sentence, in characters."""
 VALUE = 60
-"""Characters of an attribute's value that can be said in one."""
+"""Longest attribute value in a sentence, in characters."""
 
 
 @dataclass(frozen=True)
 class Language:
-    """`quoted`, `inner`: a title, and what stands for its own quotes in it; `both`: between two
-    titles; `like`: around the model's clause, which begins with one of `verbs` and ends with
-    `stop`; `line_tokens`: a clause's bound in tokens, by `longest` characters; `listed`: between
-    attributes, and before the last; `shares`, `matches`, `speaks`, `origins`, `known`, `unseen`:
-    sentences for where the model has nothing to say or may not; `too`: a sentence's end about what
-    else speaks for the item."""
+    """The words of one language.
+
+    Titles: `quoted` is the quotes around one; `inner` replaces those quotes within it (from, to);
+    `both` stands between two.
+
+    The model's clause: `like` is the frame around it. It begins with one of `verbs` and `gap`, is
+    `shortest` to `longest` characters long or at most `line_tokens` tokens, and ends with `stop`;
+    at `pauses` it may be cut.
+
+    Templates: `listed` stands between values, and before the last. `shares`, `matches`, `speaks`,
+    `origins`, `known` and `unseen` are sentences for where the model has nothing to say or may not;
+    `too` ends a sentence with what else speaks for the item.
+    """
 
     quoted: str
     inner: tuple[str, str]
@@ -46,32 +53,34 @@ class Language:
     unseen: str
 
     def titles(self, items: Sequence[Item]) -> str:
+        """The items' titles, quoted and joined."""
         return self.both.join(self.title(item) for item in items)
 
     def title(self, item: Item) -> str:
+        """An item's title, quoted."""
         return self.quoted.format(name(item).translate(str.maketrans(*self.inner)))
 
-    def sentence(self, cited: Sequence[Item], clause: str, more: Sequence[Item]) -> str:
-        """`more`: items that speak for the chosen one beside those that the clause is about."""
-        return self._ended(self.like.format(titles=self.titles(cited), why=clause), more)
+    def sentence(self, cited: Sequence[Item], clause: str, others: Sequence[Item]) -> str:
+        """The model's clause in its frame. `cited`: the liked items it is about; `others`: liked
+        items that speak for the chosen one as well."""
+        return self._with_others(self.like.format(titles=self.titles(cited), why=clause), others)
 
-    def _ended(self, sentence: str, more: Sequence[Item]) -> str:
-        return (
-            sentence.removesuffix(self.stop) + self.too.format(titles=self.titles(more))
-            if more
-            else sentence
-        )
+    def _with_others(self, sentence: str, others: Sequence[Item]) -> str:
+        """The sentence, ending with the other liked items if there are any."""
+        if not others:
+            return sentence
+        return sentence.removesuffix(self.stop) + self.too.format(titles=self.titles(others))
 
     def rule(self) -> str:
-        """The clause for llguidance: bounded, on one line, without labels, quotes or a second
-        sentence's end."""
+        """The clause as a regular expression of a grammar (llguidance): of bounded length, on one
+        line, without labels, quotes or a second sentence's end."""
         inside = f'[^\\n\\[\\]"{"." if self.stop == "." else "。!?《》“”"}]'
         size = f"{{{self.shortest},{self.longest}}}"
         return f"/({'|'.join(self.verbs)}){self.gap}{inside}{size}{re.escape(self.stop)}/"
 
     def finished(self, clause: str) -> str:
-        """A whole clause; one that ran into the length bound ends at its last pause, another is
-        dropped: empty."""
+        """The model's clause as it can be shown. One that reached the length bound is cut at its
+        last pause; empty for one that isn't whole otherwise."""
         if not clause.startswith(tuple(verb + self.gap for verb in self.verbs)):
             return ""
         if len(clause) < self.longest:
@@ -79,26 +88,31 @@ class Language:
         last = max(map(clause.rfind, self.pauses))
         return f"{clause[:last]}{self.stop}" if last > 0 else ""
 
-    def shared(self, common: Sequence[str], entry: Recent, item: Item, more: Sequence[Item]) -> str:
-        """`common`: what the chosen item shares with an entry's `item`."""
+    def shared(
+        self, common: Sequence[str], entry: Recent, item: Item, others: Sequence[Item]
+    ) -> str:
+        """Says what the chosen item shares with a liked one. `common`: the shared values; `entry`,
+        `item`: the liked item and what the person did with it; `others` as in `sentence`."""
         value = "" if entry.event.value is None else f" {entry.event.value:g}"
         sentence = self.shares.format(
             what=self._list(common), title=self.title(item), verb=entry.verb, value=value
         )
-        return self._ended(sentence, more)
+        return self._with_others(sentence, others)
 
-    def matched(self, wished: Sequence[str], more: Sequence[Item]) -> str:
-        """`wished`: what the chosen item has of what they asked for."""
-        return self._ended(self.matches.format(what=self._list(wished)), more)
+    def matched(self, wished: Sequence[str], others: Sequence[Item]) -> str:
+        """Says what the chosen item has of what the person asked for. `others` as in `sentence`."""
+        return self._with_others(self.matches.format(what=self._list(wished)), others)
 
     def _list(self, values: Sequence[str]) -> str:
         comma, last = self.listed
         return last.join([comma.join(values[:-1]), values[-1]] if len(values) > 1 else values)
 
     def origin(self, candidate: Candidate) -> str:
-        """What brought a candidate here; empty where no source did. In a list that the caller gives
-        a source names every item, however far from what it looks for: the sentence says by what it
-        was ranked, not that it fits."""
+        """Says by what a candidate was retrieved or ranked; empty where no source names it.
+
+        It doesn't say that the item fits: in a list that the caller gives, a source names every
+        item, however far it is from what the source looks for.
+        """
         return next(
             (text for source, text in self.origins.items() if source in candidate.sources), ""
         )
@@ -162,21 +176,18 @@ LANGUAGES = {"zh": CHINESE}
 
 
 def spoken(prompt_id: str) -> Language:
-    """That of a prompt: of `movies/explain.zh` Chinese, of one without a language or in one that is
-    not here English."""
+    """The language of a prompt by its id: Chinese for `movies/explain.zh`; English otherwise."""
     return LANGUAGES.get(prompt_id.partition(".")[2].split("-")[0].lower(), ENGLISH)
 
 
 def name(item: Item) -> str:
-    """An item's title as a reader may see it, else how its text begins; may be empty."""
-    said = visible(item.title) or visible(item.text[: 4 * NAME])
-    return said if len(said) <= NAME else f"{said[: NAME - 1].rstrip()}…"
+    """An item's title as a reader may see it, else the beginning of its text; may be empty."""
+    full = visible(item.title) or visible(item.text[: 4 * NAME])
+    return full if len(full) <= NAME else f"{full[: NAME - 1].rstrip()}…"
 
 
 def visible(text: str) -> str:
-    """On one line, without characters that can't be seen."""
-    return " ".join(
-        "".join(
-            " " if unicodedata.category(char) in {"Cc", "Cf", "Zl", "Zp"} else char for char in text
-        ).split()
-    )
+    """A text on one line, without characters that can't be seen."""
+    unseen = {"Cc", "Cf", "Zl", "Zp"}
+    chars = [" " if unicodedata.category(char) in unseen else char for char in text]
+    return " ".join("".join(chars).split())

@@ -96,10 +96,10 @@ class Likelihoods:
 
 @dataclass(frozen=True)
 class About:
-    """What a server says of the model it serves, by name: other values mean another model.
-    `context`: tokens it can hold, if it says so."""
+    """What a model says of itself. `identity`: values by name; other values mean another model.
+    `context`: how many tokens it can hold, if it says so."""
 
-    told: Mapping[str, str]
+    identity: Mapping[str, str]
     context: int | None = None
 
 

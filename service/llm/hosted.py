@@ -1,7 +1,7 @@
-"""Models at a provider, through LiteLLM: all that differs between providers stays in this file.
+"""Models at a provider, through LiteLLM, which covers the differences between providers.
 
-LiteLLM takes seconds to import, so it is imported at first use, in a thread. Nothing it can't pass
-on is dropped in silence.
+LiteLLM takes seconds to import, so it is imported at first use, in a thread. What a provider can't
+take is an error, or a warning for what the answer doesn't depend on.
 """
 
 from __future__ import annotations
@@ -24,23 +24,25 @@ from service.errors import (
     ModelUnreachable,
 )
 from service.llm import About, Likelihoods, OutgoingAsked, OutgoingCall, Piece
-from service.llm.openai import rest_of, said, schema_body, usage_of, without
+from service.llm.openai import delta_text, rest_of, schema_body, usage_of, without_key
 from service.llm.thinking import Thoughts
 from service.schema import Price, Usage
 
 CONNECT_S = 5.0
 LONGEST_S = 3_600.0
-"""Beyond any deadline; LiteLLM takes no for an answer where a time-out is asked for, and puts one
-of its own."""
+"""Longer than any deadline. Without a time-out LiteLLM sets one of its own, so it gets this."""
 BUSY = {429, 503, 529}
+"""HTTP statuses of a provider that is overloaded."""
 
 
 class Hosted:
-    """One request a call, no retries. Without a key LiteLLM looks for the provider's own variables,
-    as AWS_REGION_NAME or AZURE_API_BASE, which it does for all but the key anyway.
+    """One request a call, no retries. Without a key LiteLLM reads the provider's own environment
+    variables, as it does for all but the key anyway (AWS_REGION_NAME, AZURE_API_BASE).
 
-    `extra`: more arguments of a completion, as LiteLLM calls them; `warn` is told once what had to
-    be left out."""
+    `extra`: more arguments of a completion, by LiteLLM's names. `context`: how many tokens the
+    model can hold; without it LiteLLM's table says. `warn(message)` is called once for what had to
+    be left out.
+    """
 
     def __init__(
         self,
@@ -51,7 +53,7 @@ class Hosted:
         api_key: str | None = None,
         extra: Mapping[str, Any] | None = None,
         context: int | None = None,
-        warn: Callable[[str], None] = lambda why: None,
+        warn: Callable[[str], None] = lambda message: None,
     ) -> None:
         self.alias = alias
         self._model = model
@@ -65,6 +67,7 @@ class Hosted:
 
     @cached_property
     def _always(self) -> dict[str, Any]:
+        """Arguments that every completion gets."""
         import httpx
 
         where = {"api_key": self._key, "api_base": self._base_url}
@@ -78,7 +81,8 @@ class Hosted:
         }
 
     async def about(self) -> About:
-        """Providers don't say when a model becomes another: what LiteLLM knows of its name."""
+        """The model's name and what LiteLLM's table says of it: providers don't say when a name
+        stands for another model."""
         lite = await _litellm()
         context = _known(lite, self._model).get("max_input_tokens")
         return About(
@@ -88,7 +92,7 @@ class Hosted:
     async def stream(self, call: OutgoingCall) -> AsyncGenerator[Piece, None]:
         if call.grammar or call.tokens:
             raise ModelIncapable("hosted models know no grammars and no token ids")
-        asked = {
+        arguments = {
             "messages": call.messages,
             "max_tokens": call.max_tokens,
             "temperature": call.temperature,
@@ -96,23 +100,23 @@ class Hosted:
             "stream_options": {"include_usage": True},
             **schema_body(call),
         }
-        answer = await self._asked(asked)
+        answer = await self._begin(arguments)
         thoughts = Thoughts()
         with self._translated():
             async with aclosing(answer):
                 async for chunk in answer:
-                    text = thoughts.without(said(chunk.choices[0])) if chunk.choices else ""
+                    text = thoughts.without(delta_text(chunk.choices[0])) if chunk.choices else ""
                     usage = getattr(chunk, "usage", None)
                     yield Piece(text, await self._usage(usage) if usage else None)
         if text := thoughts.rest():
             yield Piece(text)
 
-    async def _asked(self, asked: dict[str, Any]) -> Any:
-        """The answer's beginning. A temperature is left out, and said so, for a model that takes
-        none: it is a wish, not what the answer depends on."""
+    async def _begin(self, arguments: dict[str, Any]) -> Any:
+        """The stream of a completion. A temperature is left out, with a warning, for a model that
+        takes none: an answer doesn't depend on it."""
         lite = await _litellm()
-        self.price = self.price or _listed(lite, self._model)
-        body = {**asked, **self._always}
+        self.price = self.price or _listed_price(lite, self._model)
+        body = {**arguments, **self._always}
         try:
             with self._translated():
                 return await lite.acompletion(
@@ -123,7 +127,7 @@ class Hosted:
                 raise
         self._left_out.add("temperature")
         self._warn(f"{self._model} takes no temperature: it is left out")
-        return await self._asked(asked)
+        return await self._begin(arguments)
 
     async def token(self, word: str) -> int:
         raise ModelIncapable("hosted models know no token ids")
@@ -131,14 +135,15 @@ class Hosted:
     async def likeliest(self, count: int) -> int:
         """By `top_logprobs`, which few providers have."""
         lite = await _litellm()
-        asked = {
+        arguments = {
             "messages": [{"role": "user", "content": "Say hello."}],
             "max_tokens": 1,
             "logprobs": True,
+            "top_logprobs": count,
         }
         with self._translated():
-            found = await lite.acompletion(**asked, top_logprobs=count, **self._always)
-            logs = getattr(found.choices[0], "logprobs", None)
+            completion = await lite.acompletion(**arguments, **self._always)
+            logs = getattr(completion.choices[0], "logprobs", None)
             return len(logs.content[0].top_logprobs) if logs is not None and logs.content else 0
 
     async def loglikelihoods(
@@ -147,39 +152,38 @@ class Hosted:
         raise ModelIncapable("hosted models tell no likelihoods")
 
     async def close(self) -> None:
-        """LiteLLM's connections are the process's and end with it."""
+        """Nothing to do: LiteLLM's connections are shared by the process and end with it."""
 
-    async def _usage(self, told: Any) -> Usage:
-        """With what it cost by LiteLLM's own table; unknown where that doesn't have it."""
-        usage = usage_of(told)
+    async def _usage(self, reported: Any) -> Usage:
+        """The reported tokens with their cost by LiteLLM's table; no cost where that has none."""
+        usage = usage_of(reported)
         try:
-            cost = (await _litellm()).cost_per_token(model=self._model, usage_object=told)
-        except (
-            Exception
-        ):  # what LiteLLM raises for a model it has no price of is no class of its own
+            cost = (await _litellm()).cost_per_token(model=self._model, usage_object=reported)
+        except Exception:  # for a model without a price LiteLLM raises a bare Exception
             return usage
         return usage.model_copy(update={"cost": sum(cost) or None})
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        """LiteLLM's errors, which are the openai client's by inheritance, as ours."""
+        """Raises `ModelError`s in place of LiteLLM's errors, which inherit from openai's."""
         try:
             yield
         except Exception as error:
-            raise self._ours(error) from error
+            raise self._as_model_error(error) from error
 
-    def _ours(self, error: Exception) -> Exception:
-        """Most specific first; the key in no message. LiteLLM wraps what breaks a stream in an
-        error of its own."""
+    def _as_model_error(self, error: Exception) -> Exception:
+        """The error to raise for one of LiteLLM's: the most specific class is tried first, and no
+        message holds the key. What breaks a stream LiteLLM wraps in an error of its own."""
         import httpx
         import openai
 
         kind, status = type(error).__name__, getattr(error, "status_code", None)
-        told = f"HTTP {status}: {without(self._key, str(error).partition(chr(10))[0])}"
+        first_line = str(error).partition("\n")[0]
+        message = f"HTTP {status}: {without_key(self._key, first_line)}"
         if isinstance(error, ModelError):
             return error
         if isinstance(inner := getattr(error, "original_exception", None), Exception):
-            return self._ours(inner)
+            return self._as_model_error(inner)
         if kind == "ContentPolicyViolationError":
             return InvalidOutput("refused")
         if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
@@ -196,19 +200,20 @@ class Hosted:
         if isinstance(
             error, openai.BadRequestError | openai.NotFoundError | openai.UnprocessableEntityError
         ):
-            return ModelIncapable(told)
+            return ModelIncapable(message)
         if isinstance(error, openai.APIError | httpx.TransportError | OSError):
-            return ModelUnreachable(told)
-        return InvalidOutput(f"not a chat completion stream: {without(self._key, str(error))}")
+            return ModelUnreachable(message)
+        return InvalidOutput(f"not a chat completion stream: {without_key(self._key, str(error))}")
 
 
 def _known(lite: Any, model: str) -> Mapping[str, Any]:
-    """Of LiteLLM's table, where a model stands by its provider's name and its own, or by its
-    own."""
+    """What LiteLLM's table says of a model, listed with its provider's name or without; {} for
+    nothing."""
     return lite.model_cost.get(model) or lite.model_cost.get(model.partition("/")[2]) or {}
 
 
-def _listed(lite: Any, model: str) -> Price | None:
+def _listed_price(lite: Any, model: str) -> Price | None:
+    """The price in LiteLLM's table, in dollars per million tokens."""
     known = _known(lite, model)
     names = {
         "input": "input_cost_per_token",
@@ -225,8 +230,8 @@ async def _litellm() -> Any:
 
 @cache
 def _imported() -> Any:
-    """With its own price table instead of one fetched from elsewhere, and silent: it tells what it
-    is asked on its own."""
+    """LiteLLM, set to use its own price table instead of fetching one, and to be silent: of itself
+    it logs and reports what it is asked."""
     environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     lite: Any = importlib.import_module("litellm")
     lite.telemetry = False

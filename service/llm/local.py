@@ -1,5 +1,5 @@
-"""A language model in this process: its weights are loaded, and torch is imported, at first use and
-on a thread of its own."""
+"""A language model in this process. Its weights are loaded, and torch is imported, at first use, on
+a thread of its own."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 class Local:
-    """Weights in `folder` (safetensors, tokenizer.json), loaded at first use. `cache_mb`: bound of
-    the kept contexts."""
+    """Scores texts by the weights in `folder` (safetensors, tokenizer.json). `cache_mb`: how much
+    memory kept contexts may take."""
 
     price: Price | None = None
 
@@ -28,32 +28,32 @@ class Local:
         self._folder = folder
         self._threads = threads
         self._bound = cache_mb * 2**20
-        self._thread = ThreadPoolExecutor(
-            1, thread_name_prefix=alias
-        )  # torch is given all its threads by one caller
+        # one caller at a time: torch uses all its threads for each
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=alias)
         self._engine: PackedModel | None = None
 
     async def loglikelihoods(
         self, asked: Sequence[OutgoingAsked], *, apart: bool = False
     ) -> Likelihoods:
-        """Natural logarithms, in the order asked. Raises `ModelUnreachable` if the weights can't be
+        """Scores each text after its context. Raises `ModelUnreachable` if the weights can't be
         loaded."""
         return await asyncio.get_running_loop().run_in_executor(
             self._thread, self._score, list(asked), apart
         )
 
     async def about(self) -> About:
+        """Sizes and times of the weight files."""
         files = await asyncio.to_thread(lambda: sorted(self._folder.glob("*.safetensors")))
         return About(
             {file.name: f"{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files}
         )
 
     async def close(self) -> None:
-        """Nothing: what is loaded is shared by all of a process that name it, and lives as long."""
+        """Nothing to do: the weights are shared within the process and live as long as it."""
 
     @property
     def held(self) -> int:
-        """Bytes of kept contexts."""
+        """Bytes that kept contexts take."""
         return self._engine.held if self._engine is not None else 0
 
     def _score(self, asked: list[OutgoingAsked], apart: bool) -> Likelihoods:

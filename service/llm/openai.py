@@ -1,8 +1,7 @@
-"""Any server that speaks OpenAI's chat protocol: llama.cpp, Ollama, SGLang and the like, by its
-URL.
+"""Any server that speaks OpenAI's chat protocol: llama.cpp, Ollama, SGLang and the like.
 
-Only what all of them have: a stream, usage, a JSON schema, which some refuse and some ignore: the
-probe finds out.
+Only what all of them have is used: a stream, usage, and a JSON schema, which some refuse and some
+ignore; the probe finds out which.
 """
 
 from __future__ import annotations
@@ -29,14 +28,18 @@ if TYPE_CHECKING:
 
 CONNECT_S = 2.0
 LONGEST_REST_S = 3_600.0
+"""Longest `retry-after` that is heeded."""
 
 
 class Compatible:
-    """No retries: a retry would spend the caller's deadline. No read time-out: the caller's
-    deadline closes the socket.
+    """A model of a server, by its URL.
 
-    `extra`: more fields of the request's body, which win over ours; `context`: tokens it can hold,
-    if it doesn't tell."""
+    There are no retries, as a retry would spend the caller's deadline, and there is no read
+    time-out, as the caller's deadline closes the socket.
+
+    `extra`: more fields of the request's body, which win over ours. `context`: how many tokens the
+    model can hold, if the server doesn't say.
+    """
 
     price: Price | None = None
 
@@ -53,14 +56,14 @@ class Compatible:
         self.alias = alias
         self._model = model
         self._key = api_key
-        self._more = dict(extra or {})
+        self._extra = dict(extra or {})
         self._context = context
         self._base_url = base_url
         self._closed = False
 
     @cached_property
     def _client(self) -> openai.AsyncOpenAI:
-        if self._closed:  # a late question must not open what nobody will close
+        if self._closed:  # a late call must not open what nobody will close
             raise ModelUnreachable(f"{self.alias} is closed")
         import httpx
         import openai
@@ -71,30 +74,25 @@ class Compatible:
         )
 
     async def about(self) -> About:
-        """By `/models`; a server without it says nothing of itself."""
-        told, context = {}, None
+        """By `/models`; empty for a server without it."""
+        identity, context = {}, None
         with suppress(ModelIncapable, InvalidOutput):
             listed = await self._get("/models")
             with self._translated():
-                mine: dict[str, Any] = next(
-                    (one for one in listed["data"] if one["id"] == self._model), {}
-                )
-            told = {
-                name: str(mine[name])
-                for name in ("id", "root", "max_model_len")
-                if mine.get(name) is not None
-            }
-            context = mine.get("max_model_len") or dict(mine.get("meta") or {}).get(
-                "n_ctx"
-            )  # vLLM's name, llama.cpp's
-        return About(told, self._context or (context if isinstance(context, int) else None))
+                models = (model for model in listed["data"] if model["id"] == self._model)
+                mine: dict[str, Any] = next(models, {})
+            names = ("id", "root", "max_model_len")
+            identity = {name: str(mine[name]) for name in names if mine.get(name) is not None}
+            # vLLM's name, else llama.cpp's
+            context = mine.get("max_model_len") or dict(mine.get("meta") or {}).get("n_ctx")
+        return About(identity, self._context or (context if isinstance(context, int) else None))
 
     async def _get(self, url: str) -> dict[str, Any]:
         with self._translated():
             return dict(await self._client.get(url, cast_to=dict[str, Any]))
 
     async def stream(self, call: OutgoingCall) -> AsyncGenerator[Piece, None]:
-        body = self._body(call) | self._more
+        body = self._body(call) | self._extra
         with self._translated():
             answer = await self._client.chat.completions.create(
                 model=self._model,
@@ -109,23 +107,21 @@ class Compatible:
             logs: tuple[float, ...] = ()
             async with answer:
                 async for chunk in answer:
-                    choice = chunk.choices[0] if chunk.choices else None
-                    found = (
-                        self._logs(choice, call.tokens)
-                        if choice is not None and call.tokens and not logs
-                        else ()
-                    )
-                    logs = logs or found
-                    text = thoughts.without(said(choice)) if choice is not None else ""
-                    yield Piece(text, self._usage(chunk.usage) if chunk.usage else None, found)
+                    text = ""
+                    new_logs: tuple[float, ...] = ()
+                    for choice in (chunk.choices or [])[:1]:
+                        if call.tokens and not logs:
+                            logs = new_logs = self._logs(choice, call.tokens)
+                        text = thoughts.without(delta_text(choice))
+                    yield Piece(text, self._usage(chunk.usage) if chunk.usage else None, new_logs)
             if call.tokens and not logs:
                 raise ModelIncapable("log-probabilities of token ids were asked for, none came")
             if text := thoughts.rest():
                 yield Piece(text)
 
     def _body(self, call: OutgoingCall) -> dict[str, Any]:
-        """Fields beside those that every request has. Raises `ModelIncapable` for what not every
-        such server can do."""
+        """Fields of the request beyond those that every one has. Raises `ModelIncapable` for what
+        not every such server can do."""
         if call.grammar or call.tokens:
             raise ModelIncapable(
                 "backend openai knows no grammars and no token ids; backend vllm does"
@@ -133,16 +129,17 @@ class Compatible:
         return schema_body(call)
 
     def _logs(self, choice: Any, tokens: Sequence[int]) -> tuple[float, ...]:
+        """The log-probabilities of these tokens in a chunk; empty if it has none."""
         return ()
 
     async def token(self, word: str) -> int:
         raise ModelIncapable("backend openai knows no token ids")
 
     async def likeliest(self, count: int) -> int:
-        """By `top_logprobs`. Not for a server that takes token ids: a step of vLLM that holds both
-        spoils this one."""
+        """By `top_logprobs`. Not to be used on a server that takes token ids: where one step of
+        vLLM holds both kinds of questions, this one's answer is spoiled."""
         with self._translated():
-            found = await self._client.chat.completions.create(
+            completion = await self._client.chat.completions.create(
                 model=self._model,
                 messages=[{"role": "user", "content": "Say hello."}],
                 max_tokens=1,
@@ -150,7 +147,7 @@ class Compatible:
                 logprobs=True,
                 top_logprobs=count,
             )
-            logs = found.choices[0].logprobs
+            logs = completion.choices[0].logprobs
             return len(logs.content[0].top_logprobs) if logs is not None and logs.content else 0
 
     async def loglikelihoods(
@@ -159,6 +156,7 @@ class Compatible:
         raise ModelIncapable("backend openai tells no likelihoods")
 
     async def close(self) -> None:
+        """Closes the connections; later calls raise `ModelUnreachable`."""
         self._closed = True
         if "_client" in vars(self):
             await self._client.close()
@@ -168,8 +166,8 @@ class Compatible:
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        """The client library's errors as ours, most specific first; the key, which some servers
-        repeat, in none of them."""
+        """Raises `ModelError`s in place of the client library's errors, most specific first. The
+        key, which some servers repeat, is taken out of their messages."""
         import httpx
         import openai
 
@@ -187,38 +185,39 @@ class Compatible:
             raise ModelUnreachable(f"HTTP {error.status_code}") from error
         except openai.APIStatusError as error:
             raise ModelIncapable(
-                f"HTTP {error.status_code}: {without(self._key, error.message)}"
+                f"HTTP {error.status_code}: {without_key(self._key, error.message)}"
             ) from error
-        except openai.APIError as error:  # told inside of a stream that began with HTTP 200
+        except openai.APIError as error:  # within a stream that began with HTTP 200
             refused = isinstance(error.body, dict) and str(error.body.get("code")).startswith("4")
             kind = ModelIncapable if refused else ModelError
             raise kind(
-                f"{'refused' if refused else 'broke off'}: {without(self._key, error.message)}"
+                f"{'refused' if refused else 'broke off'}: {without_key(self._key, error.message)}"
             ) from error
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise InvalidOutput(f"not a chat completion stream: {error}") from error
 
 
 def load_client() -> None:
-    """Import what the first question would wait for."""
-    import openai.resources.chat  # noqa: F401  this is all that it shall do
+    """Imports what the first call would wait for."""
+    import openai.resources.chat  # noqa: F401  importing is all that it shall do
 
 
-def said(choice: Any) -> str:
-    """Of one chunk; what a reasoning model thinks stands in a field of its own, where servers take
-    it apart. Raises `InvalidOutput` for a refusal."""
+def delta_text(choice: Any) -> str:
+    """The text of one chunk's choice, without thoughts that the server puts into a field of their
+    own. Raises `InvalidOutput` for a refusal."""
     if choice.finish_reason == "content_filter" or getattr(choice.delta, "refusal", None):
         raise InvalidOutput("refused")
     return choice.delta.content or ""
 
 
 def rest_of(headers: Mapping[str, str]) -> float:
-    """Seconds that a refusal asks to be left alone for, by `retry-after`; 0 if it doesn't say."""
-    said = str(headers.get("retry-after", ""))
-    return min(float(said), LONGEST_REST_S) if said.replace(".", "", 1).isdigit() else 0.0
+    """Seconds to wait before the next request, by the header `retry-after`; 0 without one."""
+    seconds = str(headers.get("retry-after", ""))
+    return min(float(seconds), LONGEST_REST_S) if seconds.replace(".", "", 1).isdigit() else 0.0
 
 
 def schema_body(call: OutgoingCall) -> dict[str, Any]:
+    """The request's field for a call's JSON schema; {} for a call without one."""
     if not call.schema:
         return {}
     shape = {"name": "answer", "strict": True, "schema": dict(call.schema)}
@@ -226,6 +225,7 @@ def schema_body(call: OutgoingCall) -> dict[str, Any]:
 
 
 def usage_of(usage: Any) -> Usage:
+    """The tokens that a server reports, as a `Usage`."""
     details = getattr(usage, "prompt_tokens_details", None)
     return Usage(
         prompt_tokens=usage.prompt_tokens,
@@ -235,6 +235,6 @@ def usage_of(usage: Any) -> Usage:
     )
 
 
-def without(key: str | None, message: str) -> str:
-    """The beginning of a server's message, the key taken out."""
+def without_key(key: str | None, message: str) -> str:
+    """The beginning of a server's message, with the key taken out."""
     return (message.replace(key, "…") if key else message)[:300]

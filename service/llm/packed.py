@@ -1,12 +1,12 @@
-"""How likely texts are by weights in this process, by torch: all of them in one forward pass.
+"""Scores texts by weights in this process, with torch: many texts in one forward pass.
 
-Contexts and texts are laid out as one tree of tokens: what they share is computed once, each token
-sees its own ancestors only (a mask), and its position is its depth. The keys and values of the
-first context are kept, so that the same context costs nothing the next time, and a longer one only
-what is new.
+Contexts and texts form one tree of tokens. What they share is computed once; a mask lets each token
+see its own ancestors only; its position is its depth. The keys and values of the first context are
+kept, so that the same context costs nothing the next time, and a longer one only what is new.
 
-What is computed in one pass is rounded by its shape: in bfloat16 a sum over a title moves by 0.1
-nats with what else is in the pass. `score_apart` gives every text a pass that nothing else shapes.
+The shape of a pass decides how its numbers are rounded: in bfloat16 the sum over a title moves by
+0.1 nats with what else is in the pass. `score_apart` gives every text a pass that nothing else
+shapes.
 """
 
 from __future__ import annotations
@@ -27,9 +27,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-os.environ.setdefault(
-    "OMP_WAIT_POLICY", "passive"
-)  # before torch: waiting threads would take an engine's cores
+# set before torch is imported: waiting threads would take the cores of an engine beside us
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
 import transformers
@@ -42,16 +41,15 @@ from service.llm import Likelihoods, OutgoingAsked
 from service.schema import Usage
 
 LARGEST = 1_024
-"""So many new tokens a pass, at least one text; more texts are passed on to the next."""
+"""How many new tokens a pass may have, beyond its first text; more texts go to the next pass."""
 STEP = 16
-"""Passes are filled up to a multiple of so many tokens: for every new shape torch makes its kernels
-anew, at the cost of a pass."""
+"""Passes are padded to a multiple of so many tokens: for every new shape torch prepares its kernels
+anew, which takes as long as a pass."""
 VOCABULARY_ROWS = 256
-"""Positions whose distribution over the vocabulary is held in memory at a time."""
-
+"""For how many positions the distribution over the vocabulary is in memory at a time."""
 
 _LOADING = Lock()
-"""Loading sets torch's default type of numbers, which a process has one of: two at once would mix
+"""Held while loading, which sets torch's default dtype for the whole process: two at once would mix
 theirs."""
 
 Layers = list[tuple[torch.Tensor, torch.Tensor]]
@@ -59,20 +57,21 @@ Layers = list[tuple[torch.Tensor, torch.Tensor]]
 
 @dataclass
 class _KeptContext:
-    """A context's keys and values ([heads, tokens, width] a layer) and last hidden states ([tokens,
-    width])."""
+    """What is kept of a context: keys and values of each layer, [heads, tokens, width], and last
+    hidden states, [tokens, width]."""
 
     layers: Layers
     hidden: torch.Tensor
 
     @property
     def size(self) -> int:
-        tensors = [self.hidden, *(part for layer in self.layers for part in layer)]
+        """Bytes."""
+        tensors = [self.hidden, *(tensor for layer in self.layers for tensor in layer)]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 class PackedModel:
-    """`bound`: bytes of kept contexts."""
+    """A decoder, its tokenizer, and the contexts that it keeps: at most `bound` bytes."""
 
     def __init__(self, folder: Path, bound: int, threads: int) -> None:
         torch.set_num_threads(threads)
@@ -88,13 +87,13 @@ class PackedModel:
         return tuple(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
     def score(self, asked: list[OutgoingAsked]) -> Likelihoods:
-        """As many together as fit; the first context is kept."""
+        """Scores as many texts together as fit. The first context is kept."""
         _check(asked)
         values: list[float] = []
         usage = Usage()
         while len(values) < len(asked):
-            found, cost = self._pass(asked[0].context, asked[len(values) :])
-            values += found
+            scored, cost = self._pass(asked[0].context, asked[len(values) :])
+            values += scored
             usage += cost
         return Likelihoods(values, usage)
 
@@ -102,18 +101,18 @@ class PackedModel:
     def _pass(
         self, context: Sequence[str], asked: list[OutgoingAsked]
     ) -> tuple[list[float], Usage]:
-        """The first of `asked`, as many as fit into one pass. `context`: the one that is kept,
-        whichever of them it is of."""
+        """Scores the first of `asked`, as many as fit into one pass. `context`: the one to keep,
+        whether or not these ask about it."""
         path = self._path(context)
         kept, known = self._longest(context)
         tree = _Tree.known_path(path[:known])
         end = tree.grow(path)
         targets: list[Steps] = []
-        for one in asked:
-            text = self.tokens(one.text)
+        for question in asked:
+            text = self.tokens(question.text)
             if targets and tree.new + len(text) > LARGEST:
                 break
-            targets.append(tree.steps(tree.grow(self._path(one.context)), text))
+            targets.append(tree.steps(tree.grow(self._path(question.context)), text))
         hidden, layers = self._forward(tree, kept.layers if kept else [])
         if end >= known:
             self._keep(path, known, kept, hidden, layers)
@@ -122,12 +121,12 @@ class PackedModel:
 
     @torch.inference_mode()  # type: ignore[untyped-decorator]  # torch is not type-checked here
     def score_apart(self, asked: list[OutgoingAsked]) -> Likelihoods:
-        """First the contexts, then each text in a pass of its own, after all its contexts. What is
-        kept takes no part: the last bits of a number depend on the shape of the pass that it was
+        """Computes the contexts, then each text in a pass of its own, after all its contexts. Kept
+        contexts are not used: the last bits of a number depend on the shape of the pass that it was
         computed in."""
         _check(asked)
         tree, layers, parts = _Tree(), Layers(), list[torch.Tensor]()
-        contexts = list(dict.fromkeys(one.context for one in asked))
+        contexts = list(dict.fromkeys(question.context for question in asked))
         for context in contexts:
             tree.grow(self._path(context))
             if tree.new > LARGEST or context == contexts[-1]:
@@ -135,41 +134,40 @@ class PackedModel:
                 parts.append(hidden)
                 tree.known = tree.size
         read, values = tree.size, [0.0] * len(asked)
-        for text in dict.fromkeys(one.text for one in asked):
-            places = [place for place, one in enumerate(asked) if one.text == text]
+        for text in dict.fromkeys(question.text for question in asked):
+            places = [place for place, question in enumerate(asked) if question.text == text]
             branch = tree.branch()
             targets = [
                 branch.steps(branch.grow(self._path(asked[place].context)), self.tokens(text))
                 for place in places
             ]
             hidden, _ = self._forward(branch, layers)
-            for place, value in zip(
-                places, self._values(torch.cat([*parts, hidden]), targets), strict=True
-            ):
+            scored = self._values(torch.cat([*parts, hidden]), targets)
+            for place, value in zip(places, scored, strict=True):
                 values[place] = value
             read += branch.new
         return Likelihoods(values, Usage(prompt_tokens=read, total_tokens=read))
 
     def _path(self, context: Sequence[str]) -> list[int]:
+        """A context's tokens. Each piece is tokenized alone, so that longer contexts begin with the
+        same ones."""
         return [token for piece in context for token in self.tokens(piece)]
 
     def _values(self, hidden: torch.Tensor, targets: Sequence[Steps]) -> list[float]:
-        """log P of each text, by the last hidden states of all nodes."""
+        """log P of each text. `hidden`: last hidden states of all nodes."""
         flat = [step for steps in targets for step in steps]
         logs = self._logs(hidden[[node for node, _ in flat]], [token for _, token in flat])
         cuts = np.cumsum([0, *(len(steps) for steps in targets)])
         return [float(logs[start:stop].sum()) for start, stop in pairwise(cuts)]
 
     def _forward(self, tree: _Tree, past: Layers) -> tuple[torch.Tensor, Layers]:
-        """Last hidden states of the new nodes, and the keys and values of known and new ones."""
-        new = tree.new
+        """Computes the last hidden states of the new nodes, and keys and values of known and new
+        ones. `past`: those of at least the known ones."""
+        new, device, dtype = tree.new, self.model.device, self.model.dtype
         if not new:
-            return torch.empty(
-                0, self.model.width, dtype=self.model.dtype, device=self.model.device
-            ), past
-        device, dtype = self.model.device, self.model.dtype
-        seen = torch.from_numpy(tree.mask(_full(new))).to(device)
-        padding = [0] * (_full(new) - new)
+            return torch.empty(0, self.model.width, dtype=dtype, device=device), past
+        seen = torch.from_numpy(tree.mask(_padded(new))).to(device)
+        padding = [0] * (_padded(new) - new)
         hidden, layers = self.model(
             torch.tensor(tree.tokens[tree.known :] + padding, device=device),
             torch.tensor(tree.depths[tree.known :] + padding, device=device),
@@ -183,11 +181,11 @@ class PackedModel:
         return hidden[:new], layers
 
     def _logs(self, hidden: torch.Tensor, tokens: list[int]) -> torch.Tensor:
-        """log P(token) at each position, in float32."""
+        """log P(token) at each position, in float32. `hidden`: [n, width], `tokens`: n."""
         count = len(tokens)
-        wanted = torch.zeros(_full(count), dtype=torch.long)
+        wanted = torch.zeros(_padded(count), dtype=torch.long)
         wanted[:count] = torch.tensor(tokens)
-        states = functional.pad(hidden, (0, 0, 0, _full(count) - count))
+        states = functional.pad(hidden, (0, 0, 0, _padded(count) - count))
         parts = []
         for rows, ids in zip(
             states.split(VOCABULARY_ROWS),
@@ -201,8 +199,7 @@ class PackedModel:
     # ── kept contexts ─────────────────────────────────────────────────────────────────────────────
 
     def _longest(self, context: Sequence[str]) -> tuple[_KeptContext | None, int]:
-        """What is kept of the longest beginning of a context, and its tokens. Contexts grow by
-        whole pieces."""
+        """The longest kept beginning of a context, in whole pieces, and how many tokens it has."""
         ends: list[tuple[int, ...]] = []
         path: tuple[int, ...] = ()
         for piece in context:
@@ -222,12 +219,16 @@ class PackedModel:
         hidden: torch.Tensor,
         layers: Layers,
     ) -> None:
-        """The path's new nodes are the tree's first: it was grown before anything else."""
+        """Keeps a context, in place of its beginning `kept` of `known` tokens, and drops the oldest
+        ones beyond the bound.
+
+        The first of the new `hidden` states are the path's: the tree was grown along it first.
+        """
         size, new = len(path), len(path) - known
-        whole = torch.cat([kept.hidden[:known], hidden[:new]]) if kept else hidden[:new]
+        states = torch.cat([kept.hidden[:known], hidden[:new]]) if kept else hidden[:new]
         entry = _KeptContext(
             [(key[:, :size].clone(), value[:, :size].clone()) for key, value in layers],
-            whole.clone(),
+            states.clone(),
         )
         if kept is not None:
             self.held -= self.kept.pop(tuple(path[:known])).size
@@ -239,13 +240,13 @@ class PackedModel:
 
 
 Steps = list[tuple[int, int]]
-"""A text's tokens, each with the node that it comes after."""
+"""A text's tokens, each after the node that it follows: (node, token)."""
 
 
 @dataclass
 class _Tree:
-    """Tokens as nodes, a parent before its children; −1 is the root. Of the first `known`, keys and
-    values are there."""
+    """A tree of tokens. Nodes are numbered, a parent before its children; −1 is the root. The keys
+    and values of the first `known` nodes are computed already."""
 
     tokens: list[int] = field(default_factory=list)
     parents: list[int] = field(default_factory=list)
@@ -255,13 +256,14 @@ class _Tree:
 
     @classmethod
     def known_path(cls, path: Sequence[int]) -> _Tree:
+        """A tree of one path, whose nodes are all known."""
         tree = cls()
         tree.grow(path)
         tree.known = tree.size
         return tree
 
     def branch(self) -> _Tree:
-        """The same tree, to grow without it."""
+        """A copy, which grows alone."""
         return _Tree([*self.tokens], [*self.parents], [*self.depths], {**self.children}, self.known)
 
     @property
@@ -270,26 +272,28 @@ class _Tree:
 
     @property
     def new(self) -> int:
+        """How many nodes are not known."""
         return self.size - self.known
 
     def child(self, node: int, token: int) -> int:
-        found = self.children.get((node, token))
-        if found is None:
-            found = self.children[node, token] = self.size
+        """The child of a node with this token; made if there is none."""
+        child = self.children.get((node, token))
+        if child is None:
+            child = self.children[node, token] = self.size
             self.tokens.append(token)
             self.parents.append(node)
             self.depths.append(self.depths[node] + 1 if node >= 0 else 0)
-        return found
+        return child
 
     def grow(self, tokens: Sequence[int]) -> int:
-        """The last node of a path from the root."""
+        """The last node of a path from the root; nodes that are missing are made."""
         node = -1
         for token in tokens:
             node = self.child(node, token)
         return node
 
     def steps(self, node: int, text: Sequence[int]) -> Steps:
-        """A text after a node; of its last token no node is needed."""
+        """The steps of a text after a node. Its last token gets no node: nothing follows it."""
         steps = []
         for place, token in enumerate(text):
             steps.append((node, token))
@@ -297,31 +301,34 @@ class _Tree:
         return steps
 
     def mask(self, rows: int) -> npt.NDArray[np.bool_]:
-        """[rows, known + rows]: what each new node sees; those beyond the tree see themselves."""
+        """[rows, known + rows]: which nodes each new node sees: its ancestors and itself. Rows of
+        padding see themselves only."""
         seen = np.eye(rows, self.known + rows, self.known, dtype=np.bool_)
         for row, parent in enumerate(self.parents[self.known :]):
             if parent >= self.known:
                 seen[row] = seen[parent - self.known]
             else:
-                seen[row, self._line(parent)] = True
+                seen[row, self._ancestry(parent)] = True
             seen[row, self.known + row] = True
         return seen
 
-    def _line(self, node: int) -> list[int]:
-        """A node and those above it."""
-        line = []
+    def _ancestry(self, node: int) -> list[int]:
+        """A node and all its ancestors."""
+        nodes = []
         while node >= 0:
-            line.append(node)
+            nodes.append(node)
             node = self.parents[node]
-        return line
+        return nodes
 
 
 def _check(asked: Sequence[OutgoingAsked]) -> None:
-    if not all(one.context and one.text for one in asked):
+    """Raises `InvalidOutput` for a question without a context or without a text."""
+    if not all(question.context and question.text for question in asked):
         raise InvalidOutput("a text and a context are needed to score one after the other")
 
 
-def _full(count: int) -> int:
+def _padded(count: int) -> int:
+    """The next multiple of `STEP`."""
     return -(-count // STEP) * STEP
 
 
@@ -330,8 +337,8 @@ def _full(count: int) -> int:
 
 class _Decoder:
     """A decoder of the Llama shape (Llama, Mistral, Qwen2, SmolLM2) as one function of tensors
-    without a batch dimension: half the time of the general classes at these sizes. Weights that are
-    used together are joined, and packed for this CPU."""
+    without a batch dimension, which takes half the time of transformers' classes at these sizes.
+    Weights that are used together are joined, and packed for this CPU."""
 
     def __init__(self, model: Any) -> None:
         config = model.config
@@ -356,8 +363,11 @@ class _Decoder:
     def __call__(
         self, tokens: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor, past: Layers
     ) -> tuple[torch.Tensor, Layers]:
-        """`tokens`, `positions`: [n]; `mask`: [n, known + n], added to the scores; `past`: keys and
-        values of the known."""
+        """Last hidden states, [n, width], and keys and values of all nodes.
+
+        `tokens`, `positions`: [n]; `mask`: [n, known + n], added to the attention scores; `past`:
+        keys and values of the known nodes.
+        """
         x = functional.embedding(tokens, self._embed)
         cos, sin = self._rotary(x, positions[None])
         count, layers = len(tokens), []
@@ -380,7 +390,7 @@ class _Decoder:
         return self._normed(x, self._norm), layers
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """[n, vocabulary], float32."""
+        """Scores of the next token: [n, vocabulary], float32."""
         return self._head(hidden).float()
 
     def _normed(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -388,23 +398,23 @@ class _Decoder:
 
 
 def _linear(*parts: Any) -> Callable[[torch.Tensor], torch.Tensor]:
-    """x ↦ the parts' outputs side by side."""
+    """One function for several linear layers of the same input: their outputs side by side."""
     weight = torch.cat([part.weight.detach() for part in parts])
     bias = torch.cat([part.bias.detach() for part in parts]) if parts[0].bias is not None else None
     if weight.device.type == "cpu" and weight.dtype == torch.bfloat16:
-        packed = torch.ops.mkldnn._reorder_linear_weight(
-            weight, STEP
-        )  # else it is reordered at every call
+        # otherwise the weight would be reordered at every call
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight, STEP)
         return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
     return lambda x: functional.linear(x, weight, bias)
 
 
 SHAPES = ("llama", "mistral", "qwen2")
+"""Model types whose layers `_Decoder` computes."""
 
 
 def _load(folder: Path) -> _Decoder:
-    """The weights, in whichever of bfloat16 and float32 reads a prompt faster on this machine; on a
-    GPU if there is one."""
+    """Loads the weights, onto a GPU if there is one. Their dtype is bfloat16 or float32, whichever
+    reads a prompt faster on this machine."""
     config = transformers.AutoConfig.from_pretrained(folder)
     if config.model_type not in SHAPES:
         raise ValueError(f"a {config.model_type}; in process run {', '.join(SHAPES)}")
@@ -414,9 +424,8 @@ def _load(folder: Path) -> _Decoder:
         weights |= load_file(file)
     for name in [name for name in weights if name.endswith("_scale")]:
         scale = weights.pop(name)
-        weights[name.removesuffix("_scale")] = (
-            weights[name.removesuffix("_scale")].float() * scale
-        ).to(torch.bfloat16)
+        scaled = name.removesuffix("_scale")
+        weights[scaled] = (weights[scaled].float() * scale).to(torch.bfloat16)
     transformers.utils.logging.disable_progress_bar()
     kind = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     dtype = torch.bfloat16 if torch.cuda.is_available() else _faster(kind, config)
@@ -426,8 +435,8 @@ def _load(folder: Path) -> _Decoder:
 
 @torch.inference_mode()  # type: ignore[untyped-decorator]  # torch is not type-checked here
 def _faster(kind: Any, config: Any) -> Any:
-    """Of bfloat16 and float32, by the fastest of a few passes of 128 tokens through two layers of
-    the model's widths, taken in turns: a busy machine slows both."""
+    """The faster of bfloat16 and float32: by the fastest of a few passes of 128 tokens through two
+    layers of the model's widths. The passes take turns, so that a busy machine slows both."""
     small = deepcopy(config)
     small.num_hidden_layers, small.vocab_size, small.pad_token_id = 2, 256, None
     model, tokens = kind(small).eval(), torch.arange(128)
@@ -436,8 +445,8 @@ def _faster(kind: Any, config: Any) -> Any:
     }
     best = dict.fromkeys(models, math.inf)
     for _ in range(8):
-        for dtype, one in models.items():
+        for dtype, decoder in models.items():
             start = perf_counter()
-            one(tokens, tokens, torch.zeros(128, 128, dtype=dtype), [])
+            decoder(tokens, tokens, torch.zeros(128, 128, dtype=dtype), [])
             best[dtype] = min(best[dtype], perf_counter() - start)
     return min(best, key=lambda dtype: best[dtype])

@@ -1,8 +1,7 @@
-"""What a model is able to do, found out by asking for what it would never do unasked; asked once,
-and again after a change.
+"""Finds out what a model can do, by asking for what it would never do of itself.
 
-A server that takes a constraint and ignores it answers with HTTP 200, so nothing it says of itself
-is believed.
+A server that takes a constraint and ignores it answers with HTTP 200, so what it says of itself is
+not believed. A model is probed once, and again when it has changed.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from service.llm import LLM, About, Asked, Call, Scorer
 from service.schema import Capabilities, Usage, Value
 
 WORD = "qxj"
-"""No model says this of itself."""
+"""A word that no model writes unless it must."""
 GRAMMAR = f'start: "{WORD}"\n'
 SCHEMA = {
     "type": "object",
@@ -35,22 +34,26 @@ SCHEMA = {
     "additionalProperties": False,
 }
 MOST = (128, 26, 20, 5)
-"""Numbers of log-probabilities to try: vLLM's bound for token ids, a letter each, OpenAI's bound,
-and few."""
+"""Numbers of log-probabilities to try: vLLM's bound for token ids, one for each letter, OpenAI's
+bound, and a few."""
 COUNTED = " ".join(f"item {n} of many" for n in range(40))
-"""Longer than a block of any prefix cache (vLLM's on a CPU holds 128 tokens)."""
+"""A text longer than a block of any prefix cache (vLLM's on a CPU holds 128 tokens)."""
 WRITTEN = 12
+"""Tokens that the model is let write, to measure its speed."""
 LOADING = 5
-"""Weights in this process may take so many times as long as an answer: they are loaded at first
-use."""
+"""Weights in this process are loaded at first use: the first answer may take so many times as
+long as another."""
 
 Got = TypeVar("Got")
 
 
 class Probes:
-    """Abilities of the `models` by alias, in memory (`known`) and in `folder`. `configured`: what
-    identifies each beside what it says of itself. `failed(message)`: a file there can't be read or
-    written; the model is asked again then."""
+    """What each of the `models` can do, by alias: in memory (`known`) and in files of `folder`.
+
+    `configured`: the part of a model's identity that stands in the configuration.
+    `failed(message)` is called for a file that can't be read or written; the model is then probed
+    again.
+    """
 
     def __init__(
         self,
@@ -70,10 +73,10 @@ class Probes:
         self._one_at_a_time = {alias: asyncio.Lock() for alias in models}
 
     async def of(self, alias: str, *, seconds: float, anew: bool = False) -> Capabilities:
-        """Asked only if the model is not the one that was asked before, or `anew`. No call may take
-        longer than `seconds`.
+        """What a model can do. It is probed if it is not the one that was probed before, or with
+        `anew`. No call may take longer than `seconds`.
 
-        Raises a `ModelError` if it doesn't answer at all; what was known of it stays.
+        Raises a `ModelError` if the model doesn't answer at all; what was known of it stays.
         """
         model = self._models.get(alias)
         if model is None:
@@ -84,17 +87,16 @@ class Probes:
             if not anew and self._prints.get(alias) == mark:
                 return self.known[alias]
             file = self._folder / f"{alias}.json"
-            found = None if anew else await asyncio.to_thread(self._read, file, mark)
-            if found is None:
-                found = await probe(model, about, at=self._clock(), seconds=seconds)
-                await asyncio.to_thread(
-                    self._write, file, _KeptCapabilities(fingerprint=mark, capabilities=found)
-                )
-            self._prints[alias], self.known[alias] = mark, found
-            return found
+            capabilities = None if anew else await asyncio.to_thread(self._read, file, mark)
+            if capabilities is None:
+                capabilities = await probe(model, about, at=self._clock(), seconds=seconds)
+                kept = _KeptCapabilities(fingerprint=mark, capabilities=capabilities)
+                await asyncio.to_thread(self._write, file, kept)
+            self._prints[alias], self.known[alias] = mark, capabilities
+            return capabilities
 
     def _read(self, file: Path, fingerprint: str) -> Capabilities | None:
-        """None for another model's, and for a file that can't be read as one of ours."""
+        """The capabilities in a file; None if they are another model's, or can't be read."""
         try:
             kept = _KeptCapabilities.model_validate_json(file.read_bytes())
         except FileNotFoundError:
@@ -108,7 +110,7 @@ class Probes:
         return kept.capabilities if kept.fingerprint == fingerprint else None
 
     def _write(self, file: Path, kept: _KeptCapabilities) -> None:
-        """Whole or not at all, whoever else writes it."""
+        """Writes the file in one step: a reader never sees half of one."""
         new = file.with_name(f"{file.name}.{uuid.uuid4().hex}")
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -122,17 +124,17 @@ class Probes:
             )
 
     async def answers(self, alias: str) -> None:
-        """The least that shows a model at work. Raises a `ModelError` if it isn't."""
+        """Asks the least that shows that a model works. Raises a `ModelError` if it doesn't."""
         model = self._models[alias]
         if isinstance(model, LLM):
-            await _say(model, Call(_QUESTION, max_tokens=1))
+            await _answer(model, Call(_QUESTION, max_tokens=1))
         else:
             await model.loglikelihoods([Asked(("Hello",), " world")], context=CallContext())
 
 
 async def probe(model: Scorer, about: About, *, at: datetime, seconds: float) -> Capabilities:
-    """Raises a `ModelError` if a plain question gets no answer within `seconds`; whatever else
-    fails is an inability."""
+    """Finds out what a model can do, within `seconds` a question. Raises a `ModelError` if a plain
+    question gets no answer; any other question that fails means that it can't do that."""
     if isinstance(model, LLM):
         return await _Probe(model, seconds).capabilities(about, at)
     await _within(
@@ -140,17 +142,16 @@ async def probe(model: Scorer, about: About, *, at: datetime, seconds: float) ->
         model.loglikelihoods([Asked(("Hello",), " world")], context=CallContext()),
     )
     start = time.perf_counter()
-    found = await _within(
-        seconds,
-        model.loglikelihoods([Asked((f"{uuid.uuid4()} ",), COUNTED)], context=CallContext()),
-    )
-    rate = _rate(found.usage.prompt_tokens - found.usage.cached_tokens, time.perf_counter() - start)
+    question = Asked((f"{uuid.uuid4()} ",), COUNTED)
+    usage = (await _within(seconds, model.loglikelihoods([question], context=CallContext()))).usage
+    rate = _rate(usage.prompt_tokens - usage.cached_tokens, time.perf_counter() - start)
     return Capabilities(prompt_logprobs=True, context=about.context, read_tps=rate, at=at)
 
 
 @dataclass
-class _Said:
-    """`first_s`, `whole_s`: seconds until its first and its last piece."""
+class _TimedAnswer:
+    """An answer of a model. `logs`: how many log-probabilities came; `first_s`, `whole_s`: seconds
+    until its first and its last piece."""
 
     text: str = ""
     usage: Usage = Usage()
@@ -160,6 +161,8 @@ class _Said:
 
 
 class _Probe:
+    """The questions to one model that writes."""
+
     def __init__(self, llm: LLM, seconds: float) -> None:
         self._llm = llm
         self._seconds = seconds
@@ -170,15 +173,15 @@ class _Probe:
         if not plain.text and not plain.usage.total_tokens:
             raise InvalidOutput("it says nothing")
         again = await self._ask(Call(long, max_tokens=1))
-        by_id = await self._most(self._by_id)
+        by_id = await self._most(self._logs_by_id)
         return Capabilities(
             grammar=await self._tried(self._obeys_grammar(), otherwise=False),
-            json_schema=await self._tried(self._schema(), otherwise="refused"),
+            json_schema=await self._tried(self._follows_schema(), otherwise="refused"),
             token_logprobs=by_id > 0,
-            # plain ones only where ids don't work: on vLLM a plain question spoils others'
-            # questions by id, and they it
-            top_logprobs=by_id or await self._most(self._plain),
-            prompt_logprobs=await self._tried(self._tells_likelihoods(), otherwise=False),
+            # only where ids don't work: in one step of vLLM the two kinds of questions spoil each
+            # other's answers
+            top_logprobs=by_id or await self._most(self._likeliest),
+            prompt_logprobs=await self._tried(self._scores_texts(), otherwise=False),
             context=about.context,
             cached_tokens=again.usage.cached_tokens > 0,
             read_tps=_rate(plain.usage.prompt_tokens - plain.usage.cached_tokens, plain.first_s),
@@ -189,32 +192,34 @@ class _Probe:
     async def _obeys_grammar(self) -> bool:
         return (await self._ask(Call(_QUESTION, max_tokens=16, grammar=GRAMMAR))).text == WORD
 
-    async def _schema(self) -> Literal["enforced", "accepted"]:
-        said = (await self._ask(Call(_QUESTION, max_tokens=48, schema=SCHEMA))).text
-        return "enforced" if "".join(said.split()) == f'{{"{WORD}":"{WORD}"}}' else "accepted"
+    async def _follows_schema(self) -> Literal["enforced", "accepted"]:
+        text = (await self._ask(Call(_QUESTION, max_tokens=48, schema=SCHEMA))).text
+        return "enforced" if "".join(text.split()) == f'{{"{WORD}":"{WORD}"}}' else "accepted"
 
-    async def _tells_likelihoods(self) -> bool:
-        found = await _within(
-            self._seconds,
-            self._llm.loglikelihoods([Asked(("Hello",), " world")], context=CallContext()),
+    async def _scores_texts(self) -> bool:
+        question = Asked(("Hello",), " world")
+        likelihoods = await _within(
+            self._seconds, self._llm.loglikelihoods([question], context=CallContext())
         )
-        return len(found.values) == 1
+        return len(likelihoods.values) == 1
 
-    async def _by_id(self, count: int) -> int:
-        """Which tokens these ids are doesn't matter."""
+    async def _logs_by_id(self, count: int) -> int:
+        """How many log-probabilities come for so many ids, whichever tokens they are."""
         return (await self._ask(Call(_QUESTION, max_tokens=1, tokens=tuple(range(count))))).logs
 
-    async def _plain(self, count: int) -> int:
+    async def _likeliest(self, count: int) -> int:
         return await _within(self._seconds, self._llm.likeliest(count))
 
-    async def _most(self, got: Callable[[int], Coroutine[Any, Any, int]]) -> int:
+    async def _most(self, number_for: Callable[[int], Coroutine[Any, Any, int]]) -> int:
+        """The largest number to try of which all come."""
         for count in MOST:
-            if await self._tried(got(count), otherwise=0) == count:
+            if await self._tried(number_for(count), otherwise=0) == count:
                 return count
         return 0
 
     async def _tried(self, question: Coroutine[Any, Any, Got], *, otherwise: Got) -> Got:
-        """`otherwise` if this question can't be answered; the error if none can."""
+        """The answer, or `otherwise` if the model can't answer this question. Raises if it can't
+        answer any."""
         try:
             return await question
         except (ModelIncapable, InvalidOutput):
@@ -225,26 +230,27 @@ class _Probe:
             await self._ask(Call(_QUESTION, max_tokens=1))
             return otherwise
 
-    async def _ask(self, call: Call) -> _Said:
-        return await _within(self._seconds, _say(self._llm, call))
+    async def _ask(self, call: Call) -> _TimedAnswer:
+        return await _within(self._seconds, _answer(self._llm, call))
 
 
 _QUESTION = [{"role": "user", "content": "Say hello to the world in plain words."}]
 
 
-async def _say(llm: LLM, call: Call) -> _Said:
-    said, start = _Said(), time.perf_counter()
+async def _answer(llm: LLM, call: Call) -> _TimedAnswer:
+    answer, start = _TimedAnswer(), time.perf_counter()
     async with aclosing(llm.stream(call)) as pieces:
         async for piece in pieces:
-            said.first_s = said.first_s or time.perf_counter() - start
-            said.text += piece.text
-            said.usage = piece.usage or said.usage
-            said.logs = said.logs or len(piece.logs)
-    said.whole_s = time.perf_counter() - start
-    return said
+            answer.first_s = answer.first_s or time.perf_counter() - start
+            answer.text += piece.text
+            answer.usage = piece.usage or answer.usage
+            answer.logs = answer.logs or len(piece.logs)
+    answer.whole_s = time.perf_counter() - start
+    return answer
 
 
 async def _within(seconds: float, question: Coroutine[Any, Any, Got]) -> Got:
+    """The answer. Raises `ModelTimeout` if it takes longer than `seconds`."""
     try:
         async with asyncio.timeout(seconds):
             return await question
@@ -253,6 +259,7 @@ async def _within(seconds: float, question: Coroutine[Any, Any, Got]) -> Got:
 
 
 def _rate(tokens: int, seconds: float) -> float | None:
+    """Tokens per second; None for no tokens or no time."""
     return round(tokens / seconds, 1) if tokens > 0 and seconds > 0 else None
 
 
@@ -265,4 +272,6 @@ class _KeptCapabilities(Value):
 
 
 def _fingerprint(configured: str, about: About) -> str:
-    return hashlib.sha256(repr((configured, sorted(about.told.items()))).encode()).hexdigest()[:16]
+    """A text that changes when the model does."""
+    identity = repr((configured, sorted(about.identity.items())))
+    return hashlib.sha256(identity.encode()).hexdigest()[:16]

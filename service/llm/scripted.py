@@ -16,11 +16,14 @@ Answer = str | Sequence[float] | ModelError
 
 
 class ScriptedLLM:
-    """`answer(call)` returns the text, the log-probabilities of `call.tokens`, or an error to
-    raise. `likely(asked)` is a logarithm: by default, texts are the likelier the more they look
-    like their context. Every call is kept in `calls`. Tokens are words; a word's id is its first
-    character's number. `obeys`: it gives a grammar's only text where there is only one. It stands
-    where an adapter stands, and where a stage would find a metered model."""
+    """Answers calls by functions, and keeps every call in `calls`.
+
+    `answer(call)` gives the text, the log-probabilities of `call.tokens`, or an error to raise.
+    `likely(asked)` gives a logarithm; by default a text is the likelier the more it looks like its
+    context. With `obeys`, a grammar that allows a single text gets that text. Tokens are words; a
+    word's id is the code point of its first character. It stands where an adapter stands, and
+    where a stage would find a metered model.
+    """
 
     price: Price | None = None
 
@@ -47,15 +50,16 @@ class ScriptedLLM:
             answer = only[1]
         if isinstance(answer, ModelError):
             raise answer
-        asked, said = sum(len(message["content"].split()) for message in call.messages), 1
+        read = sum(len(message["content"].split()) for message in call.messages)
+        written = 1
         if isinstance(answer, str):
-            said = len(answer.split())
+            written = len(answer.split())
             for line in answer.splitlines(keepends=True):
                 yield Piece(line)
         else:
             yield Piece("A", logs=tuple(answer))
         yield Piece(
-            usage=Usage(prompt_tokens=asked, completion_tokens=said, total_tokens=asked + said)
+            usage=Usage(prompt_tokens=read, completion_tokens=written, total_tokens=read + written)
         )
 
     async def about(self) -> About:
@@ -84,7 +88,8 @@ class ScriptedLLM:
 
 
 def alike(asked: Asked) -> float:
-    """Between −len(text) and 0."""
+    """A stand-in for a logarithm, between −len(text) and 0: by the piece of the context that looks
+    most like the text."""
     match = max(
         (SequenceMatcher(None, piece, asked.text).ratio() for piece in asked.context), default=0.0
     )

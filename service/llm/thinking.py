@@ -1,5 +1,4 @@
-"""What a reasoning model thinks before it answers, taken out of the stream: `<think>…</think>`,
-closed or not."""
+"""Takes a reasoning model's thoughts, `<think>…</think>`, closed or not, out of its answers."""
 
 from __future__ import annotations
 
@@ -11,43 +10,45 @@ TAGS = ("<think>", "<thinking>", "</think>", "</thinking>")
 
 
 class Thoughts:
-    """Fed piece by piece, gives what is answer of it; a tag may be cut anywhere between two pieces.
-    White space before an answer is no part of it."""
+    """Removes thoughts from a stream, piece by piece; a tag may be cut anywhere between two pieces.
+    White space before the answer is removed too."""
 
     def __init__(self) -> None:
         self._held = ""
         self._thinking = self._begun = False
 
     def without(self, piece: str) -> str:
-        text, said = self._held + piece, ""
-        while found := (CLOSE if self._thinking else OPEN).search(text):
-            said += "" if self._thinking else text[: found.start()]
-            text, self._thinking = text[found.end() :], not self._thinking
-        keep = _begun_tag(text)
-        self._held = text[len(text) - keep :]
-        return self._answer(said + ("" if self._thinking else text[: len(text) - keep]))
+        """What the next piece adds to the answer. The beginning of a tag is held back until the
+        tag is whole."""
+        text, answer = self._held + piece, ""
+        while tag := (CLOSE if self._thinking else OPEN).search(text):
+            answer += "" if self._thinking else text[: tag.start()]
+            text, self._thinking = text[tag.end() :], not self._thinking
+        end = len(text) - _begun_tag(text)
+        self._held = text[end:]
+        return self._stripped(answer + ("" if self._thinking else text[:end]))
 
     def rest(self) -> str:
-        """What was held back as the beginning of a tag that never came; an unclosed thought is
-        none."""
+        """At the end of the stream: what was held back as the beginning of a tag that never came;
+        empty within an unclosed thought."""
         held, self._held = self._held, ""
-        return "" if self._thinking else self._answer(held)
+        return "" if self._thinking else self._stripped(held)
 
-    def _answer(self, said: str) -> str:
-        said = said if self._begun else said.lstrip()
-        self._begun = self._begun or bool(said)
-        return said
+    def _stripped(self, answer: str) -> str:
+        """A part of the answer, without white space before the first one."""
+        answer = answer if self._begun else answer.lstrip()
+        self._begun = self._begun or bool(answer)
+        return answer
 
 
 def _begun_tag(text: str) -> int:
     """How many of the last characters may be the beginning of a tag."""
     start = text.rfind("<")
-    return (
-        len(text) - start if start >= 0 and any(tag.startswith(text[start:]) for tag in TAGS) else 0
-    )
+    begun = start >= 0 and any(tag.startswith(text[start:]) for tag in TAGS)
+    return len(text) - start if begun else 0
 
 
 def answer_of(text: str) -> str:
-    """A whole answer without thoughts whose beginning stood in the prompt, so that only their end
-    was written."""
+    """A whole answer without thoughts that began in the prompt, so that the model wrote only their
+    closing tag."""
     return CLOSE.split(text)[-1]

@@ -1,5 +1,5 @@
-"""A vLLM server by its OpenAI-compatible URL, with what only vLLM has: grammars, token ids, prompt
-log-probabilities."""
+"""A vLLM server by its OpenAI-compatible URL, with what only vLLM has: grammars, log-probabilities
+of tokens by id and of a prompt."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from service.llm import About, Likelihoods, OutgoingAsked, OutgoingCall
 from service.llm.openai import Compatible, schema_body
 
 REMEMBERED = 65_536
-"""So many texts' tokens are kept."""
+"""How many texts' tokens are kept."""
 
 
 class VLLM(Compatible):
-    def __init__(self, alias: str, *, model: str, base_url: str, **more: Any) -> None:
-        super().__init__(alias, model=model, base_url=base_url, **more)
+    """A model of a vLLM server."""
+
+    def __init__(self, alias: str, *, model: str, base_url: str, **options: Any) -> None:
+        super().__init__(alias, model=model, base_url=base_url, **options)
         self._tokens: dict[str, list[int]] = {}
 
     async def about(self) -> About:
-        """Also by vLLM's own `/version`, which stands beside /v1."""
+        """By `/models` and vLLM's own `/version`, which stands beside /v1."""
         about = await super().about()
-        told = dict(about.told)
+        identity = dict(about.identity)
         with suppress(ModelIncapable, InvalidOutput):
-            told["version"] = str(
-                (await self._get(str(self._client.base_url.copy_with(path="/version"))))["version"]
-            )
-        return About(told, about.context)
+            answer = await self._get(str(self._client.base_url.copy_with(path="/version")))
+            identity["version"] = str(answer["version"])
+        return About(identity, about.context)
 
     def _body(self, call: OutgoingCall) -> dict[str, Any]:
         body = schema_body(call)
@@ -44,7 +45,7 @@ class VLLM(Compatible):
         return body
 
     def _logs(self, choice: Any, tokens: Sequence[int]) -> tuple[float, ...]:
-        """All of them, or `ModelIncapable`: a missing one would be a coin toss nobody sees."""
+        """Raises `ModelIncapable` unless all came: a guess in place of one would go unnoticed."""
         if choice.logprobs is None or not choice.logprobs.content:
             return ()
         listed = {entry.token: entry.logprob for entry in choice.logprobs.content[0].top_logprobs}
@@ -64,45 +65,43 @@ class VLLM(Compatible):
     async def loglikelihoods(
         self, asked: Sequence[OutgoingAsked], *, apart: bool = False
     ) -> Likelihoods:
-        """By `prompt_logprobs`: every context is read again for every text, whatever the prefix
-        cache holds."""
+        """By `prompt_logprobs`. For every text the server reads the context again, whatever its
+        prefix cache holds."""
         contexts = [
-            [token for piece in one.context for token in await self._tokenized(piece)]
-            for one in asked
+            [token for piece in question.context for token in await self._tokenized(piece)]
+            for question in asked
         ]
-        texts = [await self._tokenized(one.text) for one in asked]
+        texts = [await self._tokenized(question.text) for question in asked]
         if not all(contexts) or not all(texts):
             raise InvalidOutput("a context or text without tokens can't be scored")
         with self._translated():
-            found = await self._client.completions.create(
+            completion = await self._client.completions.create(
                 model=self._model,
                 prompt=[context + text for context, text in zip(contexts, texts, strict=True)],
                 max_tokens=1,
                 temperature=0,
                 extra_body={"prompt_logprobs": 0},
             )
-            by_index = {choice.index: cast(Any, choice).prompt_logprobs for choice in found.choices}
-            values = [
-                sum(
-                    _of(by_index[n][len(context) + place], token)
-                    for place, token in enumerate(text)
+            # one entry for each token of the prompt, by prompt
+            logs = {
+                choice.index: cast(Any, choice).prompt_logprobs for choice in completion.choices
+            }
+            values = []
+            for n, (context, text) in enumerate(zip(contexts, texts, strict=True)):
+                places = enumerate(text, len(context))
+                values.append(
+                    sum(float(logs[n][place][str(token)]["logprob"]) for place, token in places)
                 )
-                for n, (context, text) in enumerate(zip(contexts, texts, strict=True))
-            ]
-        return Likelihoods(values, self._usage(found.usage))
+        return Likelihoods(values, self._usage(completion.usage))
 
     async def _tokenized(self, text: str) -> list[int]:
-        """vLLM's own /tokenize, which stands beside /v1."""
+        """A text's token ids, by vLLM's own `/tokenize`, which stands beside /v1."""
         if text not in self._tokens:
             if len(self._tokens) >= REMEMBERED:
                 self._tokens.clear()
             with self._translated():
                 url = self._client.base_url.copy_with(path="/tokenize")
                 body = {"model": self._model, "prompt": text, "add_special_tokens": False}
-                found = await self._client.post(str(url), body=body, cast_to=dict[str, Any])
-                self._tokens[text] = [int(token) for token in found["tokens"]]
+                answer = await self._client.post(str(url), body=body, cast_to=dict[str, Any])
+                self._tokens[text] = [int(token) for token in answer["tokens"]]
         return self._tokens[text]
-
-
-def _of(place: Any, token: int) -> float:
-    return float(place[str(token)]["logprob"])

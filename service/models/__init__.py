@@ -95,7 +95,7 @@ class Models:
         """What a model can do; asked of it once, and again after it changed. Raises a `ModelError`
         if it gives no answer within `seconds`."""
         able = await self._probes.of(alias, anew=anew, seconds=seconds)
-        self.latency.set_initial(alias, able.read_tps, able.write_tps)
+        self.latency.seed(alias, able.read_tps, able.write_tps)
         return able
 
     async def why_unusable(self, alias: str, seconds: float = 5) -> str:

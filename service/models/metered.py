@@ -79,7 +79,7 @@ class MeteredScorer:
             raise
         self._meters.breaker.succeeded()
         seconds = time.perf_counter() - start
-        self._meters.latency.observe(self.alias, answer.usage, seconds, seconds)
+        self._meters.latency.record_answer(self.alias, answer.usage, seconds, seconds)
         return Likelihoods(answer.values, await self._settle(answer.usage, context))
 
     async def close(self) -> None:
@@ -143,7 +143,7 @@ class MeteredModel(MeteredScorer):
             self._meters.breaker.succeeded()
             if usage is not None:
                 seconds = time.perf_counter() - start
-                self._meters.latency.observe(self.alias, usage, first_s, seconds)
+                self._meters.latency.record_answer(self.alias, usage, first_s, seconds)
                 yield Piece(usage=await self._settle(usage, call.context))
         except ModelError as error:
             unsettled = unsettled and bool(first_s)

@@ -103,7 +103,7 @@ class Latency(Protocol):
     """How long a model may take, by alias."""
 
     def seconds(self, alias: str, expected: Usage) -> float | None: ...
-    def timed_out(self, alias: str, expected: Usage, after_s: float) -> None: ...
+    def record_timeout(self, alias: str, expected: Usage, after_s: float) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -250,7 +250,7 @@ class _Attempts:
                 scores = await _judged(strategy, self._state, self._judged, self._context)
                 return _Answer(strategy, _whole(scores, len(self._judged)), estimate_s)
         except TimeoutError:
-            self._latency.timed_out(strategy.model, expected, loop.time() - began)
+            self._latency.record_timeout(strategy.model, expected, loop.time() - began)
             self.failed.append(_tried(strategy, ModelTimeout.code, loop.time() - began))
         except ModelError as error:
             self.failed.append(_tried(strategy, error.code, loop.time() - began))

@@ -1,9 +1,9 @@
-"""One prefill, one token: the log-probabilities of the candidates' letters as the answer (FIRST,
-Reddy et al., EMNLP 2024).
+"""Ranks by one prefill and one token: the log-probability of each candidate's letter as the answer
+(FIRST, Reddy et al., EMNLP 2024).
 
 What a letter gets because of its slot is measured with candidates that say nothing (contextual
-calibration, Zhao et al., ICML 2021) and taken off. Asked forward and reversed; once more both ways
-only if the two disagree about the best.
+calibration, Zhao et al., ICML 2021) and subtracted. The list is shown forwards and backwards; two
+more orderings are asked only if these two disagree about the best.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from service.rank.spec import StrategySpec
 from service.schema import Candidate, Item, Repairs, Usage, UserState
 
 LEAST_MASS = 0.2
-"""If less probability than this lies on the letters, the model isn't answering the question."""
+"""If the letters have less probability in all, the model isn't answering the question."""
 AGREE = 3
-"""Two orderings agree when their first so many are the same set."""
+"""Two orderings agree if they have the same candidates, in any order, in so many first places."""
 
 
 class FirstToken(AskingStrategy):
-    """Scores are log-probabilities less those of the slot. Raises `InvalidOutput` when the letters'
-    mass is below 0.2."""
+    """Scores are log-probabilities, less what the slot adds to them. Raises `InvalidOutput` if the
+    letters have less than `LEAST_MASS` of the probability."""
 
     name = "first_token"
 
@@ -45,37 +45,37 @@ class FirstToken(AskingStrategy):
         ids = tuple([await self._llm.token(letter) for letter in LETTERS[:count]])
         by_slot = await self._slot_prior(ids, context)
         question = PromptQuestion(state, context, "letter")
-        seen: list[list[int]] = []
+        best: list[list[int]] = []  # of each ordering
 
-        async def one(order: list[int]) -> Scores:
+        async def ask_in(order: list[int]) -> Scores:
             call = replace(question.call([candidates[place] for place in order], 1), tokens=ids)
             answer = await ask(self._llm, call)
-            if (mass := sum(map(math.exp, answer.logs))) < LEAST_MASS:
+            mass = sum(map(math.exp, answer.logs))
+            if mass < LEAST_MASS:
                 raise InvalidOutput(f"the letters have {mass:.2f} of the probability")
             values = [log - prior for log, prior in zip(answer.logs, by_slot, strict=True)]
-            best = sorted(range(count), key=lambda slot: -values[slot])[:AGREE]
-            seen.append(sorted(order[slot] for slot in best))
+            slots = sorted(range(count), key=lambda slot: -values[slot])[:AGREE]
+            best.append(sorted(order[slot] for slot in slots))
             return Scores(values, answer.usage)
 
-        found = await averaged(count, range(min(2, context.orderings)), one)
-        if len(seen) == 2 and seen[0] != seen[1] and context.orderings > 2:
-            more = await averaged(count, range(2, 4), one)
-            values = [(a + b) / 2 for a, b in zip(found.values, more.values, strict=True)]
-            found = Scores(values, found.usage + more.usage, Repairs())
-        return found
+        scores = await averaged(count, range(min(2, context.orderings)), ask_in)
+        if len(best) == 2 and best[0] != best[1] and context.orderings > 2:
+            again = await averaged(count, range(2, 4), ask_in)
+            values = [(a + b) / 2 for a, b in zip(scores.values, again.values, strict=True)]
+            scores = Scores(values, scores.usage + again.usage, Repairs())
+        return scores
 
     async def _slot_prior(self, ids: tuple[int, ...], context: Context) -> list[float]:
-        """The letters' log-probabilities for candidates that say nothing, less their mean; asked
-        once."""
+        """What each slot adds: its letter's log-probability for candidates that say nothing, less
+        the mean of all. Asked once for a prompt and a number of letters."""
         key = context.prompt.ref.sha, len(ids)
         if key not in self._slots:
             blank = Candidate.model_construct(
                 item=Item.model_construct(id="", title="an item"), prior=0.0
             )
             question = PromptQuestion(UserState(), replace(context, instruction=None), "letter")
-            logs = (
-                await ask(self._llm, replace(question.call([blank] * len(ids), 1), tokens=ids))
-            ).logs
+            call = replace(question.call([blank] * len(ids), 1), tokens=ids)
+            logs = (await ask(self._llm, call)).logs
             mean = sum(logs) / len(logs)
             self._slots[key] = [log - mean for log in logs]
         return self._slots[key]

@@ -1,4 +1,4 @@
-"""One order from several opinions: `w · model + (1 − w) · prior − g · log popularity`, each as
+"""Makes one order of several opinions: `w · model + (1 − w) · prior − g · log popularity`, each as
 z-scores within the list, then maximal marginal relevance among the first (Carbonell & Goldstein,
 SIGIR 1998)."""
 
@@ -17,8 +17,9 @@ Values = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Terms:
-    """`model`: w in [0, 1]; `popularity`: g in [-1, 1]; `diversity`: what a cosine of 1 to a
-    better-placed item costs, as a share of the spread between scores, in [0, 1]."""
+    """The weights of the opinions. `model`: w in [0, 1]; `popularity`: g in [-1, 1]; `diversity`:
+    what a cosine of 1 to a better-placed item costs, as a share of the spread of the scores, in
+    [0, 1]."""
 
     model: float = 0
     popularity: float = 0
@@ -34,12 +35,13 @@ def fused_order(
     vectors: Sequence[Sequence[float] | None] = (),
     last: int = 0,
 ) -> tuple[list[int], list[float], list[dict[str, float]]]:
-    """Places of the candidates best first, their scores, their raw signals.
+    """The places of the candidates, best first, with their scores and raw signals.
 
-    `prior`: falling, one value a candidate. `model`: one value for each of the first `len(model)`
-    candidates; the others stay behind them. `popularity`: log-votes of each, or none. `vectors`:
-    unit vectors of the first, which are diversified. `last`: so many at the end that nothing lifts.
-    Ties keep prior order. Scores lie in (0, 1) and fall by at least `MIN_GAP`.
+    `prior`: one value for each candidate, falling. `model`: one value for each of the first
+    candidates; those without one stay behind. `popularity`: log-votes of each candidate, or empty.
+    `vectors`: unit vectors of the first candidates, which are diversified. `last`: how many at the
+    end stay there, whatever their values. Ties keep the prior's order. Scores lie in (0, 1) and
+    fall by at least `MIN_GAP`.
     """
     seen = len(model)
     share = terms.model if seen else 0.0
@@ -50,10 +52,8 @@ def fused_order(
         fused = fused - terms.popularity * z_scores(popularity)
     if last:
         fused[-last:] = fused.min() - 1
-    first, rest = (
-        np.argsort(-fused[:seen], kind="stable"),
-        seen + np.argsort(-fused[seen:], kind="stable"),
-    )
+    first = np.argsort(-fused[:seen], kind="stable")
+    rest = seen + np.argsort(-fused[seen:], kind="stable")
     places: list[int] = [*first.tolist(), *rest.tolist()]
     if terms.diversity and len(vectors):
         fused, places = _diversified(fused, places, vectors, terms.diversity)
@@ -69,42 +69,41 @@ def fused_order(
 def _diversified(
     fused: Values, places: list[int], vectors: Sequence[Sequence[float] | None], weight: float
 ) -> tuple[Values, list[int]]:
-    """Takes, of the first `len(vectors)`, one after the other who is best less its greatest cosine
-    to those taken."""
+    """Values and places after maximal marginal relevance among the first `len(vectors)` candidates:
+    takes, again and again, the one whose value less the weighted greatest cosine to those taken
+    before is highest."""
     size = len(vectors)
     head = [place for place in places if place < size]
     width = max((len(vector) for vector in vectors if vector is not None), default=0)
     matrix = np.array(
         [vector if vector is not None else [0.0] * width for vector in vectors], dtype=np.float64
     )
-    alike = matrix @ matrix.T
-    value, nearest = fused.copy(), np.zeros(size)
-    taken: list[int] = []
-    left = list(head)
-    while left:
-        best = max(
-            left, key=lambda place: value[place] - weight * nearest[place]
-        )  # ties: the first in order
-        value[best] -= weight * nearest[best]
-        taken.append(best)
-        left.remove(best)
-        nearest = np.maximum(nearest, alike[best])
-    return value, taken + [place for place in places if place >= size]
+    cosines = matrix @ matrix.T
+    values, nearest = fused.copy(), np.zeros(size)
+    diverse: list[int] = []
+    while head:
+        # of several with the same value, the first in order
+        best = max(head, key=lambda place: values[place] - weight * nearest[place])
+        values[best] -= weight * nearest[best]
+        diverse.append(best)
+        head.remove(best)
+        nearest = np.maximum(nearest, cosines[best])
+    return values, diverse + [place for place in places if place >= size]
 
 
 def z_scores(values: Sequence[float]) -> Values:
-    """Zeros when all values are equal."""
-    found = np.asarray(values, dtype=np.float64)
-    if not len(found):
-        return found
-    spread = found.std()
-    return (found - found.mean()) / spread if spread > 1e-12 else np.zeros_like(found)
+    """Each value less the mean, in standard deviations; zeros if all are equal."""
+    array = np.asarray(values, dtype=np.float64)
+    if not len(array):
+        return array
+    spread = array.std()
+    return (array - array.mean()) / spread if spread > 1e-12 else np.zeros_like(array)
 
 
 def falling(values: Sequence[float]) -> list[float]:
-    """Any finite values, in the order wanted, as scores in (0, 1) that fall by at least `MIN_GAP`:
-    a logistic, squeezed away from 0 and 1, then lowered where a later one would not be lower. Up to
-    5,000 values."""
+    """Finite values in the order wanted, up to 5,000, as scores in (0, 1) that fall by at least
+    `MIN_GAP`: by a logistic, squeezed away from 0 and 1, and lowered where a later score would not
+    be lower."""
     floor = 2 * MIN_GAP * (len(values) + 1)
     scores: list[float] = []
     for n, value in enumerate(values):

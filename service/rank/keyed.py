@@ -1,5 +1,5 @@
-"""The model gives every letter a score from 0 to 10 in a JSON object of constant shape: what hosted
-models can do."""
+"""The model gives every letter a score from 0 to 10, in a JSON object of constant shape, which
+hosted models can do too."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ from service.rank.spec import StrategySpec
 from service.schema import Candidate, Repairs, Usage, UserState
 
 SIZES = (10, 20, len(LETTERS))
-"""Schemas of few sizes, so that a server compiles few."""
+"""Numbers of letters in a schema; only few, so that a server compiles few schemas."""
 MISSING = 0.0
+"""Score of a letter that the model left out."""
 LINES = re.compile(r"^\W*([A-Z])\W{1,5}(\d{1,3})\b", re.MULTILINE)
+"""Lines such as `A: 7`."""
 
 
 class Keyed(AskingStrategy):
@@ -35,13 +37,13 @@ class Keyed(AskingStrategy):
         count, question = len(candidates), PromptQuestion(state, context, "scores")
         size = next(size for size in SIZES if size >= count)
 
-        async def one(order: list[int]) -> Scores:
+        async def ask_in(order: list[int]) -> Scores:
             call = question.call([candidates[place] for place in order], 8 * size + 16)
             answer = await self._shaped(call, schema(size))
             values, repairs = parse(answer.text, count, size)
             return Scores(values, answer.usage, repairs)
 
-        return await averaged(count, range(context.orderings), one)
+        return await averaged(count, range(context.orderings), ask_in)
 
     def tokens(self, count: int, context: Context) -> Usage:
         return prompted(count, 5 * count, context)
@@ -49,7 +51,7 @@ class Keyed(AskingStrategy):
 
 @cache
 def schema(size: int) -> dict[str, Any]:
-    """No bounds on the numbers: hosted models refuse such schemas."""
+    """A JSON schema for scores of `size` letters. It has no bounds: hosted models refuse those."""
     letters = list(LETTERS[:size])
     properties = {letter: {"type": "integer"} for letter in letters}
     return {
@@ -62,20 +64,22 @@ def schema(size: int) -> dict[str, Any]:
 
 def parse(text: str, count: int, size: int) -> tuple[list[float], Repairs]:
     """A score in [0, 10] for each of the first `count` letters; those up to `size` are padding.
-    Text around the object is skipped and a cut one read as far as it goes; without one, lines as
-    `A: 7` are read. Unknown keys and values that are no numbers are dropped, missing letters get 0,
-    each counted. Raises `InvalidOutput` when fewer than half of the letters have a score."""
+
+    Text around the object is skipped, and a cut object is read as far as it goes; without one,
+    lines such as `A: 7` are read. Unknown keys and values that are no numbers are dropped, missing
+    letters get 0, and each is counted. Raises `InvalidOutput` if fewer than half of the letters
+    have a score.
+    """
     try:
-        found = from_json(
-            text[text.index("{") :].encode(errors="replace"), allow_partial="trailing-strings"
-        )
+        json = text[text.index("{") :].encode(errors="replace")
+        scores = from_json(json, allow_partial="trailing-strings")
     except ValueError:
-        found = _first_object(text)
-    if not isinstance(found, dict):
-        found = {letter: int(score) for letter, score in LINES.findall(text)}
+        scores = _first_object(text)
+    if not isinstance(scores, dict):
+        scores = {letter: int(score) for letter, score in LINES.findall(text)}
     values: dict[int, float] = {}
     unknown = 0
-    for key, value in found.items():
+    for key, value in scores.items():
         place = LETTERS.find(key) if len(key) == 1 else -1
         if not 0 <= place < size or not _number(value):
             unknown += 1
@@ -89,7 +93,8 @@ def parse(text: str, count: int, size: int) -> tuple[list[float], Repairs]:
 
 
 def _first_object(text: str) -> Any:
-    """The object that ends at the first closing brace, for answers that go on after it."""
+    """The object up to the first closing brace, for answers that go on after it; None without
+    one."""
     try:
         start = text.index("{")
         return from_json(text[start : text.index("}", start) + 1].encode(errors="replace"))
@@ -98,6 +103,7 @@ def _first_object(text: str) -> Any:
 
 
 def _number(value: object) -> bool:
+    """Whether a value is a finite number; true and false are none."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return isinstance(value, int) or math.isfinite(value)

@@ -1,8 +1,8 @@
-"""How much likelier a title is after this person's titles than without: `log P(title | history) − a
-· log P(title)`.
+"""Ranks titles by how much likelier they are after this person's titles than without them:
+`log P(title | history) − a · log P(title)`.
 
-Sums over tokens, not means: a mean would reward titles whose end is certain. The second term is the
-item's own, so it is kept.
+Logarithms are summed over tokens, not averaged: a mean would reward titles whose end is easy to
+guess. The second term depends on the item alone, so it is kept.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ from service.rank.spec import StrategySpec
 from service.schema import Candidate, Usage, UserState
 
 TITLE_TOKENS = 8
-"""About what a title costs; measured where it was asked before."""
+"""About how many tokens a title has, for estimates."""
 
 
 class KeptNulls(Protocol):
-    """Keeps what was computed once, by key."""
+    """A store of log P(title), by key."""
 
     async def get(self, keys: Sequence[str]) -> dict[str, float]: ...
     async def put(self, values: Mapping[str, float]) -> None: ...
 
 
 class Likelihood:
-    """Nothing is written: one pass over history and titles. `null`: the a above, in [0, 1]."""
+    """Scores by one pass over history and titles; the model writes nothing. `null`: the factor a,
+    in [0, 1]; `identity`: a text that changes when the model does, for the keys of `nulls`."""
 
     name = "likelihood"
     in_letters = False
@@ -48,7 +49,7 @@ class Likelihood:
     async def score(
         self, state: UserState, candidates: Sequence[Candidate], context: Context
     ) -> Scores:
-        """All zeros for a person without a history: nothing is likelier after nothing."""
+        """Differences in nats; all zeros for a person without a history."""
         prompt = context.score
         if prompt is None:
             raise InvalidOutput("no score prompt")
@@ -66,21 +67,22 @@ class Likelihood:
         nulls = await self._nulls.get(keys)
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in nulls}
         after = [Asked((head, *lines.values()), text) for text in texts]
-        found = await self._scorer.loglikelihoods(
-            [*after, *(Asked((head,), text) for text in missing.values())],
-            context=context.call,
-        )
-        fresh = dict(zip(missing, found.values[len(after) :], strict=True))
+        alone = [Asked((head,), text) for text in missing.values()]
+        likelihoods = await self._scorer.loglikelihoods([*after, *alone], context=context.call)
+        given_history = likelihoods.values[: len(after)]
+        fresh = dict(zip(missing, likelihoods.values[len(after) :], strict=True))
         await self._nulls.put({key: value for key, value in fresh.items() if isfinite(value)})
         nulls |= fresh
-        likely, alone = found.values[: len(after)], [nulls[key] for key in keys]
-        values = [one - self._null * other for one, other in zip(likely, alone, strict=True)]
+        null = [nulls[key] for key in keys]
         return Scores(
-            values, found.usage, signals={"likelihood": likely, "null": alone}, prompt=prompt.ref
+            [log - self._null * base for log, base in zip(given_history, null, strict=True)],
+            likelihoods.usage,
+            signals={"likelihood": given_history, "null": null},
+            prompt=prompt.ref,
         )
 
     def tokens(self, count: int, context: Context) -> Usage:
-        """What `count` candidates may cost when nothing is kept: for an estimate of the time."""
+        """About what `count` candidates cost when nothing is kept."""
         read = (count + context.titles) * TITLE_TOKENS
         return Usage(prompt_tokens=read, total_tokens=read)
 

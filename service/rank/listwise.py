@@ -1,8 +1,7 @@
-"""The model writes all candidates' letters, best first; a grammar makes anything but a permutation
-impossible.
+"""The model writes all candidates' letters, best first. A grammar allows nothing but a permutation.
 
-A model that no grammar binds writes them as JSON, or as it likes: what is not a permutation is
-mended, and counted.
+A model that no grammar binds writes them as JSON, or in words. What is not a permutation is
+repaired, and the repairs are counted.
 """
 
 from __future__ import annotations
@@ -24,36 +23,33 @@ from service.schema import Candidate, Repairs, Usage, UserState
 
 
 class Listwise(AskingStrategy):
-    """One output token a candidate and ordering; as JSON about four. Scores are places counted from
-    the end, K − 1 for the first, 0 for the last, averaged over the orderings (Borda)."""
+    """Costs one output token for each candidate and ordering; as JSON about four. Of K candidates
+    the first scores K − 1, the last 0; scores are averaged over the orderings (Borda)."""
 
     name = "listwise"
 
     async def score(
         self, state: UserState, candidates: Sequence[Candidate], context: Context
     ) -> Scores:
-        count, question = (
-            len(candidates),
-            PromptQuestion(state, context, "order" if self._held.grammar else "order as JSON"),
-        )
+        count, shape = len(candidates), "order" if self._held.grammar else "order as JSON"
+        question = PromptQuestion(state, context, shape)
 
-        async def one(order: list[int]) -> Scores:
-            shown = [candidates[place] for place in order]
+        async def ask_in(order: list[int]) -> Scores:
+            in_order = [candidates[place] for place in order]
             if self._held.grammar:
-                answer = await ask(
-                    self._llm,
-                    replace(question.call(shown, 2 * count + 8), grammar=permutation(count)),
-                )
+                call = question.call(in_order, 2 * count + 8)
+                answer = await ask(self._llm, replace(call, grammar=permutation(count)))
                 slots, repairs = parse(answer.text, count)
             else:
-                answer = await self._shaped(question.call(shown, 6 * count + 24), schema(count))
-                slots, repairs = mended(letters(answer.text), count)
+                call = question.call(in_order, 6 * count + 24)
+                answer = await self._shaped(call, schema(count))
+                slots, repairs = repaired(letters(answer.text), count)
             values = [0.0] * count
             for place, slot in enumerate(slots):
                 values[slot] = float(count - 1 - place)
             return Scores(values, answer.usage, repairs)
 
-        return await averaged(count, range(context.orderings), one)
+        return await averaged(count, range(context.orderings), ask_in)
 
     def tokens(self, count: int, context: Context) -> Usage:
         return prompted(count, count if self._held.grammar else 4 * count, context)
@@ -61,8 +57,8 @@ class Listwise(AskingStrategy):
 
 @cache
 def permutation(count: int) -> str:
-    """A grammar (llguidance, Lark with a 64-bit state) of `count` letters, each exactly once,
-    separated by spaces."""
+    """A grammar (llguidance, Lark with a 64-bit state) for `count` letters, each exactly once,
+    separated by spaces. The state has a bit for each letter that was written."""
     letters = LETTERS[:count]
     first = " | ".join(f'"{letter}" rest::set_bit({n})' for n, letter in enumerate(letters))
     later = " | ".join(
@@ -76,43 +72,42 @@ def permutation(count: int) -> str:
 
 @cache
 def schema(count: int) -> dict[str, Any]:
-    """Nothing about numbers or repetition: hosted models refuse such schemas."""
-    one = {"type": "string", "enum": list(LETTERS[:count])}
-    order = {"type": "array", "items": one}
+    """A JSON schema for a list of letters. It says nothing about their number or repetition: hosted
+    models refuse schemas that do."""
+    letter = {"type": "string", "enum": list(LETTERS[:count])}
     return {
         "type": "object",
-        "properties": {"order": order},
+        "properties": {"order": {"type": "array", "items": letter}},
         "required": ["order"],
         "additionalProperties": False,
     }
 
 
 def letters(text: str) -> list[str]:
-    """What an answer lists: of JSON its list, whole or cut; of prose the letters that stand alone,
-    which "I" and "A" before a small letter don't."""
+    """The letters that an answer lists: of JSON its list, whole or cut off; of prose the letters
+    that stand alone, but "I" and "A" not before a word in lower case."""
     start = text.find("[")
     if start >= 0:
         for end in (len(text), text.find("]", start) + 1):
+            json = text[start:end].encode(errors="replace")
             try:
-                found = from_json(
-                    text[start:end].encode(errors="replace"), allow_partial="trailing-strings"
-                )
+                listed = from_json(json, allow_partial="trailing-strings")
             except ValueError:
                 continue
-            if isinstance(found, list):
-                return [str(one).strip() for one in found]
+            if isinstance(listed, list):
+                return [str(letter).strip() for letter in listed]
     return re.findall(r"(?<![\w'’])([B-HJ-Z]|[AI](?!\s[a-z]))(?![\w'’])", text)
 
 
 def parse(text: str, count: int) -> tuple[list[int], Repairs]:
-    """Of letters separated by spaces."""
-    return mended(text.split(), count)
+    """Reads letters separated by spaces, as `repaired` does."""
+    return repaired(text.split(), count)
 
 
-def mended(words: Sequence[str], count: int) -> tuple[list[int], Repairs]:
+def repaired(words: Sequence[str], count: int) -> tuple[list[int], Repairs]:
     """A permutation of range(count) from the model's letters. Unknown and repeated letters are
-    dropped, missing ones appended in prior order, each counted. Raises `InvalidOutput` when fewer
-    than half of the letters are there."""
+    dropped, missing ones are appended in prior order, and each is counted. Raises `InvalidOutput`
+    if fewer than half of the letters are there."""
     order: list[int] = []
     duplicate = unknown = 0
     for word in words:

@@ -1,5 +1,7 @@
-"""Each candidate alone: how much likelier than no is yes? K short answers, no slots, no order to be
-biased by."""
+"""Asks about each candidate alone whether it fits, and compares the probabilities of yes and no.
+
+K candidates take K short questions. No other candidate is shown, so no order can bias the answer.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +17,11 @@ from service.rank.spec import StrategySpec
 from service.schema import Candidate, Usage, UserState
 
 AT_ONCE = 8
-"""So many questions of one request are at the server at a time."""
+"""How many questions of one request are at the server at a time."""
 
 
 class Pointwise(AskingStrategy):
-    """Scores are log-odds of yes."""
+    """Scores are the log-odds of yes against no."""
 
     name = "pointwise"
     in_letters = False
@@ -30,21 +32,22 @@ class Pointwise(AskingStrategy):
         ids = tuple([await self._llm.token(word) for word in ("Yes", "yes", "No", "no")])
         question, free = PromptQuestion(state, context, "yes or no"), asyncio.Semaphore(AT_ONCE)
 
-        async def one(candidate: Candidate) -> tuple[float, Usage]:
+        async def log_odds(candidate: Candidate) -> tuple[float, Usage]:
             async with free:
                 answer = await ask(self._llm, replace(question.call([candidate], 1), tokens=ids))
             yes, other_yes, no, other_no = answer.logs
             return float(np.logaddexp(yes, other_yes) - np.logaddexp(no, other_no)), answer.usage
 
-        found = await together([one(candidate) for candidate in candidates])
-        return Scores([value for value, _ in found], sum((usage for _, usage in found), Usage()))
+        answers = await together([log_odds(candidate) for candidate in candidates])
+        usage = sum((usage for _, usage in answers), Usage())
+        return Scores([value for value, _ in answers], usage)
 
     def tokens(self, count: int, context: Context) -> Usage:
-        one = prompted(1, 1, replace(context, orderings=1))
+        single = prompted(1, 1, replace(context, orderings=1))
         return Usage(
-            prompt_tokens=count * one.prompt_tokens,
+            prompt_tokens=count * single.prompt_tokens,
             completion_tokens=count,
-            total_tokens=count * one.total_tokens,
+            total_tokens=count * single.total_tokens,
         )
 
 

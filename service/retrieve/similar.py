@@ -14,7 +14,9 @@ Weighted = Sequence[tuple[Sequence[float] | Vectors, float]]
 
 async def nearest(catalog: Catalog, query: RetrievalQuery, vectors: Weighted) -> Sequence[str]:
     """What is near any of several vectors, fused by their weights."""
-    lists = await catalog.search.similar([vector for vector, _ in vectors], query.depth, query.scope)
+    lists = await catalog.search.similar(
+        [vector for vector, _ in vectors], query.depth, query.scope
+    )
     weighted = [(weight, ids) for ids, (_, weight) in zip(lists, vectors, strict=True)]
     return fused_ids(weighted)[: query.depth]
 

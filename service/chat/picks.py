@@ -1,0 +1,189 @@
+"""The picks of an answer: how they are written, found again in the text, and pointed to.
+
+Clients keep no state and send back the text of earlier answers, so it must be readable.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from service.chat.patterns import (
+    ONLY_A_POINTER,
+    ORDINALS,
+    PLACE_NUMBER,
+    PLACES,
+    POINTS_TO_ALL,
+    POINTS_TO_ONE,
+)
+from service.chat.words import plain, shown
+from service.schema import Item, Turn
+
+LONGEST_NAME = 200
+"""Characters; a longer text in a JSON answer names no item."""
+FACTS = 4
+"""How many facts of a pick stand beside its title."""
+
+_PICK_LINE = re.compile(r"^[ \t]*\d{1,3}\. \*\*((?:\\.|[^*\\\n])+)\*\*(.*)$", re.MULTILINE)
+_CHINESE_LETTER = re.compile(r"[\u4e00-\u9fff]")
+
+Named = Mapping[str, Sequence[Item]]
+"""Items by a name that an answer may have given them: the title as it was shown, or the id."""
+
+
+def pick(rank: int, title: str, item: Item | None, reason: str | None) -> str:
+    """One line of an answer, in the form that `shown_in` reads."""
+    return f"{rank}. **{shown(title)}**{_facts(item)}" + (f": {reason}" if reason else "")
+
+
+def _facts(item: Item | None) -> str:
+    """The first few facts in brackets; empty for an unknown item, or for one without facts."""
+    if item is None:
+        return ""
+    facts = list(dict.fromkeys(shown(str(value)) for _, value in item.facts()))[:FACTS]
+    return f" ({', '.join(facts)})" if facts else ""
+
+
+def names(turns: Sequence[Turn]) -> set[str]:
+    """All names that the assistant's turns may give items; `read` needs the items they belong
+    to."""
+    return {
+        name
+        for turn in turns
+        if turn.role == "assistant"
+        for alternatives in _names_in(turn.text)
+        for name in alternatives
+    }
+
+
+def shown_in(text: str, items: Named) -> list[Item | None]:
+    """The picks of an answer, in order. In text, a pick that is no longer known is None, so that
+    the others keep their places."""
+    if not _is_json(text):
+        lines = _PICK_LINE.findall(text)
+        return [_namesake(items.get(plain(title), ()), rest) for title, rest in lines]
+    picks: dict[str, Item] = {}
+    for alternatives in _names_in(text):
+        item = next((items[name][0] for name in alternatives if items.get(name)), None)
+        if item is not None:
+            picks[item.id] = item
+    return list(picks.values())
+
+
+def _namesake(namesakes: Sequence[Item], line: str) -> Item | None:
+    """Of items with the same title, the one whose facts stand in the line; else the first."""
+    matching = (item for item in namesakes if line.startswith(_facts(item) or " "))
+    return next(matching, next(iter(namesakes), None))
+
+
+def _is_json(text: str) -> bool:
+    return text.lstrip().startswith(("{", "["))
+
+
+def _names_in(text: str) -> list[list[str]]:
+    """For each place of an answer the names that its item may have. An object of JSON is one place,
+    and each of its texts may be the name; each text of a list is a place of its own."""
+    if not _is_json(text):
+        return [[plain(title)] for title, _ in _PICK_LINE.findall(text)]
+    try:
+        pending: list[Any] = [json.loads(text)]
+    except (ValueError, RecursionError):
+        return []
+    places: list[list[str]] = []
+    while pending:
+        node = pending.pop()
+        children = list(node.values()) if isinstance(node, dict) else node
+        texts = [child for child in children if isinstance(child, str)]
+        texts = [child for child in texts if 0 < len(child) <= LONGEST_NAME]
+        if isinstance(node, list):
+            places += [[child] for child in texts]
+        elif texts:
+            places.append(texts)
+        pending += [child for child in reversed(children) if isinstance(child, dict | list)]
+    return places
+
+
+# ── pointing ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def meant(text: str, picks: Sequence[Item | None], it: Item | None = None) -> list[Item]:
+    """The picks that a turn points to: by title, by place, by "it" or "them". `it`: the pick that
+    was last spoken of."""
+    if by_title := _titled(text, picks):
+        return by_title
+    if places := places_in(text):
+        return _at([place if place > 0 else len(picks) for place in places], picks)
+    if POINTS_TO_ALL.search(text):
+        return [item for item in picks if item is not None]
+    return [it] if it is not None and POINTS_TO_ONE.search(text) else []
+
+
+def object_of(
+    text: str, verb: re.Match[str], picks: Sequence[Item | None], it: Item | None
+) -> list[Item]:
+    """The picks that are the object of a verb in the text. In Chinese it may stand before the
+    verb, so the whole text is read."""
+    if not verb[0].isascii() and _CHINESE_LETTER.search(verb[0]):
+        return meant(text, picks, it)
+    after = re.split(r"[.;!?]|,? \b(?:but|not)\b", text[verb.end() :])[0]
+    return pointed_at(after, picks, it)
+
+
+def pointed_at(phrase: str, picks: Sequence[Item | None], it: Item | None) -> list[Item]:
+    """The picks that a verb's object names: by numbers, by a title at its beginning and those that
+    follow, by a place in the list, or by nothing but "it" or "them"."""
+    phrase = phrase.strip()
+    if PLACES.fullmatch(phrase):
+        return _at([int(place) for place in re.findall(r"\d+", phrase)], picks)
+    start = re.sub(r"^the (?:film|movie|book|song) ", "", phrase, flags=re.IGNORECASE)
+    titled = _titled(start, picks)
+    if start.casefold().startswith(tuple(item.title.casefold() for item in titled)):
+        return titled
+    phrase = phrase.partition(",")[0]
+    if _CHINESE_LETTER.search(phrase) or places_in(phrase) or ONLY_A_POINTER.fullmatch(phrase):
+        return [item for item in meant(phrase, picks, it) if item not in _titled(phrase, picks)]
+    return []
+
+
+def _titled(text: str, picks: Sequence[Item | None]) -> list[Item]:
+    """Picks whose titles stand in the text as whole words. The longest titles are looked for first:
+    "Aliens" does not name Alien."""
+    folded, ids = text.casefold(), set[str]()
+    titled = [item for item in picks if item is not None and len(item.title) > 2]
+    for item in sorted(titled, key=lambda item: -len(item.title)):
+        title = item.title.casefold()
+        words = re.compile(rf"(?<!\w){re.escape(' '.join(title.split()))}(?!\w)")
+        if words.search(folded) or (not item.title.isascii() and title in folded):
+            ids.add(item.id)
+            folded = words.sub(" ", folded)
+    return [item for item in picks if item is not None and item.id in ids]
+
+
+def places_in(text: str) -> list[int]:
+    """Places in the list that a text names, from 1; 0 stands for the last one."""
+    folded = text.casefold()
+    if several := re.search(r"\bthe first (two|three|four|five|[2-9])\b", folded):
+        count = int(several[1]) if several[1].isdigit() else ORDINALS[several[1]]
+        return list(range(1, count + 1))
+    places = [int(before or after) for before, after in PLACE_NUMBER.findall(text)]
+    places += [place for word, place in ORDINALS.items() if _names_a_place(word, folded)]
+    places += [0] if re.search(r"\blast one\b|最后一", folded) else []
+    return list(dict.fromkeys(places))
+
+
+def _names_a_place(word: str, text: str) -> bool:
+    """Whether an ordinal or a number in words stands for a place: "the second" and "number two" do;
+    "one with a dog" doesn't."""
+    if not word.isascii():
+        return word in text
+    pattern = rf"\bnumber {word}\b|\b{word} one\b"
+    pattern += rf"|\bthe {word}\b" if len(word) > 4 else ""
+    return bool(re.search(pattern, text))
+
+
+def _at(places: Sequence[int], picks: Sequence[Item | None]) -> list[Item]:
+    """The known picks at these places, from 1."""
+    chosen = [picks[place - 1] for place in dict.fromkeys(places) if 0 < place <= len(picks)]
+    return [item for item in chosen if item is not None]

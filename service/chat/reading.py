@@ -1,0 +1,196 @@
+"""What a conversation comes to, by rules."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from service.catalog import Facets
+from service.chat.kinds import Kind
+from service.chat.patterns import (
+    ASKS_ABOUT,
+    ASKS_WHY,
+    CLAUSE_ENDS,
+    CONTINUES,
+    DISLIKE,
+    DISLIKE_ENDS,
+    FILLER_WORDS,
+    OR,
+    REJECTION,
+    SEEN,
+    SMALLTALK,
+    WITHOUT,
+)
+from service.chat.picks import Named, meant, object_of, places_in, pointed_at, shown_in
+from service.chat.wishes import counted, demands, named, topic
+from service.schema import Filter, Item, Turn
+
+LONGEST_READ = 2_000
+"""Only so many characters of a turn are read, after runs of blanks became one."""
+WISHES = 3
+"""How many of the last wishes make up one instruction."""
+
+
+@dataclass(frozen=True)
+class Remark:
+    """Something a turn says of the person: they know an item, or don't like an item or a topic."""
+
+    kind: Literal["seen", "dislike"]
+    item: Item | None = None
+    topic: str = ""
+
+    @property
+    def about(self) -> str | None:
+        """The item's id."""
+        return self.item.id if self.item is not None else None
+
+
+@dataclass(frozen=True)
+class Talk:
+    """What a conversation comes to.
+
+    `kind`: of the last turn; None where no rule can tell. `turn`: the last turn's text.
+    `about`: the picks that it points to. `said`: what it says of the person.
+    `avoid`, `exclude`: topics and item ids that must not come again.
+    `wishes`: in words, the latest last. `filters`: what the latest wish demands.
+    `many`: how many picks were last asked for.
+    """
+
+    kind: Kind | None
+    turn: str
+    about: Sequence[Item] = ()
+    said: Sequence[Remark] = ()
+    avoid: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+    wishes: Sequence[str] = ()
+    filters: Mapping[str, Filter] = field(default_factory=dict)
+    many: int | None = None
+
+    @property
+    def instruction(self) -> str | None:
+        """The last wishes as one text, the latest first."""
+        return "; ".join(reversed(self.wishes[-WISHES:])) or None
+
+
+def read(turns: Sequence[Turn], items: Named, facets: Facets) -> Talk:
+    """Reads a conversation by rules. `items`: the known ones of all `names` in it.
+
+    A turn that takes up what came before (a rejection, a remark, "and …") adds to the wish; another
+    replaces it. What was seen, disliked or rejected stays so.
+    """
+    picks: list[Item | None] = []
+    it: Item | None = None  # what "it" stands for
+    exclude, avoid, left_out = dict[str, None](), dict[str, None](), dict[str, None]()
+    wishes: list[str] = []
+    filters: dict[str, Filter] = {}
+    many: int | None = None
+    talk = Talk("smalltalk", "")
+    for turn in turns:
+        if turn.role == "assistant":
+            listed = shown_in(turn.text, items)
+            if any(listed):
+                picks, it = listed, listed[0]
+            continue
+        talk = _read_turn(" ".join(turn.text.split())[:LONGEST_READ], picks, it, facets)
+        if talk.kind in {"why", "about", "smalltalk"}:
+            it = talk.about[0] if len(talk.about) == 1 else it
+            continue
+        rejects = REJECTION.search(turn.text)
+        rejected = [item.id for item in picks if rejects and item is not None]
+        remarked = [remark.item.id for remark in talk.said if remark.item is not None]
+        exclude |= dict.fromkeys([*rejected, *remarked])
+        avoid |= dict.fromkeys(remark.topic for remark in talk.said if remark.topic)
+        many = talk.many or many
+        only_a_number = talk.many is not None and not talk.wishes
+        if not (rejects or talk.said or only_a_number or CONTINUES.match(turn.text)):
+            wishes, filters, left_out = [], {}, {}
+        elif rejects and talk.wishes:
+            wishes = []
+        wishes += talk.wishes
+        filters |= talk.filters
+        left_out |= dict.fromkeys(talk.avoid)
+    return replace(
+        talk,
+        avoid=[*avoid, *left_out],
+        exclude=[*exclude],
+        wishes=wishes,
+        filters=filters,
+        many=many,
+    )
+
+
+def _read_turn(text: str, picks: Sequence[Item | None], it: Item | None, facets: Facets) -> Talk:
+    """Reads one turn of the person alone. `picks`: those of the last answer; `it`: what "it" stands
+    for."""
+    pointed = meant(text, picks, it)
+    if SMALLTALK.match(text[:100]) and len(text) <= 100:
+        return Talk("smalltalk", text)
+    if picks and ASKS_WHY.search(text):
+        nothing_named = not pointed and it is not None and not places_in(text)
+        return Talk("why", text, [it] if nothing_named else pointed)
+    if pointed and ASKS_ABOUT.search(text):
+        return Talk("about", text, pointed)
+    remarks, rest = _remarks(text, picks, it, facets)
+    many, wish = counted(_wish(rest) if remarks else text.strip(), facets)
+    if FILLER_WORDS.issuperset(re.findall(r"\w+", wish.casefold())):
+        wish = ""
+    avoid = [value for match in WITHOUT.finditer(wish) for value in named(match["what"], facets)]
+    filters = demands(WITHOUT.sub(" ", wish), facets)
+    recommends = remarks or filters or avoid or many or REJECTION.search(text)
+    return Talk(
+        "recommend" if recommends else None,
+        text,
+        pointed,
+        remarks,
+        avoid,
+        wishes=(wish,) if wish else (),
+        filters=filters,
+        many=many,
+    )
+
+
+def _remarks(
+    text: str, picks: Sequence[Item | None], it: Item | None, facets: Facets
+) -> tuple[list[Remark], str]:
+    """What a turn says of the person, each once, and the text with what they don't like blanked
+    out."""
+    remarks = [
+        Remark("seen", item)
+        for match in SEEN.finditer(text)
+        for item in object_of(text, match, picks, it)
+    ]
+    rest = text
+    for match in DISLIKE.finditer(text):
+        group = "en" if match["en"] else "zh"
+        phrase, parts = _disliked(match[group], facets)
+        items = pointed_at(phrase, picks, it)
+        remarks += [Remark("dislike", item) for item in items] or [
+            Remark("dislike", topic=topic(part, facets)) for part in parts
+        ]
+        end = match.start(group) + len(phrase)
+        rest = rest[: match.start()] + " " * (end - match.start()) + rest[end:]
+    once = {(remark.kind, remark.about, remark.topic): remark for remark in remarks}
+    return list(once.values()), rest
+
+
+def _wish(text: str) -> str:
+    """The clauses of a turn that say nothing of what the person has seen or dislikes."""
+    clauses = [clause.strip() for clause in CLAUSE_ENDS.split(text) if clause.strip()]
+    return ", ".join(
+        clause for clause in clauses if not (SEEN.search(clause) or DISLIKE.search(clause))
+    )
+
+
+def _disliked(words: str, facets: Facets) -> tuple[str, list[str]]:
+    """Of the words after "I don't like", those that say what, and the topics in them: several where
+    every part of a list that ends with an "or" names a value of the catalogue's."""
+    phrase = DISLIKE_ENDS.split(words)[0]
+    first = phrase.partition(",")[0]
+    for listing in ([phrase] if OR.search(phrase.rpartition(",")[2]) else []) + [first]:
+        parts = [part.strip() for run in listing.split(",") for part in OR.split(run)]
+        parts = [part for part in parts if part]
+        if len(parts) > 1 and all(named(part, facets) for part in parts):
+            return listing, parts
+    return first, [first]
