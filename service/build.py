@@ -18,11 +18,12 @@ from service.access import Access
 from service.candidates import Finder
 from service.catalog import Catalog, Embeds
 from service.chat.conversation import Conversation
+from service.chat.understanding import Understanding
 from service.config import HOUSE, Settings
 from service.diagnostics import Diagnostics
 from service.documents import DocumentReader
 from service.embed import Embedder, RemoteEmbedder
-from service.embeddings import Embeddings
+from service.embeddings import EmbeddingSpace
 from service.errors import ConfigError, WhyrankError
 from service.explainer import Explainer
 from service.ingest import Ingest
@@ -143,9 +144,9 @@ class Service:
             clock=clock,
         )
         self.chat = _conversation(settings, outside, stages, self)
-        self.previewer = _previewer(settings, outside, stages, models)
+        self.previewer = _previewer(settings, outside, stages, self)
         self.access = Access(settings, store, clock)
-        self.embeddings = Embeddings(catalog, settings.limits)
+        self.embeddings = EmbeddingSpace(catalog, settings.limits)
         self.diagnostics = Diagnostics(
             settings, store=store, catalog=catalog, models=models, telemetry=telemetry
         )
@@ -201,15 +202,19 @@ def _previewer(settings: Settings, outside: Outside, stages: _Stages, models: Mo
 def _conversation(
     settings: Settings, outside: Outside, stages: _Stages, service: Service
 ) -> Conversation:
-    return Conversation(
+    understanding = Understanding(
         settings,
         store=outside.store,
         catalog=outside.catalog,
         prompts=outside.prompts,
         models=service.models,
         privacy=stages.privacy,
-        planner=stages.planner,
+    )
+    return Conversation(
+        settings,
+        catalog=outside.catalog,
         recommender=service.recommender,
+        understanding=understanding,
         ingest=service.ingest,
         clock=outside.clock,
     )

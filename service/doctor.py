@@ -7,8 +7,9 @@ import asyncio
 from contextlib import closing
 from typing import Any
 
+from service.build import build, open_catalog, open_embedder, open_store
 from service.config import HOUSE, Settings
-from service.pipeline import build, embedder_of, open_catalog, open_store, part
+from service.diagnostics import read_part
 from service.prompts import PromptLibrary
 
 LONGEST_S = 600
@@ -17,7 +18,7 @@ MODEL_S = 60
 
 
 async def diagnose(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Parts as in `Recommender.readiness`, and before them the files that a start reads; models
+    """Parts as in `Diagnostics.readiness`, and before them the files that a start reads; models
     only where all else is well."""
     checks = {
         "fitted weights": _fitted(settings),
@@ -25,11 +26,11 @@ async def diagnose(settings: Settings) -> dict[str, dict[str, Any]]:
         "store": _store(settings),
         "embedder": _embedder(settings),
     }
-    parts = {name: await part(check, LONGEST_S) for name, check in checks.items()}
+    parts = {name: await read_part(check, LONGEST_S) for name, check in checks.items()}
     if parts["embedder"]["ok"]:
-        parts["catalog"] = await part(_catalog(settings), LONGEST_S)
+        parts["catalog"] = await read_part(_catalog(settings), LONGEST_S)
     if all(found["ok"] for found in parts.values()):
-        whole = await part(_whole(settings), LONGEST_S)
+        whole = await read_part(_whole(settings), LONGEST_S)
         parts |= whole["parts"] if whole["ok"] else {"service": whole}
     return parts
 
@@ -49,20 +50,20 @@ async def _store(settings: Settings) -> dict[str, Any]:
 
 
 async def _embedder(settings: Settings) -> dict[str, Any]:
-    embed = await embedder_of(settings)
+    embed = await open_embedder(settings)
     await embed.embed_one("a text")
     return {"name": embed.name}
 
 
 async def _catalog(settings: Settings) -> dict[str, Any]:
-    catalog = await open_catalog(settings, await embedder_of(settings))
+    catalog = await open_catalog(settings, await open_embedder(settings))
     await catalog.health.examine_all()
     return {}
 
 
 async def _whole(settings: Settings) -> dict[str, Any]:
-    recommender = await build(settings)
+    service = await build(settings)
     try:
-        return {"parts": await recommender.readiness(MODEL_S)}
+        return {"parts": await service.diagnostics.readiness(MODEL_S)}
     finally:
-        await recommender.close()
+        await service.close()

@@ -10,7 +10,7 @@ from service.config import Limits
 from service.errors import BadRequest
 
 
-class Embeddings:
+class EmbeddingSpace:
     def __init__(self, catalog: Catalog, limits: Limits) -> None:
         self._catalog = catalog
         self._limits = limits

@@ -55,7 +55,8 @@ class Explainer:
         )
 
     def attributor(self, plan: Plan, views: Views) -> Attributor | None:
-        """Tells what moved an item, by the model for likelihoods; None where it may not be asked."""
+        """Finds out what moved an item, by the model for likelihoods; None where that may not be
+        asked."""
         alias, prompt = self._settings.roles.score, plan.context.score
         if not plan.ladder.steps or prompt is None or alias not in self._models.scorers:
             return None

@@ -203,7 +203,8 @@ class Planner:
         return Ladder([self._strategy(option, domain) for option in chosen], asked)
 
     def _asked(self, request: RecommendRequest) -> str:
-        """The strategy that is asked for. Raises `BadRequest` or `NotFound` for what is not here."""
+        """The strategy that is asked for. Raises `BadRequest` or `NotFound` for an unknown strategy
+        or model."""
         asked = request.strategy or self._settings.rank.strategy
         if asked not in STRATEGIES:
             known = ", ".join(STRATEGIES)

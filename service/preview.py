@@ -21,6 +21,7 @@ from service.privacy import Privacy, Views, count_redactions
 from service.prompts import Message, Prompt, PromptLibrary, variables
 from service.rank import slots
 from service.rank.selection import SPECS
+from service.records import Records
 from service.schema import Candidate, PromptRef, RecommendRequest, UserState
 
 PreviewTask = Literal["rank", "explain", "score"]
@@ -66,9 +67,17 @@ class Previewer:
     models: Models
     library: PromptLibrary
     privacy: Privacy
+    records: Records
 
     def prompts(self) -> list[Prompt]:
         return list(self.library.all().values())
+
+    async def state(self, user_id: str) -> UserState:
+        """A user as a ranking would see them now. Raises `NotFound`."""
+        await self.records.user(user_id)
+        plan = self.planner.plan(RecommendRequest(user_id=user_id), CallContext())
+        person, _ = await self.people.read(plan)
+        return person
 
     async def preview(
         self, request: RecommendRequest, task: PreviewTask, model: str | None = None

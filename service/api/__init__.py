@@ -28,8 +28,8 @@ from service.api import (
 from service.api.edge import Edge, Gate, locked
 from service.api.envelope import REFUSALS, install
 from service.api.needs import refuse_unknown_queries
+from service.build import Service, build, guard
 from service.config import Settings
-from service.pipeline import Recommender, build, guard
 
 __all__ = ["create_app"]
 
@@ -55,9 +55,9 @@ class ServiceApp(FastAPI):
 
 
 def create_app(
-    settings: Settings, make: Callable[[Settings], Awaitable[Recommender]] = build
+    settings: Settings, make: Callable[[Settings], Awaitable[Service]] = build
 ) -> FastAPI:
-    """The service for these settings. `make(settings)` is awaited at start for the `Recommender`.
+    """The service for these settings. `make(settings)` is awaited at start for the `Service`.
 
     Raises `ConfigError` for an address that others can reach while nobody needs a key.
     """

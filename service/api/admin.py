@@ -6,13 +6,12 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from contextvars import Context
 
 from fastapi import APIRouter, FastAPI, Request
 from pydantic import BaseModel, Field
 
+from service.build import Service
 from service.errors import BadRequest, ConfigError
-from service.pipeline import Recommender
 
 router = APIRouter(prefix="/v1/admin", tags=["operations"])
 
@@ -35,28 +34,26 @@ class Reloaded(BaseModel):
 
 
 class Live:
-    """The recommender that answers from now on, as `app.state.recommender`, with its work in the
+    """The service that answers from now on, as `app.state.service`, with its work in the
     background; those it took the place of finish what they began."""
 
-    def __init__(self, app: FastAPI, recommender: Recommender) -> None:
+    def __init__(self, app: FastAPI, service: Service) -> None:
         self._app = app
         self._one_at_a_time = asyncio.Lock()
         self._leaving: set[asyncio.Task[None]] = set()
         self._over = asyncio.Event()
-        self._take(recommender)
+        self._take(service)
 
-    def _take(self, recommender: Recommender) -> None:
-        self._app.state.recommender = self._recommender = recommender
-        self._work = asyncio.create_task(
-            recommender.work(), context=Context()
-        )  # it is on no caller's account
+    def _take(self, service: Service) -> None:
+        self._app.state.service = self._service = service
+        self._work = asyncio.create_task(service.jobs.run())
 
     async def reload(self) -> list[str]:
         """Raises `ConfigError` and changes nothing if the configuration can't be used so."""
         async with self._one_at_a_time:
-            settings = await asyncio.to_thread(self._recommender.settings.reread)
-            changed = self._recommender.settings.differing(settings)
-            old, new = self._recommender, await self._recommender.reloaded(settings)
+            settings = await asyncio.to_thread(self._service.settings.reread)
+            changed = self._service.settings.differing(settings)
+            old, new = self._service, await self._service.reloaded(settings)
             await self._stop_work()
             self._take(new)
             task = asyncio.create_task(self._let_go(old, new))
@@ -65,13 +62,13 @@ class Live:
             return changed
 
     async def reload_on_signal(self) -> None:
-        log = self._recommender.telemetry.log
+        log = self._service.telemetry.log
         try:
             log.info("reloaded", changed=await self.reload())
         except Exception as error:
             log.error("not_reloaded", error=str(error))
 
-    async def _let_go(self, old: Recommender, new: Recommender) -> None:
+    async def _let_go(self, old: Service, new: Service) -> None:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._over.wait(), LONGEST_S)
         await old.leave_to(new)
@@ -86,13 +83,13 @@ class Live:
         self._over.set()
         if self._leaving:
             await asyncio.wait(self._leaving)
-        await self._recommender.close()
+        await self._service.close()
 
 
 @asynccontextmanager
-async def live(app: FastAPI, recommender: Recommender) -> AsyncIterator[None]:
+async def live(app: FastAPI, service: Service) -> AsyncIterator[None]:
     """SIGHUP reloads, where this process is asked by signals."""
-    app.state.live = one = Live(app, recommender)
+    app.state.live = one = Live(app, service)
     loop, tasks = asyncio.get_running_loop(), set[asyncio.Task[None]]()
 
     def begin() -> None:
@@ -118,5 +115,5 @@ async def reload(request: Request) -> Reloaded:
         changed = await found.reload()
     except ConfigError as error:
         raise NotReloaded(error.message, param=error.param) from error
-    recommender: Recommender = request.app.state.recommender
-    return Reloaded(changed=changed, models=recommender.models())
+    service: Service = request.app.state.service
+    return Reloaded(changed=changed, models=service.models.names)

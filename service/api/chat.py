@@ -15,7 +15,17 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictInt, Validat
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from service.api.envelope import enveloped
-from service.api.needs import Asker, JsonRoute, RecommenderDep, Segment, who
+from service.api.needs import (
+    Asker,
+    CallDep,
+    ConversationDep,
+    EmbeddingsDep,
+    JsonRoute,
+    ModelsDep,
+    Segment,
+    SettingsDep,
+    who,
+)
 from service.api.shapes import document, either, words_in
 from service.errors import BadRequest, NotFound, reasons
 from service.schema import (
@@ -202,7 +212,11 @@ class ModelList(BaseModel):
     responses={200: {"content": {"text/event-stream": {}}}},
 )
 async def complete(
-    request: Request, asked: ChatBody, recommender: RecommenderDep
+    request: Request,
+    asked: ChatBody,
+    conversation: ConversationDep,
+    settings: SettingsDep,
+    call: CallDep,
 ) -> Completion | EventSourceResponse:
     """Picks for this person, as the conversation wants them, with a reason for each. "I have seen
     the second one" and "I don't like horror" become events and count from then on; "why the first?"
@@ -211,33 +225,33 @@ async def complete(
     Works without a user, from the conversation alone; a key that may not write notes nothing. Only
     words of ours and checked reasons are ever said.
     """
-    parts = await recommender.chat(_wanted(request, asked))
+    parts = await conversation.answer(_wanted(request, asked), call)
     head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": asked.model}
     first = await anext(parts)  # what fails before the first word still has a status of its own
     if not asked.stream:
         return Completion(**head, **_whole(await _last(first, parts), asked.fields))
-    service = recommender.settings.service
     events = _chunks(request, asked, head, first, parts)
     return EventSourceResponse(
-        events, ping=service.ping_s, shutdown_grace_period=service.deadline_ms / 1000
+        events,
+        ping=settings.service.ping_s,
+        shutdown_grace_period=settings.service.deadline_ms / 1000,
     )
 
 
 @router.get("/models", summary="What `model` may name")
-async def models(recommender: RecommenderDep) -> ModelList:
+async def models(models: ModelsDep, space: EmbeddingsDep) -> ModelList:
     """Strategies as ids, configured models, and the embedding."""
-    return ModelList(
-        data=[Listed(id=one) for one in [*recommender.models(), recommender.embedding]]
-    )
+    return ModelList(data=[Listed(id=one) for one in [*models.names, space.name]])
 
 
 @router.get("/models/{model_id:path}", summary="One of what `model` may name")
 async def model(
     model_id: Annotated[str, Segment, Path(description="An id of the list.", examples=["whyrank"])],
-    recommender: RecommenderDep,
+    models: ModelsDep,
+    space: EmbeddingsDep,
 ) -> Listed:
     """404 for what it may not, with all that it may."""
-    known = [*recommender.models(), recommender.embedding]
+    known = [*models.names, space.name]
     if model_id not in known:
         raise NotFound("model", model_id, param="model", known=", ".join(known))
     return Listed(id=model_id)

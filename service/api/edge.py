@@ -22,9 +22,9 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.envelope import enveloped
+from service.build import Service
 from service.config import Limits
 from service.errors import BadRequest, Forbidden, RateLimited
-from service.pipeline import Recommender
 from service.schema import ApiKey, KeyScope
 
 OPEN = {"GET /healthz", "GET /readyz"}
@@ -164,7 +164,7 @@ class Edge:
             await self._app(scope, receive, answer)
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
-            telemetry = _recommender(scope).telemetry
+            telemetry = _service(scope).telemetry
             telemetry.requests.labels(route, status).inc()
             telemetry.latency.labels(route).observe(time.perf_counter() - start)
             structlog.contextvars.clear_contextvars()
@@ -187,7 +187,7 @@ class Gate:
             await send(message)
 
         try:
-            limits = _recommender(scope).settings.limits
+            limits = _service(scope).settings.limits
             await self._admit(scope, limits)
             await self._app(scope, _bounded(receive, limits), answer)
         except ClientDisconnect:
@@ -207,7 +207,7 @@ class Gate:
         headers = dict(scope["headers"])
         name = _route(scope)
         if name not in OPEN:
-            key = await _recommender(scope).caller(_given(headers))
+            key = await _service(scope).access.caller(_given(headers))
             scope["state"]["key"] = key
             if name:
                 _permit(key, SCOPES.get(name, "admin"))
@@ -241,9 +241,9 @@ class KeyRates:
         )
 
 
-def _recommender(scope: Scope) -> Recommender:
-    found: Recommender = scope["app"].state.recommender
-    return found
+def _service(scope: Scope) -> Service:
+    service: Service = scope["app"].state.service
+    return service
 
 
 def _route(scope: Scope) -> str:

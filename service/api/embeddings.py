@@ -9,7 +9,7 @@ import numpy as np
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
-from service.api.needs import JsonRoute, RecommenderDep
+from service.api.needs import EmbeddingsDep, JsonRoute
 from service.api.shapes import either
 from service.errors import BadRequest
 from service.schema import Text
@@ -62,15 +62,15 @@ class Embeddings(BaseModel):
 
 
 @router.post("/embeddings", summary="Texts as vectors of the catalogue's space")
-async def embeddings(asked: EmbeddingsBody, recommender: RecommenderDep) -> Embeddings:
+async def embeddings(asked: EmbeddingsBody, space: EmbeddingsDep) -> Embeddings:
     """Unit vectors in input order: their inner products with items' vectors are the cosines that
     retrieval goes by."""
     given: list[Any] = [asked.input] if isinstance(asked.input, str) else list(asked.input)
     if given and isinstance(given[0], int):
         given = [given]
-    if asked.dimensions not in (None, recommender.dimension):
-        raise BadRequest(f"dimensions: this space has {recommender.dimension}", param="dimensions")
-    vectors, tokens = await recommender.embed(given)
+    if asked.dimensions not in (None, space.dimension):
+        raise BadRequest(f"dimensions: this space has {space.dimension}", param="dimensions")
+    vectors, tokens = await space.embed(given)
     data = [
         Embedding(
             index=n,
@@ -80,7 +80,7 @@ async def embeddings(asked: EmbeddingsBody, recommender: RecommenderDep) -> Embe
     ]
     return Embeddings(
         data=data,
-        model=recommender.embedding,
+        model=space.name,
         usage={"prompt_tokens": tokens, "total_tokens": tokens},
     )
 

@@ -68,7 +68,7 @@ def respond(error: WhyrankError, request_id: str) -> JSONResponse:
 def enveloped(request: Request, error: Exception) -> JSONResponse:
     """The envelope of whatever a route raised; what is our fault is logged, under the same request
     id."""
-    log = request.app.state.recommender.telemetry.log
+    log = request.app.state.service.telemetry.log
     if isinstance(error, WhyrankError):
         if not isinstance(error, BadRequest | ModelError):
             log.error("failed", code=error.code, error=error.message)

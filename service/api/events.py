@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from service.api.needs import FeedDep, RecommenderDep, feed_body
+from service.api.needs import FeedDep, IngestDep, feed_body
 from service.schema import Event, IngestReport
 
 router = APIRouter(prefix="/v1", tags=["feeds"])
 
 
 @router.post("/events", summary="Take events, one or many", openapi_extra=feed_body(Event))
-async def events(feed: FeedDep, recommender: RecommenderDep) -> IngestReport:
+async def events(feed: FeedDep, ingest: IngestDep) -> IngestReport:
     """An accepted event is on disk before this answers, and the very next ranking sees it. Sending
     it again is harmless."""
-    return feed.report(await recommender.ingest_events(feed.rows))
+    return feed.report(await ingest.events(feed.rows))

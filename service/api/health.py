@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from service.api.needs import RecommenderDep
+from service.api.needs import DiagnosticsDep
 
 router = APIRouter(tags=["operations"])
 
@@ -20,10 +20,10 @@ async def healthz() -> dict[str, str]:
 
 
 @router.get("/readyz", summary="Which part is ready, and if not, why")
-async def readyz(recommender: RecommenderDep, response: Response) -> dict[str, Any]:
+async def readyz(diagnostics: DiagnosticsDep, response: Response) -> dict[str, Any]:
     """503 when nothing can be answered. A missing model only makes it `degraded`: the prior
     answers."""
-    parts = await recommender.readiness()
+    parts = await diagnostics.readiness()
     needed = parts["store"]["ok"] and parts["catalog"]["ok"]
     response.status_code = 200 if needed else 503
     status = (
@@ -42,7 +42,7 @@ async def readyz(recommender: RecommenderDep, response: Response) -> dict[str, A
     response_class=Response,
     responses={200: {"content": {EXPOSITION: {"schema": {"type": "string"}}}}},
 )
-async def metrics(recommender: RecommenderDep) -> Response:
+async def metrics(diagnostics: DiagnosticsDep) -> Response:
     """Requests and their time, rankings, tokens, what was degraded and why, events taken, items
     that wait for a vector."""
-    return Response(await recommender.metrics(), media_type=EXPOSITION)
+    return Response(await diagnostics.metrics(), media_type=EXPOSITION)

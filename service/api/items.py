@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from service.api.needs import FeedDep, PathId, RecommenderDep, feed_body
+from service.api.needs import FeedDep, IngestDep, PathId, RecordsDep, feed_body
 from service.api.pages import CursorQuery, LimitQuery, Page, cut, key_of
 from service.schema import IngestReport, Item
 
@@ -12,30 +12,30 @@ router = APIRouter(prefix="/v1/items", tags=["feeds"])
 
 
 @router.post("", summary="Insert or replace items, one or many", openapi_extra=feed_body(Item))
-async def put_items(feed: FeedDep, recommender: RecommenderDep) -> IngestReport:
+async def put_items(feed: FeedDep, ingest: IngestDep) -> IngestReport:
     """Durable before this answers; vectors follow in the background (`/readyz` shows the
     backlog)."""
-    return feed.report(await recommender.ingest_items(feed.rows))
+    return feed.report(await ingest.items(feed.rows))
 
 
 @router.get("", summary="All items, a page at a time")
 async def list_items(
-    recommender: RecommenderDep, cursor: CursorQuery = None, limit: LimitQuery = 100
+    records: RecordsDep, cursor: CursorQuery = None, limit: LimitQuery = 100
 ) -> Page[Item]:
     """By id. What was there when the walk began comes once, whatever arrives or changes
     meanwhile."""
-    found = await recommender.list_items(key_of("items", cursor), limit + 1)
+    found = await records.list_items(key_of("items", cursor), limit + 1)
     data, following = cut("items", found, limit, lambda item: item.id)
     return Page(data=data, next_cursor=following)
 
 
 @router.get("/{item_id}", summary="One item")
-async def get_item(item_id: PathId, recommender: RecommenderDep) -> Item:
+async def get_item(item_id: PathId, records: RecordsDep) -> Item:
     """As it was last sent, defaults filled in."""
-    return await recommender.item(item_id)
+    return await records.item(item_id)
 
 
 @router.delete("/{item_id}", status_code=204, summary="Take an item out of the catalogue")
-async def delete_item(item_id: PathId, recommender: RecommenderDep) -> None:
+async def delete_item(item_id: PathId, records: RecordsDep) -> None:
     """Events about it are kept, and used again should it return."""
-    await recommender.delete_item(item_id)
+    await records.delete_item(item_id)

@@ -12,14 +12,33 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt
 from pydantic_core import from_json, to_json
 
+from service.build import Service
+from service.chat.conversation import Conversation
+from service.config import Settings
+from service.context import CallContext
+from service.diagnostics import Diagnostics
+from service.embeddings import EmbeddingSpace
 from service.errors import BadRequest, InvalidJson, UnsupportedMedia
+from service.ingest import Ingest
+from service.models import Models
 from service.pipeline import Recommender
+from service.preview import Previewer
+from service.records import Records
 from service.schema import Id, IngestReport, ItemField, Label, Locale, Name, Rejection, Text
 
 
-def _recommender(request: Request) -> Recommender:
-    found: Recommender = request.app.state.recommender
-    return found
+def _part(get: Callable[[Service], Any]) -> Any:
+    """A part of the service that answers now: another may take its place at a reload."""
+
+    def read(request: Request) -> Any:
+        return get(request.app.state.service)
+
+    return Depends(read)
+
+
+def _call(request: Request) -> CallContext:
+    """What models cost is on the account of the caller's key."""
+    return CallContext(payer=request.state.key)
 
 
 JSON = "application/json"
@@ -110,7 +129,7 @@ async def _feed(request: Request) -> FeedBody:
     body = await request.body()
     if body:
         must_be(request, JSON, LINES)
-    limit = request.app.state.recommender.settings.limits.batch
+    limit = request.app.state.service.settings.limits.batch
     broken: list[Rejection] = []
     try:
         whole = parsed(body)
@@ -208,7 +227,16 @@ def refuse_unknown_queries(request: Request) -> None:
         )
 
 
-RecommenderDep = Annotated[Recommender, Depends(_recommender)]
+RecommenderDep = Annotated[Recommender, _part(lambda service: service.recommender)]
+ConversationDep = Annotated[Conversation, _part(lambda service: service.chat)]
+IngestDep = Annotated[Ingest, _part(lambda service: service.ingest)]
+RecordsDep = Annotated[Records, _part(lambda service: service.records)]
+PreviewerDep = Annotated[Previewer, _part(lambda service: service.previewer)]
+EmbeddingsDep = Annotated[EmbeddingSpace, _part(lambda service: service.embeddings)]
+DiagnosticsDep = Annotated[Diagnostics, _part(lambda service: service.diagnostics)]
+ModelsDep = Annotated[Models, _part(lambda service: service.models)]
+SettingsDep = Annotated[Settings, _part(lambda service: service.settings)]
+CallDep = Annotated[CallContext, Depends(_call)]
 FeedDep = Annotated[FeedBody, Depends(_feed)]
 Segment = BeforeValidator(unquote)
 """For a parameter that is a part of the path: routes match it percent-encoded

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from service.api.envelope import enveloped
-from service.api.needs import JsonRoute, RecommenderDep
+from service.api.needs import CallDep, JsonRoute, RecommenderDep, SettingsDep
 from service.schema import ItemField, Ranked, Ranking, Reason, RecommendRequest
 
 router = APIRouter(prefix="/v1", tags=["recommend"], route_class=JsonRoute)
@@ -74,7 +74,11 @@ def _event(name: str, value: Ranking | Reason) -> ServerSentEvent:
     },
 )
 async def recommendations(
-    request: Request, asked: RecommendRequest, recommender: RecommenderDep
+    request: Request,
+    asked: RecommendRequest,
+    recommender: RecommenderDep,
+    settings: SettingsDep,
+    call: CallDep,
 ) -> Ranking | EventSourceResponse:
     """Retrieves candidates (or takes yours), ranks them for this person as they are now, and
     justifies the best.
@@ -91,12 +95,13 @@ async def recommendations(
     With `fields` the items of the ranking, of both events too, bring what a page shows of them.
     """
     if not asked.stream:
-        return _with_fields(await recommender.recommend(asked), asked.fields)
-    parts = await recommender.stream(asked)
-    service = recommender.settings.service
+        return _with_fields(await recommender.recommend(asked, call), asked.fields)
+    parts = await recommender.stream(asked, call)
     events = _events(request, parts, asked.fields)
     return EventSourceResponse(
-        events, ping=service.ping_s, shutdown_grace_period=service.deadline_ms / 1000
+        events,
+        ping=settings.service.ping_s,
+        shutdown_grace_period=settings.service.deadline_ms / 1000,
     )
 
 

@@ -16,7 +16,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictInt, ValidationError
 from pydantic_core import from_json
 
-from service.api.needs import Asker, JsonRoute, RecommenderDep, who
+from service.api.needs import Asker, CallDep, JsonRoute, RecommenderDep, SettingsDep, who
 from service.api.shapes import document, either, own_id, words_in
 from service.errors import BadRequest, reasons
 from service.schema import Id, InlineEvent, ItemFields, Reranked, RerankRequest, Text, Value
@@ -161,7 +161,11 @@ class RerankAnswer(BaseModel):
 
 
 async def rerank(
-    request: Request, asked: RerankBody, recommender: RecommenderDep
+    request: Request,
+    asked: RerankBody,
+    settings: SettingsDep,
+    recommender: RecommenderDep,
+    call: CallDep,
 ) -> RerankAnswer | list[TeiResult]:
     """Every document exactly once, the best first (or the `top_n` best), for the query, for the
     person if one is named, or both; always within `deadline_ms`. One document, or none that says
@@ -181,8 +185,8 @@ async def rerank(
             param="fields",
         )
     cut: list[int] = []
-    wanted = _wanted(request, asked, given, cut, json_query=recommender.settings.rerank.json_query)
-    found = await recommender.rerank(wanted)
+    wanted = _wanted(request, asked, given, cut, json_query=settings.rerank.json_query)
+    found = await recommender.rerank(wanted, call)
     if asked.documents is None:
         return [
             TeiResult(

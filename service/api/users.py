@@ -10,7 +10,16 @@ from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
-from service.api.needs import LINES, FeedDep, JsonRoute, PathId, RecommenderDep, feed_body
+from service.api.needs import (
+    LINES,
+    FeedDep,
+    IngestDep,
+    JsonRoute,
+    PathId,
+    PreviewerDep,
+    RecordsDep,
+    feed_body,
+)
 from service.api.pages import CursorQuery, LimitQuery, Page, cut, key_of, place_of
 from service.schema import (
     Attributes,
@@ -99,19 +108,19 @@ def _exported() -> str:
 
 
 @router.post("", summary="Insert or replace users, one or many", openapi_extra=feed_body(User))
-async def put_users(feed: FeedDep, recommender: RecommenderDep) -> IngestReport:
+async def put_users(feed: FeedDep, ingest: IngestDep) -> IngestReport:
     """What is not given falls back to its default; `PATCH` changes some fields only. What they did
     stays."""
-    return feed.report(await recommender.ingest_users(feed.rows))
+    return feed.report(await ingest.users(feed.rows))
 
 
 @router.get("", summary="All users, a page at a time")
 async def list_users(
-    recommender: RecommenderDep, cursor: CursorQuery = None, limit: LimitQuery = 100
+    records: RecordsDep, cursor: CursorQuery = None, limit: LimitQuery = 100
 ) -> Page[User]:
     """By id; also those who only acted and never declared anything, but no visitors, who have a
     session alone."""
-    found = await recommender.list_users(key_of("users", cursor), limit + 1)
+    found = await records.list_users(key_of("users", cursor), limit + 1)
     data, following = cut("users", found, limit, lambda user: user.user_id)
     return Page(data=data, next_cursor=following)
 
@@ -119,39 +128,39 @@ async def list_users(
 @router.get("/{user_id}/events", summary="What a user did, a page at a time")
 async def list_events(
     user_id: PathId,
-    recommender: RecommenderDep,
+    records: RecordsDep,
     cursor: CursorQuery = None,
     limit: LimitQuery = 100,
 ) -> Page[Event]:
     """In the order in which they arrived."""
-    found = await recommender.list_events(user_id, place_of("events", cursor), limit + 1)
+    found = await records.list_events(user_id, place_of("events", cursor), limit + 1)
     data, following = cut("events", found, limit, lambda row: row[0])
     return Page(data=[event for _, event in data], next_cursor=following)
 
 
 @router.get("/{user_id}", summary="One user")
-async def get_user(user_id: PathId, recommender: RecommenderDep) -> User:
+async def get_user(user_id: PathId, records: RecordsDep) -> User:
     """What they declared; defaults, of one who only acted."""
-    return await recommender.user(user_id)
+    return await records.user(user_id)
 
 
 @router.patch("/{user_id}", summary="Change some fields of a user")
-async def patch_user(user_id: PathId, change: UserPatch, recommender: RecommenderDep) -> User:
+async def patch_user(user_id: PathId, change: UserPatch, records: RecordsDep) -> User:
     """Answers with all of them, as the next ranking will see it."""
-    return await recommender.patch_user(user_id, change)
+    return await records.patch_user(user_id, change)
 
 
 @router.delete("/{user_id}", status_code=204, summary="Forget a user")
-async def delete_user(user_id: PathId, recommender: RecommenderDep) -> None:
+async def delete_user(user_id: PathId, records: RecordsDep) -> None:
     """With their events and what they were shown. The popularity of items, which names nobody,
     stays."""
-    await recommender.forget(user_id)
+    await records.forget(user_id)
 
 
 @router.get("/{user_id}/state", summary="What a ranking would know of a user now")
-async def get_state(user_id: PathId, recommender: RecommenderDep) -> State:
+async def get_state(user_id: PathId, previewer: PreviewerDep) -> State:
     """As of every event accepted so far."""
-    return State.of(await recommender.state(user_id))
+    return State.of(await previewer.state(user_id))
 
 
 @router.get(
@@ -165,11 +174,11 @@ async def get_state(user_id: PathId, recommender: RecommenderDep) -> State:
         }
     },
 )
-async def export_user(user_id: PathId, recommender: RecommenderDep) -> StreamingResponse:
+async def export_user(user_id: PathId, records: RecordsDep) -> StreamingResponse:
     """JSON lines: `user` is what they declared, each `event` what they did, in the order in which
     it arrived, each `shown` a ranking and when they were shown it, the earliest first, each
     `unshown` what a shadow model would have."""
-    return StreamingResponse(_lines(await recommender.export(user_id)), media_type=LINES)
+    return StreamingResponse(_lines(await records.export(user_id)), media_type=LINES)
 
 
 async def _lines(parts: AsyncGenerator[Value, None]) -> AsyncGenerator[str, None]:

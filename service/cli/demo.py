@@ -9,12 +9,12 @@ from typing import Annotated
 
 import typer
 
+from service.build import Service
 from service.cli.feeds import store_rows
 from service.cli.ranking import items_of, print_ranking
 from service.cli.serving import running_engine, until_stopped
 from service.cli.shell import console, progress, run
 from service.config import Settings
-from service.pipeline import Recommender
 from service.schema import RecommendRequest
 
 TASTES = {"366": "horror", "904": "romance", "127": "science fiction"}
@@ -36,7 +36,7 @@ def demo(
             for alias in dict.fromkeys(["minilm", model, *_local_scorers(settings)]):
                 weights.pull(alias, settings.data / "models", step)
             films = feeds.pull("movielens-100k", settings.data, step)
-        run(settings, lambda recommender: _ingest_films(recommender, films))
+        run(settings, lambda service: _ingest_films(service, films))
         with running_engine(settings):
             run(settings, _rank_for_users)
     console.print(
@@ -68,24 +68,26 @@ def _with_model(settings: Settings, alias: str) -> Settings:
     return settings.model_copy(update=changes)
 
 
-async def _ingest_films(recommender: Recommender, films: Path) -> None:
+async def _ingest_films(service: Service, films: Path) -> None:
     """Ingests the feeds, once. A run that was broken off may be repeated: the log takes no event
     twice."""
     from service.feeds.files import open_feed
 
-    stamp = recommender.settings.data / ".movielens.ingested"
+    stamp = service.settings.data / ".movielens.ingested"
     if not stamp.exists():
         for feed in ("items", "users", "events"):
             with open_feed(films / f"{feed}.jsonl", feed) as file:
-                await store_rows(recommender, feed, file, strict=False)
+                await store_rows(service, feed, file, strict=False)
         stamp.touch()
 
 
-async def _rank_for_users(recommender: Recommender) -> None:
+async def _rank_for_users(service: Service) -> None:
     """Ranks for all users of `TASTES` at once."""
     requests = [RecommendRequest(user_id=user, top_n=5, deadline_ms=300_000) for user in TASTES]
     with console.status("ranking for three people at once …"):
-        rankings = await asyncio.gather(*(recommender.recommend(request) for request in requests))
+        rankings = await asyncio.gather(
+            *(service.recommender.recommend(request) for request in requests)
+        )
     for (user, taste), ranking in zip(TASTES.items(), rankings, strict=True):
-        items = await items_of(recommender, ranking)
+        items = await items_of(service, ranking)
         print_ranking(ranking, items, f"user {user}, who likes {taste}")

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from service.build import Service
 from service.cli.shell import console, errors, progress, run
 from service.config import Settings
-from service.pipeline import Recommender
 from service.schema import Event, ForeignReport, IngestReport, Item, Rejection, User
 from service.schema import Feed as FeedName
 
@@ -192,17 +192,17 @@ def _rebuild(settings: Settings, *, re_embed: bool, re_index: bool) -> None:
         run(settings, _re_embed, re_embed=True)
 
 
-async def _re_index(recommender: Recommender) -> None:
+async def _re_index(service: Service) -> None:
     with console.status("making the indexes anew …"):
-        names = await recommender.re_index()
+        names = await service.ingest.re_index()
     console.print(f"indexes: made anew of {', '.join(names)}")
 
 
-async def _re_embed(recommender: Recommender) -> None:
+async def _re_embed(service: Service) -> None:
     with progress() as step:
-        count = await recommender.embed_pending(partial(step, "embedding"))
-    await recommender.train()
-    console.print(f"items: {count} embedded by {recommender.embedding}")
+        count = await service.ingest.embed_pending(partial(step, "embedding"))
+    await service.jobs.trainer.train()
+    console.print(f"items: {count} embedded by {service.embeddings.name}")
 
 
 def _parse_pairs(option: str, arguments: list[str] | None) -> dict[str, str]:
@@ -249,21 +249,19 @@ def _take(
 ) -> int:
     """Stores a file's rows, or only checks them. Returns how many were refused."""
     job = check_rows if dry_run else store_rows
-    return run(settings, lambda recommender: job(recommender, feed, file, strict=strict))
+    return run(settings, lambda service: job(service, feed, file, strict=strict))
 
 
-async def store_rows(
-    recommender: Recommender, feed: FeedName, file: FeedFile, *, strict: bool
-) -> int:
+async def store_rows(service: Service, feed: FeedName, file: FeedFile, *, strict: bool) -> int:
     """Stores the rows of a file, embeds items and trains on events. Prints the counts and returns
     how many rows were refused; `strict`: stops at the first."""
     put: Callable[..., Awaitable[IngestReport]] = {
-        "items": recommender.ingest_items,
-        "users": recommender.ingest_users,
-        "events": recommender.ingest_events,
+        "items": service.ingest.items,
+        "users": service.ingest.users,
+        "events": service.ingest.events,
     }[feed]
     if file.shape:
-        put = partial(recommender.ingest_foreign, file.shape, feed=feed)
+        put = partial(service.ingest.foreign, file.shape, feed=feed)
     reports: list[IngestReport] = []
 
     async def store(rows: list[Any]) -> list[Rejection]:
@@ -275,20 +273,18 @@ async def store_rows(
             file, store, partial(step, feed), size=1 if strict else CHUNK, strict=strict
         )
         if feed == "items":
-            await recommender.embed_pending(partial(step, "embedding"))
+            await service.ingest.embed_pending(partial(step, "embedding"))
     accepted = sum(report.accepted for report in reports)
     if feed != "users" and accepted:
         with console.status("learning who likes what …"):
-            await recommender.train()
+            await service.jobs.trainer.train()
     _write_rejected(file, refused)
     _print_reasons(refused, file.notes.sentences())
     console.print(_summarise(feed, reports, len(refused)))
     return len(refused)
 
 
-async def check_rows(
-    recommender: Recommender, feed: FeedName, file: FeedFile, *, strict: bool
-) -> int:
+async def check_rows(service: Service, feed: FeedName, file: FeedFile, *, strict: bool) -> int:
     """Stores nothing: prints the first rows as they would be taken, how many would be, and why
     others would be refused. Returns how many would be refused."""
     first_rows: list[Item | User | Event] = []
@@ -296,7 +292,7 @@ async def check_rows(
 
     async def check(rows: list[Any]) -> list[Rejection]:
         nonlocal accepted
-        taken, rejections = recommender.check_rows(feed, rows, file.notes, file.shape)
+        taken, rejections = service.ingest.check(feed, rows, file.notes, file.shape)
         accepted += len(taken)
         first_rows.extend(taken[: SHOWN_ROWS - len(first_rows)])
         return rejections

@@ -14,9 +14,9 @@ from pydantic import TypeAdapter, ValidationError
 from rich.markup import escape
 from rich.table import Table
 
+from service.build import open_store
 from service.cli.shell import console, errors
 from service.errors import reasons
-from service.pipeline import open_store
 from service.schema import ApiKey, Moment
 
 app = typer.Typer(

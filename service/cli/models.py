@@ -8,10 +8,10 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from service.build import Service
 from service.cli.shell import console, errors, progress, run
 from service.config import Settings
 from service.errors import ModelError
-from service.pipeline import Recommender
 from service.schema import Capabilities
 
 app = typer.Typer(help="Weights of the local models.", no_args_is_help=True)
@@ -83,7 +83,7 @@ def probe(
     aliases = [alias] if alias else list(dict.fromkeys([*roles, *settings.fallback]))
     if not aliases:
         console.print("no models are configured: there is nothing to ask")
-    results = run(settings, lambda recommender: _probe_all(recommender, aliases))
+    results = run(settings, lambda service: _probe_all(service, aliases))
     capabilities = {
         name: result for name, result in results.items() if isinstance(result, Capabilities)
     }
@@ -100,15 +100,13 @@ def probe(
         raise typer.Exit(1)
 
 
-async def _probe_all(
-    recommender: Recommender, aliases: list[str]
-) -> dict[str, Capabilities | ModelError]:
+async def _probe_all(service: Service, aliases: list[str]) -> dict[str, Capabilities | ModelError]:
     """By alias, what the model can do, or why it could not be asked."""
     results: dict[str, Capabilities | ModelError] = {}
     for alias in aliases:
         with console.status(f"asking {alias} …"):
             try:
-                results[alias] = await recommender.probe(alias, anew=True)
+                results[alias] = await service.models.probe(alias, anew=True)
             except ModelError as error:
                 results[alias] = error
     return results

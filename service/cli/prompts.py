@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from service.build import Service
 from service.cli.ranking import build_request
 from service.cli.shell import console, run
-from service.pipeline import Recommender
 from service.schema import PromptRef
 
 app = typer.Typer(help="The prompts in use, and what a model would be shown.", no_args_is_help=True)
@@ -26,8 +26,8 @@ class Task(StrEnum):
 def list_prompts(context: typer.Context) -> None:
     """Every prompt with its version and hash."""
 
-    async def read(recommender: Recommender) -> list[PromptRef]:
-        return [prompt.ref for prompt in recommender.prompts()]
+    async def read(service: Service) -> list[PromptRef]:
+        return [prompt.ref for prompt in service.previewer.prompts()]
 
     table = Table("id", "version", "sha")
     for ref in run(context.obj, read):
@@ -49,7 +49,7 @@ def preview(
 ) -> None:
     """What the model would be shown for a user, and how many tokens that is; nothing is sent."""
     request = build_request(user_id=user_id, instruction=instruction)
-    shown = run(context.obj, lambda recommender: recommender.preview(request, task.value, model))
+    shown = run(context.obj, lambda service: service.previewer.preview(request, task.value, model))
     if not shown.messages:
         console.print(
             f"nothing would be sent: {shown.model} is outside, and this person may not be "

@@ -10,9 +10,9 @@ from pydantic import ValidationError
 from rich.markup import escape
 from rich.table import Table
 
+from service.build import Service
 from service.cli.shell import console, run
 from service.errors import reasons
-from service.pipeline import Recommender
 from service.schema import Item, Ranking, RecommendRequest
 
 
@@ -46,9 +46,9 @@ def recommend(
         explain=explain.value,
     )
 
-    async def rank(recommender: Recommender) -> tuple[Ranking, dict[str, Item]]:
-        ranking = await recommender.recommend(request)
-        return ranking, await items_of(recommender, ranking)
+    async def rank(service: Service) -> tuple[Ranking, dict[str, Item]]:
+        ranking = await service.recommender.recommend(request)
+        return ranking, await items_of(service, ranking)
 
     ranking, items = run(context.obj, rank)
     if as_json:
@@ -65,10 +65,10 @@ def build_request(**fields: Any) -> RecommendRequest:
         raise typer.BadParameter(reasons(error)) from error
 
 
-async def items_of(recommender: Recommender, ranking: Ranking) -> dict[str, Item]:
+async def items_of(service: Service, ranking: Ranking) -> dict[str, Item]:
     """The ranked items and those that reasons cite, by id."""
     ids = [item_id for row in ranking.items for item_id in (row.item_id, *row.evidence)]
-    return await recommender.items(ids)
+    return await service.records.items(ids)
 
 
 def print_ranking(ranking: Ranking, items: dict[str, Item], title: str) -> None:

@@ -12,10 +12,10 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from service.build import Service, build
 from service.cli.shell import console, errors
 from service.config import Settings
 from service.errors import ConfigError, WhyrankError
-from service.pipeline import Recommender, build
 
 
 def engine(
@@ -105,9 +105,9 @@ def _listen(settings: Settings) -> None:
 
     from service.api import create_app
 
-    prepared: list[Recommender] = []
+    prepared: list[Service] = []
 
-    async def take_prepared(_settings: Settings) -> Recommender:
+    async def take_prepared(_settings: Settings) -> Service:
         return prepared.pop()
 
     service = settings.service
@@ -136,12 +136,12 @@ def _listen(settings: Settings) -> None:
         raise ConfigError(f"the service could not start on {service.host}:{service.port}")
 
 
-async def _build_prepared(settings: Settings) -> Recommender:
-    """A recommender that has checked its parts and loaded what the first requests need."""
-    recommender = await build(settings)
+async def _build_prepared(settings: Settings) -> Service:
+    """A service that has checked its parts and loaded what the first requests need."""
+    service = await build(settings)
     try:
-        await recommender.prepare()
+        await service.diagnostics.prepare()
     except WhyrankError:
-        await recommender.close()
+        await service.close()
         raise
-    return recommender
+    return service

@@ -1,4 +1,4 @@
-"""What the commands share: the consoles, settings, errors, a recommender, progress bars."""
+"""What the commands share: the consoles, settings, errors, a service, progress bars."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from rich.progress import (
 from typer.core import TyperGroup
 
 from service import __version__
+from service.build import Service, build
 from service.config import Settings
 from service.errors import BadRequest, WhyrankError
-from service.pipeline import Recommender, build
 
 T = TypeVar("T")
 Step = Callable[[str, int, int], None]
@@ -71,18 +71,16 @@ def main(
         context.obj = Settings.load(config)
 
 
-def run(
-    settings: Settings, job: Callable[[Recommender], Awaitable[T]], *, re_embed: bool = False
-) -> T:
-    """Builds a recommender, runs a coroutine function on it, and closes it. `re_embed`: as in
+def run(settings: Settings, job: Callable[[Service], Awaitable[T]], *, re_embed: bool = False) -> T:
+    """Builds a service, runs a coroutine function on it, and closes it. `re_embed`: as in
     `build`."""
 
     async def run_and_close() -> T:
-        recommender = await build(settings, re_embed=re_embed)
+        service = await build(settings, re_embed=re_embed)
         try:
-            return await job(recommender)
+            return await job(service)
         finally:
-            await recommender.close()
+            await service.close()
 
     return asyncio.run(run_and_close())
 

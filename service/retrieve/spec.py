@@ -53,7 +53,8 @@ class Lookup:
 
 @dataclass(frozen=True)
 class SourceSpec:
-    """A source of candidates. `find`: ids of admissible items, best first, at most `query.depth`."""
+    """A source of candidates. `find`: ids of admissible items, best first, at most
+    `query.depth`."""
 
     name: str
     find: Callable[[Lookup], Awaitable[Sequence[str]]]

@@ -1,0 +1,346 @@
+"""How a conversation is answered: what was said becomes events, then comes the flow of every
+ranking, told in words.
+
+Events first, so that the answer knows what the person just said; the ranking and its reasons are
+those of `Recommender.stream`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
+
+from service import chat
+from service.catalog import Catalog
+from service.chat.documents import OWN, OwnDocuments
+from service.chat.understanding import Understanding
+from service.chat.words import Words
+from service.config import Settings
+from service.context import CallContext
+from service.errors import BadRequest
+from service.ingest import Ingest
+from service.pipeline import Answer as Stream
+from service.pipeline import Recommender
+from service.schema import (
+    LONGEST_INSTRUCTION,
+    ChatReply,
+    ChatRequest,
+    Event,
+    Item,
+    Ranked,
+    Ranking,
+    Reason,
+    RecommendRequest,
+    RerankRequest,
+    Usage,
+)
+
+EXPLAINED = 3
+"""So many items are told about in one answer."""
+PICKS = 5
+"""Unless somebody says how many."""
+
+Answer = AsyncGenerator[str | ChatReply, None]
+"""The text in pieces, then the reply."""
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """What is answered: the request, how its conversation was read, our phrases in its language,
+    and on whose behalf models are asked."""
+
+    request: ChatRequest
+    talk: chat.Talk
+    words: Words
+    call: CallContext
+
+
+class Conversation:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        catalog: Catalog,
+        recommender: Recommender,
+        understanding: Understanding,
+        ingest: Ingest,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._settings = settings
+        self._catalog = catalog
+        self._recommender = recommender
+        self._understanding = understanding
+        self._ingest = ingest
+        self._clock = clock
+        self._documents = OwnDocuments(catalog)
+
+    async def answer(self, request: ChatRequest, call: CallContext | None = None) -> Answer:
+        """The text in pieces, then the reply; with a shape, one piece of JSON. Whatever is wrong
+        with the request is raised here, before there is anything to iterate over."""
+        call = call or CallContext()
+        self._check(request, call)
+        start = asyncio.get_running_loop().time()
+        facets = await self._catalog.facets()
+        talk = chat.read(request.turns, await self._documents.called(request), facets)
+        if talk.many is not None:
+            most = request.top_n or self._settings.limits.top_n
+            request = request.model_copy(update={"top_n": min(talk.many, most)})
+        views = await self._understanding.views(request, talk)
+        kind = talk.kind or await self._understanding.kind(talk.turn, views)
+        turn = _Turn(request, talk, chat.spoken(request.locale, talk.turn), call)
+        if kind == "recommend":
+            noted = await self._note(request, talk)
+            left = await self._documents.left(request, talk)
+            if left is None:
+                answer = _nothing(turn, noted)
+            else:
+                part = call.part()
+                values = await self._understanding.values(left, talk, facets, views, part)
+                spent_s = asyncio.get_running_loop().time() - start
+                wanted = self._wanted(left, talk, values, spent_s)
+                stream = await self._stream(left, wanted, call)
+                answer = self._picks(turn, noted, wanted, stream, part.usage)
+        elif kind in {"why", "about"}:
+            answer = self._about(turn, kind)
+        else:
+            answer = _say(chat.answered(talk, kind, turn.words), kind)
+        return answer if request.shape is None else self._shaped(request.shape, answer)
+
+    def _check(self, request: ChatRequest, call: CallContext) -> None:
+        """Raises `BadRequest` or `NotFound` for what can't be answered."""
+        limits = self._settings.limits
+        if len(request.turns) > limits.messages:
+            raise BadRequest(
+                f"messages: at most {limits.messages} (limits.messages)", param="messages"
+            )
+        most = limits.message_chars
+        if any(len(turn.text) > most for turn in request.turns if turn.role == "user"):
+            raise BadRequest(
+                f"messages: each at most {most} characters (limits.message_chars)", param="messages"
+            )
+        if len(request.documents or ()) > limits.documents:
+            raise BadRequest(
+                f"documents: at most {limits.documents} (limits.documents)", param="documents"
+            )
+        if request.shape is not None:
+            from service.chat.shape import check  # takes a tenth of a second, and few ask for it
+
+            check(request.shape)
+        self._catalog.check_filters(request.filters)
+        asked = self._asked(request, None)
+        asked = asked.model_copy(update={"candidates": request.candidates})
+        self._recommender.planner.plan(asked, call)
+
+    async def _note(self, request: ChatRequest, talk: chat.Talk) -> list[Event]:
+        """Keep what the last turn says of the person as events; the same turn sent again makes no
+        new ones."""
+        if not request.note or (request.user_id is None and request.session_id is None):
+            return []
+        turns = [turn.text for turn in request.turns]
+        events = []
+        for remark in talk.said:
+            if remark.about is not None and remark.about.startswith(OWN):
+                continue
+            identity = json.dumps([turns, remark.kind, remark.about, remark.topic])
+            events.append(
+                Event(
+                    event_id=sha256(identity.encode()).hexdigest()[:32],
+                    user_id=request.user_id,
+                    session_id=request.session_id,
+                    type=remark.kind,
+                    item_id=remark.about,
+                    text=remark.topic or None,
+                    occurred_at=self._clock(),
+                )
+            )
+        if events:
+            await self._ingest.events([event.model_dump() for event in events])
+        return events
+
+    # ── as a request for a list ───────────────────────────────────────────────────────────────────
+
+    def _wanted(
+        self, request: ChatRequest, talk: chat.Talk, values: list[str], spent_s: float
+    ) -> RecommendRequest:
+        """The conversation as a request for a list."""
+        exclude = list(dict.fromkeys([*request.exclude, *talk.exclude]))
+        wishes = [wish for wish in (talk.instruction, ", ".join(values)) if wish]
+        asked = self._asked(request, ". ".join(wishes)[:LONGEST_INSTRUCTION], spent_s)
+        if request.candidates is not None:
+            return asked.model_copy(update={"candidates": request.candidates, "exclude": exclude})
+        filters = {**talk.filters, **request.filters}
+        return asked.model_copy(
+            update={"filters": filters, "exclude": exclude, "avoid": [*talk.avoid]}
+        )
+
+    def _asked(
+        self, request: ChatRequest, instruction: str | None, spent_s: float = 0
+    ) -> RecommendRequest:
+        """What both kinds of request say, with the time that is left."""
+        both = RecommendRequest.model_fields.keys() & ChatRequest.model_fields.keys()
+        same = {
+            name: getattr(request, name) for name in both - {"candidates", "filters", "exclude"}
+        }
+        deadline_ms = request.deadline_ms or self._settings.service.deadline_ms
+        own = {
+            "top_n": request.top_n or PICKS,
+            "instruction": instruction or None,
+            "deadline_ms": max(deadline_ms - round(1000 * spent_s), 1),
+        }
+        return RecommendRequest(**same | own)
+
+    async def _stream(
+        self, request: ChatRequest, wanted: RecommendRequest, call: CallContext
+    ) -> Stream:
+        """A ranking of the catalogue, or of the caller's documents."""
+        if request.documents is None:
+            return await self._recommender.stream(wanted, call)
+        both = RerankRequest.model_fields.keys() & RecommendRequest.model_fields.keys()
+        rerank = RerankRequest(
+            query=wanted.instruction or "",
+            documents=await self._documents.titled(request),
+            **{name: getattr(wanted, name) for name in both},
+        )
+        return await self._recommender.rerank_stream(rerank, call)
+
+    # ── in words ──────────────────────────────────────────────────────────────────────────────────
+
+    async def _picks(
+        self,
+        turn: _Turn,
+        noted: list[Event],
+        wanted: RecommendRequest,
+        stream: Stream,
+        usage: Usage,
+    ) -> Answer:
+        """An opening, and a line for each pick as soon as its reason is there. Where nothing is all
+        that was demanded, what comes close to it, and it says so. `usage`: of reading the wish."""
+        words = turn.words
+        text = chat.opening(turn.talk, words, noted)
+        yield text
+        ranking = await _first(stream)
+        if not ranking.items and turn.talk.filters:
+            await stream.aclose()
+            text += f"\n\n{words.dropped}"
+            yield f"\n\n{words.dropped}"
+            wanted = wanted.model_copy(update={"filters": turn.request.filters})
+            stream = await self._recommender.stream(wanted, turn.call)
+            ranking = await _first(stream)
+        titles = [item.title or item.item_id for item in ranking.items]
+        items = await self._catalog.get(item.item_id for item in ranking.items)
+        gap = "\n\n"
+        async with aclosing(stream):
+            async for part in _with_unexplained(stream):
+                if isinstance(part, Ranking):
+                    ranking = part
+                    continue
+                title, item = titles[part.rank - 1], items.get(part.item_id)
+                piece = gap + chat.pick(part.rank, title, item, part.reason)
+                yield piece
+                text, gap = text + piece, "\n"
+        if not ranking.items:
+            yield f"\n\n{words.nothing}"
+            text += f"\n\n{words.nothing}"
+        yield ChatReply.model_construct(
+            text=text, kind="recommend", ranking=ranking, noted=noted, usage=ranking.usage + usage
+        )
+
+    async def _about(self, turn: _Turn, kind: chat.Kind) -> Answer:
+        """About picks that were shown: what is known of them, or why they were picked, ranked again
+        by what is known now."""
+        talk, words = turn.talk, turn.words
+        if not talk.about:
+            yield words.which
+            yield ChatReply(text=words.which, kind=kind)
+            return
+        text, usage, ranking = "", Usage(), None
+        for item in talk.about[:EXPLAINED]:
+            piece = "\n\n" if text else ""
+            if kind == "why":
+                ranking = await self._again(turn, item)
+                usage += ranking.usage
+                moved_by = await self._catalog.get(ranking.items[0].attribution)
+                piece += chat.justified(item, ranking.items[0], moved_by, words)
+            else:
+                piece += chat.described(item, words)
+            yield piece
+            text += piece
+        yield ChatReply.model_construct(
+            text=text, kind=kind, ranking=ranking, noted=[], usage=usage
+        )
+
+    async def _again(self, turn: _Turn, item: Item) -> Ranking:
+        """One item's ranking, for its reason and what moved it."""
+        request = turn.request
+        items = await self._documents.items(request)
+        own = [
+            document
+            for document, known in zip(request.documents or (), items, strict=True)
+            if known.id == item.id
+        ]
+        alone = {"candidates": None if own else [item.id], "top_n": 1, "explain": "full"}
+        asked = self._asked(request, turn.talk.instruction).model_copy(update=alone)
+        only = request.model_copy(update={"documents": own or None})
+        async with aclosing(await self._stream(only, asked, turn.call)) as stream:
+            rankings = [part async for part in stream if isinstance(part, Ranking)]
+        return rankings[-1]
+
+    async def _shaped(self, shape: Mapping[str, Any], answer: Answer) -> Answer:
+        """The same answer as JSON in the caller's shape: one piece."""
+        from service.chat.shape import filled
+
+        async with aclosing(answer):
+            async for part in answer:
+                if isinstance(part, ChatReply):
+                    reply = part
+        items = reply.ranking.items if reply.ranking is not None else []
+        known = await self._catalog.get(item.item_id for item in items)
+        picks = [_pick(item, known.get(item.item_id)) for item in items]
+        text = json.dumps(filled(shape, reply.text, picks), ensure_ascii=False)
+        yield text
+        yield reply.model_copy(update={"text": text})
+
+
+async def _first(stream: Stream) -> Ranking:
+    ranking = await anext(stream)
+    assert isinstance(ranking, Ranking)
+    return ranking
+
+
+async def _with_unexplained(stream: Stream) -> AsyncGenerator[Ranking | Reason | Ranked, None]:
+    """A reason for each pick, then those picks that got none, then the whole."""
+    async for part in stream:
+        if isinstance(part, Ranking):
+            for item in part.items:
+                if item.reason is None:
+                    yield item
+        yield part
+
+
+async def _nothing(turn: _Turn, noted: list[Event]) -> Answer:
+    """Nothing is left to pick from."""
+    text = f"{chat.opening(turn.talk, turn.words, noted)}\n\n{turn.words.nothing}"
+    yield text
+    yield ChatReply.model_construct(
+        text=text, kind="recommend", ranking=None, noted=noted, usage=Usage()
+    )
+
+
+async def _say(text: str, kind: chat.Kind) -> Answer:
+    yield text
+    yield ChatReply(text=text, kind=kind)
+
+
+def _pick(row: Ranked, item: Item | None) -> dict[str, Any]:
+    """What a shape may say of a pick: the ranking's row and the item's attributes."""
+    known: dict[str, Any] = {}
+    if item is not None:
+        own = {"url": item.url, "image_url": item.image_url, "text": item.text}
+        known = {**item.attributes, **own}
+    return known | row.model_dump(exclude={"signals", "attribution"})
