@@ -106,14 +106,16 @@ class Service:
         self.telemetry = telemetry = outside.telemetry
         self._outside = outside
         store, catalog, clock = outside.store, outside.catalog, outside.clock
-        self.models = models = Models(
+        latency = predecessor.models.latency if predecessor is not None else None
+        self.models: Models = Models(
             settings,
             outside.adapters,
             spendings=store.spendings,
             telemetry=telemetry,
             clock=clock,
-            latency=predecessor.models.latency if predecessor is not None else None,
+            latency=latency,
         )
+        models = self.models
         stages = _stages(settings, outside, models)
         self.shadowing = Shadowing(
             settings,
@@ -186,16 +188,19 @@ class Service:
         self._outside.store.close()
 
 
-def _previewer(settings: Settings, outside: Outside, stages: _Stages, models: Models) -> Previewer:
+def _previewer(
+    settings: Settings, outside: Outside, stages: _Stages, service: Service
+) -> Previewer:
     return Previewer(
         settings,
         stages.planner,
         stages.people,
         stages.finder,
         stages.explainer,
-        models,
+        service.models,
         outside.prompts,
         stages.privacy,
+        service.records,
     )
 
 

@@ -184,7 +184,7 @@ class Ingest:
 
     # ── rows of other systems ─────────────────────────────────────────────────────────────────────
 
-    async def foreign(
+    async def foreign_rows(
         self,
         shape: Shape,
         rows: Sequence[Any],

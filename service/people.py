@@ -45,18 +45,17 @@ class People:
         """
         request, sizes = plan.request, self._settings.rank
         now = self._clock()
+        inline = [
+            Event(user_id=INLINE, item_id=event.item_id, type=event.type, occurred_at=now)
+            for event in history
+        ]
         person = await state.read(
             self._store,
             self._catalog,
             plan.meanings,
-            user_id=request.user_id,
-            session_id=request.session_id,
+            state.Requester(request.user_id, request.session_id, inline),
             window=(sizes.recent_min, sizes.recent_max),
             now=now,
-            told=[
-                Event(user_id=INLINE, item_id=event.item_id, type=event.type, occurred_at=now)
-                for event in history
-            ],
         )
         views = await self.views(request, person)
         if person.source != "popularity":

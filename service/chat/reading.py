@@ -128,8 +128,9 @@ def _read_turn(text: str, picks: Sequence[Item | None], it: Item | None, facets:
     if SMALLTALK.match(text[:100]) and len(text) <= 100:
         return Talk("smalltalk", text)
     if picks and ASKS_WHY.search(text):
-        nothing_named = not pointed and it is not None and not places_in(text)
-        return Talk("why", text, [it] if nothing_named else pointed)
+        if it is not None and not pointed and not places_in(text):
+            pointed = [it]
+        return Talk("why", text, pointed)
     if pointed and ASKS_ABOUT.search(text):
         return Talk("about", text, pointed)
     remarks, rest = _remarks(text, picks, it, facets)

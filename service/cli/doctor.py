@@ -17,7 +17,7 @@ OK, NO = "[green]ok[/]", "[red]no[/]"
 
 def doctor(context: typer.Context) -> None:
     """Check every part, and say what to do about what is wrong. Exit code 1 if something is."""
-    from service.diagnostics import diagnose
+    from service.doctor import diagnose
 
     settings: Settings = context.obj
     table = Table("part", "", "")

@@ -58,7 +58,7 @@ class Jobs:
         for alias in sorted(self._models.in_use()):
             costs = self._settings.models[alias].costs
             probing = Probing(alias, self._models, self._telemetry, costs=costs)
-            jobs.append(Job("probing", lambda probing=probing: probing.every_s, probing.probe))
+            jobs.append(Job("probing", probing.every_s, probing.probe))
         return jobs
 
     async def _repeat(self, job: Job) -> None:

@@ -19,8 +19,8 @@ class Probing:
         self._outcome = ""
         self._failures = 0
 
-    @property
     def every_s(self) -> float:
+        """Seconds until the next round."""
         return PROBE_S * (2 ** min(self._failures, 6) if self._costs else 1)
 
     async def probe(self) -> None:

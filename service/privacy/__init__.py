@@ -92,9 +92,9 @@ class Privacy:
             outside.add(EMBEDDER)
         self.outside = frozenset(outside)
         self._patterns = PatternRedactor(privacy.phone_regions)
-        keys = settings.catalog.filterable
-        if privacy.item_attributes is not None:
-            keys = privacy.item_attributes
+        keys = privacy.item_attributes
+        if keys is None:
+            keys = list(settings.catalog.filterable)
         self._redaction = Redaction(
             self._patterns,
             frozenset(keys),
