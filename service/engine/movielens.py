@@ -26,7 +26,7 @@ def feeds(files: Mapping[str, Path]) -> dict[str, Iterator[dict[str, Any]]]:
 
 
 def _rows(file: Path) -> Iterator[dict[str, str]]:
-    """Tab-separated with `name:type` headers; nothing is quoted."""
+    """The rows of a tab-separated file without quotes, whose columns are named `name:type`."""
     with file.open(encoding="utf-8") as lines:
         reader = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
         for row in reader:
@@ -37,7 +37,8 @@ def _item(row: dict[str, str]) -> dict[str, Any]:
     attributes: dict[str, Any] = {}
     if row["release_year"].isdigit():
         attributes["year"] = int(row["release_year"])
-    if genres := [genre for genre in row["class"].split() if genre != "unknown"]:
+    genres = [genre for genre in row["class"].split() if genre != "unknown"]
+    if genres:
         attributes["genre"] = genres
     return {
         "id": row["item_id"],
