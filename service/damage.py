@@ -82,9 +82,8 @@ def _is_damage(error: Exception, message: str) -> bool:
     other `ValueError` is a mistake of our code."""
     if isinstance(error, UnicodeDecodeError | json.JSONDecodeError):
         return True
-    if type(error).__name__ in {"ArrowInvalid", "RustPanic"}:
-        return True
-    return DAMAGE.search(message) is not None
+    named_damage = type(error).__name__ in {"ArrowInvalid", "RustPanic"}
+    return named_damage or DAMAGE.search(message) is not None
 
 
 def _damaged_files(table: Path, message: str) -> list[str]:
@@ -93,10 +92,10 @@ def _damaged_files(table: Path, message: str) -> list[str]:
     name = re.search(r"items\.lance/((?:_versions|_indices|data|_deletions)/[\w./-]+\w)", message)
     if name and (table / name[1]).exists():
         return [name[1]]
-    if CUT.search(message) or "Not found" in message:
-        cut_short = [f"{file.relative_to(table)}" for file in _cut_short(table.parent)]
-        if cut_short:
-            return cut_short[:3]
+    looked_for = CUT.search(message) or "Not found" in message
+    cut_short = _cut_short(table.parent) if looked_for else []
+    if cut_short:
+        return [f"{file.relative_to(table)}" for file in cut_short[:3]]
     return [name[1]] if name else []
 
 

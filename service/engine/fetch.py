@@ -77,8 +77,7 @@ def _numeric_order(pin: str) -> list[int | str]:
 def _fetch(pin: str, folder: Path) -> Path:
     """The wheel of one requirement, downloaded if it is not in `folder`."""
     name = re.sub(r"[-_.]+", "_", pin.split("==")[0]).lower()
-    cached = list(folder.glob(f"{name}-*.whl"))
-    if cached:
+    if cached := list(folder.glob(f"{name}-*.whl")):
         return cached[0]
     with TemporaryDirectory(dir=folder) as scratch:
         requirement = Path(scratch) / "pin.txt"

@@ -37,8 +37,7 @@ def _item(row: dict[str, str]) -> dict[str, Any]:
     attributes: dict[str, Any] = {}
     if row["release_year"].isdigit():
         attributes["year"] = int(row["release_year"])
-    genres = [genre for genre in row["class"].split() if genre != "unknown"]
-    if genres:
+    if genres := [genre for genre in row["class"].split() if genre != "unknown"]:
         attributes["genre"] = genres
     return {
         "id": row["item_id"],

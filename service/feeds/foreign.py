@@ -182,8 +182,7 @@ def _gorse_item(fields: Row) -> Row:
     hidden = fields.get("IsHidden", False)
     if not isinstance(hidden, bool):
         raise BadRequest("IsHidden: true or false is needed")
-    comment = text_of(fields, "Comment")
-    if comment:
+    if comment := text_of(fields, "Comment"):
         short = len(comment) <= TITLE and "\n" not in comment
         row["title" if short and "title" not in row else "text"] = comment
     if fields.get("Categories"):

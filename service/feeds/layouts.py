@@ -134,16 +134,14 @@ def _movielens(feed: Feed, row: Mapping[str, Any], notes: Notes) -> Row:
         attributes = {key: value_of(cell) for key, cell in cells.items() if key != "userId"}
         return {"user_id": cells.get("userId"), "attributes": attributes}
     attributes: Row = {}
-    item: Row = {"id": cells.get("movieId"), "attributes": attributes}
-    title = cells.get("title")
-    if title:
+    item = {"id": cells.get("movieId"), "attributes": attributes}
+    if title := cells.get("title"):
         dated = YEAR.match(title)
         item["title"] = people_read(dated["title"] if dated else title)
         if dated:
             attributes["year"] = int(dated["year"])
     genres = str(cells.get("genres", "")).split("|")
-    named_genres = [genre for genre in genres if genre and genre != NO_GENRES]
-    if named_genres:
+    if named_genres := [genre for genre in genres if genre not in {"", NO_GENRES}]:
         attributes["genre"] = named_genres
     for key, cell in cells.items():
         if key not in {"movieId", "title", "genres"}:
@@ -238,8 +236,7 @@ def _first_image(row: Mapping[str, Any]) -> str | None:
     each size."""
     for key in IMAGES:
         image = row.get(key)
-        if isinstance(image, list) and image:
-            image = image[0]
+        image = image[0] if isinstance(image, list) and image else image
         if isinstance(image, Mapping):
             image = image.get("hi_res") or image.get("large") or image.get("thumb")
         if isinstance(image, str) and image:
