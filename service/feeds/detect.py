@@ -32,7 +32,7 @@ def format_of(name: str, data: IO[bytes], feed: Feed, mapping: FileMapping) -> s
         return "csv"
     if first_line.count("::") >= 2:
         return "movielens"
-    columns = split(first_line, mapping.delimiter or delimiter_of(first_line))
+    columns = split_line(first_line, mapping.delimiter or delimiter_of(first_line))
     by_name = "jsonl" if Path(name.removesuffix(".gz")).suffix.lower() in JSON_ENDINGS else "csv"
     return _table_format(feed, columns) or by_name
 
@@ -90,10 +90,10 @@ def _table_format(feed: Feed, columns: list[str]) -> str | None:
 
 def delimiter_of(first_line: str) -> str:
     """The one of `DELIMITERS` that makes the most columns of a table's first line."""
-    return max(DELIMITERS, key=lambda delimiter: len(split(first_line, delimiter)))
+    return max(DELIMITERS, key=lambda delimiter: len(split_line(first_line, delimiter)))
 
 
-def split(line: str, delimiter: str, *, quoted: bool = True) -> list[str]:
+def split_line(line: str, delimiter: str, *, quoted: bool = True) -> list[str]:
     if len(delimiter) > 1 or not quoted:
         return line.split(delimiter)
     return next(csv.reader([line], delimiter=delimiter), [])

@@ -19,11 +19,18 @@ from pathlib import Path
 from typing import IO, Any
 
 from service.errors import BadRequest
-from service.feeds.detect import delimiter_of, first_object, format_of, split
+from service.feeds.detect import delimiter_of, first_object, format_of, split_line
 from service.feeds.layouts import LAYOUTS, Layout
 from service.feeds.mapping import FileMapping, proposal
 from service.feeds.notes import Notes
-from service.feeds.packed import STDIN, encoding_of, first_line, head_of, opened, readable
+from service.feeds.packed import (
+    STDIN,
+    encoding_of,
+    first_line,
+    head_of,
+    open_unpacked,
+    refusing_unreadable,
+)
 from service.feeds.rows import KNOWN, Row
 from service.schema import Feed, Shape
 
@@ -92,10 +99,10 @@ def open_feed(
     Raises `BadRequest` for a file that can't be read, is in another encoding, or has none of the
     columns that are needed.
     """
-    file = FeedFile(str(name), format_, opened(str(name)))
+    file = FeedFile(str(name), format_, open_unpacked(str(name)))
     try:
-        with readable(file.name):
-            _begin(file, feed, mapping or FileMapping(), scales or {})
+        with refusing_unreadable(file.name):
+            _detect_and_read(file, feed, mapping or FileMapping(), scales or {})
     except BaseException:
         file.data.close()
         raise
@@ -105,11 +112,11 @@ def open_feed(
 
 def _readable_lines(name: str, lines: Iterator[FileRow]) -> Iterator[FileRow]:
     """The lines. Raises `BadRequest` where an archive turns out to be broken."""
-    with readable(name):
+    with refusing_unreadable(name):
         yield from lines
 
 
-def _begin(
+def _detect_and_read(
     file: FeedFile, feed: Feed, mapping: FileMapping, scales: Mapping[str, tuple[float, float]]
 ) -> None:
     """Sets the file's format, if it is to be detected, and its lines."""
@@ -269,7 +276,7 @@ def _table(
         columns = list(known.header[feed])
         text.seek(0)
     else:
-        columns = [column.strip() for column in split(header, delimiter, quoted=known.quoted)]
+        columns = [column.strip() for column in split_line(header, delimiter, quoted=known.quoted)]
         if layout is None:
             mapping.check(file.name, feed, columns)
     first_number = 1 if known.header is not None else 2

@@ -44,7 +44,7 @@ class Layout:
     quoted: bool = True
 
 
-def given(row: Mapping[str, Any]) -> Row:
+def without_missing(row: Mapping[str, Any]) -> Row:
     """The row without missing values."""
     return {
         key: value
@@ -53,7 +53,7 @@ def given(row: Mapping[str, Any]) -> Row:
     }
 
 
-def moment(value: Any, name: str) -> Any:
+def time_of(value: Any, name: str) -> Any:
     """A time as `any_moment` reads it; None for None. Raises `BadRequest` naming the column."""
     if isinstance(value, str) and re.fullmatch(r"[0-9]+\.[0-9]+", value):
         value = float(value)
@@ -63,7 +63,7 @@ def moment(value: Any, name: str) -> Any:
     return time
 
 
-def people_read(title: str) -> str:
+def display_title(title: str) -> str:
     """`The Matrix` for a title in sorting order, `Matrix, The`."""
     return ARTICLE.sub(r"\2 \1\3", title)
 
@@ -76,11 +76,11 @@ def _recbole(feed: Feed, row: Mapping[str, Any], notes: Notes) -> Row:
     title or text, a list as attribute."""
     own_row: Row = {}
     attributes: Row = {}
-    for column, cell in given(row).items():
+    for column, cell in without_missing(row).items():
         name, _, kind = column.partition(":")
         field = _recbole_field(feed, name)
         if field == "occurred_at":
-            own_row[field] = moment(cell, name)
+            own_row[field] = time_of(cell, name)
         elif field is not None:
             own_row[field] = value_of(cell) if field == "value" else cell
         elif feed == "events":
@@ -127,7 +127,7 @@ MOVIELENS: dict[Feed, tuple[str, ...]] = {
 
 
 def _movielens(feed: Feed, row: Mapping[str, Any], notes: Notes) -> Row:
-    cells = given(row)
+    cells = without_missing(row)
     if feed == "events":
         return _movielens_event(cells)
     if feed == "users":
@@ -137,7 +137,7 @@ def _movielens(feed: Feed, row: Mapping[str, Any], notes: Notes) -> Row:
     item = {"id": cells.get("movieId"), "attributes": attributes}
     if title := cells.get("title"):
         dated = YEAR.match(title)
-        item["title"] = people_read(dated["title"] if dated else title)
+        item["title"] = display_title(dated["title"] if dated else title)
         if dated:
             attributes["year"] = int(dated["year"])
     genres = str(cells.get("genres", "")).split("|")
@@ -154,16 +154,16 @@ def _movielens_event(cells: Row) -> Row:
     event: Row = {
         "user_id": cells.get("userId"),
         "item_id": cells.get("movieId"),
-        "occurred_at": moment(cells.get("timestamp"), "timestamp"),
+        "occurred_at": time_of(cells.get("timestamp"), "timestamp"),
     }
     tag = cells.get("tag")
     if tag is not None:
-        return {**given(event), "type": "comment", "text": tag}
+        return {**without_missing(event), "type": "comment", "text": tag}
     rating = cells.get("rating", "")
     value = value_of(rating)
     if isinstance(value, str):  # tags.dat of 10M has tags where ratings.dat has ratings
-        return {**given(event), "type": "comment", "text": rating}
-    return {**given(event), "type": "rating", "value": value}
+        return {**without_missing(event), "type": "comment", "text": rating}
+    return {**without_missing(event), "type": "rating", "value": value}
 
 
 # ── Amazon reviews ────────────────────────────────────────────────────────────────────────────────
@@ -199,8 +199,8 @@ def _amazon(feed: Feed, row: Mapping[str, Any], notes: Notes) -> Row:
             attributes[key] = value
         elif value not in (None, [], {}):
             notes.left_out[key] += 1
-    filled = {key: value for key, value in given(attributes).items() if value != []}
-    return {**given(item), "attributes": filled}
+    filled = {key: value for key, value in without_missing(attributes).items() if value != []}
+    return {**without_missing(item), "attributes": filled}
 
 
 def _amazon_review(row: Mapping[str, Any], notes: Notes) -> Row:
@@ -209,14 +209,14 @@ def _amazon_review(row: Mapping[str, Any], notes: Notes) -> Row:
         "item_id": row.get("parent_asin") or row.get("asin"),
         "type": "rating",
         "value": row.get("overall", row.get("rating")),
-        "occurred_at": moment(
+        "occurred_at": time_of(
             row.get("unixReviewTime", row.get("timestamp")),
             "unixReviewTime" if "unixReviewTime" in row else "timestamp",
         ),
         "text": row.get("summary") or row.get("title"),
     }
     notes.left_out.update(key for key in row if key not in AMAZON_REVIEW_KEYS)
-    return given(event)
+    return without_missing(event)
 
 
 AMAZON_KEYS = {
@@ -293,10 +293,10 @@ def _personalize(feed: Feed, row: Mapping[str, Any], notes: Notes) -> Row:
             names |= {column: field for column in columns if row.get(column)}
     own_row: Row = {}
     attributes: Row = {}
-    for column, cell in given(row).items():
+    for column, cell in without_missing(row).items():
         field = names.get(column, "")
         if field in {"occurred_at", "published_at"}:
-            own_row[field] = moment(cell, column)
+            own_row[field] = time_of(cell, column)
         elif field == "type":
             own_row[field] = label(cell, column)
         elif field:

@@ -121,7 +121,7 @@ class FileMapping(BaseModel):
         dropped ones."""
         taken = {*self.map.values(), *self.drop}
         kept = {key: value for key, value in row.items() if key not in taken}
-        mapped = {ours: within(row, theirs) for ours, theirs in self.map.items()}
+        mapped = {ours: value_at(row, theirs) for ours, theirs in self.map.items()}
         return {**kept, **mapped, **self.set}
 
     def reader(self, feed: Feed, notes: Notes) -> Callable[[Mapping[str, Any]], Row]:
@@ -199,13 +199,13 @@ def proposal(feed: Feed, columns: Collection[str], have: Collection[str] = ()) -
     return f"try {advice} (and --dry-run to see what comes of it)"
 
 
-def within(row: Mapping[str, Any], path: str) -> Any:
+def value_at(row: Mapping[str, Any], path: str) -> Any:
     """The value of a key, or of a dotted path through objects; None where there is none."""
     if path in row:
         return row[path]
     head, _, rest = path.partition(".")
     inner = row.get(head)
-    return within(inner, rest) if rest and isinstance(inner, Mapping) else None
+    return value_at(inner, rest) if rest and isinstance(inner, Mapping) else None
 
 
 def _quoted(column: str) -> str:

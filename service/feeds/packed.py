@@ -25,11 +25,11 @@ SPOOLED = 64 * 2**20
 WORKBOOK = "an Excel workbook: save it as 'CSV UTF-8' and ingest that"
 
 
-def opened(name: str) -> IO[bytes]:
+def open_unpacked(name: str) -> IO[bytes]:
     """The unpacked, seekable bytes of `FILE`, `FILE.gz`, `FILE.zip:MEMBER` or `-` (standard input).
     Raises `BadRequest`."""
     if name == STDIN:
-        with readable(name):
+        with refusing_unreadable(name):
             return _unpacked(name, _standard_input(), "")
     file, member = Path(name), ""
     if not file.is_file() and ".zip:" in name:
@@ -39,12 +39,12 @@ def opened(name: str) -> IO[bytes]:
         raise BadRequest(f"{name}: a folder; name one file")
     if not file.is_file():
         raise BadRequest(f"{name}: no such file")
-    with readable(name):
+    with refusing_unreadable(name):
         return _unpacked(name, file, member)
 
 
 @contextmanager
-def readable(name: str) -> Iterator[None]:
+def refusing_unreadable(name: str) -> Iterator[None]:
     """Within, the errors of a file or archive that can't be read become `BadRequest`."""
     try:
         yield
