@@ -1,7 +1,8 @@
-"""LanceDB's complaints as errors of ours, which name the file and what brings it back.
+"""Turns LanceDB's exceptions into errors of ours, which name the damaged file and what brings it
+back.
 
 LanceDB raises `RuntimeError`, `ValueError` or a panic of its own, with a text that often names no
-file: which one was cut short is seen from how the files end.
+file. A file that was cut short is found by its last bytes.
 """
 
 from __future__ import annotations
@@ -27,88 +28,91 @@ DAMAGE = re.compile(
 CUT = re.compile(
     r"invalid range|range was invalid|whole buffer|too small|magic|end of file|EOF", re.IGNORECASE
 )
-"""So speaks who looked for the end of a file and found something else."""
+"""What LanceDB says when a file doesn't end as it should."""
 MARK = b"LANC"
-"""The last bytes of every file of Lance that is whole."""
+"""The last bytes of every complete Lance file."""
 PLACES = ("_versions/*.manifest", "data/*.lance", "_indices/*/*.lance")
 SOURCE = re.compile(r",? /\S+\.rs:\d+:\d+")
-"""Where in LanceDB's source an error came from."""
+"""The place in LanceDB's source that an error names; of no use to our users."""
 
 
 @contextmanager
 def named(folder: Path, part: Part | None = None) -> Iterator[None]:
-    """Within, what LanceDB raises because of the files of the catalogue in `folder` is a
-    `StorageError`. `part`: what of it is read, if that is known."""
+    """Within, what LanceDB raises because of the catalogue's files in `folder` becomes a
+    `StorageError`. `part`: the part of the catalogue that is being read, if that is known."""
     try:
         yield
     except Exception as error:  # LanceDB's panics share no other class
-        ours = explained(error, folder, part)
-        if ours is None:
+        storage_error = explained(error, folder, part)
+        if storage_error is None:
             raise
-        raise ours from error
+        raise storage_error from error
 
 
 def explained(error: Exception, folder: Path, part: Part | None = None) -> StorageError | None:
-    """The error of ours that one of LanceDB's is, of the catalogue in `folder`, while this `part`
-    of it was read; None for one that is not the files' fault."""
+    """LanceDB's error as one of ours. `part`: the part of the catalogue in `folder` that was being
+    read. None if the error is not the files' fault."""
     if isinstance(error, WhyrankError):
         return None
-    said = " ".join(SOURCE.sub("", f"{error}").removeprefix("lance error: ").split())[:300]
-    number = re.search(r"os error (\d+)", said)
+    message = " ".join(SOURCE.sub("", f"{error}").removeprefix("lance error: ").split())[:300]
+    number = re.search(r"os error (\d+)", message)
     code = int(number[1]) if number else getattr(error, "errno", None)
     if code in FULL:
-        return disk_full(folder, said)
+        return disk_full(folder, message)
     if code in BUSY_OR_DENIED:
         return StorageError(
-            f"{folder}: {said}: may this process read and write it, and open enough files?"
+            f"{folder}: {message}: may this process read and write it, and open enough files?"
         )
-    if not _is_damage(error, said):
+    if not _is_damage(error, message):
         return None
-    files = _files(folder / "items.lance", said)
+    files = _damaged_files(folder / "items.lance", message)
     return CatalogDamaged(
-        f"{_subject(folder, files, part)} damaged ({said}): {_cure(folder, files, part)}"
+        f"{_subject(folder, files, part)} damaged ({message}): {_cure(folder, files, part)}"
     )
 
 
-def disk_full(folder: Path, said: str) -> DiskFull:
+def disk_full(folder: Path, message: str) -> DiskFull:
     return DiskFull(
-        f"{folder} can't be written ({said}): free some space on its disk, or raise the quota"
+        f"{folder} can't be written ({message}): free some space on its disk, or raise the quota"
     )
 
 
-def _is_damage(error: Exception, said: str) -> bool:
-    """A value of another kind than was written there is damage too; other `ValueError`s are a
-    programmer's fault."""
+def _is_damage(error: Exception, message: str) -> bool:
+    """Do damaged files cause the error? Bytes that decode to no text or JSON are damage too; any
+    other `ValueError` is a mistake of our code."""
     if isinstance(error, UnicodeDecodeError | json.JSONDecodeError):
         return True
-    return type(error).__name__ in {"ArrowInvalid", "RustPanic"} or DAMAGE.search(said) is not None
+    named_damage = type(error).__name__ in {"ArrowInvalid", "RustPanic"}
+    return named_damage or DAMAGE.search(message) is not None
 
 
-def _files(table: Path, said: str) -> list[str]:
-    """Those at fault, relative to the table: as they are named, else those that are cut short;
-    empty if nobody knows."""
-    looked = CUT.search(said) or "Not found" in said
-    broken = [f"{file.relative_to(table)}" for file in _cut_short(table.parent)] if looked else []
-    named = re.search(r"items\.lance/((?:_versions|_indices|data|_deletions)/[\w./-]+\w)", said)
-    if named and (table / named[1]).exists():
-        return [named[1]]
-    return broken[:3] or ([named[1]] if named else [])
+def _damaged_files(table: Path, message: str) -> list[str]:
+    """Paths relative to the table: of the file that the message names if it exists, else of up to
+    three that are cut short, else of the missing file that is named; empty if nobody knows."""
+    name = re.search(r"items\.lance/((?:_versions|_indices|data|_deletions)/[\w./-]+\w)", message)
+    if name and (table / name[1]).exists():
+        return [name[1]]
+    looked_for = CUT.search(message) or "Not found" in message
+    cut_short = _cut_short(table.parent) if looked_for else []
+    if cut_short:
+        return [f"{file.relative_to(table)}" for file in cut_short[:3]]
+    return [name[1]] if name else []
 
 
 def data_files(folder: Path) -> set[Path]:
-    """Those of rows and indexes, of every version, whole or not."""
+    """The files of rows and indexes, of every version, complete or not."""
     return {file for place in PLACES[1:] for file in (folder / "items.lance").glob(place)}
 
 
 def _cut_short(folder: Path) -> list[Path]:
-    """Files of the catalogue that don't end as they should; those that somebody is writing just now
-    are among them."""
+    """The catalogue's files that don't end as they should; also those that somebody is writing
+    just now."""
     files = (file for place in PLACES for file in sorted((folder / "items.lance").glob(place)))
     return [file for file in files if not ends_whole(file)]
 
 
 def ends_whole(file: Path) -> bool:
-    """Has it been written to its end?"""
+    """Has the file been written to its end?"""
     try:
         with file.open("rb") as opened:
             opened.seek(0, 2)
@@ -140,8 +144,9 @@ def _cure(folder: Path, files: list[str], part: Part | None) -> str:
     latest = latest_manifest(folder)
     manifests = [file for file in files if file.startswith("_versions/")]
     if part == "versions" or (manifests and latest not in manifests):
-        where = folder / "items.lance" / "_versions"
-        return f"nobody needs it: move the manifests in {where} away, all but {Path(latest).name}"
+        versions = folder / "items.lance" / "_versions"
+        kept = Path(latest).name
+        return f"nobody needs it: move the manifests in {versions} away, all but {kept}"
     if part == "vectors":
         return "'whyrank ingest --re-embed' makes the vectors anew"
     if part == "rows" or manifests:
@@ -150,14 +155,14 @@ def _cure(folder: Path, files: list[str], part: Part | None) -> str:
 
 
 def latest_manifest(folder: Path) -> str:
-    """Relative to the table; empty if there is none. Names count down from the greatest number of
-    64 bits."""
+    """The path relative to the table; empty if there is none. The latest has the first name, since
+    names count down from the greatest 64-bit number."""
     names = sorted(file.name for file in (folder / "items.lance" / "_versions").glob("*.manifest"))
     return f"_versions/{names[0]}" if names else ""
 
 
 def newest_known(folder: Path) -> int:
-    """The version that a writer noted as the last; 0 if that is not known."""
+    """The latest version, as the last writer noted it; 0 if there is no such note."""
     try:
         return int(
             json.loads(

@@ -1,29 +1,31 @@
 """Everything that can go wrong, as a tree.
 
-    WhyrankError                     500 internal ├── BadRequest                   422
-    invalid_request        the caller can mend it │   ├── NotFound                 404
-    {kind}_not_found       no such item, user, prompt or model │   ├── InvalidJson              400
-    invalid_json           a body that can't be read │   ├── UnsupportedMedia         415
-    unsupported_media_type a body that doesn't say it is JSON │   ├── Unauthorized             401
-    unauthorized           no key, or one that is wrong, expired or revoked │   ├── Forbidden
-    403 forbidden              a key that is for other things │   └── RateLimited              429
-    rate_limited           more requests in a minute than the key may send ├── ConfigError
-    500 bad_config             refused at start; names file, key and reason ├── PromptError
-    500 bad_prompt             a template that can't be loaded or rendered ├── StorageError
-    503 storage_unavailable    the data can't be read or written just now │   ├── CatalogBusy
-    503 catalog_busy           other writers kept coming first │   ├── DiskFull                 507
-    disk_full              nothing of the write is kept; reads go on │   ├── StoreDamaged
-    503 store_damaged          a file of the database; says what brings it back │   └──
-    CatalogDamaged           503 catalog_damaged        a file of the catalogue; says what brings it
-    back └── ModelError                   503 unreachable            the language model gave no
-    usable answer; never reaches a
-        ├── ModelTimeout                 timeout                caller of a ranking: the ladder
-        turns it into `degraded` ├── ModelOverloaded              overload ├── ModelUnreachable
-        unreachable ├── ModelIncapable               no_capability ├── ModelNotAllowed
-        not_allowed        this person may not be shown to it ├── ModelOverBudget
-        budget             the day's money for it, or the caller's, is spent └── InvalidOutput
-        invalid_output
+    WhyrankError             500 internal
+    ├── BadRequest           422 invalid_request         the caller can mend it
+    │   ├── NotFound         404 {kind}_not_found        no such item, user, prompt or model
+    │   ├── InvalidJson      400 invalid_json            a body that can't be read
+    │   ├── UnsupportedMedia 415 unsupported_media_type  a body that doesn't say it is JSON
+    │   ├── Unauthorized     401 unauthorized            no key, or a wrong, expired or revoked one
+    │   ├── Forbidden        403 forbidden               a key that is for other things
+    │   └── RateLimited      429 rate_limited            more requests a minute than allowed
+    ├── ConfigError          500 bad_config              refused at start; names file, key, reason
+    ├── PromptError          500 bad_prompt              a template can't be loaded or rendered
+    ├── StorageError         503 storage_unavailable     the data can't be read or written just now
+    │   ├── CatalogBusy      503 catalog_busy            other writers kept coming first
+    │   ├── DiskFull         507 disk_full               nothing is written; reads go on
+    │   ├── StoreDamaged     503 store_damaged           a file of the database is damaged
+    │   └── CatalogDamaged   503 catalog_damaged         a file of the catalogue is damaged
+    └── ModelError           503 unreachable             no usable answer from the language model
+        ├── ModelTimeout         timeout
+        ├── ModelOverloaded      overload
+        ├── ModelUnreachable     unreachable
+        ├── ModelIncapable       no_capability
+        ├── ModelNotAllowed      not_allowed             this person may not be shown to it
+        ├── ModelOverBudget      budget                  the day's budget or the caller's is spent
+        └── InvalidOutput        invalid_output
 
+A `ModelError` never reaches the caller of a ranking: a simpler strategy answers, and its code
+becomes the answer's `degraded.reason`. The message of a damaged file says what brings it back.
 Each class carries its `code`, HTTP `status`, whether a retry may help and after how many seconds.
 """
 
@@ -35,13 +37,13 @@ from collections.abc import Iterable, Sequence
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-INNER = re.compile(r"(?:function-|list\[|union\[|constrained-)|(?:str|int|float|bool)$")
+TYPE_NAME = re.compile(r"(?:function-|list\[|union\[|constrained-)|(?:str|int|float|bool)$")
 
 
 def path_of(place: Iterable[int | str]) -> list[str]:
-    """The names of an error's place, without pydantic's own for the shapes that a value may
-    have."""
-    return [str(part) for part in place if not INNER.match(str(part))]
+    """The keys and indexes that lead to an error, without the names that pydantic adds for each
+    type of a union."""
+    return [str(part) for part in place if not TYPE_NAME.match(str(part))]
 
 
 BOUNDS = {
@@ -50,8 +52,8 @@ BOUNDS = {
     "too_short": ("at least", "min_length"),
     "string_too_short": ("at least", "min_length"),
 }
-"""Of pydantic's errors about a length: how the bound is said, and where the error's context has
-it."""
+"""By type of pydantic's error about a length: how the bound is worded, and its key in the error's
+context."""
 
 
 def reasons(error: ValidationError) -> str:
@@ -62,41 +64,37 @@ def reasons(error: ValidationError) -> str:
 def in_words(errors: Sequence[ErrorDetails]) -> str:
     """The first five errors of a validation as `field: reason; field: reason`.
 
-    A value that fits one of several types but for its length is told its limit alone, not what it
-    missed of the others.
+    Of a value that could be of several types and breaks the length limit of one, only the limit is
+    named, not how it misses the other types.
     """
-    places = {".".join(path_of(error["loc"])) for error in errors if error["type"] in BOUNDS}
-    told = [
-        error
-        for error in errors
-        if error["type"] in BOUNDS or ".".join(path_of(error["loc"])) not in places
-    ]
-    lines = [
-        f"{'.'.join(path_of(error['loc']))}: {_reason(error)}".removeprefix(": ") for error in told
-    ]
+    places_of_limits = {
+        ".".join(path_of(error["loc"])) for error in errors if error["type"] in BOUNDS
+    }
+    lines = []
+    for error in errors:
+        place = ".".join(path_of(error["loc"]))
+        if error["type"] in BOUNDS or place not in places_of_limits:
+            lines.append(f"{place}: {_reason(error)}".removeprefix(": "))
     return "; ".join(lines[:5])
 
 
 def _reason(error: ErrorDetails) -> str:
-    """A limit is told in the unit of what is limited: characters of a text, items of a list,
+    """The message; of a length limit with its unit: characters of a text, items of a list,
     attributes of `attributes`."""
     if error["type"] not in BOUNDS:
         return error["msg"].removeprefix("Value error, ")
     bound, name = BOUNDS[error["type"]]
     count, value = error["ctx"][name], error["input"]
-    unit = (
-        "characters"
-        if isinstance(value, str)
-        else str(error["loc"][-1])
-        if isinstance(value, dict)
-        else "items"
-    )
+    if isinstance(value, str):
+        unit = "characters"
+    else:
+        unit = str(error["loc"][-1]) if isinstance(value, dict) else "items"
     return f"{bound} {count:,} {unit if count != 1 else unit.removesuffix('s')}"
 
 
 class WhyrankError(Exception):
-    """Base of all errors raised on purpose. `param` names the offending field or setting, if one
-    does."""
+    """Base of all errors raised on purpose. `param` names the offending field or setting, if there
+    is one."""
 
     code: str = "internal"
     status: int = 500
@@ -115,7 +113,7 @@ class BadRequest(WhyrankError):
 
 
 class NotFound(BadRequest):
-    """Nothing goes by that name. `kind` makes the code: `NotFound("model", …)` is
+    """Nothing has that name. The code comes from `kind`: `NotFound("model", …)` has
     `model_not_found`."""
 
     code = "not_found"
@@ -197,7 +195,7 @@ class CatalogDamaged(StorageError):
 
 class ModelError(WhyrankError):
     """`code` is also the `degraded.reason` of the answer that had to do without the model.
-    `rest_s`: so many seconds it wants to be left alone, as it said."""
+    `rest_s`: how many seconds the model's server asked us to wait before the next call."""
 
     code = "unreachable"
     status = 503

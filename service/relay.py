@@ -1,8 +1,8 @@
-"""A program: copies standard input to standard error, line by line, each as a JSON object; a line
-that is none becomes one.
+"""A program that copies standard input to standard error, line by line. A line that is no JSON
+object is wrapped into one.
 
-Of the standard library alone, so that it starts in milliseconds. It ends when nobody is left who
-could write to it.
+It imports the standard library alone, so that it starts in milliseconds. It ends when no process
+is left that could write to it.
 """
 
 import json
@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 
 def as_json(line: bytes) -> bytes:
-    """The line itself if it is a JSON object, else one that holds it."""
+    """The line itself if it is a JSON object, else an object that holds its text."""
     try:
         if isinstance(json.loads(line), dict):
             return line.rstrip(b"\n") + b"\n"
@@ -29,17 +29,16 @@ def as_json(line: bytes) -> bytes:
 
 
 def write(data: bytes) -> None:
-    """All of it, or what a full disk takes."""
+    """Writes all of the data, or as much as a full disk takes."""
     with suppress(OSError):
         while data:
             data = data[os.write(2, data) :]
 
 
 def main() -> None:
-    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(
-            name, signal.SIG_IGN
-        )  # they are the service's, whose last lines are still to come
+    # the signals are meant for the service, whose last lines are still to come
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     for line in sys.stdin.buffer:
         if line.strip():
             write(as_json(line))

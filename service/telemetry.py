@@ -1,6 +1,6 @@
 """Logs and metrics. Logs hold no personal data: no user ids, no texts, no keys.
 
-They go to standard error: as text for people, as JSON lines where a process serves.
+Logs go to standard error: as text for people, as JSON lines where a process serves.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,54 +26,31 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 
 
 
 class Telemetry:
-    """One registry a process part, so that two services in one process don't mix their numbers."""
+    """The logger and the metrics of one service. Each has a registry of its own, so that two
+    services in one process don't mix their numbers."""
 
     def __init__(self) -> None:
         if not structlog.is_configured():  # by `json_logs`, or by whoever uses us as a library
             log_as_text()
         self.log: structlog.stdlib.BoundLogger = structlog.get_logger("whyrank")
         self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "whyrank_requests", "Answers sent", ["route", "status"], registry=self.registry
+        counter = partial(Counter, registry=self.registry)
+        seconds = partial(Histogram, buckets=BUCKETS, registry=self.registry)
+        self.requests = counter("whyrank_requests", "Answers sent", ["route", "status"])
+        self.latency = seconds("whyrank_request_seconds", "Time to answer", ["route"])
+        self.rankings = seconds(
+            "whyrank_ranking_seconds", "Time of a ranking", ["strategy", "model"]
         )
-        self.latency = Histogram(
-            "whyrank_request_seconds",
-            "Time to answer",
-            ["route"],
-            buckets=BUCKETS,
-            registry=self.registry,
+        self.tokens = counter("whyrank_tokens", "Tokens of model calls", ["model", "kind"])
+        self.cost = counter("whyrank_cost_dollars", "What model calls cost", ["model"])
+        self.failures = counter(
+            "whyrank_model_failures", "Model calls that failed", ["model", "reason"]
         )
-        self.rankings = Histogram(
-            "whyrank_ranking_seconds",
-            "Time of a ranking",
-            ["strategy", "model"],
-            buckets=BUCKETS,
-            registry=self.registry,
+        self.degraded = counter(
+            "whyrank_degraded", "Rankings that did without what was asked", ["source", "reason"]
         )
-        self.tokens = Counter(
-            "whyrank_tokens", "Tokens of model calls", ["model", "kind"], registry=self.registry
-        )
-        self.cost = Counter(
-            "whyrank_cost_dollars", "What model calls cost", ["model"], registry=self.registry
-        )
-        self.failures = Counter(
-            "whyrank_model_failures",
-            "Model calls that failed",
-            ["model", "reason"],
-            registry=self.registry,
-        )
-        self.degraded = Counter(
-            "whyrank_degraded",
-            "Rankings that did without what was asked",
-            ["source", "reason"],
-            registry=self.registry,
-        )
-        self.shadow = Counter(
-            "whyrank_shadow", "Rankings by the shadow model", ["outcome"], registry=self.registry
-        )
-        self.events = Counter(
-            "whyrank_events", "Elements of feeds", ["feed", "outcome"], registry=self.registry
-        )
+        self.shadow = counter("whyrank_shadow", "Rankings by the shadow model", ["outcome"])
+        self.events = counter("whyrank_events", "Elements of feeds", ["feed", "outcome"])
         self.backlog = Gauge(
             "whyrank_embedding_backlog",
             "Items whose vector is still to come",
@@ -107,8 +85,8 @@ class Telemetry:
 
 
 def log_as_text() -> None:
-    """Our logs as lines for people, on standard error: structlog's own choice is standard output,
-    where answers go."""
+    """Writes our logs as lines for people to standard error. structlog's default is standard
+    output, where commands print their answers."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -117,9 +95,8 @@ def log_as_text() -> None:
             structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=lambda *_: structlog.WriteLogger(
-            sys.stderr
-        ),  # as it is then: it may have been replaced
+        # looked up whenever a line is logged, since `sys.stderr` may be replaced meanwhile
+        logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
     )
 
 
@@ -129,7 +106,7 @@ RELAY = Path(__file__).with_name("relay.py")
 @contextmanager
 def json_logs() -> Iterator[None]:
     """Within, every line on standard error is a JSON object: our logs, those of Python's `logging`,
-    warnings, and what native libraries and the interpreter itself write, a crash's trace too."""
+    warnings, and what native libraries and the interpreter write, also the trace of a crash."""
     with _through_relay(), _logging_as_json():
         if not faulthandler.is_enabled():
             faulthandler.enable(file=2)
@@ -138,8 +115,8 @@ def json_logs() -> Iterator[None]:
 
 @contextmanager
 def _logging_as_json() -> Iterator[None]:
-    """All logs go through Python's `logging`, whose handler writes whole lines from any thread and
-    survives a full disk."""
+    """Within, all logs go through Python's `logging`, whose handler writes whole lines from any
+    thread and survives a full disk."""
     first: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -176,9 +153,9 @@ def _logging_as_json() -> Iterator[None]:
 
 @contextmanager
 def _through_relay() -> Iterator[None]:
-    """File descriptor 2 leads to a program that turns lines which are no JSON into some (see
-    `relay`): one of its own, since what a crash leaves in a pipe must be read by somebody who is
-    still alive."""
+    """Within, file descriptor 2 leads to the program `relay`, which makes JSON of lines that are
+    none. It is a process of its own, since somebody must read what a crash of ours leaves in the
+    pipe."""
     stderr = os.dup(2)
     reader, writer = os.pipe()
     relay = subprocess.Popen(
@@ -197,9 +174,8 @@ def _through_relay() -> Iterator[None]:
         sys.stderr.flush()
         os.dup2(stderr, 2)
         os.close(stderr)
-        with suppress(
-            subprocess.TimeoutExpired
-        ):  # a child of ours that goes on may still hold the pipe
+        # a child of ours that goes on may still hold the pipe
+        with suppress(subprocess.TimeoutExpired):
             relay.wait(5)
 
 

@@ -1,4 +1,5 @@
-"""Metarank's `POST /feedback`: events about items and users, rankings and interactions, mixed."""
+"""Metarank's `POST /feedback`, which takes events about items and users, rankings and interactions
+in one list."""
 
 from __future__ import annotations
 
@@ -102,7 +103,7 @@ class Accepted(BaseModel):
     openapi_extra=shown_body(MetarankEvent),
 )
 async def feedback(feed: FeedDep, recommender: RecommenderDep) -> Accepted:
-    """Items and users keep the attributes that an event does not name. What is accepted is on disk
+    """Items and users keep the attributes that an event does not name. Accepted events are on disk
     before this answers."""
     start = time.perf_counter()
     taken = await recommender.ingest_foreign("metarank", feed.rows)

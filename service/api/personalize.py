@@ -1,6 +1,6 @@
 """Amazon Personalize's PutEvents, PutItems and PutUsers, at the paths of its own API.
 
-Its clients read nothing of an answer but the status; ours tells what was taken.
+Its clients read only the status of an answer; our answers also say what was taken.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ class PutUsers(Camel):
     "/events", summary="PutEvents", openapi_extra=shown_body(PutEvents, eventList=PersonalizeEvent)
 )
 async def put_events(feed: FeedDep, recommender: RecommenderDep) -> IngestReport:
-    """An accepted event is on disk before this answers. Each of `eventList` counts for itself;
-    `index` is its place there."""
+    """An accepted event is on disk before this answers. Each event of `eventList` is accepted or
+    rejected by itself; `index` is its place there."""
     return await _take(recommender, "events", "eventList", feed)
 
 
@@ -120,12 +120,13 @@ async def put_users(feed: FeedDep, recommender: RecommenderDep) -> IngestReport:
 
 
 async def _take(recommender: Recommender, name: FeedName, key: str, feed: FeedBody) -> IngestReport:
-    """Each element of the body's list as a row of its own; a body without such a list is a row, and
-    refused."""
+    """Ingests each element of the body's list `key` as a row of its own, so that a bad element
+    stops no other. A body without such a list is ingested whole, which refuses it."""
     body = feed.only()
-    listed = body.get(key) if isinstance(body, dict) else None
-    rows = (
-        [{**body, key: [one]} for one in listed] if isinstance(listed, list) and listed else [body]
-    )
+    elements = body.get(key) if isinstance(body, dict) else None
+    if isinstance(elements, list) and elements:
+        rows = [{**body, key: [element]} for element in elements]
+    else:
+        rows = [body]
     taken = await recommender.ingest_foreign("personalize", rows, name)
     return FeedBody(rows, list(range(len(rows))), []).report(taken)

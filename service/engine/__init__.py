@@ -1,2 +1,2 @@
-"""The local engine, for people without one: weights fetched and converted, a vLLM started and
-watched."""
+"""The local engine for machines without one: fetches and converts weights and data sets, starts and
+watches a vLLM."""

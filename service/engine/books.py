@@ -4,14 +4,13 @@ C.-N. Ziegler, S. M. McNee, J. A. Konstan and G. Lausen, Improving Recommendatio
 Topic Diversification, WWW 2005; collected by a crawl of BookCrossing in August and September 2004;
 for research, with acknowledgement.
 
-- Ratings of 1 to 10 are halved, so that 8 and more say "liked" as 4 stars do. The source also has a
-  0 for "has it, unrated":
-  left out, since whether it was read, let alone liked, is unknown, and as views they made the
-  rankings worse.
+- Ratings of 1 to 10 are halved, so that 8 and more mean "liked" as 4 stars do. The source also has
+  a 0 for "has it, unrated". These are left out: whether such a book was read, let alone liked, is
+  unknown, and as views they made the rankings worse.
 - Editions of one title by one author are one book; of several ratings the best counts.
-- Left are people who rated 8 such books and books that 8 such people rated (an 8-core).
-- No time is known: all events bear the crawl's last day. `whyrank eval cases --protocol random`
-  claims no order.
+- Kept are people who rated 8 such books and books that 8 such people rated (an 8-core).
+- No times are known: all events have the crawl's last day. Evaluate with `whyrank eval cases
+  --protocol random`, which needs no order.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ CORE = 8
 CRAWLED = "2004-09-30T00:00:00Z"
 
 Ratings = dict[tuple[str, str], int]
-"""From 1 to 10, by person and book."""
+"""By person and ISBN, from 1 to 10."""
 
 
 def feeds(files: Mapping[str, Path], least: int = CORE) -> dict[str, Iterable[dict[str, Any]]]:
@@ -43,28 +42,30 @@ def feeds(files: Mapping[str, Path], least: int = CORE) -> dict[str, Iterable[di
 
 
 def _rows(file: Path) -> Iterator[dict[str, str]]:
-    """Semicolons, backslash escapes; Latin-1 with UTF-8 inside."""
+    """Rows of CSV with semicolons and backslash escapes, in Latin-1; some texts are UTF-8, which
+    `_text` decodes."""
     with file.open(encoding="latin-1", newline="") as lines:
         yield from csv.DictReader(lines, delimiter=";", escapechar="\\")
 
 
 def _ratings(rows: Iterable[Mapping[str, str]], books: Mapping[str, Mapping[str, str]]) -> Ratings:
-    editions: dict[tuple[str, str], str] = {}
-    found: Ratings = {}
+    """The best rating of each book by each person. All editions of a book count as the first one
+    that is rated."""
+    first_editions: dict[tuple[str, str], str] = {}
+    ratings: Ratings = {}
     for row in rows:
-        rating = int(row["Book-Rating"])
-        if rating and (book := books.get(row["ISBN"])):
-            isbn = editions.setdefault(
-                (_text(book["Book-Title"]).lower(), _text(book["Book-Author"]).lower()),
-                book["ISBN"],
-            )
-            found[row["User-ID"], isbn] = max(rating, found.get((row["User-ID"], isbn), 0))
-    return found
+        rating, book = int(row["Book-Rating"]), books.get(row["ISBN"])
+        if not rating or book is None:
+            continue
+        work = _text(book["Book-Title"]).lower(), _text(book["Book-Author"]).lower()
+        pair = row["User-ID"], first_editions.setdefault(work, book["ISBN"])
+        ratings[pair] = max(rating, ratings.get(pair, 0))
+    return ratings
 
 
 def core(ratings: Ratings, least: int) -> Ratings:
-    """What is left when whoever, and whatever, has fewer than `least` ratings is left out until
-    nobody has."""
+    """The ratings that remain when people and books with fewer than `least` of them are left out,
+    again and again, until there are none."""
     while True:
         people, books = Counter(who for who, _ in ratings), Counter(isbn for _, isbn in ratings)
         kept = {
@@ -79,7 +80,8 @@ def core(ratings: Ratings, least: int) -> Ratings:
 
 def _item(row: Mapping[str, str]) -> dict[str, Any]:
     attributes: dict[str, Any] = {"author": _text(row["Book-Author"])}
-    if (year := row["Year-Of-Publication"]).isdigit() and int(year):
+    year = row["Year-Of-Publication"]
+    if year.isdigit() and int(year):
         attributes["year"] = int(year)
     return {"id": row["ISBN"], "title": _text(row["Book-Title"]), "attributes": attributes}
 
@@ -95,6 +97,7 @@ def _event(who: str, isbn: str, rating: int) -> dict[str, Any]:
 
 
 def _text(raw: str) -> str:
+    """The text without HTML escapes and superfluous spaces, decoded as UTF-8 if it is that."""
     with suppress(UnicodeError):
         raw = raw.encode("latin-1").decode()
     return " ".join(html.unescape(raw).split())

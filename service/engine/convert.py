@@ -1,7 +1,7 @@
-"""Weights into the form the engine reads: `python -m service.engine.convert gguf|onnx RAW OUT
-[int8]`.
+"""Converts weights into the form that the engine reads:
+`python -m service.engine.convert gguf|onnx RAW OUT [int8]`.
 
-Runs in a process of its own, as it needs torch and transformers.
+It runs as a program of its own, as it needs torch and transformers.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ W8A8 = {
 
 
 def gguf(raw: Path, out: Path, *, int8: bool) -> None:
-    """A GGUF file as safetensors in bfloat16, its tokenizer and chat template beside it; linear
-    layers in int8 if asked."""
+    """Writes `weights.gguf` of the folder `raw` into `out` as safetensors in bfloat16, the linear
+    layers in int8 if asked, with its tokenizer and chat template."""
     name = "weights.gguf"
     model = AutoModelForCausalLM.from_pretrained(
         raw, gguf_file=name, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
@@ -73,8 +73,8 @@ def gguf(raw: Path, out: Path, *, int8: bool) -> None:
 
 
 def onnx(raw: Path, out: Path) -> None:
-    """A sentence transformer's encoder as `model.onnx` ([batch, tokens] in, [batch, tokens,
-    dimension] out)."""
+    """Writes a sentence transformer's encoder as `model.onnx`, from token ids [batch, tokens] to
+    hidden states [batch, tokens, dimension], with its tokenizer."""
     encoder = AutoModel.from_pretrained(raw, attn_implementation="eager").eval()
 
     class Hidden(torch.nn.Module):  # type: ignore[misc]  # torch is not type-checked here
@@ -103,24 +103,25 @@ def onnx(raw: Path, out: Path) -> None:
         external_data=False,
         dynamo=True,
     )
-    _same(encoder, out / "model.onnx")
+    _check_export(encoder, out / "model.onnx")
     shutil.copy(raw / "tokenizer.json", out)
 
 
-def _same(encoder: torch.nn.Module, exported: Path) -> None:
-    """An export that ignores an input or pads wrongly looks fine until it ranks: compare on texts
-    of unequal length."""
+def _check_export(encoder: torch.nn.Module, exported: Path) -> None:
+    """Raises `ValueError` if the exported encoder gives other hidden states than the original for
+    texts of unequal length. An export that ignores an input or pads wrongly would otherwise be
+    noticed only by its rankings."""
     ids = torch.randint(1_000, 20_000, (3, 11), generator=torch.Generator().manual_seed(1))
     mask = (torch.arange(11) < torch.tensor([[11], [4], [7]])).long()
     with torch.no_grad():
         expected = encoder(input_ids=ids, attention_mask=mask).last_hidden_state
     session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
-    found = torch.from_numpy(
+    hidden = torch.from_numpy(
         session.run(None, {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})[0]
     )
-    off = ((found - expected) * mask[:, :, None]).abs().max().item()
-    if off > 1e-3:
-        raise ValueError(f"the exported encoder differs from the original by {off:.3g}")
+    difference = ((hidden - expected) * mask[:, :, None]).abs().max().item()
+    if difference > 1e-3:
+        raise ValueError(f"the exported encoder differs from the original by {difference:.3g}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What this CPU is fast in: decides the number formats of the local engine."""
+"""Chooses the number formats of the local engine by what this CPU is fast in."""
 
 from __future__ import annotations
 
@@ -8,20 +8,17 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 def dtype(cpuinfo: Path = CPUINFO) -> list[str]:
-    """vLLM's flag for activations: where bfloat16 is emulated, float32 reads a prompt six times as
-    fast. [] if unknown."""
+    """vLLM's flag for the type of activations; [] if the CPU is unknown. Where bfloat16 is
+    emulated, float32 reads a prompt six times as fast."""
     if not cpuinfo.exists():
         return []
-    return [
-        "--dtype=bfloat16"
-        if {"avx512_bf16", "amx_bf16", "bf16"} & _flags(cpuinfo)
-        else "--dtype=float32"
-    ]
+    has_bfloat16 = {"avx512_bf16", "amx_bf16", "bf16"} & _flags(cpuinfo)
+    return ["--dtype=bfloat16" if has_bfloat16 else "--dtype=float32"]
 
 
 def int8(cpuinfo: Path = CPUINFO) -> bool:
-    """Do integer dot products have an instruction? Without one, int8 weights write a third as fast
-    as floats, batched less."""
+    """Has the CPU an instruction for integer dot products, or is it unknown? Without one, int8
+    weights generate a third as fast as floats, and slower yet in batches."""
     return not cpuinfo.exists() or bool(
         {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"} & _flags(cpuinfo)
     )

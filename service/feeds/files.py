@@ -1,9 +1,9 @@
-"""Rows out of files: JSON lines or an array, CSV and other tables, Parquet, plain, gzipped, in a
-zip, or from standard input.
+"""Reads rows from files: JSON lines or an array, CSV and other tables, Parquet; plain, gzipped, in
+a zip, or from standard input.
 
-`open_feed` tells what a file is, and reads it row by row as rows of ours. What can't be read is
-reported by line and does not stop the rest; a file that is not what it is said to be is refused
-whole, with what would mend it.
+`open_feed` detects a file's format and reads it row by row as rows of ours. A row that can't be
+read is reported with its line and does not stop the others. A file of another format than expected
+is refused whole, with the options that may help.
 """
 
 from __future__ import annotations
@@ -19,11 +19,18 @@ from pathlib import Path
 from typing import IO, Any
 
 from service.errors import BadRequest
-from service.feeds.detect import delimiter_of, first_object, format_of, split
+from service.feeds.detect import delimiter_of, first_object, format_of, split_line
 from service.feeds.layouts import LAYOUTS, Layout
 from service.feeds.mapping import FileMapping, proposal
 from service.feeds.notes import Notes
-from service.feeds.packed import STDIN, encoding_of, first_line, head_of, opened, readable
+from service.feeds.packed import (
+    STDIN,
+    encoding_of,
+    first_line,
+    head_of,
+    open_unpacked,
+    refusing_unreadable,
+)
 from service.feeds.rows import KNOWN, Row
 from service.schema import Feed, Shape
 
@@ -33,8 +40,8 @@ csv.field_size_limit(16 * 2**20)
 
 @dataclass(frozen=True)
 class FileRow:
-    """A row of a feed, or why it can't be one. `number`: 1-based line of the file (row of a Parquet
-    file); `raw`: as it stands there."""
+    """A row of a file as a row of ours; `row` is None if it can't be one, for that `reason`.
+    `number`: 1-based line of the file (row of a Parquet file); `raw`: what the file holds."""
 
     number: int
     raw: Any
@@ -50,8 +57,8 @@ class FileRow:
 
 @dataclass
 class FeedFile:
-    """A file that was told apart, open until its `with` ends. `format`: what it is taken for;
-    `lines`: once through; `notes`: what is to be said of the rows when all are read."""
+    """An open file of a known format; its `with` closes it. `lines`: the rows, to be iterated over
+    once; `notes`: the warnings about them, complete when all are read."""
 
     name: str
     format: str
@@ -67,21 +74,15 @@ class FeedFile:
 
     @property
     def rejected(self) -> Path:
-        """Where rows that are refused are kept: beside the file, or beside the archive that holds
-        it."""
+        """The file for rows that are refused: beside this file, or beside its archive."""
         archive, zipped, member = self.name.partition(".zip:")
-        name = (
-            f"{archive}.zip.{Path(member).name}"
-            if zipped
-            else "stdin"
-            if self.name == STDIN
-            else self.name
-        )
-        return Path(f"{name}.rejected.jsonl")
+        if zipped:
+            return Path(f"{archive}.zip.{Path(member).name}.rejected.jsonl")
+        return Path(f"{'stdin' if self.name == STDIN else self.name}.rejected.jsonl")
 
     @property
     def shape(self) -> Shape | None:
-        """Whose rows they are, if they are another system's."""
+        """The other system whose rows these are; None if they are no other system's."""
         return next((shape for shape in SHAPES if shape == self.format), None)
 
 
@@ -92,38 +93,38 @@ def open_feed(
     mapping: FileMapping | None = None,
     scales: Mapping[str, tuple[float, float]] | None = None,
 ) -> FeedFile:
-    """Tells what a file is and begins to read it. `scales`: by event type, what values are put onto
-    if the mapping has a scale.
+    """Opens a file and detects its format. `scales`: by event type, the lowest and highest value,
+    onto which values are put if the mapping has a scale.
 
     Raises `BadRequest` for a file that can't be read, is in another encoding, or has none of the
     columns that are needed.
     """
-    file = FeedFile(str(name), format_, opened(str(name)))
+    file = FeedFile(str(name), format_, open_unpacked(str(name)))
     try:
-        with readable(file.name):
-            _begin(file, feed, mapping or FileMapping(), scales or {})
+        with refusing_unreadable(file.name):
+            _detect_and_read(file, feed, mapping or FileMapping(), scales or {})
     except BaseException:
         file.data.close()
         raise
-    file.lines = _guarded(file.name, file.lines)
+    file.lines = _readable_lines(file.name, file.lines)
     return file
 
 
-def _guarded(name: str, lines: Iterator[FileRow]) -> Iterator[FileRow]:
-    """The lines; an archive that breaks among them is told in one sentence."""
-    with readable(name):
+def _readable_lines(name: str, lines: Iterator[FileRow]) -> Iterator[FileRow]:
+    """The lines. Raises `BadRequest` where an archive turns out to be broken."""
+    with refusing_unreadable(name):
         yield from lines
 
 
-def _begin(
+def _detect_and_read(
     file: FeedFile, feed: Feed, mapping: FileMapping, scales: Mapping[str, tuple[float, float]]
 ) -> None:
-    """Finds out a file's format and how its lines are read."""
+    """Sets the file's format, if it is to be detected, and its lines."""
     name, data = file.name, file.data
     if file.format == "auto":
         file.format = format_of(name, data, feed, mapping)
-    dat = file.format == "movielens" and b"::" in first_line(data)
-    layout = LAYOUTS.get("movielens-dat" if dat else file.format)
+    is_dat = file.format == "movielens" and b"::" in first_line(data)
+    layout = LAYOUTS.get("movielens-dat" if is_dat else file.format)
     read = _reader(feed, mapping, layout, file.notes, scales)
     if file.shape is not None:
         file.lines = _json_lines(file, lambda row: row, mapping.encoding)
@@ -143,16 +144,16 @@ def _reader(
     notes: Notes,
     scales: Mapping[str, tuple[float, float]],
 ) -> Callable[[Row], Row]:
-    """From a row of theirs to one of ours."""
-    mapped = mapping.reader(feed, notes)
+    """A function from a row of the file to one of ours, by the layout, else by the mapping."""
+    read_mapped = mapping.reader(feed, notes)
 
     def read(row: Row) -> Row:
-        made = mapped(row) if layout is None else layout.row(feed, row, notes) | mapping.set
+        own_row = layout.row(feed, row, notes) | mapping.set if layout else read_mapped(row)
         if feed == "events":
-            if "type" not in made:
+            if "type" not in own_row:
                 raise BadRequest("type: missing; say what the rows are, as --set type=purchase")
-            _rescale(made, mapping.scale, scales)
-        return made
+            _rescale(own_row, mapping.scale, scales)
+        return own_row
 
     return read
 
@@ -160,12 +161,12 @@ def _reader(
 def _rescale(
     row: Row, scale: tuple[float, float] | None, scales: Mapping[str, tuple[float, float]]
 ) -> None:
-    """Puts an event's value from the file's scale onto that of its type: both ends on both ends."""
-    value, goal = row.get("value"), scales.get(str(row.get("type")))
-    if scale is None or goal is None or not isinstance(value, int | float):
+    """Converts an event's value linearly from the file's scale to the scale of its type."""
+    value, own_scale = row.get("value"), scales.get(str(row.get("type")))
+    if scale is None or own_scale is None or not isinstance(value, int | float):
         return
     share = (float(value) - scale[0]) / (scale[1] - scale[0])
-    row["value"] = round(goal[0] + share * (goal[1] - goal[0]), 6)
+    row["value"] = round(own_scale[0] + share * (own_scale[1] - own_scale[0]), 6)
 
 
 # ── lines ─────────────────────────────────────────────────────────────────────────────────────────
@@ -181,8 +182,8 @@ def _line(number: int, raw: Any, read: Callable[[Row], Row], row: Row) -> FileRo
 def _json_lines(
     file: FeedFile, read: Callable[[Row], Row], encoding: str | None, *, loose: bool = False
 ) -> Iterator[FileRow]:
-    """JSON lines, or the elements of one array. `loose`: a line may be a Python literal, as
-    Amazon's of 2014 are."""
+    """The rows of JSON lines or of one array. `loose`: a line may be a Python literal, as in
+    Amazon's reviews of 2014."""
     if head_of(file.data).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"[":
         return _json_array(file, read, encoding)
     return _json_rows(file, read, encoding, loose=loose)
@@ -204,7 +205,7 @@ def _json_rows(
 
 
 def _json_row(raw: bytes, encoding: str | None, *, loose: bool) -> Row:
-    """Raises `ValueError` saying why it is no object."""
+    """The object of a line. Raises `ValueError` if it holds none."""
     try:
         text = raw.decode(encoding or "utf-8")
     except UnicodeDecodeError as error:
@@ -247,7 +248,7 @@ def _json_array(
 def _check_keys(
     name: str, data: IO[bytes], feed: Feed, mapping: FileMapping, layout: Layout | None
 ) -> None:
-    """Raises `BadRequest` if the first row has not one key of ours, which a mapping would mend."""
+    """Raises `BadRequest` if no key of the first row is a field of ours, with a mapping to try."""
     keys = first_object(head_of(data).decode("utf-8", "replace"))
     if keys and layout is None and not mapping.map and not keys.keys() & KNOWN[feed]:
         raise BadRequest(
@@ -263,59 +264,56 @@ def _table(
     layout: Layout | None,
     read: Callable[[Row], Row],
 ) -> Iterator[FileRow]:
-    """A text with a row a line, and the names of its columns in the first."""
+    """The rows of a text table. The layout has the columns' names, or the first line."""
     known = layout or Layout(lambda _feed, row, _notes: dict(row))
     encoding = encoding_of(file.name, file.data, mapping.encoding or known.encoding)
     text = file.data = io.TextIOWrapper(file.data, encoding=encoding, newline="")
-    first = text.readline().rstrip("\r\n")
-    if not first.strip():
+    header = text.readline().rstrip("\r\n")
+    if not header.strip():
         raise BadRequest(f"{file.name}: empty; a table begins with the names of its columns")
-    delimiter = mapping.delimiter or known.delimiter or delimiter_of(first)
+    delimiter = mapping.delimiter or known.delimiter or delimiter_of(header)
     if known.header is not None:
         columns = list(known.header[feed])
         text.seek(0)
     else:
-        columns = [column.strip() for column in split(first, delimiter, quoted=known.quoted)]
+        columns = [column.strip() for column in split_line(header, delimiter, quoted=known.quoted)]
         if layout is None:
             mapping.check(file.name, feed, columns)
-    rows = (
-        _plain_rows(text, delimiter)
-        if len(delimiter) > 1
-        else _csv_rows(text, delimiter, quoted=known.quoted)
-    )
-    skipped = 0 if known.header is not None else 1
-    return _cells(columns, rows, skipped, read)
+    first_number = 1 if known.header is not None else 2
+    if len(delimiter) > 1:
+        rows = _plain_rows(text, delimiter, first_number)
+    else:
+        rows = _csv_rows(text, delimiter, first_number, quoted=known.quoted)
+    return _table_rows(columns, rows, read)
 
 
-def _cells(
-    columns: list[str],
-    rows: Iterator[tuple[int, list[str] | str]],
-    skipped: int,
-    read: Callable[[Row], Row],
+def _table_rows(
+    columns: list[str], rows: Iterator[tuple[int, list[str] | str]], read: Callable[[Row], Row]
 ) -> Iterator[FileRow]:
-    """`skipped`: lines before the first row."""
+    """`rows`: line numbers and cells, or a text that says what is wrong with the line."""
     for number, cells in rows:
         if isinstance(cells, str):
-            yield FileRow(number + skipped, "", None, f"not CSV: {cells}")
+            yield FileRow(number, "", None, f"not CSV: {cells}")
         elif len(cells) != len(columns):
-            yield FileRow(
-                number + skipped, cells, None, f"has {len(cells)} columns, not {len(columns)}"
-            )
+            yield FileRow(number, cells, None, f"has {len(cells)} columns, not {len(columns)}")
         else:
             row = dict(zip(columns, cells, strict=True))
-            yield _line(number + skipped, row, read, row)
+            yield _line(number, row, read, row)
 
 
-def _plain_rows(text: io.TextIOWrapper, delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
-    for number, line in enumerate(text, 1):
+def _plain_rows(
+    text: io.TextIOWrapper, delimiter: str, first_number: int
+) -> Iterator[tuple[int, list[str] | str]]:
+    for number, line in enumerate(text, first_number):
         if line.strip():
             yield number, line.rstrip("\r\n").split(delimiter)
 
 
 def _csv_rows(
-    text: io.TextIOWrapper, delimiter: str, *, quoted: bool
+    text: io.TextIOWrapper, delimiter: str, first_number: int, *, quoted: bool
 ) -> Iterator[tuple[int, list[str] | str]]:
-    """Line number and cells; a text in their place says what is wrong with the line."""
+    """Line numbers and cells, or a text that says what is wrong with the line. Of a row of several
+    lines it is the last."""
     reader = csv.reader(
         text, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     )
@@ -323,12 +321,12 @@ def _csv_rows(
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            yield reader.line_num, str(error)
+            yield reader.line_num + first_number - 1, str(error)
             continue
         if cells is None:
             return
         if cells:
-            yield reader.line_num, cells
+            yield reader.line_num + first_number - 1, cells
 
 
 def _parquet(

@@ -1,8 +1,8 @@
 """Public layouts by name: RecBole's atomic files, MovieLens, Amazon reviews, Amazon Personalize's
 bulk CSV.
 
-A reader makes a row of ours of one of theirs; None: the row holds nothing for the feed. What a feed
-has no room for is counted in the notes.
+A reader turns a row of theirs into one of ours, and counts columns that the feed has no field for
+in the notes.
 """
 
 from __future__ import annotations
@@ -28,9 +28,14 @@ NO_GENRES = "(no genres listed)"
 
 @dataclass(frozen=True)
 class Layout:
-    """`row`: a reader of rows. The rest is how the file is read where it doesn't say so itself.
-    `header`: the names of the columns, where the first line is a row already; `quoted`: may cells
-    stand in quotes?"""
+    """How to read files of one layout.
+
+    row        the reader of rows
+    delimiter  between cells; None: by the first line
+    encoding   None: UTF-8
+    header     by feed, the columns' names, for files whose first line is a row already
+    quoted     may cells stand in quotes?
+    """
 
     row: Callable[[Feed, Mapping[str, Any], Notes], Row]
     delimiter: str | None = None
@@ -39,8 +44,8 @@ class Layout:
     quoted: bool = True
 
 
-def given(row: Mapping[str, Any]) -> Row:
-    """Without what is missing."""
+def without_missing(row: Mapping[str, Any]) -> Row:
+    """The row without missing values."""
     return {
         key: value
         for key, value in row.items()
@@ -48,19 +53,18 @@ def given(row: Mapping[str, Any]) -> Row:
     }
 
 
-def moment(value: Any, name: str) -> Any:
-    """A time by its size, in seconds or milliseconds or as ISO 8601. Raises `BadRequest` naming the
-    column."""
+def time_of(value: Any, name: str) -> Any:
+    """A time as `any_moment` reads it; None for None. Raises `BadRequest` naming the column."""
     if isinstance(value, str) and re.fullmatch(r"[0-9]+\.[0-9]+", value):
         value = float(value)
-    found = any_moment(value)
-    if found is None and value is not None:
+    time = any_moment(value)
+    if time is None and value is not None:
         raise BadRequest(f"{name}: {str(value)[:60]!r} is no time")
-    return found
+    return time
 
 
-def people_read(title: str) -> str:
-    """`Matrix, The` is sorted by; people read `The Matrix`."""
+def display_title(title: str) -> str:
+    """`The Matrix` for a title in sorting order, `Matrix, The`."""
     return ARTICLE.sub(r"\2 \1\3", title)
 
 
@@ -68,28 +72,26 @@ def people_read(title: str) -> str:
 
 
 def _recbole(feed: Feed, row: Mapping[str, Any], notes: Notes) -> Row:
-    """Columns are `name:type`; a `token_seq` is words with spaces between: a title or text in one
-    piece, else a list."""
-    made: Row = {}
+    """Columns are named `name:type`. A `token_seq` holds words with spaces between: one text as
+    title or text, a list as attribute."""
+    own_row: Row = {}
     attributes: Row = {}
-    for column, cell in given(row).items():
+    for column, cell in without_missing(row).items():
         name, _, kind = column.partition(":")
         field = _recbole_field(feed, name)
         if field == "occurred_at":
-            made[field] = moment(cell, name)
+            own_row[field] = time_of(cell, name)
         elif field is not None:
-            made[field] = value_of(cell) if field == "value" else cell
+            own_row[field] = value_of(cell) if field == "value" else cell
         elif feed == "events":
             notes.left_out[name] += 1
+        elif kind.endswith("_seq"):
+            attributes[name] = [value_of(word) for word in cell.split()]
         else:
-            attributes[name] = (
-                [value_of(part) for part in cell.split()]
-                if kind.endswith("_seq")
-                else value_of(cell)
-            )
+            attributes[name] = value_of(cell)
     if feed == "events":
-        return {"type": "rating", **made} if "value" in made else made
-    return {**made, "attributes": attributes}
+        return {"type": "rating", **own_row} if "value" in own_row else own_row
+    return {**own_row, "attributes": attributes}
 
 
 RECBOLE: dict[Feed, dict[str, str]] = {
@@ -107,7 +109,7 @@ RECBOLE_LIKE: dict[Feed, tuple[str, ...]] = {
     "users": (),
     "events": ("type", "session_id"),
 }
-"""Fields whose column goes by any of their names."""
+"""Fields whose column may have any of their synonyms as name."""
 
 
 def _recbole_field(feed: Feed, name: str) -> str | None:
@@ -121,152 +123,142 @@ MOVIELENS: dict[Feed, tuple[str, ...]] = {
     "users": ("userId", "gender", "age", "occupation", "zip"),
     "events": ("userId", "movieId", "rating", "timestamp"),
 }
-"""Columns of the files that name none, those of 1M and 10M."""
+"""The columns of 1M's and 10M's files, which have no header."""
 
 
 def _movielens(feed: Feed, row: Mapping[str, Any], notes: Notes) -> Row:
-    cells = given(row)
+    cells = without_missing(row)
     if feed == "events":
         return _movielens_event(cells)
     if feed == "users":
         attributes = {key: value_of(cell) for key, cell in cells.items() if key != "userId"}
         return {"user_id": cells.get("userId"), "attributes": attributes}
-    made: Row = {"id": cells.get("movieId"), "attributes": {}}
+    attributes: Row = {}
+    item = {"id": cells.get("movieId"), "attributes": attributes}
     if title := cells.get("title"):
         dated = YEAR.match(title)
-        made["title"] = people_read(dated["title"] if dated else title)
-        made["attributes"] |= {"year": int(dated["year"])} if dated else {}
-    genres = [
-        genre for genre in str(cells.get("genres", "")).split("|") if genre and genre != NO_GENRES
-    ]
-    made["attributes"] |= {"genre": genres} if genres else {}
-    for key in cells.keys() - {"movieId", "title", "genres"}:
-        made["attributes"][key] = value_of(cells[key])
-    return made
+        item["title"] = display_title(dated["title"] if dated else title)
+        if dated:
+            attributes["year"] = int(dated["year"])
+    genres = str(cells.get("genres", "")).split("|")
+    if named_genres := [genre for genre in genres if genre not in {"", NO_GENRES}]:
+        attributes["genre"] = named_genres
+    for key, cell in cells.items():
+        if key not in {"movieId", "title", "genres"}:
+            attributes[key] = value_of(cell)
+    return item
 
 
 def _movielens_event(cells: Row) -> Row:
-    """A rating; a tag, which is a text, is a comment."""
-    made: Row = {
+    """A rating, or a comment for a tag."""
+    event: Row = {
         "user_id": cells.get("userId"),
         "item_id": cells.get("movieId"),
-        "occurred_at": moment(cells.get("timestamp"), "timestamp"),
+        "occurred_at": time_of(cells.get("timestamp"), "timestamp"),
     }
     tag = cells.get("tag")
     if tag is not None:
-        return {**given(made), "type": "comment", "text": tag}
+        return {**without_missing(event), "type": "comment", "text": tag}
     rating = cells.get("rating", "")
     value = value_of(rating)
     if isinstance(value, str):  # tags.dat of 10M has tags where ratings.dat has ratings
-        return {**given(made), "type": "comment", "text": rating}
-    return {**given(made), "type": "rating", "value": value}
+        return {**without_missing(event), "type": "comment", "text": rating}
+    return {**without_missing(event), "type": "rating", "value": value}
 
 
 # ── Amazon reviews ────────────────────────────────────────────────────────────────────────────────
 
 
 def _amazon(feed: Feed, row: Mapping[str, Any], notes: Notes) -> Row:
-    """Of 2014, 2018 and 2023. A variant of a product is known by its parent, as the products' own
-    file has it."""
+    """Amazon reviews of 2014, 2018 and 2023. A variant of a product has its parent's id, which is
+    the id in the file of products."""
     if feed == "events":
         return _amazon_review(row, notes)
     if feed == "users":
         raise BadRequest("amazon-reviews has no users' file; who reviews is known by the events")
-    taken = {
-        "asin",
-        "parent_asin",
-        "title",
-        "description",
-        "features",
-        "feature",
-        "categories",
-        "category",
-        "price",
-        "brand",
-        "store",
-    }
-    made: Row = {
+    texts = [
+        *_texts_in(row.get("description")),
+        *_texts_in(row.get("features") or row.get("feature")),
+    ]
+    categories = _texts_in(row.get("categories") or row.get("category"))
+    item = {
         "id": row.get("parent_asin") or row.get("asin"),
         "title": row.get("title"),
-        "text": " ".join(
-            [*_words(row.get("description")), *_words(row.get("features") or row.get("feature"))]
-        ),
+        "text": " ".join(texts),
         "image_url": _first_image(row),
     }
     attributes = {
-        "categories": list(dict.fromkeys(_words(row.get("categories") or row.get("category")))),
+        "categories": list(dict.fromkeys(categories)),
         "price": _price(row.get("price")),
         "brand": row.get("brand") or row.get("store"),
     }
     for key, value in row.items():
-        if isinstance(value, str | int | float) and key not in taken and key not in IMAGES:
+        if key in AMAZON_KEYS or key in IMAGES:
+            continue
+        if isinstance(value, str | int | float):
             attributes[key] = value
-        elif key not in taken and key not in IMAGES and value not in (None, [], {}):
+        elif value not in (None, [], {}):
             notes.left_out[key] += 1
-    return {
-        **given(made),
-        "attributes": {key: value for key, value in given(attributes).items() if value != []},
-    }
+    filled = {key: value for key, value in without_missing(attributes).items() if value != []}
+    return {**without_missing(item), "attributes": filled}
 
 
 def _amazon_review(row: Mapping[str, Any], notes: Notes) -> Row:
-    made = {
+    event = {
         "user_id": row.get("reviewerID") or row.get("user_id"),
         "item_id": row.get("parent_asin") or row.get("asin"),
         "type": "rating",
         "value": row.get("overall", row.get("rating")),
-        "occurred_at": moment(
+        "occurred_at": time_of(
             row.get("unixReviewTime", row.get("timestamp")),
             "unixReviewTime" if "unixReviewTime" in row else "timestamp",
         ),
         "text": row.get("summary") or row.get("title"),
     }
-    used = {
-        "reviewerID",
-        "user_id",
-        "asin",
-        "parent_asin",
-        "overall",
-        "rating",
-        "unixReviewTime",
-        "timestamp",
-        "summary",
-        "title",
-    }
-    notes.left_out.update(key for key in row if key not in used)
-    return given(made)
+    notes.left_out.update(key for key in row if key not in AMAZON_REVIEW_KEYS)
+    return without_missing(event)
 
 
+AMAZON_KEYS = {
+    "asin", "parent_asin", "title", "description", "features", "feature", "categories", "category",
+    "price", "brand", "store",
+}  # fmt: skip
+"""Of a product, the keys whose values have a place of their own in our row; beside `IMAGES`."""
+AMAZON_REVIEW_KEYS = {
+    "reviewerID", "user_id", "asin", "parent_asin", "overall", "rating", "unixReviewTime",
+    "timestamp", "summary", "title",
+}  # fmt: skip
 IMAGES = ("imUrl", "imageURLHighRes", "imageURL", "images", "image")
 
 
 def _first_image(row: Mapping[str, Any]) -> str | None:
-    """2014: a URL; 2018: a list of them; 2023: a list of objects with a URL for each size."""
+    """The first URL. 2014 has a URL, 2018 a list of them, 2023 a list of objects with a URL for
+    each size."""
     for key in IMAGES:
-        found = row.get(key)
-        found = found[0] if isinstance(found, list) and found else found
-        if isinstance(found, Mapping):
-            found = next(
-                (found[size] for size in ("hi_res", "large", "thumb") if found.get(size)), None
-            )
-        if isinstance(found, str) and found:
-            return found
+        image = row.get(key)
+        image = image[0] if isinstance(image, list) and image else image
+        if isinstance(image, Mapping):
+            image = image.get("hi_res") or image.get("large") or image.get("thumb")
+        if isinstance(image, str) and image:
+            return image
     return None
 
 
-def _words(value: Any) -> list[str]:
-    """The texts in a text, a list of them, or a list of lists."""
+def _texts_in(value: Any) -> list[str]:
+    """All texts that are not blank of a text, a list of texts, or a list of lists."""
     if isinstance(value, str):
         return [value] if value.strip() else []
-    return [text for part in value for text in _words(part)] if isinstance(value, list) else []
+    if not isinstance(value, list):
+        return []
+    return [text for element in value for text in _texts_in(element)]
 
 
 def _price(value: Any) -> Any:
-    """12.99 of `$12.99`, and of `$12.99 - $15.00`; a word as it is."""
+    """12.99 for `$12.99` and for `$12.99 - $15.00`; a text without a number as it is."""
     if not isinstance(value, str):
         return value
-    found = PRICE.search(value)
-    return float(found[0].replace(",", "")) if found else value
+    number = PRICE.search(value)
+    return float(number[0].replace(",", "")) if number else value
 
 
 # ── Amazon Personalize, bulk ──────────────────────────────────────────────────────────────────────
@@ -285,37 +277,35 @@ PERSONALIZE: dict[Feed, dict[str, str]] = {
         "RECOMMENDATION_ID": "ranking_id",
     },
 }
-TITLES, TEXTS = (
-    ("TITLE", "NAME", "ITEM_NAME", "PRODUCT_NAME"),
-    ("DESCRIPTION", "PRODUCT_DESCRIPTION", "TEXTUAL_DESCRIPTION"),
-)
+PERSONALIZE_TEXTS = {
+    "title": ("TITLE", "NAME", "ITEM_NAME", "PRODUCT_NAME"),
+    "text": ("DESCRIPTION", "PRODUCT_DESCRIPTION", "TEXTUAL_DESCRIPTION"),
+}
+"""By field of an item, columns that may hold it."""
 
 
 def _personalize(feed: Feed, row: Mapping[str, Any], notes: Notes) -> Row:
-    """Names of attributes in lower case; `Drama|Comedy` is a list."""
+    """Attributes are named in lower case; `Drama|Comedy` is a list. Of several columns that may
+    hold the title or text, the last in the row counts."""
     names = dict(PERSONALIZE[feed])
     if feed == "items":
-        for field, columns in (("title", TITLES), ("text", TEXTS)):
-            names |= (
-                {column: field for column in columns if row.get(column)}
-                if field not in names.values()
-                else {}
-            )
-    made: Row = {}
+        for field, columns in PERSONALIZE_TEXTS.items():
+            names |= {column: field for column in columns if row.get(column)}
+    own_row: Row = {}
     attributes: Row = {}
-    for column, cell in given(row).items():
+    for column, cell in without_missing(row).items():
         field = names.get(column, "")
         if field in {"occurred_at", "published_at"}:
-            made[field] = moment(cell, column)
+            own_row[field] = time_of(cell, column)
         elif field == "type":
-            made[field] = label(cell, column)
+            own_row[field] = label(cell, column)
         elif field:
-            made[field] = value_of(cell) if field == "value" else cell
+            own_row[field] = value_of(cell) if field == "value" else cell
         elif feed == "events":
             notes.left_out[column] += 1
         else:
             attributes[column.lower()] = value_of(cell)
-    return made if feed == "events" else {**made, "attributes": attributes}
+    return own_row if feed == "events" else {**own_row, "attributes": attributes}
 
 
 LAYOUTS: dict[str, Layout] = {

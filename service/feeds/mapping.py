@@ -1,5 +1,5 @@
-"""Which column of a table is which field of ours: said by options of `whyrank ingest` or by a YAML
-file."""
+"""Which column of a table is which field of ours, as options of `whyrank ingest` or a YAML file
+say."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ from service.feeds.times import TimeUnit
 from service.schema import Feed
 
 EVERYTHING_ELSE = "*"
-"""As a column to drop: all that are no field of the feed."""
+"""Named as a column to drop: all columns that are no field of the feed."""
 
 
 class FileMapping(BaseModel):
-    """How to read somebody's file. `map`: our field, or an attribute's name, to their column (or
-    key, dotted where it lies in an object); `set`: our field to one value for all rows; `drop`:
-    columns to leave out, `*`: all that are no field of ours.
+    """How to read somebody's file.
 
-    `time_unit`: of times that are numbers; `time_zone`: of times that name none; `scale`: lowest
-    and highest value of what people rated by in this file, which is put onto the scale that the
-    event's type has here.
+    map        by field of ours or name of an attribute: their column (or key; dotted in objects)
+    set        by field of ours: the value that all rows have
+    drop       columns to leave out; `*`: all that are no field of ours
+    time_unit  of times that are numbers
+    time_zone  of times that name none
+    scale      lowest and highest rating in this file, put onto the scale of the event's type
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -82,7 +83,7 @@ class FileMapping(BaseModel):
 
     @classmethod
     def read(cls, file: Path) -> FileMapping:
-        """From YAML. Raises `BadRequest` naming file, key and reason."""
+        """Reads a YAML file. Raises `BadRequest` naming file, key and reason."""
         try:
             content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
             return cls.model_validate(content)
@@ -95,8 +96,8 @@ class FileMapping(BaseModel):
 
     @classmethod
     def made(cls, file: Path | None, options: Mapping[str, Any]) -> FileMapping:
-        """What the file says, changed by options that are given. Raises `BadRequest` for what can't
-        be one."""
+        """Reads the file, if any, and puts the options over it that are given. Raises `BadRequest`
+        naming the invalid option."""
         base = cls.read(file).model_dump() if file is not None else {}
         given = {
             name: value for name, value in options.items() if value not in (None, {}, frozenset())
@@ -116,61 +117,61 @@ class FileMapping(BaseModel):
         return ZoneInfo(self.time_zone) if self.time_zone else None
 
     def named(self, row: Mapping[str, Any]) -> Row:
-        """The row's values under our names, those that nobody mapped under their own."""
+        """The row with mapped columns under our names, other columns under their own, and without
+        dropped ones."""
         taken = {*self.map.values(), *self.drop}
-        made = {key: value for key, value in row.items() if key not in taken}
-        return {
-            **made,
-            **{ours: within(row, theirs) for ours, theirs in self.map.items()},
-            **self.set,
-        }
+        kept = {key: value for key, value in row.items() if key not in taken}
+        mapped = {ours: value_at(row, theirs) for ours, theirs in self.map.items()}
+        return {**kept, **mapped, **self.set}
 
     def reader(self, feed: Feed, notes: Notes) -> Callable[[Mapping[str, Any]], Row]:
-        """A function from a row of a table or of JSON to a row of ours, without missing values. It
-        raises `BadRequest` for a time that can't be read."""
-        told = {*KNOWN[feed], *self.map, *self.set}
+        """A function that turns a row of a table or of JSON into a row of ours, without missing
+        values. It raises `BadRequest` for a time that can't be read."""
+        wanted = {*KNOWN[feed], *self.map, *self.set}
         renames = bool(self.map or self.set or self.drop)
         drops_others = EVERYTHING_ELSE in self.drop
         hidden = {ours for ours, theirs in self.map.items() if ours != theirs}
 
         def read(row: Mapping[str, Any]) -> Row:
-            made: Row = {}
+            own_row: Row = {}
             for key, cell in (self.named(row) if renames else row).items():
-                if drops_others and key not in told:
+                if drops_others and key not in wanted:
                     notes.left_out[key] += 1
                     continue
                 value = read_cell(key, cell, self.time_unit, self.zone)
                 if value is not None:
-                    made[key] = value
+                    own_row[key] = value
+            # their columns by the name of a field that is mapped to another column
             notes.left_out.update(hidden & row.keys())
-            return made
+            return own_row
 
         return read
 
     def check(self, name: str, feed: Feed, columns: Collection[str]) -> None:
-        """Raises `BadRequest` for a table that lacks what this mapping or the feed needs, with the
-        options that mend it."""
+        """Raises `BadRequest`, with the options that help, for a table without a column that the
+        mapping names or the feed needs, and for columns that events have no field for."""
         lacking = [theirs for theirs in self.map.values() if theirs not in columns]
         shown = ", ".join(columns)[:500]
         if lacking:
             raise BadRequest(f"{name}: no column {lacking[0]!r} (--map); it has {shown}")
         have = {*self.named(dict.fromkeys(columns)), *self.set}
-        missing = [one for one in NEEDED[feed] if not {*one} & have]
+        missing = [names for names in NEEDED[feed] if not {*names} & have]
         if missing:
             needed = " and ".join(" or ".join(names) for names in missing)
             raise BadRequest(
                 f"{name}: {feed} need {needed}; its columns are {shown}; "
                 f"{proposal(feed, columns, have)}"
             )
-        strange = [
+        if feed != "events" or EVERYTHING_ELSE in self.drop:
+            return
+        unknown = [
             column for column in self.named(dict.fromkeys(columns)) if column not in KNOWN[feed]
         ]
-        if feed == "events" and strange and EVERYTHING_ELSE not in self.drop:
-            drops = " ".join(f"--drop {_quoted(column)}" for column in strange)
-            told = f"events have no field for {', '.join(strange)}"
+        if unknown:
+            drops = " ".join(f"--drop {_quoted(column)}" for column in unknown)
             raise BadRequest(
-                f"{name}: {told}; leave out what they hold by {drops} (--drop '*': all such), "
-                f"or --map FIELD=COLUMN"
+                f"{name}: events have no field for {', '.join(unknown)}; leave out what they hold "
+                f"by {drops} (--drop '*': all such), or --map FIELD=COLUMN"
             )
 
 
@@ -179,11 +180,12 @@ NEEDED: dict[Feed, tuple[tuple[str, ...], ...]] = {
     "users": (("user_id",),),
     "events": (("user_id", "session_id"), ("type",)),
 }
-"""Of each feed the fields, one of each group, without which no row can be taken."""
+"""By feed, groups of fields: a row needs one of each group."""
 
 
 def proposal(feed: Feed, columns: Collection[str], have: Collection[str] = ()) -> str:
-    """The options that would make a feed of a table with these columns, as far as names tell."""
+    """A hint with the options that may make these columns a feed. `have`: the fields that the
+    columns give already."""
     open_fields = [field for field in FIELDS[feed] if field not in have]
     options = []
     for column in columns:
@@ -193,17 +195,17 @@ def proposal(feed: Feed, columns: Collection[str], have: Collection[str] = ()) -
             options.append(f"--map {field}={_quoted(column)}")
     if feed == "events" and "type" in open_fields:
         options.append(f"--set type={'purchase' if 'value' in open_fields else 'rating'}")
-    tried = " ".join(options) or " ".join(f"--map {names[0]}=COLUMN" for names in NEEDED[feed])
-    return f"try {tried} (and --dry-run to see what comes of it)"
+    advice = " ".join(options) or " ".join(f"--map {names[0]}=COLUMN" for names in NEEDED[feed])
+    return f"try {advice} (and --dry-run to see what comes of it)"
 
 
-def within(row: Mapping[str, Any], path: str) -> Any:
+def value_at(row: Mapping[str, Any], path: str) -> Any:
     """The value of a key, or of a dotted path through objects; None where there is none."""
     if path in row:
         return row[path]
     head, _, rest = path.partition(".")
     inner = row.get(head)
-    return within(inner, rest) if rest and isinstance(inner, Mapping) else None
+    return value_at(inner, rest) if rest and isinstance(inner, Mapping) else None
 
 
 def _quoted(column: str) -> str:

@@ -1,5 +1,5 @@
-"""The bytes of a feed's file: plain, gzipped, in a zip, or from standard input; and by what
-encoding they are a text."""
+"""Opens a feed's file, plain, gzipped, in a zip, or from standard input, and finds its text
+encoding."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from service.errors import BadRequest
 
 STDIN = "-"
 HEAD = 65_536
-"""So many bytes tell what a file is."""
+"""So many bytes are read to find out what a file is."""
 SPOOLED = 64 * 2**20
-"""Standard input up to this size stays in memory while it is looked through."""
+"""Standard input of more bytes is kept in a temporary file."""
 WORKBOOK = "an Excel workbook: save it as 'CSV UTF-8' and ingest that"
 
 
-def opened(name: str) -> IO[bytes]:
-    """The bytes of `FILE`, `FILE.gz`, `FILE.zip:MEMBER` or `-`, seekable. Raises `BadRequest`."""
+def open_unpacked(name: str) -> IO[bytes]:
+    """The unpacked, seekable bytes of `FILE`, `FILE.gz`, `FILE.zip:MEMBER` or `-` (standard input).
+    Raises `BadRequest`."""
     if name == STDIN:
-        with readable(name):
+        with refusing_unreadable(name):
             return _unpacked(name, _standard_input(), "")
     file, member = Path(name), ""
     if not file.is_file() and ".zip:" in name:
@@ -38,13 +39,13 @@ def opened(name: str) -> IO[bytes]:
         raise BadRequest(f"{name}: a folder; name one file")
     if not file.is_file():
         raise BadRequest(f"{name}: no such file")
-    with readable(name):
+    with refusing_unreadable(name):
         return _unpacked(name, file, member)
 
 
 @contextmanager
-def readable(name: str) -> Iterator[None]:
-    """Says in one sentence what is wrong with a file or archive that breaks while it is read."""
+def refusing_unreadable(name: str) -> Iterator[None]:
+    """Within, the errors of a file or archive that can't be read become `BadRequest`."""
     try:
         yield
     except (EOFError, zlib.error, zipfile.BadZipFile, gzip.BadGzipFile) as error:
@@ -56,7 +57,7 @@ def readable(name: str) -> Iterator[None]:
 
 
 def _standard_input() -> IO[bytes]:
-    """All of it, so that it can be looked at before it is read."""
+    """A copy of it, since what is read from standard input can't be read again."""
     spooled = SpooledTemporaryFile(max_size=SPOOLED)  # noqa: SIM115  the feed closes it
     shutil.copyfileobj(sys.stdin.buffer, spooled)
     spooled.seek(0)
@@ -75,7 +76,7 @@ def _unpacked(name: str, packed: Path | IO[bytes], member: str) -> IO[bytes]:
 
 
 def _start(packed: Path | IO[bytes]) -> bytes:
-    """The first four bytes, which tell an archive."""
+    """The first four bytes, by which archives are known."""
     if isinstance(packed, Path):
         with packed.open("rb") as data:
             return data.read(4)
@@ -86,11 +87,12 @@ def _start(packed: Path | IO[bytes]) -> bytes:
 
 def _member(name: str, packed: Path | IO[bytes], member: str) -> IO[bytes]:
     with zipfile.ZipFile(packed) as archive:
-        return archive.open(_one_of(name, archive, member))
+        return archive.open(_member_name(name, archive, member))
 
 
-def _one_of(name: str, archive: zipfile.ZipFile, member: str) -> str:
-    """The member that is meant. Raises `BadRequest` naming all, where none or several may be."""
+def _member_name(name: str, archive: zipfile.ZipFile, member: str) -> str:
+    """The full name of the archive's only file, or of the only one that `member` names. Raises
+    `BadRequest` with all names if there is none or more than one."""
     names = [
         info.filename
         for info in archive.infolist()
@@ -98,14 +100,14 @@ def _one_of(name: str, archive: zipfile.ZipFile, member: str) -> str:
     ]
     if "[Content_Types].xml" in names:
         raise BadRequest(f"{name}: {WORKBOOK}")
-    found = (
-        [one for one in names if one == member or one.endswith(f"/{member}")] if member else names
-    )
-    if len(found) != 1:
-        zipped = name.partition(".zip:")[0].removesuffix(".zip")
-        which = f"which of its files? as {zipped}.zip:{names[0] if names else 'MEMBER'}"
-        raise BadRequest(f"{name}: {which}; it holds {', '.join(names[:20])}")
-    return found[0]
+    matches = [path for path in names if not member or f"/{path}".endswith(f"/{member}")]
+    if len(matches) != 1:
+        stem = name.partition(".zip:")[0].removesuffix(".zip")
+        example = f"{stem}.zip:{names[0] if names else 'MEMBER'}"
+        raise BadRequest(
+            f"{name}: which of its files? as {example}; it holds {', '.join(names[:20])}"
+        )
+    return matches[0]
 
 
 def head_of(data: IO[bytes]) -> bytes:
@@ -119,8 +121,8 @@ def first_line(data: IO[bytes]) -> bytes:
 
 
 def encoding_of(name: str, data: IO[bytes], encoding: str | None) -> str:
-    """What to decode the bytes by. Raises `BadRequest` for bytes that are none of it, naming what
-    they may be."""
+    """The name of the codec that decodes all of the bytes: `encoding`, or UTF-8 if that is None.
+    Raises `BadRequest` if it can't decode them, naming the encodings to try."""
     known = encoding or "utf-8"
     decoder, line = codecs.getincrementaldecoder(known)(), 1
     try:
@@ -128,28 +130,26 @@ def encoding_of(name: str, data: IO[bytes], encoding: str | None) -> str:
             decoder.decode(block)
             line += block.count(b"\n")
         decoder.decode(b"", final=True)
-    except (UnicodeDecodeError, UnicodeError) as error:
+    except UnicodeError as error:
         data.seek(0)
-        bad = error.start if isinstance(error, UnicodeDecodeError) else 0
-        line += error.object[:bad].count(b"\n") if isinstance(error, UnicodeDecodeError) else 0
+        if isinstance(error, UnicodeDecodeError):
+            line += error.object[: error.start].count(b"\n")
+        advice = _likely_encodings(head_of(data))
         raise BadRequest(
-            f"{name}: near line {line}: bytes that are no {known}; {_encodings(head_of(data))}"
+            f"{name}: near line {line}: bytes that are no {known}; {advice}"
         ) from error
     data.seek(0)
     return "utf-8-sig" if known == "utf-8" else known
 
 
-def _encodings(head: bytes) -> str:
-    """Which encodings to try for bytes that are no UTF-8."""
+def _likely_encodings(head: bytes) -> str:
+    """Advice on which encodings to try for bytes that are no UTF-8."""
     if head[:2] in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE}:
         return "say --encoding utf-16"
     from charset_normalizer import from_bytes
 
-    best = from_bytes(head).best()
     others = "latin-1 (Western Europe), cp1251 (Cyrillic), gb18030 (Chinese), shift_jis (Japanese)"
-    likely = (
-        f"it looks like {best.encoding}: say --encoding {best.encoding}, or "
-        if best is not None
-        else "say --encoding "
-    )
-    return f"{likely}one of {others}"
+    best = from_bytes(head).best()
+    if best is None:
+        return f"say --encoding one of {others}"
+    return f"it looks like {best.encoding}: say --encoding {best.encoding}, or one of {others}"

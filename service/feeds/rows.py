@@ -1,8 +1,8 @@
-"""One row of a feed as its noun takes it: what JSON, CSV and other systems write differently, said
-in one way.
+"""Turns a row of JSON, CSV or another system into what the feed's model (`Item`, `User`, `Event`)
+accepts.
 
-Ids and words may come as numbers, keys that a noun doesn't know become attributes, objects in
-objects get dotted keys, and what is null or no number is absent.
+Ids and texts may come as numbers, unknown keys of items and users become attributes, objects in
+objects get dotted keys, and null and NaN are left out.
 """
 
 from __future__ import annotations
@@ -24,10 +24,9 @@ NOUNS: dict[Feed, type[BaseModel]] = {"items": Item, "users": User, "events": Ev
 Noun = TypeVar("Noun", bound=BaseModel)
 IDS = {"id", "user_id", "item_id", "event_id", "session_id", "ranking_id"}
 WORDS = IDS | {"title", "text", "type", "locale"}
-"""Fields that are texts, even where they look like numbers."""
+"""Fields that are texts, even if their values look like numbers."""
 DEEPEST = 4
-"""Objects within objects."""
-
+"""So many levels of objects within objects are read."""
 
 FIELDS: dict[Feed, tuple[str, ...]] = {
     feed: tuple(noun.model_fields) for feed, noun in NOUNS.items()
@@ -38,8 +37,7 @@ KNOWN: dict[Feed, frozenset[str]] = {feed: frozenset(fields) for feed, fields in
 def checked_rows(
     feed: Feed, noun: type[Noun], rows: Sequence[Any], notes: Notes, fitted: Callable[[Noun], Noun]
 ) -> tuple[list[Noun], list[Rejection]]:
-    """The rows that are what they should be, as `fitted` leaves them, and why the others are not: a
-    bad row costs itself only."""
+    """The valid rows, each changed by `fitted`, and the rejections of the others."""
     good: list[Noun] = []
     rejected: list[Rejection] = []
     for index, row in enumerate(rows):
@@ -53,32 +51,36 @@ def checked_rows(
 
 
 def lenient(feed: Feed, row: Any, notes: Notes) -> Row:
-    """The row with the keys and types that the feed's noun has. Raises `BadRequest`, one message an
-    error, for what can't be one: no object, an attribute of no possible type, an unknown key of an
-    event."""
+    """The row with the keys and types of the feed's model. Raises `BadRequest` for what is no
+    object, for an event with an unknown key, and for an item or user without an id or with an
+    attribute of an impossible type."""
     if not isinstance(row, Mapping):
         raise BadRequest("an object is needed")
     fields = KNOWN[feed]
-    own = {key: _own(key, row[key]) for key in row if key in fields and key != "attributes"}
-    made = {key: value for key, value in own.items() if value is not None}
-    strange = [key for key in row if key not in fields]
+    known_values = {
+        key: _field_value(key, row[key]) for key in row if key in fields and key != "attributes"
+    }
+    valid_row = {key: value for key, value in known_values.items() if value is not None}
+    unknown = [key for key in row if key not in fields]
     if feed == "events":
-        _refuse(feed, strange)
-        return made
+        _refuse_unknown(feed, unknown)
+        return valid_row
     given = row.get("attributes")
     if given is not None and not isinstance(given, Mapping):
         raise BadRequest("attributes: an object is needed")
-    absent = [field for field in FIELDS[feed] if field not in made]
-    for key in strange:
+    absent = [field for field in FIELDS[feed] if field not in valid_row]
+    for key in unknown:
         if present(row[key]):
             notes.became_attribute(str(key), absent)
-    attributes = attributes_of({**{key: row[key] for key in strange}, **(given or {})})
-    _missing_id(feed, row)
-    return {**made, "attributes": attributes} if attributes or given is not None else made
+    attributes = attributes_of({**{key: row[key] for key in unknown}, **(given or {})})
+    _refuse_without_id(feed, row)
+    if attributes or given is not None:
+        valid_row["attributes"] = attributes
+    return valid_row
 
 
-def _own(key: str, value: Any) -> Any:
-    """A field of ours: numbers are words where words are asked for, NaN is nothing."""
+def _field_value(key: str, value: Any) -> Any:
+    """The value of a field of ours: a number as text where a text is needed, None for NaN."""
     if isinstance(value, int | float):
         if value != value:  # NaN
             return None
@@ -86,15 +88,16 @@ def _own(key: str, value: Any) -> Any:
     return value
 
 
-def _refuse(feed: Feed, strange: Iterable[str]) -> None:
-    for key in strange:
+def _refuse_unknown(feed: Feed, unknown: Iterable[str]) -> None:
+    """Raises `BadRequest` for the first of the unknown keys, with the field that may be meant."""
+    for key in unknown:
         meant = meant_by(str(key), FIELDS[feed])
         hint = f"was {meant} meant?" if meant else f"{feed} have {', '.join(FIELDS[feed])}"
         raise BadRequest(f"{key}: not known; {hint}")
 
 
-def _missing_id(feed: Feed, row: Mapping[str, Any]) -> None:
-    """Says which of a row's keys may be the id that it lacks."""
+def _refuse_without_id(feed: Feed, row: Mapping[str, Any]) -> None:
+    """Raises `BadRequest` for a row without its id, naming the key that may be meant as such."""
     name = "id" if feed == "items" else "user_id"
     if row.get(name) is None:
         meant = next((key for key in row if meant_by(str(key), [name])), None)
@@ -104,23 +107,22 @@ def _missing_id(feed: Feed, row: Mapping[str, Any]) -> None:
 
 
 def present(value: Any) -> bool:
-    """Is it a value at all? Null and NaN aren't."""
+    """Is it neither null nor NaN?"""
     return value is not None and not (isinstance(value, float) and math.isnan(value))
 
 
 def attributes_of(given: Mapping[str, Any], depth: int = DEEPEST) -> Row:
-    """Objects in objects by dotted keys, without what is absent. Raises `BadRequest` for what no
-    attribute can be."""
+    """Attributes without null and NaN, those of objects in objects by dotted keys. Raises
+    `BadRequest` for a value that no attribute can have, and for more than `depth` levels."""
     flat: Row = {}
     for key, value in given.items():
         if isinstance(value, Mapping):
             if not depth:
                 raise BadRequest(f"attributes.{key}: objects in objects, more than {DEEPEST} deep")
-            flat |= {
-                f"{key}.{inner}": part for inner, part in attributes_of(value, depth - 1).items()
-            }
+            for inner_key, inner_value in attributes_of(value, depth - 1).items():
+                flat[f"{key}.{inner_key}"] = inner_value
         elif isinstance(value, list | tuple):
-            flat[str(key)] = [_scalar(key, part) for part in value if present(part)]
+            flat[str(key)] = [_scalar(key, element) for element in value if present(element)]
         elif present(value):
             flat[str(key)] = _scalar(key, value)
     return flat

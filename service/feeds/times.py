@@ -24,7 +24,7 @@ MAGNITUDES: tuple[tuple[float, TimeUnit], ...] = (
     (1e17, "us"),
     (float("inf"), "ns"),
 )
-"""Below so much, a number since 1970 is probably of this unit."""
+"""A time since 1970 as a number below the bound is probably in this unit; the first that fits."""
 PATTERNS = (
     "%Y/%m/%d %H:%M:%S",
     "%Y/%m/%d",
@@ -36,10 +36,10 @@ EXAMPLES = "as 2026-01-31T12:00:00Z, or milliseconds since 1970"
 
 
 def moment_of(value: Any, unit: TimeUnit | None = None, zone: tzinfo | None = None) -> datetime:
-    """A time of a file: a number since 1970 in `unit` (None: milliseconds), or ISO 8601, in `zone`
-    where it names none.
+    """A time as a cell of a file gives it: a number since 1970 in `unit` (None: milliseconds), or
+    ISO 8601, in `zone` where the text names none.
 
-    Raises `BadRequest` that names the option which would make it one.
+    Raises `BadRequest` for what can't be read, naming the option that would help.
     """
     if isinstance(value, str):
         value = int(value) if value.isascii() and value.isdigit() else _from_text(value.strip())
@@ -55,18 +55,20 @@ def moment_of(value: Any, unit: TimeUnit | None = None, zone: tzinfo | None = No
         raise BadRequest(f"{str(value)[:60]!r} is no time; {EXAMPLES} (--time-unit s: seconds)")
     likely = magnitude(value)
     if unit is None and likely != "ms":
-        told = f"milliseconds since 1970 are expected, this looks like {NAMES[likely]}"
-        raise BadRequest(f"{value:.15g}: {told}: say --time-unit {likely}")
+        raise BadRequest(
+            f"{value:.15g}: milliseconds since 1970 are expected, this looks like "
+            f"{NAMES[likely]}: say --time-unit {likely}"
+        )
     return since_1970(value, unit or "ms")
 
 
 def magnitude(number: float) -> TimeUnit:
-    """The unit in which a number since 1970 probably is."""
+    """The unit that a time since 1970 is probably in."""
     return next((unit for most, unit in MAGNITUDES if abs(number) < most), "ns")
 
 
 def since_1970(number: float, unit: TimeUnit) -> datetime:
-    """Raises `BadRequest` for a time that no calendar has."""
+    """The time so many units after 1970. Raises `BadRequest` for one outside the calendar."""
     try:
         return EPOCH + timedelta(seconds=number / A_SECOND[unit])
     except (OverflowError, ValueError) as error:
@@ -74,9 +76,9 @@ def since_1970(number: float, unit: TimeUnit) -> datetime:
 
 
 def any_moment(value: Any) -> datetime | None:
-    """A time as other systems write it, None for none that can be read: seconds or milli-, micro-
-    or nanoseconds since 1970 by their size, ISO 8601, the date of a mail, or one of `PATTERNS`;
-    without a zone it is UTC."""
+    """A time as other systems write it, None if it can't be read: a number since 1970, whose unit
+    (seconds to nanoseconds) is told by its size, ISO 8601, the date of a mail, or one of
+    `PATTERNS`. Without a zone it is UTC."""
     try:
         if _is_number(value):
             return since_1970(float(value), magnitude(float(value)))
@@ -91,7 +93,8 @@ def _from_text(text: str) -> float | int | datetime:
 
 
 def _number(text: str) -> float | int | None:
-    """Of digits, perhaps with a fraction, as pandas writes columns that lack some."""
+    """The number that the text is, None if it is none. Pandas writes integers of a column with
+    missing cells with a fraction, as 1999.0."""
     digits = text.removeprefix("-")
     whole, _, fraction = digits.partition(".")
     if not (whole.isascii() and whole.isdigit()) or (fraction and not fraction.isdigit()):
@@ -116,12 +119,12 @@ def _is_number(value: Any) -> bool:
 
 
 def _parsed(text: str) -> datetime:
-    for read in (datetime.fromisoformat, parsedate_to_datetime, _patterned):
+    for parse in (datetime.fromisoformat, parsedate_to_datetime, _patterned):
         try:
-            found = read(text.strip())
+            moment = parse(text.strip())
         except (ValueError, TypeError, IndexError):
             continue
-        return found if found.tzinfo else found.replace(tzinfo=UTC)
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     raise ValueError(text)
 
 

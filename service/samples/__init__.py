@@ -1,5 +1,5 @@
-"""Invented data to try the product on: a sample a file beside this one, made from a seed, never
-stored."""
+"""Invented data to try the product on, made from a seed. Each sample is a module beside this one,
+with its words in YAML files of its name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from service.samples.table import Row, as_csv
 
 @dataclass(frozen=True)
 class Sample:
-    """`holds`: what is in it, in a line. `tables`: rows by file name, from a seed."""
+    """`holds`: what is in it, in a line. `tables`: makes the rows by file name from a seed."""
 
     holds: str
     tables: Callable[[int], Mapping[str, Sequence[Row]]]
@@ -24,10 +24,11 @@ SAMPLES = {"shop": Sample(shop.HOLDS, shop.tables)}
 
 
 def write(name: str, folder: Path, seed: int) -> dict[Path, int]:
-    """Write a sample's CSV files into `folder`; returns the number of rows of each.
+    """Writes a sample's CSV files into `folder`; returns the number of rows of each.
 
-    The same seed gives the same bytes. Raises `BadRequest` for an unknown sample, and for a folder
-    that holds another file of such a name, which may be somebody's own: nothing is written then.
+    The same seed gives the same bytes. Raises `BadRequest`, before anything is written, for an
+    unknown sample and for a folder with a file of such a name and another content, which may be
+    somebody's own.
     """
     if name not in SAMPLES:
         raise BadRequest(f"no sample {name!r}; known: {', '.join(SAMPLES)}")

@@ -11,16 +11,16 @@ Row = dict[str, Cell]
 
 
 def as_csv(rows: Sequence[Row]) -> bytes:
-    """In UTF-8, with a header. All rows have the columns of the first."""
+    """CSV in UTF-8 with a header. All rows need the columns of the first."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows({column: _written(cell) for column, cell in row.items()} for row in rows)
+    writer.writerows({column: _cell_text(cell) for column, cell in row.items()} for row in rows)
     return text.getvalue().encode()
 
 
-def _written(cell: Cell) -> str:
-    """'|' stands between the parts of a list, nothing for what is absent."""
+def _cell_text(cell: Cell) -> str:
+    """A list as its parts with '|' between them, None as an empty cell."""
     if cell is None:
         return ""
     if isinstance(cell, bool):
