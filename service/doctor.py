@@ -1,5 +1,5 @@
-"""What is wrong with an installation: every part opened by itself, so that one that is broken hides
-no other."""
+"""Finds what is wrong with an installation. Every part is opened by itself, so that one broken part
+does not hide another."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from service.diagnostics import read_part
 from service.prompts import PromptLibrary
 
 LONGEST_S = 600
-"""A part is given so long: a large database is read whole."""
+"""The time limit of a part: a large database is read whole."""
 MODEL_S = 60
 
 
 async def diagnose(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Parts as in `Diagnostics.readiness`, and before them the files that a start reads; models
-    only where all else is well."""
+    """The state of each part by name, as `Diagnostics.readiness` gives it, and of the files that a
+    start reads. Models are tried only if everything else works."""
     checks = {
         "fitted weights": _fitted(settings),
         "prompts": _prompts(),
@@ -29,7 +29,7 @@ async def diagnose(settings: Settings) -> dict[str, dict[str, Any]]:
     parts = {name: await read_part(check, LONGEST_S) for name, check in checks.items()}
     if parts["embedder"]["ok"]:
         parts["catalog"] = await read_part(_catalog(settings), LONGEST_S)
-    if all(found["ok"] for found in parts.values()):
+    if all(state["ok"] for state in parts.values()):
         whole = await read_part(_whole(settings), LONGEST_S)
         parts |= whole["parts"] if whole["ok"] else {"service": whole}
     return parts

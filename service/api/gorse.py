@@ -29,17 +29,21 @@ from service.api.gorse_rows import (
     time_text,
 )
 from service.api.needs import (
+    CallDep,
     FeedBody,
     FeedDep,
+    IngestDep,
     JsonRoute,
     PathId,
     RecommenderDep,
+    RecordsDep,
     Segment,
     feed_body,
 )
 from service.api.pages import cursor_of, cut, key_of, walk_of
 from service.errors import BadRequest
-from service.pipeline import Recommender
+from service.ingest import Ingest
+from service.records import Records
 from service.schema import Feed as FeedName
 from service.schema import Filter, IngestReport, RecommendRequest
 
@@ -74,10 +78,10 @@ Category = Annotated[str, StringConstraints(min_length=1, max_length=256)]
     response_model_exclude_none=True,
     openapi_extra=feed_body(GorseFeedback),
 )
-async def insert_feedback(feed: FeedDep, recommender: RecommenderDep) -> RowAffected:
+async def insert_feedback(feed: FeedDep, ingest: IngestDep) -> RowAffected:
     """Sending the same again changes nothing. Gorse ignores a second row of the same type, user and
     item; our log keeps what was done again at another time, and what was done last counts."""
-    return await _take(recommender, "events", feed)
+    return await _take(ingest, "events", feed)
 
 
 @router.put(
@@ -86,22 +90,20 @@ async def insert_feedback(feed: FeedDep, recommender: RecommenderDep) -> RowAffe
     response_model_exclude_none=True,
     openapi_extra=feed_body(GorseFeedback),
 )
-async def overwrite_feedback(feed: FeedDep, recommender: RecommenderDep) -> RowAffected:
+async def overwrite_feedback(feed: FeedDep, ingest: IngestDep) -> RowAffected:
     """The log is only appended to, so the old row stays in it. Of two rows of the same type, user
     and item only the later one (by `Timestamp`; without one it is now) counts and is listed."""
     now = time_text(datetime.now(UTC))
     feed.rows = [{"Timestamp": now, **row} if isinstance(row, dict) else row for row in feed.rows]
-    return await _take(recommender, "events", feed)
+    return await _take(ingest, "events", feed)
 
 
 @router.delete(
     "/feedback/{user_id}/{item_id}", summary="Take feedback back", response_model_exclude_none=True
 )
-async def delete_feedback(
-    user_id: PathId, item_id: PathId, recommender: RecommenderDep
-) -> RowAffected:
+async def delete_feedback(user_id: PathId, item_id: PathId, records: RecordsDep) -> RowAffected:
     """All feedback of the user on the item is deleted, and the next ranking knows nothing of it."""
-    return RowAffected(row_affected=await recommender.unsay(user_id, item_id))
+    return RowAffected(row_affected=await records.unsay(user_id, item_id))
 
 
 @router.delete(
@@ -110,37 +112,35 @@ async def delete_feedback(
     response_model_exclude_none=True,
 )
 async def delete_typed(
-    feedback_type: TypePath, user_id: PathId, item_id: PathId, recommender: RecommenderDep
+    feedback_type: TypePath, user_id: PathId, item_id: PathId, records: RecordsDep
 ) -> RowAffected:
     """The user's feedback of other types on the item stays."""
-    return RowAffected(row_affected=await recommender.unsay(user_id, item_id, feedback_type))
+    return RowAffected(row_affected=await records.unsay(user_id, item_id, feedback_type))
 
 
 @router.get("/feedback", summary="All feedback, a page at a time", response_model_exclude_none=True)
-async def list_feedback(
-    recommender: RecommenderDep, cursor: CursorQuery = "", n: NQuery = 10
-) -> Feedbacks:
+async def list_feedback(records: RecordsDep, cursor: CursorQuery = "", n: NQuery = 10) -> Feedbacks:
     """In the order in which it arrived; of each type, user and item the last. Visitors without an
     id are left out. A page may be short; the last is the one with an empty `Cursor`."""
-    return await _page(recommender, cursor, n)
+    return await _page(records, cursor, n)
 
 
 @router.get(
     "/feedback/{feedback_type}", summary="Feedback of one type", response_model_exclude_none=True
 )
 async def list_typed(
-    feedback_type: TypePath, recommender: RecommenderDep, cursor: CursorQuery = "", n: NQuery = 10
+    feedback_type: TypePath, records: RecordsDep, cursor: CursorQuery = "", n: NQuery = 10
 ) -> Feedbacks:
     """In the order in which it arrived; otherwise as all feedback."""
-    return await _page(recommender, cursor, n, feedback_type)
+    return await _page(records, cursor, n, feedback_type)
 
 
 @router.get(
     "/user/{user_id}/feedback", summary="A user's feedback", response_model_exclude_none=True
 )
-async def list_of_user(user_id: PathId, recommender: RecommenderDep) -> list[GorseFeedback]:
+async def list_of_user(user_id: PathId, records: RecordsDep) -> list[GorseFeedback]:
     """The first 10,000 rows."""
-    return await _of_user(recommender, user_id)
+    return await _of_user(records, user_id)
 
 
 @router.get(
@@ -149,10 +149,10 @@ async def list_of_user(user_id: PathId, recommender: RecommenderDep) -> list[Gor
     response_model_exclude_none=True,
 )
 async def list_typed_of_user(
-    user_id: PathId, feedback_type: TypePath, recommender: RecommenderDep
+    user_id: PathId, feedback_type: TypePath, records: RecordsDep
 ) -> list[GorseFeedback]:
     """The first 10,000 rows of one type."""
-    return await _of_user(recommender, user_id, feedback_type)
+    return await _of_user(records, user_id, feedback_type)
 
 
 # ── items ─────────────────────────────────────────────────────────────────────────────────────────
@@ -170,14 +170,14 @@ async def list_typed_of_user(
     response_model_exclude_none=True,
     openapi_extra=feed_body(GorseItem),
 )
-async def insert_items(feed: FeedDep, recommender: RecommenderDep) -> RowAffected:
+async def insert_items(feed: FeedDep, ingest: IngestDep) -> RowAffected:
     """Durable before this answers; vectors follow in the background."""
-    return await _take(recommender, "items", feed)
+    return await _take(ingest, "items", feed)
 
 
 @router.get("/items", summary="All items, a page at a time")
 async def list_items(
-    recommender: RecommenderDep,
+    records: RecordsDep,
     cursor: CursorQuery = "",
     n: NQuery = 10,
     q: Annotated[str, Query(description="Not done here.", examples=[""])] = "",
@@ -188,31 +188,29 @@ async def list_items(
         raise BadRequest(
             "q: no search here; ask /v1/recommendations with it as instruction", param="q"
         )
-    items = await recommender.list_items(key_of("items", cursor), n + 1)
+    items = await records.list_items(key_of("items", cursor), n + 1)
     page, following = cut("items", items, n, lambda item: item.id)
     return Items(cursor=following or "", items=[GorseItem.of(item) for item in page])
 
 
 @router.get("/item/{item_id}", summary="One item")
-async def get_item(item_id: PathId, recommender: RecommenderDep) -> GorseItem:
+async def get_item(item_id: PathId, records: RecordsDep) -> GorseItem:
     """In Gorse's format, even if another API sent it."""
-    return GorseItem.of(await recommender.item(item_id))
+    return GorseItem.of(await records.item(item_id))
 
 
 @router.patch("/item/{item_id}", summary="Change an item", response_model_exclude_none=True)
-async def modify_item(
-    item_id: PathId, patch: ItemPatch, recommender: RecommenderDep
-) -> RowAffected:
+async def modify_item(item_id: PathId, patch: ItemPatch, ingest: IngestDep) -> RowAffected:
     """Only what is given changes. Durable before this answers."""
-    return await _change(recommender, "items", item_id, GorseItem.of, patch)
+    return await _change(ingest, "items", item_id, GorseItem.of, patch)
 
 
 @router.delete(
     "/item/{item_id}", summary="Take an item out of the catalogue", response_model_exclude_none=True
 )
-async def delete_item(item_id: PathId, recommender: RecommenderDep) -> RowAffected:
+async def delete_item(item_id: PathId, records: RecordsDep) -> RowAffected:
     """Unlike in Gorse, the feedback on the item stays, and is used again if the item returns."""
-    await recommender.delete_item(item_id)
+    await records.delete_item(item_id)
     return RowAffected(row_affected=1)
 
 
@@ -231,39 +229,35 @@ async def delete_item(item_id: PathId, recommender: RecommenderDep) -> RowAffect
     response_model_exclude_none=True,
     openapi_extra=feed_body(GorseUser),
 )
-async def insert_users(feed: FeedDep, recommender: RecommenderDep) -> RowAffected:
+async def insert_users(feed: FeedDep, ingest: IngestDep) -> RowAffected:
     """What Gorse has no field for (`locale`, `allow_hosted`, `profile`) stays as it was."""
-    return await _take(recommender, "users", feed)
+    return await _take(ingest, "users", feed)
 
 
 @router.get("/users", summary="All users, a page at a time")
-async def list_users(
-    recommender: RecommenderDep, cursor: CursorQuery = "", n: NQuery = 10
-) -> GorseUsers:
+async def list_users(records: RecordsDep, cursor: CursorQuery = "", n: NQuery = 10) -> GorseUsers:
     """By id; also users who have events but were never sent."""
-    users = await recommender.list_users(key_of("users", cursor), n + 1)
+    users = await records.list_users(key_of("users", cursor), n + 1)
     page, following = cut("users", users, n, lambda user: user.user_id)
     return GorseUsers(cursor=following or "", users=[GorseUser.of(user) for user in page])
 
 
 @router.get("/user/{user_id}", summary="One user")
-async def get_user(user_id: PathId, recommender: RecommenderDep) -> GorseUser:
+async def get_user(user_id: PathId, records: RecordsDep) -> GorseUser:
     """In Gorse's format; without labels if there are only events of the user."""
-    return GorseUser.of(await recommender.user(user_id))
+    return GorseUser.of(await records.user(user_id))
 
 
 @router.patch("/user/{user_id}", summary="Change a user", response_model_exclude_none=True)
-async def modify_user(
-    user_id: PathId, patch: GorseUserPatch, recommender: RecommenderDep
-) -> RowAffected:
+async def modify_user(user_id: PathId, patch: GorseUserPatch, ingest: IngestDep) -> RowAffected:
     """Only what is given changes, and the next ranking knows it."""
-    return await _change(recommender, "users", user_id, GorseUser.of, patch)
+    return await _change(ingest, "users", user_id, GorseUser.of, patch)
 
 
 @router.delete("/user/{user_id}", summary="Forget a user", response_model_exclude_none=True)
-async def delete_user(user_id: PathId, recommender: RecommenderDep) -> RowAffected:
+async def delete_user(user_id: PathId, records: RecordsDep) -> RowAffected:
     """With their feedback and what they were shown."""
-    await recommender.forget(user_id)
+    await records.forget(user_id)
     return RowAffected(row_affected=1)
 
 
@@ -275,6 +269,7 @@ async def delete_user(user_id: PathId, recommender: RecommenderDep) -> RowAffect
 async def recommend(
     user_id: PathId,
     recommender: RecommenderDep,
+    call: CallDep,
     n: NQuery = 10,
     offset: OffsetQuery = 0,
     category: Annotated[
@@ -299,7 +294,7 @@ async def recommend(
         )
     filters = {"categories": Filter(any=[*category])} if category else {}
     request = RecommendRequest(user_id=user_id, top_n=n + offset, filters=filters, explain="none")
-    ranked = (await recommender.recommend(request)).items[offset:]
+    ranked = (await recommender.recommend(request, call)).items[offset:]
     if version == "2":
         return [Score(id=item.item_id, score=item.score) for item in ranked]
     return [item.item_id for item in ranked]
@@ -310,19 +305,20 @@ async def recommend_in(
     user_id: PathId,
     category: Annotated[Category, Segment, Path(description="One of the items' `Categories`.")],
     recommender: RecommenderDep,
+    call: CallDep,
     n: NQuery = 10,
     offset: OffsetQuery = 0,
     version: Version = "1",
 ) -> list[str] | list[Score]:
     """As without a category, but only items that have it in `Categories`."""
-    return await recommend(user_id, recommender, n, offset, [category], version=version)
+    return await recommend(user_id, recommender, call, n, offset, [category], version=version)
 
 
 # ── shared by the routes ──────────────────────────────────────────────────────────────────────────
 
 
-async def _take(recommender: Recommender, name: FeedName, feed: FeedBody) -> RowAffected:
-    return _affected(feed.report(await recommender.ingest_foreign("gorse", feed.rows, name)))
+async def _take(ingest: Ingest, name: FeedName, feed: FeedBody) -> RowAffected:
+    return _affected(feed.report(await ingest.foreign_rows("gorse", feed.rows, name)))
 
 
 PATCHED_FIELDS = {
@@ -336,7 +332,7 @@ PATCHED_FIELDS = {
 
 
 async def _change(
-    recommender: Recommender,
+    ingest: Ingest,
     name: Literal["items", "users"],
     key: str,
     of: Callable[[Any], Pascal],
@@ -353,7 +349,7 @@ async def _change(
     def with_changes(known: Any) -> dict[str, Any]:
         return of(known).model_dump(by_alias=True) | changes
 
-    return _affected(await recommender.change_foreign("gorse", name, key, with_changes, fields))
+    return _affected(await ingest.change_foreign("gorse", name, key, with_changes, fields))
 
 
 def _affected(report: IngestReport) -> RowAffected:
@@ -364,23 +360,19 @@ def _affected(report: IngestReport) -> RowAffected:
     )
 
 
-async def _page(
-    recommender: Recommender, cursor: str, n: int, kind: str | None = None
-) -> Feedbacks:
-    after, until = walk_of("feedback", cursor) or (0, await recommender.end_of_log())
-    events, place = await recommender.list_last_said(after, n, until=until, kind=kind)
+async def _page(records: Records, cursor: str, n: int, kind: str | None = None) -> Feedbacks:
+    after, until = walk_of("feedback", cursor) or (0, await records.end_of_log())
+    events, place = await records.list_last_said(after, n, until=until, kind=kind)
     following = "" if place is None else cursor_of("feedback", f"{place}-{until}")
     return Feedbacks(cursor=following, feedback=[GorseFeedback.of(event) for _, event in events])
 
 
-async def _of_user(
-    recommender: Recommender, user_id: str, kind: str | None = None
-) -> list[GorseFeedback]:
+async def _of_user(records: Records, user_id: str, kind: str | None = None) -> list[GorseFeedback]:
     rows: list[GorseFeedback] = []
-    until = await recommender.end_of_log()
+    until = await records.end_of_log()
     place: int | None = 0
     while place is not None and len(rows) < MOST:
-        events, place = await recommender.list_last_said(
+        events, place = await records.list_last_said(
             place, MOST - len(rows), until=until, kind=kind, user_id=user_id
         )
         rows += [GorseFeedback.of(event) for _, event in events]

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from service.api.needs import FeedDep, JsonRoute, RecommenderDep, shown_body
+from service.api.needs import FeedDep, IngestDep, JsonRoute, shown_body
 from service.schema import Rejection
 
 router = APIRouter(tags=["Metarank"], route_class=JsonRoute)
@@ -102,11 +102,11 @@ class Accepted(BaseModel):
     response_model_exclude_none=True,
     openapi_extra=shown_body(MetarankEvent),
 )
-async def feedback(feed: FeedDep, recommender: RecommenderDep) -> Accepted:
+async def feedback(feed: FeedDep, ingest: IngestDep) -> Accepted:
     """Items and users keep the attributes that an event does not name. Accepted events are on disk
     before this answers."""
     start = time.perf_counter()
-    taken = await recommender.ingest_foreign("metarank", feed.rows)
+    taken = await ingest.foreign_rows("metarank", feed.rows)
     report = feed.report(taken)
     return Accepted(
         accepted=len(feed.rows) - len(taken.rejected) - taken.skipped,

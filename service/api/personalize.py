@@ -9,9 +9,9 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from service.api.needs import FeedBody, FeedDep, JsonRoute, RecommenderDep, shown_body
+from service.api.needs import FeedBody, FeedDep, IngestDep, JsonRoute, shown_body
 from service.api.shapes import by_field
-from service.pipeline import Recommender
+from service.ingest import Ingest
 from service.schema import Feed as FeedName
 from service.schema import IngestReport
 
@@ -97,29 +97,29 @@ class PutUsers(Camel):
 @router.post(
     "/events", summary="PutEvents", openapi_extra=shown_body(PutEvents, eventList=PersonalizeEvent)
 )
-async def put_events(feed: FeedDep, recommender: RecommenderDep) -> IngestReport:
+async def put_events(feed: FeedDep, ingest: IngestDep) -> IngestReport:
     """An accepted event is on disk before this answers. Each event of `eventList` is accepted or
     rejected by itself; `index` is its place there."""
-    return await _take(recommender, "events", "eventList", feed)
+    return await _take(ingest, "events", "eventList", feed)
 
 
 @router.post(
     "/items", summary="PutItems", openapi_extra=shown_body(PutItems, items=PersonalizeItem)
 )
-async def put_items(feed: FeedDep, recommender: RecommenderDep) -> IngestReport:
+async def put_items(feed: FeedDep, ingest: IngestDep) -> IngestReport:
     """Durable before this answers; vectors follow in the background."""
-    return await _take(recommender, "items", "items", feed)
+    return await _take(ingest, "items", "items", feed)
 
 
 @router.post(
     "/users", summary="PutUsers", openapi_extra=shown_body(PutUsers, users=PersonalizeUser)
 )
-async def put_users(feed: FeedDep, recommender: RecommenderDep) -> IngestReport:
+async def put_users(feed: FeedDep, ingest: IngestDep) -> IngestReport:
     """Durable before this answers, and the next ranking knows it."""
-    return await _take(recommender, "users", "users", feed)
+    return await _take(ingest, "users", "users", feed)
 
 
-async def _take(recommender: Recommender, name: FeedName, key: str, feed: FeedBody) -> IngestReport:
+async def _take(ingest: Ingest, name: FeedName, key: str, feed: FeedBody) -> IngestReport:
     """Ingests each element of the body's list `key` as a row of its own, so that a bad element
     stops no other. A body without such a list is ingested whole, which refuses it."""
     body = feed.only()
@@ -128,5 +128,5 @@ async def _take(recommender: Recommender, name: FeedName, key: str, feed: FeedBo
         rows = [{**body, key: [element]} for element in elements]
     else:
         rows = [body]
-    taken = await recommender.ingest_foreign("personalize", rows, name)
+    taken = await ingest.foreign_rows("personalize", rows, name)
     return FeedBody(rows, list(range(len(rows))), []).report(taken)

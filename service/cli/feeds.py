@@ -261,7 +261,7 @@ async def store_rows(service: Service, feed: FeedName, file: FeedFile, *, strict
         "events": service.ingest.events,
     }[feed]
     if file.shape:
-        put = partial(service.ingest.foreign, file.shape, feed=feed)
+        put = partial(service.ingest.foreign_rows, file.shape, feed=feed)
     reports: list[IngestReport] = []
 
     async def store(rows: list[Any]) -> list[Rejection]:

@@ -131,8 +131,8 @@ def _movielens(feed: Feed, row: Mapping[str, Any], notes: Notes) -> Row:
     if feed == "events":
         return _movielens_event(cells)
     if feed == "users":
-        attributes = {key: value_of(cell) for key, cell in cells.items() if key != "userId"}
-        return {"user_id": cells.get("userId"), "attributes": attributes}
+        declared = {key: value_of(cell) for key, cell in cells.items() if key != "userId"}
+        return {"user_id": cells.get("userId"), "attributes": declared}
     attributes: Row = {}
     item = {"id": cells.get("movieId"), "attributes": attributes}
     if title := cells.get("title"):
