@@ -94,15 +94,15 @@ def cases(
     folder = settings.data / data if data in FETCHED else Path(data)
     options = Options(settings.events.of(settings.service.domain), negatives, share, cut, seed)
     with console.status("making cases …"):
-        made = make(Data.read(folder), protocol.value, out, options)
+        summary = make(Data.read(folder), protocol.value, out, options)
     console.print(
-        f"{made['cases']} cases in {out}: {made['relevant_per_case']} relevant items each, "
-        f"{made['log']} events may be known"
+        f"{summary['cases']} cases in {out}: {summary['relevant_per_case']} relevant items each, "
+        f"{summary['log']} events may be known"
     )
     console.print(
-        f"{made['ties']} cases have events tied in their second (neither known nor asked for)"
+        f"{summary['ties']} cases have events tied in their second (neither known nor asked for)"
     )
-    for note in made["notes"]:
+    for note in summary["notes"]:
         console.print(f"[yellow]{escape(note)}[/]")
 
 
@@ -123,9 +123,9 @@ def run(
     A suite's models may be any aliases of the configuration, hosted ones too; prices are theirs
     (models.*.price).
     """
-    asked = Suite.read(suite)
+    parsed = Suite.read(suite)
     allowance = Allowance(limit, concurrency, spend)
-    done = asyncio.run(_run(asked, context.obj, out, allowance))
+    done = asyncio.run(_run(parsed, context.obj, out, allowance))
     try:
         print_report(reports.report(out), out)
     except BadRequest as error:
@@ -276,7 +276,7 @@ def show(
 ) -> None:
     """One case from inside: prompt, tokens, what the model said, how it was read, and the
     ranking."""
-    asked = Suite.read(suite)
+    parsed = Suite.read(suite)
     answers = [
         row for row in rows(folder) if row.case == case and not row.probe and arm in {None, row.arm}
     ]
@@ -285,7 +285,7 @@ def show(
             f"{folder} has no row of case {case!r}" + (f" and arm {arm!r}" if arm else "")
         )
     row = next((row for row in answers if row.said), answers[0])
-    asyncio.run(_show(asked, context.obj, folder, row))
+    asyncio.run(_show(parsed, context.obj, folder, row))
 
 
 async def _show(suite: Suite, settings: Settings, out: Path, row: RunRow) -> None:

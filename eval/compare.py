@@ -87,7 +87,7 @@ class Figures:
     quality: tuple[float, float, float] | None
 
 
-def named(given: Sequence[str], settings: Settings) -> list[str]:
+def parse_aliases(given: Sequence[str], settings: Settings) -> list[str]:
     """Aliases as typed, `a` or `a,b`, each once. Raises `BadRequest` for an unknown one, and for
     fewer than two."""
     aliases = list(
@@ -105,12 +105,12 @@ def named(given: Sequence[str], settings: Settings) -> list[str]:
     return aliases
 
 
-def of_people(file: Path, asked: RecommendRequest) -> list[ComparedCase]:
+def questions_of_people(file: Path, request: RecommendRequest) -> list[ComparedCase]:
     """From a file of user ids, one a line. Raises `BadRequest` naming file, line and reason."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
         ids = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
-        questions = [ComparedCase(_for(asked, user_id=user)) for user in ids]
+        questions = [ComparedCase(_request_for(request, user_id=user)) for user in ids]
     except OSError as error:
         raise BadRequest(f"{file}: can't be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -122,18 +122,18 @@ def of_people(file: Path, asked: RecommendRequest) -> list[ComparedCase]:
     return questions
 
 
-def of_cases(cases: Data, asked: RecommendRequest) -> list[ComparedCase]:
+def questions_of_cases(cases: Data, request: RecommendRequest) -> list[ComparedCase]:
     """A question for each case; its own instruction, where it has one, replaces the shared one.
     Raises `BadRequest` for what is no case folder."""
     cases.audit()
     return [
         ComparedCase(
-            _for(
-                asked,
+            _request_for(
+                request,
                 user_id=case.user_id,
                 candidates=case.candidates,
                 exclude=case.exclude,
-                instruction=case.instruction or asked.instruction,
+                instruction=case.instruction or request.instruction,
             ),
             frozenset(case.relevant),
         )
@@ -141,9 +141,9 @@ def of_cases(cases: Data, asked: RecommendRequest) -> list[ComparedCase]:
     ]
 
 
-def _for(asked: RecommendRequest, **fields: Any) -> RecommendRequest:
+def _request_for(request: RecommendRequest, **fields: Any) -> RecommendRequest:
     try:
-        return RecommendRequest.model_validate({**asked.model_dump(exclude_unset=True), **fields})
+        return RecommendRequest.model_validate({**request.model_dump(exclude_unset=True), **fields})
     except ValidationError as error:
         raise BadRequest(reasons(error)) from error
 
@@ -200,7 +200,7 @@ class Panel:
         rankings = {}
         for alias, member in self._members.items():
             fields = {"model": alias, "candidates": candidates, "top_n": len(candidates)}
-            explain = {} if self._writes(alias) else {"explain": "none"}
+            explain = {} if self._can_explain(alias) else {"explain": "none"}
             rankings[alias] = await member.recommend(
                 question.request.model_copy(update={**fields, **explain})
             )
@@ -222,7 +222,7 @@ class Panel:
             )
         return candidates
 
-    def _writes(self, alias: str) -> bool:
+    def _can_explain(self, alias: str) -> bool:
         """Can it write reasons? A model in this process only tells likelihoods."""
         return alias == PRIOR or self._recommender.settings.models[alias].backend != "local"
 
@@ -275,7 +275,7 @@ def figures(answers: Sequence[Answers], alias: str) -> Figures:
     """Of one model, over all answers."""
     rankings = [each.rankings[alias] for each in answers]
     costs = [ranking.usage.cost for ranking in rankings if ranking.usage.cost is not None]
-    asked = [each for each in answers if each.question.relevant]
+    judged = [each for each in answers if each.question.relevant]
     return Figures(
         seconds=median(ranking.timings.total_ms for ranking in rankings) / 1000,
         read=fmean(ranking.usage.prompt_tokens for ranking in rankings),
@@ -283,7 +283,7 @@ def figures(answers: Sequence[Answers], alias: str) -> Figures:
         cost=1000 * sum(costs) / len(rankings) if costs else None,
         degraded=fmean(ranking.degraded is not None for ranking in rankings),
         quality=_quality(
-            [HEADLINE.of(each.order(alias), each.question.relevant) for each in asked]
+            [HEADLINE.of(each.order(alias), each.question.relevant) for each in judged]
         ),
     )
 

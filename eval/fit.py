@@ -155,7 +155,7 @@ class _Fitting:
         best = _mean_ndcg(pools, weights)
         self.tell(f"sources as configured: {100 * best:.2f}")
         for _ in range(ROUNDS):
-            before = dict(weights)
+            previous = dict(weights)
             for name, share in product(present, SHARES):
                 tried = {**weights, name: share}
                 if not any(tried.values()):
@@ -163,7 +163,7 @@ class _Fitting:
                 value = _mean_ndcg(pools, tried)
                 if value > best + 1e-12:
                     best, weights = value, tried
-            if weights == before:
+            if weights == previous:
                 break
         named = ", ".join(f"{name} {weights[name]:g}" for name in present)
         self.tell(f"sources fitted: {100 * best:.2f} with {named}")
@@ -208,7 +208,7 @@ class _Fitting:
     async def share(self, allowance: Allowance) -> tuple[float, float, dict[str, Any]]:
         """The model's share against the fitted prior, how much of a title's own likelihood is taken
         off, and the figures that decided."""
-        kept = await self._asked(allowance)
+        kept = await self._ask_model(allowance)
         cases = [case for case in self.validation if case.case_id in kept]
         floor = [_shuffled(kept[case.case_id], case) for case in cases]
         likely = any(kept[case.case_id].likelihoods for case in cases)
@@ -238,7 +238,7 @@ class _Fitting:
         )
         return share, null, figures
 
-    async def _asked(self, allowance: Allowance) -> dict[str, RunRow]:
+    async def _ask_model(self, allowance: Allowance) -> dict[str, RunRow]:
         """The rows by case, once the model was asked. Raises `BadRequest` if it answered too few
         validation cases."""
         done = await self.run.go(
@@ -270,15 +270,15 @@ class _Fitting:
     ) -> dict[str, Any]:
         """On people whom nothing was learned from: plain reciprocal-rank fusion of the sources, the
         prior as configured, as fitted, and with the model's share."""
-        before = {name: getattr(plain.retrieve, name) for name in SOURCES}
+        weights = {name: getattr(plain.retrieve, name) for name in SOURCES}
         terms = {"popularity": plain.rank.popularity, "diversity": plain.rank.diversity}
         equal = await self._measure(self.tested, dict.fromkeys(SOURCES, 1.0), {})
-        configured = await self._measure(self.tested, before, terms)
+        configured = await self._measure(self.tested, weights, terms)
         fitted = await self._measure(self.tested, changes["retrieve"], changes["rank"])
         kept = self._answered()
-        asked = [case for case in self.tested if case.case_id in kept]
-        alone = [_fused(kept[case.case_id], case, 0.0, null) for case in asked]
-        fused = [_fused(kept[case.case_id], case, share, null) for case in asked]
+        answered = [case for case in self.tested if case.case_id in kept]
+        alone = [_fused(kept[case.case_id], case, 0.0, null) for case in answered]
+        fused = [_fused(kept[case.case_id], case, share, null) for case in answered]
         return {
             "plain reciprocal ranks": _percent(np.mean(equal)),
             "fitted - plain": _gap(stats.paired(fitted, equal)),

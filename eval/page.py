@@ -64,7 +64,7 @@ def _round_step(rough: float) -> float:
     return next(nice * power for nice in (1, 2, 5, 10) if nice * power >= rough)
 
 
-def _span(values: Sequence[float]) -> tuple[float, float]:
+def _with_margin(values: Sequence[float]) -> tuple[float, float]:
     low, high = min(values), max(values)
     room = (high - low or abs(high) or 1.0) * 0.06
     return low - room, high + room
@@ -72,17 +72,19 @@ def _span(values: Sequence[float]) -> tuple[float, float]:
 
 def _intervals(report: Report) -> dict[str, Any]:
     lines = [line for line in report.lines if not math.isnan(line.interval[0])]
-    axis = Axis(*_span([100 * end for line in lines for end in line.interval]), LEFT, WIDTH - RIGHT)
+    axis = Axis(
+        *_with_margin([100 * end for line in lines for end in line.interval]), LEFT, WIDTH - RIGHT
+    )
     marks = [
         {
             "name": line.arm,
-            "label": _short(line.arm),
+            "label": _shorten(line.arm),
             "y": 20 + n * ROW,
             "low": axis.at(100 * line.interval[0]),
             "high": axis.at(100 * line.interval[1]),
             "mean": axis.at(100 * line.values[report.headline]),
             "value": f"{100 * line.values[report.headline]:.2f}",
-            "kind": _kind(line),
+            "kind": _css_class(line),
         }
         for n, line in enumerate(lines)
     ]
@@ -155,16 +157,18 @@ def _latency(report: Report) -> dict[str, Any] | None:
         return None
     seconds = [line.rates["seconds_p50"] or 1 for line in lines]
     across = Axis(min(seconds) / 1.6, max(seconds) * 2.5, 60, WIDTH - 20, log=True)
-    up = Axis(*_span([100 * line.values[report.headline] for line in lines]), PLOT_HEIGHT, PLOT_TOP)
+    up = Axis(
+        *_with_margin([100 * line.values[report.headline] for line in lines]), PLOT_HEIGHT, PLOT_TOP
+    )
     dots: list[Dot] = []
     for line, time in zip(lines, seconds, strict=True):
-        dots.append(_apart(across.at(time), up.at(100 * line.values[report.headline]), dots))
+        dots.append(_place_dot(across.at(time), up.at(100 * line.values[report.headline]), dots))
     taken = [dot.box for dot in dots]
     marks: list[dict[str, Any]] = []
     for line, dot in zip(lines, dots, strict=True):
-        label = _beside(dot, _short(line.arm), taken)
+        label = _place_label(dot, _shorten(line.arm), taken)
         taken.append(label.box)
-        marks.append({"name": line.arm, "dot": dot, "label": label, "kind": _kind(line)})
+        marks.append({"name": line.arm, "dot": dot, "label": label, "kind": _css_class(line)})
     return {
         "across": across,
         "up": up,
@@ -175,7 +179,7 @@ def _latency(report: Report) -> dict[str, Any] | None:
     }
 
 
-def _apart(x: float, y: float, others: Sequence[Dot]) -> Dot:
+def _place_dot(x: float, y: float, others: Sequence[Dot]) -> Dot:
     """The dot nearest to `y` that covers none of the others."""
     for shift in sorted(range(-PLOT_HEIGHT, PLOT_HEIGHT), key=abs):
         dot = Dot(x, y + shift, y)
@@ -186,7 +190,7 @@ def _apart(x: float, y: float, others: Sequence[Dot]) -> Dot:
     return Dot(x, y, y)
 
 
-def _beside(dot: Dot, text: str, taken: Sequence[Box]) -> Label:
+def _place_label(dot: Dot, text: str, taken: Sequence[Box]) -> Label:
     """A label to the right or left of a dot, nearest to its height, that covers no box that is
     taken."""
     for shift in sorted(range(-PLOT_HEIGHT, PLOT_HEIGHT, 4), key=abs):
@@ -197,11 +201,11 @@ def _beside(dot: Dot, text: str, taken: Sequence[Box]) -> Label:
     return Label(text, dot.x + 2 * DOT, dot.y, flip=False)
 
 
-def _short(name: str) -> str:
+def _shorten(name: str) -> str:
     return name if len(name) <= LONGEST_LABEL else f"{name[: LONGEST_LABEL - 1]}…"
 
 
-def _kind(line: ArmLine) -> str:
+def _css_class(line: ArmLine) -> str:
     return "bound" if is_bound(line.arm) else "base" if line.arm == line.baseline else "arm"
 
 
@@ -253,8 +257,8 @@ def _tables(report: Report) -> dict[str, tuple[list[str], list[list[str]]]]:
 def page(report: Report) -> str:
     """A page without scripts, fonts or pictures from elsewhere."""
     slices: dict[str, list[Any]] = {}
-    for part in report.slices:
-        slices.setdefault(part.name, []).append(part)
+    for subset in report.slices:
+        slices.setdefault(subset.name, []).append(subset)
     tables, begun_at = _tables(report), report.manifest.get("begun_at")
     return _PAGE.render(
         title=report.title,
@@ -380,10 +384,10 @@ details { margin-top: 2rem; } pre { overflow: auto; max-height: 70vh; font-size:
 {% for name, parts in slices.items() %}
 <h2>{{ headline }} by {{ name }}</h2>
 <div class="scroll"><table>
-<thead><tr><th>arm</th>{% for part in parts %}<th>{{ part.value }} ({{ part.cases }})</th>{% endfor %}</tr></thead>
+<thead><tr><th>arm</th>{% for subset in parts %}<th>{{ subset.value }} ({{ subset.cases }})</th>{% endfor %}</tr></thead>
 <tbody>
 {% for arm in arms %}
-<tr{% if arm == baseline %} class="base"{% endif %}><td>{{ arm }}</td>{% for part in parts %}<td>{% if arm in part.means %}{{ "%.2f"|format(100 * part.means[arm]) }}{% if arm in part.versus %} ({{ "%+.2f"|format(100 * part.versus[arm].difference) }}{{ "*" if part.versus[arm].clear }}){% endif %}{% else %}–{% endif %}</td>{% endfor %}</tr>
+<tr{% if arm == baseline %} class="base"{% endif %}><td>{{ arm }}</td>{% for subset in parts %}<td>{% if arm in subset.means %}{{ "%.2f"|format(100 * subset.means[arm]) }}{% if arm in subset.versus %} ({{ "%+.2f"|format(100 * subset.versus[arm].difference) }}{{ "*" if subset.versus[arm].clear }}){% endif %}{% else %}–{% endif %}</td>{% endfor %}</tr>
 {% endfor %}
 </tbody>
 </table></div>

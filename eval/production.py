@@ -166,13 +166,13 @@ def _case(ranking: LikedRanking, people: Mapping[str, str]) -> Case:
         at=shadowed.shown_at,
         slices={
             "domain": shadowed.domain,
-            "shown by": _by(shown),
-            "shadow by": _by(shadowed.shadow),
+            "shown by": _ranker(shown),
+            "shadow by": _ranker(shadowed.shadow),
         },
     )
 
 
-def _by(ranking: Ranking) -> str:
+def _ranker(ranking: Ranking) -> str:
     return f"{ranking.strategy}:{ranking.model}" if ranking.model else ranking.strategy
 
 

@@ -103,11 +103,11 @@ def _per_person(data: Data, options: Options, asked: Callable[[Sequence[Event]],
         if len(likes) < FEWEST:
             split.log += events
         else:
-            _ask(split, options, user, events, likes[-asked(likes) :])
+            _add_case(split, options, user, events, likes[-asked(likes) :])
     return split
 
 
-def _ask(
+def _add_case(
     split: Split, options: Options, user: str, events: Sequence[Event], wanted: Sequence[Event]
 ) -> None:
     """Adds a case to the split, and what was before it to the log. No case is made of a person
@@ -150,7 +150,7 @@ def global_time(data: Data, options: Options) -> Split:
             # the case is at the cut, whenever it was that its first answer was liked
             first = wanted[0].model_copy(update={"occurred_at": cut})
             early = [event for event in events if event not in late]
-            _ask(split, options, user, [*early, *late], [first, *wanted[1:]])
+            _add_case(split, options, user, [*early, *late], [first, *wanted[1:]])
         else:
             split.log += [event for event in events if second(event) < cut]
     if len(split.cases) < len(people) / 10:
@@ -183,11 +183,11 @@ def popularity_matched(data: Data, options: Options) -> Split:
     by_count = sorted((item.id for item in data.items), key=lambda item: (-counts[item], item))
     places = {item: place for place, item in enumerate(by_count)}
 
-    def near(case: Case, free: list[str]) -> list[str]:
+    def nearest(case: Case, free: list[str]) -> list[str]:
         place = places.get(case.relevant[0], len(by_count))
         return sorted(free, key=lambda item: (abs(places[item] - place), item))[: options.negatives]
 
-    return _with_negatives(data, options, near, by_count)
+    return _with_negatives(data, options, nearest, by_count)
 
 
 def _with_negatives(
@@ -223,7 +223,7 @@ def cold(data: Data, options: Options) -> Split:
         first = [event for event in events if second(event) < second(events[known])][:known]
         wanted = [event for event in events[known:] if options.likes(event)]
         if first and wanted:
-            _ask(split, options, user, [*first, *wanted], wanted)
+            _add_case(split, options, user, [*first, *wanted], wanted)
     return split
 
 

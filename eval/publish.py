@@ -34,11 +34,11 @@ def write(report: Report, out: Path) -> list[Path]:
 
 def _slices_table(report: Report) -> list[list[str]]:
     lines = [["slice", "value", "cases", "arm", report.headline, "difference", "low", "high"]]
-    for part in report.slices:
-        for arm, mean in part.means.items():
-            gap = part.versus.get(arm)
+    for subset in report.slices:
+        for arm, mean in subset.means.items():
+            gap = subset.versus.get(arm)
             numbers = [gap.difference, gap.low, gap.high] if gap else ["", "", ""]
-            lines.append([part.name, part.value, str(part.cases), arm, str(mean)])
+            lines.append([subset.name, subset.value, str(subset.cases), arm, str(mean)])
             lines[-1] += map(str, numbers)
     return lines
 
@@ -60,11 +60,11 @@ def markdown(report: Report) -> str:
     lines += _sources(report)
     verdicts = [verdict(report, line) for line in report.lines]
     lines += [f"- {text}" for text in [*notes(report), *filter(None, verdicts)]]
-    for name in dict.fromkeys(part.name for part in report.slices):
-        parts = [part for part in report.slices if part.name == name]
-        header = ["arm", *(f"{part.value} ({part.cases})" for part in parts)]
+    for name in dict.fromkeys(subset.name for subset in report.slices):
+        parts = [subset for subset in report.slices if subset.name == name]
+        header = ["arm", *(f"{subset.value} ({subset.cases})" for subset in parts)]
         cells = [
-            [line.arm, *(_in_slice(part, line.arm) for part in parts)] for line in report.lines
+            [line.arm, *(_in_slice(subset, line.arm) for subset in parts)] for line in report.lines
         ]
         lines += ["", f"{report.headline} by {name}:", "", *_board(header, cells)]
     return "\n".join(lines) + "\n"
@@ -86,10 +86,10 @@ def _sources(report: Report) -> list[str]:
     return [text, "", *_board(["arm", *(f"− {name}" for name in names)], cells), ""]
 
 
-def _in_slice(part: Slice, arm: str) -> str:
-    if arm not in part.means:
+def _in_slice(subset: Slice, arm: str) -> str:
+    if arm not in subset.means:
         return "–"
-    mean, gap = hundred(part.means[arm]), part.versus.get(arm)
+    mean, gap = hundred(subset.means[arm]), subset.versus.get(arm)
     return f"{mean} ({signed(gap.difference)}{'*' if gap.clear else ''})" if gap else mean
 
 

@@ -15,7 +15,7 @@ from eval import metrics, stats
 from eval.metrics import metric
 from eval.results import ALONE, CEILING, FLOOR, CaseKey, Results, is_bound
 from eval.rows import RunRow
-from eval.suite import STANDALONE, beside
+from eval.suite import STANDALONE, sibling
 from service.errors import BadRequest
 
 TOO_GOOD = 0.95
@@ -118,7 +118,7 @@ def report(out: Path, by: Sequence[str] = ()) -> Report:
         baseline=results.baseline,
         lines=lines,
         slices=_slices(results, by),
-        protocols={name: _protocol(folder) for name, folder in results.folders.items()},
+        protocols={name: _read_protocol(folder) for name, folder in results.folders.items()},
         manifest=results.manifest,
         missing=results.missing,
         asked=dict(Counter(name for name, _ in asked)),
@@ -140,14 +140,13 @@ def _lines(results: Results) -> list[ArmLine]:
     lines = []
     for arm in arms:
         line = replace(_line(results, arm), versus=versus.get(arm), holm=adjusted.get(arm))
-        leak = [leaks[arm]] if arm in leaks else []
         sources = _source_gaps(results, arm)
         below = [
             f"below {source}, a source of its prior: {gap}"
             for source, gap in sources.items()
             if gap.high < 0
         ]
-        flags = [*leak, *line.flags, *below]
+        flags = [*filter(None, [leaks.get(arm)]), *line.flags, *below]
         lines.append(replace(line, also=_also(results, arm), sources=sources, flags=flags))
     return lines
 
@@ -166,7 +165,7 @@ def _line(results: Results, arm: str) -> ArmLine:
     flags: list[str] = []
     rates: dict[str, float | None] = dict.fromkeys(RATES)
     if not is_bound(arm):
-        ceiling = results.scores.get(beside(CEILING, arm), {})
+        ceiling = results.scores.get(sibling(CEILING, arm), {})
         best = [ceiling[key][0] for key in keys if key in ceiling]
         reachable = float(np.mean(best)) if best else 0.0
         if values[headline] > TOO_GOOD * reachable > 0:
@@ -201,11 +200,11 @@ def _source_gaps(results: Results, arm: str) -> dict[str, stats.Paired]:
     """An arm's differences to the sources of its prior, by the source's name."""
     if is_bound(arm) or arm.partition(" ")[0] in STANDALONE:
         return {}
-    gaps = {source: results.difference(arm, beside(source, arm)) for source in STANDALONE}
+    gaps = {source: results.difference(arm, sibling(source, arm)) for source in STANDALONE}
     return {source: gap for source, gap in gaps.items() if gap is not None}
 
 
-def _protocol(folder: Path) -> dict[str, Any]:
+def _read_protocol(folder: Path) -> dict[str, Any]:
     return _read_json(folder / "protocol.json", {"protocol": "unknown"})
 
 
@@ -252,9 +251,9 @@ def _both_ways(probes: Mapping[str, Mapping[str, RunRow]], every: Sequence[RunRo
     """The same window shown in prior order and reversed."""
     plain = {row.case: row for row in every if row.order and row.repeat == 0}
     pairs = []
-    for case, asked in probes.items():
-        if case in plain and "reversed" in asked:
-            forward, backward = plain[case], asked["reversed"]
+    for case, answers in probes.items():
+        if case in plain and "reversed" in answers:
+            forward, backward = plain[case], answers["reversed"]
             if set(forward.order) == set(backward.order):
                 pairs.append((forward, backward))
     return pairs
@@ -272,9 +271,9 @@ def _position_bias(forward: RunRow, backward: RunRow) -> float:
 def _for_another(probes: Mapping[str, Mapping[str, RunRow]]) -> Pairs:
     """The same candidates in the same order, for the case's user and for another."""
     pairs = []
-    for asked in probes.values():
-        if {"own", "other"} <= asked.keys():
-            own, other = asked["own"], asked["other"]
+    for answers in probes.values():
+        if {"own", "other"} <= answers.keys():
+            own, other = answers["own"], answers["other"]
             if own.order and other.order:
                 pairs.append((own, other))
     return pairs

@@ -14,7 +14,7 @@ from eval import stats
 from eval.cases import Data
 from eval.metrics import World, metric
 from eval.rows import RunRow, rows
-from eval.suite import beside
+from eval.suite import sibling
 from service.errors import BadRequest
 from service.schema import Event, Item
 
@@ -123,23 +123,23 @@ class Results:
                 dice = Random(f"{self.seed} {key}")
                 best = sorted(window, key=lambda item: item not in relevant)
                 mixed = [dice.sample(window, len(window)) for _ in range(SHUFFLES)]
-                self.rows[beside(CEILING, prior)][key] = [replace(row, items=[*best, *rest])]
-                self.rows[beside(FLOOR, prior)][key] = [
+                self.rows[sibling(CEILING, prior)][key] = [replace(row, items=[*best, *rest])]
+                self.rows[sibling(FLOOR, prior)][key] = [
                     replace(row, items=[*order, *rest]) for order in mixed
                 ]
 
     def baseline_of(self, arm: str) -> str:
         """The baseline for an arm: of the same settings and data, else the one that was named."""
-        near = beside(self.baseline, arm)
-        return near if near in self.rows else self.baseline
+        same_settings = sibling(self.baseline, arm)
+        return same_settings if same_settings in self.rows else self.baseline
 
     def is_baseline(self, arm: str) -> bool:
         return arm == self.baseline_of(arm)
 
     def _score(self, key: CaseKey, repeats: Sequence[RunRow]) -> list[float]:
-        relevant, known = frozenset(self.cases[key].relevant), self.worlds[key[0]]
-        metrics = [metric(name) for name in self.names]
-        values = [[each.of(row.items, relevant, known) for each in metrics] for row in repeats]
+        relevant, world = frozenset(self.cases[key].relevant), self.worlds[key[0]]
+        metrics = [metric(name).of for name in self.names]
+        values = [[value(row.items, relevant, world) for value in metrics] for row in repeats]
         return [sum(column) / len(values) for column in zip(*values, strict=True)]
 
     def column(self, arm: str, keys: Iterable[CaseKey], name: str | None = None) -> list[float]:
@@ -147,18 +147,18 @@ class Results:
         place = self.names.index(name) if name is not None else 0
         return [self.scores[arm][key][place] for key in keys]
 
-    def shared(self, arm: str, other: str) -> list[CaseKey]:
-        """The cases that both arms have, in one order."""
-        return [key for key in self.scores[arm] if key in self.scores[other]]
+    def shared(self, arm: str, reference: str) -> list[CaseKey]:
+        """The cases that both arms have, in the first one's order."""
+        return [key for key in self.scores[arm] if key in self.scores[reference]]
 
-    def difference(self, arm: str, other: str, looks: int = 1) -> stats.Paired | None:
+    def difference(self, arm: str, reference: str, looks: int = 1) -> stats.Paired | None:
         """Of two arms in the first metric, over the cases that both have; None where there are
         none. `looks`: among so many comparisons."""
-        keys = self.shared(arm, other) if other in self.scores else []
+        keys = self.shared(arm, reference) if reference in self.scores else []
         if not keys:
             return None
         return stats.paired(
-            self.column(arm, keys), self.column(other, keys), self.seed, looks=looks
+            self.column(arm, keys), self.column(reference, keys), self.seed, looks=looks
         )
 
 

@@ -206,7 +206,7 @@ class Run:
 
     def cases(self, arm: Arm) -> list[Case]:
         """The cases that the arm is asked about."""
-        limits = [limit for limit in (self.limit, arm.most) if limit is not None]
+        limits = [limit for limit in (self.limit, arm.max_cases) if limit is not None]
         return self.data[arm.data].cases[: min(limits, default=None)]
 
     def jobs(self) -> Iterator[Job]:
@@ -219,7 +219,7 @@ class Run:
             for repeat in range(self.suite.repeats):
                 for place, case in enumerate(cases):
                     for arm in arms if repeat == 0 else asking:
-                        if arm.most is None or place < arm.most:
+                        if arm.max_cases is None or place < arm.max_cases:
                             yield Job(arm, case, repeat)
             for case in cases[: self.suite.probes]:
                 for arm in asking:
@@ -278,9 +278,9 @@ class _Session:
             self._count(row)
         wanted = json.dumps({"rankings": len(self.jobs)})
         (self.run.out / "wanted.json").write_text(wanted + "\n")
-        left = [job for job in self.jobs if job.key not in kept]
-        await self._wake([job for job in left if self._affordable(job)])
-        queue = iter(left)
+        remaining = [job for job in self.jobs if job.key not in kept]
+        await self._wake([job for job in remaining if self._affordable(job)])
+        queue = iter(remaining)
         with locked(file) as lines:
 
             async def worker() -> None:

@@ -78,7 +78,7 @@ def compare_models(
     store of its own, and your data stay as they are. Nothing of a suite is kept when it is broken
     off: for long runs, with a cap on what they may cost, there is 'whyrank eval run'.
     """
-    aliases = comparing.named(model, context.obj)
+    aliases = comparing.parse_aliases(model, context.obj)
     if (user is None) == (suite is None):
         raise BadRequest(
             "who? either --user ID, or --suite with a file of user ids or a case folder"
@@ -112,8 +112,8 @@ def _questions(
     if suite is None:
         return [ComparedCase(request)]
     if cases is None:
-        return comparing.of_people(suite, request)
-    return comparing.of_cases(cases, request)
+        return comparing.questions_of_people(suite, request)
+    return comparing.questions_of_cases(cases, request)
 
 
 async def _answers(

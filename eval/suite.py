@@ -63,7 +63,7 @@ class Suite(BaseModel):
 
     @field_validator("metrics")
     @classmethod
-    def _known(cls, names: list[str]) -> list[str]:
+    def _known_metrics(cls, names: list[str]) -> list[str]:
         try:
             metrics = [metric(name) for name in names]
         except BadRequest as error:
@@ -85,10 +85,11 @@ class Suite(BaseModel):
     @classmethod
     def _tunable(cls, settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         for name, parts in settings.items():
-            for key, part in parts.items():
-                if key != "locale" and not isinstance(part, dict):
+            for key, section in parts.items():
+                if key != "locale" and not isinstance(section, dict):
                     raise ValueError(f"{name}: {key} holds keys and values")
-            if stray := set(parts) - TUNABLE:
+            stray = set(parts) - TUNABLE
+            if stray:
                 raise ValueError(
                     f"{name}: {', '.join(sorted(stray))} can't vary in a suite; "
                     f"{', '.join(sorted(TUNABLE))} can"
@@ -120,7 +121,7 @@ class Suite(BaseModel):
         """Every combination once; `prior` and the sources need neither prompt nor model. Baselines
         come first. Raises `BadRequest` for a locale that is none."""
         models = self.models or [*filter(None, [settings.roles.rank])]
-        asked = [pair for pair in self._pairs(models) if pair[0] != "prior"]
+        pairs = [pair for pair in self._pairs(models) if pair[0] != "prior"]
         prompts: list[str | None] = [*self.prompts] or [None]
         arms: list[Arm] = []
         for (label, parts), folder in product(self.settings.items(), self.data):
@@ -129,7 +130,7 @@ class Suite(BaseModel):
             apart += [folder.name] if len(self.data) > 1 else []
             shared = {"suffix": " ".join(apart), "data": folder, "locale": parts.get("locale")}
             arms += self._priors(label, changes, shared)
-            for (strategy, model), prompt in product(asked, prompts):
+            for (strategy, model), prompt in product(pairs, prompts):
                 arms.append(
                     _arm(
                         [strategy, model, *([prompt] if prompt else [])],
@@ -138,7 +139,7 @@ class Suite(BaseModel):
                         model=model,
                         prompt=prompt,
                         changes=changes,
-                        most=self.cases.get(f"{strategy}:{model}", self.cases.get(strategy)),
+                        max_cases=self.cases.get(f"{strategy}:{model}", self.cases.get(strategy)),
                     )
                 )
         return arms
@@ -179,8 +180,8 @@ def _arm(words: Sequence[str], *, suffix: str, **fields: Any) -> Arm:
 
 class Arm(BaseModel):
     """One way to rank. Its name: strategy:model:prompt, then its settings and data where there are
-    several. `changes`: to the settings; `most`: at most so many cases are asked. Several arms may
-    share one set of changes, hence one `Recommender`."""
+    several. `changes`: to the settings; `max_cases`: it is asked about at most so many. Several
+    arms may share one set of changes, hence one `Recommender`."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -191,7 +192,7 @@ class Arm(BaseModel):
     prompt: str | None = None
     locale: Locale | None = None
     changes: dict[str, Any] = {}
-    most: int | None = None
+    max_cases: int | None = None
 
     @property
     def task(self) -> Literal["rank", "score"]:
@@ -205,9 +206,7 @@ class Arm(BaseModel):
         if self.model is not None:
             roles = ("score",) if self.strategy == "likelihood" else ("rank", "explain")
             changes = {**changes, "roles": dict.fromkeys(roles, self.model)}
-        if WEIGHED & {
-            name for part in changes.values() if isinstance(part, Mapping) for name in _names(part)
-        }:
+        if WEIGHED & _setting_names(changes):
             changes = {**changes, "rank": {"fitted": False, **changes.get("rank", {})}}
         if shown is not None:
             changes = {**changes, "rank": {**changes.get("rank", {}), "shown": shown}}
@@ -223,15 +222,16 @@ class Arm(BaseModel):
         return RecommendRequest.model_validate({**own, "explain": explain, **fields})
 
 
-def beside(name: str, arm: str) -> str:
+def sibling(name: str, arm: str) -> str:
     """The arm `name` of the same settings and data as `arm`: `prior` beside `listwise:tiny k50` is
     `prior k50`."""
     return f"{name} {arm.partition(' ')[2]}".strip()
 
 
-def _names(part: Mapping[str, Any]) -> set[str]:
-    """The names of all settings in a part, nested ones included."""
-    deeper = {
-        name for value in part.values() if isinstance(value, Mapping) for name in _names(value)
-    }
-    return {*part, *deeper}
+def _setting_names(changes: Mapping[str, Any]) -> set[str]:
+    """The names of all settings that are changed, and of the sections that they are in."""
+    names = set(changes)
+    for value in changes.values():
+        if isinstance(value, Mapping):
+            names |= _setting_names(value)
+    return names

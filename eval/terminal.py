@@ -64,7 +64,7 @@ def print_report(report: Report, folder: Path) -> None:
         style = "bold" if line[0] == report.baseline else ""
         board.add_row(*(escape(line[n]) for n in columns), style=style)
     console.print(board)
-    for name in dict.fromkeys(part.name for part in report.slices):
+    for name in dict.fromkeys(subset.name for subset in report.slices):
         console.print(_slices_table(report, name))
     verdicts = [verdict(report, line) for line in report.lines]
     for text in filter(None, [*verdicts, *notes(report)]):
@@ -74,11 +74,11 @@ def print_report(report: Report, folder: Path) -> None:
 
 
 def _slices_table(report: Report, name: str) -> Table:
-    parts = [part for part in report.slices if part.name == name]
-    header = ("arm", *(f"{part.value} ({part.cases})" for part in parts))
+    parts = [subset for subset in report.slices if subset.name == name]
+    header = ("arm", *(f"{subset.value} ({subset.cases})" for subset in parts))
     cut = Table(*header, title=f"by {name}", title_justify="left")
     for arm in (line.arm for line in report.lines):
-        means = [part.means.get(arm) for part in parts]
+        means = [subset.means.get(arm) for subset in parts]
         cells = ["–" if mean is None else f"{100 * mean:.2f}" for mean in means]
         cut.add_row(escape(arm), *cells)
     return cut
@@ -101,10 +101,10 @@ def print_comparison(comparison: Comparison, first: str, second: str) -> None:
 
 
 def print_fit(fit: fitting.Fit) -> None:
-    for part in ("validation", "test"):
-        people = fit.record["people"][part]
-        figures = Table(f"nDCG@10 × 100, {part} people ({people})", "")
-        for name, value in fit.record[part].items():
+    for half in ("validation", "test"):
+        people = fit.record["people"][half]
+        figures = Table(f"nDCG@10 × 100, {half} people ({people})", "")
+        for name, value in fit.record[half].items():
             figures.add_row(name, _gap(value) if isinstance(value, dict) else f"{value:.2f}")
         console.print(figures)
     console.print(f"written: {fit.file}; the service uses it from its next start or reload")
