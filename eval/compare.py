@@ -195,7 +195,7 @@ class Panel:
         self, question: ComparedCase, step: Callable[[str], None] = lambda alias: None
     ) -> Answers:
         """Asks one model after the other, so that none waits for another's work, and calls `step`
-        with the alias after each. Raises `BadRequest` where there is nothing to rank."""
+        with the alias after answer. Raises `BadRequest` where there is nothing to rank."""
         candidates = await self._candidates(question.request)
         rankings = {}
         for alias, member in self._members.items():
@@ -256,8 +256,8 @@ def agreements(answers: Sequence[Answers], k: int) -> list[Agreement]:
     """Of every two models, as means over the answers; `k`: of overlap@k."""
     pairs = []
     for first, second in combinations(answers[0].rankings, 2):
-        served = [(each.order(first), each.order(second)) for each in answers]
-        own = [(each.own(first), each.own(second)) for each in answers]
+        served = [(answer.order(first), answer.order(second)) for answer in answers]
+        own = [(answer.own(first), answer.own(second)) for answer in answers]
         taus = [kendall(*orders) for orders in own if all(orders)]
         pairs.append(
             Agreement(
@@ -273,9 +273,9 @@ def agreements(answers: Sequence[Answers], k: int) -> list[Agreement]:
 
 def figures(answers: Sequence[Answers], alias: str) -> Figures:
     """Of one model, over all answers."""
-    rankings = [each.rankings[alias] for each in answers]
+    rankings = [answer.rankings[alias] for answer in answers]
     costs = [ranking.usage.cost for ranking in rankings if ranking.usage.cost is not None]
-    judged = [each for each in answers if each.question.relevant]
+    judged = [answer for answer in answers if answer.question.relevant]
     return Figures(
         seconds=median(ranking.timings.total_ms for ranking in rankings) / 1000,
         read=fmean(ranking.usage.prompt_tokens for ranking in rankings),
@@ -283,7 +283,7 @@ def figures(answers: Sequence[Answers], alias: str) -> Figures:
         cost=1000 * sum(costs) / len(rankings) if costs else None,
         degraded=fmean(ranking.degraded is not None for ranking in rankings),
         quality=_quality(
-            [HEADLINE.of(each.order(alias), each.question.relevant) for each in judged]
+            [HEADLINE.of(answer.order(alias), answer.question.relevant) for answer in judged]
         ),
     )
 

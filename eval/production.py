@@ -112,15 +112,15 @@ async def _liked(
     begun = shown_at - timedelta(milliseconds=ranking.timings.total_ms)
     options = Options(recommender.settings.events.of(shadowed.domain), least=least)
     shown = {item.item_id for item in ranking.items}
-    liked = []
+    liked: dict[str, None] = {}
     for event in await recommender.done(shadowed.who, begun, shown_at + within):
         if event.ranking_id is None:
             about_it = event.occurred_at >= shown_at
         else:
             about_it = event.ranking_id == ranking.ranking_id
         if about_it and event.item_id in shown and options.likes(event):
-            liked.append(event.item_id)
-    return list(dict.fromkeys(item for item in liked if item is not None))
+            liked[event.item_id] = None
+    return list(liked)
 
 
 # ── the folder ────────────────────────────────────────────────────────────────────────────────────
@@ -130,17 +130,19 @@ async def _write(
     recommender: Recommender, out: Path, rankings: Sequence[LikedRanking], notes: Sequence[str]
 ) -> dict[str, Any]:
     folder = out / "cases"
-    shown = [ranking.shadowed for ranking in rankings]
-    items = await recommender.items({item.item_id for each in shown for item in each.shown.items})
-    people = {who: f"p{n}" for n, who in enumerate(dict.fromkeys(each.who for each in shown), 1)}
-    cases = [_case(ranking, people) for ranking in rankings]
+    shadowings = [ranking.shadowed for ranking in rankings]
+    ids = {item.item_id for shadowed in shadowings for item in shadowed.shown.items}
+    items = await recommender.items(ids)
+    people = dict.fromkeys(shadowed.who for shadowed in shadowings)
+    aliases = {who: f"p{n}" for n, who in enumerate(people, 1)}
+    cases = [_case(ranking, aliases) for ranking in rankings]
     protocol = {
         "protocol": "production",
         "cases": len(cases),
         "people": len(people),
         "relevant_per_case": round(sum(len(case.relevant) for case in cases) / len(cases), 2),
-        "from": min(each.shown_at for each in shown).isoformat(),
-        "to": max(each.shown_at for each in shown).isoformat(),
+        "from": min(shadowed.shown_at for shadowed in shadowings).isoformat(),
+        "to": max(shadowed.shown_at for shadowed in shadowings).isoformat(),
         "notes": list(notes),
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -148,19 +150,20 @@ async def _write(
         dumped = (noun.model_dump(mode="json", exclude_defaults=True) for noun in nouns)
         _write_lines(folder / f"{name}.jsonl", dumped)
     (folder / "protocol.json").write_text(json.dumps(protocol, indent=2) + "\n")
-    pairs = zip(shown, cases, strict=True)
-    rows = (row.as_dict() for each, case in pairs for row in _rows(each, case, folder))
+    rows = []
+    for shadowed, case in zip(shadowings, cases, strict=True):
+        rows += [row.as_dict() for row in _rows(shadowed, case, folder)]
     _write_lines(out / "rows.jsonl", rows)
     (out / "manifest.json").write_text(json.dumps(_manifest(folder), indent=2) + "\n")
     return protocol
 
 
-def _case(ranking: LikedRanking, people: Mapping[str, str]) -> Case:
+def _case(ranking: LikedRanking, aliases: Mapping[str, str]) -> Case:
     shadowed = ranking.shadowed
     shown = shadowed.shown
     return Case(
         case_id=f"{shown.ranking_id}:{shadowed.alias}",
-        user_id=people[shadowed.who],
+        user_id=aliases[shadowed.who],
         candidates=[item.item_id for item in shown.items],
         relevant=ranking.liked,
         at=shadowed.shown_at,

@@ -72,7 +72,7 @@ class Suite(BaseModel):
             raise ValueError(
                 f"the first one decides and must be of relevance: {', '.join(RELEVANCE)}"
             )
-        return [str(each) for each in metrics]
+        return list(map(str, metrics))
 
     @field_validator("data")
     @classmethod
