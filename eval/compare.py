@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from eval import stats
 from eval.cases import Data
 from eval.metrics import kendall, metric, overlap
-from eval.run import Make, fill, housed
+from eval.store import Make, fill, housed
 from service.config import Settings
 from service.errors import BadRequest, NotFound, reasons
 from service.pipeline import Recommender
@@ -29,7 +29,7 @@ ANSWER_S = 300
 
 @dataclass(frozen=True)
 class ComparedCase:
-    """Whom to rank for. `relevant`: what their case asks for; empty where nobody knows."""
+    """Whom to rank for. `relevant`: the answers of their case; empty where there is no case."""
 
     request: RecommendRequest
     relevant: frozenset[str] = frozenset()
@@ -37,8 +37,8 @@ class ComparedCase:
 
 @dataclass(frozen=True)
 class Answers:
-    """`candidates`: what all were asked about, in the prior's order; `rankings`: all of it in each
-    model's order."""
+    """What all models made of one question. `candidates`: what they were asked to rank, in the
+    prior's order; `rankings`: all of it in each model's order, by alias."""
 
     question: ComparedCase
     candidates: list[str]
@@ -61,9 +61,9 @@ class Answers:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of two models, means over people: Kendall's τ, in [−1, 1], of what is served, and the share
-    of its first k that both name; `own`: τ of their orders before fusion, over the people for whom
-    both answered, None where there are none."""
+    """How alike the models `one` and `other` rank, as means over people. `tau`: Kendall's τ of what
+    is served, in [−1, 1]; `overlap`: the share of its first k that both name; `own`: τ of their
+    orders before fusion, over the people for whom both answered, None where there are none."""
 
     one: str
     other: str
@@ -74,9 +74,10 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one model, a ranking. `seconds`: the median; `cost`: dollars for 1,000, None without a
-    price; `degraded`: the share that something else answered; `quality`: nDCG@10 and its 95 %
-    interval, where cases say what is relevant."""
+    """What a ranking by one model takes. `seconds`: the median; `read`, `written`: mean tokens;
+    `cost`: US dollars for 1,000 rankings, None without a price; `degraded`: the share that
+    something else answered; `quality`: mean nDCG@10 and its 95 % interval, where cases say what is
+    relevant."""
 
     seconds: float
     read: float
@@ -86,11 +87,11 @@ class Figures:
     quality: tuple[float, float, float] | None
 
 
-def named(given: Sequence[str], settings: Settings) -> list[str]:
-    """Aliases as typed, `a` or `a,b`, each once. Raises `BadRequest` for an unknown one, and for
+def parse_aliases(given: Sequence[str], settings: Settings) -> list[str]:
+    """Splits aliases as typed, `a` or `a,b`, and names each once. Raises `BadRequest` for an unknown one, and for
     fewer than two."""
     aliases = list(
-        dict.fromkeys(part.strip() for one in given for part in one.split(",") if part.strip())
+        dict.fromkeys(name.strip() for name in ",".join(given).split(",") if name.strip())
     )
     known = ", ".join([PRIOR, *settings.models])
     for alias in aliases:
@@ -104,35 +105,36 @@ def named(given: Sequence[str], settings: Settings) -> list[str]:
     return aliases
 
 
-def of_people(file: Path, asked: RecommendRequest) -> list[ComparedCase]:
-    """From a file of user ids, one a line. Raises `BadRequest` naming file, line and reason."""
+def questions_of_people(file: Path, request: RecommendRequest) -> list[ComparedCase]:
+    """Reads a file of user ids, one a line, into a question each. Raises `BadRequest` naming the
+    file and the reason."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
         ids = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
-        found = [ComparedCase(_for(asked, user_id=user)) for user in ids]
+        questions = [ComparedCase(_request_for(request, user_id=user)) for user in ids]
     except OSError as error:
         raise BadRequest(f"{file}: can't be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise BadRequest(f"{file}: expected user ids, one a line, in UTF-8") from error
     except BadRequest as error:
         raise BadRequest(f"{file}: expected user ids, one a line: {error.message}") from error
-    if not found:
+    if not questions:
         raise BadRequest(f"{file}: holds no user id")
-    return found
+    return questions
 
 
-def of_cases(cases: Data, asked: RecommendRequest) -> list[ComparedCase]:
-    """A case's own instruction counts more than the one for all. Raises `BadRequest` for what is no
-    case folder."""
+def questions_of_cases(cases: Data, request: RecommendRequest) -> list[ComparedCase]:
+    """A question for each case; its own instruction, where it has one, replaces the shared one.
+    Raises `BadRequest` for what is no case folder."""
     cases.audit()
     return [
         ComparedCase(
-            _for(
-                asked,
+            _request_for(
+                request,
                 user_id=case.user_id,
                 candidates=case.candidates,
                 exclude=case.exclude,
-                instruction=case.instruction or asked.instruction,
+                instruction=case.instruction or request.instruction,
             ),
             frozenset(case.relevant),
         )
@@ -140,16 +142,16 @@ def of_cases(cases: Data, asked: RecommendRequest) -> list[ComparedCase]:
     ]
 
 
-def _for(asked: RecommendRequest, **fields: Any) -> RecommendRequest:
+def _request_for(request: RecommendRequest, **fields: Any) -> RecommendRequest:
     try:
-        return RecommendRequest.model_validate({**asked.model_dump(exclude_unset=True), **fields})
+        return RecommendRequest.model_validate({**request.model_dump(exclude_unset=True), **fields})
     except ValidationError as error:
         raise BadRequest(reasons(error)) from error
 
 
 class Panel:
-    """Those who are asked, each by a recommender in which reasons are its own words too. Made by
-    `async with Panel.open(…)`."""
+    """The models that are asked, each through a recommender whose reasons that model writes too.
+    Made by `async with Panel.open(…)`."""
 
     def __init__(self, recommender: Recommender, members: Mapping[str, Recommender]) -> None:
         self._recommender = recommender
@@ -166,17 +168,18 @@ class Panel:
         cases: Data | None = None,
     ) -> AsyncIterator[Panel]:
         """`cases`: their log is put into a store of its own, under the data folder. Raises
-        `BadRequest` for people nobody has heard of, and for a model that doesn't answer: a column
-        of the prior's answers would be no comparison."""
+        `BadRequest` for unknown people, and for a model that doesn't answer: a column of the
+        prior's answers would be no comparison."""
         plain = settings.changed({"shadow": {"model": None}})
         home = plain if cases is None else housed(plain, cases, settings.data / "compare")
         recommender, members = await make(home), dict[str, Recommender]()
         try:
             if cases is not None:
                 await fill(recommender, cases, home.data)
-            await _known(recommender, [one.request.user_id or "" for one in questions])
+            people = [question.request.user_id or "" for question in questions]
+            await _check_known(recommender, people)
             for alias in aliases:
-                members[alias] = await _speaking(recommender, alias)
+                members[alias] = await _with_own_reasons(recommender, alias)
                 if alias != PRIOR and (why := await members[alias].wrong(alias, ANSWER_S)):
                     raise BadRequest(
                         f"model {alias} can't be compared: {why}; 'whyrank models probe "
@@ -192,13 +195,13 @@ class Panel:
     async def ask(
         self, question: ComparedCase, step: Callable[[str], None] = lambda alias: None
     ) -> Answers:
-        """One model after the other, so that none waits for another's work. Raises `BadRequest`
-        where nothing can be ranked."""
+        """Asks one model after the other, so that none waits for another's work, and calls `step`
+        with the alias after each. Raises `BadRequest` where there is nothing to rank."""
         candidates = await self._candidates(question.request)
         rankings = {}
         for alias, member in self._members.items():
             fields = {"model": alias, "candidates": candidates, "top_n": len(candidates)}
-            explain = {} if self._writes(alias) else {"explain": "none"}
+            explain = {} if self._can_explain(alias) else {"explain": "none"}
             rankings[alias] = await member.recommend(
                 question.request.model_copy(update={**fields, **explain})
             )
@@ -206,26 +209,27 @@ class Panel:
         return Answers(question, candidates, rankings)
 
     async def _candidates(self, request: RecommendRequest) -> list[str]:
-        """As many of the prior's first as a model judges: behind them all have the prior's order,
-        and would agree."""
+        """Takes as many of the prior's first as a model judges: behind them all models keep the
+        prior's order, and would agree."""
         settings = self._recommender.settings
         size = max(request.top_n, min(settings.rank.depth, settings.limits.top_n))
         plain = request.model_copy(update={"strategy": "prior", "explain": "none", "top_n": size})
-        found = [item.item_id for item in (await self._recommender.recommend(plain)).items]
-        if len(found) < 2:
+        ranking = await self._recommender.recommend(plain)
+        candidates = [item.item_id for item in ranking.items]
+        if len(candidates) < 2:
             raise BadRequest(
-                f"user {request.user_id}: {len(found)} candidates, nothing to order; 'whyrank "
+                f"user {request.user_id}: {len(candidates)} candidates, nothing to order; 'whyrank "
                 f"ingest' takes items"
             )
-        return found
+        return candidates
 
-    def _writes(self, alias: str) -> bool:
-        """One in this process tells likelihoods only."""
+    def _can_explain(self, alias: str) -> bool:
+        """Can it write reasons? A model in this process only tells likelihoods."""
         return alias == PRIOR or self._recommender.settings.models[alias].backend != "local"
 
 
-async def _known(recommender: Recommender, people: Sequence[str]) -> None:
-    """Raises `BadRequest` naming those nobody has heard of."""
+async def _check_known(recommender: Recommender, people: Sequence[str]) -> None:
+    """Raises `BadRequest` naming the first five who are unknown."""
     unknown = []
     for user in people:
         try:
@@ -233,14 +237,13 @@ async def _known(recommender: Recommender, people: Sequence[str]) -> None:
         except NotFound:
             unknown.append(user)
     if unknown:
-        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-        raise BadRequest(
-            f"no user {', '.join(map(repr, unknown[:5]))}{more}: they declared nothing and did "
-            f"nothing"
-        )
+        names = ", ".join(map(repr, unknown[:5]))
+        names += f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        raise BadRequest(f"no user {names}: they declared nothing and did nothing")
 
 
-async def _speaking(recommender: Recommender, alias: str) -> Recommender:
+async def _with_own_reasons(recommender: Recommender, alias: str) -> Recommender:
+    """Returns a recommender whose reasons this model writes; the given one if it writes none."""
     settings = recommender.settings
     if alias in {PRIOR, settings.roles.explain} or settings.models[alias].backend == "local":
         return recommender
@@ -251,26 +254,29 @@ async def _speaking(recommender: Recommender, alias: str) -> Recommender:
 
 
 def agreements(answers: Sequence[Answers], k: int) -> list[Agreement]:
-    found = []
-    for one, other in combinations(answers[0].rankings, 2):
-        served = [(each.order(one), each.order(other)) for each in answers]
-        alone = [pair for each in answers if all(pair := (each.own(one), each.own(other)))]
-        tau, share = (
-            fmean(kendall(*pair) for pair in served),
-            fmean(overlap(*pair, k) for pair in served),
-        )
-        found.append(
+    """Compares every two models, as means over the answers. `k`: of overlap@k."""
+    pairs = []
+    for first, second in combinations(answers[0].rankings, 2):
+        served = [(answer.order(first), answer.order(second)) for answer in answers]
+        own = [(answer.own(first), answer.own(second)) for answer in answers]
+        taus = [kendall(*orders) for orders in own if all(orders)]
+        pairs.append(
             Agreement(
-                one, other, tau, share, fmean(kendall(*pair) for pair in alone) if alone else None
+                one=first,
+                other=second,
+                tau=fmean(kendall(*orders) for orders in served),
+                overlap=fmean(overlap(*orders, k) for orders in served),
+                own=fmean(taus) if taus else None,
             )
         )
-    return found
+    return pairs
 
 
 def figures(answers: Sequence[Answers], alias: str) -> Figures:
-    rankings = [each.rankings[alias] for each in answers]
+    """What one model took, over all answers."""
+    rankings = [answer.rankings[alias] for answer in answers]
     costs = [ranking.usage.cost for ranking in rankings if ranking.usage.cost is not None]
-    asked = [each for each in answers if each.question.relevant]
+    judged = [answer for answer in answers if answer.question.relevant]
     return Figures(
         seconds=median(ranking.timings.total_ms for ranking in rankings) / 1000,
         read=fmean(ranking.usage.prompt_tokens for ranking in rankings),
@@ -278,7 +284,7 @@ def figures(answers: Sequence[Answers], alias: str) -> Figures:
         cost=1000 * sum(costs) / len(rankings) if costs else None,
         degraded=fmean(ranking.degraded is not None for ranking in rankings),
         quality=_quality(
-            [HEADLINE.of(each.order(alias), each.question.relevant) for each in asked]
+            [HEADLINE.of(answer.order(alias), answer.question.relevant) for answer in judged]
         ),
     )
 

@@ -1,16 +1,15 @@
-"""Learns what fusion weighs on validation people, and reports once on test people whom it never
-saw.
+"""Learns the weights of fusion on one half of the people, and reports once on the other half.
 
-One weight after the other, each to the best mean nDCG@10: the sources of the prior, what popularity
-takes off, what likeness takes off, then the model's share against that prior and, for likelihoods,
-how much of the title's own is taken off. A model that does not beat a shuffle of its window gets 0.
+One weight after the other is set to the value with the best mean nDCG@10: those of the prior's
+sources, what popularity takes off, what likeness takes off, then the model's share against that
+prior and, for likelihoods, how much of the title's own likelihood is taken off. A model that does
+not beat a shuffle of its window gets the share 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import product
 from pathlib import Path
@@ -23,7 +22,10 @@ import yaml
 from eval import stats
 from eval.cases import Case
 from eval.metrics import metric
-from eval.run import Job, Make, Run, rows
+from eval.results import SHUFFLES
+from eval.rows import Job, RunRow, rows
+from eval.run import Allowance, Run, now
+from eval.store import Make
 from eval.suite import SOURCES, Arm, Suite
 from service.config import Settings, Weights
 from service.errors import BadRequest
@@ -41,90 +43,99 @@ NULL = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 ROUNDS = 3
 HEADLINE = metric("nDCG@10")
 FEWEST = 20
+"""Cases that each half must have."""
 
-Told = Callable[[str], None]
+Tell = Callable[[str], None]
+"""Takes a line about what is being done."""
+
+
+@dataclass(frozen=True)
+class FitTarget:
+    """What to fit. `folder`: the case folder to learn from; `alias`: the model whose share is
+    fitted; `strategy`: how it is asked."""
+
+    folder: Path
+    alias: str
+    strategy: str = "listwise"
 
 
 @dataclass(frozen=True)
 class Fit:
-    """`found`: data, run and figures, as they stand in the file."""
+    """`record`: data, run and figures, as they stand in the file under `found`."""
 
     weights: Weights
-    found: dict[str, Any]
+    record: dict[str, Any]
     file: Path
 
 
 @dataclass(frozen=True)
 class Pool:
-    """One person's candidates: for each its rank in the sources that name it; and what is asked
-    for."""
+    """One person's candidates. `ranks`: by item, its rank in each source that names it; `relevant`:
+    the answers."""
 
     ranks: dict[str, dict[str, int]]
     relevant: frozenset[str]
 
 
 async def fit(
-    folder: Path,
-    alias: str,
+    target: FitTarget,
     settings: Settings,
     out: Path,
     make: Make,
-    told: Told,
-    *,
-    strategy: str = "listwise",
-    limit: int | None = None,
-    concurrency: int = 4,
-    spend: float | None = None,
+    tell: Tell,
+    allowance: Allowance,
 ) -> Fit:
-    """Fit the weights of a domain and a model on a case folder, and write them. A killed fit pays
-    for no case twice. `strategy`: how the model is asked; `spend`: dollars after which it isn't any
-    more, and what it has said must do.
+    """Fits the weights of a domain and a model, and writes them. A killed fit pays for no case
+    twice. Once the allowance's dollars are spent, the model's answers so far must do.
 
     Raises `BadRequest` when there are too few people, or the model does not answer.
     """
     plain = settings.changed({"rank": {"fitted": False}})
-    suite = Suite(data=[folder], strategies=[f"{strategy}:{alias}"], probes=0)
-    async with Run.open(suite, plain, out / "sources", make, limit) as run:
-        work = _Fit(run, folder, alias, told)
+    strategies = [f"{target.strategy}:{target.alias}"]
+    suite = Suite(data=[target.folder], strategies=strategies, probes=0)
+    async with Run.open(suite, plain, out / "sources", make, allowance.limit) as run:
+        work = _Fitting(run, target, tell)
         sources = await work.sources()
         terms = await work.terms(sources)
     changes = {"retrieve": sources, "rank": terms}
     better = plain.changed(changes)
     learned = sha256(repr(changes).encode()).hexdigest()[:8]
-    async with Run.open(suite, better, out / f"model-{learned}", make, limit) as run:
-        work = _Fit(run, folder, alias, told)
-        share, null, validation = await work.share(concurrency, spend)
+    async with Run.open(suite, better, out / f"model-{learned}", make, allowance.limit) as run:
+        work = _Fitting(run, target, tell)
+        share, null, validation = await work.share(allowance)
         test = await work.test(plain, changes, share, null)
     weights = Weights(**sources, model=share, null=null, **terms)
-    found = {
-        "data": {"folder": str(folder), "sha": run.data[folder].sha},
+    record = {
+        "data": {"folder": str(target.folder), "sha": run.data[target.folder].sha},
         "run": str(out),
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "at": now(),
         "people": {"validation": len(work.validation), "test": len(work.tested)},
         "validation": validation,
         "test": test,
     }
-    file = settings.weights_folder / f"{settings.service.domain}.{alias}.yaml"
+    file = settings.weights_folder / f"{settings.service.domain}.{target.alias}.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
     head = "# written by whyrank fit; the service reads it when it starts\n"
-    file.write_text(
-        head + yaml.safe_dump({"weights": weights.model_dump(), "found": found}, sort_keys=False)
-    )
-    return Fit(weights, found, file)
+    content = {"weights": weights.model_dump(), "found": record}
+    file.write_text(head + yaml.safe_dump(content, sort_keys=False))
+    return Fit(weights, record, file)
 
 
-class _Fit:
-    def __init__(self, run: Run, folder: Path, alias: str, told: Told) -> None:
+class _Fitting:
+    """`validation`: cases of the people who are learned from; `tested`: those of the others."""
+
+    def __init__(self, run: Run, target: FitTarget, tell: Tell) -> None:
         self.run = run
-        self.folder = folder
-        self.alias = alias
-        self.told = told
-        cases = run.data[folder].cases[: run.limit]
+        self.folder = target.folder
+        self.alias = target.alias
+        self.tell = tell
+        cases = run.data[self.folder].cases[: run.limit]
         self.validation = [case for case in cases if not _tested(case)]
         self.tested = [case for case in cases if _tested(case)]
         if min(len(self.validation), len(self.tested)) < FEWEST:
             raise BadRequest(
-                f"{folder}: {len(cases)} cases are too few to fit on one half and test on the other"
+                f"{self.folder}: {len(cases)} cases are too few to fit on one half and test on the "
+                f"other"
             )
 
     def arm(self, changes: Mapping[str, Any]) -> Arm:
@@ -142,18 +153,20 @@ class _Fit:
             if any(name in ranks for pool in pools for ranks in pool.ranks.values())
         ]
         best = _mean_ndcg(pools, weights)
-        self.told(f"sources as configured: {100 * best:.2f}")
+        self.tell(f"sources as configured: {100 * best:.2f}")
         for _ in range(ROUNDS):
-            before = dict(weights)
+            previous = dict(weights)
             for name, share in product(present, SHARES):
-                if any((tried := {**weights, name: share}).values()):
-                    value = _mean_ndcg(pools, tried)
-                    if value > best + 1e-12:
-                        best, weights = value, tried
-            if weights == before:
+                tried = {**weights, name: share}
+                if not any(tried.values()):
+                    continue
+                value = _mean_ndcg(pools, tried)
+                if value > best + 1e-12:
+                    best, weights = value, tried
+            if weights == previous:
                 break
         named = ", ".join(f"{name} {weights[name]:g}" for name in present)
-        self.told(f"sources fitted: {100 * best:.2f} with {named}")
+        self.tell(f"sources fitted: {100 * best:.2f} with {named}")
         return weights
 
     async def _pool(self, case: Case) -> Pool:
@@ -172,18 +185,18 @@ class _Fit:
 
     async def terms(self, sources: Mapping[str, float]) -> dict[str, float]:
         """What popularity and likeness take off, measured by the service itself."""
-        found = {"popularity": 0.0, "diversity": 0.0}
-        best = float(np.mean(await self._measure(self.validation, sources, found)))
-        self.told(f"the same, served: {100 * best:.2f}")
+        terms = {"popularity": 0.0, "diversity": 0.0}
+        best = float(np.mean(await self._measure(self.validation, sources, terms)))
+        self.tell(f"the same, served: {100 * best:.2f}")
         for name, grid in (("popularity", POPULARITY), ("diversity", DIVERSITY)):
             for value in grid:
                 if value:
-                    tried = {**found, name: value}
+                    tried = {**terms, name: value}
                     mean = float(np.mean(await self._measure(self.validation, sources, tried)))
-                    self.told(f"{name} {value:g}: {100 * mean:.2f}")
+                    self.tell(f"{name} {value:g}: {100 * mean:.2f}")
                     if mean > best + 1e-12:
-                        best, found = mean, tried
-        return found
+                        best, terms = mean, tried
+        return terms
 
     async def _measure(
         self, cases: Sequence[Case], sources: Mapping[str, float], terms: Mapping[str, float]
@@ -192,32 +205,14 @@ class _Fit:
         recommender = await self.run.recommender(arm)
         return [await _served(recommender, self.run, Job(arm, case)) for case in cases]
 
-    async def share(
-        self, concurrency: int, spend: float | None
-    ) -> tuple[float, float, dict[str, Any]]:
+    async def share(self, allowance: Allowance) -> tuple[float, float, dict[str, Any]]:
         """The model's share against the fitted prior, how much of a title's own likelihood is taken
-        off, and what decided."""
-        done = await self.run.go(
-            lambda done: self.told(f"asking {self.alias}: {done.done} of {done.total}"),
-            concurrency,
-            spend,
-        )
-        if done.unpaid:
-            self.told(
-                f"${done.cost:.4f} are spent: {done.unpaid} questions not asked; a higher "
-                f"--spend asks them"
-            )
-        kept = self._answered()
+        off, and the figures that decided."""
+        kept = await self._ask_model(allowance)
         cases = [case for case in self.validation if case.case_id in kept]
-        if len(cases) < FEWEST:
-            raise BadRequest(
-                f"{self.alias} answered {len(cases)} of {len(self.validation)} validation "
-                f"cases: too few to weigh it"
-                + ("; what it said is kept, a higher --spend goes on" if done.unpaid else "")
-            )
         floor = [_shuffled(kept[case.case_id], case) for case in cases]
-        told = any(kept[case.case_id]["likelihoods"] for case in cases)
-        nulls = NULL if told else (self.run.base.configured(self.alias).null,)
+        likely = any(kept[case.case_id].likelihoods for case in cases)
+        nulls = NULL if likely else (self.run.base.configured(self.alias).null,)
 
         def curve(share: float, null: float) -> list[float]:
             return [_fused(kept[case.case_id], case, share, null) for case in cases]
@@ -226,11 +221,8 @@ class _Fit:
         alone = stats.paired(curve(1.0, null), floor)
         share = 0.0
         if alone.low > 0:
-            means = {
-                (share, null): float(np.mean(curve(share, null)))
-                for share in MODEL
-                for null in nulls
-            }
+            pairs = product(MODEL, nulls)
+            means = {pair: float(np.mean(curve(*pair))) for pair in pairs}
             share, null = max(means, key=lambda pair: (means[pair], -pair[0]))
         figures = {
             "prior": _percent(np.mean(curve(0.0, null))),
@@ -240,32 +232,53 @@ class _Fit:
             "fused": _percent(np.mean(curve(share, null))),
         }
         verdict = "beats" if alone.low > 0 else "does not beat"
-        self.told(
+        self.tell(
             f"{self.alias} alone {verdict} the shuffled floor; its share: {share:g}"
-            + (f", null {null:g}" if told else "")
+            + (f", null {null:g}" if likely else "")
         )
         return share, null, figures
 
-    def _answered(self) -> dict[str, dict[str, Any]]:
+    async def _ask_model(self, allowance: Allowance) -> dict[str, RunRow]:
+        """The rows by case, once the model was asked. Raises `BadRequest` if it answered too few
+        validation cases."""
+        done = await self.run.go(
+            lambda done: self.tell(f"asking {self.alias}: {done.done} of {done.total}"),
+            allowance.concurrency,
+            allowance.spend,
+        )
+        if done.unpaid:
+            self.tell(
+                f"${done.cost:.4f} are spent: {done.unpaid} questions not asked; a higher "
+                f"--spend asks them"
+            )
+        kept = self._answered()
+        answered = sum(case.case_id in kept for case in self.validation)
+        if answered < FEWEST:
+            raise BadRequest(
+                f"{self.alias} answered {answered} of {len(self.validation)} validation "
+                f"cases: too few to weigh it"
+                + ("; what it said is kept, a higher --spend goes on" if done.unpaid else "")
+            )
+        return kept
+
+    def _answered(self) -> dict[str, RunRow]:
         """Rows that this model answered, by case; not those of a fallback."""
-        return {row["case"]: row for row in rows(self.run.out) if row["model"] == self.alias}
+        return {row.case: row for row in rows(self.run.out) if row.model == self.alias}
 
     async def test(
         self, plain: Settings, changes: Mapping[str, Mapping[str, float]], share: float, null: float
     ) -> dict[str, Any]:
-        """Once, on people nothing was chosen for: plain reciprocal-rank fusion of the sources, the
+        """On people whom nothing was learned from: plain reciprocal-rank fusion of the sources, the
         prior as configured, as fitted, and with the model's share."""
-        before = {name: getattr(plain.retrieve, name) for name in SOURCES}
+        weights = {name: getattr(plain.retrieve, name) for name in SOURCES}
         terms = {"popularity": plain.rank.popularity, "diversity": plain.rank.diversity}
         equal = await self._measure(self.tested, dict.fromkeys(SOURCES, 1.0), {})
-        configured = await self._measure(self.tested, before, terms)
+        configured = await self._measure(self.tested, weights, terms)
         fitted = await self._measure(self.tested, changes["retrieve"], changes["rank"])
         kept = self._answered()
-        asked = [case for case in self.tested if case.case_id in kept]
-        alone, fused = (
-            [_fused(kept[case.case_id], case, value, null) for case in asked]
-            for value in (0.0, share)
-        )
+        answered = [case for case in self.tested if case.case_id in kept]
+        alone = [_fused(kept[case.case_id], case, 0.0, null) for case in answered]
+        fused = [_fused(kept[case.case_id], case, share, null) for case in answered]
         return {
             "plain reciprocal ranks": _percent(np.mean(equal)),
             "fitted - plain": _gap(stats.paired(fitted, equal)),
@@ -282,17 +295,14 @@ def _tested(case: Case) -> bool:
 
 
 def _ranks(item: Ranked, depth: int) -> dict[str, int]:
-    found = {
-        name: int(item.signals[f"source.{name}"])
-        for name in SOURCES
-        if f"source.{name}" in item.signals
-    }
-    return {name: rank for name, rank in found.items() if rank <= depth}
+    """An item's rank in each source that names it among its first `depth`."""
+    ranks = {name: item.signals.get(f"source.{name}") for name in SOURCES}
+    return {name: int(rank) for name, rank in ranks.items() if rank is not None and rank <= depth}
 
 
 def _mean_ndcg(pools: Sequence[Pool], weights: Mapping[str, float]) -> float:
-    """By the prior that these weights make. Close to what is served, not equal: with fewer
-    candidates a person's several tastes are merged from shorter lists, so their ranks can
+    """Of the prior that these weights make. Close to what is served, not equal: when fewer
+    candidates are served, a person's several tastes are merged from shorter lists, and ranks can
     differ."""
 
     def ndcg(pool: Pool) -> float:
@@ -307,36 +317,27 @@ async def _served(recommender: Recommender, run: Run, job: Job) -> float:
     return HEADLINE.of([item.item_id for item in ranking.items], frozenset(job.case.relevant))
 
 
-def _fused(row: Mapping[str, Any], case: Case, share: float, null: float) -> float:
-    """The metric had the model had this share, and popularity and likeness taken off nothing. What
-    the window does not hold keeps its place behind it."""
-    values = [likely - null * alone for likely, alone in row["likelihoods"]] or row["model_values"]
-    places = Recommender.fuse(row["prior_values"], values, share)
-    window = [row["window"][place] for place in places]
-    seen = set(window)
-    return HEADLINE.of(
-        [*window, *(item for item in row["items"] if item not in seen)], frozenset(case.relevant)
-    )
+def _fused(row: RunRow, case: Case, share: float, null: float) -> float:
+    """What nDCG@10 would be if the model had this share, and popularity and likeness took nothing
+    off. Items outside the window keep their places behind it."""
+    values = [likely - null * alone for likely, alone in row.likelihoods] or row.model_values
+    places = Recommender.fuse(row.prior_values, values, share)
+    window = [row.window[place] for place in places]
+    return HEADLINE.of(row.behind(window), frozenset(case.relevant))
 
 
-def _shuffled(row: Mapping[str, Any], case: Case) -> float:
-    """The mean of ten shuffles of the window."""
-    window, seen = list(row["window"]), set(row["window"])
-    rest = [item for item in row["items"] if item not in seen]
+def _shuffled(row: RunRow, case: Case) -> float:
+    """The mean nDCG@10 of ten shuffles of the window."""
     dice, relevant = Random(case.case_id), frozenset(case.relevant)
-    return (
-        sum(HEADLINE.of([*dice.sample(window, len(window)), *rest], relevant) for _ in range(10))
-        / 10
-    )
+    orders = [dice.sample(row.window, len(row.window)) for _ in range(SHUFFLES)]
+    return sum(HEADLINE.of(row.behind(order), relevant) for order in orders) / SHUFFLES
 
 
 def _percent(value: Any) -> float:
     return round(100 * float(value), 3)
 
 
-def _gap(found: stats.Paired) -> dict[str, float]:
-    numbers = {"difference": found.difference, "low": found.low, "high": found.high}
-    return {name: _percent(value) for name, value in numbers.items()} | {
-        "p": round(found.p, 5),
-        "cases": found.cases,
-    }
+def _gap(gap: stats.Paired) -> dict[str, float]:
+    numbers = {"difference": gap.difference, "low": gap.low, "high": gap.high}
+    percents = {name: _percent(value) for name, value in numbers.items()}
+    return {**percents, "p": round(gap.p, 5), "cases": gap.cases}

@@ -1,5 +1,5 @@
 """Metrics as values that print as typed: `nDCG@10`. Relevance is binary; all are means over cases
-unless said otherwise.
+unless another mean is named.
 
 A case without an answer, or with a degraded one, counts as what was served. Formulas: nDCG
 (Järvelin & Kekäläinen, TOIS 2002; gain 1, discount log2(rank + 1)), recall, MRR and HR as in TREC;
@@ -29,15 +29,15 @@ class World:
     facts: Mapping[str, Facts]
     actors: Mapping[str, int]
     people: int
-    _near: dict[tuple[str, str], float] = field(default_factory=dict, compare=False)
+    _distances: dict[tuple[str, str], float] = field(default_factory=dict, compare=False)
 
-    def distance(self, one: str, other: str) -> float:
+    def distance(self, first: str, second: str) -> float:
         """1 − Jaccard of the two items' attribute values, in [0, 1]; 1 where either has none."""
-        pair = (one, other) if one < other else (other, one)
-        if pair not in self._near:
-            a, b = self.facts.get(one, frozenset()), self.facts.get(other, frozenset())
-            self._near[pair] = 1 - len(a & b) / len(a | b) if a and b else 1.0
-        return self._near[pair]
+        pair = (first, second) if first < second else (second, first)
+        if pair not in self._distances:
+            a, b = self.facts.get(first, frozenset()), self.facts.get(second, frozenset())
+            self._distances[pair] = 1 - len(a & b) / len(a | b) if a and b else 1.0
+        return self._distances[pair]
 
     def surprise(self, item: str) -> float:
         """Self-information −log2 p(item), p by the share of people who acted on it (add-one
@@ -112,8 +112,8 @@ def _novelty(items: Sequence[str], world: World) -> float:
 
 
 def _ild(items: Sequence[str], world: World) -> float:
-    pairs = [world.distance(one, other) for one, other in combinations(items, 2)]
-    return sum(pairs) / len(pairs) if pairs else 0.0
+    distances = [world.distance(*pair) for pair in combinations(items, 2)]
+    return sum(distances) / len(distances) if distances else 0.0
 
 
 RELEVANCE: dict[str, Callable[[Sequence[int], int, int], float]] = {
@@ -135,28 +135,27 @@ def coverage(rankings: Collection[Sequence[str]], k: int, catalogue: int) -> flo
     )
 
 
-def kendall(one: Sequence[str], other: Sequence[str]) -> float:
+def kendall(first: Sequence[str], second: Sequence[str]) -> float:
     """Kendall's τ of two orders, over the items of both, in [−1, 1]; 1 for fewer than two items."""
     from scipy.stats import kendalltau  # takes a second to import
 
-    places = {item: place for place, item in enumerate(other)}
-    order = [places[item] for item in one if item in places]
+    places = {item: place for place, item in enumerate(second)}
+    order = [places[item] for item in first if item in places]
     tau = kendalltau(range(len(order)), order).statistic if len(order) > 1 else 1
-    return round(
-        float(tau), 12
-    )  # it is the quotient of a root: a list would agree with itself by a little less than 1
+    # it is the quotient of a root: a list would agree with itself by a little less than 1
+    return round(float(tau), 12)
 
 
-def overlap(one: Sequence[str], other: Sequence[str], k: int) -> float:
+def overlap(first: Sequence[str], second: Sequence[str], k: int) -> float:
     """The share of the first k, or of the shorter list, that both name, whatever their order; 1 for
     empty lists."""
-    size = min(k, len(one), len(other))
-    return len({*one[:size]} & {*other[:size]}) / size if size else 1.0
+    size = min(k, len(first), len(second))
+    return len({*first[:size]} & {*second[:size]}) / size if size else 1.0
 
 
-def spearman(one: Sequence[str], other: Sequence[str]) -> float:
+def spearman(first: Sequence[str], second: Sequence[str]) -> float:
     """Spearman's ρ of two orders of the same items, in [−1, 1]; 0 for fewer than two items."""
-    places = {item: place for place, item in enumerate(other)}
-    gaps = sum((place - places[item]) ** 2 for place, item in enumerate(one))
-    n = len(one)
+    places = {item: place for place, item in enumerate(second)}
+    gaps = sum((place - places[item]) ** 2 for place, item in enumerate(first))
+    n = len(first)
     return 1 - 6 * gaps / (n * (n * n - 1)) if n > 1 else 0.0

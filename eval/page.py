@@ -15,7 +15,9 @@ from typing import Any
 
 from jinja2 import Environment
 
-from eval.report import LEGEND, RATES, ArmLine, Report, bound, notes, table, verdict
+from eval.leaderboard import LEGEND, notes, table, verdict
+from eval.report import RATES, ArmLine, Report
+from eval.results import is_bound
 
 WIDTH, LEFT, RIGHT, ROW = 860, 250, 70, 26
 PLOT_TOP, PLOT_HEIGHT, BELOW = 16, 340, 46
@@ -29,7 +31,7 @@ LONGEST_LABEL = 34
 
 @dataclass(frozen=True)
 class Axis:
-    """Values to pixels. `ticks`: (pixel, label)."""
+    """Maps values to pixels. `ticks`: pixel and label of each mark."""
 
     low: float
     high: float
@@ -38,9 +40,9 @@ class Axis:
     log: bool = False
 
     def at(self, value: float) -> float:
-        low, high, value = (
-            math.log10(one) if self.log else one for one in (self.low, self.high, value)
-        )
+        low, high = self.low, self.high
+        if self.log:
+            low, high, value = math.log10(low), math.log10(high), math.log10(value)
         return round(self.start + (value - low) / (high - low) * (self.end - self.start), 1)
 
     @property
@@ -62,25 +64,27 @@ def _round_step(rough: float) -> float:
     return next(nice * power for nice in (1, 2, 5, 10) if nice * power >= rough)
 
 
-def _span(values: Sequence[float]) -> tuple[float, float]:
+def _with_margin(values: Sequence[float]) -> tuple[float, float]:
     low, high = min(values), max(values)
     room = (high - low or abs(high) or 1.0) * 0.06
     return low - room, high + room
 
 
-def _intervals(found: Report) -> dict[str, Any]:
-    lines = [line for line in found.lines if not math.isnan(line.interval[0])]
-    axis = Axis(*_span([100 * end for line in lines for end in line.interval]), LEFT, WIDTH - RIGHT)
+def _intervals(report: Report) -> dict[str, Any]:
+    lines = [line for line in report.lines if not math.isnan(line.interval[0])]
+    axis = Axis(
+        *_with_margin([100 * end for line in lines for end in line.interval]), LEFT, WIDTH - RIGHT
+    )
     marks = [
         {
             "name": line.arm,
-            "label": _short(line.arm),
+            "label": _shorten(line.arm),
             "y": 20 + n * ROW,
             "low": axis.at(100 * line.interval[0]),
             "high": axis.at(100 * line.interval[1]),
-            "mean": axis.at(100 * line.values[found.headline]),
-            "value": f"{100 * line.values[found.headline]:.2f}",
-            "kind": _kind(found, line),
+            "mean": axis.at(100 * line.values[report.headline]),
+            "value": f"{100 * line.values[report.headline]:.2f}",
+            "kind": _css_class(line),
         }
         for n, line in enumerate(lines)
     ]
@@ -117,7 +121,7 @@ PLOT = Box(0, 8, WIDTH, PLOT_HEIGHT - 2)
 
 @dataclass(frozen=True)
 class Dot:
-    """An arm's mark: its place in the picture, and `due`, the height that its value has."""
+    """An arm's mark in the picture: where it stands, and `due`, the height where its value is."""
 
     x: float
     y: float
@@ -144,26 +148,27 @@ class Label:
         return Box(left, self.y - LINE_HEIGHT / 2, left + width, self.y + LINE_HEIGHT / 2)
 
 
-def _latency(found: Report) -> dict[str, Any] | None:
+def _latency(report: Report) -> dict[str, Any] | None:
     """Quality against median seconds, on a logarithmic axis. Dots and labels that would cover
     others move up or down, and a line leads to where they belong."""
-    lines = [
-        line for line in found.lines if not bound(line.arm) and (line.rates["seconds_p50"] or 0) > 0
-    ]
+    timed = [line for line in report.lines if not is_bound(line.arm)]
+    lines = [line for line in timed if (line.rates["seconds_p50"] or 0) > 0]
     if not lines:
         return None
     seconds = [line.rates["seconds_p50"] or 1 for line in lines]
     across = Axis(min(seconds) / 1.6, max(seconds) * 2.5, 60, WIDTH - 20, log=True)
-    up = Axis(*_span([100 * line.values[found.headline] for line in lines]), PLOT_HEIGHT, PLOT_TOP)
+    up = Axis(
+        *_with_margin([100 * line.values[report.headline] for line in lines]), PLOT_HEIGHT, PLOT_TOP
+    )
     dots: list[Dot] = []
     for line, time in zip(lines, seconds, strict=True):
-        dots.append(_apart(across.at(time), up.at(100 * line.values[found.headline]), dots))
+        dots.append(_place_dot(across.at(time), up.at(100 * line.values[report.headline]), dots))
     taken = [dot.box for dot in dots]
     marks: list[dict[str, Any]] = []
     for line, dot in zip(lines, dots, strict=True):
-        label = _beside(dot, _short(line.arm), taken)
+        label = _place_label(dot, _shorten(line.arm), taken)
         taken.append(label.box)
-        marks.append({"name": line.arm, "dot": dot, "label": label, "kind": _kind(found, line)})
+        marks.append({"name": line.arm, "dot": dot, "label": label, "kind": _css_class(line)})
     return {
         "across": across,
         "up": up,
@@ -174,8 +179,8 @@ def _latency(found: Report) -> dict[str, Any] | None:
     }
 
 
-def _apart(x: float, y: float, others: Sequence[Dot]) -> Dot:
-    """A dot as near to `y` as it covers none of the others."""
+def _place_dot(x: float, y: float, others: Sequence[Dot]) -> Dot:
+    """Puts a dot as near to `y` as it can be without covering others."""
     for shift in sorted(range(-PLOT_HEIGHT, PLOT_HEIGHT), key=abs):
         dot = Dot(x, y + shift, y)
         if dot.box.inside(PLOT) and all(
@@ -185,9 +190,9 @@ def _apart(x: float, y: float, others: Sequence[Dot]) -> Dot:
     return Dot(x, y, y)
 
 
-def _beside(dot: Dot, text: str, taken: Sequence[Box]) -> Label:
-    """A label to the right or left of a dot, as near to its height as it covers nothing that is
-    taken."""
+def _place_label(dot: Dot, text: str, taken: Sequence[Box]) -> Label:
+    """Puts a label right or left of its dot, as near to its height as it can be without covering a
+    box that is taken."""
     for shift in sorted(range(-PLOT_HEIGHT, PLOT_HEIGHT, 4), key=abs):
         for flip in (False, True):
             label = Label(text, dot.x + (-2 if flip else 2) * DOT, dot.y + shift, flip)
@@ -196,18 +201,18 @@ def _beside(dot: Dot, text: str, taken: Sequence[Box]) -> Label:
     return Label(text, dot.x + 2 * DOT, dot.y, flip=False)
 
 
-def _short(name: str) -> str:
+def _shorten(name: str) -> str:
     return name if len(name) <= LONGEST_LABEL else f"{name[: LONGEST_LABEL - 1]}…"
 
 
-def _kind(found: Report, line: ArmLine) -> str:
-    return "bound" if bound(line.arm) else "base" if line.arm == line.baseline else "arm"
+def _css_class(line: ArmLine) -> str:
+    return "bound" if is_bound(line.arm) else "base" if line.arm == line.baseline else "arm"
 
 
 @dataclass(frozen=True)
 class Folder:
-    """Cases that were asked: `data`: what they were made of, if that is known; `cases`: how
-    many."""
+    """A folder of cases. `data`: the name of what they were made of, if that is known; `cases`: how
+    many of them were asked."""
 
     name: str
     data: str
@@ -215,20 +220,25 @@ class Folder:
     cases: int
 
 
-def _folders(found: Report) -> list[Folder]:
+def _folders(report: Report) -> list[Folder]:
     return [
-        Folder(name, Path(made.get("data", "")).name, made["protocol"], found.asked.get(name, 0))
-        for name, made in found.protocols.items()
+        Folder(
+            name=name,
+            data=Path(protocol.get("data", "")).name,
+            protocol=protocol["protocol"],
+            cases=report.asked.get(name, 0),
+        )
+        for name, protocol in report.protocols.items()
     ]
 
 
-def _tables(found: Report) -> dict[str, tuple[list[str], list[list[str]]]]:
-    """The leaderboard in parts that are no wider than a screen, each with the arms: title → header,
-    rows."""
-    header, rows = table(found)
+def _tables(report: Report) -> dict[str, tuple[list[str], list[list[str]]]]:
+    """Cuts the leaderboard into tables no wider than a screen, each with the arms' names. By title:
+    header, rows."""
+    header, rows = table(report)
     rates = [name for name in header if name in RATES]
     first_rate = len(header) - len(rates)
-    first_metric = first_rate - len(found.lines[0].values) + 1
+    first_metric = first_rate - len(report.lines[0].values) + 1
     parts = {
         "Leaderboard": range(first_metric),
         "Other metrics": [0, *range(first_metric, first_rate)],
@@ -244,30 +254,30 @@ def _tables(found: Report) -> dict[str, tuple[list[str], list[list[str]]]]:
     }
 
 
-def page(found: Report) -> str:
-    """A page without scripts, fonts or pictures from elsewhere."""
+def page(report: Report) -> str:
+    """Renders a page that loads no script, font or picture from elsewhere."""
     slices: dict[str, list[Any]] = {}
-    for one in found.slices:
-        slices.setdefault(one.name, []).append(one)
-    tables, begun_at = _tables(found), found.manifest.get("begun_at")
+    for subset in report.slices:
+        slices.setdefault(subset.name, []).append(subset)
+    tables, begun_at = _tables(report), report.manifest.get("begun_at")
     return _PAGE.render(
-        title=found.title,
-        about=found.about,
-        folders=_folders(found),
+        title=report.title,
+        about=report.about,
+        folders=_folders(report),
         begun_at=datetime.fromisoformat(begun_at) if begun_at else None,
-        version=found.manifest.get("versions", {}).get("whyrank"),
+        version=report.manifest.get("versions", {}).get("whyrank"),
         legend=LEGEND,
-        headline=found.headline,
-        baseline=found.baseline,
+        headline=report.headline,
+        baseline=report.baseline,
         leaderboard=tables.pop("Leaderboard"),
         tables=tables,
-        arms=[line.arm for line in found.lines],
-        notes=notes(found),
-        verdicts=[told for line in found.lines if (told := verdict(found, line))],
-        intervals=_intervals(found),
-        latency=_latency(found),
+        arms=[line.arm for line in report.lines],
+        notes=notes(report),
+        verdicts=[*filter(None, (verdict(report, line) for line in report.lines))],
+        intervals=_intervals(report),
+        latency=_latency(report),
         slices=slices,
-        manifest=found.manifest,
+        manifest=report.manifest,
         radius=DOT,
     )
 
@@ -318,8 +328,8 @@ details { margin-top: 2rem; } pre { overflow: auto; max-height: 70vh; font-size:
 <body>
 <h1>{{ title }}</h1>
 <p class="facts">
-{% for one in folders %}
-<b>{{ one.data or one.name }}</b>: {{ one.cases }} cases (folder {{ one.name }}, protocol {{ one.protocol }})
+{% for folder in folders %}
+<b>{{ folder.data or folder.name }}</b>: {{ folder.cases }} cases (folder {{ folder.name }}, protocol {{ folder.protocol }})
 {%- if not loop.last %}; {% endif %}
 {% endfor %}
 {% if begun_at %} · run on <time datetime="{{ begun_at.isoformat() }}">{{ begun_at.day }} {{ begun_at.strftime("%B %Y, %H:%M UTC") }}</time>{% endif %}
@@ -330,7 +340,7 @@ details { margin-top: 2rem; } pre { overflow: auto; max-height: 70vh; font-size:
 <h2>Leaderboard</h2>
 {{ board(*leaderboard) }}
 <p>{{ legend }}</p>
-<ul>{% for told in verdicts %}<li>{{ told }}</li>{% endfor %}{% for told in notes %}<li>{{ told }}</li>{% endfor %}</ul>
+<ul>{% for text in verdicts %}<li>{{ text }}</li>{% endfor %}{% for text in notes %}<li>{{ text }}</li>{% endfor %}</ul>
 <h2>{{ headline }} × 100 with 95 % intervals</h2>
 <svg viewBox="0 0 {{ intervals.width }} {{ intervals.height + 34 }}" role="img" aria-label="{{ headline }} by arm">
 {% for x, label in intervals.axis.ticks %}
@@ -374,10 +384,10 @@ details { margin-top: 2rem; } pre { overflow: auto; max-height: 70vh; font-size:
 {% for name, parts in slices.items() %}
 <h2>{{ headline }} by {{ name }}</h2>
 <div class="scroll"><table>
-<thead><tr><th>arm</th>{% for one in parts %}<th>{{ one.value }} ({{ one.cases }})</th>{% endfor %}</tr></thead>
+<thead><tr><th>arm</th>{% for subset in parts %}<th>{{ subset.value }} ({{ subset.cases }})</th>{% endfor %}</tr></thead>
 <tbody>
 {% for arm in arms %}
-<tr{% if arm == baseline %} class="base"{% endif %}><td>{{ arm }}</td>{% for one in parts %}<td>{% if arm in one.means %}{{ "%.2f"|format(100 * one.means[arm]) }}{% if arm in one.versus %} ({{ "%+.2f"|format(100 * one.versus[arm].difference) }}{{ "*" if one.versus[arm].clear }}){% endif %}{% else %}–{% endif %}</td>{% endfor %}</tr>
+<tr{% if arm == baseline %} class="base"{% endif %}><td>{{ arm }}</td>{% for subset in parts %}<td>{% if arm in subset.means %}{{ "%.2f"|format(100 * subset.means[arm]) }}{% if arm in subset.versus %} ({{ "%+.2f"|format(100 * subset.versus[arm].difference) }}{{ "*" if subset.versus[arm].clear }}){% endif %}{% else %}–{% endif %}</td>{% endfor %}</tr>
 {% endfor %}
 </tbody>
 </table></div>

@@ -1,7 +1,7 @@
 """What people liked of what they were shown, and where a shadow model had placed it: a run's folder
 from the service's log.
 
-No service is asked anything. The folder holds no id of a person.
+No model is asked anything. The folder holds no id of a person.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from eval.cases import LIKED, Case, Data, Options
-from eval.run import Job, now, row_of
+from eval.cases import Case, Data
+from eval.protocols import LIKED, Options
+from eval.rows import Attempt, Job, RunRow, row_of
+from eval.run import now
 from eval.suite import Arm
 from service.errors import BadRequest
 from service.pipeline import Recommender, Shadowed
-from service.schema import Event, Ranking
+from service.schema import Ranking
 
 SHOWN = "shown"
 """The arm of what people saw."""
@@ -34,10 +36,11 @@ FLATTERED = (
 
 
 @dataclass(frozen=True)
-class Found:
-    """A shadowed ranking and what the person then liked of it."""
+class LikedRanking:
+    """A ranking as it was shown, beside the shadow model's; `liked`: the ids of items of it that
+    the person then liked."""
 
-    at: Shadowed
+    shadowed: Shadowed
     liked: list[str]
 
 
@@ -48,7 +51,7 @@ async def production(
     since: datetime | None = None,
     least: float = LIKED,
 ) -> dict[str, Any]:
-    """Write a folder that `whyrank eval report` reads; returns what its `protocol.json` says.
+    """Writes a folder that `whyrank eval report` reads; returns what its `protocol.json` says.
     Raises `BadRequest`, and writes nothing, when there is no case or the folder holds a run.
 
     `within`: a like counts so long after the ranking was shown; `since`: only rankings shown from
@@ -57,37 +60,36 @@ async def production(
     """
     if (out / "manifest.json").exists():
         raise BadRequest(f"{out} holds a run: choose another --out")
-    last: dict[tuple[str, str], Found] = {}
-    shadowed = earned = 0
-    async for one in _shadowed(recommender, since):
-        shadowed += 1
-        if liked := await _liked(recommender, one, within, least):
+    last: dict[tuple[str, str], LikedRanking] = {}
+    rankings = earned = 0
+    async for shadowed in _shadowed(recommender, since):
+        rankings += 1
+        liked = await _liked(recommender, shadowed, within, least)
+        if liked:
             earned += 1
-            last[one.who, one.alias] = Found(one, liked)
+            last[shadowed.who, shadowed.alias] = LikedRanking(shadowed, liked)
     if not last:
-        raise BadRequest(_none(shadowed, within))
+        raise BadRequest(_nothing_to_learn(rankings, within))
     notes = [
-        f"of {shadowed} shadowed rankings {earned} have a like within "
-        f"{within.total_seconds() / 3600:g} h",
-        *(
-            [f"{earned - len(last)} of them left out: one a person, the last"]
-            if earned > len(last)
-            else []
-        ),
-        FLATTERED,
+        f"of {rankings} shadowed rankings {earned} have a like within "
+        f"{within.total_seconds() / 3600:g} h"
     ]
+    if earned > len(last):
+        notes.append(f"{earned - len(last)} of them left out: one a person, the last")
+    notes.append(FLATTERED)
     return await _write(recommender, out, list(last.values()), notes)
 
 
-def _none(shadowed: int, within: timedelta) -> str:
-    if not shadowed:
+def _nothing_to_learn(rankings: int, within: timedelta) -> str:
+    """Says why there is no case, and what to do."""
+    if not rankings:
         return (
             "no ranking has a shadow yet: shadow.model in the configuration names the model "
             "that ranks beside (docs/shadow.md)"
         )
     hours = f"{within.total_seconds() / 3600:g}"
     return (
-        f"none of {shadowed} shadowed rankings has a like within {hours} h: wait, or raise "
+        f"none of {rankings} shadowed rankings has a like within {hours} h: wait, or raise "
         f"--within or lower --least"
     )
 
@@ -95,97 +97,99 @@ def _none(shadowed: int, within: timedelta) -> str:
 async def _shadowed(recommender: Recommender, since: datetime | None) -> AsyncIterator[Shadowed]:
     place = 0
     while page := await recommender.shadowed(place, PAGE, since):
-        for one in page:
-            yield one
+        for shadowed in page:
+            yield shadowed
         place = page[-1].seq
 
 
 async def _liked(
-    recommender: Recommender, one: Shadowed, within: timedelta, least: float
+    recommender: Recommender, shadowed: Shadowed, within: timedelta, least: float
 ) -> list[str]:
-    """Items of the shown list. An event that names a ranking counts for that one alone, also while
-    its reasons were still being written; one that names none counts if it came after."""
-    begun = one.shown_at - timedelta(milliseconds=one.shown.timings.total_ms)
-    options = Options(recommender.settings.events.of(one.domain), least=least)
-    shown = {item.item_id for item in one.shown.items}
-
-    def counts(event: Event) -> bool:
-        named = event.ranking_id
-        theirs = named == one.shown.ranking_id or (
-            named is None and event.occurred_at >= one.shown_at
-        )
-        return theirs and event.item_id in shown and options.likes(event)
-
-    done = await recommender.done(one.who, begun, one.shown_at + within)
-    return list(
-        dict.fromkeys(
-            event.item_id for event in done if counts(event) and event.item_id is not None
-        )
-    )
+    """Returns the ids of items of the shown list that the person liked, each once. An event that names a ranking counts for that
+    ranking alone, even if its reasons were still being written; an event that names none counts if
+    it came after."""
+    ranking, shown_at = shadowed.shown, shadowed.shown_at
+    begun = shown_at - timedelta(milliseconds=ranking.timings.total_ms)
+    options = Options(recommender.settings.events.of(shadowed.domain), least=least)
+    shown = {item.item_id for item in ranking.items}
+    liked: dict[str, None] = {}
+    for event in await recommender.done(shadowed.who, begun, shown_at + within):
+        if event.ranking_id is None:
+            about_it = event.occurred_at >= shown_at
+        else:
+            about_it = event.ranking_id == ranking.ranking_id
+        if about_it and event.item_id in shown and options.likes(event):
+            liked[event.item_id] = None
+    return list(liked)
 
 
 # ── the folder ────────────────────────────────────────────────────────────────────────────────────
 
 
 async def _write(
-    recommender: Recommender, out: Path, found: Sequence[Found], notes: Sequence[str]
+    recommender: Recommender, out: Path, rankings: Sequence[LikedRanking], notes: Sequence[str]
 ) -> dict[str, Any]:
     folder = out / "cases"
-    items = await recommender.items({item.item_id for one in found for item in one.at.shown.items})
-    people = {who: f"p{n}" for n, who in enumerate(dict.fromkeys(one.at.who for one in found), 1)}
-    cases = [_case(one, people) for one in found]
-    told = {
+    shadowings = [ranking.shadowed for ranking in rankings]
+    ids = {item.item_id for shadowed in shadowings for item in shadowed.shown.items}
+    items = await recommender.items(ids)
+    people = dict.fromkeys(shadowed.who for shadowed in shadowings)
+    aliases = {who: f"p{n}" for n, who in enumerate(people, 1)}
+    cases = [_case(ranking, aliases) for ranking in rankings]
+    protocol = {
         "protocol": "production",
         "cases": len(cases),
         "people": len(people),
         "relevant_per_case": round(sum(len(case.relevant) for case in cases) / len(cases), 2),
-        "from": min(one.at.shown_at for one in found).isoformat(),
-        "to": max(one.at.shown_at for one in found).isoformat(),
+        "from": min(shadowed.shown_at for shadowed in shadowings).isoformat(),
+        "to": max(shadowed.shown_at for shadowed in shadowings).isoformat(),
         "notes": list(notes),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    _lines(
-        folder / "items.jsonl",
-        (item.model_dump(mode="json", exclude_defaults=True) for item in items.values()),
-    )
-    _lines(
-        folder / "cases.jsonl",
-        (case.model_dump(mode="json", exclude_defaults=True) for case in cases),
-    )
-    (folder / "protocol.json").write_text(json.dumps(told, indent=2) + "\n")
-    _lines(
-        out / "rows.jsonl",
-        (row for one, case in zip(found, cases, strict=True) for row in _rows(one, case, folder)),
-    )
+    for name, nouns in (("items", items.values()), ("cases", cases)):
+        dumped = (noun.model_dump(mode="json", exclude_defaults=True) for noun in nouns)
+        _write_lines(folder / f"{name}.jsonl", dumped)
+    (folder / "protocol.json").write_text(json.dumps(protocol, indent=2) + "\n")
+    rows = []
+    for shadowed, case in zip(shadowings, cases, strict=True):
+        rows += [row.as_dict() for row in _rows(shadowed, case, folder)]
+    _write_lines(out / "rows.jsonl", rows)
     (out / "manifest.json").write_text(json.dumps(_manifest(folder), indent=2) + "\n")
-    return told
+    return protocol
 
 
-def _case(one: Found, people: Mapping[str, str]) -> Case:
-    shown = one.at.shown
+def _case(ranking: LikedRanking, aliases: Mapping[str, str]) -> Case:
+    shadowed = ranking.shadowed
+    shown = shadowed.shown
     return Case(
-        case_id=f"{shown.ranking_id}:{one.at.alias}",
-        user_id=people[one.at.who],
+        case_id=f"{shown.ranking_id}:{shadowed.alias}",
+        user_id=aliases[shadowed.who],
         candidates=[item.item_id for item in shown.items],
-        relevant=one.liked,
-        at=one.at.shown_at,
-        slices={"domain": one.at.domain, "shown by": _by(shown), "shadow by": _by(one.at.shadow)},
+        relevant=ranking.liked,
+        at=shadowed.shown_at,
+        slices={
+            "domain": shadowed.domain,
+            "shown by": _ranker(shown),
+            "shadow by": _ranker(shadowed.shadow),
+        },
     )
 
 
-def _by(ranking: Ranking) -> str:
+def _ranker(ranking: Ranking) -> str:
     return f"{ranking.strategy}:{ranking.model}" if ranking.model else ranking.strategy
 
 
-def _rows(one: Found, case: Case, folder: Path) -> Iterator[dict[str, Any]]:
-    """Both orders of the items that were shown, each with the time that ranking took."""
-    shown = set(case.candidates or ())
-    for name, ranking in ((SHOWN, one.at.shown), (f"shadow:{one.at.alias}", one.at.shadow)):
-        seen = ranking.model_copy(
-            update={"items": [item for item in ranking.items if item.item_id in shown]}
-        )
+def _rows(shadowed: Shadowed, case: Case, folder: Path) -> Iterator[RunRow]:
+    """Makes a row of each order of the items that were shown, with the time its model took."""
+    candidates = set(case.candidates or ())
+    arms = {SHOWN: shadowed.shown, f"shadow:{shadowed.alias}": shadowed.shadow}
+    for name, ranking in arms.items():
+        items = [item for item in ranking.items if item.item_id in candidates]
         arm = Arm(name=name, data=folder, strategy=ranking.strategy, model=ranking.model)
-        yield row_of(Job(arm, case), seen, seconds=ranking.timings.model_ms / 1000)
+        attempt = Attempt(
+            ranking.model_copy(update={"items": items}), seconds=ranking.timings.model_ms / 1000
+        )
+        yield row_of(Job(arm, case), attempt)
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
@@ -206,6 +210,6 @@ def _manifest(folder: Path) -> dict[str, Any]:
     }
 
 
-def _lines(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+def _write_lines(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     with file.open("w", encoding="utf-8") as lines:
         lines.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

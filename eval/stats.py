@@ -1,5 +1,5 @@
 """Is A better than B, by how much, and could it be luck? Everything is paired by case, and says
-what it could not have seen."""
+how small a difference it could have shown."""
 
 from __future__ import annotations
 
@@ -38,20 +38,29 @@ class Paired:
         """Does the interval leave out zero?"""
         return self.low > 0 or self.high < 0
 
+    def __str__(self) -> str:
+        """The difference × 100 and its interval."""
+        return f"{signed(self.difference)} ({signed(self.low)}…{signed(self.high)})"
+
+
+def signed(value: float) -> str:
+    """× 100, with its sign."""
+    return f"{100 * value:+.2f}"
+
 
 def paired(
-    one: Values, other: Values, seed: int = 0, resamples: int = RESAMPLES, looks: int = 1
+    first: Values, second: Values, seed: int = 0, resamples: int = RESAMPLES, looks: int = 1
 ) -> Paired:
-    """Compare two systems on the same cases, in the same order. Raises `ValueError` for none, or
+    """Compares two systems on the same cases, in the same order. Raises `ValueError` for none, or
     for unequal lengths.
 
     Interval: percentile bootstrap over cases (Sakai, SIGIR 2006). p: randomisation by random signs
     (Smucker et al., CIKM 2007), with the +1 of Phipson & Smyth (2010), so never 0. `seen`: (z_0.975
     + z_0.8) · sd / √n, the first for `looks` comparisons at once (Bonferroni).
     """
-    if len(one) != len(other) or not len(one):
-        raise ValueError(f"paired values needed, got {len(one)} and {len(other)}")
-    gaps = np.asarray(one, dtype=np.float64) - np.asarray(other, dtype=np.float64)
+    if len(first) != len(second) or not len(first):
+        raise ValueError(f"paired values needed, got {len(first)} and {len(second)}")
+    gaps = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
     mean, n = float(gaps.mean()), len(gaps)
     if not gaps.any():
         return Paired(0.0, 0.0, 0.0, 1.0, 0.0, n)
@@ -68,17 +77,17 @@ def interval(
     values: Sequence[float], seed: int = 0, resamples: int = RESAMPLES
 ) -> tuple[float, float]:
     """95 % percentile bootstrap interval of a mean over cases; (nan, nan) for none."""
-    found = np.asarray(values, dtype=np.float64)
-    if not len(found):
+    sample = np.asarray(values, dtype=np.float64)
+    if not len(sample):
         return math.nan, math.nan
-    n = len(found)
-    means = np.concatenate([counts @ found for counts in _draws(n, seed, resamples)]) / n
+    n = len(sample)
+    means = np.concatenate([counts @ sample for counts in _draws(n, seed, resamples)]) / n
     low, high = np.quantile(means, [0.025, 0.975]).tolist()
     return low, high
 
 
 def holm(p: Mapping[str, float]) -> dict[str, float]:
-    """p-values adjusted for how many were looked at (Holm, 1979); at most 1, in the given order of
+    """Adjusts p-values for how many there are (Holm, 1979); at most 1, in the given order of
     names."""
     adjusted: dict[str, float] = {}
     worst = 0.0
@@ -103,18 +112,20 @@ def _draws(n: int, seed: int, resamples: int) -> Matrices:
 
 @lru_cache(maxsize=2)
 def _signs(n: int, seed: int, resamples: int) -> Matrices:
+    """A random sign, +1 or −1, for each of n cases, resample by resample."""
     dice = np.random.default_rng([seed, 1])
     return [dice.integers(0, 2, (rows, n)) * 2.0 - 1 for rows in _blocks(resamples, n)]
 
 
 def _blocks(rows: int, width: int) -> list[int]:
+    """How many rows to draw at a time: no more than `BLOCK` numbers."""
     step = max(1, BLOCK // width)
     return [min(step, rows - start) for start in range(0, rows, step)]
 
 
 def fisher(hits: int, of: int, others: int, of_others: int) -> float:
-    """One-sided p of Fisher's exact test: are `hits` of `of` more than `others` of `of_others`
-    explain?"""
+    """One-sided p of Fisher's exact test: is the share `hits` of `of` greater than the share
+    `others` of `of_others`?"""
     total, drawn = of + of_others, hits + others
     ways = [
         math.comb(of, k) * math.comb(of_others, drawn - k) for k in range(hits, min(of, drawn) + 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
@@ -64,20 +63,20 @@ class Suite(BaseModel):
 
     @field_validator("metrics")
     @classmethod
-    def _known(cls, names: list[str]) -> list[str]:
+    def _known_metrics(cls, names: list[str]) -> list[str]:
         try:
-            found = [metric(name) for name in names]
+            metrics = [metric(name) for name in names]
         except BadRequest as error:
             raise ValueError(error.message) from error
-        if found[0].name not in RELEVANCE:
+        if metrics[0].name not in RELEVANCE:
             raise ValueError(
                 f"the first one decides and must be of relevance: {', '.join(RELEVANCE)}"
             )
-        return [str(one) for one in found]
+        return list(map(str, metrics))
 
     @field_validator("data")
     @classmethod
-    def _told_apart(cls, folders: list[Path]) -> list[Path]:
+    def _distinct(cls, folders: list[Path]) -> list[Path]:
         if len({folder.name for folder in folders}) < len(folders):
             raise ValueError("folders are told apart by their last name: no two may share it")
         return folders
@@ -86,11 +85,11 @@ class Suite(BaseModel):
     @classmethod
     def _tunable(cls, settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         for name, parts in settings.items():
-            if broken := [
-                key for key, part in parts.items() if key != "locale" and not isinstance(part, dict)
-            ]:
-                raise ValueError(f"{name}: {broken[0]} holds keys and values")
-            if stray := set(parts) - TUNABLE:
+            for key, section in parts.items():
+                if key != "locale" and not isinstance(section, dict):
+                    raise ValueError(f"{name}: {key} holds keys and values")
+            stray = set(parts) - TUNABLE
+            if stray:
                 raise ValueError(
                     f"{name}: {', '.join(sorted(stray))} can't vary in a suite; "
                     f"{', '.join(sorted(TUNABLE))} can"
@@ -120,54 +119,49 @@ class Suite(BaseModel):
 
     def arms(self, settings: Settings) -> list[Arm]:
         """Every combination once; `prior` and the sources need neither prompt nor model. Baselines
-        come first."""
-        found: list[Arm] = []
+        come first. Raises `BadRequest` for a locale that is none."""
         models = self.models or [*filter(None, [settings.roles.rank])]
-        asked = [pair for pair in self._pairs(models) if pair[0] != "prior"]
+        pairs = [pair for pair in self._pairs(models) if pair[0] != "prior"]
         prompts: list[str | None] = [*self.prompts] or [None]
+        arms: list[Arm] = []
         for (label, parts), folder in product(self.settings.items(), self.data):
             changes = {key: value for key, value in parts.items() if key != "locale"}
-            suffix = " ".join(
-                [*([label] if label else []), *([folder.name] if len(self.data) > 1 else [])]
-            )
-            shared = {"suffix": suffix, "data": folder, "locale": parts.get("locale")}
-            found.append(_arm(["prior"], strategy="prior", changes=changes, **shared))
-            for source in STANDALONE if self.sources else ("popular",):
-                only = {
-                    "retrieve": {
-                        **changes.get("retrieve", {}),
-                        **{one: float(one == source) for one in SOURCES},
-                    }
-                }
-                found.append(
-                    _arm([source], strategy="prior", changes={**changes, **only}, **shared)
-                )
-            if not label:
-                for name, only in self.priors.items():
-                    found.append(
-                        _arm(
-                            ["prior"],
-                            strategy="prior",
-                            changes=only,
-                            **{**shared, "suffix": f"{name} {suffix}".strip()},
-                        )
+            apart = [label] if label else []
+            apart += [folder.name] if len(self.data) > 1 else []
+            shared = {"suffix": " ".join(apart), "data": folder, "locale": parts.get("locale")}
+            arms += self._priors(label, changes, shared)
+            for (strategy, model), prompt in product(pairs, prompts):
+                arms.append(
+                    _arm(
+                        [strategy, model, *([prompt] if prompt else [])],
+                        **shared,
+                        strategy=strategy,
+                        model=model,
+                        prompt=prompt,
+                        changes=changes,
+                        max_cases=self.cases.get(f"{strategy}:{model}", self.cases.get(strategy)),
                     )
-            for (strategy, model), prompt in product(asked, prompts):
-                words = [strategy, model, *([prompt] if prompt else [])]
-                most = self.cases.get(f"{strategy}:{model}", self.cases.get(strategy))
-                own = {
-                    **shared,
-                    "strategy": strategy,
-                    "model": model,
-                    "prompt": prompt,
-                    "changes": changes,
-                    "most": most,
-                }
-                found.append(_arm(words, **own))
-        return found
+                )
+        return arms
+
+    def _priors(
+        self, label: str, changes: Mapping[str, Any], shared: Mapping[str, Any]
+    ) -> list[Arm]:
+        """The arms that ask no model: the prior, its sources alone, and the suite's other priors
+        beside settings without a name."""
+        arms = [_arm(["prior"], strategy="prior", changes=changes, **shared)]
+        for source in STANDALONE if self.sources else ("popular",):
+            weights = {name: float(name == source) for name in SOURCES}
+            only = {**changes, "retrieve": {**changes.get("retrieve", {}), **weights}}
+            arms.append(_arm([source], strategy="prior", changes=only, **shared))
+        named = {} if label else self.priors
+        for name, own in named.items():
+            fields = {**shared, "suffix": f"{name} {shared['suffix']}".strip()}
+            arms.append(_arm(["prior"], strategy="prior", changes=own, **fields))
+        return arms
 
     def _pairs(self, models: Sequence[str]) -> list[tuple[str, str]]:
-        """(strategy, model) as named, or by every model."""
+        """Strategies with their models: with the one that is named, else with each."""
         pairs = [
             (name, model)
             for strategy in self.strategies
@@ -186,8 +180,8 @@ def _arm(words: Sequence[str], *, suffix: str, **fields: Any) -> Arm:
 
 class Arm(BaseModel):
     """One way to rank. Its name: strategy:model:prompt, then its settings and data where there are
-    several. `changes`: to the settings; `most`: of the cases. Several arms may share one set of
-    changes, hence one `Recommender`."""
+    several. `changes`: to the settings; `max_cases`: it is asked about at most so many. Several
+    arms may share one set of changes, hence one `Recommender`."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -198,11 +192,11 @@ class Arm(BaseModel):
     prompt: str | None = None
     locale: Locale | None = None
     changes: dict[str, Any] = {}
-    most: int | None = None
+    max_cases: int | None = None
 
     @property
     def task(self) -> Literal["rank", "score"]:
-        """Whose prompt its strategy needs: likelihoods are told after titles alone."""
+        """The task whose prompt its strategy needs: likelihoods have a prompt of their own."""
         return "score" if self.strategy == "likelihood" else "rank"
 
     def settings(self, base: Settings, shown: str | None = None) -> Settings:
@@ -212,46 +206,32 @@ class Arm(BaseModel):
         if self.model is not None:
             roles = ("score",) if self.strategy == "likelihood" else ("rank", "explain")
             changes = {**changes, "roles": dict.fromkeys(roles, self.model)}
-        if WEIGHED & {
-            name for part in changes.values() if isinstance(part, Mapping) for name in _names(part)
-        }:
+        if WEIGHED & _setting_names(changes):
             changes = {**changes, "rank": {"fitted": False, **changes.get("rank", {})}}
         if shown is not None:
             changes = {**changes, "rank": {**changes.get("rank", {}), "shown": shown}}
         return base.changed(changes)
 
     def request(self, fields: Mapping[str, Any], explain: str) -> RecommendRequest:
-        asked = {
+        own = {
             "strategy": self.strategy,
             "model": self.model,
             "prompt_id": self.prompt,
             "locale": self.locale,
         }
-        return RecommendRequest.model_validate({**asked, "explain": explain, **fields})
+        return RecommendRequest.model_validate({**own, "explain": explain, **fields})
 
 
-def beside(name: str, arm: str) -> str:
+def sibling(name: str, arm: str) -> str:
     """The arm `name` of the same settings and data as `arm`: `prior` beside `listwise:tiny k50` is
     `prior k50`."""
     return f"{name} {arm.partition(' ')[2]}".strip()
 
 
-def _names(part: Mapping[str, Any]) -> set[str]:
-    deeper = {
-        name for value in part.values() if isinstance(value, Mapping) for name in _names(value)
-    }
-    return {*part, *deeper}
-
-
-def fingerprint(settings: Settings) -> str:
-    """Of all that decides what a data folder's store and catalogue hold: runs with another one need
-    another store."""
-    retrieve = settings.retrieve
-    parts = (
-        settings.service.domain,
-        settings.events,
-        settings.catalog,
-        retrieve.popular_half_life_days,
-        retrieve.training,
-    )
-    return sha256(repr(parts).encode()).hexdigest()[:8]
+def _setting_names(changes: Mapping[str, Any]) -> set[str]:
+    """The names of all settings that are changed, and of the sections that they are in."""
+    names = set(changes)
+    for value in changes.values():
+        if isinstance(value, Mapping):
+            names |= _setting_names(value)
+    return names

@@ -14,15 +14,18 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import closing
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
-from eval.cases import Case, Data, Options
-from eval.cases import make as make_cases
-from eval.run import Job, Run, row_of, rows
+from eval.cases import Case, Data
+from eval.protocols import Options
+from eval.protocols import make as make_cases
+from eval.rows import Attempt, Job, append, row_of, rows
+from eval.run import Run
 from eval.suite import Arm, Suite
 from service.cli.feeds import CHUNK
 from service.config import HOUSE, Settings
@@ -158,7 +161,7 @@ async def test_overhead_of_evaluation(tmp_path: Path) -> None:
         start = time.perf_counter()
         done = await run.go(concurrency=1)
         took = time.perf_counter() - start
-    own = (took - sum(row["seconds"] for row in rows(tmp_path / "run"))) / done.total
+    own = (took - sum(row.seconds for row in rows(tmp_path / "run"))) / done.total
     print(f"\nevaluation's own time: {1000 * own:.2f} ms a ranking, {done.total} rankings")
 
 
@@ -199,11 +202,13 @@ def test_report_of_many_rows(tmp_path: Path) -> None:
                 Arm(name=arms[n % 100], data=folder, strategy="prior"),
                 Case.model_validate(cases[n // 100]),
             )
-            row = row_of(job, seconds=0.5) | {"items": dice.sample(items, 50), "scores": [0.5] * 50}
-            file.write(json.dumps(row) + "\n")
+            row = replace(
+                row_of(job, Attempt(seconds=0.5)), items=dice.sample(items, 50), scores=[0.5] * 50
+            )
+            append(file, row)
     code = (
-        "import resource, sys; from pathlib import Path; from eval.report import report, "
-        "write; out = Path(sys.argv[1]); "
+        "import resource, sys; from pathlib import Path; from eval.publish import write; "
+        "from eval.report import report; out = Path(sys.argv[1]); "
     )
     code += (
         "write(report(out), out); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from eval.cases import PROTOCOLS, Data, Options, make
+from eval.cases import Data
+from eval.protocols import PROTOCOLS, Options, make
 from service.config import MEANINGS, EventSettings
 from service.errors import BadRequest
 

@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-from eval.compare import Answers, ComparedCase, Panel, agreements, figures, named, of_people
+from eval.compare import (
+    Answers,
+    ComparedCase,
+    Panel,
+    agreements,
+    figures,
+    parse_aliases,
+    questions_of_people,
+)
 from service.config import Settings
 from service.errors import BadRequest, ModelError, ModelOverloaded
 from service.llm import Call
@@ -148,16 +156,16 @@ async def test_a_model_that_does_not_answer_is_no_column(ask: Ask) -> None:
 
 
 def test_aliases_are_taken_one_by_one_or_with_commas(settings: Settings) -> None:
-    assert named(["tiny, whyrank-prior", "tiny"], settings) == ["tiny", PRIOR]
+    assert parse_aliases(["tiny, whyrank-prior", "tiny"], settings) == ["tiny", PRIOR]
     for given in ([], ["tiny"], ["tiny,tiny"], [",", "tiny"]):
         with pytest.raises(BadRequest, match=r"at least two models .* known: whyrank-prior, tiny"):
-            named(given, settings)
+            parse_aliases(given, settings)
 
 
 def test_people_are_read_one_a_line_each_once(tmp_path: Path) -> None:
     file = tmp_path / "users.txt"
     file.write_text("u\n\n v \nu\n")
-    found = of_people(file, RecommendRequest(instruction="light"))
+    found = questions_of_people(file, RecommendRequest(instruction="light"))
     assert [(one.request.user_id, one.request.instruction) for one in found] == [
         ("u", "light"),
         ("v", "light"),
@@ -173,4 +181,4 @@ def test_a_file_of_something_else_is_told_by_its_name(
 ) -> None:
     (tmp_path / "users.txt").write_bytes(content)
     with pytest.raises(BadRequest, match=rf"users\.txt: .*{told}"):
-        of_people(tmp_path / "users.txt", RecommendRequest())
+        questions_of_people(tmp_path / "users.txt", RecommendRequest())

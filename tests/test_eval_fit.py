@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from eval.cases import Data, Options, make
-from eval.fit import fit
+from eval.cases import Data
+from eval.fit import FitTarget, fit
+from eval.protocols import Options, make
+from eval.run import Allowance
 from service.config import HOUSE, MEANINGS, Settings
 from service.errors import BadRequest, ConfigError
 from service.llm import Call
@@ -43,7 +45,9 @@ async def test_a_model_that_reads_gets_a_share_and_one_that_guesses_gets_none(
     for answer, name in ((reader, "reads"), (guesser, "guesses")):
         maker = partial(build, llms={"tiny": ScriptedLLM(answer, alias="tiny")}, prompts=PROMPTS)
         told: list[str] = []
-        found = await fit(cases, "tiny", blind, tmp_path / name, maker, told.append)
+        found = await fit(
+            FitTarget(cases, "tiny"), blind, tmp_path / name, maker, told.append, Allowance()
+        )
         counted, served = (
             re.search(r": ([\d.]+)", next(line for line in told if line.startswith(begin)))
             for begin in BEGIN
@@ -51,7 +55,7 @@ async def test_a_model_that_reads_gets_a_share_and_one_that_guesses_gets_none(
         assert counted is not None
         assert served is not None
         assert counted[1] == served[1]  # weights are weighed by the same arithmetic that serves
-        test = found.found["test"]
+        test = found.record["test"]
         if answer is reader:
             assert (
                 found.weights.similar + found.weights.collaborative > 0
@@ -60,7 +64,7 @@ async def test_a_model_that_reads_gets_a_share_and_one_that_guesses_gets_none(
         else:
             assert found.weights.model == 0
             assert test["fused - prior"]["difference"] == 0
-        assert found.found["people"]["validation"] + found.found["people"]["test"] == 60
+        assert found.record["people"]["validation"] + found.record["people"]["test"] == 60
     assert found.file == settings.data / "weights" / f"{settings.service.domain}.tiny.yaml"
     assert settings.fitted() == {f"{settings.service.domain}.tiny": found.weights}
 
@@ -71,16 +75,19 @@ async def test_a_model_that_knows_what_no_source_does_is_given_a_share(
     """The product's prompts say what people declared, and these declared what they will like: the
     reader finds it there."""
     maker = partial(build, llms={"tiny": ScriptedLLM(reader, alias="tiny")}, prompts=PROMPTS)
-    found = await fit(cases, "tiny", settings, tmp_path / "out", maker, lambda line: None)
+    found = await fit(
+        FitTarget(cases, "tiny"), settings, tmp_path / "out", maker, lambda line: None, Allowance()
+    )
     assert found.weights.model > 0
-    assert found.found["validation"]["model alone - shuffled"]["low"] > 0
-    assert found.found["test"]["fused - prior"]["low"] > 0
+    assert found.record["validation"]["model alone - shuffled"]["low"] > 0
+    assert found.record["test"]["fused - prior"]["low"] > 0
 
 
 async def test_too_few_people_are_refused(cases: Path, settings: Settings, tmp_path: Path) -> None:
     maker = partial(build, llms={"tiny": ScriptedLLM(reader, alias="tiny")}, prompts=PROMPTS)
+    target, allowance = FitTarget(cases, "tiny"), Allowance(limit=30)
     with pytest.raises(BadRequest, match="too few"):
-        await fit(cases, "tiny", settings, tmp_path / "out", maker, lambda line: None, limit=30)
+        await fit(target, settings, tmp_path / "out", maker, lambda line: None, allowance)
 
 
 @pytest.mark.parametrize("text", ["", "weights: 1", "weights: {similar: 2}", "{", "found: {}"])
@@ -133,6 +140,7 @@ async def test_a_cap_that_leaves_too_little_to_learn_from_says_so(
     priced = settings.changed({"models": {"tiny": {"price": {"input": 1, "output": 1}}}})
     maker = partial(build, llms={"tiny": ScriptedLLM(reader, alias="tiny")}, prompts=PROMPTS)
     told: list[str] = []
+    target, allowance = FitTarget(cases, "tiny"), Allowance(spend=0.001)
     with pytest.raises(BadRequest, match=r"too few to weigh it; .* a higher --spend goes on"):
-        await fit(cases, "tiny", priced, tmp_path / "out", maker, told.append, spend=0.001)
+        await fit(target, priced, tmp_path / "out", maker, told.append, allowance)
     assert "questions not asked" in told[-1]

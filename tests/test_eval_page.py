@@ -9,8 +9,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from eval import report as reports
 from eval.page import page
+from eval.publish import write
+from eval.results import is_bound
 from eval.suite import Suite
 from tests.conftest import CHROMIUM, needs_chromium
 from tests.test_eval_run import CASES, Play, play, suite
@@ -68,7 +69,7 @@ async def test_no_dot_covers_another_though_all_arms_are_equal(suite: Suite, pla
     copies = [replace(line, arm=f"{line.arm} {n}") for n in range(4) for line in twins]
     intervals, latency = page(replace(found, lines=copies)).split("<svg")[1:]
     assert len(dots(intervals)) == len(copies)
-    assert len(dots(latency)) == len([line for line in copies if not reports.bound(line.arm)]) > 10
+    assert len(dots(latency)) == len([line for line in copies if not is_bound(line.arm)]) > 10
     for picture in (intervals, latency):
         for (x, y, radius), (other_x, other_y, other) in combinations(dots(picture), 2):
             assert math.dist((x, y), (other_x, other_y)) > radius + other
@@ -123,7 +124,7 @@ PICTURES = """() => {
 async def test_the_page_opens_without_errors_and_its_pictures_hold_their_text(
     suite: Suite, play: Play, tmp_path: Path
 ) -> None:
-    reports.write(await play(suite, by=("side",)), tmp_path / "run")
+    write(await play(suite, by=("side",)), tmp_path / "run")
     found, said = await opened(tmp_path / "run" / "report.html", PICTURES, 1_100, 900)
     assert said == []
     assert found["outside"] == []

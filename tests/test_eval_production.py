@@ -12,7 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 from eval import report as reports
+from eval.leaderboard import notes, verdict
 from eval.production import SHOWN, production
+from eval.publish import write
 from service.cli import app
 from service.config import HOUSE, Settings
 from service.errors import BadRequest
@@ -90,8 +92,8 @@ async def test_the_planted_winner_is_found_and_the_loser_too(
         None,
     )
     assert shadow.versus.low > 0.2
-    assert "shadow:far is better than shown" in reports.verdict(report, shadow)
-    assert any("position bias" in note for note in reports.notes(report))
+    assert "shadow:far is better than shown" in verdict(report, shadow)
+    assert any("position bias" in note for note in notes(report))
     assert {(one.name, one.value) for one in report.slices} == {
         ("domain", "movies"),
         ("shown by", "listwise:tiny"),
@@ -161,7 +163,7 @@ async def test_a_person_is_one_case_and_is_named_nowhere(shop: Recommender, tmp_
         "2 of them left out: one a person, the last",
     ]
     report = reports.report(tmp_path / "run")
-    reports.write(report, tmp_path / "run")
+    write(report, tmp_path / "run")
     written = "".join(file.read_text() for file in (tmp_path / "run").rglob("*.*"))
     assert ranking.ranking_id in written
     assert "somebody-with-a-name" not in written
@@ -185,7 +187,7 @@ async def test_a_shadow_that_failed_counts_as_the_prior_and_is_flagged(
     await production(shop, tmp_path / "run", DAY)
     assert any(
         "shadow:far: 100% of its rankings were degraded" in note
-        for note in reports.notes(reports.report(tmp_path / "run"))
+        for note in notes(reports.report(tmp_path / "run"))
     )
 
 

@@ -12,8 +12,13 @@ from typing import Any
 import pytest
 
 from eval import report as reports
-from eval.cases import Data, Options, make
-from eval.run import Progress, Run, rows
+from eval.cases import Data
+from eval.leaderboard import notes, verdict
+from eval.leaks import find_leaks
+from eval.protocols import Options, make
+from eval.publish import markdown, write
+from eval.rows import rows
+from eval.run import Progress, Run
 from eval.suite import Suite
 from service.config import HOUSE, MEANINGS, Settings
 from service.errors import BadRequest, ConfigError, ModelOverloaded, ModelUnreachable, PromptError
@@ -164,7 +169,7 @@ def play(settings: Settings, tmp_path: Path) -> Play:
         )
         async with Run.open(suite, plain, tmp_path / out, maker, **more) as run:
             await run.go()
-            await run.leaks()
+            await find_leaks(run)
             return reports.report(tmp_path / out, by)
 
     one.llm = llm  # type: ignore[attr-defined]  # a test wants to count calls
@@ -197,10 +202,10 @@ async def test_a_prompt_without_history_is_worse_and_a_twin_is_no_different(
     found = await play(suite, by=("side",))
     blind, twin = found.line(arm("blind")), found.line(arm("twin"))
     assert (twin.versus.difference, twin.versus.p, twin.versus.clear) == (0, 1, False)
-    assert "no difference" in reports.verdict(found, twin)
+    assert "no difference" in verdict(found, twin)
     assert blind.versus.high < 0
     assert blind.holm < 0.05
-    assert "worse" in reports.verdict(found, blind)
+    assert "worse" in verdict(found, blind)
     assert [line.flags for line in (twin, blind, found.line("prior"))] == [[], [], []]
     order = [found.line(name).values["nDCG@10"] for name in ("oracle", arm("rank"), "shuffled")]
     assert order == sorted(order, reverse=True)
@@ -232,7 +237,7 @@ async def test_a_prompt_that_leaks_the_answer_is_flagged(suite: Suite, play: Pla
     flags = found.line(arm("leaky")).flags
     assert any("names 50 of 50 answers" in flag for flag in flags)
     assert any("oracle" in flag for flag in flags)
-    assert "flag: " in reports.markdown(found)
+    assert "flag: " in markdown(found)
 
 
 async def test_a_broken_prompt_fails_before_a_token_is_spent(
@@ -266,7 +271,7 @@ async def test_a_killed_run_goes_on_and_asks_nothing_twice(
     assert (
         len(rest.calls) + 49 <= asked + 5
     )  # the probe call of each session, and the calls in flight at the kill
-    keys = [(row["arm"], row["case"], row["repeat"], row["probe"]) for row in rows(out)]
+    keys = [row.key for row in rows(out)]
     assert len(keys) == len(set(keys))
     assert [line.values["nDCG@10"] for line in found.lines] == [
         line.values["nDCG@10"] for line in whole.lines
@@ -360,7 +365,7 @@ async def test_the_files_say_what_the_terminal_says(
     suite: Suite, play: Play, tmp_path: Path
 ) -> None:
     found = await play(suite)
-    files = {file.name: file.read_text() for file in reports.write(found, tmp_path / "run")}
+    files = {file.name: file.read_text() for file in write(found, tmp_path / "run")}
     assert set(files) == {
         "report.json",
         "leaderboard.csv",
@@ -415,7 +420,7 @@ async def test_a_run_that_stopped_short_says_so(suite: Suite, play: Play, tmp_pa
     file.write_text("\n".join(file.read_text().splitlines()[:-7]) + "\n")
     found = reports.report(tmp_path / "run")
     assert found.missing == 7
-    assert "unfinished: 7" in reports.markdown(found)
+    assert "unfinished: 7" in markdown(found)
 
 
 async def test_a_model_that_goes_away_stops_the_run_and_keeps_what_is_done(
@@ -427,7 +432,7 @@ async def test_a_model_that_goes_away_stops_the_run_and_keeps_what_is_done(
     )
     with pytest.raises(BadRequest, match="went away"):
         await play(suite, answer=weak)
-    assert not any(row["degraded"] for row in rows(tmp_path / "run"))
+    assert not any(row.degraded for row in rows(tmp_path / "run"))
     found = await play(suite)
     assert found.missing == 0
 
@@ -488,7 +493,7 @@ async def test_an_arm_below_a_source_of_its_own_prior_is_flagged(
     assert prior.sources["popular"].high >= 0
     assert any(flag.startswith("below similar, a source of its prior: -") for flag in prior.flags)
     assert found.line("similar").sources == {}
-    page = reports.markdown(found)
+    page = markdown(found)
     assert f"Asked: {CASES} of {CASES} cases of cases." in page
     assert re.search(r"^\| prior \| -\d.*\(-.*…-.*\) \| ", page, flags=re.MULTILINE)
     short = await play(
@@ -496,12 +501,12 @@ async def test_an_arm_below_a_source_of_its_own_prior_is_flagged(
         out="short",
         limit=4,
     )
-    assert f"Asked: 4 of {CASES} cases of cases." in reports.markdown(short)
+    assert f"Asked: 4 of {CASES} cases of cases." in markdown(short)
 
 
 async def test_a_flag_outlives_the_run(suite: Suite, play: Play, tmp_path: Path) -> None:
     await play(suite.model_copy(update={"prompts": ["generic/rank", "generic/leaky"], "probes": 0}))
-    assert "names 50 of 50 answers" in reports.markdown(reports.report(tmp_path / "run"))
+    assert "names 50 of 50 answers" in markdown(reports.report(tmp_path / "run"))
 
 
 async def test_weights_fitted_on_the_same_people_are_told(
@@ -512,7 +517,7 @@ async def test_weights_fitted_on_the_same_people_are_told(
     weights = {"similar": 0, "context": 0, "query": 0, "popular": 1, "model": 0.5}
     found = {"data": {"sha": Data.read(suite.data[0]).sha}}
     (folder / "generic.tiny.yaml").write_text(json.dumps({"weights": weights, "found": found}))
-    told = reports.notes(await play(suite.model_copy(update={"probes": 0}), limit=3))
+    told = notes(await play(suite.model_copy(update={"probes": 0}), limit=3))
     assert any("fitted on half of these people" in note for note in told)
 
 
@@ -579,7 +584,7 @@ async def test_strategies_have_their_own_models_and_numbers_of_cases(
     assert also.cases == 20
     alone = found.line("alone:listwise:tiny")  # the model reads the history, the prior is by id
     assert alone.values["nDCG@10"] >= found.line("prior").values["nDCG@10"]
-    assert "− prior other" in reports.markdown(found)
+    assert "− prior other" in markdown(found)
 
 
 PRICE = {"input": 1, "output": 10}
@@ -606,7 +611,7 @@ def buy(settings: Settings, tmp_path: Path) -> Buy:
 
 
 def paid(out: Path) -> list[float]:
-    return [row["cost"] for row in rows(out) if row["arm"].startswith("listwise")]
+    return [row.cost or 0 for row in rows(out) if row.arm.startswith("listwise")]
 
 
 async def test_no_question_is_begun_once_the_money_is_spent_and_a_higher_cap_goes_on(
@@ -621,7 +626,7 @@ async def test_no_question_is_begun_once_the_money_is_spent_and_a_higher_cap_goe
     assert sum(found[:-1]) < 10.5 * max(costs) <= sum(found)
     assert done.unpaid == CASES - len(found)
     assert (
-        len([row for row in rows(tmp_path / "capped") if row["model"] is None]) == 2 * CASES
+        len([row for row in rows(tmp_path / "capped") if row.model is None]) == 2 * CASES
     )  # prior and popular are free
     again, llm = await buy(plain, "capped", 10.5 * max(costs))
     assert (again.done, again.cost, llm.calls) == (
@@ -656,12 +661,12 @@ async def test_a_case_that_fails_after_it_was_paid_counts(
         suite.model_copy(update={"prompts": ["generic/rank"], "probes": 0, "explain": "short"}),
         "failed",
     )
-    failed = [row for row in rows(tmp_path / "failed") if row["arm"].startswith("listwise")]
+    failed = [row for row in rows(tmp_path / "failed") if row.arm.startswith("listwise")]
     assert all(
-        row["error"].startswith("prompt_not_found: no prompt 'generic/explain'") for row in failed
+        row.error.startswith("prompt_not_found: no prompt 'generic/explain'") for row in failed
     )
-    assert all(row["cost"] > 0 and sum(row["tokens"]) > 0 for row in failed)
-    assert done.cost == pytest.approx(sum(row["cost"] for row in failed))
+    assert all((row.cost or 0) > 0 and sum(row.tokens) > 0 for row in failed)
+    assert done.cost == pytest.approx(sum(row.cost or 0 for row in failed))
 
 
 async def test_a_model_without_log_probabilities_is_asked_in_the_ways_it_can(
@@ -678,12 +683,12 @@ async def test_a_model_without_log_probabilities_is_asked_in_the_ways_it_can(
     axis = Suite(data=suite.data, models=["here", "there"], strategies=["keyed"], probes=1)
     async with Run.open(axis, both, tmp_path / "keyed", build, 3) as run:
         done = await run.go(concurrency=1)
-    found = [row for row in rows(tmp_path / "keyed") if row["model"] is not None]
-    assert {(row["arm"], row["model"]) for row in found} == {
+    found = [row for row in rows(tmp_path / "keyed") if row.model is not None]
+    assert {(row.arm, row.model) for row in found} == {
         ("keyed:here", "here"),
         ("keyed:there", "there"),
     }
-    assert [row["degraded"] for row in found if row["degraded"]] == []
+    assert [row.degraded for row in found if row.degraded] == []
     assert done.cost == pytest.approx(len(found) * (400 + 10 * 10) / 1e6)
     wrong = axis.model_copy(update={"strategies": ["first_token"]})
     async with Run.open(wrong, both, tmp_path / "first", build, 3) as run:

@@ -31,8 +31,9 @@ import pytest
 from hypothesis import strategies as st
 from scipy.stats import fisher_exact
 
-from eval.cases import Data, Options
-from eval.cases import make as make_cases
+from eval.cases import Data
+from eval.protocols import Options
+from eval.protocols import make as make_cases
 from eval.run import Run
 from eval.suite import Suite
 from service.api import create_app
