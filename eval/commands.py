@@ -33,9 +33,9 @@ from eval.terminal import (
     print_report,
     run_progress,
 )
+from service.build import build
 from service.config import HOUSE, Settings
 from service.errors import BadRequest
-from service.pipeline import build
 
 app = typer.Typer(
     help="Which prompt, model and strategy ranks best on your data, with intervals.",
@@ -257,11 +257,11 @@ def production(
 async def _production(
     settings: Settings, out: Path, within: timedelta, since: datetime | None, least: float
 ) -> None:
-    recommender = await build(settings, llms={}, scorers={})
+    service = await build(settings, llms={}, scorers={})
     try:
-        await from_production(recommender, out, within, since, least)
+        await from_production(service, out, within, since, least)
     finally:
-        await recommender.close()
+        await service.close()
 
 
 @app.command()

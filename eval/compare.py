@@ -17,9 +17,9 @@ from eval import stats
 from eval.cases import Data
 from eval.metrics import kendall, metric, overlap
 from eval.store import Make, fill, housed
+from service.build import Service
 from service.config import Settings
 from service.errors import BadRequest, NotFound, reasons
-from service.pipeline import Recommender
 from service.schema import PRIOR, Ranking, RecommendRequest
 
 HEADLINE = metric("nDCG@10")
@@ -88,8 +88,8 @@ class Figures:
 
 
 def parse_aliases(given: Sequence[str], settings: Settings) -> list[str]:
-    """Splits aliases as typed, `a` or `a,b`, and names each once. Raises `BadRequest` for an unknown one, and for
-    fewer than two."""
+    """Splits aliases as typed, `a` or `a,b`, and names each once. Raises `BadRequest` for an
+    unknown one, and for fewer than two."""
     aliases = list(
         dict.fromkeys(name.strip() for name in ",".join(given).split(",") if name.strip())
     )
@@ -150,11 +150,11 @@ def _request_for(request: RecommendRequest, **fields: Any) -> RecommendRequest:
 
 
 class Panel:
-    """The models that are asked, each through a recommender whose reasons that model writes too.
+    """The models that are asked, each through a service whose reasons that model writes too.
     Made by `async with Panel.open(…)`."""
 
-    def __init__(self, recommender: Recommender, members: Mapping[str, Recommender]) -> None:
-        self._recommender = recommender
+    def __init__(self, service: Service, members: Mapping[str, Service]) -> None:
+        self._service = service
         self._members = members
 
     @classmethod
@@ -172,25 +172,27 @@ class Panel:
         prior's answers would be no comparison."""
         plain = settings.changed({"shadow": {"model": None}})
         home = plain if cases is None else housed(plain, cases, settings.data / "compare")
-        recommender, members = await make(home), dict[str, Recommender]()
+        service, members = await make(home), dict[str, Service]()
         try:
             if cases is not None:
-                await fill(recommender, cases, home.data)
+                await fill(service, cases, home.data)
             people = [question.request.user_id or "" for question in questions]
-            await _check_known(recommender, people)
+            await _check_known(service, people)
             for alias in aliases:
-                members[alias] = await _with_own_reasons(recommender, alias)
-                if alias != PRIOR and (why := await members[alias].wrong(alias, ANSWER_S)):
+                members[alias] = await _with_own_reasons(service, alias)
+                if alias != PRIOR and (
+                    why := await members[alias].models.why_unusable(alias, ANSWER_S)
+                ):
                     raise BadRequest(
                         f"model {alias} can't be compared: {why}; 'whyrank models probe "
                         f"{alias}' asks it alone"
                     )
-            yield cls(recommender, members)
+            yield cls(service, members)
         finally:
             for member in members.values():
-                if member is not recommender:
-                    await member.leave_to(recommender)
-            await recommender.close()
+                if member is not service:
+                    await member.leave_to(service)
+            await service.close()
 
     async def ask(
         self, question: ComparedCase, step: Callable[[str], None] = lambda alias: None
@@ -202,7 +204,7 @@ class Panel:
         for alias, member in self._members.items():
             fields = {"model": alias, "candidates": candidates, "top_n": len(candidates)}
             explain = {} if self._can_explain(alias) else {"explain": "none"}
-            rankings[alias] = await member.recommend(
+            rankings[alias] = await member.recommender.recommend(
                 question.request.model_copy(update={**fields, **explain})
             )
             step(alias)
@@ -211,10 +213,10 @@ class Panel:
     async def _candidates(self, request: RecommendRequest) -> list[str]:
         """Takes as many of the prior's first as a model judges: behind them all models keep the
         prior's order, and would agree."""
-        settings = self._recommender.settings
+        settings = self._service.settings
         size = max(request.top_n, min(settings.rank.depth, settings.limits.top_n))
         plain = request.model_copy(update={"strategy": "prior", "explain": "none", "top_n": size})
-        ranking = await self._recommender.recommend(plain)
+        ranking = await self._service.recommender.recommend(plain)
         candidates = [item.item_id for item in ranking.items]
         if len(candidates) < 2:
             raise BadRequest(
@@ -225,15 +227,15 @@ class Panel:
 
     def _can_explain(self, alias: str) -> bool:
         """Can it write reasons? A model in this process only tells likelihoods."""
-        return alias == PRIOR or self._recommender.settings.models[alias].backend != "local"
+        return alias == PRIOR or self._service.settings.models[alias].backend != "local"
 
 
-async def _check_known(recommender: Recommender, people: Sequence[str]) -> None:
+async def _check_known(service: Service, people: Sequence[str]) -> None:
     """Raises `BadRequest` naming the first five who are unknown."""
     unknown = []
     for user in people:
         try:
-            await recommender.user(user)
+            await service.records.user(user)
         except NotFound:
             unknown.append(user)
     if unknown:
@@ -242,12 +244,12 @@ async def _check_known(recommender: Recommender, people: Sequence[str]) -> None:
         raise BadRequest(f"no user {names}: they declared nothing and did nothing")
 
 
-async def _with_own_reasons(recommender: Recommender, alias: str) -> Recommender:
-    """Returns a recommender whose reasons this model writes; the given one if it writes none."""
-    settings = recommender.settings
+async def _with_own_reasons(service: Service, alias: str) -> Service:
+    """Returns a service whose reasons this model writes; the given one if it writes none."""
+    settings = service.settings
     if alias in {PRIOR, settings.roles.explain} or settings.models[alias].backend == "local":
-        return recommender
-    return await recommender.reloaded(settings.changed({"roles": {"explain": alias}}))
+        return service
+    return await service.reloaded(settings.changed({"roles": {"explain": alias}}))
 
 
 # ── the fold ──────────────────────────────────────────────────────────────────────────────────────

@@ -27,6 +27,7 @@ from eval.rows import Job, RunRow, rows
 from eval.run import Allowance, Run, now
 from eval.store import Make
 from eval.suite import SOURCES, Arm, Suite
+from service.build import Service
 from service.config import Settings, Weights
 from service.errors import BadRequest
 from service.pipeline import Recommender
@@ -174,11 +175,11 @@ class _Fitting:
             "retrieve": {"k": WIDE, **dict.fromkeys(SOURCES, 1.0)},
             "limits": {"top_n": WIDE},
         }
-        recommender = await self.run.recommender(self.arm(changes))
+        service = await self.run.service(self.arm(changes))
         request = self.run.request(Job(self.arm(changes), case)).model_copy(
             update={"explain": "full"}
         )
-        items = (await recommender.recommend(request)).items
+        items = (await service.recommender.recommend(request)).items
         depth = 4 * self.run.base.retrieve.k  # as deep as serving looks
         ranks = {item.item_id: _ranks(item, depth) for item in items}
         return Pool(ranks, frozenset(case.relevant))
@@ -202,8 +203,8 @@ class _Fitting:
         self, cases: Sequence[Case], sources: Mapping[str, float], terms: Mapping[str, float]
     ) -> list[float]:
         arm = self.arm({"retrieve": dict(sources), "rank": {**terms, "fitted": False}})
-        recommender = await self.run.recommender(arm)
-        return [await _served(recommender, self.run, Job(arm, case)) for case in cases]
+        service = await self.run.service(arm)
+        return [await _served(service, self.run, Job(arm, case)) for case in cases]
 
     async def share(self, allowance: Allowance) -> tuple[float, float, dict[str, Any]]:
         """The model's share against the fitted prior, how much of a title's own likelihood is taken
@@ -312,8 +313,8 @@ def _mean_ndcg(pools: Sequence[Pool], weights: Mapping[str, float]) -> float:
     return sum(map(ndcg, pools)) / len(pools)
 
 
-async def _served(recommender: Recommender, run: Run, job: Job) -> float:
-    ranking = await recommender.recommend(run.request(job))
+async def _served(service: Service, run: Run, job: Job) -> float:
+    ranking = await service.recommender.recommend(run.request(job))
     return HEADLINE.of([item.item_id for item in ranking.items], frozenset(job.case.relevant))
 
 

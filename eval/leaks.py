@@ -35,11 +35,11 @@ async def find_leaks(run: Run) -> dict[str, str]:
 
 async def _leak(run: Run, arm: Arm) -> str:
     """What the arm's prompts give away; "" if they name answers no more often than other items."""
-    recommender, data = await run.recommender(arm), run.data[arm.data]
+    service, data = await run.service(arm), run.data[arm.data]
     titles = {item.id: item.title.casefold() for item in data.items}
     hits = answers = other_hits = others = 0
     for case in run.cases(arm)[:LEAK_CASES]:
-        prompt = await recommender.preview(run.request(Job(arm, case)), "rank")
+        prompt = await service.previewer.preview(run.request(Job(arm, case)), "rank")
         text = "\n".join(message["content"] for message in prompt.messages)
         before = _before_candidates(text).casefold()
         relevant = set(case.relevant)

@@ -19,8 +19,9 @@ from eval.protocols import LIKED, Options
 from eval.rows import Attempt, Job, RunRow, row_of
 from eval.run import now
 from eval.suite import Arm
+from service.build import Service
 from service.errors import BadRequest
-from service.pipeline import Recommender, Shadowed
+from service.records import Shadowed
 from service.schema import Ranking
 
 SHOWN = "shown"
@@ -45,7 +46,7 @@ class LikedRanking:
 
 
 async def production(
-    recommender: Recommender,
+    service: Service,
     out: Path,
     within: timedelta,
     since: datetime | None = None,
@@ -62,9 +63,9 @@ async def production(
         raise BadRequest(f"{out} holds a run: choose another --out")
     last: dict[tuple[str, str], LikedRanking] = {}
     rankings = earned = 0
-    async for shadowed in _shadowed(recommender, since):
+    async for shadowed in _shadowed(service, since):
         rankings += 1
-        liked = await _liked(recommender, shadowed, within, least)
+        liked = await _liked(service, shadowed, within, least)
         if liked:
             earned += 1
             last[shadowed.who, shadowed.alias] = LikedRanking(shadowed, liked)
@@ -77,7 +78,7 @@ async def production(
     if earned > len(last):
         notes.append(f"{earned - len(last)} of them left out: one a person, the last")
     notes.append(FLATTERED)
-    return await _write(recommender, out, list(last.values()), notes)
+    return await _write(service, out, list(last.values()), notes)
 
 
 def _nothing_to_learn(rankings: int, within: timedelta) -> str:
@@ -94,26 +95,26 @@ def _nothing_to_learn(rankings: int, within: timedelta) -> str:
     )
 
 
-async def _shadowed(recommender: Recommender, since: datetime | None) -> AsyncIterator[Shadowed]:
+async def _shadowed(service: Service, since: datetime | None) -> AsyncIterator[Shadowed]:
     place = 0
-    while page := await recommender.shadowed(place, PAGE, since):
+    while page := await service.records.shadowed(place, PAGE, since):
         for shadowed in page:
             yield shadowed
         place = page[-1].seq
 
 
 async def _liked(
-    recommender: Recommender, shadowed: Shadowed, within: timedelta, least: float
+    service: Service, shadowed: Shadowed, within: timedelta, least: float
 ) -> list[str]:
-    """Returns the ids of items of the shown list that the person liked, each once. An event that names a ranking counts for that
-    ranking alone, even if its reasons were still being written; an event that names none counts if
-    it came after."""
+    """Returns the ids of items of the shown list that the person liked, each once. An event that
+    names a ranking counts for that ranking alone, even if its reasons were still being written; an
+    event that names none counts if it came after."""
     ranking, shown_at = shadowed.shown, shadowed.shown_at
     begun = shown_at - timedelta(milliseconds=ranking.timings.total_ms)
-    options = Options(recommender.settings.events.of(shadowed.domain), least=least)
+    options = Options(service.settings.events.of(shadowed.domain), least=least)
     shown = {item.item_id for item in ranking.items}
     liked: dict[str, None] = {}
-    for event in await recommender.done(shadowed.who, begun, shown_at + within):
+    for event in await service.records.events_between(shadowed.who, begun, shown_at + within):
         if event.ranking_id is None:
             about_it = event.occurred_at >= shown_at
         else:
@@ -127,12 +128,12 @@ async def _liked(
 
 
 async def _write(
-    recommender: Recommender, out: Path, rankings: Sequence[LikedRanking], notes: Sequence[str]
+    service: Service, out: Path, rankings: Sequence[LikedRanking], notes: Sequence[str]
 ) -> dict[str, Any]:
     folder = out / "cases"
     shadowings = [ranking.shadowed for ranking in rankings]
     ids = {item.item_id for shadowed in shadowings for item in shadowed.shown.items}
-    items = await recommender.items(ids)
+    items = await service.records.items(ids)
     people = dict.fromkeys(shadowed.who for shadowed in shadowings)
     aliases = {who: f"p{n}" for n, who in enumerate(people, 1)}
     cases = [_case(ranking, aliases) for ranking in rankings]

@@ -14,8 +14,8 @@ from typing import Any, TextIO
 
 from eval.cases import Case
 from eval.suite import Arm
+from service.context import Exchange
 from service.errors import BadRequest
-from service.pipeline import Exchange
 from service.schema import Ranked, Ranking, Usage
 
 JobKey = tuple[str, str, int, str]
@@ -166,8 +166,8 @@ def prompt_sha(messages: Sequence[dict[str, str]]) -> str:
 
 
 def rows(out: Path) -> Iterator[RunRow]:
-    """Reads the rows in a run's folder, if it has any. Leaves out a last line without its end (still
-    being written, or torn by a kill) and keys that are no field."""
+    """Reads the rows in a run's folder, if it has any. Leaves out a last line without its end
+    (still being written, or torn by a kill) and keys that are no field."""
     file = out / "rows.jsonl"
     if file.exists():
         with file.open("rb") as lines:

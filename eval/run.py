@@ -22,10 +22,11 @@ from eval.metrics import metric
 from eval.rows import Attempt, Job, RunRow, append, locked, mend, row_of, rows
 from eval.store import Make, fill, housed
 from eval.suite import Arm, Suite
+from service.build import Service
 from service.config import Settings
+from service.context import CallContext
 from service.errors import BadRequest, StorageError, WhyrankError, reasons
-from service.pipeline import NEEDS, Recommender
-from service.schema import RecommendRequest, Usage
+from service.schema import RecommendRequest
 
 Step = Callable[["Progress"], None]
 """Called whenever a question was answered or skipped."""
@@ -89,7 +90,7 @@ class Run:
         self.data = {folder: Data.read(folder) for folder in suite.data}
         self.limit = limit
         self._make = make
-        self._recommenders: dict[str, Recommender] = {}
+        self._services: dict[str, Service] = {}
         self._settings: dict[str, Settings] = {}
 
     @classmethod
@@ -104,8 +105,8 @@ class Run:
             await run._check()
             yield run
         finally:
-            for recommender in run._recommenders.values():
-                await recommender.close()
+            for service in run._services.values():
+                await service.close()
 
     async def _check(self) -> None:
         names = {arm.name for arm in self.arms}
@@ -116,7 +117,7 @@ class Run:
         for data in self.data.values():
             data.audit()
         for arm in self.arms:
-            recommender = await self.recommender(arm)
+            service = await self.service(arm)
             for case in self.cases(arm):
                 try:
                     request = self.request(Job(arm, case))
@@ -124,7 +125,7 @@ class Run:
                     raise BadRequest(
                         f"{arm.data / 'cases.jsonl'}: case {case.case_id}: {reasons(error)}"
                     ) from error
-            await recommender.preview(request, arm.task)
+            await service.previewer.preview(request, arm.task)
         self._keep_manifest()
 
     def _keep_manifest(self) -> None:
@@ -152,8 +153,8 @@ class Run:
         """Versions, hashes and settings: what a repetition needs."""
         prompts = {
             prompt.ref.id: prompt.ref.sha
-            for recommender in self._recommenders.values()
-            for prompt in recommender.prompts()
+            for service in self._services.values()
+            for prompt in service.previewer.prompts()
         }
         packages = ("whyrank", "lancedb", "implicit", "onnxruntime", "numpy", "pydantic", "openai")
         return {
@@ -184,15 +185,15 @@ class Run:
                 )
         return notes
 
-    async def recommender(self, arm: Arm, shown: str | None = None) -> Recommender:
-        """The recommender for an arm's settings, on a store that holds its data's log; made at
+    async def service(self, arm: Arm, shown: str | None = None) -> Service:
+        """The service for an arm's settings, on a store that holds its data's log; made at
         first use. `shown`: the order in which the model sees the candidates."""
         settings = self.settings(arm, shown)
         key = repr(settings)
-        if key not in self._recommenders:
-            self._recommenders[key] = await self._make(settings)
-            await fill(self._recommenders[key], self.data[arm.data], settings.data)
-        return self._recommenders[key]
+        if key not in self._services:
+            self._services[key] = await self._make(settings)
+            await fill(self._services[key], self.data[arm.data], settings.data)
+        return self._services[key]
 
     def settings(self, arm: Arm, shown: str | None = None) -> Settings:
         """The arm's settings, with the store in the run's folder and everything else where it was;
@@ -227,8 +228,8 @@ class Run:
                         yield Job(arm, case, 0, probe)
 
     def request(self, job: Job, window: Sequence[str] | None = None) -> RecommendRequest:
-        """Makes the request of a job. `window`: for the `own` and `other` probes, the candidates that
-        both get."""
+        """Makes the request of a job. `window`: for the `own` and `other` probes, the candidates
+        that both get."""
         case, user = job.case, job.case.user_id
         if job.probe == "other":
             others = self.data[job.arm.data].cases
@@ -320,10 +321,14 @@ class _Session:
         if arm.model is None:
             return False
         settings = self.run.settings(arm)
-        aliases = [arm.model]
+        aliases: list[str | None] = [arm.model]
         if arm.strategy != "likelihood" or self.run.suite.explain != "none":
             aliases += [settings.roles.explain, *settings.fallback]
-        models = [settings.models[alias] for alias in aliases if alias in settings.models]
+        models = [
+            settings.models[alias]
+            for alias in aliases
+            if alias is not None and alias in settings.models
+        ]
         return any(model.price is not None or model.backend == "litellm" for model in models)
 
     async def _wake(self, jobs: Sequence[Job]) -> None:
@@ -333,54 +338,56 @@ class _Session:
         for (alias, strategy), arm in arms.items():
             if alias is None:
                 continue
-            recommender = await self.run.recommender(arm)
-            if why := await recommender.wrong(alias, 300):
+            service = await self.run.service(arm)
+            if why := await service.models.why_unusable(alias, 300):
                 raise BadRequest(
                     f"model {alias} can't be evaluated: {why}; 'whyrank engine' starts the "
                     f"local one"
                 )
-            able = await recommender.probe(alias)
-            if strategy in NEEDS and not NEEDS[strategy](able):
-                can = ", ".join(name for name, enough in NEEDS.items() if enough(able)) or "none"
+            able = await service.models.probe(alias)
+            doable = service.recommender.doable(able)
+            if strategy != "prior" and strategy not in doable:
+                can = ", ".join(doable) or "none"
                 raise BadRequest(
                     f"model {alias} can't do what strategy {strategy} needs; strategies for it: "
                     f"{can}"
                 )
 
     async def _ask(self, job: Job) -> RunRow:
-        """Asks a job; one that fails makes a row too. Raises `BadRequest` when the model has gone: hours of
-        answers by the prior would be no evaluation."""
-        recommender = await self.run.recommender(job.arm, SHOWN[job.probe])
+        """Asks a job; one that fails makes a row too. Raises `BadRequest` when the model has gone:
+        hours of answers by the prior would be no evaluation."""
+        service = await self.run.service(job.arm, SHOWN[job.probe])
         window = await self._neutral_window(job) if job.probe in {"own", "other"} else None
-        request, bill = self.run.request(job, window), list[Usage]()
+        request, call = self.run.request(job, window), CallContext(exchanges=[])
         start = time.perf_counter()
         try:
-            ranking, exchanges = await recommender.trace(request, bill)
+            ranking = await service.recommender.recommend(request, call)
         except StorageError:
             raise  # no fault of the case: what can't be read now would fail all that follow
         except WhyrankError as error:
-            seconds, usage = time.perf_counter() - start, sum(bill, Usage())
+            seconds = time.perf_counter() - start
             reason = f"{error.code}: {error.message}"
-            return row_of(job, Attempt(seconds=seconds, error=reason, usage=usage))
-        attempt = Attempt(ranking, exchanges, time.perf_counter() - start)
+            return row_of(job, Attempt(seconds=seconds, error=reason, usage=call.usage))
+        seconds = time.perf_counter() - start
+        attempt = Attempt(ranking, call.exchanges or (), seconds)
         unreachable = ranking.degraded is not None and ranking.degraded.reason == "unreachable"
         if unreachable and job.arm.model is not None:
-            why = await recommender.wrong(job.arm.model, 60)
+            why = await service.models.why_unusable(job.arm.model, 60)
             if why:
                 raise BadRequest(
                     f"{job.arm.model} went away: {why}; start it and run again: what is done is "
                     f"kept"
                 )
-        return row_of(job, attempt, recommender.settings.explain.top)
+        return row_of(job, attempt, service.settings.explain.top)
 
     async def _neutral_window(self, job: Job) -> list[str]:
         """The candidates that the model sees for the case itself, in the prior's order."""
-        recommender = await self.run.recommender(job.arm, SHOWN[job.probe])
+        service = await self.run.service(job.arm, SHOWN[job.probe])
         request = self.run.request(Job(job.arm, job.case)).model_copy(
             update={"strategy": "prior", "explain": "none"}
         )
-        ranking = await recommender.recommend(request)
-        return [item.item_id for item in ranking.items[: recommender.settings.rank.window]]
+        ranking = await service.recommender.recommend(request)
+        return [item.item_id for item in ranking.items[: service.settings.rank.window]]
 
 
 def now() -> str:

@@ -21,9 +21,9 @@ from eval import compare as comparing
 from eval.cases import Data
 from eval.compare import Answers, ComparedCase
 from eval.terminal import console
+from service.build import build
 from service.config import Settings
 from service.errors import BadRequest, reasons
-from service.pipeline import build
 from service.schema import Ranking, RecommendRequest
 
 errors = Console(stderr=True)

@@ -7,12 +7,12 @@ from hashlib import sha256
 from pathlib import Path
 
 from eval.cases import Data
+from service.build import Service
 from service.config import Settings
 from service.errors import BadRequest
-from service.pipeline import Recommender
 
-Make = Callable[[Settings], Awaitable[Recommender]]
-"""Makes a recommender: `service.pipeline.build`, with what a test puts in the place of models."""
+Make = Callable[[Settings], Awaitable[Service]]
+"""Makes a service: `service.build.build`, with what a test puts in the place of models."""
 BATCH = 2_000
 """Rows put into a store at a time."""
 
@@ -49,17 +49,17 @@ def _fingerprint(settings: Settings) -> str:
     return sha256(repr(parts).encode()).hexdigest()[:8]
 
 
-async def fill(recommender: Recommender, data: Data, folder: Path) -> None:
-    """Puts a case folder's items, users and events into the recommender's store, which is in
+async def fill(service: Service, data: Data, folder: Path) -> None:
+    """Puts a case folder's items, users and events into the service's store, which is in
     `folder`; does nothing if that was done before. Raises `BadRequest` for a row that is refused.
     """
     stamp = folder / ".filled"
     if stamp.exists():
         return
     for put, nouns in (
-        (recommender.ingest_items, data.items),
-        (recommender.ingest_users, data.users),
-        (recommender.ingest_events, data.events),
+        (service.ingest.items, data.items),
+        (service.ingest.users, data.users),
+        (service.ingest.events, data.events),
     ):
         for start in range(0, len(nouns), BATCH):
             report = await put(
@@ -67,6 +67,6 @@ async def fill(recommender: Recommender, data: Data, folder: Path) -> None:
             )
             if report.rejected:
                 raise BadRequest(f"{data.folder}: {report.rejected[0].message}")
-    await recommender.embed_pending()
-    await recommender.train()
+    await service.ingest.embed_pending()
+    await service.jobs.trainer.train()
     stamp.touch()

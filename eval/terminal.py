@@ -118,8 +118,8 @@ def _gap(gap: dict[str, float]) -> str:
 
 
 async def print_case(run: Run, row: RunRow) -> None:
-    """Prints the prompt that the row's model was shown, what it answered, how that was read, and the
-    ranking."""
+    """Prints the prompt that the row's model was shown, what it answered, how that was read, and
+    the ranking."""
     arm = next(arm for arm in run.arms if arm.name == row.arm)
     data = run.data[arm.data]
     case = next(case for case in data.cases if case.case_id == row.case)
@@ -139,8 +139,8 @@ async def print_case(run: Run, row: RunRow) -> None:
 
 
 async def _print_exchange(run: Run, job: Job, row: RunRow) -> None:
-    recommender = await run.recommender(job.arm)
-    prompt = await recommender.preview(run.request(job), "rank")
+    service = await run.service(job.arm)
+    prompt = await service.previewer.preview(run.request(job), "rank")
     for message in prompt.messages:
         console.rule(message["role"])
         console.print(message["content"], markup=False, highlight=False)

@@ -16,10 +16,13 @@ from service.observers import Observers
 from service.people import People
 from service.plan import Plan, Planner
 from service.privacy import Views
+from service.rank.fusion import Terms, fused_order
+from service.rank.selection import SPECS
 from service.ranker import Ranker, ranking_of
-from service.retrieve import blank
+from service.retrieve import blank, prior_of
 from service.schema import (
     Candidate,
+    Capabilities,
     Ranking,
     Reason,
     RecommendRequest,
@@ -86,6 +89,19 @@ class Recommender:
         documents = await self.documents.read(request)
         question, _, watch = await self._about(request, documents, call)
         return self._answer(question, watch)
+
+    @staticmethod
+    def doable(able: Capabilities) -> list[str]:
+        """Strategies that a model with these capabilities can do, the cheapest first."""
+        return [name for name, spec in SPECS.items() if spec.needs(able)]
+
+    prior_of = staticmethod(prior_of)
+
+    @staticmethod
+    def fuse(prior: Sequence[float], model: Sequence[float], share: float) -> list[int]:
+        """Places of candidates as every ranking orders them if the model has this share: for those
+        who look for a better one."""
+        return fused_order(prior, model, Terms(share))[0]
 
     async def _about(
         self, request: RerankRequest, documents: Documents, call: CallContext | None
