@@ -65,7 +65,7 @@ class Outside:
     prompts: PromptLibrary
     adapters: Mapping[str, ScorerAdapter]
     telemetry: Telemetry
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    clock: Callable[[], datetime]
 
 
 @dataclass(frozen=True)
@@ -232,6 +232,7 @@ async def build(
     scorers: Mapping[str, ScorerAdapter] | None = None,
     prompts: Path = HOUSE / "prompts",
     re_embed: bool = False,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Service:
     """A service on the real store, catalogue, embedder and models. Raises `ConfigError` naming what
     is missing.
@@ -255,7 +256,7 @@ async def build(
     adapters: dict[str, ScorerAdapter] = {}
     adapters |= open_remote(settings, telemetry) if llms is None else llms
     adapters |= open_local(settings, telemetry) if scorers is None else scorers
-    return Service(settings, Outside(store, catalog, library, adapters, telemetry))
+    return Service(settings, Outside(store, catalog, library, adapters, telemetry, clock))
 
 
 async def open_catalog(settings: Settings, embed: Embeds, *, re_embed: bool = False) -> Catalog:

@@ -27,16 +27,15 @@ from eval.protocols import make as make_cases
 from eval.rows import Attempt, Job, append, row_of, rows
 from eval.run import Run
 from eval.suite import Arm, Suite
+from service.build import build, open_store
 from service.cli.feeds import CHUNK
 from service.config import HOUSE, Settings
 from service.engine import feeds as sets
 from service.engine import server
 from service.feeds.files import open_feed
-from service.llm import Asked
 from service.llm.scripted import ScriptedLLM
-from service.pipeline import build, open_store
 from service.schema import Feed, RecommendRequest
-from tests.conftest import MODELS, backwards, free_port, on_real_tiny
+from tests.conftest import MODELS, backwards, free_port, on_real_tiny, sent
 
 RUNS = 200
 ROWS = 100_000
@@ -47,22 +46,24 @@ async def test_overhead(tmp_path: Path) -> None:
     feeds = sets.pull("movielens-100k", found.data, lambda what, done, total: None)
     embed = found.embed.model_copy(update={"path": MODELS / "minilm"})
     settings = found.model_copy(update={"data": tmp_path, "embed": embed})
-    recommender = await build(
+    service = await build(
         settings, llms={alias: ScriptedLLM(backwards, alias=alias) for alias in settings.models}
     )
     puts: dict[Feed, Callable[[list[Any]], Awaitable[Any]]] = {
-        "items": recommender.ingest_items,
-        "users": recommender.ingest_users,
-        "events": recommender.ingest_events,
+        "items": service.ingest.items,
+        "users": service.ingest.users,
+        "events": service.ingest.events,
     }
     for feed, put in puts.items():
         with open_feed(feeds / f"{feed}.jsonl", feed) as file:
             await put([line.row for line in file.lines])
-    await recommender.embed_pending()
+    await service.ingest.embed_pending()
     parts: dict[str, list[float]] = {}
     for n in range(RUNS):
         start = time.perf_counter()
-        ranking = await recommender.recommend(RecommendRequest(user_id=str(1 + n), top_n=50))
+        ranking = await service.recommender.recommend(
+            RecommendRequest(user_id=str(1 + n), top_n=50)
+        )
         parts.setdefault("whole", []).append((time.perf_counter() - start) * 1000)
         for name in ("state_ms", "retrieve_ms", "model_ms", "explain_ms"):
             parts.setdefault(name, []).append(getattr(ranking.timings, name))
@@ -71,7 +72,7 @@ async def test_overhead(tmp_path: Path) -> None:
     for name, values in parts.items():
         cuts = statistics.quantiles(values, n=20)
         print(f"  {name:12} median {statistics.median(values):6.1f} ms   p95 {cuts[-1]:6.1f} ms")
-    await recommender.close()
+    await service.close()
 
 
 async def test_likelihood(tmp_path: Path) -> None:
@@ -100,7 +101,7 @@ async def test_likelihood(tmp_path: Path) -> None:
     async def ranked(history: list[str], shown: list[str]) -> int:
         context = "Films that one person liked:\n", *(f"{title}\n" for title in history)
         return (
-            await local.loglikelihoods([Asked(context, title) for title in shown])
+            await local.loglikelihoods([sent(context, title) for title in shown])
         ).usage.total_tokens
 
     def one_pass(tokens: torch.Tensor) -> None:
@@ -132,7 +133,7 @@ async def test_likelihood(tmp_path: Path) -> None:
             took("plain", start)
             if n % 5 == 0:
                 start = time.perf_counter()
-                await server_side.loglikelihoods([Asked(context, title) for title in shown])
+                await server_side.loglikelihoods([sent(context, title) for title in shown])
                 took("http", start)
         await server_side.close()
     first, repeat, one, http = (
@@ -245,14 +246,14 @@ async def test_rate_of_csv_events(tmp_path: Path) -> None:
         open_store(settings).close()
         bare = _bare_inserts(file, settings.data / "whyrank.db")
         plain.append(_bare_inserts(file, tmp_path / f"plain-{n}.db"))
-        recommender = await build(base.model_copy(update={"data": tmp_path / f"ours-{n}"}), llms={})
+        service = await build(base.model_copy(update={"data": tmp_path / f"ours-{n}"}), llms={})
         start = time.perf_counter()
         with open_feed(file, "events") as opened:
             while lines := list(islice(opened.lines, CHUNK)):
-                report = await recommender.ingest_events([line.row for line in lines], opened.notes)
+                report = await service.ingest.events([line.row for line in lines], opened.notes)
                 assert report.accepted == len(lines)
         ours = time.perf_counter() - start
-        await recommender.close()
+        await service.close()
         ratios.append((bare / ours, plain[-1] / ours, ROWS / ours))
     same, unindexed, rate = (statistics.median(values) for values in zip(*ratios, strict=True))
     print(

@@ -7,18 +7,26 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import AsyncIterator, Callable
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import uvicorn
 
+from service.build import Service, build
 from service.config import HOUSE, Settings
 from service.errors import ModelError
-from service.llm import LLM, Call
+from service.llm import Asked, Call, ModelAdapter, OutgoingAsked, ScorerAdapter
 from service.llm.scripted import ScriptedLLM
-from service.pipeline import Recommender, build
+from service.models import LatencyEstimator, MeteredModel, MeteredScorer
+from service.models.breaker import CircuitBreaker
+from service.models.budget import Budget
+from service.models.metered import Meters
+from service.privacy import Outgoing
+from service.telemetry import Telemetry
 
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -103,6 +111,27 @@ def on_real_tiny(data: Path, port: int) -> Settings:
     return found.model_copy(update={"data": data, "models": {"tiny": tiny}, "embed": embed})
 
 
+def metered(adapter: ModelAdapter) -> MeteredModel:
+    """A model as stages ask it, at no price and in the house."""
+    return MeteredModel(adapter, _meters(adapter.alias))
+
+
+def metered_scorer(adapter: ScorerAdapter) -> MeteredScorer:
+    """The same of a model that only tells likelihoods."""
+    return MeteredScorer(adapter, _meters(adapter.alias))
+
+
+def _meters(alias: str) -> Meters:
+    budget = Budget(alias, cast(Any, None), lambda: datetime.now(UTC))
+    breaker = CircuitBreaker(sys.maxsize, 0)
+    return Meters(LatencyEstimator(), breaker, budget, Telemetry(), Outgoing)
+
+
+def sent(context: Sequence[str], text: str) -> OutgoingAsked:
+    """A question of likelihood as adapters get it."""
+    return OutgoingAsked.of(Asked(tuple(context), text), Outgoing)
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     found = Settings.load(HOUSE / "configs" / "test.yaml")
@@ -112,32 +141,32 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 async def make(settings: Settings) -> AsyncIterator[Make]:
-    """`await make(answer, films=…)`: a recommender whose model answers so, on a catalogue with
+    """`await make(answer, films=…)`: a service whose model answers so, on a catalogue with
     vectors."""
-    made: list[Recommender] = []
+    made: list[Service] = []
 
     async def one(
         answer: Callable[[Call], str | ModelError] = backwards,
         *,
         films: list[dict[str, Any]] = FILMS,
-        llm: LLM | None = None,
+        llm: ModelAdapter | None = None,
         changed: Settings = settings,
         weight: float = 0.9,
-    ) -> Recommender:
+    ) -> Service:
         model = llm or ScriptedLLM(answer, alias="tiny")
-        recommender = await build(
+        service = await build(
             changed.changed({"models": {"tiny": {"weight": weight}}}), llms={"tiny": model}
         )
-        made.append(recommender)
+        made.append(service)
         if films:
-            report = await recommender.ingest_items(films)
+            report = await service.ingest.items(films)
             assert report.accepted == len(films)
-            await recommender.embed_pending()
-        return recommender
+            await service.ingest.embed_pending()
+        return service
 
     yield one
-    for recommender in made:
-        await recommender.close()
+    for service in made:
+        await service.close()
 
 
 @pytest.fixture

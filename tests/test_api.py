@@ -15,10 +15,10 @@ from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from service.api import create_app
+from service.build import Service
 from service.config import HOUSE, Settings
-from service.llm import Call, Piece
+from service.llm import Call, OutgoingCall, Piece
 from service.llm.scripted import ScriptedLLM
-from service.pipeline import Recommender
 from service.schema import Ranking
 from tests.conftest import ALIEN, FILMS, MODELS, Make, backwards, free_port
 from tests.slow_engine import SlowEngine, kept
@@ -29,10 +29,10 @@ IS_JSON = {"content-type": "application/json"}
 
 
 async def served(make: Make, serve: Serve, settings: Settings, **more: Any) -> httpx.AsyncClient:
-    recommender: Recommender = await make(changed=settings, **more)
+    service: Service = await make(changed=settings, **more)
 
-    async def ready(_: Settings) -> Recommender:
-        return recommender
+    async def ready(_: Settings) -> Service:
+        return service
 
     return httpx.AsyncClient(base_url=await serve(create_app(settings, ready)))
 
@@ -331,7 +331,7 @@ class Blocked(ScriptedLLM):
         super().__init__(backwards, alias="tiny")
         self.go = asyncio.Event()
 
-    async def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
+    async def stream(self, call: Call | OutgoingCall) -> AsyncGenerator[Piece, None]:
         if "why:" in (call.grammar or ""):
             await self.go.wait()
         async for piece in super().stream(call):
@@ -768,12 +768,12 @@ async def test_the_first_request_waits_for_no_import(settings: Settings) -> None
     code = """
 import asyncio, sys
 from service.config import Settings
-from service.pipeline import build
+from service.build import build
 
 async def start():
-    recommender = await build(Settings.load())
-    await recommender.prepare()
-    await recommender.close()
+    service = await build(Settings.load())
+    await service.diagnostics.prepare()
+    await service.close()
 
 asyncio.run(start())
 loaded = set(sys.modules)

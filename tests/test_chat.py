@@ -25,7 +25,7 @@ from service.catalog import Facets
 from service.chat.shape import check, filled
 from service.config import Settings
 from service.errors import BadRequest, ModelError, ModelUnreachable
-from service.llm import Call
+from service.llm import Call, OutgoingCall
 from service.llm.scripted import ScriptedLLM
 from service.schema import ChatReply, ChatRequest, Item, Turn
 from tests.conftest import ALIEN, FILMS, Make, backwards, letters_of
@@ -451,12 +451,12 @@ def says(call: Call) -> str | ModelError:
 
 @pytest.fixture
 async def client(make: Make, settings: Settings, serve: Serve) -> AsyncIterator[openai.AsyncOpenAI]:
-    recommender = await make(llm=ScriptedLLM(says, alias="tiny"))
+    service = await make(llm=ScriptedLLM(says, alias="tiny"))
     liked = [{"user_id": "ann", "item_id": one, "type": "like"} for one in ("alien", "thing")]
-    await recommender.ingest_events(liked)
+    await service.ingest.events(liked)
 
     async def ready(_: Settings) -> Any:
-        return recommender
+        return service
 
     base = await serve(create_app(settings, ready))
     async with openai.AsyncOpenAI(base_url=f"{base}/v1", api_key="none", max_retries=0) as client:
@@ -539,10 +539,10 @@ async def test_a_wish_that_no_rule_understands_is_put_in_the_catalogues_words(ma
         asked.append(call.messages[-1]["content"])
         return "Comedy,Nonsense" if "lighter" in asked[-1] else "none"
 
-    recommender = await make(in_order)
+    service = await make(in_order)
     turns = [Turn(role="user", text="not that, something lighter")]
     for request in (ChatRequest(turns=turns), ChatRequest(turns=turns, model="whyrank-fast")):
-        async with aclosing(await recommender.chat(request)) as parts:
+        async with aclosing(await service.chat.answer(request)) as parts:
             replies = [part async for part in parts if isinstance(part, ChatReply)]
         first = replies[0].ranking.items[0].item_id if replies[0].ranking else ""
         assert (first in {"notting", "amelie"}) == (request.model is None)
@@ -833,19 +833,19 @@ async def test_the_first_words_come_before_the_last_are_known(
     gate = asyncio.Event()
 
     class Waits(ScriptedLLM):
-        async def stream(self, call: Call) -> Any:
+        async def stream(self, call: Call | OutgoingCall) -> Any:
             if call.grammar and "why:" in call.grammar:
                 await gate.wait()
             async for piece in super().stream(call):
                 yield piece
 
-    recommender = await make(llm=Waits(says, alias="tiny"))
-    await recommender.ingest_events(
+    service = await make(llm=Waits(says, alias="tiny"))
+    await service.ingest.events(
         [{"user_id": "ann", "item_id": one, "type": "like"} for one in ("alien", "thing")]
     )
 
     async def ready(_: Settings) -> Any:
-        return recommender
+        return service
 
     base = await serve(create_app(settings, ready))
     async with openai.AsyncOpenAI(base_url=f"{base}/v1", api_key="none", max_retries=0) as client:
@@ -870,10 +870,10 @@ async def test_the_first_words_come_before_the_last_are_known(
 async def test_a_dying_engine_breaks_no_stream(
     make: Make, settings: Settings, serve: Serve
 ) -> None:
-    recommender = await make(lambda call: ModelUnreachable("gone"))
+    service = await make(lambda call: ModelUnreachable("gone"))
 
     async def ready(_: Settings) -> Any:
-        return recommender
+        return service
 
     base = await serve(create_app(settings, ready))
     async with openai.AsyncOpenAI(base_url=f"{base}/v1", api_key="none", max_retries=0) as client:

@@ -40,11 +40,11 @@ async def served(make: Make, settings: Settings, serve: Serve, key: str | None =
     """The base URL of a service that knows ann, whose key this is."""
     changed = settings.changed({"rank": {"strategy": "auto"}, "rerank": {"json_query": True}})
     changed = changed.model_copy(update={"api_key": SecretStr(key) if key else None})
-    recommender = await make(changed=changed, llm=ScriptedLLM(shown_first, alias="tiny"))
-    await recommender.ingest_events(HISTORY)
+    service = await make(changed=changed, llm=ScriptedLLM(shown_first, alias="tiny"))
+    await service.ingest.events(HISTORY)
 
     async def ready(_: Settings) -> Any:
-        return recommender
+        return service
 
     return str(await serve(create_app(changed, ready)))
 

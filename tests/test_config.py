@@ -35,7 +35,9 @@ def written(folder: Path, more: str) -> Path:
         ("rank: [\n", "not YAML"),
     ],
 )
-def test_a_mistake_is_named_with_file_key_and_reason(tmp_path: Path, more: str, message: str) -> None:
+def test_a_mistake_is_named_with_file_key_and_reason(
+    tmp_path: Path, more: str, message: str
+) -> None:
     text = more
     file = written(tmp_path, "")
     if more.startswith("fallback"):

@@ -17,12 +17,11 @@ import pytest
 from structlog.testing import capture_logs
 from typer.testing import CliRunner, Result
 
-from service import cli
-from service.cli import app
+from service.build import build, open_catalog, open_embedder
+from service.cli import app, shell
 from service.config import HOUSE, Settings
 from service.damage import latest_manifest
 from service.errors import DiskFull
-from service.pipeline import build, embedder_of, open_catalog
 from service.schema import Item
 from tests.conftest import FILMS, MODELS, Make, free_port
 from tests.test_api import Serve, served, started
@@ -70,12 +69,12 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def _fill(folder: Path) -> None:
     found = Settings.load(HOUSE / "configs" / "test.yaml")
     embed = found.embed.model_copy(update={"path": MODELS / "minilm"})
-    recommender = await build(found.model_copy(update={"data": folder / "closed", "embed": embed}))
-    await recommender.ingest_items(FILMS)
-    await recommender.ingest_events([like(f"e{n}") for n in range(500)])
-    await recommender.embed_pending()
+    service = await build(found.model_copy(update={"data": folder / "closed", "embed": embed}))
+    await service.ingest.items(FILMS)
+    await service.ingest.events([like(f"e{n}") for n in range(500)])
+    await service.ingest.embed_pending()
     shutil.copytree(folder / "closed", folder / "killed")
-    await recommender.close()
+    await service.close()
 
 
 @pytest.fixture
@@ -106,7 +105,7 @@ def file_of(data: Path, kind: str) -> Path:
 
 def run(*words: str) -> Result:
     with pytest.MonkeyPatch.context() as patch:
-        for printer in (cli.console, cli.errors):
+        for printer in (shell.console, shell.errors):
             patch.setattr(
                 printer, "width", 2_000
             )  # a table that is cut into lines cuts sentences too
@@ -199,7 +198,7 @@ def test_damaged_indexes_are_made_anew(data: Path, kind: str, hurt: Hurt) -> Non
 
 
 async def examined(data: Path) -> None:
-    catalog = await open_catalog(settings_of(data), await embedder_of(settings_of(data)))
+    catalog = await open_catalog(settings_of(data), await open_embedder(settings_of(data)))
     await catalog.health.examine_all()
 
 
@@ -454,7 +453,7 @@ async def test_an_item_whose_file_was_cut_short_is_not_acknowledged(data: Path) 
     """LanceDB commits a file that a limit cut short without a word, and no row of it can be read
     from then on."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    catalog = await open_catalog(settings_of(data), await embedder_of(settings_of(data)))
+    catalog = await open_catalog(settings_of(data), await open_embedder(settings_of(data)))
     await catalog.indexes.tidy()
     refused = 0
     for limit in range(3_000, 12_000, 1_000):

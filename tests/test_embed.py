@@ -13,10 +13,10 @@ import pytest
 from fastapi import FastAPI, HTTPException, Request
 from typer.testing import CliRunner
 
+from service.build import build
 from service.cli import app
 from service.config import HOUSE, Settings
 from service.errors import BadRequest, ConfigError, ModelError
-from service.pipeline import build
 from service.schema import RecommendRequest
 from tests.conftest import FILMS, MODELS, Make
 
@@ -56,25 +56,25 @@ async def test_a_remote_embedder_serves_the_catalogue_and_the_face(
     settings: Settings, serve: Serve
 ) -> None:
     theirs = FakeEmbedder()
-    recommender = await build(at(settings, await serve(theirs.app)), llms={})
-    await recommender.ingest_items(FILMS)
-    assert await recommender.embed_pending() == len(FILMS)
-    vectors, tokens = await recommender.embed(["aab", "b"])
-    assert (recommender.dimension, tokens, vectors.shape) == (8, 2, (2, 8))
+    service = await build(at(settings, await serve(theirs.app)), llms={})
+    await service.ingest.items(FILMS)
+    assert await service.ingest.embed_pending() == len(FILMS)
+    vectors, tokens = await service.embeddings.embed(["aab", "b"])
+    assert (service.embeddings.dimension, tokens, vectors.shape) == (8, 2, (2, 8))
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1)
-    assert recommender.embedding.startswith("theirs-")
+    assert service.embeddings.name.startswith("theirs-")
     asked = RecommendRequest(instruction="Alien", strategy="prior", top_n=1)
-    assert (await recommender.recommend(asked)).items[0].item_id == "alien"
+    assert (await service.recommender.recommend(asked)).items[0].item_id == "alien"
     theirs.manner = "fails"
     for manner in ("fails", "garbage", "short"):
         theirs.manner = manner
-        ranking = await recommender.recommend(
+        ranking = await service.recommender.recommend(
             asked.model_copy(update={"instruction": f"Solaris {manner}"})
         )
         assert ranking.items[0].item_id == "solaris"  # by its words
         with pytest.raises(ModelError):
-            await recommender.embed([manner, "b"])
-    await recommender.close()
+            await service.embeddings.embed([manner, "b"])
+    await service.close()
 
 
 @pytest.mark.parametrize(
@@ -85,12 +85,12 @@ async def test_a_wish_finds_a_word_within_a_title_while_the_embedder_fails(
     settings: Settings, serve: Serve, title: str, said: str
 ) -> None:
     theirs = FakeEmbedder()
-    recommender = await build(at(settings, await serve(theirs.app)), llms={})
-    await recommender.ingest_items([*FILMS, {"id": "wanted", "title": title}])
+    service = await build(at(settings, await serve(theirs.app)), llms={})
+    await service.ingest.items([*FILMS, {"id": "wanted", "title": title}])
     theirs.manner = "fails"
     asked = RecommendRequest(instruction=said, strategy="prior", top_n=1)
-    assert (await recommender.recommend(asked)).items[0].item_id == "wanted"
-    await recommender.close()
+    assert (await service.recommender.recommend(asked)).items[0].item_id == "wanted"
+    await service.close()
 
 
 async def test_whoever_gives_no_vector_is_refused_at_start(
@@ -105,17 +105,17 @@ async def test_whoever_gives_no_vector_is_refused_at_start(
 async def test_another_embedder_is_another_space_until_all_is_embedded_anew(
     make: Make, settings: Settings, serve: Serve, size: int
 ) -> None:
-    recommender = await make(llm=None)
-    await recommender.close()
+    service = await make(llm=None)
+    await service.close()
     changed = at(settings, await serve(FakeEmbedder(size).app))
     with pytest.raises(ConfigError, match="--re-embed"):
         await build(changed, llms={})
     moved = await build(changed, llms={}, re_embed=True)
-    assert await moved.embed_pending() == len(FILMS)
-    assert moved.dimension == size
+    assert await moved.ingest.embed_pending() == len(FILMS)
+    assert moved.embeddings.dimension == size
     await moved.close()
     again = await build(changed, llms={})
-    assert await again.embed_pending() == 0
+    assert await again.ingest.embed_pending() == 0
     await again.close()
 
 
@@ -154,9 +154,9 @@ async def test_a_remote_embedder_needs_both_its_names(settings: Settings) -> Non
 
 
 async def test_token_ids_that_are_none_are_refused(make: Make) -> None:
-    recommender = await make()
+    service = await make()
     with pytest.raises(BadRequest, match="token ids"):
-        await recommender.embed([[10**6]])
+        await service.embeddings.embed([[10**6]])
 
 
 def test_onnxruntime_tells_its_maker_nothing(tmp_path: Path) -> None:

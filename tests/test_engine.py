@@ -12,17 +12,16 @@ import pytest
 from scipy.stats import spearmanr
 from tokenizers import Tokenizer
 
+from service.build import build
 from service.config import HOUSE, Settings
 from service.engine import books, cpu, feeds, groceries, server
 from service.engine.fetch import unpack
 from service.engine.movielens import _item
 from service.errors import BadRequest, ConfigError
-from service.llm import Asked
 from service.llm.local import Local
 from service.llm.vllm import VLLM
-from service.pipeline import build
 from service.schema import RecommendRequest, Repairs
-from tests.conftest import FILMS, MODELS, on_real_tiny
+from tests.conftest import FILMS, MODELS, on_real_tiny, sent
 from tests.test_prompts import HOSTILE
 
 PORT = 18431
@@ -64,7 +63,7 @@ async def compared(
     correlations = []
     for liked, titles in cases:
         context = "Films that one person liked:\n", *(f"{title}\n" for title in liked)
-        asked = [Asked(context, title) for title in titles]
+        asked = [sent(context, title) for title in titles]
         one, two = await there.loglikelihoods(asked), await here.loglikelihoods(asked)
         differences += [abs(a - b) for a, b in zip(one.values, two.values, strict=True)]
         correlations.append(float(spearmanr(one.values, two.values).statistic))
@@ -80,18 +79,18 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 
 
 async def test_a_real_model_ranks_and_justifies_hostile_titles(engine: Settings) -> None:
-    recommender = await build(engine)
+    service = await build(engine)
     films = FILMS + [
         {"id": f"h{n}", "title": title, "attributes": {"genre": ["Horror"]}}
         for n, title in enumerate(HOSTILE)
     ]
-    await recommender.ingest_items(films)
-    await recommender.embed_pending()
+    await service.ingest.items(films)
+    await service.ingest.embed_pending()
     liked = {"alien", "notting", "h1"}
-    await recommender.ingest_events(
+    await service.ingest.events(
         [{"user_id": "u", "item_id": item, "type": "like"} for item in sorted(liked)]
     )
-    ranking = await recommender.recommend(
+    ranking = await service.recommender.recommend(
         RecommendRequest(user_id="u", top_n=20, deadline_ms=120_000)
     )
     assert (ranking.strategy, ranking.model, ranking.degraded) == ("listwise", "tiny", None)
@@ -99,26 +98,26 @@ async def test_a_real_model_ranks_and_justifies_hostile_titles(engine: Settings)
     assert sorted(ids) == sorted({str(film["id"]) for film in films} - liked)
     assert ranking.repairs.missing + ranking.repairs.duplicate + ranking.repairs.unknown == 0
     assert {one for item in ranking.items for one in item.evidence} <= liked
-    again = await recommender.recommend(
+    again = await service.recommender.recommend(
         RecommendRequest(user_id="u", top_n=20, deadline_ms=120_000)
     )
     assert again.usage.cached_tokens > ranking.usage.cached_tokens
     assert sorted(item.item_id for item in again.items) == sorted(
         ids
     )  # near ties may fall otherwise: what was kept adds up so
-    await recommender.close()
+    await service.close()
 
 
 async def test_a_real_engine_is_found_able_to_do_everything(engine: Settings) -> None:
-    recommender = await build(engine)
-    able = await recommender.probe("tiny", seconds=120)
+    service = await build(engine)
+    able = await service.models.probe("tiny", seconds=120)
     assert (able.grammar, able.json_schema, able.context) == (True, "enforced", 4_096)
     assert (able.token_logprobs, able.top_logprobs, able.prompt_logprobs) == (True, 128, True)
     assert able.cached_tokens
     assert able.read_tps is not None
     assert able.write_tps is not None
     assert 0 < able.write_tps < able.read_tps
-    await recommender.close()
+    await service.close()
 
 
 @pytest.mark.parametrize(
@@ -130,22 +129,22 @@ async def test_every_strategy_ranks_on_the_real_engine(engine: Settings, strateg
         "roles": {"score": "tiny"},
         "models": {"tiny": {"weight": 1}},
     }
-    recommender = await build(engine.changed(changed))
-    await recommender.ingest_items(FILMS)
-    await recommender.embed_pending()
-    await recommender.ingest_events(
+    service = await build(engine.changed(changed))
+    await service.ingest.items(FILMS)
+    await service.ingest.embed_pending()
+    await service.ingest.events(
         [{"user_id": "s", "item_id": item, "type": "like"} for item in ("alien", "thing")]
     )
     films = [str(film["id"]) for film in FILMS]
     request = RecommendRequest(
         user_id="s", candidates=films, strategy=strategy, explain="none", deadline_ms=300_000
     )
-    ranking = await recommender.recommend(request)
+    ranking = await service.recommender.recommend(request)
     assert (ranking.strategy, ranking.model, ranking.degraded) == (strategy, "tiny", None)
     assert ranking.repairs == Repairs()
     assert sorted(item.item_id for item in ranking.items) == sorted(films)
     assert all("model" in item.signals for item in ranking.items)
-    await recommender.close()
+    await service.close()
 
 
 async def test_likelihoods_over_http_are_those_of_the_weights_in_process(engine: Settings) -> None:
@@ -156,14 +155,14 @@ async def test_likelihoods_over_http_are_those_of_the_weights_in_process(engine:
 
 async def test_an_engine_reads_again_only_what_changed(engine: Settings) -> None:
     """Candidates, task and at most a block; after an event also the event and at most another."""
-    recommender = await build(engine)
+    service = await build(engine)
     more = [
         {"id": f"m{n}", "title": title, "attributes": {"genre": ["Drama"]}}
         for n, title in enumerate([f"{uuid4()}", *LIKED, *OTHERS])
     ]
-    await recommender.ingest_items(FILMS + more)
-    await recommender.embed_pending()
-    await recommender.ingest_events(
+    await service.ingest.items(FILMS + more)
+    await service.ingest.embed_pending()
+    await service.ingest.events(
         [{"user_id": "p", "item_id": f"m{n}", "type": "like"} for n in range(5)]
     )
     tokenizer = Tokenizer.from_file(str(MODELS / "tiny" / "tokenizer.json"))
@@ -173,8 +172,8 @@ async def test_an_engine_reads_again_only_what_changed(engine: Settings) -> None
         request = RecommendRequest(
             user_id="p", candidates=list(candidates), explain="none", deadline_ms=300_000
         )
-        usage = (await recommender.recommend(request)).usage
-        shown = (await recommender.preview(request, "rank")).messages[-1]["content"]
+        usage = (await service.recommender.recommend(request)).usage
+        shown = (await service.previewer.preview(request, "rank")).messages[-1]["content"]
         tail = (
             "\n\nCandidates:"
             + shown.split("\n\nCandidates:")[1]
@@ -189,21 +188,23 @@ async def test_an_engine_reads_again_only_what_changed(engine: Settings) -> None
     assert same <= BLOCK
     others, tail = await read([f"m{n}" for n in range(5, 13)])
     assert others <= tail + BLOCK
-    await recommender.ingest_events([{"user_id": "p", "item_id": "m5", "type": "like"}])
+    await service.ingest.events([{"user_id": "p", "item_id": "m5", "type": "like"}])
     event = len(tokenizer.encode(f'h6) liked "{more[5]["title"]}" - Drama\n').ids)
     after, tail = await read(films)
     assert after <= tail + event + 2 * BLOCK
-    await recommender.close()
+    await service.close()
 
 
 async def test_a_deadline_too_short_for_the_model_is_kept_by_the_prior(engine: Settings) -> None:
-    recommender = await build(engine)
-    await recommender.ingest_items(FILMS)
-    ranking = await recommender.recommend(RecommendRequest(user_id="v", top_n=8, deadline_ms=100))
+    service = await build(engine)
+    await service.ingest.items(FILMS)
+    ranking = await service.recommender.recommend(
+        RecommendRequest(user_id="v", top_n=8, deadline_ms=100)
+    )
     assert ranking.strategy == "prior"
     assert ranking.degraded is not None
     assert ranking.degraded.reason == "timeout"
-    await recommender.close()
+    await service.close()
 
 
 def test_an_engine_without_weights_says_what_to_do(tmp_path: Path) -> None:

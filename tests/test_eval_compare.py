@@ -17,11 +17,11 @@ from eval.compare import (
     parse_aliases,
     questions_of_people,
 )
+from service.build import build
 from service.config import Settings
 from service.errors import BadRequest, ModelError, ModelOverloaded
 from service.llm import Call
 from service.llm.scripted import ScriptedLLM
-from service.pipeline import build
 from service.schema import PRIOR, RecommendRequest
 from tests.conftest import FILMS, backwards, letters_of
 
@@ -57,13 +57,13 @@ def ask(settings: Settings) -> Ask:
         changed = settings.changed({"models": dict.fromkeys(answers, tiny), "fallback": fallback})
         llms = {alias: ScriptedLLM(answer, alias=alias) for alias, answer in answers.items()}
         maker = partial(build, llms=llms)
-        recommender = await maker(changed)
-        await recommender.ingest_items(FILMS)
-        await recommender.embed_pending()
-        await recommender.ingest_events(
+        service = await maker(changed)
+        await service.ingest.items(FILMS)
+        await service.ingest.embed_pending()
+        await service.ingest.events(
             [{"user_id": user, "item_id": "alien", "type": "rating", "value": 5} for user in PEOPLE]
         )
-        await recommender.close()
+        await service.close()
         questions = [
             ComparedCase(RecommendRequest.model_validate({"user_id": user, "explain": explain}))
             for user in PEOPLE

@@ -12,11 +12,11 @@ from eval.cases import Data
 from eval.fit import FitTarget, fit
 from eval.protocols import Options, make
 from eval.run import Allowance
+from service.build import build
 from service.config import HOUSE, MEANINGS, Settings
 from service.errors import BadRequest, ConfigError
 from service.llm import Call
 from service.llm.scripted import ScriptedLLM
-from service.pipeline import build
 from tests.conftest import letters_of
 from tests.test_eval_run import reader, toy
 
@@ -113,17 +113,17 @@ async def test_the_service_ranks_by_fitted_weights(cases: Path, settings: Settin
         "diversity": 0.1,
     }
     (folder / f"{settings.service.domain}.tiny.yaml").write_text(yaml.safe_dump({"weights": given}))
-    recommender = await build(settings, llms={"tiny": ScriptedLLM(reader, alias="tiny")})
+    service = await build(settings, llms={"tiny": ScriptedLLM(reader, alias="tiny")})
     from service.schema import RecommendRequest
 
-    await recommender.ingest_items(
+    await service.ingest.items(
         [{"id": f"i{n}", "title": f"t {n}", "attributes": {"genre": ["War"]}} for n in range(8)]
     )
-    await recommender.embed_pending()
-    await recommender.ingest_events(
+    await service.ingest.embed_pending()
+    await service.ingest.events(
         [{"user_id": "v", "item_id": f"i{n}", "type": "like"} for n in (3, 5)]
     )
-    ranking = await recommender.recommend(
+    ranking = await service.recommender.recommend(
         RecommendRequest(user_id="u", strategy="prior", explain="full")
     )
     assert {
@@ -131,7 +131,7 @@ async def test_the_service_ranks_by_fitted_weights(cases: Path, settings: Settin
     } == {"source.popular"}
     assert "popularity" in ranking.items[0].signals
     assert {item.item_id for item in ranking.items[:2]} == {"i3", "i5"}
-    await recommender.close()
+    await service.close()
 
 
 async def test_a_cap_that_leaves_too_little_to_learn_from_says_so(

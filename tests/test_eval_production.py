@@ -15,12 +15,12 @@ from eval import report as reports
 from eval.leaderboard import notes, verdict
 from eval.production import SHOWN, production
 from eval.publish import write
+from service.build import Service, build
 from service.cli import app
 from service.config import HOUSE, Settings
 from service.errors import BadRequest
-from service.llm import LLM
+from service.llm import ModelAdapter
 from service.llm.scripted import ScriptedLLM
-from service.pipeline import Recommender, build
 from service.schema import Ranking, RecommendRequest
 from tests.conftest import FILMS, MODELS, backwards
 from tests.test_shadow import forwards, shadowed
@@ -31,30 +31,30 @@ PEOPLE = 12
 
 
 @pytest.fixture
-async def shop(settings: Settings) -> AsyncIterator[Recommender]:
+async def shop(settings: Settings) -> AsyncIterator[Service]:
     """`tiny` shows the prior backwards, `far` would show it forwards; nobody has liked anything
     yet."""
     tiny = settings.models["tiny"].model_dump()
     models = {"tiny": {**tiny, "weight": 0.9}, "far": {**tiny, "weight": 1.0}}
     shadow = {"model": "far", "share": 1, "strategy": "listwise", "waiting": 100}
-    llms: dict[str, LLM] = {
+    llms: dict[str, ModelAdapter] = {
         "tiny": ScriptedLLM(backwards, alias="tiny"),
         "far": ScriptedLLM(forwards, alias="far"),
     }
-    recommender = await build(settings.changed({"models": models, "shadow": shadow}), llms=llms)
-    await recommender.ingest_items(FILMS)
-    await recommender.embed_pending()
-    yield recommender
-    await recommender.close()
+    service = await build(settings.changed({"models": models, "shadow": shadow}), llms=llms)
+    await service.ingest.items(FILMS)
+    await service.ingest.embed_pending()
+    yield service
+    await service.close()
 
 
-async def show(recommender: Recommender, user: str, **fields: Any) -> Ranking:
+async def show(service: Service, user: str, **fields: Any) -> Ranking:
     asked = {"user_id": user, "candidates": IDS, "top_n": 5, "explain": "none", **fields}
-    return await recommender.recommend(RecommendRequest.model_validate(asked))
+    return await service.recommender.recommend(RecommendRequest.model_validate(asked))
 
 
 async def take(
-    recommender: Recommender,
+    service: Service,
     user: str | None,
     item: str,
     after: timedelta = timedelta(),
@@ -67,12 +67,10 @@ async def take(
         "occurred_at": datetime.now(UTC) + after,
         **fields,
     }
-    assert (await recommender.ingest_events([event])).rejected == []
+    assert (await service.ingest.events([event])).rejected == []
 
 
-async def test_the_planted_winner_is_found_and_the_loser_too(
-    shop: Recommender, tmp_path: Path
-) -> None:
+async def test_the_planted_winner_is_found_and_the_loser_too(shop: Service, tmp_path: Path) -> None:
     dice = random.Random(0)
     for n in range(PEOPLE):
         ranking = await show(shop, f"u{n}")
@@ -103,7 +101,9 @@ async def test_the_planted_winner_is_found_and_the_loser_too(
         ranking = await show(shop, f"v{n}")
         await shadowed(shop)
         await take(shop, f"v{n}", ranking.items[0].item_id)
-    since = max(one.shown_at for one in await shop.shadowed(0, PEOPLE)) + timedelta(microseconds=1)
+    since = max(one.shown_at for one in await shop.records.shadowed(0, PEOPLE)) + timedelta(
+        microseconds=1
+    )
     await production(shop, tmp_path / "other", DAY, since)
     worse = reports.report(tmp_path / "other").line("shadow:far")
     assert worse.versus is not None
@@ -111,7 +111,7 @@ async def test_the_planted_winner_is_found_and_the_loser_too(
 
 
 async def test_only_what_was_shown_counts_and_the_right_likes_of_it(
-    shop: Recommender, tmp_path: Path
+    shop: Service, tmp_path: Path
 ) -> None:
     shown = {
         user: await show(shop, user)
@@ -120,7 +120,7 @@ async def test_only_what_was_shown_counts_and_the_right_likes_of_it(
     await shadowed(shop)
     first = {user: ranking.items[0].item_id for user, ranking in shown.items()}
     hidden = next(one for one in IDS if one not in {item.item_id for item in shown["unseen"].items})
-    kept = await shop.shadowed(0, 99)
+    kept = await shop.records.shadowed(0, 99)
     begun = {
         one.who: one.shown_at - timedelta(milliseconds=one.shown.timings.total_ms) for one in kept
     }
@@ -149,7 +149,7 @@ async def test_only_what_was_shown_counts_and_the_right_likes_of_it(
     assert len((tmp_path / "views" / "cases" / "cases.jsonl").read_text().splitlines()) == 3
 
 
-async def test_a_person_is_one_case_and_is_named_nowhere(shop: Recommender, tmp_path: Path) -> None:
+async def test_a_person_is_one_case_and_is_named_nowhere(shop: Service, tmp_path: Path) -> None:
     for _ in range(3):
         ranking = await show(shop, "somebody-with-a-name")
         await take(shop, "somebody-with-a-name", ranking.items[1].item_id)
@@ -171,13 +171,13 @@ async def test_a_person_is_one_case_and_is_named_nowhere(shop: Recommender, tmp_
 
 
 async def test_a_shadow_that_failed_counts_as_the_prior_and_is_flagged(
-    shop: Recommender, tmp_path: Path
+    shop: Service, tmp_path: Path
 ) -> None:
     for n in range(6):
         ranking = await show(shop, f"u{n}")
         await take(shop, f"u{n}", ranking.items[0].item_id)
     await shadowed(shop)
-    with shop._store._engine.begin() as connection:
+    with shop._outside.store._engine.begin() as connection:
         gone = '{"from": "listwise:far", "to": "prior", "reason": "timeout"}'
         connection.exec_driver_sql(
             "UPDATE shadows SET ranking = json_set(ranking, '$.model', null, '$.strategy', "
@@ -192,7 +192,7 @@ async def test_a_shadow_that_failed_counts_as_the_prior_and_is_flagged(
 
 
 async def test_where_there_is_nothing_to_learn_it_says_what_to_do_and_writes_nothing(
-    shop: Recommender, tmp_path: Path
+    shop: Service, tmp_path: Path
 ) -> None:
     with pytest.raises(BadRequest, match=r"no ranking has a shadow yet: shadow\.model"):
         await production(shop, tmp_path / "run", DAY)
@@ -233,14 +233,14 @@ def test_from_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings:
 async def _a_day(settings: Settings) -> None:
     models = {"far": settings.models["tiny"].model_dump()}
     changed = settings.changed({"models": models, "shadow": {"model": "far", "share": 1}})
-    llms: dict[str, LLM] = {
+    llms: dict[str, ModelAdapter] = {
         alias: ScriptedLLM(answer, alias=alias)
         for alias, answer in (("tiny", backwards), ("far", forwards))
     }
-    recommender = await build(changed, llms=llms)
-    await recommender.ingest_items(FILMS)
+    service = await build(changed, llms=llms)
+    await service.ingest.items(FILMS)
     for n in range(3):
-        ranking = await show(recommender, f"u{n}")
-        await take(recommender, f"u{n}", ranking.items[n].item_id)
-    await shadowed(recommender)
-    await recommender.close()
+        ranking = await show(service, f"u{n}")
+        await take(service, f"u{n}", ranking.items[n].item_id)
+    await shadowed(service)
+    await service.close()

@@ -20,11 +20,11 @@ from eval.publish import markdown, write
 from eval.rows import rows
 from eval.run import Progress, Run
 from eval.suite import Suite
+from service.build import build
 from service.config import HOUSE, MEANINGS, Settings
 from service.errors import BadRequest, ConfigError, ModelOverloaded, ModelUnreachable, PromptError
 from service.llm import Asked, Call
 from service.llm.scripted import ScriptedLLM
-from service.pipeline import build
 from tests.fake_openai import FakeOpenAI
 
 GENRES = ("Horror", "Romance", "War", "Comedy")

@@ -5,11 +5,13 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 
 from service.config import HOUSE
+from service.context import CallContext
 from service.errors import ModelError, ModelUnreachable
-from service.explain import Attributor, Explained, explain, grammar
+from service.explain import Attributor, Explained, Style, Subject, Writer, explain
 from service.explain.check import grounded, wanted, wished
+from service.explain.lines import grammar
 from service.explain.wording import CHINESE, ENGLISH, visible
-from service.llm import Asked, Call, Likelihoods, OutputConstraint, Scorer
+from service.llm import Asked, Call, Likelihoods, OutgoingAsked, OutputConstraint, Scorer
 from service.llm.scripted import ScriptedLLM
 from service.prompts import PromptLibrary
 from service.schema import Candidate, Event, Item, Reason, Recent, UserState
@@ -71,7 +73,7 @@ async def told(
     *,
     top: int = 5,
     seconds: float = 5,
-    held: OutputConstraint = OutputConstraint(),
+    constraint: OutputConstraint = OutputConstraint(),
 ) -> tuple[list[Reason], Explained]:
     prompt = PromptLibrary(HOUSE / "prompts").find("explain", "movies", None)
     chosen = [
@@ -79,11 +81,13 @@ async def told(
         Candidate(item=HEAT, prior=0.5, sources={"popular": 1}),
     ]
     deadline = asyncio.get_running_loop().time() + seconds
-    llm = ScriptedLLM(lambda call: answer)
-    said = explain(
-        person(), chosen, llm, prompt, top=top, deadline=deadline, line_tokens=96, held=held
+    explaining = explain(
+        Subject(person(), chosen),
+        Style(prompt, top, deadline, 96),
+        CallContext(),
+        writer=Writer(ScriptedLLM(lambda call: answer), constraint),
     )
-    parts = [part async for part in said]
+    parts = [part async for part in explaining]
     return [part for part in parts if isinstance(part, Reason)], next(
         part for part in parts if isinstance(part, Explained)
     )
@@ -142,7 +146,7 @@ async def test_without_a_model_templates_answer_and_say_so(
 async def test_without_a_grammar_lines_are_found_in_prose_and_checked_alike(
     answer: str, grounded: bool, degraded: bool
 ) -> None:
-    reasons, rest = await told(answer, held=OutputConstraint(grammar=False))
+    reasons, rest = await told(answer, constraint=OutputConstraint(grammar=False))
     templated = 'Shares Horror and Sci-Fi with "Alien", which you rated 5.'
     assert reasons[0].reason == (
         'Like "Alien", it is horror in a sci-fi setting.' if grounded else templated
@@ -200,17 +204,19 @@ async def explained(
 ) -> tuple[list[Reason], Explained]:
     prompts = PromptLibrary(HOUSE / "prompts")
     score = prompts.find("score", "movies", locale)
+    candidates = [Candidate(item=item, prior=1, sources={"popular": 1}) for item in chosen]
     parts = explain(
-        state,
-        [Candidate(item=item, prior=1, sources={"popular": 1}) for item in chosen],
-        ScriptedLLM(answer),
-        prompts.find("explain", "movies", locale),
-        top=top,
-        deadline=asyncio.get_running_loop().time() + seconds,
-        line_tokens=96,
-        attribution=Attributor(scorer, score, 10) if scorer else None,
-        full=full,
-        instruction=instruction,
+        Subject(state, candidates, instruction),
+        Style(
+            prompts.find("explain", "movies", locale),
+            top,
+            asyncio.get_running_loop().time() + seconds,
+            96,
+            full=full,
+        ),
+        CallContext(),
+        writer=Writer(ScriptedLLM(answer)),
+        attributor=Attributor(scorer, score, 10) if scorer else None,
     )
     found = [part async for part in parts]
     return [part for part in found if isinstance(part, Reason)], next(
@@ -380,7 +386,7 @@ async def test_an_item_does_not_speak_for_itself_nor_is_it_called_unseen() -> No
     said = [
         part
         async for part in explain(
-            state, chosen, None, prompt, top=5, deadline=deadline, line_tokens=96
+            Subject(state, chosen), Style(prompt, 5, deadline, 96), CallContext()
         )
     ]
     reasons = [part for part in said if isinstance(part, Reason)]
@@ -414,7 +420,13 @@ class Failing(ScriptedLLM):
         super().__init__(lambda call: "")
         self.then = then
 
-    async def loglikelihoods(self, asked: Sequence[Asked], *, apart: bool = False) -> Likelihoods:
+    async def loglikelihoods(
+        self,
+        asked: Sequence[Asked] | Sequence[OutgoingAsked],
+        *,
+        context: CallContext | None = None,
+        apart: bool = False,
+    ) -> Likelihoods:
         await super().loglikelihoods(asked[: len(asked) // 2])
         return await self.then()
 

@@ -19,12 +19,12 @@ import pyarrow.parquet
 import pytest
 from typer.testing import CliRunner, Result
 
+from service.build import Service, build
 from service.cli import app
 from service.config import HOUSE, Settings
 from service.errors import BadRequest
 from service.feeds.files import open_feed
 from service.feeds.mapping import FileMapping
-from service.pipeline import Recommender, build
 from service.schema import Event, Feed, Item, User
 from tests.conftest import MODELS
 
@@ -50,14 +50,14 @@ def stored() -> tuple[dict[str, Item], dict[str, User], list[Event]]:
 
 
 async def _stored() -> tuple[dict[str, Item], dict[str, User], list[Event]]:
-    recommender: Recommender = await build(Settings.load())
+    service: Service = await build(Settings.load())
     try:
-        items = {item.id: item for item in await recommender.list_items("", 1_000)}
-        users = {user.user_id: user for user in await recommender.list_users("", 1_000)}
-        pages = [await recommender.list_events(user_id, 0, 1_000) for user_id in users]
+        items = {item.id: item for item in await service.records.list_items("", 1_000)}
+        users = {user.user_id: user for user in await service.records.list_users("", 1_000)}
+        pages = [await service.records.list_events(user_id, 0, 1_000) for user_id in users]
         return items, users, [event for page in pages for _, event in page]
     finally:
-        await recommender.close()
+        await service.close()
 
 
 def written(file: str, text: str, encoding: str = "utf-8") -> str:

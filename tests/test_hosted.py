@@ -14,13 +14,14 @@ import pytest
 import yaml
 from structlog.testing import capture_logs
 
+from service.build import Service, build
 from service.config import HOUSE, Model, Settings
 from service.errors import ConfigError, InvalidOutput, ModelIncapable, ModelOverloaded, NotFound
-from service.llm import LLM, Call
+from service.llm import Call, ModelAdapter, OutgoingCall
 from service.llm.hosted import Hosted
 from service.llm.openai import Compatible
 from service.llm.thinking import Thoughts, answer_of
-from service.pipeline import Recommender, build
+from service.privacy import Outgoing
 from service.rank.listwise import letters
 from service.schema import RecommendRequest, Repairs, Usage
 from tests.conftest import FILMS, MODELS
@@ -40,29 +41,29 @@ Asking = Callable[..., Any]
 async def asking(
     settings: Settings, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Asking]:
-    """`await asking("openai", fake)`: a recommender on real parts whose model is behind this fake
+    """`await asking("openai", fake)`: a service on real parts whose model is behind this fake
     server."""
     monkeypatch.setenv("FAKE_KEY", KEY)
-    made: list[Recommender] = []
+    made: list[Service] = []
 
-    async def one(backend: str, fake: FakeOpenAI, **more: Any) -> Recommender:
+    async def one(backend: str, fake: FakeOpenAI, **more: Any) -> Service:
         model = BACKENDS[backend] | {
             "base_url": f"{await serve(fake.app)}/v1",
             "api_key_env": "FAKE_KEY",
             "weight": 1.0,
         }
-        recommender = await build(
+        service = await build(
             settings.changed({"models": {"tiny": model | more}, "rank": {"clear_prior": 100}})
         )
-        made.append(recommender)
-        await recommender.ingest_items(FILMS)
-        await recommender.embed_pending()
-        await recommender.ingest_events([{"user_id": "u", "item_id": "alien", "type": "like"}])
-        return recommender
+        made.append(service)
+        await service.ingest.items(FILMS)
+        await service.ingest.embed_pending()
+        await service.ingest.events([{"user_id": "u", "item_id": "alien", "type": "like"}])
+        return service
 
     yield one
-    for recommender in made:
-        await recommender.close()
+    for service in made:
+        await service.close()
 
 
 def ask(**fields: Any) -> RecommendRequest:
@@ -97,13 +98,17 @@ async def test_whatever_a_server_does_the_ranking_is_whole_and_in_time(
     asking: Asking, backend: str, manner: Manner
 ) -> None:
     fake = FakeOpenAI(manner)
-    recommender = await asking(backend, fake)
-    prior = [item.item_id for item in (await recommender.recommend(ask(strategy="prior"))).items]
+    service = await asking(backend, fake)
+    prior = [
+        item.item_id for item in (await service.recommender.recommend(ask(strategy="prior"))).items
+    ]
     if backend != "openai":  # the first use imports
-        await recommender.wrong("tiny", 0.1 if manner in {"hangs", "stalls"} else 30)
+        await service.models.why_unusable("tiny", 0.1 if manner in {"hangs", "stalls"} else 30)
     deadline = 1.5 if manner in {"hangs", "stalls"} else 30
     start = time.perf_counter()
-    ranking = await recommender.recommend(ask(strategy="keyed", deadline_ms=int(1000 * deadline)))
+    ranking = await service.recommender.recommend(
+        ask(strategy="keyed", deadline_ms=int(1000 * deadline))
+    )
     assert time.perf_counter() - start < deadline
     strategy, reason, repairs = ANSWERED[manner]
     assert (ranking.strategy, ranking.degraded.reason if ranking.degraded else None) == (
@@ -128,14 +133,16 @@ async def test_a_list_is_had_without_a_grammar(
     asking: Asking, backend: str, manner: Manner
 ) -> None:
     fake = FakeOpenAI(manner)
-    recommender = await asking(backend, fake)
-    prior = [item.item_id for item in (await recommender.recommend(ask(strategy="prior"))).items]
-    ranking = await recommender.recommend(ask(strategy="listwise"))
+    service = await asking(backend, fake)
+    prior = [
+        item.item_id for item in (await service.recommender.recommend(ask(strategy="prior"))).items
+    ]
+    ranking = await service.recommender.recommend(ask(strategy="listwise"))
     assert (ranking.strategy, ranking.degraded, ranking.repairs) == ("listwise", None, Repairs())
     assert [item.item_id for item in ranking.items] == prior[::-1]
     assert not [body for body in fake.asked if {"structured_outputs", "logprobs"} & set(body)]
     again = len(fake.asked)
-    await recommender.recommend(ask(strategy="listwise"))
+    await service.recommender.recommend(ask(strategy="listwise"))
     assert len(fake.asked) == again + 1  # a refused schema isn't sent again
 
 
@@ -144,8 +151,8 @@ async def test_a_probed_model_without_grammars_is_asked_for_scores(
     asking: Asking, backend: str
 ) -> None:
     fake = FakeOpenAI("obeys")
-    recommender = await asking(backend, fake)
-    able = await recommender.probe("tiny")
+    service = await asking(backend, fake)
+    able = await service.models.probe("tiny")
     assert (able.grammar, able.json_schema, able.token_logprobs, able.prompt_logprobs) == (
         False,
         "enforced",
@@ -156,7 +163,7 @@ async def test_a_probed_model_without_grammars_is_asked_for_scores(
         body for body in fake.asked if {"structured_outputs", "logprob_token_ids"} & set(body)
     ]
     fake.manner = "ranks"
-    ranking = await recommender.recommend(ask(strategy="auto"))
+    ranking = await service.recommender.recommend(ask(strategy="auto"))
     assert (ranking.strategy, ranking.degraded) == ("keyed", None)
 
 
@@ -164,8 +171,8 @@ async def test_a_probed_model_without_grammars_is_asked_for_scores(
 async def test_reasons_of_a_model_without_grammars_pass_the_same_check(
     asking: Asking, backend: str
 ) -> None:
-    recommender = await asking(backend, FakeOpenAI("ranks"))
-    ranking = await recommender.recommend(ask(strategy="keyed", explain="short"))
+    service = await asking(backend, FakeOpenAI("ranks"))
+    ranking = await service.recommender.recommend(ask(strategy="keyed", explain="short"))
     assert ranking.degraded is None
     told = {item.item_id: item for item in ranking.items}
     assert told["solaris"].reason == 'Like "Alien", it is another film full of Sci-Fi.'
@@ -194,8 +201,9 @@ def opened(backend: str, url: str, **more: Any) -> Compatible | Hosted:
     return found
 
 
-async def heard(llm: LLM) -> Usage:
-    async with aclosing(llm.stream(Call([{"role": "user", "content": "Hi."}], 5))) as pieces:
+async def heard(llm: ModelAdapter) -> Usage:
+    call = OutgoingCall.of(Call([{"role": "user", "content": "Hi."}], 5), Outgoing)
+    async with aclosing(llm.stream(call)) as pieces:
         return sum([piece.usage async for piece in pieces if piece.usage], Usage())
 
 
@@ -337,7 +345,7 @@ async def test_a_model_without_its_key_is_left_out_unless_it_has_work(
     }
     changed = settings.changed({"models": more})
     with capture_logs() as logs:
-        recommender = await build(changed)
+        service = await build(changed)
     assert [
         (line["alias"], "EMPTY_KEY" in line["why"])
         for line in logs
@@ -346,10 +354,10 @@ async def test_a_model_without_its_key_is_left_out_unless_it_has_work(
     with pytest.raises(
         NotFound, match=r"known: whyrank, whyrank-fast, whyrank-prior, tiny$"
     ) as caught:
-        await recommender.recommend(RecommendRequest(model="more"))
+        await service.recommender.recommend(RecommendRequest(model="more"))
     assert caught.value.code == "model_not_found"
-    assert "left out" in await recommender.wrong("more")
-    await recommender.close()
+    assert "left out" in await service.models.why_unusable("more")
+    await service.close()
     for where in ({"roles": {"explain": "more"}}, {"fallback": ["more"]}):
         with pytest.raises(ConfigError, match=r"models\.more\.api_key_env: EMPTY_KEY is not set"):
             await build(changed.changed(where))
@@ -386,11 +394,11 @@ start = time.perf_counter()
 import service.cli
 from service.api import create_app
 from service.config import Settings
-from service.pipeline import build
+from service.build import build
 settings = Settings.load({str(tmp_path / "here.yaml")!r})
 create_app(settings)
-recommender = asyncio.run(build(settings))
-print(time.perf_counter() - start, len(recommender.models()), "litellm" in sys.modules)
+service = asyncio.run(build(settings))
+print(time.perf_counter() - start, len(service.models.names), "litellm" in sys.modules)
 """
     ran = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=HOUSE
@@ -452,15 +460,15 @@ async def test_the_chain_the_rest_and_the_degradation_are_told(
         "tiny": {**model, "base_url": f"{await serve(bad.app)}/v1"},
         "next": {**model, "base_url": f"{await serve(good.app)}/v1"},
     }
-    recommender = await build(
+    service = await build(
         settings.changed({"models": models, "fallback": ["next"], "rank": {"clear_prior": 100}})
     )
-    await recommender.ingest_items(FILMS)
-    await recommender.embed_pending()
-    await recommender.ingest_events([{"user_id": "u", "item_id": "alien", "type": "like"}])
+    await service.ingest.items(FILMS)
+    await service.ingest.embed_pending()
+    await service.ingest.events([{"user_id": "u", "item_id": "alien", "type": "like"}])
     reason, asked = CHAINS[manner]
     for _ in range(4):
-        ranking = await recommender.recommend(ask(strategy="keyed", deadline_ms=20_000))
+        ranking = await service.recommender.recommend(ask(strategy="keyed", deadline_ms=20_000))
         assert sorted(item.item_id for item in ranking.items) == sorted(
             str(film["id"]) for film in FILMS
         )
@@ -477,4 +485,4 @@ async def test_the_chain_the_rest_and_the_degradation_are_told(
         )
     assert len(good.asked) == 4
     assert len(bad.asked) == asked
-    await recommender.close()
+    await service.close()

@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from service.api import create_app
+from service.build import build
 from service.config import HOUSE, Settings
-from service.pipeline import build
 from tests.conftest import FILMS, MODELS, free_port
 
 
@@ -97,11 +97,11 @@ def test_a_command_loads_only_what_it_needs(
     settings: Settings, tmp_path: Path, words: list[str], needed: set[str]
 ) -> None:
     async def fill() -> None:
-        recommender = await build(settings, llms={})
-        await recommender.ingest_items(FILMS)
-        await recommender.ingest_events([{"user_id": "u", "item_id": "alien", "type": "like"}])
-        await recommender.embed_pending()
-        await recommender.close()
+        service = await build(settings, llms={})
+        await service.ingest.items(FILMS)
+        await service.ingest.events([{"user_id": "u", "item_id": "alien", "type": "like"}])
+        await service.ingest.embed_pending()
+        await service.close()
 
     asyncio.run(fill())
     (tmp_path / "users.jsonl").write_text('{"user_id": "u"}')

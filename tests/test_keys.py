@@ -14,9 +14,9 @@ from structlog.testing import capture_logs
 
 from service.api import create_app
 from service.api.edge import OPEN, SCOPES
+from service.build import open_store
 from service.config import Settings
 from service.errors import ConfigError
-from service.pipeline import open_store
 from service.schema import ApiKey, KeyScope
 from service.store import Store
 from tests.conftest import Make

@@ -7,13 +7,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from service.build import build
 from service.config import Settings
 from service.errors import InvalidOutput, ModelUnreachable
 from service.llm import Asked
 from service.llm.local import Local
 from service.llm.scripted import ScriptedLLM
-from service.pipeline import build
-from tests.conftest import MODELS
+from tests.conftest import MODELS, sent
 
 CONTEXT = ("Films that one person liked:\n", "Alien\n", "The Thing\n")
 TITLES = ["The Shining", "The Fly", "Before Sunrise", "Amélie", "沙丘", "\N{GHOST}", "x" * 300]
@@ -48,7 +48,7 @@ def one_by_one(local: Local) -> dict[str, float]:
 async def test_all_in_one_pass_are_as_likely_as_one_by_one(
     local: Local, one_by_one: dict[str, float]
 ) -> None:
-    found = await local.loglikelihoods([Asked(CONTEXT, title) for title in TITLES])
+    found = await local.loglikelihoods([sent(CONTEXT, title) for title in TITLES])
     for title, value in zip(TITLES, found.values, strict=True):
         assert value == pytest.approx(
             one_by_one[title], rel=0.05, abs=1.0
@@ -58,11 +58,11 @@ async def test_all_in_one_pass_are_as_likely_as_one_by_one(
 async def test_a_kept_context_is_not_read_again_and_changes_nothing(
     local: Local, one_by_one: dict[str, float]
 ) -> None:
-    asked = [Asked(CONTEXT, title) for title in TITLES]
+    asked = [sent(CONTEXT, title) for title in TITLES]
     await local.loglikelihoods(asked)
     again = await local.loglikelihoods(asked[:3])
     assert again.usage.cached_tokens > 5
-    longer = await local.loglikelihoods([Asked((*CONTEXT, "Heat\n"), TITLES[0])])
+    longer = await local.loglikelihoods([sent((*CONTEXT, "Heat\n"), TITLES[0])])
     assert longer.usage.cached_tokens == again.usage.cached_tokens
     for title, value in zip(TITLES[:3], again.values, strict=True):
         assert value == pytest.approx(one_by_one[title], rel=0.05, abs=1.0)
@@ -70,10 +70,10 @@ async def test_a_kept_context_is_not_read_again_and_changes_nothing(
 
 async def test_contexts_of_all_kinds_share_a_pass_without_seeing_each_other(local: Local) -> None:
     mixed = [
-        Asked(CONTEXT, "The Fly"),
-        Asked(CONTEXT[:2], "The Fly"),
-        Asked(CONTEXT[:1], "The Fly"),
-        Asked(("x",), "The Fly"),
+        sent(CONTEXT, "The Fly"),
+        sent(CONTEXT[:2], "The Fly"),
+        sent(CONTEXT[:1], "The Fly"),
+        sent(("x",), "The Fly"),
     ]
     together = (await local.loglikelihoods(mixed)).values
     alone = [(await local.loglikelihoods([one])).values[0] for one in mixed]
@@ -89,22 +89,22 @@ async def test_apart_a_number_is_the_same_to_the_last_bit_whatever_else_is_asked
         (*CONTEXT, "Heat\n"),
         *((*CONTEXT[:1], f"{'A long title ' * 40}{n}\n") for n in range(10)),
     ]
-    everything = [Asked(one, title) for one in contexts for title in TITLES[:3]]
+    everything = [sent(one, title) for one in contexts for title in TITLES[:3]]
     found = dict(
         zip(everything, (await local.loglikelihoods(everything, apart=True)).values, strict=True)
     )
-    await local.loglikelihoods([Asked(CONTEXT, "Alien")])
-    one = [Asked(context, TITLES[2]) for context in contexts]
-    alone = await local.loglikelihoods([*one, Asked(CONTEXT[:1], TITLES[2])], apart=True)
+    await local.loglikelihoods([sent(CONTEXT, "Alien")])
+    one = [sent(context, TITLES[2]) for context in contexts]
+    alone = await local.loglikelihoods([*one, sent(CONTEXT[:1], TITLES[2])], apart=True)
     assert alone.values[:-1] == [found[asked] for asked in one]
     assert alone.usage.cached_tokens == 0
     assert (await local.loglikelihoods([], apart=True)).values == []
     for title in TITLES[:3]:
-        assert found[Asked(CONTEXT, title)] == pytest.approx(one_by_one[title], rel=0.05, abs=1.0)
+        assert found[sent(CONTEXT, title)] == pytest.approx(one_by_one[title], rel=0.05, abs=1.0)
 
 
 async def test_more_than_fits_a_pass_is_scored_in_several(local: Local) -> None:
-    asked = [Asked(CONTEXT, f"{n} {title * 3}") for n in range(60) for title in TITLES[:5]]
+    asked = [sent(CONTEXT, f"{n} {title * 3}") for n in range(60) for title in TITLES[:5]]
     found = await local.loglikelihoods(asked)
     assert len(found.values) == len(asked)
     assert all(value < 0 for value in found.values)
@@ -114,7 +114,7 @@ async def test_what_is_kept_is_bounded() -> None:
     small = Local("tiny", MODELS / "tiny", threads=2, cache_mb=1)
     for n in range(8):
         await small.loglikelihoods(
-            [Asked((f"Films that person {n} liked:\n", *(f"Film {m}\n" for m in range(5))), "Heat")]
+            [sent((f"Films that person {n} liked:\n", *(f"Film {m}\n" for m in range(5))), "Heat")]
         )
     assert small.held <= 2**20
 
@@ -123,25 +123,25 @@ async def test_nothing_to_score_and_no_weights_are_errors_of_the_model(
     local: Local, tmp_path: Path
 ) -> None:
     with pytest.raises(InvalidOutput):
-        await local.loglikelihoods([Asked(CONTEXT, "")])
+        await local.loglikelihoods([sent(CONTEXT, "")])
     with pytest.raises(InvalidOutput):
-        await local.loglikelihoods([Asked((), "Heat")])
+        await local.loglikelihoods([sent((), "Heat")])
     with pytest.raises(InvalidOutput):
-        await local.loglikelihoods([Asked(CONTEXT, "Heat"), Asked(CONTEXT, "")], apart=True)
+        await local.loglikelihoods([sent(CONTEXT, "Heat"), sent(CONTEXT, "")], apart=True)
     with pytest.raises(ModelUnreachable, match="no weights"):
         await Local("ghost", tmp_path / "ghost", threads=1, cache_mb=1).loglikelihoods(
-            [Asked(CONTEXT, "Heat")]
+            [sent(CONTEXT, "Heat")]
         )
 
 
 async def test_all_passes_of_a_call_keep_its_first_context_alone() -> None:
     local = Local("tiny", MODELS / "tiny", threads=2, cache_mb=64)
-    await local.loglikelihoods([Asked(CONTEXT, "Heat")])
+    await local.loglikelihoods([sent(CONTEXT, "Heat")])
     held = local.held
     others = [
-        Asked((*CONTEXT[:2], f"{n} {title}\n"), title) for n in range(60) for title in TITLES[:4]
+        sent((*CONTEXT[:2], f"{n} {title}\n"), title) for n in range(60) for title in TITLES[:4]
     ]
-    found = await local.loglikelihoods([Asked(CONTEXT, "Heat"), *others])
+    found = await local.loglikelihoods([sent(CONTEXT, "Heat"), *others])
     assert local.held == held
     assert found.usage.cached_tokens > 20  # in each of several passes
 
@@ -151,7 +151,7 @@ async def test_two_that_are_loaded_at_once_do_not_mix_their_numbers() -> None:
     process."""
     both = [Local(alias, MODELS / "tiny", threads=1, cache_mb=8) for alias in ("one", "two")]
     found = await asyncio.gather(
-        *(local.loglikelihoods([Asked(CONTEXT, "Heat")], apart=True) for local in both)
+        *(local.loglikelihoods([sent(CONTEXT, "Heat")], apart=True) for local in both)
     )
     assert all(one.values[0] < 0 for one in found)
 
@@ -166,16 +166,16 @@ async def test_weights_without_work_are_not_loaded(settings: Settings) -> None:
 
     alone = settings.changed({"models": {"idle": {"backend": "local", "model": "idle"}}})
     models = {"tiny": ScriptedLLM(lambda call: "A", alias="tiny")}
-    recommender = await build(
+    service = await build(
         alone,
         llms=models,
         scorers={"idle": ScriptedLLM(lambda call: "", alias="idle", likely=likely)},
     )
-    work = asyncio.create_task(recommender.work())
-    while "capabilities" not in (await recommender.readiness())["model:rank"]:
+    work = asyncio.create_task(service.jobs.run())
+    while "capabilities" not in (await service.diagnostics.readiness())["model:rank"]:
         assert not work.done()
         await asyncio.sleep(0.01)
     work.cancel()
     await asyncio.wait([work])
-    await recommender.close()
+    await service.close()
     assert idle == []

@@ -29,9 +29,9 @@ from schemathesis.specs.openapi.checks import (
 
 from service.api import create_app
 from service.api.edge import OPEN, SCOPES
+from service.build import Service, build
 from service.config import HOUSE, Settings
 from service.llm.scripted import ScriptedLLM
-from service.pipeline import Recommender, build
 from tests.conftest import CHROMIUM, FILMS, MODELS, backwards, needs_chromium
 
 EXAMPLES = 60 if os.environ.get("HOSTILE") == "all" else 3
@@ -45,11 +45,11 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         {"data": tmp_path_factory.mktemp("data"), "embed": {"path": MODELS / "minilm"}}
     )
 
-    async def ready(_: Settings) -> Recommender:
-        recommender = await build(settings, llms={"tiny": ScriptedLLM(backwards, alias="tiny")})
-        await recommender.ingest_items(FILMS)
-        await recommender.embed_pending()
-        return recommender
+    async def ready(_: Settings) -> Service:
+        service = await build(settings, llms={"tiny": ScriptedLLM(backwards, alias="tiny")})
+        await service.ingest.items(FILMS)
+        await service.ingest.embed_pending()
+        return service
 
     server = uvicorn.Server(
         uvicorn.Config(create_app(settings, ready), port=0, log_level="error", ws="none")

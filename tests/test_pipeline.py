@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from service.build import build
 from service.config import Settings
 from service.errors import BadRequest, ModelUnreachable, NotFound
-from service.llm import Asked, Call, Piece
+from service.llm import Asked, Call, OutgoingCall, Piece
 from service.llm.scripted import ScriptedLLM
-from service.pipeline import build
 from service.schema import Ranking, Reason, RecommendRequest
 from tests.conftest import FILMS, Make, backwards
 
@@ -32,12 +32,12 @@ def ask(**fields: Any) -> RecommendRequest:
 
 
 async def test_an_event_changes_the_very_next_answer(make: Make) -> None:
-    recommender = await make()
-    await recommender.ingest_events([rated("u", "notting")])
-    before = await recommender.recommend(ask(user_id="u", strategy="prior"))
+    service = await make()
+    await service.ingest.events([rated("u", "notting")])
+    before = await service.recommender.recommend(ask(user_id="u", strategy="prior"))
     assert before.items[0].item_id in {"amelie", "sunrise"}
-    await recommender.ingest_events([rated("u", "alien", minutes=n) for n in range(3)])
-    after = await recommender.recommend(ask(user_id="u", strategy="prior"))
+    await service.ingest.events([rated("u", "alien", minutes=n) for n in range(3)])
+    after = await service.recommender.recommend(ask(user_id="u", strategy="prior"))
     assert "alien" not in [item.item_id for item in after.items]
     assert after.state_version > before.state_version
     assert [item.item_id for item in after.items].index("thing") < [
@@ -66,30 +66,32 @@ TOGETHER = {"similar": 0, "collaborative": 1, "popular": 0}
 async def test_a_like_changes_the_very_next_choice_of_people_with_the_same_taste(
     make: Make, settings: Any
 ) -> None:
-    recommender = await make(films=ALIKE, changed=settings.changed({"retrieve": TOGETHER}))
-    await recommender.ingest_events(blocks())
-    assert (await recommender.readiness())["collaborative"] == {
+    service = await make(films=ALIKE, changed=settings.changed({"retrieve": TOGETHER}))
+    await service.ingest.events(blocks())
+    assert (await service.diagnostics.readiness())["collaborative"] == {
         "ok": True,
         "trained_at": None,
         "events": 0,
         "items": 0,
     }
-    await recommender.ingest_events([rated("u", "f4")])
+    await service.ingest.events([rated("u", "f4")])
     nobody = ask(user_id="u", strategy="prior", top_n=8, explain="full")
-    assert "source.collaborative" not in (await recommender.recommend(nobody)).items[0].signals
-    assert await recommender.train() == 30
-    even = await recommender.recommend(nobody)
+    assert (
+        "source.collaborative" not in (await service.recommender.recommend(nobody)).items[0].signals
+    )
+    assert await service.jobs.trainer.train() == 30
+    even = await service.recommender.recommend(nobody)
     assert {int(item.item_id[1:]) % 2 for item in even.items} == {0}
     assert even.items[0].signals["source.collaborative"] == 1
     assert even.items[0].reason == "Ranked by the taste of people who like what you like."
-    await recommender.ingest_events([rated("w", "f7"), rated("stranger", "ghost")])
-    odd = await recommender.recommend(ask(user_id="w", strategy="prior", top_n=8))
+    await service.ingest.events([rated("w", "f7"), rated("stranger", "ghost")])
+    odd = await service.recommender.recommend(ask(user_id="w", strategy="prior", top_n=8))
     assert {int(item.item_id[1:]) % 2 for item in odd.items} == {1}
-    stranger = await recommender.recommend(
+    stranger = await service.recommender.recommend(
         ask(user_id="stranger", strategy="prior", explain="full")
     )
     assert not any("source.collaborative" in item.signals for item in stranger.items)
-    ready = (await recommender.readiness())["collaborative"]
+    ready = (await service.diagnostics.readiness())["collaborative"]
     assert (ready["events"], ready["items"]) == (201, 30)
     assert NOW <= datetime.fromisoformat(ready["trained_at"]) <= datetime.now(UTC)
 
@@ -109,19 +111,19 @@ async def test_another_process_uses_a_training_at_once(make: Make, settings: Any
 
 async def test_the_background_trains_when_the_log_has_grown(make: Make, settings: Any) -> None:
     changed = settings.changed({"retrieve": {**TOGETHER, "training": {"every_s": 0.02}}})
-    recommender = await make(films=ALIKE, changed=changed)
-    work = asyncio.create_task(recommender.work())
+    service = await make(films=ALIKE, changed=changed)
+    work = asyncio.create_task(service.jobs.run())
 
     async def trained_on(events: int) -> None:
-        while (await recommender.readiness())["collaborative"]["events"] != events:
+        while (await service.diagnostics.readiness())["collaborative"]["events"] != events:
             assert not work.done()
             await asyncio.sleep(0.02)
 
     try:
         async with asyncio.timeout(20):
-            await recommender.ingest_events(blocks())
+            await service.ingest.events(blocks())
             await trained_on(200)
-            await recommender.ingest_events(
+            await service.ingest.events(
                 [rated("u", "f4"), *(rated(f"v{n}", "f29") for n in range(29))]
             )
             await trained_on(230)
@@ -132,24 +134,24 @@ async def test_the_background_trains_when_the_log_has_grown(make: Make, settings
 
 
 async def test_the_model_is_shown_the_person_and_moves_the_order(make: Make) -> None:
-    recommender = await make()
-    await recommender.ingest_events([rated("u", "alien")])
-    prior = await recommender.recommend(ask(user_id="u", strategy="prior"))
-    ranked = await recommender.recommend(ask(user_id="u"))
+    service = await make()
+    await service.ingest.events([rated("u", "alien")])
+    prior = await service.recommender.recommend(ask(user_id="u", strategy="prior"))
+    ranked = await service.recommender.recommend(ask(user_id="u"))
     assert [item.item_id for item in ranked.items] == [
         item.item_id for item in reversed(prior.items)
     ]
     assert (ranked.strategy, ranked.model, ranked.degraded) == ("listwise", "tiny", None)
     assert ranked.prompt is not None
     assert ranked.prompt.id == "movies/rank"
-    prompt = (await recommender.preview(ask(user_id="u"), "rank")).messages[1]["content"]
+    prompt = (await service.previewer.preview(ask(user_id="u"), "rank")).messages[1]["content"]
     assert 'rated 5 "Alien"' in prompt
 
 
 async def test_reasons_cite_what_the_person_really_did(make: Make) -> None:
-    recommender = await make()
-    await recommender.ingest_events([rated("u", "alien"), rated("u", "notting", minutes=1)])
-    ranking = await recommender.recommend(ask(user_id="u"))
+    service = await make()
+    await service.ingest.events([rated("u", "alien"), rated("u", "notting", minutes=1)])
+    ranking = await service.recommender.recommend(ask(user_id="u"))
     assert all(item.reason for item in ranking.items)
     cited = {one for item in ranking.items for one in item.evidence}
     assert cited
@@ -157,8 +159,8 @@ async def test_reasons_cite_what_the_person_really_did(make: Make) -> None:
 
 
 async def test_a_dead_model_is_a_prior_that_says_so(make: Make) -> None:
-    recommender = await make(lambda call: ModelUnreachable("refused"))
-    ranking = await recommender.recommend(ask(user_id="u", top_n=8))
+    service = await make(lambda call: ModelUnreachable("refused"))
+    ranking = await service.recommender.recommend(ask(user_id="u", top_n=8))
     assert ranking.strategy == "prior"
     assert ranking.degraded is not None
     assert ranking.degraded.reason == "unreachable"
@@ -166,10 +168,10 @@ async def test_a_dead_model_is_a_prior_that_says_so(make: Make) -> None:
 
 
 async def test_given_candidates_come_back_exactly_once_in_any_order(make: Make) -> None:
-    recommender = await make()
+    service = await make()
     given = ["heat", "ghost", "alien", "thing", "nowhere"]
     for candidates in (given, given[::-1]):
-        ranking = await recommender.recommend(
+        ranking = await service.recommender.recommend(
             ask(user_id="u", candidates=candidates, strategy="prior")
         )
         assert sorted(item.item_id for item in ranking.items) == sorted(given)
@@ -177,7 +179,9 @@ async def test_given_candidates_come_back_exactly_once_in_any_order(make: Make) 
     one, two = [
         [
             item.item_id
-            for item in (await recommender.recommend(ask(candidates=some, strategy="prior"))).items
+            for item in (
+                await service.recommender.recommend(ask(candidates=some, strategy="prior"))
+            ).items
         ]
         for some in (given, given[::-1])
     ]
@@ -191,9 +195,9 @@ async def test_what_was_bought_comes_again_when_its_time_is_here(
         "service": {"domain": "shop"},
         "events": {"meanings": {"shop": {"purchase": {"repeat_after": 30}}}},
     }
-    recommender = await make(changed=settings.changed(again))
+    service = await make(changed=settings.changed(again))
     bought = {"alien": 10, "heat": 40}
-    await recommender.ingest_events(
+    await service.ingest.events(
         [
             {
                 "user_id": "u",
@@ -204,10 +208,10 @@ async def test_what_was_bought_comes_again_when_its_time_is_here(
             for item, ago in bought.items()
         ]
     )
-    shown = await recommender.recommend(ask(user_id="u", strategy="prior", top_n=8))
+    shown = await service.recommender.recommend(ask(user_id="u", strategy="prior", top_n=8))
     assert {item.item_id for item in shown.items} == {film["id"] for film in FILMS} - {"alien"}
-    assert (await recommender.state("u")).seen == {"alien"}
-    given = await recommender.recommend(
+    assert (await service.previewer.state("u")).seen == {"alien"}
+    given = await service.recommender.recommend(
         ask(user_id="u", strategy="prior", candidates=["alien", "heat"])
     )
     assert len(given.items) == 2
@@ -219,17 +223,15 @@ async def test_what_was_bought_comes_again_when_its_time_is_here(
 async def test_an_unknown_or_deleted_candidate_is_last_without_a_reason_and_named(
     make: Make, settings: Settings, weigh: dict[str, float]
 ) -> None:
-    recommender = await make(
+    service = await make(
         changed=settings.changed({"rank": weigh})
     )  # the model would have the last one first
-    await recommender.ingest_events(
-        [rated("u", "alien"), rated("v", "heat"), rated("v", "solaris")]
-    )
-    await recommender.delete_item("amelie")
+    await service.ingest.events([rated("u", "alien"), rated("v", "heat"), rated("v", "solaris")])
+    await service.records.delete_item("amelie")
     asked = ask(
         user_id="u", candidates=["0ghost", "heat", "amelie", "solaris", "thing"], explain="full"
     )
-    parts = [part async for part in await recommender.stream(asked)]
+    parts = [part async for part in await service.recommender.stream(asked)]
     ranking = parts[-1]
     assert isinstance(ranking, Ranking)
     assert ranking.strategy == "listwise"
@@ -244,9 +246,9 @@ async def test_an_unknown_or_deleted_candidate_is_last_without_a_reason_and_name
 async def test_ids_that_the_catalogue_does_not_have_are_named_twenty_of_each_list(
     make: Make,
 ) -> None:
-    recommender = await make()
+    service = await make()
     many = [f"x{n}" for n in range(1_023)]
-    ranking = await recommender.recommend(
+    ranking = await service.recommender.recommend(
         ask(context_items=["alien", "a/b"], exclude=["heat", *many], strategy="prior")
     )
     assert ranking.warnings == [
@@ -254,19 +256,19 @@ async def test_ids_that_the_catalogue_does_not_have_are_named_twenty_of_each_lis
         f"exclude: not in the catalogue, so without effect: {', '.join(many[:20])} and 1,003 more",
     ]
     assert (
-        await recommender.recommend(
+        await service.recommender.recommend(
             ask(context_items=["alien"], exclude=["heat"], strategy="prior")
         )
     ).warnings == []
-    both = await recommender.recommend(
+    both = await service.recommender.recommend(
         ask(candidates=["ghost", "heat"], exclude=["ghost"], strategy="prior")
     )
     assert both.warnings == ["exclude: not in the catalogue, so without effect: ghost"]
 
 
 async def test_filters_that_admit_nothing_are_told_which_values_there_are(make: Make) -> None:
-    recommender = await make()
-    found = await recommender.recommend(
+    service = await make()
+    found = await service.recommender.recommend(
         ask(filters={"genre": {"any": ["western"]}, "year": {"gt": 1900}})
     )
     assert found.items == []
@@ -276,94 +278,99 @@ async def test_filters_that_admit_nothing_are_told_which_values_there_are(make: 
         *found.warnings[1].removeprefix("filters.genre: the catalogue has ").split(", ")
     }
     assert found.warnings[2:] == ["filters.year: the catalogue has mostly 1979 to 1999"]
-    await recommender.ingest_events([{"user_id": "u", "item_id": "heat", "type": "play"}])
-    had = await recommender.recommend(ask(user_id="u", filters={"genre": {"any": ["crime"]}}))
+    await service.ingest.events([{"user_id": "u", "item_id": "heat", "type": "play"}])
+    had = await service.recommender.recommend(
+        ask(user_id="u", filters={"genre": {"any": ["crime"]}})
+    )
     assert had.warnings == ["filters: all that they admit is excluded, or this person has had it"]
-    assert (await recommender.recommend(ask(filters={"genre": {"any": ["CRIME"]}}))).items[
+    assert (await service.recommender.recommend(ask(filters={"genre": {"any": ["CRIME"]}}))).items[
         0
     ].item_id == "heat"
-    await recommender.ingest_items(
+    await service.ingest.items(
         [{"id": f"g{n}", "title": "Film", "attributes": {"genre": [f"G{n}"]}} for n in range(10)]
     )
-    many = await recommender.recommend(ask(filters={"genre": {"any": ["western"]}}))
+    many = await service.recommender.recommend(ask(filters={"genre": {"any": ["western"]}}))
     assert many.warnings[1].endswith(", …")
     assert many.warnings[1].count(", ") == 10
 
 
 async def test_a_newcomer_gets_what_is_popular_then_anything(make: Make) -> None:
-    recommender = await make()
-    await recommender.ingest_events([rated(f"u{n}", "heat") for n in range(3)])
-    ranking = await recommender.recommend(ask(user_id="stranger", strategy="prior", top_n=8))
+    service = await make()
+    await service.ingest.events([rated(f"u{n}", "heat") for n in range(3)])
+    ranking = await service.recommender.recommend(
+        ask(user_id="stranger", strategy="prior", top_n=8)
+    )
     assert ranking.profile_source == "popularity"
     assert ranking.items[0].item_id == "heat"
     assert len(ranking.items) == 8
 
 
 async def test_a_session_without_a_user_counts_as_history(make: Make) -> None:
-    recommender = await make()
-    await recommender.ingest_events([{"session_id": "s", "item_id": "alien", "type": "play"}])
-    ranking = await recommender.recommend(ask(session_id="s", strategy="prior", top_n=2))
+    service = await make()
+    await service.ingest.events([{"session_id": "s", "item_id": "alien", "type": "play"}])
+    ranking = await service.recommender.recommend(ask(session_id="s", strategy="prior", top_n=2))
     assert ranking.profile_source == "session"
     assert {item.item_id for item in ranking.items} <= {"thing", "shining", "solaris"}
 
 
 async def test_what_was_declared_speaks_for_a_user_without_events(make: Make) -> None:
-    recommender = await make()
-    await recommender.ingest_users(
+    service = await make()
+    await service.ingest.users(
         [{"user_id": "u", "attributes": {"favourite": "romance and comedy"}}]
     )
-    ranking = await recommender.recommend(ask(user_id="u", strategy="prior", top_n=2))
+    ranking = await service.recommender.recommend(ask(user_id="u", strategy="prior", top_n=2))
     assert ranking.profile_source == "attributes"
     assert {item.item_id for item in ranking.items} <= {"notting", "amelie", "sunrise"}
 
 
 async def test_an_instruction_filters_and_context_steer(make: Make) -> None:
-    recommender = await make()
-    asked = await recommender.recommend(
+    service = await make()
+    asked = await service.recommender.recommend(
         ask(instruction="a crime film with action", strategy="prior", top_n=1)
     )
     assert (asked.items[0].item_id, asked.profile_source) == ("heat", "instruction")
-    like_alien = await recommender.recommend(
+    like_alien = await service.recommender.recommend(
         ask(context_items=["alien"], strategy="prior", top_n=1)
     )
     assert like_alien.items[0].item_id == "thing"
-    filtered = await recommender.recommend(
+    filtered = await service.recommender.recommend(
         ask(filters={"genre": {"any": ["Romance"]}}, exclude=["amelie"], strategy="prior")
     )
     assert {item.item_id for item in filtered.items} == {"notting", "sunrise"}
 
 
 async def test_candidates_that_are_all_excluded_make_an_empty_ranking(make: Make) -> None:
-    recommender = await make()
-    await recommender.ingest_events([rated("u", "alien")])
-    ranking = await recommender.recommend(
+    service = await make()
+    await service.ingest.events([rated("u", "alien")])
+    ranking = await service.recommender.recommend(
         ask(user_id="u", candidates=["heat"], exclude=["heat"], instruction="funny")
     )
     assert ranking.items == []
 
 
 async def test_an_event_for_an_unknown_item_is_used_once_the_item_arrives(make: Make) -> None:
-    recommender = await make()
-    await recommender.ingest_events([rated("u", "later")])
+    service = await make()
+    await service.ingest.events([rated("u", "later")])
     assert (
         "Prometheus"
-        not in (await recommender.preview(ask(user_id="u"), "rank")).messages[1]["content"]
+        not in (await service.previewer.preview(ask(user_id="u"), "rank")).messages[1]["content"]
     )
-    await recommender.ingest_items([{"id": "later", "title": "Prometheus"}])
+    await service.ingest.items([{"id": "later", "title": "Prometheus"}])
     assert (
-        "Prometheus" in (await recommender.preview(ask(user_id="u"), "rank")).messages[1]["content"]
+        "Prometheus"
+        in (await service.previewer.preview(ask(user_id="u"), "rank")).messages[1]["content"]
     )
 
 
 async def test_a_bad_row_costs_itself_only(make: Make) -> None:
-    recommender = await make()
+    service = await make()
     rows = [
         rated("u", "alien"),
         {"type": "like"},
         "nonsense",
         rated("u", "heat") | {"occurred_at": NOW + timedelta(days=9)},
     ]
-    report = await recommender.ingest_events(rows)
+    report = await service.ingest.events(rows)
     assert report.accepted == 1
     assert [one.index for one in report.rejected] == [1, 2, 3]
     assert "future" in report.rejected[2].message
@@ -382,9 +389,9 @@ async def test_a_bad_row_costs_itself_only(make: Make) -> None:
 async def test_what_can_not_be_done_is_refused_clearly(
     make: Make, fields: dict[str, Any], error: type[Exception]
 ) -> None:
-    recommender = await make()
+    service = await make()
     with pytest.raises(error):
-        await recommender.recommend(ask(**fields))
+        await service.recommender.recommend(ask(**fields))
 
 
 class Watched(ScriptedLLM):
@@ -395,7 +402,7 @@ class Watched(ScriptedLLM):
         super().__init__(backwards, alias="tiny")
         self.asked, self.given_up = 0, 0
 
-    async def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
+    async def stream(self, call: Call | OutgoingCall) -> AsyncGenerator[Piece, None]:
         self.asked += (call.grammar or "").startswith('start: "A ["')
         try:
             if self.asked > 1:
@@ -409,27 +416,29 @@ class Watched(ScriptedLLM):
 
 async def test_a_stream_that_is_closed_stops_the_model_and_is_kept(make: Make) -> None:
     llm = Watched()
-    recommender = await make(llm=llm)
-    await recommender.ingest_events([rated("u", "alien")])
-    parts = await recommender.stream(ask(user_id="u", candidates=["thing", "shining", "solaris"]))
+    service = await make(llm=llm)
+    await service.ingest.events([rated("u", "alien")])
+    parts = await service.recommender.stream(
+        ask(user_id="u", candidates=["thing", "shining", "solaris"])
+    )
     shown, reason = await anext(parts), await anext(parts)
     assert isinstance(shown, Ranking)
     assert isinstance(reason, Reason)
     assert (llm.asked, llm.given_up) == (3, 0)
     await parts.aclose()
     assert llm.given_up == 2
-    while recommender._tasks:
-        await next(iter(recommender._tasks))
-    kept = await recommender.ranking(shown.ranking_id)
+    while service.observers._tasks:
+        await next(iter(service.observers._tasks))
+    kept = await service.records.ranking(shown.ranking_id)
     assert [item.reason for item in kept.items] == [reason.reason, None, None]
 
 
 async def test_a_ranking_is_kept_under_its_id(make: Make) -> None:
-    recommender = await make()
-    ranking = await recommender.recommend(ask(user_id="u"))
-    while recommender._tasks:
-        await next(iter(recommender._tasks))
-    kept = await recommender.ranking(ranking.ranking_id)
+    service = await make()
+    ranking = await service.recommender.recommend(ask(user_id="u"))
+    while service.observers._tasks:
+        await next(iter(service.observers._tasks))
+    kept = await service.records.ranking(ranking.ranking_id)
     assert kept.model_dump() == ranking.model_dump()
     assert {item.item for item in kept.items} == {None}
 
@@ -442,12 +451,10 @@ async def test_nothing_of_a_person_who_disallowed_it_goes_to_a_hosted_model(
     def never(call: Call) -> str:
         raise AssertionError("a model was asked")
 
-    recommender = await make(
-        never, changed=settings.model_copy(update={"models": {"tiny": outside}})
-    )
-    await recommender.ingest_users([{"user_id": "u", "allow_hosted": False}])
-    await recommender.ingest_events([rated("u", "alien")])
-    ranking = await recommender.recommend(ask(user_id="u"))
+    service = await make(never, changed=settings.model_copy(update={"models": {"tiny": outside}}))
+    await service.ingest.users([{"user_id": "u", "allow_hosted": False}])
+    await service.ingest.events([rated("u", "alien")])
+    ranking = await service.recommender.recommend(ask(user_id="u"))
     assert ranking.degraded is not None
     assert ranking.degraded.reason == "not_allowed"
 
@@ -460,9 +467,9 @@ async def test_ids_never_reach_the_model(make: Make) -> None:
         return backwards(call)
 
     films = [film | {"id": f"item-id-{n}"} for n, film in enumerate(FILMS)]
-    recommender = await make(watching, films=films)
-    await recommender.ingest_events([rated("user-id-7", "item-id-0")])
-    await recommender.recommend(ask(user_id="user-id-7"))
+    service = await make(watching, films=films)
+    await service.ingest.events([rated("user-id-7", "item-id-0")])
+    await service.recommender.recommend(ask(user_id="user-id-7"))
     assert seen
     assert not any("item-id" in text or "user-id" in text for text in seen)
 
@@ -480,29 +487,29 @@ async def test_auto_asks_for_likelihoods_and_says_why_not_where_nothing_is_known
             "rank": {"strategy": "auto"},
         }
     )
-    recommender = await build(
+    service = await build(
         changed, llms={"tiny": ScriptedLLM(backwards, alias="tiny")}, scorers={"titles": scorer}
     )
-    await recommender.ingest_items(FILMS)
-    await recommender.embed_pending()
-    await recommender.ingest_events([{"user_id": "u", "item_id": "alien", "type": "like"}])
-    known = await recommender.recommend(RecommendRequest(user_id="u"))
+    await service.ingest.items(FILMS)
+    await service.ingest.embed_pending()
+    await service.ingest.events([{"user_id": "u", "item_id": "alien", "type": "like"}])
+    known = await service.recommender.recommend(RecommendRequest(user_id="u"))
     assert (known.strategy, known.model, known.items[0].item_id) == ("likelihood", "titles", "heat")
     assert known.choice is not None
     assert (known.choice.asked, known.choice.why) == ("auto", "")
-    unknown = await recommender.recommend(RecommendRequest(user_id="nobody"))
+    unknown = await service.recommender.recommend(RecommendRequest(user_id="nobody"))
     assert (unknown.strategy, unknown.degraded) == ("prior", None)
     assert unknown.choice is not None
     assert unknown.choice.why == "hardly any history"
-    named = await recommender.recommend(RecommendRequest(user_id="u", strategy="listwise"))
+    named = await service.recommender.recommend(RecommendRequest(user_id="u", strategy="listwise"))
     assert (named.strategy, named.model) == ("listwise", "tiny")
-    await recommender.close()
+    await service.close()
 
 
 async def test_a_strategy_without_a_model_for_it_is_refused(make: Make) -> None:
-    recommender = await make()
+    service = await make()
     with pytest.raises(BadRequest, match="likelihood"):
-        await recommender.recommend(RecommendRequest(user_id="u", strategy="likelihood"))
+        await service.recommender.recommend(RecommendRequest(user_id="u", strategy="likelihood"))
 
 
 async def test_what_moved_an_item_is_found_after_the_ranking_and_told_in_full(
@@ -516,11 +523,9 @@ async def test_what_moved_an_item_is_found_after_the_ranking_and_told_in_full(
         return -20 + 10 * ("Notting Hill\n" in one.context)
 
     changed = settings.changed({"roles": {"score": "tiny"}})
-    recommender = await make(
-        llm=ScriptedLLM(backwards, likely=likely, alias="tiny"), changed=changed
-    )
-    await recommender.ingest_events([rated("u", "notting"), rated("u", "alien", minutes=1)])
-    parts = await recommender.stream(ask(user_id="u", explain="full"))
+    service = await make(llm=ScriptedLLM(backwards, likely=likely, alias="tiny"), changed=changed)
+    await service.ingest.events([rated("u", "notting"), rated("u", "alien", minutes=1)])
+    parts = await service.recommender.stream(ask(user_id="u", explain="full"))
     ranking = await anext(parts)
     assert isinstance(ranking, Ranking)
     assert asked == []
@@ -531,20 +536,20 @@ async def test_what_moved_an_item_is_found_after_the_ranking_and_told_in_full(
         (("notting", 10.0), ("alien", 0.0))
     }
     assert "source.similar" in whole.items[0].signals
-    preview = await recommender.preview(ask(user_id="u", candidates=["amelie"]), "explain")
+    preview = await service.previewer.preview(ask(user_id="u", candidates=["amelie"]), "explain")
     assert "in common: Comedy, Romance" in preview.messages[1]["content"]
-    short = await recommender.recommend(ask(user_id="u"))
+    short = await service.recommender.recommend(ask(user_id="u"))
     assert all(item.attribution == {} for item in short.items)
-    prior = await recommender.recommend(ask(user_id="u", explain="full", strategy="prior"))
+    prior = await service.recommender.recommend(ask(user_id="u", explain="full", strategy="prior"))
     assert all(item.attribution == {} for item in prior.items)
 
 
 async def test_what_a_letters_slot_is_worth_is_asked_once(make: Make, settings: Settings) -> None:
     llm = ScriptedLLM(lambda call: [-2.0 - n / 100 for n in range(len(call.tokens))], alias="tiny")
-    recommender = await make(
+    service = await make(
         llm=llm, changed=settings.changed({"rank": {"strategy": "first_token", "orderings": 2}})
     )
-    await recommender.ingest_events([{"user_id": "u", "item_id": "alien", "type": "like"}])
+    await service.ingest.events([{"user_id": "u", "item_id": "alien", "type": "like"}])
     for calls in (3, 5):
-        ranking = await recommender.recommend(RecommendRequest(user_id="u", explain="none"))
+        ranking = await service.recommender.recommend(RecommendRequest(user_id="u", explain="none"))
         assert (ranking.strategy, ranking.degraded, len(llm.calls)) == ("first_token", None, calls)

@@ -19,10 +19,11 @@ from fastapi import Request
 from typer.testing import CliRunner
 
 from service.api import create_app
+from service.build import Service, build
 from service.cli import app
 from service.config import HOUSE, Settings
+from service.context import CallContext
 from service.errors import BadRequest, NotFound
-from service.pipeline import Recommender, build
 from service.prompts import LETTERS
 from service.schema import ChatRequest, RecommendRequest, RerankRequest, UserState
 from tests.conftest import MODELS
@@ -30,7 +31,7 @@ from tests.fake_openai import FakeOpenAI
 from tests.test_redact import CARDS, IBANS, WAYS
 
 Serve = Callable[[Any], Any]
-Filled = Callable[[Settings, list[Any]], Awaitable[Recommender]]
+Filled = Callable[[Settings, list[Any]], Awaitable[Service]]
 REQUESTS = 1_000 if os.environ.get("HOSTILE") == "all" else 150
 PEOPLE = 40
 STRATEGIES = ["listwise", "keyed", "first_token", "pointwise", "likelihood", "auto"]
@@ -230,28 +231,28 @@ def hosted(settings: Settings, base: str) -> Settings:
 
 @pytest.fixture
 async def filled() -> AsyncIterator[Filled]:
-    """`await filled(settings, people)`: a recommender that knows the films and what these people
+    """`await filled(settings, people)`: a service that knows the films and what these people
     did."""
-    made: list[Recommender] = []
+    made: list[Service] = []
 
-    async def one(settings: Settings, people: list[Person]) -> Recommender:
-        recommender = await build(settings)
-        made.append(recommender)
-        await recommender.ingest_items(FILMS)
-        await recommender.embed_pending()
-        await recommender.probe("tiny")
+    async def one(settings: Settings, people: list[Person]) -> Service:
+        service = await build(settings)
+        made.append(service)
+        await service.ingest.items(FILMS)
+        await service.ingest.embed_pending()
+        await service.models.probe("tiny")
         for person in people:
             user, events = person.rows()
-            assert (await recommender.ingest_users([user])).accepted == 1
-            assert (await recommender.ingest_events(events)).accepted == len(events)
-        return recommender
+            assert (await service.ingest.users([user])).accepted == 1
+            assert (await service.ingest.events(events)).accepted == len(events)
+        return service
 
     yield one
-    for recommender in made:
-        await recommender.close()
+    for service in made:
+        await service.close()
 
 
-async def asked(recommender: Recommender, person: Person, n: int) -> str:
+async def asked(service: Service, person: Person, n: int) -> str:
     """One request, of another kind each time; returns which strategy answered."""
     turn, strategy = n // PEOPLE, STRATEGIES[n % len(STRATEGIES)]
     same: dict[str, Any] = {"user_id": person.user_id, "redact": [person.name], "model": "tiny"}
@@ -270,7 +271,7 @@ async def asked(recommender: Recommender, person: Person, n: int) -> str:
             explain="short",
             **same,
         )
-        found = await recommender.rerank(request)
+        found = await service.recommender.rerank(request)
         assert len(found.places) == len(documents)
         return found.ranking.strategy
     if n % 4 == 2:
@@ -282,10 +283,10 @@ async def asked(recommender: Recommender, person: Person, n: int) -> str:
                 **same,
             }
         )
-        reply = [part async for part in await recommender.chat(chat)][-1]
+        reply = [part async for part in await service.chat.answer(chat)][-1]
         assert not isinstance(reply, str)
         return reply.ranking.strategy if reply.ranking is not None else ""
-    ranking = await recommender.recommend(
+    ranking = await service.recommender.recommend(
         RecommendRequest(
             instruction=person.words(turn),
             strategy=strategy,
@@ -301,8 +302,8 @@ async def test_nothing_private_reaches_a_hosted_model_or_embedder(
     settings: Settings, serve: Serve, filled: Filled
 ) -> None:
     recorder, people = Recorder(), [Person(n) for n in range(PEOPLE)]
-    recommender = await filled(hosted(settings, await serve(recorder.app)), people)
-    answered = [await asked(recommender, people[n % PEOPLE], n) for n in range(REQUESTS)]
+    service = await filled(hosted(settings, await serve(recorder.app)), people)
+    answered = [await asked(service, people[n % PEOPLE], n) for n in range(REQUESTS)]
     assert {*STRATEGIES, "prior"} - {"auto"} <= {*answered}
     came = {bare(line) for text in (recorder.all,) for line in text.splitlines()}
     for person in people:
@@ -327,15 +328,15 @@ async def test_a_person_who_is_kept_from_outside_is_still_answered_in_words(
     settings: Settings, serve: Serve, filled: Filled
 ) -> None:
     recorder, person = Recorder(), Person(0)
-    recommender = await filled(hosted(settings, await serve(recorder.app)), [person])
+    service = await filled(hosted(settings, await serve(recorder.app)), [person])
     recorder.told, recorder.embedded = [], []
-    ranking = await recommender.recommend(
+    ranking = await service.recommender.recommend(
         RecommendRequest(user_id=person.user_id, instruction="Jungle")
     )
     assert ranking.degraded is not None
     assert (ranking.degraded.reason, ranking.items[0].title) == ("not_allowed", "Jungle Night")
     assert ranking.items[0].reason
-    found = await recommender.rerank(
+    found = await service.recommender.rerank(
         RerankRequest.model_validate(
             {
                 "user_id": person.user_id,
@@ -347,7 +348,7 @@ async def test_a_person_who_is_kept_from_outside_is_still_answered_in_words(
     assert found.places == [1, 0]
     assert "kept from the embedder outside" in " ".join(found.warnings)
     chat = {"user_id": person.user_id, "turns": [{"role": "user", "text": "tell me a joke"}]}
-    assert [part async for part in await recommender.chat(ChatRequest.model_validate(chat))]
+    assert [part async for part in await service.chat.answer(ChatRequest.model_validate(chat))]
     assert recorder.all == ""
 
 
@@ -355,8 +356,8 @@ async def test_a_true_reason_in_the_models_words_is_still_given(
     settings: Settings, serve: Serve, filled: Filled
 ) -> None:
     recorder, person = Recorder(), Person(1)
-    recommender = await filled(hosted(settings, await serve(recorder.app)), [person])
-    ranking = await recommender.recommend(
+    service = await filled(hosted(settings, await serve(recorder.app)), [person])
+    ranking = await service.recommender.recommend(
         RecommendRequest(user_id=person.user_id, strategy="listwise")
     )
     assert any(item.signals["grounded"] for item in ranking.items)
@@ -366,10 +367,12 @@ async def test_a_hosted_model_for_likelihoods_sees_no_more(
     settings: Settings, serve: Serve, filled: Filled
 ) -> None:
     recorder, person = Recorder(), Person(2)
-    recommender = await filled(
+    service = await filled(
         hosted(settings, await serve(recorder.app)).changed({"roles": {"score": "tiny"}}), [person]
     )
-    ranking = await recommender.recommend(RecommendRequest(user_id=person.user_id, explain="full"))
+    ranking = await service.recommender.recommend(
+        RecommendRequest(user_id=person.user_id, explain="full")
+    )
     assert any(item.attribution for item in ranking.items)
     assert "Delta Night by [email]\n" in recorder.told
     assert [
@@ -383,12 +386,12 @@ async def test_a_body_may_list_names_on_every_face(
     settings: Settings, serve: Serve, filled: Filled
 ) -> None:
     recorder, person = Recorder(), Person(1)
-    recommender = await filled(hosted(settings, await serve(recorder.app)), [person])
+    service = await filled(hosted(settings, await serve(recorder.app)), [person])
 
-    async def ready(_: Settings) -> Recommender:
-        return recommender
+    async def ready(_: Settings) -> Service:
+        return service
 
-    base = await serve(create_app(recommender.settings, ready))
+    base = await serve(create_app(service.settings, ready))
     wish = "something for Quentin Quale's party"
     who: dict[str, Any] = {
         "user_id": person.user_id,
@@ -416,39 +419,43 @@ async def test_a_preview_is_what_a_model_is_sent(
     settings: Settings, serve: Serve, filled: Filled
 ) -> None:
     recorder, person, hidden = Recorder(), Person(1), Person(0)
-    recommender = await filled(hosted(settings, await serve(recorder.app)), [person, hidden])
+    service = await filled(hosted(settings, await serve(recorder.app)), [person, hidden])
     wish = f"like itm-2, mail {person.secrets['email'][0]}"
     for strategy in ("listwise", "keyed", "first_token"):
         request = RecommendRequest(
             user_id=person.user_id, instruction=wish, strategy=strategy, explain="none"
         )
-        shown = await recommender.preview(request, "rank", "tiny")
-        _, exchanges = await recommender.trace(request)
+        shown = await service.previewer.preview(request, "rank", "tiny")
+        call = CallContext(exchanges=[])
+        await service.recommender.recommend(request, call)
+        exchanges = call.exchanges or []
         assert shown.messages == exchanges[-1].messages
         assert (shown.leaves, shown.redacted["email"] >= 1, shown.redacted["id"] >= 1) == (
             True,
             True,
             True,
         )
-    assert "[email]" in (await recommender.preview(request, "explain")).messages[-1]["content"]
     assert (
-        await recommender.preview(RecommendRequest(user_id=hidden.user_id), "rank")
+        "[email]" in (await service.previewer.preview(request, "explain")).messages[-1]["content"]
+    )
+    assert (
+        await service.previewer.preview(RecommendRequest(user_id=hidden.user_id), "rank")
     ).messages == []
     with pytest.raises(NotFound, match="model"):
-        await recommender.preview(request, "rank", "whyrank")
-    near = recommender.settings.changed(
+        await service.previewer.preview(request, "rank", "whyrank")
+    near = service.settings.changed(
         {"models": {"tiny": {"hosted": False}, "here": {"backend": "local", "model": "x"}}}
     )
     inside = await filled(near, [])
-    plain = await inside.preview(
+    plain = await inside.previewer.preview(
         RecommendRequest(user_id=person.user_id, instruction="mail a@b.org"), "rank", "tiny"
     )
     assert (plain.leaves, plain.redacted) == (False, {})
     assert "a@b.org" in plain.messages[-1]["content"]
     with pytest.raises(BadRequest, match="likelihoods only"):
-        await inside.preview(request, "rank", "here")
+        await inside.previewer.preview(request, "rank", "here")
     with pytest.raises(BadRequest, match=r"roles\.score"):
-        await inside.preview(request, "score")
+        await inside.previewer.preview(request, "score")
 
 
 @pytest.mark.parametrize(
@@ -495,9 +502,9 @@ def test_the_command_shows_what_would_be_sent(
 
 
 def test_an_empty_person_passes_the_veil(settings: Settings) -> None:
-    from service.redact import PatternRedactor, Redaction
+    from service.privacy import PatternRedactor, Redaction
 
-    assert Redaction(PatternRedactor(), frozenset(), frozenset()).over(UserState(), [], None) == (
+    assert Redaction(PatternRedactor(), frozenset(), frozenset()).shown(UserState(), [], None) == (
         UserState(),
         [],
         None,

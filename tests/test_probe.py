@@ -10,6 +10,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
+from service.build import Service
 from service.cli import app
 from service.config import HOUSE, Settings
 from service.errors import ModelError
@@ -17,10 +18,9 @@ from service.llm import Call
 from service.llm.probe import Probes
 from service.llm.scripted import ScriptedLLM
 from service.llm.vllm import VLLM
-from service.pipeline import Recommender
-from service.rank.latency import LatencyEstimator
+from service.models.latency import LatencyEstimator
 from service.schema import RecommendRequest, Usage
-from tests.conftest import MODELS, Make, backwards
+from tests.conftest import MODELS, Make, backwards, metered
 from tests.fake_openai import FakeOpenAI, Manner
 
 Serve = Callable[[Any], Any]
@@ -35,7 +35,9 @@ async def of(serve: Serve, tmp_path: Path) -> AsyncIterator[Callable[[FakeOpenAI
     async def one(fake: FakeOpenAI) -> Probes:
         llm = VLLM("fake", model="fake", base_url=f"{await serve(fake.app)}/v1")
         opened.append(llm)
-        return Probes(tmp_path / "capabilities", {"fake": llm}, {"fake": "vllm"}, lambda: NOW)
+        return Probes(
+            tmp_path / "capabilities", {"fake": metered(llm)}, {"fake": "vllm"}, lambda: NOW
+        )
 
     yield one
     for llm in opened:
@@ -145,7 +147,9 @@ async def test_capabilities_that_cannot_be_read_or_written_name_their_file(
     folder.mkdir()
     (folder / "fake.json").write_bytes(b"{")
     model = VLLM("fake", model="fake", base_url=f"{await serve(FakeOpenAI('obeys').app)}/v1")
-    probes = Probes(folder, {"fake": model}, {}, lambda: datetime.now(UTC), failed=told.append)
+    probes = Probes(
+        folder, {"fake": metered(model)}, {}, lambda: datetime.now(UTC), failed=told.append
+    )
     assert (await probes.of("fake", seconds=10)).grammar
     assert [f"{folder / 'fake.json'}: no capabilities of a model" in one for one in told] == [True]
     (folder / "fake.json").unlink()
@@ -169,21 +173,21 @@ async def test_a_strategy_that_its_model_cannot_do_is_replaced_openly(
     make: Make, settings: Settings
 ) -> None:
     cheap = settings.changed({"rank": {"prefer": ["first_token", "listwise", "keyed"]}})
-    recommender: Recommender = await make(
-        llm=ScriptedLLM(reader, alias="tiny", obeys=False), changed=cheap
-    )
-    await recommender.ingest_events([{"user_id": "u", "item_id": "alien", "type": "like"}])
-    unknown = await recommender.recommend(ask(strategy="listwise"))
+    service: Service = await make(llm=ScriptedLLM(reader, alias="tiny", obeys=False), changed=cheap)
+    await service.ingest.events([{"user_id": "u", "item_id": "alien", "type": "like"}])
+    unknown = await service.recommender.recommend(ask(strategy="listwise"))
     assert (unknown.strategy, unknown.degraded) == ("listwise", None)
-    await recommender.probe("tiny")
-    named = await recommender.recommend(ask(strategy="first_token"))
+    await service.models.probe("tiny")
+    named = await service.recommender.recommend(ask(strategy="first_token"))
     assert named.degraded is not None
     assert (named.degraded.from_, named.degraded.to, named.degraded.reason) == (
         "first_token:tiny",
         "prior",
         "no_capability",
     )
-    auto = await recommender.recommend(ask(strategy="auto"))  # no grammar: scores before a list
+    auto = await service.recommender.recommend(
+        ask(strategy="auto")
+    )  # no grammar: scores before a list
     assert (auto.strategy, auto.degraded) == ("keyed", None)
 
 
@@ -191,16 +195,14 @@ async def test_a_model_that_can_do_nothing_asked_of_it_is_not_passed_over_in_sil
     make: Make, settings: Settings
 ) -> None:
     only = settings.changed({"rank": {"strategy": "auto", "prefer": ["first_token"]}})
-    recommender: Recommender = await make(
-        llm=ScriptedLLM(reader, alias="tiny", obeys=False), changed=only
-    )
-    await recommender.ingest_events([{"user_id": "u", "item_id": "alien", "type": "like"}])
-    await recommender.probe("tiny")
-    ranking = await recommender.recommend(ask())
+    service: Service = await make(llm=ScriptedLLM(reader, alias="tiny", obeys=False), changed=only)
+    await service.ingest.events([{"user_id": "u", "item_id": "alien", "type": "like"}])
+    await service.models.probe("tiny")
+    ranking = await service.recommender.recommend(ask())
     assert ranking.strategy == "prior"
     assert ranking.degraded is not None
     assert ranking.degraded.reason == "no_capability"
-    part = (await recommender.readiness())["model:rank"]
+    part = (await service.diagnostics.readiness())["model:rank"]
     assert (part["ok"], part["capabilities"]["token_logprobs"]) == (False, False)
     assert "no_capability" in part["why"]
 
@@ -210,9 +212,9 @@ async def test_the_background_probes_and_the_first_request_has_an_estimate(
 ) -> None:
     fake = FakeOpenAI("ignores")
     llm = VLLM("tiny", model="fake", base_url=f"{await serve(fake.app)}/v1")
-    recommender: Recommender = await make(llm=llm)
-    await recommender.ingest_events([{"user_id": "u", "item_id": "alien", "type": "like"}])
-    work = asyncio.create_task(recommender.work())
+    service: Service = await make(llm=llm)
+    await service.ingest.events([{"user_id": "u", "item_id": "alien", "type": "like"}])
+    work = asyncio.create_task(service.jobs.run())
     try:
         async with asyncio.timeout(20):
             while not (settings.data / "capabilities" / "tiny.json").exists():
@@ -221,10 +223,10 @@ async def test_the_background_probes_and_the_first_request_has_an_estimate(
     finally:
         work.cancel()
         await asyncio.wait([work])
-    ranking = await recommender.recommend(ask(strategy="keyed"))
+    ranking = await service.recommender.recommend(ask(strategy="keyed"))
     assert ranking.choice is not None
     assert ranking.degraded is not None  # it greets where scores are asked for
-    lacking = (await recommender.recommend(ask(strategy="first_token"))).degraded
+    lacking = (await service.recommender.recommend(ask(strategy="first_token"))).degraded
     assert lacking is not None
     assert lacking.reason == "no_capability"
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache, partial
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -22,15 +22,15 @@ from service.errors import (
     ModelOverloaded,
     ModelUnreachable,
 )
-from service.llm import Asked, Call, Likelihoods, Piece
+from service.llm import Asked, Call, Likelihoods, OutgoingCall, Piece
 from service.llm.scripted import ScriptedLLM
+from service.models.latency import LatencyEstimator
 from service.prompts import LETTERS, PromptLibrary
-from service.rank import Context, Order, Strategy, rank, reason_to_skip
+from service.rank import Context, Ladder, Order, Strategy, rank, reason_to_skip
 from service.rank.first_token import FirstToken
 from service.rank.fusion import Terms, falling, fused_order
 from service.rank.keyed import Keyed
 from service.rank.keyed import parse as keyed_parse
-from service.rank.latency import LatencyEstimator
 from service.rank.likelihood import Likelihood
 from service.rank.listwise import Listwise, parse, permutation
 from service.rank.pointwise import Pointwise
@@ -127,9 +127,8 @@ async def ranked(
     asked: str = "listwise",
     pace: LatencyEstimator | None = None,
 ) -> Order:
-    return await rank(
-        state, shown, within or context(), ladder, pace or LatencyEstimator(), asked=asked
-    )
+    steps = Ladder(ladder, asked)
+    return await rank(state, shown, within or context(), steps, pace or LatencyEstimator())
 
 
 async def test_the_model_changes_the_order_and_the_tail_stays_behind() -> None:
@@ -361,7 +360,7 @@ class Failing(ScriptedLLM):
         super().__init__(lambda call: error)
         self.error = error
 
-    async def loglikelihoods(self, asked: Sequence[Asked], *, apart: bool = False) -> Likelihoods:
+    async def loglikelihoods(self, *asked: Any, **options: Any) -> Likelihoods:
         raise self.error
 
 
@@ -376,7 +375,7 @@ class Slow(ScriptedLLM):
         self.seconds = seconds
         self.stopped = False
 
-    async def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
+    async def stream(self, call: Call | OutgoingCall) -> AsyncGenerator[Piece, None]:
         try:
             await asyncio.sleep(self.seconds)
             async with aclosing(super().stream(call)) as pieces:

@@ -5,17 +5,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import NoReturn
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from stdnum import luhn
 
-from service.catalog import Catalog
 from service.errors import ConfigError
-from service.redact import PatternRedactor, Redaction, _luhn, counted, ids_in
+from service.privacy import PatternRedactor, Redaction, count_redactions, possible_ids
+from service.privacy.patterns import _luhn
 from service.schema import Candidate, Event, Item, Recent, UserState
 
 NET = PatternRedactor(["DE", "US", "FR"])
@@ -250,7 +248,10 @@ def test_a_region_without_phones_is_refused_by_name() -> None:
 
 
 def test_what_was_taken_out_is_counted_by_kind() -> None:
-    assert counted([ABROAD("a@b.c, d@e.f"), ABROAD(PHONES[0]), "none"]) == {"email": 2, "phone": 1}
+    assert count_redactions([ABROAD("a@b.c, d@e.f"), ABROAD(PHONES[0]), "none"]) == {
+        "email": 2,
+        "phone": 1,
+    }
 
 
 # ── a person's own words ──────────────────────────────────────────────────────────────────────────
@@ -258,7 +259,7 @@ def test_what_was_taken_out_is_counted_by_kind() -> None:
 
 def veil(names: list[str] | None = None, own: list[str | None] | None = None) -> Redaction:
     shown = Redaction(NET, frozenset({"genre"}), frozenset({"likes"}), names=("Configured Name",))
-    return shown.of(names or [], own or [])
+    return shown.for_request(names or [], own or [])
 
 
 @pytest.mark.parametrize(
@@ -347,7 +348,7 @@ def test_a_prompt_is_made_of_what_may_be_shown_only() -> None:
         ),
         attributes={"likes": ["ann's films", "noir"], "income": 9},
     )
-    shown, candidates, instruction = veil(["Ann"]).over(
+    shown, candidates, instruction = veil(["Ann"]).shown(
         state, [Candidate(item=told, prior=1)], "ask it-7"
     )
     assert shown.recent[0].event.text == "like ⟦id⟧ at ⟦address⟧, heat, ⟦name⟧"
@@ -362,32 +363,14 @@ def test_a_prompt_is_made_of_what_may_be_shown_only() -> None:
 
 
 def test_a_number_is_found_before_a_long_text_is_cut() -> None:
-    assert NET.caught(veil().words("x " * 990 + CARDS[0])).endswith("⟦card⟧")
+    assert NET.marked(veil().words("x " * 990 + CARDS[0])).endswith("⟦card⟧")
 
 
 URL = "https://shop.example/p/1?x=1#y"
 
 
-async def test_ids_that_look_like_ids_are_looked_up(tmp_path: Path) -> None:
-    catalog = await Catalog.open(tmp_path, embed=Nothing(), filterable={})
-    await catalog.put(
-        [Item(id=one) for one in ("itm-7", "1984", "well-known", "heat", "sku_12:3", "shop/a", URL)]
-    )
-    said = [f"like itm-7, ITM-8 and sku_12:3. in 1984 heat, or shop/a ({URL})?", "a-" * 5_000]
-    assert sorted(await ids_in(catalog, said)) == [URL, "itm-7", "shop/a", "sku_12:3"]
-    assert await ids_in(catalog, []) == []
-    await catalog.close()
-
-
-class Nothing:
-    """An embedder that is never asked."""
-
-    name, loaded, dimension = "nothing", True, 2
-
-    async def embed(self, texts: object) -> NoReturn:
-        raise AssertionError
-
-    embed_one = counted = embed
-
-    async def close(self) -> None:
-        pass
+def test_words_that_look_like_ids_are_looked_up() -> None:
+    known = {"itm-7", "1984", "well-known", "heat", "sku_12:3", "shop/a", URL}
+    texts = [f"like itm-7, ITM-8 and sku_12:3. in 1984 heat, or shop/a ({URL})?", "a-" * 5_000]
+    assert sorted(known & set(possible_ids(texts))) == [URL, "itm-7", "shop/a", "sku_12:3"]
+    assert possible_ids([]) == []

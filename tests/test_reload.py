@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from service.api import create_app
+from service.build import Service, build
 from service.config import HOUSE, Settings
-from service.pipeline import Recommender, build
 from service.schema import Ranking
 from tests.conftest import FILMS, MODELS
 from tests.slow_engine import SlowEngine
@@ -59,12 +59,12 @@ async def running(folder: Path, serve: Serve) -> AsyncIterator[Running]:
         told |= {"data": str(folder / "data"), "embed": {"path": str(MODELS / "minilm")}}
         (file := folder / "whyrank.yaml").write_text(yaml.safe_dump(told, sort_keys=False))
 
-        async def ready(settings: Settings) -> Recommender:
-            recommender = await build(settings)
-            await recommender.ingest_items(FILMS)
-            await recommender.embed_pending()
-            await recommender.ingest_events([{"user_id": "u", "item_id": "alien", "type": "like"}])
-            return recommender
+        async def ready(settings: Settings) -> Service:
+            service = await build(settings)
+            await service.ingest.items(FILMS)
+            await service.ingest.embed_pending()
+            await service.ingest.events([{"user_id": "u", "item_id": "alien", "type": "like"}])
+            return service
 
         url = await serve(create_app(Settings.load(file), ready))
         client = await stack.enter_async_context(httpx.AsyncClient(base_url=url))
@@ -181,11 +181,11 @@ async def test_limits_are_others_after_a_hangup_signal(tmp_path: Path, serve: Se
 async def test_a_service_that_was_not_made_from_a_file_says_so(
     make: Any, serve: Serve, settings: Settings
 ) -> None:
-    recommender = await make()
-    changed = recommender.settings.changed({"limits": {"top_n": 5}})
+    service = await make()
+    changed = service.settings.changed({"limits": {"top_n": 5}})
 
-    async def ready(_: Settings) -> Recommender:
-        found: Recommender = recommender
+    async def ready(_: Settings) -> Service:
+        found: Service = service
         return found
 
     async with httpx.AsyncClient(base_url=await serve(create_app(changed, ready))) as client:

@@ -40,12 +40,12 @@ def shown_first(call: Call) -> str:
 @pytest.fixture
 async def client(make: Make, settings: Settings, serve: Serve) -> AsyncIterator[httpx.AsyncClient]:
     changed = settings.changed({"rank": {"strategy": "auto"}, "rerank": {"json_query": True}})
-    recommender = await make(changed=changed, llm=ScriptedLLM(shown_first, alias="tiny"))
-    await recommender.ingest_events(HISTORY)
-    await recommender.ingest_users([{"user_id": "bob"}])
+    service = await make(changed=changed, llm=ScriptedLLM(shown_first, alias="tiny"))
+    await service.ingest.events(HISTORY)
+    await service.ingest.users([{"user_id": "bob"}])
 
     async def ready(_: Settings) -> Any:
-        return recommender
+        return service
 
     base = await serve(create_app(changed, ready))
     async with httpx.AsyncClient(base_url=base, timeout=60) as client:
@@ -320,8 +320,8 @@ async def test_one_document_asks_no_model(make: Make, settings: Settings) -> Non
     from service.schema import Document, RerankRequest
 
     model = ScriptedLLM(shown_first, alias="tiny")
-    recommender = await make(llm=model)
-    await recommender.ingest_events(HISTORY)
+    service = await make(llm=model)
+    await service.ingest.events(HISTORY)
     for explain in ("none", "short"):
         one = RerankRequest(
             query="space",
@@ -329,7 +329,7 @@ async def test_one_document_asks_no_model(make: Make, settings: Settings) -> Non
             user_id="ann",
             explain=explain,
         )
-        assert (await recommender.rerank(one)).ranking.items[0].item_id == "solaris"
+        assert (await service.recommender.rerank(one)).ranking.items[0].item_id == "solaris"
     assert model.calls == []
 
 
@@ -396,22 +396,22 @@ async def test_an_odd_document_fails_only_itself(client: httpx.AsyncClient) -> N
 
 
 async def test_a_document_adds_to_what_the_catalogue_knows(make: Make) -> None:
-    recommender = await make(llm=ScriptedLLM(shown_first, alias="tiny"))
+    service = await make(llm=ScriptedLLM(shown_first, alias="tiny"))
     request = RerankRequest(
         query="x", documents=[Document(id="alien", attributes={"score": 0.4, "year": 1980})]
     )
-    (item,) = await recommender._documents(request)
+    (item,) = await service._documents(request)
     assert item.attributes == {"year": 1980, "genre": ["Horror", "Sci-Fi"], "score": 0.4}
 
 
 async def test_who_asks_may_be_named_in_any_letters_or_not_at_all(
     make: Make, serve: Serve, settings: Settings
 ) -> None:
-    recommender = await make(llm=ScriptedLLM(shown_first, alias="tiny"))
-    await recommender.ingest_events([{"user_id": "josé", "item_id": "alien", "type": "like"}])
+    service = await make(llm=ScriptedLLM(shown_first, alias="tiny"))
+    await service.ingest.events([{"user_id": "josé", "item_id": "alien", "type": "like"}])
 
     async def ready(_: Settings) -> Any:
-        return recommender
+        return service
 
     async with httpx.AsyncClient(base_url=await serve(create_app(settings, ready))) as client:
         body = {"query": "", "documents": ["thing", "heat"], "explain": "short", "user": ""}

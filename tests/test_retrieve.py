@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from service.build import Service
 from service.config import HOUSE, Retrieve, Settings
-from service.pipeline import Recommender
 from service.schema import RecommendRequest
 from tests.conftest import Make
 
@@ -42,21 +42,19 @@ def purchases() -> list[dict[str, Any]]:
 async def test_a_small_shop_shows_each_person_their_own_taste_before_the_best_sellers(
     make: Make, settings: Settings
 ) -> None:
-    recommender = await make(
-        films=PRODUCTS, changed=settings.changed({"service": {"domain": "shop"}})
-    )
-    await recommender.ingest_events(purchases())
-    assert await recommender.train() == 0  # nobody's likes are enough for a factorisation
+    service = await make(films=PRODUCTS, changed=settings.changed({"service": {"domain": "shop"}}))
+    await service.ingest.events(purchases())
+    assert await service.jobs.trainer.train() == 0  # nobody's likes are enough for a factorisation
     for who, shelf in (("ann", "tea"), ("bob", "tool")):
-        shelves = await shown(recommender, who)
+        shelves = await shown(service, who)
         assert set(shelves[:3]) == {shelf}
         assert shelves.count(shelf) > shelves.count("lamp")
-    assert set(await shown(recommender, "new")) == {"lamp"}
+    assert set(await shown(service, "new")) == {"lamp"}
 
 
-async def shown(recommender: Recommender, who: str) -> list[str]:
+async def shown(service: Service, who: str) -> list[str]:
     """The shelves of the ten products that somebody is shown."""
-    ranking = await recommender.recommend(
+    ranking = await service.recommender.recommend(
         RecommendRequest(user_id=who, top_n=10, strategy="prior", explain="none")
     )
     return [item.item_id.split("-")[0] for item in ranking.items]

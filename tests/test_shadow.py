@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from service.config import Settings, Shadow
+from service.build import Service, build
+from service.config import Settings
+from service.context import CallContext
 from service.errors import ConfigError, ModelUnreachable
-from service.llm import LLM, Call, Piece
+from service.jobs.shadow import of_share
+from service.llm import Call, ModelAdapter, OutgoingCall, Piece
 from service.llm.scripted import ScriptedLLM
-from service.models import PAYER
-from service.pipeline import Recommender, Shadowed, build
+from service.records import Shadowed
 from service.schema import ApiKey, Ranking, RecommendRequest, ShadowRanking
-from service.shadow import Shadowing
-from service.telemetry import Telemetry
 from tests.conftest import FILMS, backwards, letters_of
 from tests.test_keys import Serve
 from tests.test_reload import running
@@ -38,7 +38,7 @@ class Blocked(ScriptedLLM):
         self.asked = asyncio.Event()
         self.go = asyncio.Event()
 
-    async def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
+    async def stream(self, call: Call | OutgoingCall) -> AsyncGenerator[Piece, None]:
         self.asked.set()
         await self.go.wait()
         async for piece in super().stream(call):
@@ -49,43 +49,43 @@ class Blocked(ScriptedLLM):
 async def cast(settings: Settings) -> AsyncIterator[Cast]:
     """`await cast(far, model={…}, share=…)`: `tiny` answers, and `far`, a model or how it answers,
     stands in its shadow; None: it can't be had."""
-    made: list[Recommender] = []
+    made: list[Service] = []
 
     async def one(
-        far: LLM | Callable[[Call], Any] | None = forwards,
+        far: ModelAdapter | Callable[[Call], Any] | None = forwards,
         *,
         model: dict[str, Any] | None = None,
         **shadow: Any,
-    ) -> Recommender:
+    ) -> Service:
         tiny = settings.models["tiny"].model_dump()
         models = {"tiny": {**tiny, "weight": 0.9}, "far": {**tiny, "weight": 1.0, **(model or {})}}
         told = {"model": "far", "share": 1, "strategy": "listwise", **shadow}
-        llms: dict[str, LLM] = {"tiny": ScriptedLLM(backwards, alias="tiny")}
+        llms: dict[str, ModelAdapter] = {"tiny": ScriptedLLM(backwards, alias="tiny")}
         if far is not None:
-            llms["far"] = far if isinstance(far, LLM) else ScriptedLLM(far, alias="far")
-        recommender = await build(settings.changed({"models": models, "shadow": told}), llms=llms)
-        made.append(recommender)
-        await recommender.ingest_items(FILMS)
-        await recommender.embed_pending()
-        await recommender.ingest_events([{"user_id": "u", "item_id": "alien", "type": "like"}])
-        return recommender
+            llms["far"] = far if isinstance(far, ModelAdapter) else ScriptedLLM(far, alias="far")
+        service = await build(settings.changed({"models": models, "shadow": told}), llms=llms)
+        made.append(service)
+        await service.ingest.items(FILMS)
+        await service.ingest.embed_pending()
+        await service.ingest.events([{"user_id": "u", "item_id": "alien", "type": "like"}])
+        return service
 
     yield one
-    for recommender in made:
-        await recommender.close()
+    for service in made:
+        await service.close()
 
 
-async def shadowed(recommender: Recommender) -> list[Shadowed]:
+async def shadowed(service: Service) -> list[Shadowed]:
     """What was kept, once nothing is under way."""
-    while recommender._shadowing._tasks:
-        await asyncio.wait_for(asyncio.wait(recommender._shadowing._tasks), 20)
-    return await recommender.shadowed(0, 100)
+    while service.shadowing._tasks:
+        await asyncio.wait_for(asyncio.wait(service.shadowing._tasks), 20)
+    return await service.records.shadowed(0, 100)
 
 
-def counted(recommender: Recommender) -> dict[str, float]:
+def counted(service: Service) -> dict[str, float]:
     samples = [
         one
-        for metric in recommender.telemetry.shadow.collect()
+        for metric in service.telemetry.shadow.collect()
         for one in metric.samples
         if one.name.endswith("_total")
     ]
@@ -93,9 +93,9 @@ def counted(recommender: Recommender) -> dict[str, float]:
 
 
 async def test_it_ranks_the_same_for_the_same_person_and_nobody_is_shown_it(cast: Cast) -> None:
-    recommender = await cast()
-    parts = [part async for part in await recommender.stream(FOR_U)]
-    [kept] = await shadowed(recommender)
+    service = await cast()
+    parts = [part async for part in await service.recommender.stream(FOR_U)]
+    [kept] = await shadowed(service)
     assert {part.model for part in parts if isinstance(part, Ranking)} == {"tiny"}
     assert (kept.who, kept.alias, kept.domain) == ("u", "far", "movies")
     assert kept.shown.model_dump() == parts[-1].model_dump()
@@ -106,18 +106,18 @@ async def test_it_ranks_the_same_for_the_same_person_and_nobody_is_shown_it(cast
     )
     assert kept.shadow.state_version == kept.shown.state_version > 0
     assert all(item.reason is None for item in kept.shadow.items)
-    assert counted(recommender) == {"ranked": 1}
+    assert counted(service) == {"ranked": 1}
 
 
 async def test_it_is_kept_with_what_it_would_have_shown_and_where_it_places_what_was_shown(
     cast: Cast,
 ) -> None:
-    recommender = await cast()
-    whole = await recommender.recommend(
+    service = await cast()
+    whole = await service.recommender.recommend(
         FOR_U.model_copy(update={"top_n": 8, "model": "far", "strategy": "listwise"})
     )
-    shown = await recommender.recommend(FOR_U)
-    kept = (await shadowed(recommender))[-1]
+    shown = await service.recommender.recommend(FOR_U)
+    kept = (await shadowed(service))[-1]
     first, lower = [one.item_id for one in whole.items[:3]], {item.item_id for item in shown.items}
     assert [item.item_id for item in kept.shadow.items] == [
         *first,
@@ -133,50 +133,50 @@ def whole_rank(ranking: Ranking, item_id: str) -> int:
 
 
 async def test_the_answer_is_there_while_the_shadow_still_thinks(cast: Cast) -> None:
-    recommender = await cast(far := Blocked())
-    answers = [await recommender.recommend(FOR_U) for _ in range(3)]
+    service = await cast(far := Blocked())
+    answers = [await service.recommender.recommend(FOR_U) for _ in range(3)]
     await asyncio.wait_for(far.asked.wait(), 20)
     assert [one.degraded for one in answers] == [None] * 3
-    assert await recommender.shadowed(0, 9) == []
+    assert await service.records.shadowed(0, 9) == []
     far.go.set()
-    assert [one.shown.ranking_id for one in await shadowed(recommender)] == [
+    assert [one.shown.ranking_id for one in await shadowed(service)] == [
         one.ranking_id for one in answers
     ]
 
 
 async def test_one_that_fails_is_kept_as_the_prior_it_would_have_been(cast: Cast) -> None:
-    recommender = await cast(lambda call: ModelUnreachable("refused"))
-    answered = await recommender.recommend(FOR_U)
-    [kept] = await shadowed(recommender)
+    service = await cast(lambda call: ModelUnreachable("refused"))
+    answered = await service.recommender.recommend(FOR_U)
+    [kept] = await shadowed(service)
     assert (answered.model, answered.degraded) == ("tiny", None)
     assert (kept.shadow.model, kept.shadow.strategy) == (None, "prior")
     assert kept.shadow.degraded is not None
     assert kept.shadow.degraded.reason == "unreachable"
-    assert counted(recommender) == {"failed": 1}
+    assert counted(service) == {"failed": 1}
 
 
 async def test_one_that_is_no_good_at_it_is_kept_as_what_it_can_do_and_costs_no_other_model(
     cast: Cast,
 ) -> None:
-    recommender = await cast(lambda call: "prose")
-    await recommender.recommend(FOR_U)
-    [kept] = await shadowed(recommender)
+    service = await cast(lambda call: "prose")
+    await service.recommender.recommend(FOR_U)
+    [kept] = await shadowed(service)
     assert (kept.shadow.model, kept.shadow.strategy) == ("far", "likelihood")
     assert kept.shadow.degraded is not None
     assert (kept.shadow.degraded.from_, kept.shadow.degraded.reason) == (
         "listwise:far",
         "invalid_output",
     )
-    assert counted(recommender) == {"ranked": 1}
+    assert counted(service) == {"ranked": 1}
 
 
 async def test_one_that_hangs_is_given_up_at_its_own_deadline(cast: Cast) -> None:
-    recommender = await cast(Blocked(), deadline_ms=50)
-    await recommender.recommend(FOR_U)
-    [kept] = await shadowed(recommender)
+    service = await cast(Blocked(), deadline_ms=50)
+    await service.recommender.recommend(FOR_U)
+    [kept] = await shadowed(service)
     assert kept.shadow.degraded is not None
     assert kept.shadow.degraded.reason == "timeout"
-    assert counted(recommender) == {"failed": 1}
+    assert counted(service) == {"failed": 1}
 
 
 async def test_one_that_breaks_or_can_not_be_asked_is_counted_and_leaves_nothing(
@@ -185,103 +185,102 @@ async def test_one_that_breaks_or_can_not_be_asked_is_counted_and_leaves_nothing
     def broken(call: Call) -> str:
         raise RuntimeError("a bug")
 
-    for recommender in (
+    for service in (
         await cast(broken),
         await cast(None, strategy="auto", model={"backend": "local"}),
     ):
-        assert (await recommender.recommend(FOR_U)).model == "tiny"
-        assert await shadowed(recommender) == []
-        assert counted(recommender) == {"failed": 1}
+        assert (await service.recommender.recommend(FOR_U)).model == "tiny"
+        assert await shadowed(service) == []
+        assert counted(service) == {"failed": 1}
 
 
 def test_a_share_is_the_same_rankings_every_time() -> None:
     ids = [f"rk-{n}" for n in range(2_000)]
 
-    def taken(share: float, model: str | None = "far") -> set[str]:
-        shadowing = Shadowing(Shadow(model=model, share=share), Telemetry())
-        return {one for one in ids if shadowing.wants(one)}
+    def taken(share: float) -> set[str]:
+        return {ranking_id for ranking_id in ids if of_share(ranking_id, share)}
 
     half = taken(0.5)
     assert 900 < len(half) < 1_100
     assert half == taken(0.5)
     assert taken(0.1) < half
-    assert (taken(0), taken(1), taken(1, model=None)) == (set(), set(ids), set())
+    assert (taken(0), taken(1)) == (set(), set(ids))
 
 
 async def test_what_is_too_much_is_dropped_and_the_rest_comes_in_turn(cast: Cast) -> None:
-    recommender = await cast(far := Blocked(), waiting=2)
-    answers = [await recommender.recommend(FOR_U) for _ in range(5)]
+    service = await cast(far := Blocked(), waiting=2)
+    answers = [await service.recommender.recommend(FOR_U) for _ in range(5)]
     await asyncio.wait_for(far.asked.wait(), 20)
-    assert (len(far.calls), counted(recommender)) == (0, {"dropped": 2})
+    assert (len(far.calls), counted(service)) == (0, {"dropped": 2})
     far.go.set()
-    assert [one.shown.ranking_id for one in await shadowed(recommender)] == [
+    assert [one.shown.ranking_id for one in await shadowed(service)] == [
         one.ranking_id for one in answers[:3]
     ]
-    assert counted(recommender) == {"dropped": 2, "ranked": 3}
+    assert counted(service) == {"dropped": 2, "ranked": 3}
 
 
 async def test_what_is_shown_to_nobody_in_particular_or_leaves_nothing_to_order_has_no_shadow(
     cast: Cast,
 ) -> None:
-    recommender = await cast()
-    await recommender.recommend(RecommendRequest(candidates=IDS))
-    await recommender.recommend(RecommendRequest(user_id="u", candidates=["heat"]))
-    visit = await recommender.recommend(RecommendRequest(session_id="s", candidates=IDS))
-    assert [one.shown.ranking_id for one in await shadowed(recommender)] == [visit.ranking_id]
+    service = await cast()
+    await service.recommender.recommend(RecommendRequest(candidates=IDS))
+    await service.recommender.recommend(RecommendRequest(user_id="u", candidates=["heat"]))
+    visit = await service.recommender.recommend(RecommendRequest(session_id="s", candidates=IDS))
+    assert [one.shown.ranking_id for one in await shadowed(service)] == [visit.ranking_id]
 
 
 async def test_who_may_not_be_shown_to_a_hosted_model_is_not_shown_to_one_in_the_shadow(
     cast: Cast,
 ) -> None:
     far = ScriptedLLM(forwards, alias="far")
-    recommender = await cast(far, model={"hosted": True})
-    await recommender.ingest_users([{"user_id": "u", "allow_hosted": False}])
-    await recommender.recommend(FOR_U)
-    assert await shadowed(recommender) == []
-    assert (far.calls, counted(recommender)) == ([], {"not_allowed": 1})
+    service = await cast(far, model={"hosted": True})
+    await service.ingest.users([{"user_id": "u", "allow_hosted": False}])
+    await service.recommender.recommend(FOR_U)
+    assert await shadowed(service) == []
+    assert (far.calls, counted(service)) == ([], {"not_allowed": 1})
 
 
 async def test_who_forbids_it_or_is_forgotten_while_it_waits_is_not_shown_either(
     cast: Cast,
 ) -> None:
-    recommender = await cast(far := Blocked(), model={"hosted": True})
-    await recommender.ingest_events(
+    service = await cast(far := Blocked(), model={"hosted": True})
+    await service.ingest.events(
         [{"user_id": user, "item_id": "heat", "type": "like"} for user in ("v", "w")]
     )
     for user in ("u", "v", "w"):
-        await recommender.recommend(FOR_U.model_copy(update={"user_id": user}))
+        await service.recommender.recommend(FOR_U.model_copy(update={"user_id": user}))
     await asyncio.wait_for(far.asked.wait(), 20)
-    await recommender.ingest_users([{"user_id": "v", "allow_hosted": False}])
-    await recommender.forget("w")
+    await service.ingest.users([{"user_id": "v", "allow_hosted": False}])
+    await service.records.forget("w")
     far.go.set()
-    assert [one.who for one in await shadowed(recommender)] == ["u"]
+    assert [one.who for one in await shadowed(service)] == ["u"]
     assert len(far.calls) == 1
-    assert counted(recommender) == {"ranked": 1, "not_allowed": 1, "dropped": 1}
+    assert counted(service) == {"ranked": 1, "not_allowed": 1, "dropped": 1}
 
 
 async def test_whoever_is_forgotten_leaves_no_shadow_also_of_what_is_under_way(cast: Cast) -> None:
-    recommender = await cast(far := Blocked())
+    service = await cast(far := Blocked())
     far.go.set()
-    await recommender.recommend(FOR_U)
-    assert len(await shadowed(recommender)) == 1
+    await service.recommender.recommend(FOR_U)
+    assert len(await shadowed(service)) == 1
     far.go.clear()
     far.asked.clear()
-    await recommender.recommend(FOR_U)
+    await service.recommender.recommend(FOR_U)
     await asyncio.wait_for(far.asked.wait(), 20)
-    await recommender.forget("u")
+    await service.records.forget("u")
     far.go.set()
-    assert await shadowed(recommender) == []
-    with recommender._store._engine.connect() as connection:
+    assert await shadowed(service) == []
+    with service._outside.store._engine.connect() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM shadows").scalar() == 0
 
 
 async def test_an_export_holds_the_persons_own_shadows(cast: Cast) -> None:
-    recommender = await cast()
-    await recommender.ingest_events([{"user_id": "v", "item_id": "heat", "type": "like"}])
+    service = await cast()
+    await service.ingest.events([{"user_id": "v", "item_id": "heat", "type": "like"}])
     for who in ("u", "v", "u"):
-        await recommender.recommend(FOR_U.model_copy(update={"user_id": who}))
-    mine = [one for one in await shadowed(recommender) if one.who == "u"]
-    told = [part async for part in await recommender.export("u")]
+        await service.recommender.recommend(FOR_U.model_copy(update={"user_id": who}))
+    mine = [one for one in await shadowed(service) if one.who == "u"]
+    told = [part async for part in await service.records.export("u")]
     assert [part for part in told if isinstance(part, ShadowRanking)] == [
         ShadowRanking(alias="far", ranking=one.shadow) for one in mine
     ]
@@ -289,50 +288,46 @@ async def test_an_export_holds_the_persons_own_shadows(cast: Cast) -> None:
 
 
 async def test_it_is_on_no_callers_account_and_within_its_models_budget(cast: Cast) -> None:
-    recommender = await cast(model={"price": {"input": 1_000_000, "output": 0}, "budget": 1})
+    service = await cast(model={"price": {"input": 1_000_000, "output": 0}, "budget": 1})
     payer = ApiKey(key_id="k", name="shop", scopes=("read",), budget=1)
-    token = PAYER.set(payer)
-    try:
-        answers = [await recommender.recommend(FOR_U) for _ in range(2)]
-    finally:
-        PAYER.reset(token)
-    first, second = await shadowed(recommender)
+    answers = [await service.recommender.recommend(FOR_U, CallContext(payer)) for _ in range(2)]
+    first, second = await shadowed(service)
     assert [one.usage.cost for one in answers] == [None, None]
     assert (first.shadow.usage.cost or 0) > 1
     assert second.shadow.degraded is not None
     assert second.shadow.degraded.reason == "budget"
-    spent = recommender._store.spendings.spent
+    spent = service._outside.store.spendings.spent
     assert await spent(datetime.now(UTC), key_id="k") == 0
     assert await spent(datetime.now(UTC), alias="far") == first.shadow.usage.cost
 
 
 async def test_a_hosted_one_is_probed_while_it_has_work(cast: Cast) -> None:
     far = Blocked()
-    recommender = await cast(far, model={"hosted": True})
-    work = asyncio.create_task(recommender.work())
+    service = await cast(far, model={"hosted": True})
+    work = asyncio.create_task(service.jobs.run())
     await asyncio.wait_for(far.asked.wait(), 20)
     work.cancel()
     await asyncio.wait([work])
 
 
 async def test_closing_waits_for_no_shadow(cast: Cast) -> None:
-    recommender = await cast(far := Blocked())
+    service = await cast(far := Blocked())
     for _ in range(3):
-        await recommender.recommend(FOR_U)
+        await service.recommender.recommend(FOR_U)
     await asyncio.wait_for(far.asked.wait(), 20)
-    await asyncio.wait_for(recommender.close(), 5)
-    assert counted(recommender) == {"dropped": 3}
+    await asyncio.wait_for(service.close(), 5)
+    assert counted(service) == {"dropped": 3}
 
 
 async def test_pages_follow_each_other_and_begin_when_asked(cast: Cast) -> None:
-    recommender = await cast()
-    ids = [(await recommender.recommend(FOR_U)).ranking_id for _ in range(3)]
-    every = await shadowed(recommender)
-    first = await recommender.shadowed(0, 2)
-    rest = await recommender.shadowed(first[-1].seq, 2)
+    service = await cast()
+    ids = [(await service.recommender.recommend(FOR_U)).ranking_id for _ in range(3)]
+    every = await shadowed(service)
+    first = await service.records.shadowed(0, 2)
+    rest = await service.records.shadowed(first[-1].seq, 2)
     assert [one.shown.ranking_id for one in [*first, *rest]] == ids
-    assert await recommender.shadowed(0, 9, every[1].shown_at) == every[1:]
-    assert await recommender.shadowed(0, 9, datetime.now(UTC) + timedelta(days=1)) == []
+    assert await service.records.shadowed(0, 9, every[1].shown_at) == every[1:]
+    assert await service.records.shadowed(0, 9, datetime.now(UTC) + timedelta(days=1)) == []
 
 
 async def test_a_reload_switches_it_on_and_a_wrong_one_changes_nothing(

@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from service.build import build
 from service.config import HOUSE, Settings
-from service.pipeline import build
 from tests.conftest import FILMS, MODELS, free_port
 from tests.fake_openai import FakeOpenAI
 from tests.test_api import Serve
@@ -140,11 +140,11 @@ def test_what_keeps_a_service_from_starting_is_an_error_in_its_log(tmp_path: Pat
 async def test_an_answer_as_json_is_all_of_standard_output(
     settings: Settings, serve: Serve, words: tuple[str, ...]
 ) -> None:
-    recommender = await build(settings)
-    await recommender.ingest_items(FILMS)
-    await recommender.ingest_events([{"user_id": "u", "item_id": "alien", "type": "like"}])
-    await recommender.embed_pending()
-    await recommender.close()
+    service = await build(settings)
+    await service.ingest.items(FILMS)
+    await service.ingest.events([{"user_id": "u", "item_id": "alien", "type": "like"}])
+    await service.ingest.embed_pending()
+    await service.close()
     url = f"{await serve(FakeOpenAI('ranks').app)}/v1"
     command = [sys.executable, "-m", "service.cli", *words]
     both = asyncio.subprocess.PIPE

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from service.config import Settings
-from service.pipeline import PAGE
+from service.records import PAGE
 from tests.conftest import Make
 from tests.test_api import served
 

@@ -37,19 +37,20 @@ from eval.protocols import make as make_cases
 from eval.run import Run
 from eval.suite import Suite
 from service.api import create_app
+from service.build import Service, build
 from service.config import HOUSE, Settings
+from service.context import CallContext
 from service.engine import server
-from service.explain import explain
+from service.explain import Style, Subject, Writer, explain
 from service.llm import Asked, Scorer
 from service.llm.local import Local
 from service.llm.scripted import ScriptedLLM
-from service.pipeline import Recommender, build
 from service.prompts import Prompt
 from service.schema import Item, Ranked, Reason, RecommendRequest
 from tests import llama_cpp
 from tests import test_clients as clients
 from tests import test_promises as promises
-from tests.conftest import FILMS, MODELS, Make, free_port, on_real_tiny
+from tests.conftest import FILMS, MODELS, Make, free_port, metered_scorer, on_real_tiny
 from tests.injections import TITLES, neutral
 from tests.slow_engine import Kept, SlowEngine, kept
 from tests.statements import statements
@@ -79,9 +80,9 @@ async def test_hostile_titles(tmp_path: Path) -> None:
         for n, title in enumerate(titles)
     ]
     with server.running(settings):
-        recommender = await build(settings)
-        await recommender.ingest_items(items)
-        await recommender.embed_pending()
+        service = await build(settings)
+        await service.ingest.items(items)
+        await service.ingest.embed_pending()
         acted_on: list[set[str]] = []
         for user in range(COUNT):
             ids = dice.sample(range(len(items)), dice.randint(0, 12))
@@ -89,7 +90,7 @@ async def test_hostile_titles(tmp_path: Path) -> None:
                 {"user_id": f"u{user}", "item_id": f"i{n}", "type": dice.choice(TYPES), "value": 5}
                 for n in ids
             ]
-            await recommender.ingest_events(events)
+            await service.ingest.events(events)
             acted_on.append({f"i{n}" for n in ids})
         gate = asyncio.Semaphore(8)
         wrong = {"invalid permutation": 0, "invented evidence": 0, "repaired": 0, "degraded": 0}
@@ -97,7 +98,7 @@ async def test_hostile_titles(tmp_path: Path) -> None:
         async def one(user: int) -> None:
             given = [f"i{n}" for n in dice.sample(range(len(items)), 20)]
             async with gate:
-                ranking = await recommender.recommend(
+                ranking = await service.recommender.recommend(
                     RecommendRequest(
                         user_id=f"u{user}", candidates=given, top_n=20, deadline_ms=300_000
                     )
@@ -115,7 +116,7 @@ async def test_hostile_titles(tmp_path: Path) -> None:
             assert ranking.strategy == "listwise" or ranking.degraded is not None
 
         await asyncio.gather(*(one(user) for user in range(COUNT)))
-        await recommender.close()
+        await service.close()
     print(f"\n{COUNT} listwise rankings of hostile titles on the real tiny engine: {wrong}")
     assert wrong["invalid permutation"] == wrong["invented evidence"] == 0
 
@@ -203,7 +204,7 @@ async def planted(
     """On the real engine, MovieLens with all titles that want something and, for each, two of the
     same length that don't: `await ask(kind, strategy, user, n, others, explain)` ranks the n-th
     among the others; with reasons, for as many as one is shown who doesn't say."""
-    recommender = await filled(folder)
+    service = await filled(folder)
     kinds: dict[str, Callable[[str], str]] = {
         "hostile": str,
         "neutral": neutral,
@@ -215,8 +216,8 @@ async def planted(
             {"id": f"{kind}-{n}", "title": made(title), "attributes": attributes}
             for n, title in enumerate(TITLES)
         ]
-        await recommender.ingest_items(rows)
-    await recommender.embed_pending()
+        await service.ingest.items(rows)
+    await service.ingest.embed_pending()
     gate = asyncio.Semaphore(4)
 
     async def ask(
@@ -228,15 +229,17 @@ async def planted(
             {"user_id": user, "strategy": strategy, "explain": explain, **fields}
         )
         async with gate:
-            return {row.item_id: row for row in (await recommender.recommend(request)).items}
+            return {
+                row.item_id: row for row in (await service.recommender.recommend(request)).items
+            }
 
     with (
         contextlib.nullcontext()
         if "VERIFY_PORT" in os.environ
-        else server.running(recommender.settings)
+        else server.running(service.settings)
     ):
         yield ask
-    await recommender.close()
+    await service.close()
 
 
 async def test_likelihoods_over_http(tmp_path: Path) -> None:
@@ -294,7 +297,10 @@ def test_answers_nobody_would_expect() -> None:
         told = [
             part
             async for part in explain(
-                person, shown[:5], model, prompt, top=5, deadline=deadline, line_tokens=96
+                Subject(person, shown[:5]),
+                Style(prompt, 5, deadline, 96),
+                CallContext(),
+                writer=Writer(model),
             )
         ]
         assert [part.item_id for part in told if isinstance(part, Reason)] == [
@@ -367,18 +373,18 @@ async def test_writers_at_once_lose_nothing(
                 for ran in await both:
                     assert ran.returncode == 0, ran.stdout
             assert (await client.post("/v1/items", json=items[-1:])).status_code == 200
-        recommender = await build(here, llms={})
-        await recommender.embed_pending()
-        assert {item.id for item in await recommender.list_items("", 99)} == {
+        service = await build(here, llms={})
+        await service.ingest.embed_pending()
+        assert {item.id for item in await service.records.list_items("", 99)} == {
             item["id"] for item in items
         }
-        found = await recommender.recommend(
+        found = await service.recommender.recommend(
             RecommendRequest(instruction="水壶", strategy="prior", top_n=30, explain="none")
         )
         assert {item.item_id for item in found.items} == {f"i{n}" for n in range(1, 60, 2)}
-        ready = await recommender.readiness()
+        ready = await service.diagnostics.readiness()
         assert (ready["catalog"]["items"], ready["catalog"]["embedding_backlog"]) == (len(items), 0)
-        await recommender.close()
+        await service.close()
     assert "catalog_work_failed" not in capfd.readouterr().err
     print(
         f"\n{ROUNDS} rounds of two ingests and a service on one catalogue, {writes} writes by "
@@ -471,13 +477,13 @@ async def test_deadlines_and_slow_engines(
         ) -> Callable[[], Coroutine[Any, Any, Kept]]:
             engine = await stack.enter_async_context(SlowEngine(seconds).running())
             data = settings.data / f"{seconds}-{deadline}-{strategy}"
-            recommender: Recommender = await make(
+            service: Service = await make(
                 llm=engine.llm(), changed=settings.model_copy(update={"data": data})
             )
-            await recommender.ingest_events([{"user_id": "u", "item_id": "alien", "type": "like"}])
+            await service.ingest.events([{"user_id": "u", "item_id": "alien", "type": "like"}])
 
-            async def ready(_: Settings) -> Recommender:
-                return recommender
+            async def ready(_: Settings) -> Service:
+                return service
 
             url = await serve(create_app(settings, ready))
             client = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=60))
@@ -508,12 +514,12 @@ async def test_deadlines_and_slow_engines(
 
 async def test_an_engine_that_dies_and_returns(tmp_path: Path, serve: Callable[[Any], Any]) -> None:
     settings = on_real_tiny(tmp_path, PORT)
-    recommender = await build(settings)
-    await recommender.ingest_items(FILMS)
-    await recommender.embed_pending()
+    service = await build(settings)
+    await service.ingest.items(FILMS)
+    await service.ingest.embed_pending()
 
-    async def ready(_: Settings) -> Recommender:
-        return recommender
+    async def ready(_: Settings) -> Service:
+        return service
 
     async with httpx.AsyncClient(
         base_url=await serve(create_app(settings, ready)), timeout=60
@@ -584,30 +590,30 @@ async def test_two_engines_behind_one_service(tmp_path: Path) -> None:
         changes = {"models": {"tiny": near, "llama": far}, "fallback": ["llama"], "rank": rank}
         settings = on_real_tiny(tmp_path / "data", PORT).changed(changes)
         vllm.enter_context(server.running(settings))
-        recommender = await build(settings)
-        await recommender.ingest_items(FILMS)
-        await recommender.embed_pending()
-        await recommender.ingest_events(
+        service = await build(settings)
+        await service.ingest.items(FILMS)
+        await service.ingest.embed_pending()
+        await service.ingest.events(
             [{"user_id": "u", "item_id": one, "type": "like"} for one in ("alien", "thing")]
         )
-        able = {alias: await recommender.probe(alias) for alias in ("tiny", "llama")}
+        able = {alias: await service.models.probe(alias) for alias in ("tiny", "llama")}
         found = {}
         for alias in ("tiny", "llama"):
             asked = RecommendRequest(user_id="u", candidates=IDS, model=alias, deadline_ms=300_000)
-            found[alias] = await recommender.recommend(asked)
+            found[alias] = await service.recommender.recommend(asked)
         role = await build(
             settings.changed({"roles": {"rank": "llama", "explain": "llama"}, "fallback": []})
         )
-        found["by role"] = await role.recommend(
+        found["by role"] = await role.recommender.recommend(
             RecommendRequest(user_id="u", candidates=IDS, deadline_ms=300_000)
         )
         await role.close()
         whole = await compared_by_eval(tmp_path, settings)
         vllm.close()
-        found["fallback"] = await recommender.recommend(
+        found["fallback"] = await service.recommender.recommend(
             RecommendRequest(user_id="u", candidates=IDS, deadline_ms=300_000)
         )
-        await recommender.close()
+        await service.close()
     print()
     for name, ranking in found.items():
         degraded = ranking.degraded.model_dump(by_alias=True) if ranking.degraded else None
@@ -642,7 +648,7 @@ async def compared_by_eval(folder: Path, settings: Settings) -> dict[str, float]
         return (await run.go(concurrency=2)).running
 
 
-async def filled(folder: Path) -> Recommender:
+async def filled(folder: Path) -> Service:
     """On MovieLens, with `tiny` also in this process to tell likelihoods."""
     local = {
         "tiny-local": {
@@ -657,19 +663,19 @@ async def filled(folder: Path) -> Recommender:
         "roles": {"score": "tiny-local"},
         "rank": {"strategy": "likelihood"},
     }
-    recommender = await build(on_real_tiny(folder, PORT).changed(changes))
-    await recommender.ingest_items(films("items"))
-    await recommender.ingest_users(films("users"))
+    service = await build(on_real_tiny(folder, PORT).changed(changes))
+    await service.ingest.items(films("items"))
+    await service.ingest.users(films("users"))
     events = films("events")
     for start in range(0, len(events), 10_000):
-        await recommender.ingest_events(events[start : start + 10_000])
-    await recommender.embed_pending()
-    await recommender.train()
-    return recommender
+        await service.ingest.events(events[start : start + 10_000])
+    await service.ingest.embed_pending()
+    await service.jobs.trainer.train()
+    return service
 
 
 async def test_reasons_are_true_and_are_the_reason(tmp_path: Path) -> None:
-    recommender = await filled(tmp_path)
+    service = await filled(tmp_path)
     catalogue = {row["id"]: Item.model_validate(row) for row in films("items")}
     liked = Counter(row["user_id"] for row in films("events") if row["value"] >= 4)
     people = random.Random(7).sample(
@@ -679,7 +685,7 @@ async def test_reasons_are_true_and_are_the_reason(tmp_path: Path) -> None:
 
     async def ask(user: str, locale: str) -> None:
         async with gate:
-            ranking = await recommender.recommend(
+            ranking = await service.recommender.recommend(
                 RecommendRequest(
                     user_id=user, top_n=5, explain="full", locale=locale, deadline_ms=600_000
                 )
@@ -690,7 +696,7 @@ async def test_reasons_are_true_and_are_the_reason(tmp_path: Path) -> None:
     with (
         contextlib.nullcontext()
         if "VERIFY_PORT" in os.environ
-        else server.running(recommender.settings)
+        else server.running(service.settings)
     ):
         await asyncio.gather(
             *(ask(user, "en") for user in people),
@@ -725,13 +731,15 @@ async def test_reasons_are_true_and_are_the_reason(tmp_path: Path) -> None:
         who.split()[1]: items[:EXPLAINED] for who, items in shown.items() if who.startswith("en")
     }
     judge = Local("small", MODELS / "small", threads=len(os.sched_getaffinity(0)), cache_mb=64)
-    score = next(prompt for prompt in recommender.prompts() if prompt.ref.id == "movies/score")
+    score = next(
+        prompt for prompt in service.previewer.prompts() if prompt.ref.id == "movies/score"
+    )
     found = [
         won
         for who, items in first.items()
-        for won in await the_reason(judge, score, who, items, catalogue)
+        for won in await the_reason(metered_scorer(judge), score, who, items, catalogue)
     ]
-    await recommender.close()
+    await service.close()
     print(
         f"  dropping the evidence lowers log P under small more than random history: "
         f"{share(sum(found), len(found))}"
@@ -757,7 +765,7 @@ async def the_reason(
             for drop in drops
         ]
         whole, without, *random_ones = (
-            await judge.loglikelihoods([Asked(one, text) for one in lists])
+            await judge.loglikelihoods([Asked(one, text) for one in lists], context=CallContext())
         ).values
         found.append(whole - without > whole - sum(random_ones) / DRAWS)
     return found

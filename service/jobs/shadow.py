@@ -63,7 +63,8 @@ class Shadowing:
     ) -> None:
         """Have what was shown ranked once more if it is of the share; `logged`: done when it is in
         the log."""
-        if self._settings.model is None or not self._chosen(shown.ranking_id):
+        share = self._settings.share
+        if self._settings.model is None or not of_share(shown.ranking_id, share):
             return
         if len(self._tasks) >= self._settings.at_once + self._settings.waiting:
             self._count("dropped")
@@ -79,11 +80,6 @@ class Shadowing:
                 self._count("dropped")
         if self._tasks:
             await asyncio.wait(self._tasks)
-
-    def _chosen(self, ranking_id: str) -> bool:
-        """Is a ranking of the share? Its id decides, so every process says the same."""
-        place = int.from_bytes(sha256(ranking_id.encode()).digest()[:8], "big") / 2**64
-        return place < self._settings.share
 
     async def _work(
         self,
@@ -148,6 +144,11 @@ class Shadowing:
 
     def _count(self, outcome: Outcome) -> None:
         self._telemetry.shadow.labels(outcome).inc()
+
+
+def of_share(ranking_id: str, share: float) -> bool:
+    """Is a ranking of the share? Its id decides, so every process says the same."""
+    return int.from_bytes(sha256(ranking_id.encode()).digest()[:8], "big") / 2**64 < share
 
 
 def _beside(ranking: Ranking, shown: Ranking, top_n: int) -> Ranking:
