@@ -84,7 +84,7 @@ def test_bad_lines_are_reported_kept_and_stop_nothing(tmp_path: Path) -> None:
         json.loads(line)
         for line in (tmp_path / "users.jsonl.rejected.jsonl").read_text().splitlines()
     ]
-    assert [one["line"] for one in kept] == [2, 3, 4]
+    assert [row["line"] for row in kept] == [2, 3, 4]
     strict = run("ingest", "users", str(file), "--strict")
     assert strict.exit_code == 1
 
@@ -129,10 +129,10 @@ def test_dumps_of_other_systems_are_taken(tmp_path: Path) -> None:
         "userId": "u",
         "eventList": [{"eventType": "Play", "sentAt": 1706702400, "itemId": "heat"}] * 2,
     }
-    told = run(
+    output = run(
         "ingest", "events", str(feed(tmp_path, "put.jsonl", lines(put))), "--format", "personalize"
     ).output
-    assert "1 accepted, 1 duplicates" in told
+    assert "1 accepted, 1 duplicates" in output
 
 
 def test_what_was_noticed_of_a_file_is_said_once_with_how_often(tmp_path: Path) -> None:
@@ -140,12 +140,12 @@ def test_what_was_noticed_of_a_file_is_said_once_with_how_often(tmp_path: Path) 
         {"user_id": "u", "item_id": f"i{n}", "type": "purchse", "occurred_at": 1_700_000_000_000}
         for n in range(2_500)
     ]
-    told = run("ingest", "events", str(feed(tmp_path, "log.jsonl", lines(*rows)))).output
-    assert "2500 accepted" in told
-    assert told.count("means nothing here") == 1
+    output = run("ingest", "events", str(feed(tmp_path, "log.jsonl", lines(*rows)))).output
+    assert "2500 accepted" in output
+    assert output.count("means nothing here") == 1
     assert (
         "did you mean 'purchase'? If not, say what it means in the configuration "
-        "(events.types.purchse) (2,500 rows)" in told
+        "(events.types.purchse) (2,500 rows)" in output
     )
     shown = {
         "event": "ranking",
@@ -176,12 +176,12 @@ def test_an_id_with_a_slash_is_taken_from_files_and_asked_for(tmp_path: Path) ->
         in run("ingest", "events", str(feed(tmp_path, "log.jsonl", lines(event)))).output
     )
     ranking = json.loads(run("recommend", "a/b", "--strategy", "prior", "--json").stdout)
-    assert {one["item_id"] for one in ranking["items"]} == {items[1]["id"], items[2]["id"]}
+    assert {row["item_id"] for row in ranking["items"]} == {items[1]["id"], items[2]["id"]}
     assert ranking["state_version"] == 1
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "told"),
+    ("words", "code", "message"),
     [
         (("ingest", "items", "ghost.jsonl"), 2, "no such file"),
         (("recommend", "u", "--strategy", "magic"), 2, "first_token, listwise"),
@@ -206,10 +206,10 @@ def test_an_id_with_a_slash_is_taken_from_files_and_asked_for(tmp_path: Path) ->
         (("keys", "revoke", "ghost"), 2, "no key 'ghost'"),
     ],
 )
-def test_a_mistake_is_told_in_words(words: tuple[str, ...], code: int, told: str) -> None:
+def test_a_mistake_is_told_in_words(words: tuple[str, ...], code: int, message: str) -> None:
     answer = run(*words)
     assert answer.exit_code == code
-    assert told in answer.output
+    assert message in answer.output
     assert "Traceback" not in answer.output
 
 
@@ -294,7 +294,7 @@ def test_a_key_is_shown_once_listed_without_its_secret_and_revoked() -> None:
     until = f"{datetime.now(UTC) + timedelta(days=30):%Y-%m-%d}"
     listed = run("keys", "list").output
     assert [
-        told for told in ("shop", "write read", "60", until, "valid") if told not in listed
+        text for text in ("shop", "write read", "60", until, "valid") if text not in listed
     ] == []
     assert secret.split("-")[2] not in listed
     assert "revoked" in run("keys", "revoke", "shop").output

@@ -24,7 +24,7 @@ def written(folder: Path, more: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("text", "message"),
     [
         ("rank: {windw: 3}\n", "rank.windw: no such setting"),
         ("rank: {window: 99}\n", "rank.window"),
@@ -35,16 +35,17 @@ def written(folder: Path, more: str) -> Path:
         ("rank: [\n", "not YAML"),
     ],
 )
-def test_a_mistake_is_named_with_file_key_and_reason(tmp_path: Path, more: str, told: str) -> None:
-    text = more
+def test_a_mistake_is_named_with_file_key_and_reason(
+    tmp_path: Path, text: str, message: str
+) -> None:
     file = written(tmp_path, "")
-    if more.startswith("fallback"):
-        file.write_text(file.read_text().replace("fallback: []\n", more))
+    if text.startswith("fallback"):
+        file.write_text(file.read_text().replace("fallback: []\n", text))
     else:
         file = written(tmp_path, text)
     with pytest.raises(ConfigError) as caught:
         Settings.load(file)
-    assert told in caught.value.message
+    assert message in caught.value.message
     assert str(file) in caught.value.message
 
 
@@ -107,7 +108,7 @@ def test_the_docs_say_what_every_event_type_means() -> None:
             counts += f" from {meaning.liked_from:g} on, -{meaning.weight:g}"
             counts += f" up to {meaning.disliked_to:g}, else 0"
         again = "no" if meaning.consumes else "not before `unblock`" if meaning.blocks else "yes"
-        domains = [domain for domain, told in DOMAIN_MEANINGS.items() if kind in told]
+        domains = [domain for domain, meanings in DOMAIN_MEANINGS.items() if kind in meanings]
         for domain in domains:
             assert DOMAIN_MEANINGS[domain][kind].consumes is not meaning.consumes
         back = f", also after a `{meaning.takes_back}`" if meaning.takes_back else ""
@@ -179,7 +180,7 @@ def test_the_whole_configurations_of_the_readme_load(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         (
             f"models: {{qwen: {VLLM}}}\nroles: {{rank: small}}",
@@ -192,12 +193,12 @@ def test_the_whole_configurations_of_the_readme_load(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_model_that_is_named_has_to_be_there(tmp_path: Path, text: str, told: str) -> None:
+def test_a_model_that_is_named_has_to_be_there(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "shop.yaml"
     file.write_text(text)
     with pytest.raises(ConfigError) as caught:
         Settings.load(file)
-    assert told in caught.value.message
+    assert message in caught.value.message
 
 
 def run(*words: str) -> Result:
@@ -244,9 +245,9 @@ def test_the_doctor_pulls_no_model_that_vllm_fetches_itself(
     monkeypatch.setenv("WHYRANK_CONFIG", str(tmp_path / "shop.yaml"))
     monkeypatch.setenv("WHYRANK_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("WHYRANK_EMBED__PATH", str(MODELS / "minilm"))
-    told = " ".join(run("doctor").output.split())
-    assert "vLLM fetches Qwen/Qwen3-8B itself" in told
-    assert "models pull" not in told
+    output = " ".join(run("doctor").output.split())
+    assert "vLLM fetches Qwen/Qwen3-8B itself" in output
+    assert "models pull" not in output
 
 
 @pytest.mark.parametrize(

@@ -40,12 +40,12 @@ def shown(titles: list[str]) -> dict[str, object]:
         for item in items
     )
     candidates = [Candidate(item=item, prior=0) for item in items]
-    found = variables(
+    values = variables(
         UserState(recent=recent), candidates, instruction=titles[0], locale=None, line_tokens=96
     )
-    return found | {
+    return values | {
         "candidates": [
-            line | {"common": line["details"], "cite": ""} for line in found["candidates"]
+            line | {"common": line["details"], "cite": ""} for line in values["candidates"]
         ]
     }
 
@@ -117,7 +117,7 @@ def test_a_prompt_is_found_by_domain_and_locale_with_generic_behind() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ('{% include "generic/_task.j2" %}', "{{ secret }}", "secret"),
         ('{% include "generic/_task.j2" %}', "{% if %}", "rank.j2"),
@@ -128,7 +128,7 @@ def test_a_prompt_is_found_by_domain_and_locale_with_generic_behind() -> None:
     ],
 )
 def test_a_bad_edit_is_refused_at_load_and_keeps_the_last_good_version_later(
-    tmp_path: Path, old: str, new: str, told: str
+    tmp_path: Path, old: str, new: str, message: str
 ) -> None:
     folder = tmp_path / "prompts"
     shutil.copytree(HOUSE / "prompts", folder)
@@ -140,7 +140,7 @@ def test_a_bad_edit_is_refused_at_load_and_keeps_the_last_good_version_later(
     os.utime(file, ns=(1, 1))
     assert library.named("movies/rank") is good
     assert len(failures) == 1
-    with pytest.raises(PromptError, match=told):
+    with pytest.raises(PromptError, match=message):
         PromptLibrary(folder)
 
 
