@@ -24,7 +24,7 @@ def written(folder: Path, more: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("more", "message"),
+    ("text", "message"),
     [
         ("rank: {windw: 3}\n", "rank.windw: no such setting"),
         ("rank: {window: 99}\n", "rank.window"),
@@ -36,12 +36,11 @@ def written(folder: Path, more: str) -> Path:
     ],
 )
 def test_a_mistake_is_named_with_file_key_and_reason(
-    tmp_path: Path, more: str, message: str
+    tmp_path: Path, text: str, message: str
 ) -> None:
-    text = more
     file = written(tmp_path, "")
-    if more.startswith("fallback"):
-        file.write_text(file.read_text().replace("fallback: []\n", more))
+    if text.startswith("fallback"):
+        file.write_text(file.read_text().replace("fallback: []\n", text))
     else:
         file = written(tmp_path, text)
     with pytest.raises(ConfigError) as caught:
