@@ -204,7 +204,9 @@ async def test_what_was_last_said_is_listed_once_however_often_it_was_said(tmp_p
     rows: list[Event] = []
     place: int | None = 0
     while place is not None:
-        found, place = await store.events.last_said(place, 2, until=await store.events.length())
+        found, place = await store.events.latest_per_item(
+            place, 2, until=await store.events.length()
+        )
         assert len(found) <= 2
         rows += [event for _, event in found]
     assert [(one.user_id, one.type, one.item_id) for one in rows] == [
@@ -216,9 +218,10 @@ async def test_what_was_last_said_is_listed_once_however_often_it_was_said(tmp_p
     ]
     assert rows[0].occurred_at == NOON + timedelta(minutes=PAGE - 1)
     assert [
-        one.item_id for _, one in (await store.events.last_said(0, 9, until=9_999, who="v"))[0]
+        one.item_id
+        for _, one in (await store.events.latest_per_item(0, 9, until=9_999, who="v"))[0]
     ] == ["a"]
-    assert await store.events.last_said(0, 9, until=9_999, who="ghost") == ([], None)
+    assert await store.events.latest_per_item(0, 9, until=9_999, who="ghost") == ([], None)
     store.close()
 
 

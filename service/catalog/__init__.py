@@ -1,10 +1,9 @@
 """Items and their vectors in LanceDB: search by vector, by text, by filter; every read sees every
-finished write.
+finished write, of any process.
 
-An item's row is durable when `put` returns. Its vector follows in the background (`work`), which
-also keeps the indexes fresh and the table compact. `backlog` counts the rows whose vector is still
-to come. A second vector, an item's `factors` of a matrix factorisation, comes from whoever trains
-one: all rows' factors change together, in one write.
+An item's row is durable when `put` returns. Its vector is made in the background (`work`), which
+also keeps the indexes fresh and the table compact. A second vector, an item's `factors`, comes from
+a matrix factorisation: a training replaces those of all items in one write.
 """
 
 from __future__ import annotations
@@ -56,7 +55,11 @@ __all__ = [
 
 
 class Catalog:
-    """Made by `await Catalog.open(folder, embed=…, filterable=…, factors=…)`."""
+    """The items. Made by `await Catalog.open(folder, embed=…, filterable=…, factors=…)`.
+
+    `search` returns ids of items that fit; `backlog` embeds the rows whose vector is still to come;
+    `indexes` keeps and makes the indexes; `health` says whether the files can be read.
+    """
 
     def __init__(
         self, folder: Path, lance: lancedb.AsyncTable, embedder: Embeds, columns: Columns

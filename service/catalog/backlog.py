@@ -17,7 +17,8 @@ BATCH = 512
 
 
 class Backlog:
-    """`arrived` is set when rows were put; whoever waits for it clears it."""
+    """Counts and embeds those rows. `arrived` is set when rows were put; the background work clears
+    it."""
 
     def __init__(self, table: ItemTable, embedder: Embeds) -> None:
         self.arrived = asyncio.Event()

@@ -17,6 +17,8 @@ from service.schema import Filter, Item
 
 
 class Health:
+    """Reads files as requests do, or all of them, and raises for what is damaged."""
+
     def __init__(self, table: ItemTable, columns: Columns) -> None:
         self._table = table
         self._columns = columns

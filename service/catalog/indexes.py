@@ -29,6 +29,8 @@ KEPT = timedelta(minutes=10)
 
 
 class Indexes:
+    """One of ids, one of terms, one for each filterable key; of a large table also of vectors."""
+
     def __init__(self, table: ItemTable, columns: Columns, embedder: Embeds) -> None:
         self._table = table
         self._filterable = columns.filterable

@@ -27,6 +27,8 @@ class StoredItem:
 
 
 class StoredItems:
+    """Reads items by id."""
+
     def __init__(self, table: ItemTable) -> None:
         self._table = table
         self._version = -1

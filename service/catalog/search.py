@@ -19,6 +19,8 @@ from service.errors import ModelError
 
 
 class Search:
+    """Every method returns ids of items that the scope and their availability admit."""
+
     def __init__(
         self,
         table: ItemTable,
@@ -33,8 +35,7 @@ class Search:
 
     @guarded
     async def admitted(self, ids: Iterable[str], scope: Scope) -> list[str]:
-        """Those of `ids`, in their order, that the catalogue knows and the scope and their
-        availability admit."""
+        """Those of `ids`, in their order, that the catalogue knows and the scope admits."""
         wanted = [item_id for item_id in dict.fromkeys(ids) if scope.admits(item_id)]
         if not scope.filters:
             stored = await self._items.get(wanted)

@@ -59,7 +59,7 @@ def guarded(
 
 
 class ItemTable:
-    """`lance`: the table itself, for whoever reads; writes go through `commit`."""
+    """`lance`: LanceDB's table. Read it directly; whatever writes it goes through `commit`."""
 
     def __init__(self, folder: Path, lance: lancedb.AsyncTable) -> None:
         self.lance = lance

@@ -1,5 +1,5 @@
-"""The durable log and what is declared about people: a file a table, one migration history, SQLite
-by default.
+"""The durable log, and what people declared about themselves, in SQLite: a module for each table,
+one migration history.
 
 A write is on disk (`synchronous=FULL`) when its method returns; every read sees every finished
 write, from any process. Methods are coroutines; the work runs on a thread.
@@ -17,7 +17,7 @@ from sqlalchemy import Connection, make_url, select
 
 from service.errors import DiskFull
 from service.schema import Event, User
-from service.store.database import connected, metadata, micros, up_to_date, writing
+from service.store.database import make_engine, metadata, micros, migrate, writing
 from service.store.events import Events
 from service.store.file import DatabaseFile
 from service.store.keys import Keys
@@ -32,7 +32,7 @@ from service.store.users import Users
 __all__ = ["Store", "StoredPerson"]
 
 OF_A_PERSON = ("users", "events", "rankings", "shadows")
-"""The tables whose rows are somebody's."""
+"""The tables whose rows belong to a person."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class StoredPerson:
     """All that is stored of a person at one moment. `declared`: None if they never declared
     anything and never acted.
 
-    `events`: the history's end, oldest first. `latest`: (item id, type, time in microseconds) over
-    the whole log.
+    `events`: the end of the history, oldest first. `latest`: (item id, event type, time of the last
+    such event in microseconds since 1970) over the whole log.
     """
 
     declared: User | None
@@ -65,9 +65,9 @@ class Store:
         self, url: str, *, weigh: Callable[[Event], float], half_life_days: float, meaning: str = ""
     ) -> None:
         self._file = DatabaseFile(Path(make_url(url).database or ""))
-        self._engine = connected(self._file)
-        self._file.look_before()
-        up_to_date(self._engine, self._file)
+        self._engine = make_engine(self._file)
+        self._file.check_before_opening()
+        migrate(self._engine, self._file)
         self.users = Users(self._engine)
         self.popularity = Popularity(self._engine, weigh=weigh, half_life_days=half_life_days)
         self.events = Events(self._engine, self.popularity)
@@ -85,14 +85,12 @@ class Store:
 
     def _person(self, key: str, types: Sequence[str]) -> StoredPerson:
         with self._engine.connect() as connection:
-            found = self.users.read(connection, key)
-            declared, version = found if found is not None else (None, 0)
+            declared, version = self.users.read(connection, key) or (None, 0)
             events, whole = self.events.history(connection, key) if version else ([], True)
-            latest = (
-                _latest(events, types)
-                if whole
-                else self.events.latest_by_type(connection, key, types)
-            )
+            if whole:
+                latest = _latest(events, types)
+            else:
+                latest = self.events.latest_by_type(connection, key, types)
             return StoredPerson(declared, version, events, latest)
 
     async def forget(self, user_id: str) -> bool:
@@ -111,12 +109,10 @@ class Store:
     def check(self) -> None:
         """Read the first and the last row of each table and index, from the files as they are now.
         Raises a `StorageError` if that can't be done."""
-        with self._anew() as connection:
+        with self._fresh_connection() as connection:
             for table in metadata.sorted_tables:
-                for columns in (
-                    [*table.primary_key],
-                    *([*index.columns] for index in table.indexes),
-                ):
+                keys = [[*table.primary_key], *([*index.columns] for index in table.indexes)]
+                for columns in keys:
                     for order in (columns, [column.desc() for column in columns]):
                         connection.execute(select(table).order_by(*order).limit(1)).all()
 
@@ -124,14 +120,14 @@ class Store:
         """Read every page, which takes as long as copying the file. Raises a `StorageError` if one
         is not as it should be."""
         self.check()
-        with self._anew() as connection:
-            said = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
-        if said != "ok":
-            raise self._file.damaged(" ".join(f"{said}".split()))
+        with self._fresh_connection() as connection:
+            result = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+        if result != "ok":
+            raise self._file.damaged(" ".join(f"{result}".split()))
 
     @property
     def folder(self) -> Path:
-        """Where the database lies."""
+        """The folder that holds the database."""
         return self._file.path.parent
 
     @property
@@ -140,11 +136,11 @@ class Store:
         return self._file.full
 
     @contextmanager
-    def _anew(self) -> Iterator[Connection]:
-        """A connection that remembers nothing of the file."""
+    def _fresh_connection(self) -> Iterator[Connection]:
+        """A connection without any page of the file in a cache."""
         self._file.check_identity()
-        self._file.look_before()
-        fresh = connected(self._file)
+        self._file.check_before_opening()
+        fresh = make_engine(self._file)
         try:
             with fresh.connect() as connection:
                 yield connection
@@ -156,11 +152,11 @@ class Store:
 
 
 def _latest(events: Sequence[Event], types: Sequence[str]) -> list[tuple[str, str, int]]:
-    """What `Events.latest_by_type` finds, from events in the order of time."""
+    """The same as `Events.latest_by_type`, from events in the order of time."""
     asked = set(types)
     last = {
-        (one.item_id, one.type): one.occurred_at
-        for one in events
-        if one.item_id is not None and one.type in asked
+        (event.item_id, event.type): event.occurred_at
+        for event in events
+        if event.item_id is not None and event.type in asked
     }
     return [(item_id, kind, micros(at)) for (item_id, kind), at in last.items()]

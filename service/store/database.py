@@ -1,5 +1,5 @@
-"""What the tables share: how the database is opened and written, their metadata, and how a time is
-stored."""
+"""What the tables share: how the database is opened, migrated and written, their metadata, and how
+a time is stored."""
 
 from __future__ import annotations
 
@@ -19,47 +19,44 @@ from service.store.file import DatabaseFile
 metadata = MetaData()
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 VISITOR = "\x1f"
-"""How the log key of a visitor known by a session alone begins; an id can't hold control
-characters."""
-
-
+"""The first character of the log key of a visitor who is known by a session alone; an id can't hold
+control characters."""
 MIGRATIONS = Path(__file__).with_name("migrations")
 
 
-def connected(file: DatabaseFile) -> Engine:
-    """An engine whose connections are durable, and whose errors are ours where the file is at
-    fault. Opens nothing yet."""
+def make_engine(file: DatabaseFile) -> Engine:
+    """An engine whose commits are on disk when they return, and which raises a `StorageError` where
+    the file is at fault. Makes the folder, but opens no file yet."""
     _make_folder(file.path)
 
-    def parsed(text: str) -> Any:
+    def parse_json(text: str) -> Any:
         try:
             return json.loads(text)
         except ValueError as error:
             raise file.damaged(f"a row holds no JSON: {error}") from error
 
-    def explained(context: ExceptionContext) -> BaseException | None:
+    def explain(context: ExceptionContext) -> BaseException | None:
         return file.explained(context.original_exception)
 
     def begin(connection: Connection) -> None:
-        """Writers queue at the start of their transaction, so that none fails half-way as
-        'locked'."""
+        # writers queue at the start of their transaction, so that none fails half-way as 'locked'
         writes = connection.get_execution_options().get("writes", False)
         if writes:
             file.check_identity()
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
-    url = URL.create("sqlite", database=f"{file.path}")
-
-    def written(_connection: Connection) -> None:
+    def note_written(_connection: Connection) -> None:
         file.full = None
 
     engine = create_engine(
-        url, hide_parameters=True, json_deserializer=parsed
-    )  # parameters hold what people wrote
-    event.listen(engine, "connect", _durable)
+        URL.create("sqlite", database=f"{file.path}"),
+        hide_parameters=True,  # they hold what people wrote
+        json_deserializer=parse_json,
+    )
+    event.listen(engine, "connect", _make_durable)
     event.listen(engine, "begin", begin)
-    event.listen(engine, "commit", written)
-    event.listen(engine, "handle_error", explained, retval=True)
+    event.listen(engine, "commit", note_written)
+    event.listen(engine, "handle_error", explain, retval=True)
     return engine
 
 
@@ -71,48 +68,42 @@ def _make_folder(path: Path) -> None:
         raise kind(f"the folder of {path} can't be made: {error}") from error
 
 
-def _durable(connection: Any, _record: object) -> None:
-    connection.isolation_level = (
-        None  # the driver must not open transactions of its own; `begin` does
-    )
+def _make_durable(connection: Any, _record: object) -> None:
+    # the driver must not open transactions of its own; `begin` does
+    connection.isolation_level = None
     connection.execute("PRAGMA busy_timeout=15000")
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA secure_delete=ON")
 
 
-def up_to_date(engine: Engine, file: DatabaseFile) -> None:
+def migrate(engine: Engine, file: DatabaseFile) -> None:
     """Open the database and bring its tables to this version's. Raises `ConfigError` for those of a
     newer one."""
-    known = sorted(
-        file.stem.partition("_")[0] for file in (MIGRATIONS / "versions").glob("[0-9]*.py")
-    )
+    scripts = (MIGRATIONS / "versions").glob("[0-9]*.py")
+    known = sorted(script.stem.partition("_")[0] for script in scripts)
+    revision = None
     with engine.connect() as connection:
-        tables = set(
-            connection.exec_driver_sql(
-                "SELECT name FROM sqlite_master WHERE type = 'table'"
-            ).scalars()
-        )
-        asked = "SELECT version_num FROM alembic_version"
-        revision = (
-            connection.exec_driver_sql(asked).scalar() if "alembic_version" in tables else None
-        )
-    file.look_after()
+        query = "SELECT name FROM sqlite_master WHERE type = 'table'"
+        tables = set(connection.exec_driver_sql(query).scalars())
+        if "alembic_version" in tables:
+            query = "SELECT version_num FROM alembic_version"
+            revision = connection.exec_driver_sql(query).scalar()
+    file.check_after_opening()
     if revision is not None and revision not in known:
         raise ConfigError(
             f"{file.path} was written by a newer whyrank (revision {revision}): upgrade this "
-            f"installation, "
-            "or restore an older copy",
+            "installation, or restore an older copy",
             param="store.url",
         )
     if revision is None and tables:
         raise file.damaged("it holds tables, but not ours")
     if revision != known[-1]:
-        _migrate(engine)
+        _run_migrations(engine)
 
 
-def _migrate(engine: Engine) -> None:
-    from alembic import command  # a third of a second, for the first start of a version
+def _run_migrations(engine: Engine) -> None:
+    from alembic import command  # takes a third of a second, at the first start of a version
     from alembic.config import Config
 
     config = Config()

@@ -1,4 +1,4 @@
-"""The event log: append-only, idempotent by the person's event id, read in the order things
+"""The event log: append-only, each person's event id stored once, read in the order in which things
 happened."""
 
 from __future__ import annotations
@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from itertools import compress
 from typing import Any
 
 from sqlalchemy import (
@@ -32,8 +33,8 @@ from service.store.popularity import Popularity
 from service.store.users import bump_versions
 
 PAGE = 1_000
-"""History is read in pages of this many events, so that its beginning moves once a page and not at
-every event."""
+"""A history begins at a multiple of this many events, so that its beginning moves once a page and
+not at every event."""
 
 events = Table(
     "events",
@@ -55,7 +56,8 @@ events = Table(
 
 
 def log_key(user_id: str | None, session_id: str | None) -> str:
-    """The key of a person's log; no user can pose as a session."""
+    """The key of a person's log: the user's id, else one of the session that no user id can
+    equal."""
     return user_id if user_id is not None else f"{VISITOR}{session_id}"
 
 
@@ -65,48 +67,40 @@ class Events:
         self._popularity = popularity
 
     async def add(self, batch: Sequence[Event]) -> list[bool]:
-        """Store events; for each, was it new? Duplicates change nothing. Durable on return."""
+        """Store events; returns for each whether it was new. Duplicates change nothing. Durable on
+        return."""
         return await asyncio.to_thread(self._add, batch)
 
     def _add(self, batch: Sequence[Event]) -> list[bool]:
         keys = [(log_key(event.user_id, event.session_id), event.event_id) for event in batch]
-        with writing(
-            self._engine
-        ) as connection:  # holds the write lock: what comes after `last` is ours
+        rows = [_row(who, event) for (who, _), event in zip(keys, batch, strict=True)]
+        with writing(self._engine) as connection:
+            # the write lock is held: what comes after `last` is of this batch
             last = connection.scalar(select(func.max(events.c.seq))) or 0
-            rows = [_row(who, event) for (who, _), event in zip(keys, batch, strict=True)]
             if rows:
                 connection.execute(insert(events).on_conflict_do_nothing(), rows)
-            after = events.c.seq > last
-            if (connection.scalar(select(func.count()).where(after)) or 0) == len(rows):
-                taken = [True] * len(rows)
+            added = events.c.seq > last
+            if (connection.scalar(select(func.count()).where(added)) or 0) == len(rows):
+                is_new = [True] * len(rows)
             else:
-                new = {
-                    (row.who, row.event_id)
-                    for row in connection.execute(
-                        select(events.c.who, events.c.event_id).where(after)
-                    )
-                }
-                taken = [_first(key, new) for key in keys]
-            if any(taken):
-                bump_versions(
-                    connection,
-                    select(events.c.who, func.count()).where(after).group_by(events.c.who),
-                )
-                self._popularity.add(
-                    connection, (event for event, fresh in zip(batch, taken, strict=True) if fresh)
-                )
-        return taken
+                query = select(events.c.who, events.c.event_id).where(added)
+                stored = {(row.who, row.event_id) for row in connection.execute(query)}
+                is_new = [_take(key, stored) for key in keys]
+            if any(is_new):
+                times = select(events.c.who, func.count()).where(added).group_by(events.c.who)
+                bump_versions(connection, times)
+                self._popularity.add(connection, compress(batch, is_new))
+        return is_new
 
     def history(self, connection: Connection, key: str) -> tuple[list[Event], bool]:
         """The person's events, oldest first: at least the last `PAGE` of them, at most twice as
-        many. Is that all of them?"""
-        mine = events.c.who == key
-        count = connection.scalar(select(func.count()).where(mine)) or 0
+        many; and whether that is all of them."""
+        of_person = events.c.who == key
+        count = connection.scalar(select(func.count()).where(of_person)) or 0
         skip = max(0, count // PAGE - 1) * PAGE
         query = (
             select(events)
-            .where(mine)
+            .where(of_person)
             .order_by(events.c.occurred_at, events.c.seq)
             .offset(skip)
             .limit(2 * PAGE)
@@ -126,8 +120,8 @@ class Events:
         return [(row[0], row[1], row[2]) for row in connection.execute(query)]
 
     async def opinions(self, types: Sequence[str]) -> list[tuple[str, str, str, float | None]]:
-        """(log key, item id, type, value) of the whole log's events of these types, each once, by
-        when it was last so."""
+        """(log key, item id, type, value) of the whole log's events of these types; the same four
+        only once, ordered by the last time at which they occurred."""
         return await asyncio.to_thread(self._opinions, types)
 
     def _opinions(self, types: Sequence[str]) -> list[tuple[str, str, str, float | None]]:
@@ -143,7 +137,8 @@ class Events:
             return [(row[0], row[1], row[2], row[3]) for row in connection.execute(query)]
 
     async def page(self, who: str, after: int, limit: int) -> list[tuple[int, Event]]:
-        """(place in the log, event) of the first of a person's after a place, as they arrived."""
+        """(place in the log, event) of a person's first events after a place, in the order of
+        arrival."""
         query = (
             select(events)
             .where(events.c.who == who, events.c.seq > after)
@@ -161,19 +156,18 @@ class Events:
         query = select(events).where(
             events.c.who == who, events.c.occurred_at.between(micros(since), micros(until))
         )
-        return [
-            event
-            for _, event in await asyncio.to_thread(
-                self._page, query.order_by(events.c.occurred_at, events.c.seq)
-            )
-        ]
+        query = query.order_by(events.c.occurred_at, events.c.seq)
+        return [event for _, event in await asyncio.to_thread(self._page, query)]
 
-    async def last_said(
+    async def latest_per_item(
         self, after: int, limit: int, *, until: int, who: str | None = None, kind: str | None = None
     ) -> tuple[list[tuple[int, Event]], int | None]:
-        """Of users' events about items after a place, those that nothing of the same type, user and
-        item is later than; and the place to go on from, if there may be more. A page is short where
-        most was said again. The log is read as it was at the place `until`."""
+        """(place in the log, event) of users' events about items after a place, without those that
+        a later event of the same user, type and item replaces; and the place to go on from, or None
+        at the end. A page is shorter than `limit` where most events are replaced.
+
+        The log is read as it was at the place `until`. `who`, `kind`: of one person, of one type.
+        """
         query = select(events).where(
             events.c.item_id.is_not(None), ~events.c.who.startswith(VISITOR)
         )
@@ -186,21 +180,19 @@ class Events:
             .order_by(events.c.seq)
             .limit(max(limit + 1, PAGE))
         )
-        return await asyncio.to_thread(self._last_said, query, limit, until)
+        return await asyncio.to_thread(self._latest_per_item, query, limit, until)
 
-    def _last_said(
+    def _latest_per_item(
         self, query: Select[Any], limit: int, until: int
     ) -> tuple[list[tuple[int, Event]], int | None]:
         with self._engine.connect() as connection:
             rows = connection.execute(query).all()
             if not rows:
                 return [], None
-            last = set(
-                connection.scalars(
-                    _last_of({row.who for row in rows}, rows[0].seq, rows[-1].seq, until)
-                )
-            )
-        kept = [(row.seq, _event(row)) for row in rows if row.seq in last]
+            people = {row.who for row in rows}
+            latest = _places_of_latest(people, rows[0].seq, rows[-1].seq, until)
+            places = set(connection.scalars(latest))
+        kept = [(row.seq, _event(row)) for row in rows if row.seq in places]
         if len(kept) > limit:
             return kept[:limit], kept[limit - 1][0]
         return kept, rows[-1].seq if len(rows) >= max(limit + 1, PAGE) else None
@@ -220,7 +212,7 @@ class Events:
         return count
 
     async def length(self) -> int:
-        """How many events the log has ever taken."""
+        """The place of the last event in the log; 0 if it is empty."""
         return await asyncio.to_thread(self._length)
 
     def _length(self) -> int:
@@ -228,23 +220,24 @@ class Events:
             return connection.scalar(select(func.max(events.c.seq))) or 0
 
 
-def _last_of(people: Collection[str], first: int, last: int, until: int) -> Select[Any]:
-    """Between two places: where each of these people said the last of a kind about an item, as the
-    log was at `until`."""
-    of = events.c.who, events.c.type, events.c.item_id
+def _places_of_latest(people: Collection[str], first: int, last: int, until: int) -> Select[Any]:
+    """Selects the places, from `first` to `last`, of these people's latest events of each type and
+    item, as the log was at `until`."""
     nth = func.row_number().over(
-        partition_by=of, order_by=(events.c.occurred_at.desc(), events.c.seq.desc())
+        partition_by=(events.c.who, events.c.type, events.c.item_id),
+        order_by=(events.c.occurred_at.desc(), events.c.seq.desc()),
     )
-    told = events.c.who.in_(people), events.c.item_id.is_not(None), events.c.seq <= until
-    said = select(events.c.seq, nth.label("nth")).where(*told).subquery()
-    return select(said.c.seq).where(said.c.nth == 1, said.c.seq.between(first, last))
+    read = events.c.who.in_(people), events.c.item_id.is_not(None), events.c.seq <= until
+    ranked = select(events.c.seq, nth.label("nth")).where(*read).subquery()
+    return select(ranked.c.seq).where(ranked.c.nth == 1, ranked.c.seq.between(first, last))
 
 
-def _first(key: tuple[str, str], new: set[tuple[str, str]]) -> bool:
-    """Is this the first of a batch with a new key? The next one isn't."""
-    if key not in new:
+def _take(key: tuple[str, str], keys: set[tuple[str, str]]) -> bool:
+    """Takes the key out of the set, so that of a repeated event only the first is new. Was it
+    there?"""
+    if key not in keys:
         return False
-    new.remove(key)
+    keys.remove(key)
     return True
 
 

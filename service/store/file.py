@@ -1,9 +1,9 @@
-"""The database's file: what SQLite would not say of it, and what SQLite says of it as errors of
-ours.
+"""The database's file: checks for damage that SQLite would not report, and SQLite's errors as the
+service's.
 
 SQLite takes an emptied file for a new database, and a journal (the file's name and `-wal`) that it
 can't read for one that ends there: both would lose in silence what was acknowledged. So the files
-are looked at before it opens them, and once after.
+are checked before SQLite opens them, and once after.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from pathlib import Path
 
 from service.errors import DiskFull, StorageError, StoreDamaged
 
-LOOKS, LOOK_S = 10, 0.05
-"""A fault of a file that another process is just making is gone at one of the next looks."""
+CHECKS, PAUSE_S = 10, 0.05
+"""How often the files are checked, and the seconds between: the seeming damage of a file that
+another process is just making is gone at one of the next checks."""
 WAL_HEADER, FRAME_HEADER, INDEX_HEADER = 32, 24, 48
 """Bytes: https://www.sqlite.org/walformat.html."""
 UNWRITTEN = {
@@ -27,8 +28,8 @@ UNWRITTEN = {
     sqlite3.SQLITE_IOERR_SHMSIZE,
     sqlite3.SQLITE_IOERR_SHMMAP,
 }
-"""What SQLite calls a write that a quota, a limit or a full disk refused, where the system has
-another word than 'full'."""
+"""SQLite's codes for a write that a quota, a limit or a full disk refused, where the system does
+not say 'full'."""
 REFUSED = {
     sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_PERM,
@@ -39,15 +40,17 @@ REFUSED = {
 
 @dataclass(frozen=True)
 class _Journal:
-    """What the shared index (`-shm`) says of the journal: its salts, how many frames count, bytes
-    of a page."""
+    """What the shared index (`-shm`) says of the journal: its salts, how many frames are committed,
+    and the bytes of a page."""
 
     salts: bytes
     frames: int
-    page: int
+    page_bytes: int
 
 
 class DatabaseFile:
+    """The file at `path`, with its journal and the journal's index beside it."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self.full: DiskFull | None = None
@@ -57,32 +60,31 @@ class DatabaseFile:
 
     # ── around its opening ────────────────────────────────────────────────────────────────────────
 
-    def look_before(self) -> None:
-        """Raises `StoreDamaged` for what opening would hide or make worse."""
-        for _ in range(LOOKS):
+    def check_before_opening(self) -> None:
+        """Raises `StoreDamaged` for damage that opening would hide or make worse."""
+        for _ in range(CHECKS):
             fault = self._fault()
             if not fault:
                 break
-            time.sleep(LOOK_S)
+            time.sleep(PAUSE_S)
         else:
             raise StoreDamaged(fault)
-        self._journal = self._indexed()
+        self._journal = self._read_index()
 
-    def look_after(self) -> None:
-        """Raises `StoreDamaged` if opening found less in the journal than had been written."""
+    def check_after_opening(self) -> None:
+        """Raises `StoreDamaged` if SQLite read less of the journal than had been written."""
         stat = self.path.stat()
         self._identity = stat.st_dev, stat.st_ino
-        before, now = self._journal, self._indexed()
+        before, now = self._journal, self._read_index()
         if before and now and before.salts == now.salts and now.frames < before.frames:
             raise StoreDamaged(
                 f"{self._beside('-wal')} was damaged, the last writes in it are lost: restore a "
-                f"copy of {self.path}, "
-                "or start again to go on without them"
+                f"copy of {self.path}, or start again to go on without them"
             )
 
     def check_identity(self) -> None:
-        """Raises `StoreDamaged` if the path leads to another file than when it was opened: what is
-        written would be lost."""
+        """Raises `StoreDamaged` if the path leads to another file than when it was opened: writes
+        would be lost."""
         if self._identity is None:
             return
         try:
@@ -97,7 +99,7 @@ class DatabaseFile:
             )
 
     def _fault(self) -> str:
-        """What is wrong with the files as they lie there; empty if nothing."""
+        """What is wrong with the files, and the cure, in words; empty if nothing is."""
         wal = self._beside("-wal")
         header, size = _beginning(wal, WAL_HEADER), _size(self.path)
         if size is None:
@@ -107,24 +109,22 @@ class DatabaseFile:
         if header and not _is_wal(header):
             return (
                 f"{wal} is damaged: restore a copy of {self.path}, or move {wal.name} away to "
-                f"go on without the last "
-                "writes, which it held"
+                "go on without the last writes, which it held"
             )
-        index = self._indexed()
-        if (
-            index
-            and index.frames
-            and (_size(wal) or 0) < WAL_HEADER + index.frames * (FRAME_HEADER + index.page)
-        ):
+        index = self._read_index()
+        if index is None or not index.frames:
+            return ""
+        written = WAL_HEADER + index.frames * (FRAME_HEADER + index.page_bytes)
+        if (_size(wal) or 0) < written:
             return (
                 f"{wal} is shorter than what was written: restore a copy of {self.path}, or move "
                 f"{self._beside('-shm').name} away to go on without the last writes"
             )
         return ""
 
-    def _indexed(self) -> _Journal | None:
-        """None where there is no index, or none that was ever used, or a broken one: its header is
-        there twice."""
+    def _read_index(self) -> _Journal | None:
+        """None where there is no index, where it was never used, and where it is broken: the two
+        copies of its header differ then."""
         header = _beginning(self._beside("-shm"), 2 * INDEX_HEADER)
         if len(header) < 2 * INDEX_HEADER or header[:INDEX_HEADER] != header[INDEX_HEADER:]:
             return None
@@ -134,27 +134,27 @@ class DatabaseFile:
     def _beside(self, suffix: str) -> Path:
         return self.path.with_name(f"{self.path.name}{suffix}")
 
-    # ── what SQLite says ──────────────────────────────────────────────────────────────────────────
+    # ── SQLite's errors ───────────────────────────────────────────────────────────────────────────
 
     def explained(self, error: BaseException | None) -> StorageError | None:
-        """The error of ours that one of SQLite's is; None for one that is not the file's fault."""
+        """SQLite's error as a `StorageError`; None for one that is not the file's fault."""
         if not isinstance(error, sqlite3.Error):
             return None
         code: int = getattr(error, "sqlite_errorcode", 0)
-        kind, said = code & 0xFF, f"{error}"
+        kind, reason = code & 0xFF, f"{error}"
         if kind == sqlite3.SQLITE_FULL or code in UNWRITTEN:
             self.full = DiskFull(
-                f"{self.path} can't be written ({said}): free some space on its disk, or raise "
+                f"{self.path} can't be written ({reason}): free some space on its disk, or raise "
                 f"the quota"
             )
             return self.full
         if kind in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR}:
-            return self.damaged(said)
-        if said.startswith(("no such table", "no such column", "Could not decode")):
-            return self.damaged(said)
+            return self.damaged(reason)
+        if reason.startswith(("no such table", "no such column", "Could not decode")):
+            return self.damaged(reason)
         if kind in REFUSED:
             return StorageError(
-                f"{self.path}: {said}: may this process read and write it and its folder?"
+                f"{self.path}: {reason}: may this process read and write it and its folder?"
             )
         if kind in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
             return StorageError(
@@ -169,14 +169,14 @@ class DatabaseFile:
     def _cure(self) -> str:
         name = self.path.name
         return (
-            f"restore a copy of it, or see what 'sqlite3 {name} .recover' saves; without "
-            f"either, move {name}, {name}-wal and "
-            f"{name}-shm away to begin anew, without its events, users and keys"
+            f"restore a copy of it, or see what 'sqlite3 {name} .recover' saves; without either, "
+            f"move {name}, {name}-wal and {name}-shm away to begin anew, without its events, users "
+            f"and keys"
         )
 
 
 def _beginning(path: Path, size: int) -> bytes:
-    """Empty where there is no such file."""
+    """The first `size` bytes; empty where there is no such file."""
     try:
         with path.open("rb") as file:
             return file.read(size)
@@ -185,7 +185,7 @@ def _beginning(path: Path, size: int) -> bytes:
 
 
 def _size(path: Path) -> int | None:
-    """None where there is no such file."""
+    """In bytes; None where there is no such file."""
     try:
         return path.stat().st_size
     except FileNotFoundError:
@@ -193,7 +193,7 @@ def _size(path: Path) -> int | None:
 
 
 def _is_wal(header: bytes) -> bool:
-    """Does the journal's header bear its mark, and the checksum of itself?"""
+    """Does the header begin as a journal's must, and end with its own checksum?"""
     if len(header) < WAL_HEADER or header[:4] not in {b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83"}:
         return False
     words = struct.unpack(f"{'>' if header[3] & 1 else '<'}6I", header[:24])

@@ -1,8 +1,8 @@
-"""Who may call: keys, each known by the hash of its secret alone.
+"""The keys of those who may call; of each secret only the hash is stored.
 
-A key reads `wr-<id>-<secret>`: the id finds the row, the secret's hash is compared in constant
-time. A secret is 256 random bits, so a plain SHA-256 keeps it. Rows are never taken out: a service
-that ever had a key is not open again.
+A key reads `wr-<id>-<secret>`: the id selects the row, the secret's hash is compared in constant
+time. A secret is 256 random bits, so a plain SHA-256 protects it. Rows are never deleted: a service
+that ever had a key is never again open to everybody.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Keys:
         self._engine = engine
 
     async def create(self, key: ApiKey) -> str:
-        """What the caller has to send; nobody can read it again. Raises `BadRequest` for a name
-        that was given before."""
+        """Returns what the caller has to send; nobody can read it again. Raises `BadRequest` for a
+        name that was used before."""
         return await asyncio.to_thread(self._create, key)
 
     def _create(self, key: ApiKey) -> str:
@@ -63,40 +63,38 @@ class Keys:
         return f"wr-{key.key_id}-{secret}"
 
     async def find(self, given: str, now: datetime) -> ApiKey | None:
-        """Whose key that is, if it is one, has not expired and was not revoked."""
-        shaped = SHAPE.fullmatch(given)
-        found = await asyncio.to_thread(self._find, shaped[1], shaped[2]) if shaped else None
-        return found if found is not None and found.valid(now) else None
+        """The key with this text; None if there is none, and if it has expired or was revoked."""
+        match = SHAPE.fullmatch(given)
+        key = await asyncio.to_thread(self._find, match[1], match[2]) if match else None
+        return key if key is not None and key.valid(now) else None
 
     def _find(self, key_id: str, secret: str) -> ApiKey | None:
         with self._engine.connect() as connection:
             row = connection.execute(select(keys).where(keys.c.key_id == key_id)).first()
-        return (
-            _read(row) if row is not None and hmac.compare_digest(row.hash, _hash(secret)) else None
-        )
+        if row is None or not hmac.compare_digest(row.hash, _hash(secret)):
+            return None
+        return _key(row)
 
     async def all(self) -> list[ApiKey]:
-        """The oldest first, those that are no longer valid among them."""
+        """The oldest first, also those that are no longer valid."""
         return await asyncio.to_thread(self._all)
 
     def _all(self) -> list[ApiKey]:
+        query = select(keys).order_by(keys.c.created_at, keys.c.name)
         with self._engine.connect() as connection:
-            return [
-                _read(row)
-                for row in connection.execute(select(keys).order_by(keys.c.created_at, keys.c.name))
-            ]
+            return [_key(row) for row in connection.execute(query)]
 
     async def revoke(self, name: str, now: datetime) -> None:
-        """From now on it opens nothing, in any process. Raises `NotFound`; one that was revoked
-        stays so."""
+        """From now on the key opens nothing, in any process. Raises `NotFound` for an unknown name.
+        Of a key that was revoked before, the earlier time stays."""
         await asyncio.to_thread(self._revoke, name, now)
 
     def _revoke(self, name: str, now: datetime) -> None:
         with writing(self._engine) as connection:
             if connection.scalar(select(keys.c.key_id).where(keys.c.name == name)) is None:
                 raise NotFound("key", name)
-            still = keys.c.name == name, keys.c.revoked_at.is_(None)
-            connection.execute(keys.update().where(*still).values(revoked_at=micros(now)))
+            valid = keys.c.name == name, keys.c.revoked_at.is_(None)
+            connection.execute(keys.update().where(*valid).values(revoked_at=micros(now)))
 
     def exist(self) -> bool:
         """Was there ever a key? Blocks for one read."""
@@ -108,7 +106,7 @@ def _hash(secret: str) -> str:
     return sha256(secret.encode()).hexdigest()
 
 
-def _read(row: Row[Any]) -> ApiKey:
+def _key(row: Row[Any]) -> ApiKey:
     return ApiKey.model_construct(
         key_id=row.key_id,
         name=row.name,

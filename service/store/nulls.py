@@ -1,7 +1,7 @@
-"""How likely texts are without any history: a number that depends on the text and the model alone,
-so it is computed once.
+"""The likelihoods of texts without any history: each depends on the text and the model alone, so it
+is computed once.
 
-Keys say which model, which template and which text; a title that changes has another key.
+A key is made of the model, the template and the text; a title that changes has another key.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from service.errors import StorageError
 from service.store.database import metadata, writing
 
 MOST = 200_000
-"""So many are kept in memory."""
+"""How many are kept in memory."""
 
 nulls = Table(
     "nulls", metadata, Column("key", Text, primary_key=True), Column("value", Float, nullable=False)
@@ -33,21 +33,20 @@ class Nulls:
         """Those that are known."""
         missing = [key for key in keys if key not in self._known]
         if missing:
-            found = await asyncio.to_thread(self._get, missing)
+            stored = await asyncio.to_thread(self._get, missing)
             if len(self._known) > MOST:
                 self._known.clear()
-            self._known |= found
+            self._known |= stored
         return {key: self._known[key] for key in keys if key in self._known}
 
     def _get(self, keys: Sequence[str]) -> dict[str, float]:
+        query = select(nulls).where(nulls.c.key.in_(keys))
         with self._engine.connect() as connection:
-            return {
-                row.key: row.value
-                for row in connection.execute(select(nulls).where(nulls.c.key.in_(keys)))
-            }
+            return {row.key: row.value for row in connection.execute(query)}
 
     async def put(self, values: Mapping[str, float]) -> None:
-        """In memory at least: whoever ranks must not fail for what can be computed again."""
+        """Keeps the values in memory, and on disk if that can be written: no ranking may fail for
+        what can be computed again."""
         if values:
             self._known |= values
             with suppress(StorageError):

@@ -1,7 +1,7 @@
 """Time-decayed popularity from the log, by forward decay (Cormode et al., ICDE 2009).
 
 An event of weight w at time t counts w · 2^(t/h) for a half-life h: the order of the sums is the
-order of the decayed counts at any later moment, so nothing is ever updated because time passed.
+order of the decayed counts at any later moment, so no sum is ever updated because time passed.
 Sums are kept as base-2 logarithms.
 """
 
@@ -40,6 +40,7 @@ class Popularity:
         self._half_life_s = half_life_days * DAY_S
 
     def add(self, connection: Connection, batch: Iterable[Event]) -> None:
+        """Count events, within the caller's transaction."""
         votes: dict[str, float] = {}
         for event in batch:
             weight = self._weigh(event)
@@ -71,7 +72,7 @@ class Popularity:
             return list(connection.scalars(query))
 
     async def among(self, ids: list[str]) -> list[str]:
-        """Those of `ids` that anyone liked, most popular first."""
+        """Those of `ids` that have votes, most popular first."""
         return await asyncio.to_thread(self._among, ids)
 
     def _among(self, ids: list[str]) -> list[str]:
@@ -81,7 +82,7 @@ class Popularity:
             return list(connection.scalars(query))
 
     async def votes(self, ids: Sequence[str]) -> dict[str, float]:
-        """log2 of the decayed votes of those of `ids` that anyone liked, up to one constant for all
+        """log2 of the decayed votes of those of `ids` that have any, up to one constant for all
         items."""
         return await asyncio.to_thread(self._votes, ids)
 
@@ -91,8 +92,8 @@ class Popularity:
             return {row.item_id: row.log2_votes for row in connection.execute(query)}
 
     def recount_if_changed(self, meaning: str) -> None:
-        """Count anew from the log when what an event means, or the half-life, is not what the sums
-        were made with."""
+        """Count anew from the log when the sums were made with another meaning of events or another
+        half-life."""
         made_with = f"{meaning}|{self._half_life_s}"
         with self._engine.connect() as connection:
             before = connection.scalar(select(notes.c.value).where(notes.c.key == "popularity"))

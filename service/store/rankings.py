@@ -1,4 +1,4 @@
-"""What was shown: every ranking under its id, to be joined with the clicks it earned."""
+"""The rankings that were shown, each under its id, by which clicks name it."""
 
 from __future__ import annotations
 
@@ -66,13 +66,13 @@ class Rankings:
 
     def _get(self, ranking_id: str) -> Ranking | None:
         with self._engine.connect() as connection:
-            found = connection.scalar(
+            fields = connection.scalar(
                 select(rankings.c.ranking).where(rankings.c.ranking_id == ranking_id)
             )
-        return None if found is None else Ranking.model_validate(found)
+        return None if fields is None else Ranking.model_validate(fields)
 
     async def page(self, who: str, after: LoggedRanking | None, limit: int) -> list[LoggedRanking]:
-        """The first of what a person was shown after something, the earliest first."""
+        """The first `limit` rankings that a person was shown after another, the earliest first."""
         order = rankings.c.shown_at, rankings.c.ranking_id
         query = select(rankings).where(rankings.c.who == who).order_by(*order).limit(limit)
         if after is not None:

@@ -1,4 +1,4 @@
-"""What a shadow model would have shown, beside what was shown."""
+"""The rankings that shadow models made beside those that were shown."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ shadows = Table(
 
 @dataclass(frozen=True)
 class Shadowed:
-    """A ranking that `who` (a log key) was shown, and what the model `alias` made of the same.
-    `seq`: its place among all."""
+    """A ranking that `who` (a log key) was shown, and the one that the model `alias` made of the
+    same candidates. `seq`: its place among all."""
 
     seq: int
     who: str
@@ -59,31 +59,30 @@ class Shadows:
         self._engine = engine
 
     async def log(self, ranking: Ranking, *, who: str, alias: str, at: datetime) -> bool:
-        """Keep what would have been shown in the place of the ranking of the same id. False, and
-        nothing is kept, if that is gone: whoever it was shown to has been forgotten since."""
+        """Keep a shadow model's ranking beside the shown one of the same id. Keeps nothing and
+        returns False if the shown one is gone, because its user has been forgotten since."""
         return await asyncio.to_thread(self._log, ranking, who, alias, micros(at))
 
     def _log(self, ranking: Ranking, who: str, alias: str, at: int) -> bool:
-        told = ranking.model_dump(mode="json")
         row = insert(shadows).values(
-            ranking_id=ranking.ranking_id, who=who, alias=alias, at=at, ranking=told
+            ranking_id=ranking.ranking_id,
+            who=who,
+            alias=alias,
+            at=at,
+            ranking=ranking.model_dump(mode="json"),
         )
+        shown_to = select(rankings.c.who).where(rankings.c.ranking_id == ranking.ranking_id)
         with writing(self._engine) as connection:
-            known = (
-                connection.scalar(
-                    select(rankings.c.who).where(rankings.c.ranking_id == ranking.ranking_id)
-                )
-                == who
-            )
-            if known:
+            is_known = connection.scalar(shown_to) == who
+            if is_known:
                 connection.execute(row.on_conflict_do_nothing())
-        return known
+        return is_known
 
     async def page(
         self, after: int, limit: int, since: datetime | None = None, *, who: str | None = None
     ) -> list[Shadowed]:
-        """The first after a place, as they were made; `since`: of rankings shown from then on;
-        `who`: to one person."""
+        """The first `limit` after the place `after`, in the order in which they were made. `since`:
+        only of rankings shown from then on. `who`: only of those shown to this person."""
         query = select(
             shadows, rankings.c.domain, rankings.c.shown_at, rankings.c.ranking.label("shown")
         )

@@ -1,5 +1,5 @@
-"""What was spent on models: a row for each day, model and key, so that a restart forgives
-nothing."""
+"""What was spent on models: a row for each day, model and key, so that budgets hold across
+restarts."""
 
 from __future__ import annotations
 
@@ -31,34 +31,34 @@ class Spendings:
     async def spent(
         self, at: datetime, *, alias: str | None = None, key_id: str | None = None
     ) -> float:
-        """Dollars of that day, in all or on one model, by all or by one key."""
+        """Dollars spent on the day of `at`: on the model `alias`, or on all; by one key, or by
+        all."""
         return await asyncio.to_thread(self._spent, _day(at), alias, key_id)
 
     def _spent(self, day: str, alias: str | None, key_id: str | None) -> float:
-        wanted = select(func.coalesce(func.sum(spendings.c.dollars), 0.0)).where(
-            spendings.c.day == day
-        )
+        query = select(func.sum(spendings.c.dollars)).where(spendings.c.day == day)
         if alias is not None:
-            wanted = wanted.where(spendings.c.alias == alias)
+            query = query.where(spendings.c.alias == alias)
         if key_id is not None:
-            wanted = wanted.where(spendings.c.key_id == key_id)
+            query = query.where(spendings.c.key_id == key_id)
         with self._engine.connect() as connection:
-            return float(connection.scalar(wanted) or 0.0)
+            return float(connection.scalar(query) or 0.0)
 
     async def add(self, at: datetime, alias: str, key_id: str, dollars: float) -> None:
+        """Count one call of the model `alias` for a key."""
         await asyncio.to_thread(self._add, _day(at), alias, key_id, dollars)
 
     def _add(self, day: str, alias: str, key_id: str, dollars: float) -> None:
         new = insert(spendings).values(
             day=day, alias=alias, key_id=key_id, dollars=dollars, calls=1
         )
-        more = {
+        sums = {
             "dollars": spendings.c.dollars + new.excluded.dollars,
             "calls": spendings.c.calls + 1,
         }
         with writing(self._engine) as connection:
             connection.execute(
-                new.on_conflict_do_update(index_elements=["day", "alias", "key_id"], set_=more)
+                new.on_conflict_do_update(index_elements=["day", "alias", "key_id"], set_=sums)
             )
 
 

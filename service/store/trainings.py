@@ -1,8 +1,8 @@
-"""What a matrix factorisation learned beside the items' factors: all that folding a person in
-needs, a row a training.
+"""What a matrix factorisation learned beside the items' factors, and what it takes to fold a person
+in: a row for each training.
 
 A training is written before the factors that carry its version, and the last few are kept: whoever
-holds factors finds what belongs to them, whatever another process is training meanwhile.
+has read factors can read their training too, whatever another process is training meanwhile.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from service.store.popularity import notes
 
 PREFIX = "training."
 KEPT = 3
+"""How many trainings are kept."""
 
 
 @dataclass(frozen=True, eq=False)
 class Training:
     """`version`: later ones compare greater. `gram`: Σ y yᵀ over the item factors, [f, f].
-    `events`: how long the log was; `items`: how many have factors; `made_with`: a fingerprint of
-    the settings."""
+    `events`: the length of the log then. `items`: how many have factors. `made_with`: a fingerprint
+    of the settings."""
 
     version: str
     trained_at: datetime
@@ -53,11 +54,12 @@ class Trainings:
     def _add(self, training: Training) -> None:
         with writing(self._engine) as connection:
             connection.execute(
-                insert(notes).values(key=PREFIX + training.version, value=_written(training))
+                insert(notes).values(key=PREFIX + training.version, value=_to_json(training))
             )
 
     async def get(self, version: str) -> Training | None:
-        """A version never changes, so the last one read is remembered."""
+        """The training of a version; None if it is no longer kept. A version never changes, so the
+        last one read is remembered."""
         if self._last is None or self._last.version != version:
             self._last = await asyncio.to_thread(self._get, version)
         return self._last
@@ -65,7 +67,7 @@ class Trainings:
     def _get(self, version: str) -> Training | None:
         with self._engine.connect() as connection:
             value = connection.scalar(select(notes.c.value).where(notes.c.key == PREFIX + version))
-        return None if value is None else _read(value)
+        return None if value is None else _from_json(value)
 
     async def latest(self) -> Training | None:
         return await asyncio.to_thread(self._latest)
@@ -79,27 +81,27 @@ class Trainings:
         )
         with self._engine.connect() as connection:
             value = connection.scalar(query)
-        return None if value is None else _read(value)
+        return None if value is None else _from_json(value)
 
     async def forget_old(self) -> None:
-        """All but the last few; called once the latest one's factors are in place."""
+        """Delete all but the last `KEPT`. Call it once the latest one's factors are written."""
         await asyncio.to_thread(self._forget_old)
 
     def _forget_old(self) -> None:
-        mine = notes.c.key.startswith(PREFIX)
-        last = select(notes.c.key).where(mine).order_by(notes.c.key.desc()).limit(KEPT)
+        is_training = notes.c.key.startswith(PREFIX)
+        last = select(notes.c.key).where(is_training).order_by(notes.c.key.desc()).limit(KEPT)
         with writing(self._engine) as connection:
-            connection.execute(delete(notes).where(mine, notes.c.key.not_in(last)))
+            connection.execute(delete(notes).where(is_training, notes.c.key.not_in(last)))
 
 
-def _written(training: Training) -> str:
+def _to_json(training: Training) -> str:
     gram = base64.b64encode(training.gram.astype("<f8").tobytes()).decode()
     return json.dumps(
         {**asdict(training), "trained_at": training.trained_at.isoformat(), "gram": gram}
     )
 
 
-def _read(value: str) -> Training:
+def _from_json(value: str) -> Training:
     fields = json.loads(value)
     flat = np.frombuffer(base64.b64decode(fields.pop("gram")), dtype="<f8")
     size = round(len(flat) ** 0.5)

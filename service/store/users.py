@@ -38,11 +38,12 @@ users = Table(
 
 
 def bump_versions(connection: Connection, times: Select[Any, Any]) -> None:
-    """Raises people's versions: `times` selects who, and by how much."""
+    """Raises the versions of people's states: `times` selects (log key, by how much)."""
     declared = literal({}, JSON), literal(True), literal(True)
     upsert = insert(users).from_select(
         ["who", "version", "attributes", "allow_hosted", "profile"],
-        times.add_columns(*declared).where(true()),  # without a WHERE, SQLite takes ON for a join's
+        # without a WHERE, SQLite takes the ON of ON CONFLICT for a join's
+        times.add_columns(*declared).where(true()),
     )
     raised = {"version": users.c.version + upsert.excluded.version}
     connection.execute(upsert.on_conflict_do_update(index_elements=["who"], set_=raised))
@@ -54,8 +55,8 @@ class Users:
 
     async def put(self, batch: Sequence[User], only: Set[str] | None = None) -> None:
         """Insert or replace what users declared; later ones of the same id win. `only`: of known
-        users these fields alone, so that what is said of the others meanwhile stays. Durable on
-        return."""
+        users these fields alone are replaced, so that a change of others by another process stays.
+        Durable on return."""
         await asyncio.to_thread(self._put, batch, only)
 
     def _put(self, batch: Sequence[User], only: Set[str] | None) -> None:
@@ -63,10 +64,10 @@ class Users:
             for user in batch:
                 declared = user.model_dump(exclude={"user_id"})
                 row = insert(users).values(who=user.user_id, version=1, **declared)
-                told = {
+                change = {
                     name: value for name, value in declared.items() if only is None or name in only
                 }
-                change = {**told, "version": users.c.version + 1}
+                change["version"] = users.c.version + 1
                 connection.execute(row.on_conflict_do_update(index_elements=["who"], set_=change))
 
     async def patch(self, user_id: str, change: UserPatch) -> User | None:
@@ -78,23 +79,19 @@ class Users:
             row = connection.execute(select(users).where(users.c.who == user_id)).first()
             if row is None:
                 return None
-            fields = change.model_dump(exclude_unset=True)
-            given = {
+            fields = {
                 name: value
-                for name, value in fields.items()
-                if value is not None or name == "locale"
+                for name, value in change.model_dump(exclude_unset=True).items()
+                if value is not None or name == "locale"  # the one field that None can empty
             }
-            connection.execute(
-                users.update()
-                .where(users.c.who == user_id)
-                .values(**given, version=users.c.version + 1)
-            )
-        found = self._get(user_id)
-        return found[0] if found else None
+            update = users.update().where(users.c.who == user_id)
+            connection.execute(update.values(**fields, version=users.c.version + 1))
+        user, _ = self._get(user_id) or (None, 0)
+        return user
 
     async def get(self, who: str) -> tuple[User, int] | None:
-        """The declared user and the version of their state; None if there was never an event or a
-        declaration."""
+        """What the user `who` (a log key) declared, and the version of their state; None if they
+        never acted and never declared anything."""
         return await asyncio.to_thread(self._get, who)
 
     def _get(self, who: str) -> tuple[User, int] | None:
@@ -102,26 +99,24 @@ class Users:
             return self.read(connection, who)
 
     def read(self, connection: Connection, who: str) -> tuple[User, int] | None:
+        """As `get`, within a transaction."""
         row = connection.execute(select(users).where(users.c.who == who)).first()
         if row is None:
             return None
         return _user(row), row.version
 
     async def known(self, ids: Sequence[str]) -> dict[str, User]:
-        """Those of `ids` that there was ever a declaration or an event of."""
-        return await asyncio.to_thread(self._find, select(users).where(users.c.who.in_(ids)))
+        """Those of `ids` who ever acted or declared anything."""
+        return await asyncio.to_thread(self._select, select(users).where(users.c.who.in_(ids)))
 
     async def page(self, after: str, limit: int) -> list[User]:
         """The first users, by id, whose id comes after. Visitors, whose keys begin with a control
         character, are no users."""
-        people = select(users).where(users.c.who > after, ~users.c.who.startswith(VISITOR))
-        return list(
-            (
-                await asyncio.to_thread(self._find, people.order_by(users.c.who).limit(limit))
-            ).values()
-        )
+        query = select(users).where(users.c.who > after, ~users.c.who.startswith(VISITOR))
+        page = await asyncio.to_thread(self._select, query.order_by(users.c.who).limit(limit))
+        return list(page.values())
 
-    def _find(self, query: Select[Any]) -> dict[str, User]:
+    def _select(self, query: Select[Any]) -> dict[str, User]:
         with self._engine.connect() as connection:
             return {row.who: _user(row) for row in connection.execute(query)}
 
