@@ -1,4 +1,4 @@
-"""`/v1/embeddings`: texts in the catalogue's own space."""
+"""`/v1/embeddings`: texts as vectors, by the embedder of the catalogue."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Input = Annotated[
 
 
 class EmbeddingsBody(BaseModel):
-    """OpenAI's; further fields of it are taken without effect."""
+    """OpenAI's request. Fields of OpenAI's that are not listed are taken without effect."""
 
     model_config = ConfigDict(
         extra="allow", json_schema_extra={"examples": [{"input": ["a space horror film"]}]}
@@ -63,14 +63,14 @@ class Embeddings(BaseModel):
 
 @router.post("/embeddings", summary="Texts as vectors of the catalogue's space")
 async def embeddings(asked: EmbeddingsBody, recommender: RecommenderDep) -> Embeddings:
-    """Unit vectors in input order: their inner products with items' vectors are the cosines that
-    retrieval goes by."""
-    given: list[Any] = [asked.input] if isinstance(asked.input, str) else list(asked.input)
-    if given and isinstance(given[0], int):
-        given = [given]
+    """Unit vectors in input order. Their inner products with items' vectors are the cosines by
+    which items are retrieved."""
+    inputs: list[Any] = [asked.input] if isinstance(asked.input, str) else list(asked.input)
+    if inputs and isinstance(inputs[0], int):
+        inputs = [inputs]
     if asked.dimensions not in (None, recommender.dimension):
         raise BadRequest(f"dimensions: this space has {recommender.dimension}", param="dimensions")
-    vectors, tokens = await recommender.embed(given)
+    vectors, tokens = await recommender.embed(inputs)
     data = [
         Embedding(
             index=n,
