@@ -201,7 +201,7 @@ class ModelList(BaseModel):
     responses={200: {"content": {"text/event-stream": {}}}},
 )
 async def complete(
-    request: Request, asked: ChatBody, recommender: RecommenderDep
+    request: Request, body: ChatBody, recommender: RecommenderDep
 ) -> Completion | EventSourceResponse:
     """Picks for this person, by what the conversation asks for, with a reason for each. "I have
     seen the second one" and "I don't like horror" become events and count from then on; "why the
@@ -210,13 +210,13 @@ async def complete(
     It works without a user, from the conversation alone. With a key that may not write, nothing
     becomes an event. Answers consist of fixed sentences and checked reasons only.
     """
-    parts = await recommender.chat(_chat_request(request, asked))
-    head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": asked.model}
+    parts = await recommender.chat(_chat_request(request, body))
+    head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": body.model}
     first = await anext(parts)  # an error before the first word still gets its own status
-    if not asked.stream:
-        return Completion(**head, **_content(await _last(first, parts), asked.fields))
+    if not body.stream:
+        return Completion(**head, **_content(await _last(first, parts), body.fields))
     service = recommender.settings.service
-    events = _chunks(request, asked, head, first, parts)
+    events = _chunks(request, body, head, first, parts)
     return EventSourceResponse(
         events, ping=service.ping_s, shutdown_grace_period=service.deadline_ms / 1000
     )
@@ -241,25 +241,25 @@ async def model(
     return Listed(id=model_id)
 
 
-def _chat_request(request: Request, asked: ChatBody) -> ChatRequest:
+def _chat_request(request: Request, body: ChatBody) -> ChatRequest:
     """The request in the recommender's terms. Raises `BadRequest` for a conversation that it can't
     answer."""
-    if asked.n not in (None, 1):
+    if body.n not in (None, 1):
         raise OneChoice("n: only 1 is answered", param="n")
     same = ChatRequest.model_fields.keys() & ChatBody.model_fields.keys() - {"user_id", "documents"}
-    documents = [document(given, place) for place, given in enumerate(asked.documents or ())]
+    documents = [document(given, place) for place, given in enumerate(body.documents or ())]
     try:
         return ChatRequest(
             turns=[
                 Turn.model_validate({"role": message.role, "text": words_in(message.content)})
-                for message in asked.messages
+                for message in body.messages
                 if message.role in READ_ROLES
             ],
-            shape=_shape(asked.response_format),
+            shape=_shape(body.response_format),
             note=request.state.key.allows("write"),
-            user_id=user_id_of(request, asked),
+            user_id=user_id_of(request, body),
             documents=documents or None,
-            **{name: getattr(asked, name) for name in same},
+            **{name: getattr(body, name) for name in same},
         )
     except ValidationError as error:
         location = error.errors()[0]["loc"]
@@ -329,7 +329,7 @@ def _content(reply: ChatReply, fields: Sequence[ItemField]) -> dict[str, Any]:
 
 async def _chunks(
     request: Request,
-    asked: ChatBody,
+    body: ChatBody,
     head: dict[str, Any],
     first: str | ChatReply,
     parts: AsyncGenerator[str | ChatReply, None],
@@ -353,13 +353,13 @@ async def _chunks(
             while isinstance(part, str):
                 yield delta({"content": part})
                 part = await anext(parts)
-        extras = _extras(part, asked.fields)
+        extras = _extras(part, body.fields)
         yield delta({}, "stop", **{name: _jsonable(value) for name, value in extras.items()})
-        if (asked.stream_options or {}).get("include_usage"):
+        if (body.stream_options or {}).get("include_usage"):
             yield chunk([], usage=_usage(part.usage))
     except Exception as error:
-        body = json.loads(bytes(enveloped(request, error).body))
-        yield ServerSentEvent(json.dumps({"error": body["error"]}))
+        envelope = json.loads(bytes(enveloped(request, error).body))
+        yield ServerSentEvent(json.dumps({"error": envelope["error"]}))
     yield ServerSentEvent("[DONE]")
 
 

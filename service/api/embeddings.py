@@ -62,19 +62,19 @@ class Embeddings(BaseModel):
 
 
 @router.post("/embeddings", summary="Texts as vectors of the catalogue's space")
-async def embeddings(asked: EmbeddingsBody, recommender: RecommenderDep) -> Embeddings:
+async def embeddings(body: EmbeddingsBody, recommender: RecommenderDep) -> Embeddings:
     """Unit vectors in input order. Their inner products with items' vectors are the cosines by
     which items are retrieved."""
-    inputs: list[Any] = [asked.input] if isinstance(asked.input, str) else list(asked.input)
+    inputs: list[Any] = [body.input] if isinstance(body.input, str) else list(body.input)
     if inputs and isinstance(inputs[0], int):
         inputs = [inputs]
-    if asked.dimensions not in (None, recommender.dimension):
+    if body.dimensions not in (None, recommender.dimension):
         raise BadRequest(f"dimensions: this space has {recommender.dimension}", param="dimensions")
     vectors, tokens = await recommender.embed(inputs)
     data = [
         Embedding(
             index=n,
-            embedding=_base64(vector) if asked.encoding_format == "base64" else vector.tolist(),
+            embedding=_base64(vector) if body.encoding_format == "base64" else vector.tolist(),
         )
         for n, vector in enumerate(vectors)
     ]

@@ -96,18 +96,18 @@ class FeedBody:
             raise BadRequest("one object a request is needed")
         return self.rows[0]
 
-    def report(self, taken: IngestReport) -> IngestReport:
+    def report(self, ingested: IngestReport) -> IngestReport:
         """The report, with the indexes that elements have in the body. Raises `NothingTaken` if
         every element was rejected."""
         refused = [
             rejection.model_copy(update={"index": self._places[rejection.index]})
-            for rejection in taken.rejected
+            for rejection in ingested.rejected
         ]
         rejected = sorted([*self._broken, *refused], key=lambda rejection: rejection.index)
-        if rejected and not taken.accepted and not taken.duplicates:
+        if rejected and not ingested.accepted and not ingested.duplicates:
             more = f" (and {len(rejected) - 1} more)" if len(rejected) > 1 else ""
             raise NothingTaken(f"element {rejected[0].index}: {rejected[0].message}{more}")
-        return taken.model_copy(update={"rejected": rejected})
+        return ingested.model_copy(update={"rejected": rejected})
 
 
 async def _feed(request: Request) -> FeedBody:
@@ -171,15 +171,15 @@ class Asker(BaseModel):
     )
 
 
-def user_id_of(request: Request, asked: Asker) -> str | None:
+def user_id_of(request: Request, body: Asker) -> str | None:
     """The id of the user that a request is for: from the first of several places that isn't
     empty."""
-    in_metadata = (asked.metadata or {}).get("user_id")
+    in_metadata = (body.metadata or {}).get("user_id")
     if in_metadata is not None and not isinstance(in_metadata, str):
         raise BadRequest("metadata.user_id: a string is needed", param="metadata.user_id")
     header = _utf8(request.headers.get("x-user-id"))
     web_ui = _utf8(request.headers.get("x-openwebui-user-id"))
-    return asked.user_id or asked.user or in_metadata or header or web_ui or None
+    return body.user_id or body.user or in_metadata or header or web_ui or None
 
 
 def _utf8(header: str | None) -> str | None:

@@ -78,7 +78,7 @@ def _event(name: str, value: Ranking | Reason) -> ServerSentEvent:
     },
 )
 async def recommendations(
-    request: Request, asked: RecommendRequest, recommender: RecommenderDep
+    request: Request, body: RecommendRequest, recommender: RecommenderDep
 ) -> Ranking | EventSourceResponse:
     """Retrieves candidates (or takes yours), ranks them for this person as they are now, and gives
     reasons for the best.
@@ -95,11 +95,11 @@ async def recommendations(
     With `fields` the items, in the events `ranking` and `done` too, bring what a page shows of
     them.
     """
-    if not asked.stream:
-        return _with_fields(await recommender.recommend(asked), asked.fields)
-    parts = await recommender.stream(asked)
+    if not body.stream:
+        return _with_fields(await recommender.recommend(body), body.fields)
+    parts = await recommender.stream(body)
     service = recommender.settings.service
-    events = _events(request, parts, asked.fields)
+    events = _events(request, parts, body.fields)
     return EventSourceResponse(
         events, ping=service.ping_s, shutdown_grace_period=service.deadline_ms / 1000
     )

@@ -173,7 +173,7 @@ class RerankAnswer(BaseModel):
 
 
 async def rerank(
-    request: Request, asked: RerankBody, recommender: RecommenderDep
+    request: Request, body: RerankBody, recommender: RecommenderDep
 ) -> RerankAnswer | list[TeiResult]:
     """Every document exactly once (or the `top_n` best), the best first, for the query, for the
     person if one is named, or for both; always within `deadline_ms`. No model is asked about a
@@ -182,41 +182,41 @@ async def rerank(
     Takes up to `limits.documents` documents. A model judges the first of them by prior, and
     `meta.warnings` says what it was not shown.
     """
-    given = asked.documents if asked.documents is not None else asked.texts
+    given = body.documents if body.documents is not None else body.texts
     if not given:
         raise NoDocuments(
             "documents: nothing to rank; send at least one document", param="documents"
         )
-    if asked.documents is None and asked.fields:
+    if body.documents is None and body.fields:
         raise BadRequest(
             "fields: TEI's bare list has no room for them; send `documents` instead of `texts`",
             param="fields",
         )
     cut: list[int] = []
     json_query = recommender.settings.rerank.json_query
-    wanted = _rerank_request(request, asked, given, cut, json_query=json_query)
+    wanted = _rerank_request(request, body, given, cut, json_query=json_query)
     reranked = await recommender.rerank(wanted)
     ranked = list(zip(reranked.places, reranked.ranking.items, strict=True))
-    if asked.documents is None:
+    if body.documents is None:
         return [
             TeiResult(
                 index=place,
                 score=row.score,
-                text=words_in(given[place]) if asked.return_text else None,
+                text=words_in(given[place]) if body.return_text else None,
             )
             for place, row in ranked
         ]
-    repeat = bool(asked.return_documents) and not request.url.path.startswith("/v2")
+    repeat = bool(body.return_documents) and not request.url.path.startswith("/v2")
     results = [
-        _result(place, row, given[place], wanted.documents[place], asked, repeat=repeat)
+        _result(place, row, given[place], wanted.documents[place], body, repeat=repeat)
         for place, row in ranked
     ]
     warnings = list(reranked.warnings)
     if cut:
         warnings.append(f"cut to what a document may hold: {', '.join(map(str, cut[:100]))}")
-    if unknown := sorted(asked.model_extra or ()):
+    if unknown := sorted(body.model_extra or ()):
         warnings.append(f"fields nobody reads: {', '.join(unknown)}")
-    return _answer(request, asked, reranked.ranking, results, len(given), warnings)
+    return _answer(request, body, reranked.ranking, results, len(given), warnings)
 
 
 for _path in ROUTES:
@@ -228,30 +228,30 @@ for _path in ROUTES:
 
 
 def _rerank_request(
-    request: Request, asked: RerankBody, given: list[Any], cut: list[int], *, json_query: bool
+    request: Request, body: RerankBody, given: list[Any], cut: list[int], *, json_query: bool
 ) -> RerankRequest:
     """The request in the recommender's terms. Places of documents that had to be cut are added to
     `cut`. Raises `BadRequest`."""
-    query = words_in(asked.query)
+    query = words_in(body.query)
     parsed = _parsed_query(query) if json_query else None
-    instructions = (parsed.instruction if parsed else query, asked.instruction, asked.instruct)
-    documents = [document(raw, place, asked.rank_fields, cut) for place, raw in enumerate(given)]
+    instructions = (parsed.instruction if parsed else query, body.instruction, body.instruct)
+    documents = [document(raw, place, body.rank_fields, cut) for place, raw in enumerate(given)]
     try:
         return RerankRequest(
             query=" ".join(filter(None, instructions)),
             documents=documents,
-            top_n=asked.top_n or None,
-            user_id=user_id_of(request, asked) or (parsed.user_id if parsed else None),
-            session_id=asked.session_id,
+            top_n=body.top_n or None,
+            user_id=user_id_of(request, body) or (parsed.user_id if parsed else None),
+            session_id=body.session_id,
             history=parsed.history if parsed else [],
-            line_tokens=asked.max_tokens_per_doc,
-            domain=asked.domain,
-            locale=asked.locale,
-            strategy=asked.strategy,
-            model=asked.model,
-            explain=asked.explain,
-            deadline_ms=asked.deadline_ms,
-            redact=asked.redact,
+            line_tokens=body.max_tokens_per_doc,
+            domain=body.domain,
+            locale=body.locale,
+            strategy=body.strategy,
+            model=body.model,
+            explain=body.explain,
+            deadline_ms=body.deadline_ms,
+            redact=body.redact,
         )
     except ValidationError as error:
         raise BadRequest(reasons(error), param=str(error.errors()[0]["loc"][0])) from error
@@ -273,7 +273,7 @@ def _parsed_query(query: str) -> JsonQuery | None:
 
 
 def _result(
-    place: int, row: Ranked, given: Any, sent: Document, asked: RerankBody, *, repeat: bool
+    place: int, row: Ranked, given: Any, sent: Document, body: RerankBody, *, repeat: bool
 ) -> Result:
     """A row of the ranking. `given`: the document as it came; `sent`: as it was ranked; `repeat`:
     with its text."""
@@ -286,13 +286,13 @@ def _result(
         reason=row.reason,
         evidence=row.evidence if row.reason else None,
         document=Told(text=words_in(given)) if repeat else None,
-        **row.item_fields(asked.fields),
+        **row.item_fields(body.fields),
     )
 
 
 def _answer(
     request: Request,
-    asked: RerankBody,
+    body: RerankBody,
     ranking: Ranking,
     results: list[Result],
     count: int,
@@ -303,7 +303,7 @@ def _answer(
     return RerankAnswer(
         id=f"rr-{uuid.uuid4().hex}",
         created=int(time.time()),
-        model=asked.model or ranking.model or "whyrank",
+        model=body.model or ranking.model or "whyrank",
         results=results,
         usage=usage.model_dump(include={"prompt_tokens", "completion_tokens", "total_tokens"}),
         meta={

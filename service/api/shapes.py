@@ -24,27 +24,27 @@ def either(shapes: str) -> WrapValidator:
     return WrapValidator(checked)
 
 
-def words_in(given: Any) -> str:
+def words_in(raw: Any) -> str:
     """The text in a string, in `{text}` or in `{content: [{text}, …]}`; empty for a picture."""
-    if isinstance(given, str):
-        return given
-    if isinstance(given, list):
-        return "\n".join(filter(None, map(words_in, given)))
-    if isinstance(given, Mapping):
-        return words_in(given.get("text")) or words_in(given.get("content"))
+    if isinstance(raw, str):
+        return raw
+    if isinstance(raw, list):
+        return "\n".join(filter(None, map(words_in, raw)))
+    if isinstance(raw, Mapping):
+        return words_in(raw.get("text")) or words_in(raw.get("content"))
     return ""
 
 
-def own_id(given: str | Mapping[str, Any]) -> str | None:
+def own_id(raw: str | Mapping[str, Any]) -> str | None:
     """The id in a document, as `id` or `item_id`; None for none."""
-    if isinstance(given, str):
+    if isinstance(raw, str):
         return None
-    ids = (given.get("id"), given.get("item_id"))
+    ids = (raw.get("id"), raw.get("item_id"))
     return next((str(id_) for id_ in ids if isinstance(id_, str | int | float) and id_ != ""), None)
 
 
 def document(
-    given: str | Mapping[str, Any],
+    raw: str | Mapping[str, Any],
     place: int,
     fields: list[str] | None = None,
     cut: list[int] | None = None,
@@ -54,7 +54,7 @@ def document(
 
     What exceeds the limits of a document is cut, and `place` is added to `cut`.
     """
-    values = {"text": given} if isinstance(given, str) else _values(given, fields or [])
+    values = {"text": raw} if isinstance(raw, str) else _values(raw, fields or [])
     try:
         return Document.model_validate(values)
     except ValidationError as error:
@@ -65,22 +65,22 @@ def document(
         return Document.model_validate({**values, **fitted})
 
 
-def _values(given: Mapping[str, Any], fields: list[str]) -> dict[str, Any]:
+def _values(raw: Mapping[str, Any], fields: list[str]) -> dict[str, Any]:
     """The values for a `Document` in an object. Fields that a document doesn't know become
     attributes."""
     if fields:
-        text = "\n".join(words_in(given[name]) for name in fields if given.get(name))
+        text = "\n".join(words_in(raw[name]) for name in fields if raw.get(name))
     else:
-        text = words_in(given)
-    title, attributes = given.get("title"), given.get("attributes")
+        text = words_in(raw)
+    title, attributes = raw.get("title"), raw.get("attributes")
     known = {"text", "content", "id", "item_id", "title", "image", "attributes", *fields}
-    others = {name: value for name, value in given.items() if name not in known and _plain(value)}
+    others = {name: value for name, value in raw.items() if name not in known and _plain(value)}
     return {
-        "id": own_id(given),
+        "id": own_id(raw),
         "title": title if isinstance(title, str) and "title" not in fields else "",
         "text": text,
         "attributes": {**others, **(attributes if isinstance(attributes, dict) else {})},
-        **{name: given.get(name) for name in SHOWN_ONLY},
+        **{name: raw.get(name) for name in SHOWN_ONLY},
     }
 
 
