@@ -54,7 +54,7 @@ def document(
 
     What exceeds the limits of a document is cut, and `place` is added to `cut`.
     """
-    values = {"text": raw} if isinstance(raw, str) else _values(raw, fields or [])
+    values: dict[str, Any] = {"text": raw} if isinstance(raw, str) else _values(raw, fields or [])
     try:
         return Document.model_validate(values)
     except ValidationError as error:

@@ -75,7 +75,7 @@ class Talk:
 
 
 def read(turns: Sequence[Turn], items: Named, facets: Facets) -> Talk:
-    """Reads a conversation by rules. `items`: the known ones of all `names` in it.
+    """Reads a conversation by rules. `items`: those that `names` of it belong to.
 
     A turn that takes up what came before (a rejection, a remark, "and …") adds to the wish; another
     replaces it. What was seen, disliked or rejected stays so.
@@ -128,8 +128,9 @@ def _read_turn(text: str, picks: Sequence[Item | None], it: Item | None, facets:
     if SMALLTALK.match(text[:100]) and len(text) <= 100:
         return Talk("smalltalk", text)
     if picks and ASKS_WHY.search(text):
-        nothing_named = not pointed and it is not None and not places_in(text)
-        return Talk("why", text, [it] if nothing_named else pointed)
+        if not pointed and it is not None and not places_in(text):
+            pointed = [it]
+        return Talk("why", text, pointed)
     if pointed and ASKS_ABOUT.search(text):
         return Talk("about", text, pointed)
     remarks, rest = _remarks(text, picks, it, facets)
