@@ -143,7 +143,7 @@ class Records:
         """What users last said of items, and the place in the log to go on from. `kind`: a type in
         any spelling; `until`: the `end_of_log` when the walk began."""
         label = foreign.label(kind) if kind is not None else None
-        return await self._store.events.last_said(
+        return await self._store.events.latest_per_item(
             after, limit, until=until, who=user_id, kind=label
         )
 

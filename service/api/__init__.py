@@ -1,4 +1,4 @@
-"""The faces over HTTP: `create_app(settings)` is the whole service."""
+"""The HTTP APIs: `create_app(settings)` makes the whole service."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from service.api import (
     rerank,
     users,
 )
-from service.api.edge import Edge, Gate, locked
+from service.api.edge import Edge, Gate, with_required_keys
 from service.api.envelope import REFUSALS, install
 from service.api.needs import refuse_unknown_queries
 from service.build import Service, build, guard
@@ -40,31 +40,46 @@ Every answer is complete and valid; when the model could not do its part, `degra
 share one body; every answer has `x-request-id`.
 """
 
+ROUTERS = (
+    recommend,
+    rerank,
+    chat,
+    embeddings,
+    events,
+    items,
+    users,
+    gorse,
+    metarank,
+    personalize,
+    health,
+    admin,
+    docs,
+)
 OURS = (recommend, events, items, users, admin)
-"""Faces that imitate no other API and serve no probes or scrapers: they refuse query parameters
+"""Those that imitate no other API and serve no probes or scrapers: they refuse query parameters
 that they don't know."""
 
 
 class ServiceApp(FastAPI):
-    """Its OpenAPI knows the keys that `Gate` asks for."""
+    """An app whose OpenAPI says which keys `Gate` asks for."""
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
-            self.openapi_schema = locked(super().openapi())
+            self.openapi_schema = with_required_keys(super().openapi())
         return self.openapi_schema
 
 
 def create_app(
     settings: Settings, make: Callable[[Settings], Awaitable[Service]] = build
 ) -> FastAPI:
-    """The service for these settings. `make(settings)` is awaited at start for the `Service`.
+    """The service for these settings. At start `make(settings)` is awaited for the `Service`.
 
-    Raises `ConfigError` for an address that others can reach while nobody needs a key.
+    Raises `ConfigError` for an address that others can reach while no key is needed.
     """
     guard(settings)
 
     @asynccontextmanager
-    async def life(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with admin.live(app, await make(settings)):
             yield
 
@@ -72,30 +87,15 @@ def create_app(
         title="whyrank",
         version=__version__,
         description=ABOUT,
-        lifespan=life,
+        lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
         responses=REFUSALS,
     )
     install(app)
-    for face in (
-        recommend,
-        rerank,
-        chat,
-        embeddings,
-        events,
-        items,
-        users,
-        gorse,
-        metarank,
-        personalize,
-        health,
-        admin,
-        docs,
-    ):
-        app.include_router(
-            face.router, dependencies=[Depends(refuse_unknown_queries)] if face in OURS else []
-        )
+    for module in ROUTERS:
+        dependencies = [Depends(refuse_unknown_queries)] if module in OURS else []
+        app.include_router(module.router, dependencies=dependencies)
     app.add_middleware(Gate)
     if origins := settings.service.cors:
         app.add_middleware(

@@ -1,4 +1,4 @@
-"""`/v1/admin/reload`: other models by the same configuration file, without dropping a request."""
+"""`/v1/admin/reload`: reads the configuration file again, without dropping a request."""
 
 from __future__ import annotations
 
@@ -16,61 +16,64 @@ from service.errors import BadRequest, ConfigError
 router = APIRouter(prefix="/v1/admin", tags=["operations"])
 
 LONGEST_S = 600
-"""No request may take longer, so none that began before a reload needs the former models after
-it."""
+"""Longest time of a request: so long after a reload nothing needs the former models any more."""
 
 
 class NotReloaded(BadRequest):
-    """What is configured can't be used, or not without a restart; all goes on as before."""
+    """The configuration can't be used, or not without a restart; nothing was changed."""
 
     code = "bad_config"
 
 
 class Reloaded(BaseModel):
-    """What a reload made of the configuration."""
+    """What a reload changed."""
 
-    changed: list[str] = Field(description="Settings that are others now.")
+    changed: list[str] = Field(description="Settings that have changed.")
     models: list[str] = Field(description="What requests may name.")
 
 
 class Live:
-    """The service that answers from now on, as `app.state.service`, with its work in the
-    background; those it took the place of finish what they began."""
+    """Keeps the current service as `app.state.service` and runs its background work. Former
+    services are closed once the requests that they began are finished."""
 
     def __init__(self, app: FastAPI, service: Service) -> None:
         self._app = app
-        self._one_at_a_time = asyncio.Lock()
+        self._reloading = asyncio.Lock()
         self._leaving: set[asyncio.Task[None]] = set()
-        self._over = asyncio.Event()
+        self._stopping = asyncio.Event()
         self._take(service)
 
     def _take(self, service: Service) -> None:
+        """Makes a service the current one."""
         self._app.state.service = self._service = service
         self._work = asyncio.create_task(service.jobs.run())
 
     async def reload(self) -> list[str]:
-        """Raises `ConfigError` and changes nothing if the configuration can't be used so."""
-        async with self._one_at_a_time:
+        """Reads the configuration again and gives the settings that changed. Raises `ConfigError`
+        and changes nothing if it can't be used."""
+        async with self._reloading:
             settings = await asyncio.to_thread(self._service.settings.reread)
             changed = self._service.settings.differing(settings)
             old, new = self._service, await self._service.reloaded(settings)
             await self._stop_work()
             self._take(new)
-            task = asyncio.create_task(self._let_go(old, new))
+            task = asyncio.create_task(self._retire(old, new))
             self._leaving.add(task)
             task.add_done_callback(self._leaving.discard)
             return changed
 
     async def reload_on_signal(self) -> None:
+        """Reloads, and logs what came of it."""
         log = self._service.telemetry.log
         try:
             log.info("reloaded", changed=await self.reload())
         except Exception as error:
             log.error("not_reloaded", error=str(error))
 
-    async def _let_go(self, old: Service, new: Service) -> None:
+    async def _retire(self, old: Service, new: Service) -> None:
+        """Hands over what `old` holds once its last request is finished, or the service stops."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._over.wait(), LONGEST_S)
+            await asyncio.wait_for(self._stopping.wait(), LONGEST_S)
         await old.leave_to(new)
 
     async def _stop_work(self) -> None:
@@ -79,8 +82,9 @@ class Live:
             await self._work
 
     async def close(self) -> None:
+        """Stops the background work and closes all services."""
         await self._stop_work()
-        self._over.set()
+        self._stopping.set()
         if self._leaving:
             await asyncio.wait(self._leaving)
         await self._service.close()
@@ -88,31 +92,30 @@ class Live:
 
 @asynccontextmanager
 async def live(app: FastAPI, service: Service) -> AsyncIterator[None]:
-    """SIGHUP reloads, where this process is asked by signals."""
-    app.state.live = one = Live(app, service)
+    """Serves from this service; SIGHUP reloads, where the process gets signals."""
+    app.state.live = current = Live(app, service)
     loop, tasks = asyncio.get_running_loop(), set[asyncio.Task[None]]()
 
-    def begin() -> None:
-        tasks.add(task := loop.create_task(one.reload_on_signal()))
+    def begin_reload() -> None:
+        tasks.add(task := loop.create_task(current.reload_on_signal()))
         task.add_done_callback(tasks.discard)
 
     with suppress(NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread
-        loop.add_signal_handler(signal.SIGHUP, begin)
+        loop.add_signal_handler(signal.SIGHUP, begin_reload)
     yield
     with suppress(NotImplementedError, RuntimeError, ValueError):
         loop.remove_signal_handler(signal.SIGHUP)
-    await one.close()
+    await current.close()
 
 
 @router.post("/reload", summary="Read the configuration anew")
 async def reload(request: Request) -> Reloaded:
     """Models, roles, fallback, ranking, explanation and limits change for the requests that come
-    from then on; those under way are answered by what they began with. SIGHUP does the same. 422
-    for a configuration that can't be used, or that changes what needs a restart: nothing changes
-    then."""
-    found: Live = request.app.state.live
+    from then on; those under way are answered with the former ones. SIGHUP does the same. 422 for a
+    configuration that can't be used, or that changes what needs a restart: nothing changes then."""
+    current: Live = request.app.state.live
     try:
-        changed = await found.reload()
+        changed = await current.reload()
     except ConfigError as error:
         raise NotReloaded(error.message, param=error.param) from error
     service: Service = request.app.state.service

@@ -1,5 +1,5 @@
-"""`/v1/chat/completions` and `/v1/models`, as any OpenAI client expects them: a conversation
-refines the recommendation."""
+"""`/v1/chat/completions` and `/v1/models`, as OpenAI clients expect them: recommendations by
+conversation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from service.api.needs import (
     ModelsDep,
     Segment,
     SettingsDep,
-    who,
+    user_id_of,
 )
 from service.api.shapes import document, either, words_in
 from service.errors import BadRequest, NotFound, reasons
@@ -36,7 +36,6 @@ from service.schema import (
     ItemField,
     ItemFields,
     Key,
-    Ranked,
     Text,
     Turn,
     Usage,
@@ -44,17 +43,17 @@ from service.schema import (
 
 router = APIRouter(prefix="/v1", tags=["chat"], route_class=JsonRoute)
 
-SAYS = {"user", "assistant"}
-"""Whose words count. What the system, developers or tools say is taken and not followed: the role
-here is fixed."""
-SHOWN: list[JsonValue] = [
+READ_ROLES = {"user", "assistant"}
+"""Roles whose messages are read. Those of the system, of developers and of tools are taken and not
+followed: what the service does here is fixed."""
+EXAMPLE: list[JsonValue] = [
     {"role": "user", "content": "Something scary for tonight, but no zombies."}
 ]
 """A conversation, for OpenAPI."""
 
 
 class OneChoice(BadRequest):
-    """400, as OpenAI's."""
+    """More than one choice was asked for. The status is OpenAI's."""
 
     status = 400
 
@@ -71,12 +70,12 @@ class Message(BaseModel):
 
 
 class ChatBody(Asker):
-    """OpenAI's, and beside it what a recommendation needs to know; further fields of OpenAI's are
-    taken without effect."""
+    """OpenAI's request, extended by what a recommendation needs to know. Fields of OpenAI's that
+    are not listed are taken without effect."""
 
     model_config = ConfigDict(
         json_schema_extra={
-            "examples": [{"model": "whyrank", "user_id": "127", "top_n": 3, "messages": SHOWN}]
+            "examples": [{"model": "whyrank", "user_id": "127", "top_n": 3, "messages": EXAMPLE}]
         }
     )
 
@@ -85,7 +84,7 @@ class ChatBody(Asker):
     )
     messages: Annotated[list[Message], Field(min_length=1)] = Field(
         description="The conversation; the last message is the user's.",
-        examples=[SHOWN],
+        examples=[EXAMPLE],
     )
     stream: bool | None = Field(None, description="Answer by server-sent chunks.")
     stream_options: dict[str, Any] | None = Field(
@@ -148,7 +147,7 @@ class Pick(ItemFields):
 
 
 class Noted(BaseModel):
-    """What the person said of themselves and is now an event."""
+    """Something that the person said of themselves, which is now an event."""
 
     type: str = Field(description="The event's: `seen` or `dislike`.")
     item_id: str | None = Field(None, description="Of which item.")
@@ -169,7 +168,7 @@ class ChatChoice(BaseModel):
 
 
 class Completion(BaseModel):
-    """OpenAI's answer, and beside it the recommendation as data."""
+    """OpenAI's answer, extended by the recommendation as data."""
 
     id: str = Field(description="Of this answer.")
     object: Literal["chat.completion"] = Field("chat.completion", description="Always this.")
@@ -213,24 +212,24 @@ class ModelList(BaseModel):
 )
 async def complete(
     request: Request,
-    asked: ChatBody,
+    body: ChatBody,
     conversation: ConversationDep,
     settings: SettingsDep,
     call: CallDep,
 ) -> Completion | EventSourceResponse:
-    """Picks for this person, as the conversation wants them, with a reason for each. "I have seen
-    the second one" and "I don't like horror" become events and count from then on; "why the first?"
-    is answered from what is known.
+    """Picks for this person, by what the conversation asks for, with a reason for each. "I have
+    seen the second one" and "I don't like horror" become events and count from then on; "why the
+    first?" is answered from what is known.
 
-    Works without a user, from the conversation alone; a key that may not write notes nothing. Only
-    words of ours and checked reasons are ever said.
+    It works without a user, from the conversation alone. With a key that may not write, nothing
+    becomes an event. Answers consist of fixed sentences and checked reasons only.
     """
-    parts = await conversation.answer(_wanted(request, asked), call)
-    head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": asked.model}
-    first = await anext(parts)  # what fails before the first word still has a status of its own
-    if not asked.stream:
-        return Completion(**head, **_whole(await _last(first, parts), asked.fields))
-    events = _chunks(request, asked, head, first, parts)
+    parts = await conversation.answer(_chat_request(request, body), call)
+    head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": body.model}
+    first = await anext(parts)  # an error before the first word still gets its own status
+    if not body.stream:
+        return Completion(**head, **_content(await _last(first, parts), body.fields))
+    events = _chunks(request, body, head, first, parts)
     return EventSourceResponse(
         events,
         ping=settings.service.ping_s,
@@ -241,7 +240,8 @@ async def complete(
 @router.get("/models", summary="What `model` may name")
 async def models(models: ModelsDep, space: EmbeddingsDep) -> ModelList:
     """Strategies as ids, configured models, and the embedding."""
-    return ModelList(data=[Listed(id=one) for one in [*models.names, space.name]])
+    ids = [*models.names, space.name]
+    return ModelList(data=[Listed(id=model_id) for model_id in ids])
 
 
 @router.get("/models/{model_id:path}", summary="One of what `model` may name")
@@ -250,48 +250,48 @@ async def model(
     models: ModelsDep,
     space: EmbeddingsDep,
 ) -> Listed:
-    """404 for what it may not, with all that it may."""
+    """404 for an unknown id, with a list of the known ones."""
     known = [*models.names, space.name]
     if model_id not in known:
         raise NotFound("model", model_id, param="model", known=", ".join(known))
     return Listed(id=model_id)
 
 
-def _wanted(request: Request, asked: ChatBody) -> ChatRequest:
-    if asked.n not in (None, 1):
+def _chat_request(request: Request, body: ChatBody) -> ChatRequest:
+    """The request in the recommender's terms. Raises `BadRequest` for a conversation that it can't
+    answer."""
+    if body.n not in (None, 1):
         raise OneChoice("n: only 1 is answered", param="n")
     same = ChatRequest.model_fields.keys() & ChatBody.model_fields.keys() - {"user_id", "documents"}
-    documents = [document(one, place) for place, one in enumerate(asked.documents or ())]
+    documents = [document(given, place) for place, given in enumerate(body.documents or ())]
     try:
         return ChatRequest(
             turns=[
-                Turn.model_validate({"role": one.role, "text": words_in(one.content)})
-                for one in asked.messages
-                if one.role in SAYS
+                Turn.model_validate({"role": message.role, "text": words_in(message.content)})
+                for message in body.messages
+                if message.role in READ_ROLES
             ],
-            shape=_shape(asked.response_format),
+            shape=_shape(body.response_format),
             note=request.state.key.allows("write"),
-            user_id=who(request, asked),
+            user_id=user_id_of(request, body),
             documents=documents or None,
-            **{name: getattr(asked, name) for name in same},
+            **{name: getattr(body, name) for name in same},
         )
     except ValidationError as error:
-        where = (
-            "messages"
-            if error.errors()[0]["loc"][:1] in {(), ("turns",)}
-            else str(error.errors()[0]["loc"][0])
-        )
-        raise BadRequest(reasons(error).replace("turns", "messages"), param=where) from error
+        location = error.errors()[0]["loc"]
+        param = "messages" if location[:1] in {(), ("turns",)} else str(location[0])
+        raise BadRequest(reasons(error).replace("turns", "messages"), param=param) from error
 
 
-def _shape(wanted: dict[str, Any] | None) -> dict[str, Any] | None:
-    """A JSON schema; {} for any JSON object; None for words."""
-    kind = (wanted or {}).get("type", "text")
+def _shape(response_format: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The JSON schema that is asked for; {} for any JSON object, None for text."""
+    wanted = response_format or {}
+    kind = wanted.get("type", "text")
     if kind == "text":
         return None
     if kind == "json_object":
         return {}
-    inner = (wanted or {}).get("json_schema")
+    inner = wanted.get("json_schema")
     schema = inner.get("schema") if isinstance(inner, dict) else None
     if kind != "json_schema" or not isinstance(schema, dict):
         raise BadRequest(
@@ -302,6 +302,7 @@ def _shape(wanted: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 async def _last(first: str | ChatReply, parts: AsyncGenerator[str | ChatReply, None]) -> ChatReply:
+    """The last part, which is the whole reply."""
     last = first
     async with aclosing(parts):
         async for part in parts:
@@ -311,57 +312,55 @@ async def _last(first: str | ChatReply, parts: AsyncGenerator[str | ChatReply, N
 
 
 def _usage(usage: Usage) -> dict[str, Any]:
-    counted = usage.model_dump(include={"prompt_tokens", "completion_tokens", "total_tokens"})
-    return {**counted, "prompt_tokens_details": {"cached_tokens": usage.cached_tokens}}
+    """The tokens as OpenAI counts them."""
+    counts = usage.model_dump(include={"prompt_tokens", "completion_tokens", "total_tokens"})
+    return {**counts, "prompt_tokens_details": {"cached_tokens": usage.cached_tokens}}
 
 
-def _beside(reply: ChatReply, fields: Sequence[ItemField]) -> dict[str, Any]:
-    """What no field of OpenAI's has room for."""
+def _extras(reply: ChatReply, fields: Sequence[ItemField]) -> dict[str, Any]:
+    """The fields of an answer that OpenAI's doesn't have."""
     ranking = reply.ranking
+    degraded = ranking.degraded if ranking is not None else None
     return {
         "recommendations": [
-            _pick(row, fields) for row in (ranking.items if ranking is not None else [])
+            Pick.model_validate({**row.model_dump(), **row.item_fields(fields)})
+            for row in (ranking.items if ranking is not None else [])
         ],
         "ranking_id": ranking.ranking_id if ranking is not None else None,
         "noted": [Noted.model_validate(event.model_dump()) for event in reply.noted],
         "strategy": ranking.strategy if ranking is not None else None,
-        "degraded": ranking.degraded.model_dump()
-        if ranking is not None and ranking.degraded is not None
-        else None,
+        "degraded": degraded.model_dump() if degraded is not None else None,
         "warnings": ranking.warnings if ranking is not None else [],
     }
 
 
-def _pick(row: Ranked, fields: Sequence[ItemField]) -> Pick:
-    return Pick.model_validate({**row.model_dump(), **row.item_fields(fields)})
-
-
-def _whole(reply: ChatReply, fields: Sequence[ItemField]) -> dict[str, Any]:
+def _content(reply: ChatReply, fields: Sequence[ItemField]) -> dict[str, Any]:
+    """The fields of an answer in one piece."""
     return {
         "choices": [ChatChoice(message=ChatAnswer(content=reply.text))],
         "usage": _usage(reply.usage),
-        **_beside(reply, fields),
+        **_extras(reply, fields),
     }
 
 
 async def _chunks(
     request: Request,
-    asked: ChatBody,
+    body: ChatBody,
     head: dict[str, Any],
     first: str | ChatReply,
     parts: AsyncGenerator[str | ChatReply, None],
 ) -> AsyncGenerator[ServerSentEvent, None]:
-    """The role, the words, the end with everything beside; and `[DONE]`, whatever happens."""
+    """The answer as chunks: the role, the words, the end with all extras, and `[DONE]`, which comes
+    after an error too."""
 
-    def chunk(choices: list[dict[str, Any]], **more: Any) -> ServerSentEvent:
+    def chunk(choices: list[dict[str, Any]], **fields: Any) -> ServerSentEvent:
         return ServerSentEvent(
-            json.dumps({**head, "object": "chat.completion.chunk", "choices": choices, **more})
+            json.dumps({**head, "object": "chat.completion.chunk", "choices": choices, **fields})
         )
 
-    def delta(said: dict[str, str], finish: str | None = None, **more: Any) -> ServerSentEvent:
-        return chunk(
-            [{"index": 0, "delta": said, "finish_reason": finish, "logprobs": None}], **more
-        )
+    def delta(content: dict[str, str], finish: str | None = None, **fields: Any) -> ServerSentEvent:
+        choice = {"index": 0, "delta": content, "finish_reason": finish, "logprobs": None}
+        return chunk([choice], **fields)
 
     yield delta({"role": "assistant", "content": ""})
     try:
@@ -370,16 +369,21 @@ async def _chunks(
             while isinstance(part, str):
                 yield delta({"content": part})
                 part = await anext(parts)
-        yield delta({}, "stop", **{k: _plain(v) for k, v in _beside(part, asked.fields).items()})
-        if (asked.stream_options or {}).get("include_usage"):
+        extras = _extras(part, body.fields)
+        yield delta({}, "stop", **{name: _jsonable(value) for name, value in extras.items()})
+        if (body.stream_options or {}).get("include_usage"):
             yield chunk([], usage=_usage(part.usage))
     except Exception as error:
-        body = json.loads(bytes(enveloped(request, error).body))
-        yield ServerSentEvent(json.dumps({"error": body["error"]}))
+        envelope = json.loads(bytes(enveloped(request, error).body))
+        yield ServerSentEvent(json.dumps({"error": envelope["error"]}))
     yield ServerSentEvent("[DONE]")
 
 
-def _plain(value: Any) -> Any:
+def _jsonable(value: Any) -> Any:
+    """A value with the models of a list as data."""
     if isinstance(value, list):
-        return [one.model_dump(mode="json") if isinstance(one, BaseModel) else one for one in value]
+        return [
+            element.model_dump(mode="json") if isinstance(element, BaseModel) else element
+            for element in value
+        ]
     return value

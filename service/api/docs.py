@@ -1,4 +1,4 @@
-"""`/docs`: OpenAPI to read and to try, in a browser that needs no other host."""
+"""`/docs`: a page to read and try the OpenAPI, which loads nothing from other hosts."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from fastapi.responses import FileResponse, HTMLResponse
 router = APIRouter(include_in_schema=False)
 
 SWAGGER_UI = Path(str(files("fastapi_offline"))) / "static"
-"""Swagger UI's own files, as that package carries them."""
+"""Where the package `fastapi_offline` keeps Swagger UI's files."""
 SELF_CONTAINED = {"content-security-policy": "default-src 'self' 'unsafe-inline' data:"}
 """Tells a browser to fetch nothing from elsewhere, whatever a later Swagger UI may ask for."""
 
 
 @router.api_route("/docs", methods=["GET", "HEAD"])
 async def page() -> HTMLResponse:
-    """Its addresses are relative, so that it also works below a prefix that a proxy takes away."""
-    shown = get_swagger_ui_html(
+    """Its addresses are relative, so that it also works behind a proxy that strips a prefix."""
+    swagger = get_swagger_ui_html(
         openapi_url="openapi.json",
         title="whyrank",
         swagger_js_url="docs/swagger-ui-bundle.js",
         swagger_css_url="docs/swagger-ui.css",
         swagger_favicon_url="data:,",
     )
-    return HTMLResponse(shown.body, headers=SELF_CONTAINED)
+    return HTMLResponse(swagger.body, headers=SELF_CONTAINED)
 
 
 @router.get("/docs/swagger-ui-bundle.js")

@@ -1,8 +1,8 @@
 """What happens to every request before and after its route.
 
-`Edge`, around everything: request id, count and time, and the path as routes match it. `Gate`,
-within CORS so that a page may read a refusal: key, scope, rate and size, before anything of the
-body is read; and whatever crashes behind it gets its answer there.
+`Edge` wraps everything: it sets the request id and the path as routes match it, and counts and
+times requests. `Gate` stands within CORS, so that a page may read a refusal: it checks key, scope,
+rate and size before the body is read, and answers whatever crashes behind it.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ SCOPES: dict[str, KeyScope] = {
     "GET /metrics": "admin",
     "POST /v1/admin/reload": "admin",
 }
-"""What a key must be good for, route by route; `admin` where a route is not here, which a test
-doesn't let pass."""
+"""The scope that a key must have, route by route. A route that isn't here needs `admin`; a test
+allows none."""
 SCHEMES = {
     "bearer": {
         "type": "http",
@@ -99,17 +99,16 @@ SCHEMES = {
         "description": "The same, for those who can't send a bearer.",
     },
 }
-"""How a key is sent, for OpenAPI."""
+"""The ways to send a key, for OpenAPI."""
 PLAIN = ":@!$&'()*+,;=~"
-"""What may stand in a segment of a path as it is, beside letters, digits and `-._` (RFC 3986,
-`pchar`)."""
+"""Characters that a segment of a path may hold unencoded, beside letters, digits and `-._` (RFC
+3986, `pchar`)."""
 GONE = 499
-"""The status that is counted where nobody waited for an answer."""
+"""The status that is counted where the client left before the answer."""
 
 
-def locked(openapi: dict[str, Any]) -> dict[str, Any]:
-    """OpenAPI with what a key must be good for, route by route: as roles of either scheme, and in
-    words."""
+def with_required_keys(openapi: dict[str, Any]) -> dict[str, Any]:
+    """OpenAPI with the scope that each route needs: as a role of either scheme, and in words."""
     openapi["components"]["securitySchemes"] = SCHEMES
     for name, scope in SCOPES.items():
         method, path = name.replace(":path}", "}").split()
@@ -120,11 +119,11 @@ def locked(openapi: dict[str, Any]) -> dict[str, Any]:
 
 
 def canonical(raw_path: bytes) -> str:
-    """The path with each of its segments in one spelling: what may stand there as it is is plain,
-    all else percent-encoded.
+    """The path with each segment in one spelling: what may stand there unencoded is unencoded, all
+    else percent-encoded.
 
-    Servers decode the whole path before routes match it: then `/v1/users/u%2Fstate` would read the
-    state of `u`. Here `%2F` never becomes a slash, so that it is part of the id, which `Segment`
+    Servers decode the whole path before routes match it, so `/v1/users/u%2Fstate` would read the
+    state of `u`. Here `%2F` never becomes a slash: it stays part of the id, which `Segment`
     decodes.
     """
     return "/".join(
@@ -138,6 +137,8 @@ class TooLarge(BadRequest):
 
 
 class Edge:
+    """The outermost middleware: request ids, canonical paths, counts and times."""
+
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
@@ -171,6 +172,8 @@ class Edge:
 
 
 class Gate:
+    """The middleware that lets requests in: by key, scope, rate and size."""
+
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._rates = KeyRates()
@@ -199,15 +202,15 @@ class Gate:
             await refusal(scope, receive, send)
 
     async def _admit(self, scope: Scope, limits: Limits) -> None:
-        """Raises whatever is wrong with the caller, or with the size that they announce.
+        """Raises an error for a caller, or an announced size, that may not pass.
 
-        Only what a route is going to answer counts towards the rate of a key: neither what its
-        scopes forbid, nor a path or a method that nothing answers.
+        Only requests that a route is going to answer count towards the rate of a key: neither those
+        that its scopes forbid, nor those for a path or a method that no route answers.
         """
         headers = dict(scope["headers"])
         name = _route(scope)
         if name not in OPEN:
-            key = await _service(scope).access.caller(_given(headers))
+            key = await _service(scope).access.caller(_key_in(headers))
             scope["state"]["key"] = key
             if name:
                 _permit(key, SCOPES.get(name, "admin"))
@@ -224,21 +227,23 @@ def _permit(key: ApiKey, needed: KeyScope) -> None:
 
 
 class KeyRates:
-    """Requests of each key in a moving minute, in the memory of this process."""
+    """Counts the requests of each key in a moving minute, in the memory of this process."""
 
     def __init__(self) -> None:
-        self._seen = MovingWindowRateLimiter(MemoryStorage())
+        self._windows = MovingWindowRateLimiter(MemoryStorage())
 
     def count(self, key: ApiKey, otherwise: int | None) -> None:
-        """Raises `RateLimited`, which says when the next one is let through. `otherwise`: the rate
-        of a key without one."""
+        """Counts a request. Raises `RateLimited`, which says when the next one is let through.
+        `otherwise`: the rate of a key without one."""
         rate = key.rate or otherwise
-        if rate is None or self._seen.hit(limit := RateLimitItemPerMinute(rate), key.key_id):
+        if rate is None:
             return
-        wait = math.ceil(self._seen.get_window_stats(limit, key.key_id).reset_time - time.time())
-        raise RateLimited(
-            f"at most {rate} requests a minute; the next in {max(wait, 1)} s", max(wait, 1)
-        )
+        limit = RateLimitItemPerMinute(rate)
+        if self._windows.hit(limit, key.key_id):
+            return
+        reset_time = self._windows.get_window_stats(limit, key.key_id).reset_time
+        wait = max(math.ceil(reset_time - time.time()), 1)
+        raise RateLimited(f"at most {rate} requests a minute; the next in {wait} s", wait)
 
 
 def _service(scope: Scope) -> Service:
@@ -255,14 +260,12 @@ def _route(scope: Scope) -> str:
     return ""
 
 
-def _given(headers: dict[bytes, bytes]) -> bytes:
-    """The key of a request; empty for an anonymous one, which an empty bearer is too."""
+def _key_in(headers: dict[bytes, bytes]) -> bytes:
+    """The key of a request; empty for an anonymous one. An empty bearer counts as none."""
     scheme, _, bearer = headers.get(b"authorization", b"").partition(b" ")
-    return (
-        bearer.strip()
-        if scheme.lower() == b"bearer" and bearer.strip()
-        else headers.get(b"x-api-key", b"")
-    )
+    if scheme.lower() == b"bearer" and bearer.strip():
+        return bearer.strip()
+    return headers.get(b"x-api-key", b"")
 
 
 def _too_large(limits: Limits) -> TooLarge:
@@ -270,14 +273,14 @@ def _too_large(limits: Limits) -> TooLarge:
 
 
 def _bounded(receive: Receive, limits: Limits) -> Receive:
-    """A body that does not say its length is counted as it comes."""
-    taken = 0
+    """Receives a body and counts it, as it may not announce its size. Raises `TooLarge`."""
+    received = 0
 
     async def next_message() -> Message:
-        nonlocal taken
+        nonlocal received
         message = await receive()
-        taken += len(message.get("body", b""))
-        if taken > limits.body_bytes:
+        received += len(message.get("body", b""))
+        if received > limits.body_bytes:
             raise _too_large(limits)
         return message
 

@@ -1,4 +1,4 @@
-"""`/v1/embeddings`: texts in the catalogue's own space."""
+"""`/v1/embeddings`: texts as vectors, by the embedder of the catalogue."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Input = Annotated[
 
 
 class EmbeddingsBody(BaseModel):
-    """OpenAI's; further fields of it are taken without effect."""
+    """OpenAI's request. Fields of OpenAI's that are not listed are taken without effect."""
 
     model_config = ConfigDict(
         extra="allow", json_schema_extra={"examples": [{"input": ["a space horror film"]}]}
@@ -62,19 +62,19 @@ class Embeddings(BaseModel):
 
 
 @router.post("/embeddings", summary="Texts as vectors of the catalogue's space")
-async def embeddings(asked: EmbeddingsBody, space: EmbeddingsDep) -> Embeddings:
-    """Unit vectors in input order: their inner products with items' vectors are the cosines that
-    retrieval goes by."""
-    given: list[Any] = [asked.input] if isinstance(asked.input, str) else list(asked.input)
-    if given and isinstance(given[0], int):
-        given = [given]
-    if asked.dimensions not in (None, space.dimension):
+async def embeddings(body: EmbeddingsBody, space: EmbeddingsDep) -> Embeddings:
+    """Unit vectors in input order. Their inner products with items' vectors are the cosines by
+    which items are retrieved."""
+    inputs: list[Any] = [body.input] if isinstance(body.input, str) else list(body.input)
+    if inputs and isinstance(inputs[0], int):
+        inputs = [inputs]
+    if body.dimensions not in (None, space.dimension):
         raise BadRequest(f"dimensions: this space has {space.dimension}", param="dimensions")
-    vectors, tokens = await space.embed(given)
+    vectors, tokens = await space.embed(inputs)
     data = [
         Embedding(
             index=n,
-            embedding=_base64(vector) if asked.encoding_format == "base64" else vector.tolist(),
+            embedding=_base64(vector) if body.encoding_format == "base64" else vector.tolist(),
         )
         for n, vector in enumerate(vectors)
     ]

@@ -1,4 +1,4 @@
-"""One body for all errors, whatever raised them."""
+"""The body of error responses, which is the same for all errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TYPES = {
     429: "rate_limit_error",
 }
 MOST_CHARS = 1_000
-"""Of a message."""
+"""Longest message of an error."""
 
 
 class Wrong(BaseModel):
@@ -54,11 +54,11 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": Refusal, "description": "The request can't be answered so"},
     "5XX": {"model": Refusal, "description": "Not the caller's fault; 503 says when to come back"},
 }
-"""For OpenAPI, of every route."""
+"""The error responses of every route, for OpenAPI."""
 
 
 def respond(error: WhyrankError, request_id: str) -> JSONResponse:
-    """The envelope of an error of ours."""
+    """The response for an error of ours."""
     answer = _body(error.status, error.code, error.message, request_id, error.param)
     if answer.status_code in {429, 503}:
         answer.headers["retry-after"] = str(error.retry_after_s)
@@ -66,7 +66,7 @@ def respond(error: WhyrankError, request_id: str) -> JSONResponse:
 
 
 def enveloped(request: Request, error: Exception) -> JSONResponse:
-    """The envelope of whatever a route raised; what is our fault is logged, under the same request
+    """The response for whatever a route raised. What is our fault is logged, under the same request
     id."""
     log = request.app.state.service.telemetry.log
     if isinstance(error, WhyrankError):
@@ -95,13 +95,14 @@ def _body(
 
 
 def _sendable(text: str) -> str:
-    """Of what a caller sent, half a character can't be sent back, and a book shouldn't."""
+    """A text as it can be sent: without lone surrogates, which a message may quote from a request,
+    and not too long."""
     text = text.encode("utf-8", "replace").decode()
     return text if len(text) <= MOST_CHARS else text[:MOST_CHARS] + "…"
 
 
 def install(app: FastAPI) -> None:
-    """Teach the app to answer every error with the envelope."""
+    """Makes the app answer every error with the envelope."""
 
     @app.exception_handler(WhyrankError)
     async def ours(request: Request, error: WhyrankError) -> JSONResponse:
@@ -109,13 +110,13 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        found: list[ErrorDetails] = list(error.errors())
-        for one in found:
-            if one["loc"][0] == "body":
-                one["loc"] = one["loc"][1:]
-        first = ".".join(path_of(found[0]["loc"]))
+        details: list[ErrorDetails] = list(error.errors())
+        for detail in details:
+            if detail["loc"][0] == "body":
+                detail["loc"] = detail["loc"][1:]
+        first = ".".join(path_of(details[0]["loc"]))
         return _body(
-            422, "invalid_request", in_words(found), request.state.request_id, first or None
+            422, "invalid_request", in_words(details), request.state.request_id, first or None
         )
 
     @app.exception_handler(HTTPException)
@@ -131,7 +132,7 @@ def install(app: FastAPI) -> None:
 
 
 def _methods(request: Request) -> str:
-    """All that this path takes: the framework names those of the first route only."""
+    """All methods of the path; the framework names those of the first route only."""
     routes = [
         route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE
     ]

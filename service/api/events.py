@@ -12,6 +12,6 @@ router = APIRouter(prefix="/v1", tags=["feeds"])
 
 @router.post("/events", summary="Take events, one or many", openapi_extra=feed_body(Event))
 async def events(feed: FeedDep, ingest: IngestDep) -> IngestReport:
-    """An accepted event is on disk before this answers, and the very next ranking sees it. Sending
-    it again is harmless."""
+    """Accepted events are on disk before this answers, and the very next ranking knows them.
+    Sending an event again is harmless."""
     return feed.report(await ingest.events(feed.rows))

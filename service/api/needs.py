@@ -1,4 +1,4 @@
-"""What routes need, said once as types."""
+"""What several routes need, as types for FastAPI: the parts of the service, feeds, who asks, path ids."""
 
 from __future__ import annotations
 
@@ -46,46 +46,45 @@ LINES = "application/x-ndjson"
 
 
 class JsonRequest(Request):
-    """JSON as the standard has it: the framework's own parser also takes NaN and lone
-    surrogates."""
+    """Parses JSON strictly; the framework's parser also takes NaN and lone surrogates."""
 
     async def json(self) -> Any:
         if not hasattr(self, "_json"):
-            self._json = parsed(await self.body())
+            self._json = parse_json(await self.body())
         return self._json
 
 
 class JsonRoute(APIRoute):
-    """A route whose body, if it takes one, is JSON and says so.
+    """A route whose body, if it takes one, must be JSON and say so in its content type.
 
-    A page of another site can't send that without being asked first (CORS), so that no browser
-    feeds an open service. What is wrong with a body is found here because the framework would call
-    all of it 'an error parsing the body'.
+    A page of another site can't send that content type without asking first (CORS), so no browser
+    can be made to feed an open service. The body is parsed here, because the framework would call
+    every mistake in it 'an error parsing the body'.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         answer = super().get_route_handler()
 
         async def strict(request: Request) -> Response:
-            asked = JsonRequest(request.scope, request.receive)
-            if self.body_field is not None and await asked.body():
-                must_be(asked, JSON)
-                await asked.json()
-            return await answer(asked)
+            request = JsonRequest(request.scope, request.receive)
+            if self.body_field is not None and await request.body():
+                require_content_type(request, JSON)
+                await request.json()
+            return await answer(request)
 
         return strict
 
 
-def must_be(request: Request, *kinds: str) -> None:
-    """Raises `UnsupportedMedia` for a body that says to be something else, or nothing."""
-    said = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if said not in kinds and not (said.startswith("application/") and said.endswith("+json")):
-        hint = "; a CSV file is for 'whyrank ingest'" if said == "text/csv" else ""
-        wanted = " or ".join(kinds)
-        raise UnsupportedMedia(f"send the body with 'content-type: {wanted}'{hint}")
+def require_content_type(request: Request, *kinds: str) -> None:
+    """Raises `UnsupportedMedia` unless the content type is one of `kinds`, or another of JSON."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in kinds and not (kind.startswith("application/") and kind.endswith("+json")):
+        hint = "; a CSV file is for 'whyrank ingest'" if kind == "text/csv" else ""
+        raise UnsupportedMedia(f"send the body with 'content-type: {' or '.join(kinds)}'{hint}")
 
 
-def parsed(body: bytes) -> Any:
+def parse_json(body: bytes) -> Any:
+    """The value in a body. Raises `InvalidJson`."""
     try:
         return from_json(body, allow_inf_nan=False)
     except ValueError as error:
@@ -93,14 +92,17 @@ def parsed(body: bytes) -> Any:
 
 
 class NothingTaken(BadRequest):
-    """Every element of a feed was refused."""
+    """No element of a feed was accepted."""
 
     code = "nothing_accepted"
 
 
 class FeedBody:
-    """The elements of a feed's body: one object, an array, or JSON lines; a line that isn't JSON
-    costs itself only."""
+    """The elements of a feed's body: one object, an array, or JSON lines.
+
+    `rows`: those that are JSON; `places`: their indexes in the body; `broken`: lines that are no
+    JSON.
+    """
 
     def __init__(self, rows: list[Any], places: list[int], broken: list[Rejection]) -> None:
         self.rows = rows
@@ -108,32 +110,35 @@ class FeedBody:
         self._broken = broken
 
     def only(self) -> Any:
-        """The one element. Raises `BadRequest` for many."""
+        """The only element. Raises `BadRequest` for several."""
         if len(self.rows) + len(self._broken) != 1:
             raise BadRequest("one object a request is needed")
         return self.rows[0]
 
-    def report(self, taken: IngestReport) -> IngestReport:
-        """The report with indexes of the body. Raises `NothingTaken` if not one element was."""
-        moved = [
-            one.model_copy(update={"index": self._places[one.index]}) for one in taken.rejected
+    def report(self, ingested: IngestReport) -> IngestReport:
+        """The report, with the indexes that elements have in the body. Raises `NothingTaken` if
+        every element was rejected."""
+        refused = [
+            rejection.model_copy(update={"index": self._places[rejection.index]})
+            for rejection in ingested.rejected
         ]
-        rejected = sorted([*self._broken, *moved], key=lambda one: one.index)
-        if rejected and not taken.accepted and not taken.duplicates:
+        rejected = sorted([*self._broken, *refused], key=lambda rejection: rejection.index)
+        if rejected and not ingested.accepted and not ingested.duplicates:
             more = f" (and {len(rejected) - 1} more)" if len(rejected) > 1 else ""
             raise NothingTaken(f"element {rejected[0].index}: {rejected[0].message}{more}")
-        return taken.model_copy(update={"rejected": rejected})
+        return ingested.model_copy(update={"rejected": rejected})
 
 
 async def _feed(request: Request) -> FeedBody:
+    """Reads a feed's body. Raises `BadRequest` for none, or for too many elements."""
     body = await request.body()
     if body:
-        must_be(request, JSON, LINES)
+        require_content_type(request, JSON, LINES)
     limit = request.app.state.service.settings.limits.batch
     broken: list[Rejection] = []
     try:
-        whole = parsed(body)
-        rows = whole if isinstance(whole, list) else [whole]
+        value = parse_json(body)
+        rows = value if isinstance(value, list) else [value]
         places = list(range(len(rows)))
     except InvalidJson:
         lines = [line for line in body.splitlines() if line.strip()]
@@ -142,36 +147,33 @@ async def _feed(request: Request) -> FeedBody:
         rows, places = [], []
         for index, line in enumerate(lines):
             try:
-                rows.append(parsed(line))
+                rows.append(parse_json(line))
                 places.append(index)
             except InvalidJson as error:
                 broken.append(Rejection(index=index, code="invalid", message=error.message))
-    if (
-        not rows and not broken and not request.url.path.startswith("/api/")
-    ):  # to Gorse an empty list is one
+    count = len(rows) + len(broken)
+    if not count and not request.url.path.startswith("/api/"):  # Gorse takes an empty list
         raise BadRequest("the body holds nothing: send one object, an array, or JSON lines")
-    if len(rows) + len(broken) > limit:
-        raise BadRequest(
-            f"{len(rows) + len(broken)} elements; at most {limit} a request (limits.batch)"
-        )
+    if count > limit:
+        raise BadRequest(f"{count} elements; at most {limit} a request (limits.batch)")
     return FeedBody(rows, places, broken)
 
 
-UNSAID = BeforeValidator(lambda value: None if value == "" else value)
-"""What is empty wasn't said."""
+EMPTY_AS_NONE = BeforeValidator(lambda value: None if value == "" else value)
+"""Takes an empty text for a missing one."""
 
 
 class Asker(BaseModel):
-    """What a body of another's dialect may say of who asks, and of how they are to be answered;
-    other fields are taken too."""
+    """Fields that extend the body of another API: who asks, and how they are to be answered. Other
+    fields are taken too."""
 
     model_config = ConfigDict(extra="allow")
 
-    user_id: Annotated[Id | None, UNSAID] = Field(
+    user_id: Annotated[Id | None, EMPTY_AS_NONE] = Field(
         None,
         description="For whom; else `user`, `metadata.user_id`, X-User-Id, X-OpenWebUI-User-Id.",
     )
-    user: Annotated[Id | None, UNSAID] = Field(None, description="As `user_id`.")
+    user: Annotated[Id | None, EMPTY_AS_NONE] = Field(None, description="As `user_id`.")
     metadata: dict[str, Any] | None = Field(None, description="`user_id` in it is read.")
     session_id: Id | None = Field(None, description="A visitor's session.")
     domain: Label | None = Field(None, description="As on /v1/recommendations.")
@@ -188,20 +190,19 @@ class Asker(BaseModel):
     )
 
 
-def who(request: Request, asked: Asker) -> str | None:
-    """Whom a request is for: the first place that says it; an empty one doesn't."""
-    said = (asked.metadata or {}).get("user_id")
-    if said is not None and not isinstance(said, str):
+def user_id_of(request: Request, body: Asker) -> str | None:
+    """The id of the user that a request is for: from the first of several places that isn't
+    empty."""
+    in_metadata = (body.metadata or {}).get("user_id")
+    if in_metadata is not None and not isinstance(in_metadata, str):
         raise BadRequest("metadata.user_id: a string is needed", param="metadata.user_id")
-    headers = (
-        _utf8(request.headers.get("x-user-id")),
-        _utf8(request.headers.get("x-openwebui-user-id")),
-    )
-    return asked.user_id or asked.user or said or headers[0] or headers[1] or None
+    header = _utf8(request.headers.get("x-user-id"))
+    web_ui = _utf8(request.headers.get("x-openwebui-user-id"))
+    return body.user_id or body.user or in_metadata or header or web_ui or None
 
 
 def _utf8(header: str | None) -> str | None:
-    """Headers come as Latin-1; most clients mean UTF-8."""
+    """A header in the encoding that most clients mean; it was read as Latin-1."""
     try:
         return header.encode("latin-1").decode() if header is not None else None
     except UnicodeError:
@@ -212,9 +213,9 @@ def refuse_unknown_queries(request: Request) -> None:
     """Raises `BadRequest` for query parameters that the route does not declare, and names those
     that it does.
 
-    A dependency of the routes of our own API, where such a parameter is a mistake that would change
-    nothing and say nothing. Routes that imitate another API go without it: its clients send
-    parameters of their own, as Azure's `api-version`.
+    A dependency of the routes of our own API, where such a parameter is a mistake that would
+    otherwise go unnoticed. Routes that imitate another API go without it: its clients send
+    parameters of their own, such as Azure's `api-version`.
     """
     route: APIRoute = request.scope["route"]
     known = [parameter.alias for parameter in get_flat_dependant(route.dependant).query_params]
@@ -239,7 +240,7 @@ SettingsDep = Annotated[Settings, _part(lambda service: service.settings)]
 CallDep = Annotated[CallContext, Depends(_call)]
 FeedDep = Annotated[FeedBody, Depends(_feed)]
 Segment = BeforeValidator(unquote)
-"""For a parameter that is a part of the path: routes match it percent-encoded
+"""Decodes a parameter that is part of the path; routes match it percent-encoded
 (`service.api.edge.canonical`)."""
 PathId = Annotated[
     Id, Segment, Path(description="The caller's own id; `/` in it is sent as `%2F`.")
@@ -247,22 +248,24 @@ PathId = Annotated[
 
 
 def feed_body(noun: type[BaseModel]) -> dict[str, Any]:
-    """OpenAPI for a feed's body."""
-    one = noun.model_json_schema()
-    schema, example = {"anyOf": [one, {"type": "array", "items": one}]}, one["examples"][0]
-    shown = {"one": {"value": example}, "many": {"value": [example]}}
+    """OpenAPI for a feed's body of one or many `noun`s."""
+    single = noun.model_json_schema()
+    schema = {"anyOf": [single, {"type": "array", "items": single}]}
+    example = single["examples"][0]
+    examples = {"one": {"value": example}, "many": {"value": [example]}}
     content = {
-        JSON: {"schema": schema, "examples": shown},
+        JSON: {"schema": schema, "examples": examples},
         LINES: {"example": f"{to_json(example).decode()}\n"},
     }
     return {"requestBody": {"required": True, "content": content}}
 
 
 def shown_body(model: type[BaseModel], **lists: type[BaseModel]) -> dict[str, Any]:
-    """OpenAPI for a body that is checked element by element. `lists`: what the elements of its
-    lists look like."""
-    schema = {key: part for key, part in model.model_json_schema().items() if key != "$defs"}
-    for name, one in lists.items():
-        schema["properties"][name]["items"] = inner = one.model_json_schema()
+    """OpenAPI for a body that is checked element by element. `lists`: by field name, the models of
+    its lists' elements."""
+    schema = model.model_json_schema()
+    schema.pop("$defs", None)
+    for name, element in lists.items():
+        schema["properties"][name]["items"] = inner = element.model_json_schema()
         schema["examples"][0][name] = inner["examples"]
     return {"requestBody": {"required": True, "content": {JSON: {"schema": schema}}}}

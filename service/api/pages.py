@@ -1,5 +1,5 @@
-"""Lists a page at a time, by the key of the last row told: rows that arrive meanwhile neither
-repeat nor hide another."""
+"""Lists in pages. A cursor holds the key of the page's last row, so that rows that arrive meanwhile
+neither repeat nor hide others."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CursorQuery = Annotated[
 
 
 class Page(BaseModel, Generic[Row]):
-    """A part of a list. All that was there when the walk began comes once, whatever arrives
+    """A part of a list. Rows that were there at the first page come once, whatever arrives
     meanwhile."""
 
     data: list[Row] = Field(description="The rows, in the order of their key.")
@@ -37,44 +37,44 @@ class Page(BaseModel, Generic[Row]):
 
 
 def cursor_of(name: str, key: str | int) -> str:
-    """`name`: of the list, so that no cursor is taken for that of another."""
+    """The cursor after a row's key. `name`: the list's, so that no cursor works on another list."""
     return urlsafe_b64encode(f"{name}:{key}".encode()).decode().rstrip("=")
 
 
 def key_of(name: str, cursor: str | None) -> str:
-    """The key in a cursor; empty for none, which is before all. Raises `BadRequest` for what this
-    list never gave."""
+    """The key in a cursor; empty, which is before all keys, for none. Raises `BadRequest` for a
+    cursor that this list never gave."""
     if not cursor:
         return ""
     try:
-        told = urlsafe_b64decode(cursor.encode() + b"=" * (-len(cursor) % 4)).decode()
+        decoded = urlsafe_b64decode(cursor.encode() + b"=" * (-len(cursor) % 4)).decode()
     except ValueError:
-        told = ""
-    if not told.startswith(f"{name}:"):
+        decoded = ""
+    if not decoded.startswith(f"{name}:"):
         raise BadRequest(
             "cursor: not one of this list; send next_cursor as it came, or none to begin",
             param="cursor",
         )
-    return told.removeprefix(f"{name}:")
+    return decoded.removeprefix(f"{name}:")
 
 
 def place_of(name: str, cursor: str | None) -> int:
-    """The place in the log in a cursor; 0 for none."""
-    told = key_of(name, cursor)
-    if told and not (told.isascii() and told.isdigit() and len(told) <= 18):
+    """The place in the log that a cursor holds; 0 for none."""
+    key = key_of(name, cursor)
+    if key and not (key.isascii() and key.isdigit() and len(key) <= 18):
         raise BadRequest(
             "cursor: holds no place in the log; send next_cursor as it came, or none to begin",
             param="cursor",
         )
-    return int(told or 0)
+    return int(key or 0)
 
 
 def walk_of(name: str, cursor: str | None) -> tuple[int, int] | None:
-    """The place in the log to go on from and that where the walk ends, in a cursor; None for
-    none."""
-    told = key_of(name, cursor)
-    places = re.fullmatch(r"(\d{1,18})-(\d{1,18})", told, flags=re.ASCII)
-    if told and places is None:
+    """Two places in the log that a cursor holds: where the next page begins, and where the last one
+    ends. None for no cursor."""
+    key = key_of(name, cursor)
+    places = re.fullmatch(r"(\d{1,18})-(\d{1,18})", key, flags=re.ASCII)
+    if key and places is None:
         raise BadRequest(
             "cursor: holds no places in the log; send Cursor as it came, or none to begin",
             param="cursor",
@@ -85,6 +85,7 @@ def walk_of(name: str, cursor: str | None) -> tuple[int, int] | None:
 def cut(
     name: str, rows: Sequence[Row], limit: int, key: Callable[[Row], str | int]
 ) -> tuple[list[Row], str | None]:
-    """Of one row more than asked for: the page, and the cursor of the next if there is one."""
+    """The page and the next page's cursor, if there is one. `rows`: one more than `limit`, if there
+    are so many."""
     page = list(rows[:limit])
     return page, cursor_of(name, key(page[-1])) if len(rows) > limit else None

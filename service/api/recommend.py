@@ -1,4 +1,4 @@
-"""`POST /v1/recommendations`: in one piece, or as server-sent events."""
+"""`POST /v1/recommendations`: a ranking in one piece, or as server-sent events."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from service.schema import ItemField, Ranked, Ranking, Reason, RecommendRequest
 router = APIRouter(prefix="/v1", tags=["recommend"], route_class=JsonRoute)
 
 REASON = {"item_id", "rank", "reason", "evidence"}
+"""Fields of a reason that are sent."""
 
 
-def _shown() -> dict[str, Any]:
-    """An answer of each kind, for OpenAPI."""
+def _example_answers() -> dict[str, Any]:
+    """An answer in one piece and one as events, for OpenAPI."""
     why = Reason(
         item_id="181",
         rank=1,
@@ -37,12 +38,12 @@ def _shown() -> dict[str, Any]:
         model="small",
         state_version=12,
     )
-    told = {
+    reasoned = {
         "reason": why.reason,
         "evidence": why.evidence,
         "signals": {**first.signals, "grounded": why.grounded},
     }
-    whole = plain.model_copy(update={"items": [first.model_copy(update=told)]})
+    whole = plain.model_copy(update={"items": [first.model_copy(update=reasoned)]})
     events = b"".join(
         event.encode()
         for event in (_event("ranking", plain), _event("reason", why), _event("done", whole))
@@ -54,7 +55,7 @@ def _shown() -> dict[str, Any]:
 
 
 def _with_fields(ranking: Ranking, names: Sequence[ItemField]) -> Ranking:
-    """The ranking with what is asked for of its items in each row."""
+    """The ranking with these fields of the items in its rows."""
     rows = [row.model_copy(update=row.item_fields(names)) for row in ranking.items]
     return ranking.model_copy(update={"items": rows})
 
@@ -70,34 +71,38 @@ def _event(name: str, value: Ranking | Reason) -> ServerSentEvent:
     summary="Rank for one person, and say why",
     response_model=Ranking,
     responses={
-        200: {"description": "The ranking; with `stream: true` as events", "content": _shown()}
+        200: {
+            "description": "The ranking; with `stream: true` as events",
+            "content": _example_answers(),
+        }
     },
 )
 async def recommendations(
     request: Request,
-    asked: RecommendRequest,
+    body: RecommendRequest,
     recommender: RecommenderDep,
     settings: SettingsDep,
     call: CallDep,
 ) -> Ranking | EventSourceResponse:
-    """Retrieves candidates (or takes yours), ranks them for this person as they are now, and
-    justifies the best.
+    """Retrieves candidates (or takes yours), ranks them for this person as they are now, and gives
+    reasons for the best.
 
-    Always a complete ranking within `deadline_ms`: if the model can't answer in time, the prior
-    does, and `degraded` says so.
+    The ranking is always complete, and there within `deadline_ms`: if the model can't answer in
+    time, the prior does, and `degraded` says so.
 
     With `stream: true` the answer comes as events, each with JSON as `data`: `ranking` as soon as
-    the order is decided, a `reason` for each item that the catalogue has as soon as it is written,
-    and `done`, which is the answer that would have come in one piece. What is wrong with the
-    request is answered as without `stream`; should anything fail later, the last event is an
-    `error` with the same body. Whoever hangs up stops the model's work.
+    the order is decided, a `reason` for each item of the catalogue as soon as it is written, and
+    `done`, which is the answer that would have come in one piece. An error in the request is
+    answered as without `stream`; if anything fails later, the last event is an `error` with the
+    same body. Closing the connection stops the model's work.
 
-    With `fields` the items of the ranking, of both events too, bring what a page shows of them.
+    With `fields` the items, in the events `ranking` and `done` too, bring what a page shows of
+    them.
     """
-    if not asked.stream:
-        return _with_fields(await recommender.recommend(asked, call), asked.fields)
-    parts = await recommender.stream(asked, call)
-    events = _events(request, parts, asked.fields)
+    if not body.stream:
+        return _with_fields(await recommender.recommend(body, call), body.fields)
+    parts = await recommender.stream(body, call)
+    events = _events(request, parts, body.fields)
     return EventSourceResponse(
         events,
         ping=settings.service.ping_s,
@@ -108,6 +113,7 @@ async def recommendations(
 async def _events(
     request: Request, parts: AsyncGenerator[Ranking | Reason, None], fields: Sequence[ItemField]
 ) -> AsyncGenerator[ServerSentEvent, None]:
+    """The first ranking as `ranking`, the last as `done`, reasons between them."""
     name = "ranking"
     try:
         async with aclosing(parts):

@@ -1,8 +1,8 @@
-"""`/rerank` in everybody's dialect: Cohere v1 and v2, Jina, DashScope, LiteLLM, vLLM, Infinity,
-TEI.
+"""`/rerank` as Cohere (v1, v2), Jina, DashScope, LiteLLM, vLLM, Infinity and TEI have it.
 
-One permissive body for all of them and one answer for nearly all; TEI's `texts` gets TEI's bare
-list. Who asks may be said in six places, as clients can turn different knobs.
+One permissive body serves all of them, and one answer nearly all: to TEI's `texts` the answer is
+TEI's bare list. The user may be named in several places, as clients differ in what they let one
+set.
 """
 
 from __future__ import annotations
@@ -16,10 +16,20 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictInt, ValidationError
 from pydantic_core import from_json
 
-from service.api.needs import Asker, CallDep, JsonRoute, RecommenderDep, SettingsDep, who
+from service.api.needs import Asker, CallDep, JsonRoute, RecommenderDep, SettingsDep, user_id_of
 from service.api.shapes import document, either, own_id, words_in
 from service.errors import BadRequest, reasons
-from service.schema import Id, InlineEvent, ItemFields, Reranked, RerankRequest, Text, Value
+from service.schema import (
+    Document,
+    Id,
+    InlineEvent,
+    ItemFields,
+    Ranked,
+    Ranking,
+    RerankRequest,
+    Text,
+    Value,
+)
 
 router = APIRouter(tags=["rerank"], route_class=JsonRoute)
 
@@ -32,45 +42,47 @@ ROUTES = (
     "/compatible-api/v1/reranks",
 )
 SEARCH_UNIT = 100
-"""Documents that Cohere counts as one search."""
-SHOWN: list[JsonValue] = [
+"""How many documents Cohere bills as one search."""
+EXAMPLE: list[JsonValue] = [
     "a space horror film",
     {"id": "183"},
     {"id": "m7", "title": "Emma", "genre": ["Romance"]},
 ]
 """Documents of each kind, for OpenAPI."""
 
-Said = Annotated[Text | dict[str, Any], either("a text or an object")]
+TextOrObject = Annotated[Text | dict[str, Any], either("a text or an object")]
 Ignored = Annotated[Any, Field(description="Taken and without effect.")]
 
 
 class NoDocuments(BadRequest):
-    """400: with an empty 200, Gorse would wipe the list of whoever asked."""
+    """There is nothing to rank. With an empty list in a 200, Gorse would delete the user's list."""
 
     code = "no_documents"
     status = 400
 
 
 class RerankBody(Asker):
-    """All that any dialect sends. What nobody of them sends is accepted too, and named in
+    """The fields of all dialects. Fields that none of them has are accepted too, and named in
     `meta.warnings`."""
 
     model_config = ConfigDict(
         json_schema_extra={
-            "examples": [{"query": "space films", "user_id": "127", "documents": SHOWN}]
+            "examples": [{"query": "space films", "user_id": "127", "documents": EXAMPLE}]
         }
     )
 
-    query: Said = Field("", description="What is looked for. With a user it may be empty.")
-    documents: list[Said] | None = Field(
+    query: TextOrObject = Field("", description="What is looked for. With a user it may be empty.")
+    documents: list[TextOrObject] | None = Field(
         None,
         description=(
             "Texts, or objects with `text`, `title`, `id` and others; an id of the "
             "catalogue brings what it knows."
         ),
-        examples=[SHOWN],
+        examples=[EXAMPLE],
     )
-    texts: list[Said] | None = Field(None, description="TEI's `documents`; gets TEI's bare list.")
+    texts: list[TextOrObject] | None = Field(
+        None, description="TEI's `documents`; gets TEI's bare list."
+    )
     top_n: Annotated[StrictInt, Field(ge=0)] | None = Field(
         None, description="How many come back; null or 0: all."
     )
@@ -106,7 +118,7 @@ class RerankBody(Asker):
 
 
 class JsonQuery(Value):
-    """A query that is a JSON object, for clients that can send nothing else
+    """A query that is a JSON object, for clients that can send nothing but a query
     (`rerank.json_query`)."""
 
     user_id: Id
@@ -115,7 +127,7 @@ class JsonQuery(Value):
 
 
 def _optional(description: str) -> Any:
-    """A field that is left out where it is null."""
+    """A field that is left out of the answer if it is null."""
     return Field(None, exclude_if=lambda value: value is None, description=description)
 
 
@@ -124,7 +136,7 @@ class Told(BaseModel):
 
 
 class Result(ItemFields):
-    """A document in its place."""
+    """A document in its place among the results."""
 
     index: int = Field(description="Its place in the request, from 0.")
     relevance_score: float = Field(description="In (0, 1), strictly falling along the results.")
@@ -162,46 +174,53 @@ class RerankAnswer(BaseModel):
 
 async def rerank(
     request: Request,
-    asked: RerankBody,
+    body: RerankBody,
     settings: SettingsDep,
     recommender: RecommenderDep,
     call: CallDep,
 ) -> RerankAnswer | list[TeiResult]:
-    """Every document exactly once, the best first (or the `top_n` best), for the query, for the
-    person if one is named, or both; always within `deadline_ms`. One document, or none that says
-    anything, asks no model.
+    """Every document exactly once (or the `top_n` best), the best first, for the query, for the
+    person if one is named, or for both; always within `deadline_ms`. No model is asked about a
+    single document, or where no document holds any text.
 
-    Up to `limits.documents` documents; a model judges the first by prior, and `meta.warnings` says
-    what it was not shown.
+    Takes up to `limits.documents` documents. A model judges the first of them by prior, and
+    `meta.warnings` says what it was not shown.
     """
-    given = asked.documents if asked.documents is not None else asked.texts
+    given = body.documents if body.documents is not None else body.texts
     if not given:
         raise NoDocuments(
             "documents: nothing to rank; send at least one document", param="documents"
         )
-    if asked.documents is None and asked.fields:
+    if body.documents is None and body.fields:
         raise BadRequest(
             "fields: TEI's bare list has no room for them; send `documents` instead of `texts`",
             param="fields",
         )
     cut: list[int] = []
-    wanted = _wanted(request, asked, given, cut, json_query=settings.rerank.json_query)
-    found = await recommender.rerank(wanted, call)
-    if asked.documents is None:
+    json_query = settings.rerank.json_query
+    wanted = _rerank_request(request, body, given, cut, json_query=json_query)
+    reranked = await recommender.rerank(wanted, call)
+    ranked = list(zip(reranked.places, reranked.ranking.items, strict=True))
+    if body.documents is None:
         return [
             TeiResult(
                 index=place,
-                score=item.score,
-                text=words_in(given[place]) if asked.return_text else None,
+                score=row.score,
+                text=words_in(given[place]) if body.return_text else None,
             )
-            for place, item in zip(found.places, found.ranking.items, strict=True)
+            for place, row in ranked
         ]
-    shown = asked.return_documents and not request.url.path.startswith("/v2")
-    warnings = [
-        *found.warnings,
-        *([f"cut to what a document may hold: {', '.join(map(str, cut[:100]))}"] if cut else []),
+    repeat = bool(body.return_documents) and not request.url.path.startswith("/v2")
+    results = [
+        _result(place, row, given[place], wanted.documents[place], body, repeat=repeat)
+        for place, row in ranked
     ]
-    return _answer(request, asked, wanted, found, given, warnings, repeat=bool(shown))
+    warnings = list(reranked.warnings)
+    if cut:
+        warnings.append(f"cut to what a document may hold: {', '.join(map(str, cut[:100]))}")
+    if unknown := sorted(body.model_extra or ()):
+        warnings.append(f"fields nobody reads: {', '.join(unknown)}")
+    return _answer(request, body, reranked.ranking, results, len(given), warnings)
 
 
 for _path in ROUTES:
@@ -212,43 +231,39 @@ for _path in ROUTES:
     )(rerank)
 
 
-def _wanted(
-    request: Request, asked: RerankBody, given: list[Any], cut: list[int], *, json_query: bool
+def _rerank_request(
+    request: Request, body: RerankBody, given: list[Any], cut: list[int], *, json_query: bool
 ) -> RerankRequest:
-    query = words_in(asked.query)
-    told = _told(query) if json_query else None
-    more = [
-        part
-        for part in (told.instruction if told else query, asked.instruction, asked.instruct)
-        if part
-    ]
-    return _made(
-        query=" ".join(more),
-        documents=[document(one, place, asked.rank_fields, cut) for place, one in enumerate(given)],
-        top_n=asked.top_n or None,
-        user_id=who(request, asked) or (told.user_id if told else None),
-        session_id=asked.session_id,
-        history=told.history if told else [],
-        line_tokens=asked.max_tokens_per_doc,
-        domain=asked.domain,
-        locale=asked.locale,
-        strategy=asked.strategy,
-        model=asked.model,
-        explain=asked.explain,
-        deadline_ms=asked.deadline_ms,
-        redact=asked.redact,
-    )
-
-
-def _made(**fields: Any) -> RerankRequest:
+    """The request in the recommender's terms. Places of documents that had to be cut are added to
+    `cut`. Raises `BadRequest`."""
+    query = words_in(body.query)
+    parsed = _parsed_query(query) if json_query else None
+    instructions = (parsed.instruction if parsed else query, body.instruction, body.instruct)
+    documents = [document(raw, place, body.rank_fields, cut) for place, raw in enumerate(given)]
     try:
-        return RerankRequest(**fields)
+        return RerankRequest(
+            query=" ".join(filter(None, instructions)),
+            documents=documents,
+            top_n=body.top_n or None,
+            user_id=user_id_of(request, body) or (parsed.user_id if parsed else None),
+            session_id=body.session_id,
+            history=parsed.history if parsed else [],
+            line_tokens=body.max_tokens_per_doc,
+            domain=body.domain,
+            locale=body.locale,
+            strategy=body.strategy,
+            model=body.model,
+            explain=body.explain,
+            deadline_ms=body.deadline_ms,
+            redact=body.redact,
+        )
     except ValidationError as error:
         raise BadRequest(reasons(error), param=str(error.errors()[0]["loc"][0])) from error
 
 
-def _told(query: str) -> JsonQuery | None:
-    """None for a query that is no JSON object: words."""
+def _parsed_query(query: str) -> JsonQuery | None:
+    """The query as JSON; None for one that is no JSON object. Raises `BadRequest` for an object
+    with wrong fields."""
     if not query.lstrip().startswith("{"):
         return None
     try:
@@ -261,51 +276,48 @@ def _told(query: str) -> JsonQuery | None:
         return None
 
 
+def _result(
+    place: int, row: Ranked, given: Any, sent: Document, body: RerankBody, *, repeat: bool
+) -> Result:
+    """A row of the ranking. `given`: the document as it came; `sent`: as it was ranked; `repeat`:
+    with its text."""
+    from_catalogue = row.item_id if row.item_id == sent.text else None
+    return Result(
+        index=place,
+        relevance_score=row.score,
+        rank=row.rank,
+        item_id=own_id(given) or from_catalogue,
+        reason=row.reason,
+        evidence=row.evidence if row.reason else None,
+        document=Told(text=words_in(given)) if repeat else None,
+        **row.item_fields(body.fields),
+    )
+
+
 def _answer(
     request: Request,
-    asked: RerankBody,
-    wanted: RerankRequest,
-    found: Reranked,
-    given: list[Any],
+    body: RerankBody,
+    ranking: Ranking,
+    results: list[Result],
+    count: int,
     warnings: list[str],
-    *,
-    repeat: bool,
 ) -> RerankAnswer:
-    ranking = found.ranking
+    """The answer of every dialect but TEI's. `count`: of the documents."""
     usage = ranking.usage
-    results = [
-        Result(
-            index=place,
-            relevance_score=item.score,
-            rank=item.rank,
-            item_id=own_id(given[place])
-            or (item.item_id if item.item_id == wanted.documents[place].text else None),
-            reason=item.reason,
-            evidence=item.evidence if item.reason else None,
-            document=Told(text=words_in(given[place])) if repeat else None,
-            **item.item_fields(asked.fields),
-        )
-        for place, item in zip(found.places, ranking.items, strict=True)
-    ]
-    version = "1" if request.url.path.startswith("/v1") else "2"
-    strange = sorted(asked.model_extra or ())
     return RerankAnswer(
         id=f"rr-{uuid.uuid4().hex}",
         created=int(time.time()),
-        model=asked.model or ranking.model or "whyrank",
+        model=body.model or ranking.model or "whyrank",
         results=results,
         usage=usage.model_dump(include={"prompt_tokens", "completion_tokens", "total_tokens"}),
         meta={
-            "api_version": {"version": version},
-            "billed_units": {"search_units": ceil(len(wanted.documents) / SEARCH_UNIT)},
+            "api_version": {"version": "1" if request.url.path.startswith("/v1") else "2"},
+            "billed_units": {"search_units": ceil(count / SEARCH_UNIT)},
             "tokens": {
                 "input_tokens": usage.prompt_tokens,
                 "output_tokens": usage.completion_tokens,
             },
-            "warnings": [
-                *warnings,
-                *([f"fields nobody reads: {', '.join(strange)}"] if strange else []),
-            ],
+            "warnings": warnings,
             "ranking_id": ranking.ranking_id,
             "strategy": ranking.strategy,
             "degraded": ranking.degraded,

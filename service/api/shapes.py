@@ -1,5 +1,4 @@
-"""Fields that may have one of several shapes, as clients send them, and the words in them; what
-OpenAPI shows of a body."""
+"""Reads fields that clients send in several shapes: texts, parts, documents."""
 
 from __future__ import annotations
 
@@ -12,110 +11,96 @@ from pydantic import ValidationError, ValidatorFunctionWrapHandler, WrapValidato
 from service.schema import Document
 
 
-def either(told: str) -> WrapValidator:
-    """For a union: what it may be, in one phrase, instead of what each of its shapes missed, in the
-    validator's own words."""
+def either(shapes: str) -> WrapValidator:
+    """A validator of a union whose error names the allowed shapes in one phrase, where pydantic
+    would list what each of them missed."""
 
-    def checked(value: Any, shapes: ValidatorFunctionWrapHandler) -> Any:
+    def checked(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
         try:
-            return shapes(value)
+            return validate(value)
         except ValidationError as error:
-            raise ValueError(f"expected {told}") from error
+            raise ValueError(f"expected {shapes}") from error
 
     return WrapValidator(checked)
 
 
-def words_in(given: Any) -> str:
-    """The words in a string, a `{text}`, a `{content: [{text}, …]}`; "" for a picture."""
-    if isinstance(given, str):
-        return given
-    if isinstance(given, list):
-        return "\n".join(filter(None, map(words_in, given)))
-    if isinstance(given, Mapping):
-        return words_in(given.get("text")) or words_in(given.get("content"))
+def words_in(raw: Any) -> str:
+    """The text in a string, in `{text}` or in `{content: [{text}, …]}`; empty for a picture."""
+    if isinstance(raw, str):
+        return raw
+    if isinstance(raw, list):
+        return "\n".join(filter(None, map(words_in, raw)))
+    if isinstance(raw, Mapping):
+        return words_in(raw.get("text")) or words_in(raw.get("content"))
     return ""
 
 
-def own_id(given: str | Mapping[str, Any]) -> str | None:
-    """The id that a document comes with, whatever it holds."""
-    if isinstance(given, str):
+def own_id(raw: str | Mapping[str, Any]) -> str | None:
+    """The id in a document, as `id` or `item_id`; None for none."""
+    if isinstance(raw, str):
         return None
-    named = (
-        one for one in (given.get("id"), given.get("item_id")) if isinstance(one, str | int | float)
-    )
-    return next((str(one) for one in named if one != ""), None)
+    ids = (raw.get("id"), raw.get("item_id"))
+    return next((str(id_) for id_ in ids if isinstance(id_, str | int | float) and id_ != ""), None)
 
 
 def document(
-    given: str | Mapping[str, Any],
+    raw: str | Mapping[str, Any],
     place: int,
     fields: list[str] | None = None,
     cut: list[int] | None = None,
 ) -> Document:
-    """A bare text may be an id of the catalogue: its text is then what the catalogue knows. Of what
-    a document may not hold it keeps what it may, and its place is added to `cut`."""
-    if isinstance(given, str):
-        said: dict[str, Any] = {"text": given}
-    else:
-        text = (
-            "\n".join(words_in(given[name]) for name in fields if given.get(name))
-            if fields
-            else words_in(given)
-        )
-        title = given.get("title")
-        taken = {
-            "text",
-            "content",
-            "id",
-            "item_id",
-            "title",
-            "image",
-            "attributes",
-            *(fields or ()),
-        }
-        more = {name: value for name, value in given.items() if name not in taken and _plain(value)}
-        attributes = given.get("attributes") if isinstance(given.get("attributes"), dict) else {}
-        said = {
-            "id": own_id(given),
-            "title": title if isinstance(title, str) and "title" not in (fields or ()) else "",
-            "text": text,
-            "attributes": {**more, **(attributes or {})},
-            **{name: given.get(name) for name in SHOWN_ONLY},
-        }
+    """A `Document` of what a client sent. A bare text may be an id of the catalogue, and then
+    brings what the catalogue knows. `fields`: those of an object that are its text.
+
+    What exceeds the limits of a document is cut, and `place` is added to `cut`.
+    """
+    values: dict[str, Any] = {"text": raw} if isinstance(raw, str) else _values(raw, fields or [])
     try:
-        return Document.model_validate(said)
+        return Document.model_validate(values)
     except ValidationError as error:
-        wrong = {
-            str(part["loc"][0]) for part in error.errors(include_url=False, include_input=False)
-        }
+        wrong = {str(detail["loc"][0]) for detail in error.errors(include_url=False)}
         if cut is not None and wrong - {"id", *SHOWN_ONLY}:
             cut.append(place)
-        return Document.model_validate(
-            {**said, **{name: FITTED[name](said[name]) for name in wrong}}
-        )
+        fitted = {name: FITTED[name](values[name]) for name in wrong}
+        return Document.model_validate({**values, **fitted})
+
+
+def _values(raw: Mapping[str, Any], fields: list[str]) -> dict[str, Any]:
+    """The values for a `Document` in an object. Fields that a document doesn't know become
+    attributes."""
+    if fields:
+        text = "\n".join(words_in(raw[name]) for name in fields if raw.get(name))
+    else:
+        text = words_in(raw)
+    title, attributes = raw.get("title"), raw.get("attributes")
+    known = {"text", "content", "id", "item_id", "title", "image", "attributes", *fields}
+    others = {name: value for name, value in raw.items() if name not in known and _plain(value)}
+    return {
+        "id": own_id(raw),
+        "title": title if isinstance(title, str) and "title" not in fields else "",
+        "text": text,
+        "attributes": {**others, **(attributes if isinstance(attributes, dict) else {})},
+        **{name: raw.get(name) for name in SHOWN_ONLY},
+    }
 
 
 SHOWN_ONLY = ("url", "image_url", "published_at")
-"""Parts of a document that no ranking goes by: they are given back where `fields` asks for them."""
-LONGEST_TITLE, LONGEST_TEXT, LONGEST_KEY, LONGEST_VALUE, MOST_VALUES = (
-    4_000,
-    1_000_000,
-    64,
-    4_000,
-    100,
-)
-"""What a `Document` may hold."""
+"""Parts of a document that don't influence its rank; they are given back if `fields` asks for
+them."""
+LONGEST_TITLE, LONGEST_TEXT, LONGEST_KEY, LONGEST_VALUE = 4_000, 1_000_000, 64, 4_000
+MOST_VALUES = 100
+"""Limits of a `Document`: characters, and number of attributes."""
 
 
 def _fitting(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that an item may have, with no longer words than it may have."""
+    """The attributes that a document may have, with texts cut to the allowed length."""
     plain = {
         name: value
         for name, value in attributes.items()
         if 0 < len(name) <= LONGEST_KEY and _plain(value)
     }
     short = {
-        name: [_short(one) for one in value] if isinstance(value, list) else _short(value)
+        name: list(map(_short, value)) if isinstance(value, list) else _short(value)
         for name, value in plain.items()
     }
     return dict(list(short.items())[:MOST_VALUES])
@@ -132,11 +117,11 @@ FITTED: dict[str, Callable[[Any], Any]] = {
     "attributes": _fitting,
     **dict.fromkeys(SHOWN_ONLY, lambda _: None),
 }
-"""What is left of a document's part that it may not hold as it came."""
+"""By field of a document, what makes a value fit that exceeds the limits."""
 
 
 def _plain(value: Any) -> bool:
-    """Can it be an attribute?"""
+    """Whether a value can be an attribute: a text, a number, a truth value, or a list of these."""
     return all(map(_scalar, value)) if isinstance(value, list) else _scalar(value)
 
 
@@ -145,7 +130,7 @@ def _scalar(value: Any) -> bool:
 
 
 def by_field(schema: dict[str, Any]) -> None:
-    """Give a model's schema an example, made of the first of each of its fields. For
+    """Adds an example to a model's schema, made of the first example of each field. For
     `json_schema_extra`."""
     fields = schema["properties"].items()
     schema["examples"] = [

@@ -1,4 +1,4 @@
-"""`/v1/users`: what people declare about themselves, and all else that is known of them."""
+"""`/v1/users`: what people declare about themselves, and whatever else is known of them."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ router = APIRouter(prefix="/v1/users", tags=["feeds"], route_class=JsonRoute)
 
 
 class State(BaseModel):
-    """All that a ranking may know of a person, but for vectors."""
+    """What a ranking may know of a person, except vectors."""
 
-    version: int = Field(description="Raised by all that they do or declare.")
+    version: int = Field(description="Raised by everything that they do or declare.")
     source: ProfileSource = Field(description="What there is to go by.")
     recent: list[Recent] = Field(
         description="What a model is shown: the latest likes and searches, oldest first."
@@ -76,18 +76,19 @@ class State(BaseModel):
 
 
 def _line(value: Value) -> str:
+    """A line of an export, under the name of the value's kind."""
     return f'{{"{type(value).__name__.lower()}": {value.model_dump_json()}}}\n'
 
 
-def _exported() -> str:
-    """A line of each kind, for OpenAPI."""
+def _example_export() -> str:
+    """An export with a line of each kind, for OpenAPI."""
     at = datetime(2026, 1, 31, 12, tzinfo=UTC)
     ranking = Ranking(
         ranking_id="rk-ff0d8b5b754c4e53",
         items=[Ranked(rank=1, item_id="181", score=0.908)],
         strategy="prior",
     )
-    did = Event(
+    event = Event(
         user_id="127",
         item_id="181",
         type="play",
@@ -95,22 +96,14 @@ def _exported() -> str:
         ranking_id=ranking.ranking_id,
         position=0,
     )
-    return "".join(
-        map(
-            _line,
-            (
-                User(user_id="127"),
-                did,
-                LoggedRanking(shown_at=at, domain="movies", ranking=ranking),
-            ),
-        )
-    )
+    shown = LoggedRanking(shown_at=at, domain="movies", ranking=ranking)
+    return "".join(map(_line, (User(user_id="127"), event, shown)))
 
 
 @router.post("", summary="Insert or replace users, one or many", openapi_extra=feed_body(User))
 async def put_users(feed: FeedDep, ingest: IngestDep) -> IngestReport:
-    """What is not given falls back to its default; `PATCH` changes some fields only. What they did
-    stays."""
+    """Fields that are left out get their defaults; `PATCH` changes some fields only. Events of the
+    users stay."""
     return feed.report(await ingest.users(feed.rows))
 
 
@@ -118,10 +111,10 @@ async def put_users(feed: FeedDep, ingest: IngestDep) -> IngestReport:
 async def list_users(
     records: RecordsDep, cursor: CursorQuery = None, limit: LimitQuery = 100
 ) -> Page[User]:
-    """By id; also those who only acted and never declared anything, but no visitors, who have a
-    session alone."""
-    found = await records.list_users(key_of("users", cursor), limit + 1)
-    data, following = cut("users", found, limit, lambda user: user.user_id)
+    """By id. Users who acted without declaring anything are among them; visitors, who have only a
+    session, are not."""
+    rows = await records.list_users(key_of("users", cursor), limit + 1)
+    data, following = cut("users", rows, limit, lambda user: user.user_id)
     return Page(data=data, next_cursor=following)
 
 
@@ -133,27 +126,27 @@ async def list_events(
     limit: LimitQuery = 100,
 ) -> Page[Event]:
     """In the order in which they arrived."""
-    found = await records.list_events(user_id, place_of("events", cursor), limit + 1)
-    data, following = cut("events", found, limit, lambda row: row[0])
+    rows = await records.list_events(user_id, place_of("events", cursor), limit + 1)
+    data, following = cut("events", rows, limit, lambda row: row[0])
     return Page(data=[event for _, event in data], next_cursor=following)
 
 
 @router.get("/{user_id}", summary="One user")
 async def get_user(user_id: PathId, records: RecordsDep) -> User:
-    """What they declared; defaults, of one who only acted."""
+    """What they declared; defaults for a user who only acted."""
     return await records.user(user_id)
 
 
 @router.patch("/{user_id}", summary="Change some fields of a user")
 async def patch_user(user_id: PathId, change: UserPatch, records: RecordsDep) -> User:
-    """Answers with all of them, as the next ranking will see it."""
+    """Answers with all fields, as the next ranking will see them."""
     return await records.patch_user(user_id, change)
 
 
 @router.delete("/{user_id}", status_code=204, summary="Forget a user")
 async def delete_user(user_id: PathId, records: RecordsDep) -> None:
-    """With their events and what they were shown. The popularity of items, which names nobody,
-    stays."""
+    """Deletes them with their events and what they were shown. The popularity of items, which names
+    nobody, stays."""
     await records.forget(user_id)
 
 
@@ -170,14 +163,14 @@ async def get_state(user_id: PathId, previewer: PreviewerDep) -> State:
     responses={
         200: {
             "description": "JSON lines",
-            "content": {LINES: {"schema": {"type": "string"}, "example": _exported()}},
+            "content": {LINES: {"schema": {"type": "string"}, "example": _example_export()}},
         }
     },
 )
 async def export_user(user_id: PathId, records: RecordsDep) -> StreamingResponse:
-    """JSON lines: `user` is what they declared, each `event` what they did, in the order in which
-    it arrived, each `shown` a ranking and when they were shown it, the earliest first, each
-    `unshown` what a shadow model would have."""
+    """JSON lines. `user` is what they declared; each `event` is what they did, in the order in
+    which it arrived; each `shown` is a ranking and when they were shown it, the earliest first;
+    each `unshown` is what a shadow model would have shown."""
     return StreamingResponse(_lines(await records.export(user_id)), media_type=LINES)
 
 

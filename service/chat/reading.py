@@ -75,7 +75,7 @@ class Talk:
 
 
 def read(turns: Sequence[Turn], items: Named, facets: Facets) -> Talk:
-    """Reads a conversation by rules. `items`: the known ones of all `names` in it.
+    """Reads a conversation by rules. `items`: those that `names` of it belong to.
 
     A turn that takes up what came before (a rejection, a remark, "and …") adds to the wish; another
     replaces it. What was seen, disliked or rejected stays so.

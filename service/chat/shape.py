@@ -185,12 +185,12 @@ class _Filler:
         self._root = root
         self._picks = picks
         self._outside = outside
-        self._left = VALUES
+        self._values_left = VALUES
 
     def value(self, schema: Any, name: str, pick: PickFields | None, depth: int) -> Any:
         """A value for a part of the schema. `name`: the field's; `pick`: the one it speaks of."""
-        self._left -= 1
-        if depth > DEPTH or self._left < 0:
+        self._values_left -= 1
+        if depth > DEPTH or self._values_left < 0:
             raise ValueError(f"nested deeper than {DEPTH}, or more than {VALUES} values")
         if not isinstance(schema, Mapping):
             return None

@@ -63,7 +63,8 @@ def demands(text: str, facets: Facets) -> dict[str, Filter]:
     for key, values in facets.values.items():
         if wished := named(text, Facets({key: values})):
             filters[key] = Filter(any=wished)
-    if "year" in facets.ends and (years := _years(text, facets)) is not None:
+    years = _years(text, facets) if "year" in facets.ends else None
+    if years is not None:
         filters["year"] = years
     return filters
 

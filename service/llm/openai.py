@@ -109,7 +109,8 @@ class Compatible:
                 async for chunk in answer:
                     text = ""
                     new_logs: tuple[float, ...] = ()
-                    for choice in (chunk.choices or [])[:1]:
+                    if chunk.choices:
+                        choice = chunk.choices[0]
                         if call.tokens and not logs:
                             logs = new_logs = self._logs(choice, call.tokens)
                         text = thoughts.without(delta_text(choice))

@@ -86,7 +86,7 @@ class VLLM(Compatible):
             logs = {
                 choice.index: cast(Any, choice).prompt_logprobs for choice in completion.choices
             }
-            values = []
+            values: list[float] = []
             for n, (context, text) in enumerate(zip(contexts, texts, strict=True)):
                 places = enumerate(text, len(context))
                 values.append(
