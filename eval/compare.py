@@ -88,8 +88,8 @@ class Figures:
 
 
 def parse_aliases(given: Sequence[str], settings: Settings) -> list[str]:
-    """Aliases as typed, `a` or `a,b`, each once. Raises `BadRequest` for an unknown one, and for
-    fewer than two."""
+    """Splits aliases as typed, `a` or `a,b`, and names each once. Raises `BadRequest` for an
+    unknown one, and for fewer than two."""
     aliases = list(
         dict.fromkeys(name.strip() for name in ",".join(given).split(",") if name.strip())
     )
@@ -106,7 +106,8 @@ def parse_aliases(given: Sequence[str], settings: Settings) -> list[str]:
 
 
 def questions_of_people(file: Path, request: RecommendRequest) -> list[ComparedCase]:
-    """From a file of user ids, one a line. Raises `BadRequest` naming file, line and reason."""
+    """Reads a file of user ids, one a line, into a question each. Raises `BadRequest` naming the
+    file and the reason."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
         ids = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
@@ -195,7 +196,7 @@ class Panel:
         self, question: ComparedCase, step: Callable[[str], None] = lambda alias: None
     ) -> Answers:
         """Asks one model after the other, so that none waits for another's work, and calls `step`
-        with the alias after answer. Raises `BadRequest` where there is nothing to rank."""
+        with the alias after each. Raises `BadRequest` where there is nothing to rank."""
         candidates = await self._candidates(question.request)
         rankings = {}
         for alias, member in self._members.items():
@@ -208,8 +209,8 @@ class Panel:
         return Answers(question, candidates, rankings)
 
     async def _candidates(self, request: RecommendRequest) -> list[str]:
-        """As many of the prior's first as a model judges: behind them all models keep the prior's
-        order, and would agree."""
+        """Takes as many of the prior's first as a model judges: behind them all models keep the
+        prior's order, and would agree."""
         settings = self._recommender.settings
         size = max(request.top_n, min(settings.rank.depth, settings.limits.top_n))
         plain = request.model_copy(update={"strategy": "prior", "explain": "none", "top_n": size})
@@ -242,7 +243,7 @@ async def _check_known(recommender: Recommender, people: Sequence[str]) -> None:
 
 
 async def _with_own_reasons(recommender: Recommender, alias: str) -> Recommender:
-    """A recommender whose reasons this model writes; the same one for a model that writes none."""
+    """Returns a recommender whose reasons this model writes; the given one if it writes none."""
     settings = recommender.settings
     if alias in {PRIOR, settings.roles.explain} or settings.models[alias].backend == "local":
         return recommender
@@ -253,7 +254,7 @@ async def _with_own_reasons(recommender: Recommender, alias: str) -> Recommender
 
 
 def agreements(answers: Sequence[Answers], k: int) -> list[Agreement]:
-    """Of every two models, as means over the answers; `k`: of overlap@k."""
+    """Compares every two models, as means over the answers. `k`: of overlap@k."""
     pairs = []
     for first, second in combinations(answers[0].rankings, 2):
         served = [(answer.order(first), answer.order(second)) for answer in answers]
@@ -272,7 +273,7 @@ def agreements(answers: Sequence[Answers], k: int) -> list[Agreement]:
 
 
 def figures(answers: Sequence[Answers], alias: str) -> Figures:
-    """Of one model, over all answers."""
+    """What one model took, over all answers."""
     rankings = [answer.rankings[alias] for answer in answers]
     costs = [ranking.usage.cost for ranking in rankings if ranking.usage.cost is not None]
     judged = [answer for answer in answers if answer.question.relevant]

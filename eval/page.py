@@ -31,7 +31,7 @@ LONGEST_LABEL = 34
 
 @dataclass(frozen=True)
 class Axis:
-    """Values to pixels. `ticks`: (pixel, label)."""
+    """Maps values to pixels. `ticks`: pixel and label of each mark."""
 
     low: float
     high: float
@@ -180,7 +180,7 @@ def _latency(report: Report) -> dict[str, Any] | None:
 
 
 def _place_dot(x: float, y: float, others: Sequence[Dot]) -> Dot:
-    """The dot nearest to `y` that covers none of the others."""
+    """Puts a dot as near to `y` as it can be without covering others."""
     for shift in sorted(range(-PLOT_HEIGHT, PLOT_HEIGHT), key=abs):
         dot = Dot(x, y + shift, y)
         if dot.box.inside(PLOT) and all(
@@ -191,8 +191,8 @@ def _place_dot(x: float, y: float, others: Sequence[Dot]) -> Dot:
 
 
 def _place_label(dot: Dot, text: str, taken: Sequence[Box]) -> Label:
-    """A label to the right or left of a dot, nearest to its height, that covers no box that is
-    taken."""
+    """Puts a label right or left of its dot, as near to its height as it can be without covering a
+    box that is taken."""
     for shift in sorted(range(-PLOT_HEIGHT, PLOT_HEIGHT, 4), key=abs):
         for flip in (False, True):
             label = Label(text, dot.x + (-2 if flip else 2) * DOT, dot.y + shift, flip)
@@ -233,8 +233,8 @@ def _folders(report: Report) -> list[Folder]:
 
 
 def _tables(report: Report) -> dict[str, tuple[list[str], list[list[str]]]]:
-    """The leaderboard in parts that are no wider than a screen, each with the arms: title → header,
-    rows."""
+    """Cuts the leaderboard into tables no wider than a screen, each with the arms' names. By title:
+    header, rows."""
     header, rows = table(report)
     rates = [name for name in header if name in RATES]
     first_rate = len(header) - len(rates)
@@ -255,7 +255,7 @@ def _tables(report: Report) -> dict[str, tuple[list[str], list[list[str]]]]:
 
 
 def page(report: Report) -> str:
-    """A page without scripts, fonts or pictures from elsewhere."""
+    """Renders a page that loads no script, font or picture from elsewhere."""
     slices: dict[str, list[Any]] = {}
     for subset in report.slices:
         slices.setdefault(subset.name, []).append(subset)

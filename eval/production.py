@@ -81,7 +81,7 @@ async def production(
 
 
 def _nothing_to_learn(rankings: int, within: timedelta) -> str:
-    """Why there is no case, and what to do."""
+    """Says why there is no case, and what to do."""
     if not rankings:
         return (
             "no ranking has a shadow yet: shadow.model in the configuration names the model "
@@ -105,9 +105,9 @@ async def _shadowed(recommender: Recommender, since: datetime | None) -> AsyncIt
 async def _liked(
     recommender: Recommender, shadowed: Shadowed, within: timedelta, least: float
 ) -> list[str]:
-    """Ids of items of the shown list, each once. An event that names a ranking counts for that
-    ranking alone, even if its reasons were still being written; an event that names none counts if
-    it came after."""
+    """Returns the ids of items of the shown list that the person liked, each once. An event that
+    names a ranking counts for that ranking alone, even if its reasons were still being written; an
+    event that names none counts if it came after."""
     ranking, shown_at = shadowed.shown, shadowed.shown_at
     begun = shown_at - timedelta(milliseconds=ranking.timings.total_ms)
     options = Options(recommender.settings.events.of(shadowed.domain), least=least)
@@ -180,7 +180,7 @@ def _ranker(ranking: Ranking) -> str:
 
 
 def _rows(shadowed: Shadowed, case: Case, folder: Path) -> Iterator[RunRow]:
-    """Both orders of the items that were shown, each with the time that its model took."""
+    """Makes a row of each order of the items that were shown, with the time its model took."""
     candidates = set(case.candidates or ())
     arms = {SHOWN: shadowed.shown, f"shadow:{shadowed.alias}": shadowed.shadow}
     for name, ranking in arms.items():

@@ -60,7 +60,7 @@ class RunRow:
     saw, in the prior's order; `order`: the same in the model's own order, before fusion.
     `prior_values`, `model_values`: what was fused, item by item as in `window`. `likelihoods`: a
     title's with and without the history, where the model's values come from these. `repairs`: how
-    often the model's answer was mended. `grounded`: the share of reasons that metadata prove.
+    often the model's answer was mended. `grounded`: the share of reasons that passed the check.
     `tokens`: read and written; `cost`: US dollars, None without a price. `asked`: a hash of each
     prompt; `said`: the model's answer to each. `error`: why there is no ranking.
     """
@@ -98,7 +98,7 @@ class RunRow:
         return {name: getattr(self, name) for name in FIELDS}
 
     def behind(self, first: Sequence[str]) -> list[str]:
-        """All items, those of `first` first, the others behind them as they stand."""
+        """Puts these items first; all others follow in the order of `items`."""
         named = set(first)
         return [*first, *(item for item in self.items if item not in named)]
 
@@ -107,7 +107,8 @@ FIELDS = tuple(field.name for field in fields(RunRow))
 
 
 def row_of(job: Job, attempt: Attempt, explained: int = 0) -> RunRow:
-    """`explained`: a model may write the reasons of so many first items; these can be grounded."""
+    """Makes the row of a job. `explained`: of so many first items a model may write the reasons;
+    their grounding is counted."""
     ranking = attempt.ranking
     usage = ranking.usage if ranking else attempt.usage
     row = RunRow(
@@ -152,7 +153,7 @@ def _prior_order(item: Ranked) -> tuple[float, str]:
 
 
 def _grounded_share(items: Sequence[Ranked]) -> float | None:
-    """Of the items with a checked reason; None where there is none."""
+    """The share of checked reasons that passed; None where no reason was checked."""
     checked = [bool(item.signals["grounded"]) for item in items if "grounded" in item.signals]
     return sum(checked) / len(checked) if checked else None
 
@@ -165,8 +166,8 @@ def prompt_sha(messages: Sequence[dict[str, str]]) -> str:
 
 
 def rows(out: Path) -> Iterator[RunRow]:
-    """The rows in a run's folder. A last line without its end (still being written, or torn by a
-    kill) and keys that no field has are left out."""
+    """Reads the rows in a run's folder, if it has any. Leaves out a last line without its end
+    (still being written, or torn by a kill) and keys that are no field."""
     file = out / "rows.jsonl"
     if file.exists():
         with file.open("rb") as lines:

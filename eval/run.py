@@ -170,8 +170,8 @@ class Run:
         }
 
     def _notes(self) -> list[str]:
-        """A flag for each file of weights that were fitted on half of the very people who are asked
-        about: they flatter whoever uses them."""
+        """Flags files of weights that were fitted on half of the people who are asked about: such
+        weights flatter the arms that use them."""
         if not self.base.rank.fitted:
             return []
         notes, asked = [], {data.sha for data in self.data.values()}
@@ -210,8 +210,8 @@ class Run:
         return self.data[arm.data].cases[: min(limits, default=None)]
 
     def jobs(self) -> Iterator[Job]:
-        """Case by case over all arms, so that a run cut short still compares them; the probes
-        last. Only arms that ask a model are repeated and probed."""
+        """Yields jobs case by case over all arms, so that a run cut short still compares them; the
+        probes last. Only arms that ask a model are repeated and probed."""
         for folder in self.suite.data:
             arms = [arm for arm in self.arms if arm.data == folder]
             asking = [arm for arm in arms if arm.model is not None]
@@ -227,7 +227,8 @@ class Run:
                         yield Job(arm, case, 0, probe)
 
     def request(self, job: Job, window: Sequence[str] | None = None) -> RecommendRequest:
-        """`window`: for the `own` and `other` probes, the candidates that both get."""
+        """Makes the request of a job. `window`: for the `own` and `other` probes, the candidates
+        that both get."""
         case, user = job.case, job.case.user_id
         if job.probe == "other":
             others = self.data[job.arm.data].cases
@@ -255,7 +256,7 @@ class Run:
 
 
 class _Session:
-    """One go at a run's jobs."""
+    """Asks a run's jobs once through, and counts what that took."""
 
     def __init__(self, run: Run, step: Step, spend: float | None) -> None:
         self.run = run
@@ -347,8 +348,8 @@ class _Session:
                 )
 
     async def _ask(self, job: Job) -> RunRow:
-        """A case that fails is a row too. Raises `BadRequest` when the model has gone: hours of
-        answers by the prior would be no evaluation."""
+        """Asks a job; one that fails makes a row too. Raises `BadRequest` when the model has gone:
+        hours of answers by the prior would be no evaluation."""
         recommender = await self.run.recommender(job.arm, SHOWN[job.probe])
         window = await self._neutral_window(job) if job.probe in {"own", "other"} else None
         request, bill = self.run.request(job, window), list[Usage]()

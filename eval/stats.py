@@ -44,14 +44,14 @@ class Paired:
 
 
 def signed(value: float) -> str:
-    """× 100."""
+    """× 100, with its sign."""
     return f"{100 * value:+.2f}"
 
 
 def paired(
     first: Values, second: Values, seed: int = 0, resamples: int = RESAMPLES, looks: int = 1
 ) -> Paired:
-    """Compare two systems on the same cases, in the same order. Raises `ValueError` for none, or
+    """Compares two systems on the same cases, in the same order. Raises `ValueError` for none, or
     for unequal lengths.
 
     Interval: percentile bootstrap over cases (Sakai, SIGIR 2006). p: randomisation by random signs
@@ -87,7 +87,7 @@ def interval(
 
 
 def holm(p: Mapping[str, float]) -> dict[str, float]:
-    """p-values adjusted for how many there are (Holm, 1979); at most 1, in the given order of
+    """Adjusts p-values for how many there are (Holm, 1979); at most 1, in the given order of
     names."""
     adjusted: dict[str, float] = {}
     worst = 0.0

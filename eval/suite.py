@@ -161,7 +161,7 @@ class Suite(BaseModel):
         return arms
 
     def _pairs(self, models: Sequence[str]) -> list[tuple[str, str]]:
-        """(strategy, model) as named, or by every model."""
+        """Strategies with their models: with the one that is named, else with each."""
         pairs = [
             (name, model)
             for strategy in self.strategies

@@ -31,7 +31,7 @@ SHOWN = 20
 
 @contextmanager
 def run_progress(headline: str) -> Iterator[running.Step]:
-    """A bar for a run; what it yields is called with the progress."""
+    """Shows a bar while a run goes on. Yields a function that takes the run's progress."""
     columns = (
         BarColumn(12),
         MofNCompleteColumn(),
@@ -118,8 +118,8 @@ def _gap(gap: dict[str, float]) -> str:
 
 
 async def print_case(run: Run, row: RunRow) -> None:
-    """The prompt that the row's model was shown, what it answered, how that was read, and the
-    ranking."""
+    """Prints the prompt that the row's model was shown, what it answered, how that was read, and
+    the ranking."""
     arm = next(arm for arm in run.arms if arm.name == row.arm)
     data = run.data[arm.data]
     case = next(case for case in data.cases if case.case_id == row.case)
