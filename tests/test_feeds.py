@@ -272,7 +272,7 @@ async def test_another_process_says_what_it_says_beside_a_foreign_feed(
 ) -> None:
     here, there = await make(changed=settings, films=[]), await make(changed=settings, films=[])
     for n in range(5):
-        await here.ingest_users([{"user_id": f"u{n}"}])
+        await here.ingest.users([{"user_id": f"u{n}"}])
         row = {"UserId": f"u{n}", "Labels": ["x"]}
         await asyncio.gather(
             here.ingest_foreign("gorse", [row], "users"),

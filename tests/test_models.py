@@ -189,7 +189,7 @@ async def test_an_answer_says_what_it_cost_with_what_failed_before(two: Two) -> 
     told = (await service.diagnostics.metrics()).decode()
     assert 'whyrank_cost_dollars_total{model="tiny"}' in told
     assert 'whyrank_tokens_total{kind="prompt",model="other"}' in told
-    free = await (await two(backwards))[0].recommend(FOR_ALL)
+    free = await (await two(backwards))[0].recommender.recommend(FOR_ALL)
     assert free.usage.cost is None
 
 

@@ -99,7 +99,7 @@ async def test_a_like_changes_the_very_next_choice_of_people_with_the_same_taste
 async def test_another_process_uses_a_training_at_once(make: Make, settings: Any) -> None:
     changed = settings.changed({"retrieve": TOGETHER})
     one, two = await make(films=ALIKE, changed=changed), await make(films=[], changed=changed)
-    await one.ingest_events([*blocks(), rated("u", "f4")])
+    await one.ingest.events([*blocks(), rated("u", "f4")])
     request = ask(user_id="u", strategy="prior", top_n=8)
     for trainer in (one, two, one):
         await trainer.train()

@@ -1,4 +1,4 @@
-"""What several routes need, as types for FastAPI: the parts of the service, feeds, who asks, path ids."""
+"""What several routes need, as types for FastAPI: parts of the service, feeds, who asks, ids."""
 
 from __future__ import annotations
 
