@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 
-from service import collaborative, retrieve
+from service import retrieve
 from service.catalog import Catalog, Scope
 from service.plan import Plan
 from service.privacy import Views
-from service.retrieve import RetrievalQuery
+from service.retrieve import RetrievalQuery, factorization
 from service.schema import Candidate, Item, RecommendRequest, UserState
 from service.store import Store
 
@@ -59,7 +59,7 @@ class Finder:
         request, weights = plan.request, plan.weights
         factors = None
         if weights.collaborative:
-            factors = await collaborative.taste(self._store, self._catalog, person)
+            factors = await factorization.taste(self._store, self._catalog, person)
         exclude = frozenset(request.exclude)
         given = None
         scope = Scope(

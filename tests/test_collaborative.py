@@ -7,7 +7,7 @@ from implicit.cpu.als import AlternatingLeastSquares
 from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
-from service.collaborative import FEWEST, Factors, fold_in, train
+from service.retrieve.factorization import FEWEST, Factors, fold_in, train
 
 KNOBS: dict[str, Any] = {"factors": 8, "alpha": 5, "regularization": 0.02, "iterations": 15}
 

@@ -9,9 +9,9 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from service import collaborative
 from service.catalog import Catalog
 from service.config import Settings
+from service.retrieve import factorization
 from service.store import Store
 from service.store.database import micros
 from service.store.trainings import Training
@@ -51,7 +51,7 @@ class Trainer:
         counting = [name for name, meaning in self._meanings.items() if meaning.weight]
         rows = await self._store.events.opinions(counting)
         factors = await asyncio.to_thread(
-            collaborative.train,
+            factorization.train,
             (
                 (who, item_id, self._meanings[kind].opinion(value))
                 for who, item_id, kind, value in rows

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from service.context import CallContext
-from service.privacy import Outgoing
+from service.privacy.patterns import Outgoing
 from service.schema import Price, Usage
 
 Message = dict[str, str]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from service.privacy import View
+from service.privacy.view import View
 from service.rank import Context, Scores, Strategy
 from service.schema import Candidate, Usage, UserState
 
