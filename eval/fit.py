@@ -23,7 +23,7 @@ from eval import stats
 from eval.cases import Case
 from eval.metrics import metric
 from eval.results import SHUFFLES
-from eval.rows import Job, RunRow, rows
+from eval.rows import RunJob, RunRow, rows
 from eval.run import Allowance, Run, now
 from eval.store import Make
 from eval.suite import SOURCES, Arm, Suite
@@ -176,7 +176,7 @@ class _Fitting:
             "limits": {"top_n": WIDE},
         }
         service = await self.run.service(self.arm(changes))
-        request = self.run.request(Job(self.arm(changes), case)).model_copy(
+        request = self.run.request(RunJob(self.arm(changes), case)).model_copy(
             update={"explain": "full"}
         )
         items = (await service.recommender.recommend(request)).items
@@ -204,7 +204,7 @@ class _Fitting:
     ) -> list[float]:
         arm = self.arm({"retrieve": dict(sources), "rank": {**terms, "fitted": False}})
         service = await self.run.service(arm)
-        return [await _served(service, self.run, Job(arm, case)) for case in cases]
+        return [await _served(service, self.run, RunJob(arm, case)) for case in cases]
 
     async def share(self, allowance: Allowance) -> tuple[float, float, dict[str, Any]]:
         """The model's share against the fitted prior, how much of a title's own likelihood is taken
@@ -313,7 +313,7 @@ def _mean_ndcg(pools: Sequence[Pool], weights: Mapping[str, float]) -> float:
     return sum(map(ndcg, pools)) / len(pools)
 
 
-async def _served(service: Service, run: Run, job: Job) -> float:
+async def _served(service: Service, run: Run, job: RunJob) -> float:
     ranking = await service.recommender.recommend(run.request(job))
     return HEADLINE.of([item.item_id for item in ranking.items], frozenset(job.case.relevant))
 

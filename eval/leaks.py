@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from random import Random
 
-from eval.rows import Job
+from eval.rows import RunJob
 from eval.run import Run
 from eval.stats import fisher
 from eval.suite import Arm
@@ -39,7 +39,7 @@ async def _leak(run: Run, arm: Arm) -> str:
     titles = {item.id: item.title.casefold() for item in data.items}
     hits = answers = other_hits = others = 0
     for case in run.cases(arm)[:LEAK_CASES]:
-        prompt = await service.previewer.preview(run.request(Job(arm, case)), "rank")
+        prompt = await service.previewer.preview(run.request(RunJob(arm, case)), "rank")
         text = "\n".join(message["content"] for message in prompt.messages)
         before = _before_candidates(text).casefold()
         relevant = set(case.relevant)

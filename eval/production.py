@@ -16,7 +16,7 @@ from typing import Any
 
 from eval.cases import Case, Data
 from eval.protocols import LIKED, Options
-from eval.rows import Attempt, Job, RunRow, row_of
+from eval.rows import Attempt, RunJob, RunRow, row_of
 from eval.run import now
 from eval.suite import Arm
 from service.build import Service
@@ -190,7 +190,7 @@ def _rows(shadowed: Shadowed, case: Case, folder: Path) -> Iterator[RunRow]:
         attempt = Attempt(
             ranking.model_copy(update={"items": items}), seconds=ranking.timings.model_ms / 1000
         )
-        yield row_of(Job(arm, case), attempt)
+        yield row_of(RunJob(arm, case), attempt)
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

@@ -23,7 +23,7 @@ JobKey = tuple[str, str, int, str]
 
 
 @dataclass(frozen=True)
-class Job:
+class RunJob:
     """One question: an arm ranks for a case.
 
     `probe`: "" for the case itself; `reversed`: the model sees the candidates in reverse; `own` and
@@ -106,7 +106,7 @@ class RunRow:
 FIELDS = tuple(field.name for field in fields(RunRow))
 
 
-def row_of(job: Job, attempt: Attempt, explained: int = 0) -> RunRow:
+def row_of(job: RunJob, attempt: Attempt, explained: int = 0) -> RunRow:
     """Makes the row of a job. `explained`: of so many first items a model may write the reasons;
     their grounding is counted."""
     ranking = attempt.ranking

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from eval.cases import Case, Data
 from eval.metrics import metric
-from eval.rows import Attempt, Job, RunRow, append, locked, mend, row_of, rows
+from eval.rows import Attempt, RunJob, RunRow, append, locked, mend, row_of, rows
 from eval.store import Make, fill, housed
 from eval.suite import Arm, Suite
 from service.build import Service
@@ -120,7 +120,7 @@ class Run:
             service = await self.service(arm)
             for case in self.cases(arm):
                 try:
-                    request = self.request(Job(arm, case))
+                    request = self.request(RunJob(arm, case))
                 except ValidationError as error:
                     raise BadRequest(
                         f"{arm.data / 'cases.jsonl'}: case {case.case_id}: {reasons(error)}"
@@ -210,7 +210,7 @@ class Run:
         limits = [limit for limit in (self.limit, arm.max_cases) if limit is not None]
         return self.data[arm.data].cases[: min(limits, default=None)]
 
-    def jobs(self) -> Iterator[Job]:
+    def jobs(self) -> Iterator[RunJob]:
         """Yields jobs case by case over all arms, so that a run cut short still compares them; the
         probes last. Only arms that ask a model are repeated and probed."""
         for folder in self.suite.data:
@@ -221,13 +221,13 @@ class Run:
                 for place, case in enumerate(cases):
                     for arm in arms if repeat == 0 else asking:
                         if arm.max_cases is None or place < arm.max_cases:
-                            yield Job(arm, case, repeat)
+                            yield RunJob(arm, case, repeat)
             for case in cases[: self.suite.probes]:
                 for arm in asking:
                     for probe in ("reversed", "own", "other"):
-                        yield Job(arm, case, 0, probe)
+                        yield RunJob(arm, case, 0, probe)
 
-    def request(self, job: Job, window: Sequence[str] | None = None) -> RecommendRequest:
+    def request(self, job: RunJob, window: Sequence[str] | None = None) -> RecommendRequest:
         """Makes the request of a job. `window`: for the `own` and `other` probes, the candidates
         that both get."""
         case, user = job.case, job.case.user_id
@@ -311,7 +311,7 @@ class _Session:
             headline = metric(self.run.suite.metrics[0])
             self.progress.score(row.arm, headline.of(row.items, relevant))
 
-    def _affordable(self, job: Job) -> bool:
+    def _affordable(self, job: RunJob) -> bool:
         unspent = self.spend is None or self.progress.cost < self.spend
         return unspent or not self._may_cost(job.arm)
 
@@ -331,7 +331,7 @@ class _Session:
         ]
         return any(model.price is not None or model.backend == "litellm" for model in models)
 
-    async def _wake(self, jobs: Sequence[Job]) -> None:
+    async def _wake(self, jobs: Sequence[RunJob]) -> None:
         """Raises `BadRequest` for a model that does not answer or lacks what its strategy needs:
         hours of answers by the prior would be no evaluation."""
         arms = {(job.arm.model, job.arm.strategy): job.arm for job in jobs}
@@ -353,7 +353,7 @@ class _Session:
                     f"{can}"
                 )
 
-    async def _ask(self, job: Job) -> RunRow:
+    async def _ask(self, job: RunJob) -> RunRow:
         """Asks a job; one that fails makes a row too. Raises `BadRequest` when the model has gone:
         hours of answers by the prior would be no evaluation."""
         service = await self.run.service(job.arm, SHOWN[job.probe])
@@ -380,10 +380,10 @@ class _Session:
                 )
         return row_of(job, attempt, service.settings.explain.top)
 
-    async def _neutral_window(self, job: Job) -> list[str]:
+    async def _neutral_window(self, job: RunJob) -> list[str]:
         """The candidates that the model sees for the case itself, in the prior's order."""
         service = await self.run.service(job.arm, SHOWN[job.probe])
-        request = self.run.request(Job(job.arm, job.case)).model_copy(
+        request = self.run.request(RunJob(job.arm, job.case)).model_copy(
             update={"strategy": "prior", "explain": "none"}
         )
         ranking = await service.recommender.recommend(request)

@@ -17,7 +17,7 @@ from eval.cases import Case
 from eval.leaderboard import notes, table, verdict
 from eval.publish import write
 from eval.report import Comparison, Report
-from eval.rows import Job, RunRow, prompt_sha
+from eval.rows import RunJob, RunRow, prompt_sha
 from eval.run import Run
 
 console = Console()
@@ -127,7 +127,7 @@ async def print_case(run: Run, row: RunRow) -> None:
     size = f"{len(case.history)} known, {len(case.relevant)} asked for"
     console.print(f"[bold]{escape(arm.name)}[/], case {escape(case.case_id)}: {size}")
     if row.said:
-        await _print_exchange(run, Job(arm, case), row)
+        await _print_exchange(run, RunJob(arm, case), row)
     console.rule(f"read as (repairs: {row.repairs}, degraded: {row.degraded or 'no'})")
     if row.order:
         order = " › ".join(titles.get(item, item) for item in row.order)
@@ -138,7 +138,7 @@ async def print_case(run: Run, row: RunRow) -> None:
         console.print(f"[yellow]not among the candidates:[/] {escape(', '.join(lost))}")
 
 
-async def _print_exchange(run: Run, job: Job, row: RunRow) -> None:
+async def _print_exchange(run: Run, job: RunJob, row: RunRow) -> None:
     service = await run.service(job.arm)
     prompt = await service.previewer.preview(run.request(job), "rank")
     for message in prompt.messages:

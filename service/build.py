@@ -38,7 +38,7 @@ from service.llm.vllm import VLLM
 from service.models import Models
 from service.observers import Observers
 from service.people import People
-from service.pipeline import Recommender
+from service.pipeline import Recommender, Stages
 from service.plan import Planner
 from service.preview import Previewer
 from service.privacy import PatternRedactor, Privacy
@@ -68,28 +68,16 @@ class Outside:
     clock: Callable[[], datetime]
 
 
-@dataclass(frozen=True)
-class _Stages:
-    planner: Planner
-    people: People
-    finder: Finder
-    documents: DocumentReader
-    ranker: Ranker
-    explainer: Explainer
-    privacy: Privacy
-
-
-def _stages(settings: Settings, outside: Outside, models: Models) -> _Stages:
+def _stages(settings: Settings, outside: Outside, models: Models) -> Stages:
     store, catalog, prompts = outside.store, outside.catalog, outside.prompts
     privacy = Privacy(settings)
-    return _Stages(
+    return Stages(
         Planner(settings, prompts=prompts, models=models, nulls=store.nulls),
         People(settings, store=store, catalog=catalog, privacy=privacy, clock=outside.clock),
         Finder(store, catalog),
         DocumentReader(catalog, settings.limits),
         Ranker(settings, models.latency),
         Explainer(settings, prompts=prompts, models=models),
-        privacy,
     )
 
 
@@ -117,36 +105,13 @@ class Service:
         )
         models = self.models
         stages = _stages(settings, outside, models)
-        self.shadowing = Shadowing(
-            settings,
-            planner=stages.planner,
-            people=stages.people,
-            ranker=stages.ranker,
-            store=store,
-            telemetry=telemetry,
-            clock=clock,
-        )
+        self.shadowing = Shadowing(settings, stages, store=store, telemetry=telemetry, clock=clock)
         self.observers = Observers(store, telemetry, self.shadowing, clock)
-        self.recommender = Recommender(
-            stages.planner,
-            stages.people,
-            stages.finder,
-            stages.documents,
-            stages.ranker,
-            stages.explainer,
-            self.observers,
-        )
-        self.records = records = Records(store, catalog, self.observers.settled)
-        self.ingest = Ingest(
-            settings,
-            store=store,
-            catalog=catalog,
-            records=records,
-            telemetry=telemetry,
-            clock=clock,
-        )
-        self.chat = _conversation(settings, outside, stages, self)
-        self.previewer = _previewer(settings, outside, stages, self)
+        self.recommender = Recommender(stages, self.observers)
+        self.records = Records(store, catalog, self.observers.settled)
+        self.ingest = _ingest(settings, outside, self.records)
+        self.chat = _conversation(settings, outside, self)
+        self.previewer = Previewer(settings, stages, models, outside.prompts, self.records)
         self.access = Access(settings, store, clock)
         self.embeddings = EmbeddingSpace(catalog, settings.limits)
         self.diagnostics = Diagnostics(
@@ -188,32 +153,25 @@ class Service:
         self._outside.store.close()
 
 
-def _previewer(
-    settings: Settings, outside: Outside, stages: _Stages, service: Service
-) -> Previewer:
-    return Previewer(
+def _ingest(settings: Settings, outside: Outside, records: Records) -> Ingest:
+    return Ingest(
         settings,
-        stages.planner,
-        stages.people,
-        stages.finder,
-        stages.explainer,
-        service.models,
-        outside.prompts,
-        stages.privacy,
-        service.records,
+        store=outside.store,
+        catalog=outside.catalog,
+        records=records,
+        telemetry=outside.telemetry,
+        clock=outside.clock,
     )
 
 
-def _conversation(
-    settings: Settings, outside: Outside, stages: _Stages, service: Service
-) -> Conversation:
+def _conversation(settings: Settings, outside: Outside, service: Service) -> Conversation:
     understanding = Understanding(
         settings,
         store=outside.store,
         catalog=outside.catalog,
         prompts=outside.prompts,
         models=service.models,
-        privacy=stages.privacy,
+        privacy=Privacy(settings),
     )
     return Conversation(
         settings,
@@ -413,13 +371,9 @@ def _open(alias: str, settings: Settings, telemetry: Telemetry) -> ModelAdapter:
                 f"models.{alias}: backend litellm needs LiteLLM: pip install 'whyrank[hosted]'"
             )
         warn = partial(telemetry.log.warning, "model_downgraded", alias=alias)
-        return Hosted(
-            alias,
-            model=model.model,
-            base_url=model.base_url,
-            warn=lambda why: warn(why=why),
-            **options,
-        )
+        hosted = Hosted(alias, model=model.model, base_url=model.base_url, **options)
+        hosted.warn = lambda why: warn(why=why)
+        return hosted
     kind = VLLM if model.backend == "vllm" else Compatible
     return kind(alias, model=model.model, base_url=model.base_url, **options)
 

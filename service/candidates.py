@@ -11,7 +11,7 @@ from service import retrieve
 from service.catalog import Catalog, Scope
 from service.plan import Plan
 from service.privacy import Views
-from service.retrieve import RetrievalQuery, factorization
+from service.retrieve import Lookup, RetrievalQuery, factorization
 from service.schema import Candidate, Item, RecommendRequest, UserState
 from service.store import Store
 
@@ -34,24 +34,27 @@ class Finder:
 
     async def find(self, plan: Plan, person: UserState, views: Views) -> list[Candidate]:
         """Candidates by falling prior."""
-        query = await self._query(plan, person, views)
-        return await retrieve.retrieve(self._store, self._catalog, person, query)
+        return await retrieve.retrieve(await self._lookup(plan, person, views))
 
     async def find_among(
         self, documents: Sequence[Item], plan: Plan, person: UserState, views: Views
     ) -> tuple[list[Candidate], int]:
         """Documents that say something, by falling prior, and how many of them could not be
         embedded in time."""
-        query = await self._query(plan, person, views)
+        lookup = await self._lookup(plan, person, views)
         now = asyncio.get_running_loop().time()
         until = now + EMBEDDING_SHARE * (plan.context.deadline - now)
-        return await retrieve.documents(self._store, self._catalog, person, documents, query, until)
+        return await retrieve.documents(lookup, documents, until)
 
     async def warnings(
         self, request: RecommendRequest, candidates: Sequence[Candidate]
     ) -> list[str]:
         """What of the request was without effect, in words."""
         return [*await self._unknown(request), *await self._unmet(request, candidates)]
+
+    async def _lookup(self, plan: Plan, person: UserState, views: Views) -> Lookup:
+        query = await self._query(plan, person, views)
+        return Lookup(self._store, self._catalog, person, query)
 
     async def _query(self, plan: Plan, person: UserState, views: Views) -> RetrievalQuery:
         """What to look for, given what the person has seen; a list that the caller gives is ranked

@@ -37,8 +37,8 @@ Answer = AsyncGenerator[Ranking | Reason, None]
 
 
 @dataclass(frozen=True)
-class Recommender:
-    """Ranks for one person, and says why. `build.build` makes it."""
+class Stages:
+    """What a request goes through, in this order."""
 
     planner: Planner
     people: People
@@ -46,7 +46,14 @@ class Recommender:
     documents: DocumentReader
     ranker: Ranker
     explainer: Explainer
-    observers: Observers
+
+
+class Recommender:
+    """Ranks for one person, and says why. `build.build` makes it."""
+
+    def __init__(self, stages: Stages, observers: Observers) -> None:
+        self._stages = stages
+        self._observers = observers
 
     async def recommend(
         self, request: RecommendRequest, call: CallContext | None = None
@@ -59,19 +66,19 @@ class Recommender:
 
         Whatever is wrong with the request is raised here, before there is anything to iterate over.
         """
-        plan = self.planner.plan(request, call or CallContext())
+        plan = self._stages.planner.plan(request, call or CallContext())
         watch = Stopwatch()
-        person, views = await self.people.read(plan)
+        person, views = await self._stages.people.read(plan)
         watch.mark("state_ms")
-        candidates = await self.finder.find(plan, person, views)
-        warnings = await self.finder.warnings(request, candidates)
+        candidates = await self._stages.finder.find(plan, person, views)
+        warnings = await self._stages.finder.warnings(request, candidates)
         watch.mark("retrieve_ms")
         return self._answer(_Question(plan, person, views, candidates, warnings), watch)
 
     async def rerank(self, request: RerankRequest, call: CallContext | None = None) -> Reranked:
         """The caller's documents for a query, a person, or both: every one of them once, blank ones
         last."""
-        documents = await self.documents.read(request)
+        documents = await self._stages.documents.read(request)
         question, unembedded, watch = await self._about(request, documents, call)
         ranking = await _last(self._answer(question, watch))
         plan, candidates, places = question.plan, question.candidates, documents.places
@@ -86,9 +93,13 @@ class Recommender:
         self, request: RerankRequest, call: CallContext | None = None
     ) -> Answer:
         """`rerank` as `stream`."""
-        documents = await self.documents.read(request)
+        documents = await self._stages.documents.read(request)
         question, _, watch = await self._about(request, documents, call)
         return self._answer(question, watch)
+
+    def check(self, request: RecommendRequest, call: CallContext) -> None:
+        """Raises what `recommend` would raise before anything is read."""
+        self._stages.planner.plan(request, call)
 
     @staticmethod
     def doable(able: Capabilities) -> list[str]:
@@ -109,11 +120,13 @@ class Recommender:
         """The question that a list of documents asks, how many of them could not be embedded in
         time, and the time it took."""
         spoken = documents.spoken
-        plan, warnings = self.planner.plan_documents(request, len(spoken), call or CallContext())
+        plan, warnings = self._stages.planner.plan_documents(
+            request, len(spoken), call or CallContext()
+        )
         watch = Stopwatch()
-        person, views = await self.people.read(plan, request.history)
+        person, views = await self._stages.people.read(plan, request.history)
         watch.mark("state_ms")
-        candidates, unembedded = await self.finder.find_among(spoken, plan, person, views)
+        candidates, unembedded = await self._stages.finder.find_among(spoken, plan, person, views)
         candidates += map(blank, documents.blank)
         watch.mark("retrieve_ms")
         if not views.embedder.allowed:
@@ -127,7 +140,7 @@ class Recommender:
     async def _answer(self, question: _Question, watch: Stopwatch) -> Answer:
         plan, person, views = question.plan, question.person, question.views
         request, reasons = plan.request, list[Reason | Explained]()
-        order = await self.ranker.rank(plan, person, question.candidates, views)
+        order = await self._stages.ranker.rank(plan, person, question.candidates, views)
         watch.mark("model_ms")
         ranking = ranking_of(order, plan, person, watch.timings(), request.top_n)
         ranking = ranking.model_copy(update={"warnings": [*question.warnings]})
@@ -136,7 +149,7 @@ class Recommender:
             if request.explain != "none":
                 top = order.candidates[: request.top_n]
                 chosen = [candidate for candidate in top if not candidate.blank]
-                explained = self.explainer.explain(plan, person, chosen, views)
+                explained = self._stages.explainer.explain(plan, person, chosen, views)
                 async with aclosing(explained):
                     async for part in explained:
                         reasons.append(part)
@@ -145,7 +158,7 @@ class Recommender:
         finally:  # it was shown, also to somebody who did not wait for the end
             watch.mark("explain_ms")
             ranking = _justified(ranking, reasons).model_copy(update={"timings": watch.timings()})
-            self.observers.shown(ranking, plan, person, question.candidates)
+            self._observers.shown(ranking, plan, person, question.candidates)
         yield ranking
 
 

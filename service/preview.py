@@ -7,16 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from service.candidates import Finder
 from service.config import Settings
 from service.context import CallContext
 from service.embed import count_tokens
 from service.errors import BadRequest, NotFound
 from service.explain import Attribution, Subject, material
-from service.explainer import Explainer, seen_through
+from service.explainer import seen_through
 from service.models import Models
-from service.people import People
-from service.plan import Plan, Planner
+from service.pipeline import Stages
+from service.plan import Plan
 from service.privacy import Privacy, Views, count_redactions
 from service.prompts import Message, Prompt, PromptLibrary, variables
 from service.rank import slots
@@ -57,26 +56,30 @@ class _Looked:
         return seen_through(self.views.of(self.alias), Subject(self.person, chosen, instruction))
 
 
-@dataclass(frozen=True)
 class Previewer:
-    settings: Settings
-    planner: Planner
-    people: People
-    finder: Finder
-    explainer: Explainer
-    models: Models
-    library: PromptLibrary
-    privacy: Privacy
-    records: Records
+    def __init__(
+        self,
+        settings: Settings,
+        stages: Stages,
+        models: Models,
+        library: PromptLibrary,
+        records: Records,
+    ) -> None:
+        self._settings = settings
+        self._stages = stages
+        self._models = models
+        self._library = library
+        self._records = records
+        self._privacy = Privacy(settings)
 
     def prompts(self) -> list[Prompt]:
-        return list(self.library.all().values())
+        return list(self._library.all().values())
 
     async def state(self, user_id: str) -> UserState:
         """A user as a ranking would see them now. Raises `NotFound`."""
-        await self.records.user(user_id)
-        plan = self.planner.plan(RecommendRequest(user_id=user_id), CallContext())
-        person, _ = await self.people.read(plan)
+        await self._records.user(user_id)
+        plan = self._stages.planner.plan(RecommendRequest(user_id=user_id), CallContext())
+        person, _ = await self._stages.people.read(plan)
         return person
 
     async def preview(
@@ -94,13 +97,13 @@ class Previewer:
         if task == "score":
             fields["strategy"] = "likelihood"
         asked = request if task == "explain" else request.model_copy(update=fields)
-        plan = self.planner.plan(asked, CallContext())
-        person, views = await self.people.read(plan)
+        plan = self._stages.planner.plan(asked, CallContext())
+        person, views = await self._stages.people.read(plan)
         prompt = plan.context.prompt
         if task != "rank":
             locale = request.locale or (person.locale if task == "explain" else None)
-            prompt = self.library.find(task, plan.domain, locale)
-        outside = self.privacy.leaves(alias)
+            prompt = self._library.find(task, plan.domain, locale)
+        outside = self._privacy.leaves(alias)
         if not views.of(alias).allowed:
             return Preview(prompt.ref, [], None, alias, outside)
         looked_at = _Looked(plan, person, prompt, alias, views)
@@ -110,9 +113,9 @@ class Previewer:
             messages = prompt.render(await self._ranked(looked_at))
         else:
             messages = prompt.render(await self._explained(looked_at))
-        redact = self.privacy.outgoing(alias)
+        redact = self._privacy.outgoing(alias)
         messages = [{**message, "content": redact(message["content"])} for message in messages]
-        tokenizer = self.settings.weights_path(alias) / "tokenizer.json"
+        tokenizer = self._settings.weights_path(alias) / "tokenizer.json"
         tokens = await asyncio.to_thread(count_tokens, messages, tokenizer)
         redacted = count_redactions(message["content"] for message in messages)
         return Preview(prompt.ref, messages, tokens, alias, outside, redacted)
@@ -120,9 +123,9 @@ class Previewer:
     def _alias_for(self, task: PreviewTask, request: RecommendRequest) -> str:
         """The model that a task is given to. Raises `BadRequest` where no model has its role."""
         aliases = {
-            "rank": self.planner.ranking_alias(request),
-            "explain": self.settings.roles.explain,
-            "score": self.planner.scoring_alias(request),
+            "rank": self._stages.planner.ranking_alias(request),
+            "explain": self._settings.roles.explain,
+            "score": self._stages.planner.scoring_alias(request),
         }
         alias = aliases[task]
         if alias is None:
@@ -132,7 +135,7 @@ class Previewer:
         return alias
 
     def _check(self, alias: str, task: PreviewTask) -> None:
-        models = self.settings.models
+        models = self._settings.models
         if alias not in models:
             raise NotFound("model", alias, param="model", known=", ".join(models))
         if task != "score" and models[alias].backend == "local":
@@ -144,7 +147,7 @@ class Previewer:
     async def _scored_texts(self, looked: _Looked) -> list[Message]:
         """What `Likelihood` makes of a person and the candidates of one window, in prior order."""
         plan, prompt = looked.plan, looked.prompt
-        candidates = await self.finder.find(plan, looked.person, looked.views)
+        candidates = await self._stages.finder.find(plan, looked.person, looked.views)
         judged = [candidates[place] for place in slots(candidates, plan.context)]
         seen = looked.seen(judged, None)
         line_tokens = plan.context.line_tokens
@@ -158,7 +161,7 @@ class Previewer:
     async def _ranked(self, looked: _Looked) -> dict[str, Any]:
         """What the prompt of a ranking is made of; of several alike, the first."""
         plan, context = looked.plan, looked.plan.context
-        candidates = await self.finder.find(plan, looked.person, looked.views)
+        candidates = await self._stages.finder.find(plan, looked.person, looked.views)
         window = [candidates[place] for place in slots(candidates, context)]
         writing = (step for step in plan.ladder.steps if SPECS[step.name].make is not None)
         step = next(writing, None)
@@ -168,7 +171,7 @@ class Previewer:
         else:
             window = window[:1]
         answer = SPECS[step.name].answer if step is not None else "order"
-        if answer == "order" and not self.models.constraint(looked.alias).grammar:
+        if answer == "order" and not self._models.constraint(looked.alias).grammar:
             answer = "order as JSON"
         seen = looked.seen(window, plan.request.instruction)
         return variables(
@@ -184,11 +187,11 @@ class Previewer:
         """What the prompt for reasons is made of; of several alike, the first. A model outside is
         not asked what moved the items: who only looks sends nothing."""
         plan, views = looked.plan, looked.views
-        candidates = await self.finder.find(plan, looked.person, views)
-        style = self.explainer.style(plan, looked.person)
+        candidates = await self._stages.finder.find(plan, looked.person, views)
+        style = self._stages.explainer.style(plan, looked.person)
         seen = looked.seen(candidates[: plan.request.top_n], plan.request.instruction)
-        attribution, attributor = Attribution(), self.explainer.attributor(plan, views)
-        if attributor is not None and not self.privacy.leaves(attributor.scorer.alias):
+        attribution, attributor = Attribution(), self._stages.explainer.attributor(plan, views)
+        if attributor is not None and not self._privacy.leaves(attributor.scorer.alias):
             attribution = await attributor.attribute(
                 seen.state,
                 seen.chosen[: style.top],
@@ -196,7 +199,7 @@ class Previewer:
                 line_tokens=style.line_tokens,
                 until=style.deadline,
             )
-        constraint = self.models.constraint(looked.alias)
+        constraint = self._models.constraint(looked.alias)
         renderings = material(seen, style, constraint, attribution)
         if renderings:
             return renderings[0]

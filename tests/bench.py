@@ -24,7 +24,7 @@ from tokenizers import Tokenizer
 from eval.cases import Case, Data
 from eval.protocols import Options
 from eval.protocols import make as make_cases
-from eval.rows import Attempt, Job, append, row_of, rows
+from eval.rows import Attempt, RunJob, append, row_of, rows
 from eval.run import Run
 from eval.suite import Arm, Suite
 from service.build import build, open_store
@@ -199,7 +199,7 @@ def test_report_of_many_rows(tmp_path: Path) -> None:
     (out / "manifest.json").write_text(json.dumps(parts))
     with (out / "rows.jsonl").open("w") as file:
         for n in range(ROWS):
-            job = Job(
+            job = RunJob(
                 Arm(name=arms[n % 100], data=folder, strategy="prior"),
                 Case.model_validate(cases[n // 100]),
             )

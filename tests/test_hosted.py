@@ -240,8 +240,8 @@ async def test_litellm_knows_what_its_models_cost_and_which_take_no_temperature(
         model="gpt-5-mini",
         base_url=f"{await serve(fake.app)}/v1",
         api_key=KEY,
-        warn=told.append,
     )
+    llm.warn = told.append
     for _ in range(2):
         usage = await heard(llm)
         assert usage.cost == pytest.approx(400 * 0.25e-6 + 10 * 2e-6)

@@ -215,11 +215,7 @@ async def rerank(
         _result(place, row, given[place], wanted.documents[place], body, repeat=repeat)
         for place, row in ranked
     ]
-    warnings = list(reranked.warnings)
-    if cut:
-        warnings.append(f"cut to what a document may hold: {', '.join(map(str, cut[:100]))}")
-    if unknown := sorted(body.model_extra or ()):
-        warnings.append(f"fields nobody reads: {', '.join(unknown)}")
+    warnings = [*reranked.warnings, *_warnings(body, cut)]
     return _answer(request, body, reranked.ranking, results, len(given), warnings)
 
 
@@ -229,6 +225,17 @@ for _path in ROUTES:
         summary="Rank documents for a query, a person, or both",
         response_model=RerankAnswer | list[TeiResult],
     )(rerank)
+
+
+def _warnings(body: RerankBody, cut: list[int]) -> list[str]:
+    """What of the body was not taken. `cut`: places of documents that were too long."""
+    warnings = []
+    if cut:
+        places = ", ".join(map(str, cut[:100]))
+        warnings.append(f"cut to what a document may hold: {places}")
+    if unknown := sorted(body.model_extra or ()):
+        warnings.append(f"fields nobody reads: {', '.join(unknown)}")
+    return warnings
 
 
 def _rerank_request(

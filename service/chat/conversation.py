@@ -135,7 +135,7 @@ class Conversation:
         self._catalog.check_filters(request.filters)
         asked = self._asked(request, None)
         asked = asked.model_copy(update={"candidates": request.candidates})
-        self._recommender.planner.plan(asked, call)
+        self._recommender.check(asked, call)
 
     async def _note(self, request: ChatRequest, talk: chat.Talk) -> list[Event]:
         """Keep what the last turn says of the person as events; the same turn sent again makes no

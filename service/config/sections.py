@@ -236,7 +236,7 @@ class Limits(Section):
     rate: int | None = Field(None, ge=1, le=MAX_RATE)
 
 
-class Shadow(Section):
+class ShadowSettings(Section):
     """A second model that ranks the same requests for comparison. Its rankings are stored for
     'whyrank eval production' and shown to nobody.
 
@@ -255,7 +255,7 @@ class Shadow(Section):
     waiting: int = Field(16, ge=0, le=1_000)
 
 
-class Privacy(Section):
+class PrivacySettings(Section):
     """What a hosted model may be shown. E-mail addresses, phone numbers, card numbers and IBANs are
     always taken out; `phone_regions`: ISO codes of countries whose phone numbers are recognised
     without their international prefix. `names`: words that are taken out of what people wrote, as

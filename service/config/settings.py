@@ -18,12 +18,12 @@ from service.config.sections import (
     EngineSettings,
     ExplainSettings,
     Limits,
-    Privacy,
+    PrivacySettings,
     Rank,
     Rerank,
     Retrieve,
     ServiceSettings,
-    Shadow,
+    ShadowSettings,
     StoreSettings,
     Weights,
 )
@@ -61,8 +61,8 @@ class Settings(BaseSettings):
     explain: ExplainSettings = ExplainSettings()
     rerank: Rerank = Rerank()
     limits: Limits = Limits()
-    shadow: Shadow = Shadow()
-    privacy: Privacy = Privacy()
+    shadow: ShadowSettings = ShadowSettings()
+    privacy: PrivacySettings = PrivacySettings()
     _file: Path | None = PrivateAttr(None)
 
     @classmethod

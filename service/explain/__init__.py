@@ -95,10 +95,10 @@ async def explain(
 ) -> AsyncGenerator[Reason | Explained, None]:
     """A reason for each of the chosen in order, as soon as it is there, then what it took.
 
-    The writer speaks for the first `style.top`; templates do for the rest, without a writer, and
-    where its words fail the check. `attributor` finds what to cite for the first `top`, in at most
-    half of the time. `seen`: the subject as models may see it, where that is not all: what a model
-    says is checked against what it saw, a template may say whatever is true.
+    The writer speaks for the first `style.top` where its words pass the check, templates for the
+    rest. `attributor` finds what to cite for the first `top`, in at most half of the time. `seen`:
+    the subject as models may see it, where that is not all: what a model says is checked against
+    what it saw, a template may say whatever is true.
     """
     call, language = call.part(), spoken(style.prompt.ref.id)
     seen = seen or subject
@@ -109,33 +109,46 @@ async def explain(
     template = Template(liked, language, wanted(subject.instruction or ""), subject.state.seen)
     answer: Each | Loose | None = None
     degraded: Degraded | None = None
+    if writer is not None and asked:
+        try:
+            answer = _ask(writer, seen, style, attribution, call)
+        except PromptError:
+            degraded = _degraded(writer, InvalidOutput.code)
     try:
-        if writer is not None and asked:
-            try:
-                answer = _ask(writer, seen, style, attribution, call)
-            except PromptError:
-                degraded = _degraded(writer, InvalidOutput.code)
         for n, candidate in enumerate(subject.chosen):
-            line = ""
-            if writer is not None and answer is not None and n in asked:
-                try:
-                    line = await answer.of(asked.index(n))
-                except ModelError as error:
-                    degraded = degraded or _degraded(writer, error.code)
+            line, failed = await _line(answer, asked, n)
+            if writer is not None and failed:
+                degraded = degraded or _degraded(writer, failed)
             claim = claim_of(line, seen.chosen[n].item, claims[n], shown, language)
             if claim is None:
                 reason = template.reason(candidate, n + 1, supports[n])
             else:
                 reason = claimed(candidate, n + 1, claim, claims[n], liked, language)
-            if style.full and n < len(attribution.by):
-                reason = reason.model_copy(update={"attribution": dict(attribution.by[n])})
-            yield reason
+            yield _attributed(reason, attribution, style)
         if answer is not None:
             await answer.finish()
     finally:
         if answer is not None:
             await answer.close()
     yield Explained(call.usage, degraded)
+
+
+async def _line(answer: Each | Loose | None, asked: Sequence[int], n: int) -> tuple[str, str]:
+    """What the model says of the n-th item; empty where it isn't asked. And the code of the error
+    if it failed."""
+    if answer is None or n not in asked:
+        return "", ""
+    try:
+        return await answer.of(asked.index(n)), ""
+    except ModelError as error:
+        return "", error.code
+
+
+def _attributed(reason: Reason, attribution: Attribution, style: Style) -> Reason:
+    """With what moved the item, if that is wanted and known."""
+    if not style.full or reason.rank > len(attribution.by):
+        return reason
+    return reason.model_copy(update={"attribution": dict(attribution.by[reason.rank - 1])})
 
 
 async def _attribute(

@@ -12,7 +12,7 @@ from service.context import CallContext
 from service.errors import ModelError, PromptError
 from service.llm import Asked, Scorer
 from service.prompts import Prompt
-from service.schema import Candidate, Usage, UserState
+from service.schema import Candidate, UserState
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,6 @@ class Attribution:
     """
 
     by: Sequence[Mapping[str, float]] = ()
-    usage: Usage = Usage()
 
 
 @dataclass(frozen=True)
@@ -73,23 +72,28 @@ class Attributor:
             for order in (lines_lived, lines_lived[::-1])
             for left_out in (None, *ids)
         ]
-        asked = [Asked(context, text) for context in contexts for text in texts]
+        asked = [Asked(lines_told, text) for lines_told in contexts for text in texts]
         try:
             async with asyncio.timeout_at(until):
                 likelihoods = await self.scorer.loglikelihoods(asked, context=context, apart=True)
         except (ModelError, TimeoutError):
             return Attribution()
-        values = likelihoods.values
-        if len(values) != len(asked) or not all(map(isfinite, values)):
-            return Attribution(usage=likelihoods.usage)
-        # a row for each context, a column for each chosen item
-        rows = [values[start : start + len(texts)] for start in range(0, len(asked), len(texts))]
-        lived, backwards = rows[: len(ids) + 1], rows[len(ids) + 1 :]
-        by = [
-            {
-                id_: (lived[0][n] - lived[row][n] + backwards[0][n] - backwards[row][n]) / 2
-                for row, id_ in enumerate(ids, 1)
-            }
-            for n in range(len(texts))
-        ]
-        return Attribution(by, likelihoods.usage)
+        if len(likelihoods.values) != len(asked) or not all(map(isfinite, likelihoods.values)):
+            return Attribution()
+        return Attribution(_moved_by(ids, likelihoods.values, len(texts)))
+
+
+def _moved_by(ids: Sequence[str], values: Sequence[float], count: int) -> list[dict[str, float]]:
+    """For each of `count` chosen items, by how much each liked item moved it. `values`: of the
+    whole list and of the list without each liked item, as it was lived and then backwards; of each
+    list one value a chosen item."""
+    rows = [values[start : start + count] for start in range(0, len(values), count)]
+    lived, backwards = rows[: len(ids) + 1], rows[len(ids) + 1 :]
+    moved = []
+    for n in range(count):
+        gains = {
+            item_id: (lived[0][n] - lived[row][n] + backwards[0][n] - backwards[row][n]) / 2
+            for row, item_id in enumerate(ids, 1)
+        }
+        moved.append(gains)
+    return moved

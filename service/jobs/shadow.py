@@ -13,9 +13,9 @@ from typing import Literal
 from service.config import Settings
 from service.context import CallContext
 from service.errors import ModelIncapable
-from service.people import People
-from service.plan import Plan, Planner
-from service.ranker import Ranker, ranking_of
+from service.pipeline import Stages
+from service.plan import Plan
+from service.ranker import ranking_of
 from service.schema import Candidate, Ranking, UserState
 from service.store import Store
 from service.store.events import log_key
@@ -35,19 +35,15 @@ class Shadowing:
     def __init__(
         self,
         settings: Settings,
+        stages: Stages,
         *,
-        planner: Planner,
-        people: People,
-        ranker: Ranker,
         store: Store,
         telemetry: Telemetry,
         clock: Callable[[], datetime],
     ) -> None:
         self._settings = settings.shadow
         self._clock = clock
-        self._planner = planner
-        self._people = people
-        self._ranker = ranker
+        self._stages = stages
         self._store = store
         self._telemetry = telemetry
         self._turn = asyncio.Semaphore(self._settings.at_once)
@@ -114,11 +110,11 @@ class Shadowing:
         stored = await self._store.users.get(who)
         if stored is not None and not stored[0].allow_hosted:
             person = person.model_copy(update={"allow_hosted": False})
-        views = await self._people.views(plan.request, person)
+        views = await self._stages.people.views(plan.request, person)
         if not views.of(alias).allowed:
             return "not_allowed"
         watch, own = Stopwatch(), self._own_plan(plan, alias)
-        order = await self._ranker.rank(own, person, candidates, views)
+        order = await self._stages.ranker.rank(own, person, candidates, views)
         watch.mark("model_ms")
         ranking = ranking_of(order, own, person, watch.timings(), len(candidates))
         beside = _beside(ranking, shown, plan.request.top_n)
@@ -134,7 +130,7 @@ class Shadowing:
             "deadline_ms": self._settings.deadline_ms,
             "explain": "none",
         }
-        own = self._planner.unbounded(plan.request.model_copy(update=changes), CallContext())
+        own = self._stages.planner.unbounded(plan.request.model_copy(update=changes), CallContext())
         steps = [step for step in own.ladder.steps if step.model == alias]
         if not steps:
             raise ModelIncapable(f"{alias} can't be asked for {self._settings.strategy}")

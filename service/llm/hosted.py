@@ -40,8 +40,8 @@ class Hosted:
     variables, as it does for all but the key anyway (AWS_REGION_NAME, AZURE_API_BASE).
 
     `extra`: more arguments of a completion, by LiteLLM's names. `context`: how many tokens the
-    model can hold; without it LiteLLM's table says. `warn(message)` is called once for what had to
-    be left out.
+    model can hold; without it LiteLLM's table says. `warn(message)`, if it is set, is called once
+    for what had to be left out.
     """
 
     def __init__(
@@ -53,14 +53,13 @@ class Hosted:
         api_key: str | None = None,
         extra: Mapping[str, Any] | None = None,
         context: int | None = None,
-        warn: Callable[[str], None] = lambda message: None,
     ) -> None:
         self.alias = alias
         self._model = model
         self._key = api_key
         self.price: Price | None = None
         self._context = context
-        self._warn = warn
+        self.warn: Callable[[str], None] = lambda message: None
         self._left_out: set[str] = set()
         self._base_url = base_url
         self._extra = extra or {}
@@ -126,7 +125,7 @@ class Hosted:
             if "temperature" not in error.message.lower() or "temperature" in self._left_out:
                 raise
         self._left_out.add("temperature")
-        self._warn(f"{self._model} takes no temperature: it is left out")
+        self.warn(f"{self._model} takes no temperature: it is left out")
         return await self._begin(arguments)
 
     async def token(self, word: str) -> int:

@@ -37,7 +37,8 @@ from tokenizers import Tokenizer
 from torch.nn import functional
 
 from service.errors import InvalidOutput
-from service.llm import Likelihoods, OutgoingAsked
+from service.llm import Likelihoods
+from service.llm import OutgoingAsked as Asked
 from service.schema import Usage
 
 LARGEST = 1_024
@@ -49,8 +50,7 @@ VOCABULARY_ROWS = 256
 """For how many positions the distribution over the vocabulary is in memory at a time."""
 
 _LOADING = Lock()
-"""Held while loading, which sets torch's default dtype for the whole process: two at once would mix
-theirs."""
+"""Loading sets torch's default dtype for the whole process, so only one model loads at a time."""
 
 Layers = list[tuple[torch.Tensor, torch.Tensor]]
 
@@ -86,7 +86,7 @@ class PackedModel:
     def _tokens(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
-    def score(self, asked: list[OutgoingAsked]) -> Likelihoods:
+    def score(self, asked: list[Asked]) -> Likelihoods:
         """Scores as many texts together as fit. The first context is kept."""
         _check(asked)
         values: list[float] = []
@@ -98,9 +98,7 @@ class PackedModel:
         return Likelihoods(values, usage)
 
     @torch.inference_mode()  # type: ignore[untyped-decorator]  # torch is not type-checked here
-    def _pass(
-        self, context: Sequence[str], asked: list[OutgoingAsked]
-    ) -> tuple[list[float], Usage]:
+    def _pass(self, context: Sequence[str], asked: list[Asked]) -> tuple[list[float], Usage]:
         """Scores the first of `asked`, as many as fit into one pass. `context`: the one to keep,
         whether or not these ask about it."""
         path = self._path(context)
@@ -120,7 +118,7 @@ class PackedModel:
         return values, Usage(prompt_tokens=tree.size, total_tokens=tree.size, cached_tokens=known)
 
     @torch.inference_mode()  # type: ignore[untyped-decorator]  # torch is not type-checked here
-    def score_apart(self, asked: list[OutgoingAsked]) -> Likelihoods:
+    def score_apart(self, asked: list[Asked]) -> Likelihoods:
         """Computes the contexts, then each text in a pass of its own, after all its contexts. Kept
         contexts are not used: the last bits of a number depend on the shape of the pass that it was
         computed in."""
@@ -321,7 +319,7 @@ class _Tree:
         return nodes
 
 
-def _check(asked: Sequence[OutgoingAsked]) -> None:
+def _check(asked: Sequence[Asked]) -> None:
     """Raises `InvalidOutput` for a question without a context or without a text."""
     if not all(question.context and question.text for question in asked):
         raise InvalidOutput("a text and a context are needed to score one after the other")

@@ -12,12 +12,11 @@ from service.retrieve.documents import documents, load_bm25
 from service.retrieve.fusion import fuse, fused_ids, prior_of
 from service.retrieve.spec import Lookup, RetrievalQuery
 from service.retrieve.weighing import blank, candidate_of, weighed
-from service.schema import Candidate as Candidate
-from service.schema import Item, UserState
-from service.store import Store
+from service.schema import Candidate, Item
 
 __all__ = [
     "SOURCES",
+    "Lookup",
     "RetrievalQuery",
     "blank",
     "documents",
@@ -33,17 +32,15 @@ SOURCES = {
 }
 
 
-async def retrieve(
-    store: Store, catalog: Catalog, state: UserState, query: RetrievalQuery
-) -> list[Candidate]:
+async def retrieve(lookup: Lookup) -> list[Candidate]:
     """Candidates by falling prior; ties by id, so that the order of a given list never matters.
 
     With `given`, every one of its ids comes back exactly once; the catalogue's unknown ones last
     and without a title.
     """
+    query, catalog = lookup.query, lookup.catalog
     if not query.k:
         return []
-    lookup = Lookup(store, catalog, state, query)
     used = {name: weight for name, weight in query.weights.items() if weight > 0}
     lists = await asyncio.gather(*(SOURCES[name].find(lookup) for name in used))
     ranks = fuse({name: (used[name], ids) for name, ids in zip(used, lists, strict=True)})
@@ -52,7 +49,7 @@ async def retrieve(
     candidates = [candidate_of(items[item_id], ranks.get(item_id, {}), used) for item_id in items]
     unknown = sorted(set(query.given or ()) - set(items))
     candidates += [blank(Item.model_construct(id=item_id)) for item_id in unknown]
-    return await weighed(store, catalog, candidates, query)
+    return await weighed(lookup.store, catalog, candidates, query)
 
 
 async def _kept(lookup: Lookup, ranks: Mapping[str, object]) -> list[str]:

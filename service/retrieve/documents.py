@@ -11,22 +11,16 @@ import numpy as np
 from service.catalog import Catalog, Scope, Vectors, asked_terms, terms_of, words_of
 from service.errors import ModelError
 from service.retrieve.fusion import fuse, fused_ids
-from service.retrieve.spec import RetrievalQuery
+from service.retrieve.spec import Lookup
 from service.retrieve.weighing import candidate_of, weighed
-from service.schema import Candidate, Item, UserState
-from service.store import Store
+from service.schema import Candidate, Item
 
 AT_ONCE = 32
 """So many documents are embedded between two looks at the clock."""
 
 
 async def documents(
-    store: Store,
-    catalog: Catalog,
-    state: UserState,
-    given: Sequence[Item],
-    query: RetrievalQuery,
-    until: float,
+    lookup: Lookup, given: Sequence[Item], until: float
 ) -> tuple[list[Candidate], int]:
     """Texts that may be in no catalogue, by falling prior, each exactly once; and of how many only
     the words count, as they could not be embedded by `until`, a time of the event loop.
@@ -35,29 +29,27 @@ async def documents(
     `similar` takes the place of `collaborative`. Ties by what they say, so that the order in which
     they came never matters.
     """
+    query, store, catalog = lookup.query, lookup.store, lookup.catalog
     items = {item.id: item for item in sorted(given, key=lambda item: (words_of(item), item.id))}
     texts = {item_id: words_of(item) for item_id, item in items.items()}
     known = list(await catalog.get(items))
     lexical: list[str] = []
     if query.instruction:
         lexical = await asyncio.to_thread(_by_words, query.instruction, texts)
-    interests = [(np.asarray(one.vector), one.weight) for one in state.interests]
-    vectors, wish = await catalog.vectors(known), None
-    with suppress(ModelError):  # the embedder's: then words and people alone count
-        wish = await catalog.embedder.embed_one(query.meant) if query.meant else None
-        if query.embeds and (interests or wish is not None):
-            order = [item_id for item_id in [*lexical, *items] if item_id not in vectors]
-            missing = {item_id: texts[item_id] for item_id in order}
-            vectors |= await _embedded(catalog, missing, until)
+    first_words = {item_id: texts[item_id] for item_id in [*lexical, *items]}
+    vectors, wish = await _vectors(lookup, first_words, known, until)
     by_meaning = [_nearest(wish, vectors, items)] if wish is not None else []
-    near = [(weight, _nearest(vector, vectors, items)) for vector, weight in interests]
     favoured: Sequence[str] = []
     if query.factors is not None and known:
         scope = Scope(only=frozenset(known))
         favoured = await catalog.search.favoured(query.factors, len(known), scope)
+    interests = [
+        (interest.weight, _nearest(np.asarray(interest.vector), vectors, items))
+        for interest in lookup.state.interests
+    ]
     lists: dict[str, Sequence[str]] = {
         "query": fused_ids([(1.0, ids) for ids in (lexical, *by_meaning)]),
-        "similar": fused_ids(near),
+        "similar": fused_ids(interests),
         "collaborative": favoured,
         "popular": await store.popularity.among(known),
     }
@@ -72,6 +64,21 @@ async def documents(
     judged = query.embeds and (interests or query.instruction)
     unembedded = len(items) - len(vectors) if judged else 0
     return await weighed(store, catalog, candidates, query), unembedded
+
+
+async def _vectors(
+    lookup: Lookup, texts: Mapping[str, str], known: Sequence[str], until: float
+) -> tuple[dict[str, Vectors], Vectors | None]:
+    """Vectors of the texts, as many as there is time for, and of the wish. Where the embedder
+    fails, words and people alone count."""
+    query, catalog = lookup.query, lookup.catalog
+    vectors, wish = await catalog.vectors(known), None
+    with suppress(ModelError):
+        wish = await catalog.embedder.embed_one(query.meant) if query.meant else None
+        if query.embeds and (lookup.state.interests or wish is not None):
+            missing = {item_id: text for item_id, text in texts.items() if item_id not in vectors}
+            vectors |= await _embedded(catalog, missing, until)
+    return vectors, wish
 
 
 async def _embedded(catalog: Catalog, texts: Mapping[str, str], until: float) -> dict[str, Vectors]:

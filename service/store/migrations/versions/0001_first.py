@@ -8,6 +8,11 @@ down_revision = None
 
 
 def upgrade() -> None:
+    _create_events_and_popularity()
+    _create_rankings_and_users()
+
+
+def _create_events_and_popularity() -> None:
     op.create_table(
         "events",
         sa.Column("seq", sa.Integer(), autoincrement=True, nullable=False),
@@ -38,6 +43,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("item_id"),
     )
     op.create_index("most_popular", "popularity", ["log2_votes"], unique=False)
+
+
+def _create_rankings_and_users() -> None:
     op.create_table(
         "rankings",
         sa.Column("ranking_id", sa.Text(), nullable=False),
