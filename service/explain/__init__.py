@@ -107,13 +107,11 @@ async def explain(
     shown, claims = (liked, supports) if seen is subject else _evidence(seen, attribution)
     asked = _spoken_for(claims, style.top) if writer is not None else []
     template = Template(liked, language, wanted(subject.instruction or ""), subject.state.seen)
-    answer: Each | Loose | None = None
-    degraded: Degraded | None = None
+    answer = None
+    degraded = None
     if writer is not None and asked:
-        try:
-            answer = _ask(writer, seen, style, attribution, call)
-        except PromptError:
-            degraded = _degraded(writer, InvalidOutput.code)
+        answer = _ask(writer, seen, style, attribution, call)
+        degraded = _degraded(writer, InvalidOutput.code) if answer is None else None
     try:
         for n, candidate in enumerate(subject.chosen):
             line, failed = await _line(answer, asked, n)
@@ -172,12 +170,15 @@ def _evidence(subject: Subject, attribution: Attribution) -> tuple[Liked, list[S
 
 def _ask(
     writer: Writer, seen: Subject, style: Style, attribution: Attribution, context: CallContext
-) -> Each | Loose:
+) -> Each | Loose | None:
     """Begin the model's answer: with a grammar each item by itself, at the same time; without one
-    all at once. Raises `PromptError`."""
+    all at once. None if the template fails."""
     language = spoken(style.prompt.ref.id)
     shown = material(seen, style, writer.constraint, attribution)
-    prompts = [style.prompt.render(rendering) for rendering in shown]
+    try:
+        prompts = [style.prompt.render(rendering) for rendering in shown]
+    except PromptError:
+        return None
     call = Call(
         [],
         language.line_tokens,
