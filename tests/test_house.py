@@ -1,5 +1,6 @@
 """The agreements: locks, routes and settings are what the documents say."""
 
+import ast
 import asyncio
 import json
 import os
@@ -7,6 +8,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -191,3 +194,95 @@ def test_the_image_serves_from_what_its_dockerfile_installs(tmp_path: Path) -> N
     finally:
         service.terminate()
         service.wait(30)
+
+
+FORMER_NAMES = {
+    *("Rest", "Purse", "Meter", "Tap", "Net", "Veil", "Veiled", "Held", "Lacking", "_Behind"),
+    *("Pace", "Did", "Shown", "Unshown", "Wanted", "Taste", "Watch", "Moved", "ContextVar"),
+}
+"""Names that say nothing to somebody who comes from the field."""
+
+
+def modules() -> dict[str, ast.Module]:
+    files = [*(HOUSE / "service").rglob("*.py"), *(HOUSE / "eval").rglob("*.py")]
+    return {str(file.relative_to(HOUSE)): ast.parse(file.read_text()) for file in files}
+
+
+def functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def lines(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> int:
+    return (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+def test_files_classes_and_functions_are_small() -> None:
+    large = [
+        str(file.relative_to(HOUSE))
+        for folder in ("service", "eval")
+        for file in (HOUSE / folder).rglob("*.py")
+        if len(file.read_text().splitlines()) > 450
+    ]
+    for file, tree in modules().items():
+        large += [f"{file} {node.name}" for node in functions(tree) if lines(node) > 45]
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                methods = [
+                    one
+                    for one in node.body
+                    if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)
+                ]
+                if lines(node) > 250 or len(methods) > 20:
+                    large.append(f"{file} {node.name}")
+    assert large == []
+
+
+def test_functions_take_few_arguments() -> None:
+    """But for commands and routes, whose arguments are options and fields."""
+    many = []
+    for file, tree in modules().items():
+        for node in functions(tree):
+            decorators = " ".join(map(ast.unparse, node.decorator_list))
+            arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            own = [argument for argument in arguments if argument.arg not in {"self", "cls"}]
+            open_ended = "router." in decorators or "command(" in decorators
+            if len(own) > 6 and not open_ended and "typer" not in ast.unparse(node.args):
+                many.append(f"{file} {node.name}")
+    assert many == []
+
+
+def test_no_class_shares_its_name_and_former_names_are_gone() -> None:
+    classes = Counter[str]()
+    identifiers = set[str]()
+    for tree in modules().values():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                classes[node.name] += 1
+            elif isinstance(node, ast.Name):
+                identifiers.add(node.id)
+            elif isinstance(node, ast.Attribute):
+                identifiers.add(node.attr)
+    assert [name for name, count in classes.items() if count > 1] == []
+    assert (set(classes) | identifiers) & FORMER_NAMES == set()
+
+
+def test_an_adapter_takes_no_text_that_was_not_made_to_leave(tmp_path: Path) -> None:
+    """The type of what adapters take is made by `privacy` alone, and mypy refuses any other."""
+    bad = tmp_path / "bad.py"
+    bad.write_text(
+        "from service.llm import OutgoingAsked, OutgoingCall\n"
+        'OutgoingCall([{"role": "user", "content": "anything"}], 1)\n'
+        'OutgoingAsked(("anything",), "at all")\n'
+    )
+    command = [sys.executable, "-m", "mypy", "--follow-imports=silent", str(bad)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=HOUSE)
+    assert "Found 4 errors" in ran.stdout, ran.stdout
+    makers = [
+        file
+        for file, tree in modules().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Outgoing"
+    ]
+    assert set(makers) <= {"service/privacy/patterns.py", "service/llm/__init__.py"}
