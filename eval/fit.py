@@ -207,8 +207,8 @@ class _Fitting:
         return [await _served(service, self.run, RunJob(arm, case)) for case in cases]
 
     async def share(self, allowance: Allowance) -> tuple[float, float, dict[str, Any]]:
-        """The model's share against the fitted prior, how much of a title's own likelihood is taken
-        off, and the figures that decided."""
+        """Fits the model's share against the prior and `null`, the weight of a title's own
+        likelihood. Returns both, and the figures that decided."""
         kept = await self._ask_model(allowance)
         cases = [case for case in self.validation if case.case_id in kept]
         floor = [_shuffled(kept[case.case_id], case) for case in cases]

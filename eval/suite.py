@@ -161,7 +161,8 @@ class Suite(BaseModel):
         return arms
 
     def _pairs(self, models: Sequence[str]) -> list[tuple[str, str]]:
-        """Strategies with their models: with the one that is named, else with each."""
+        """Pairs of strategy and model. A strategy written `name:model` gets that model alone,
+        others get each of `models`."""
         pairs = [
             (name, model)
             for strategy in self.strategies

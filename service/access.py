@@ -1,4 +1,4 @@
-"""Who may call: keys, and whose account a call is on."""
+"""Identifies callers by their API key."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from service.schema import ApiKey
 from service.store import Store
 
 OWNER = ApiKey(key_id="owner", name="WHYRANK_API_KEY", scopes=("admin",))
-"""Who sends the key that stands in the environment."""
+"""The caller that sends the key set in the environment variable WHYRANK_API_KEY."""
 ANYONE = ApiKey(key_id="anyone", name="anyone", scopes=("admin",))
-"""Whoever calls while there is no key."""
+"""The caller as long as no key exists."""
 
 
 class Access:
@@ -25,8 +25,8 @@ class Access:
         self._clock = clock
 
     async def caller(self, given: bytes) -> ApiKey:
-        """Whose key that is as of now; while there is no key at all, everybody may do everything.
-        Raises `Unauthorized`."""
+        """Returns the key that a caller sent. As long as no key exists, everybody may do
+        everything. Raises `Unauthorized` for a key that is unknown, expired or revoked."""
         own = self._settings.api_key
         if own is not None and hmac.compare_digest(given, own.get_secret_value().encode()):
             return OWNER

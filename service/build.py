@@ -1,4 +1,4 @@
-"""Settings become a `Service`: the only place where its parts are made and joined."""
+"""Builds a `Service` from settings: the only place where its parts are made and connected."""
 
 from __future__ import annotations
 
@@ -52,13 +52,12 @@ RELOADABLE = (
     *("models.", "roles.", "fallback", "rank.", "explain.", "rerank.", "limits.", "shadow."),
     *("service.deadline_ms", "service.ping_s"),
 )
-"""Settings whose names begin so may change while the service runs."""
+"""Prefixes of the settings that may change while the service runs."""
 
 
 @dataclass(frozen=True)
 class Outside:
-    """All that touches the outside, passed in; `build` opens the real things. `adapters`: the
-    opened models by alias."""
+    """What `build` opens and passes to a service. `adapters`: the opened models, by alias."""
 
     store: Store
     catalog: Catalog
@@ -82,9 +81,10 @@ def _stages(settings: Settings, outside: Outside, models: Models) -> Stages:
 
 
 class Service:
-    """The parts that faces, command line and evaluations call, and nothing deeper.
+    """All parts of the service that its API, command line and evaluations use.
 
-    `predecessor`: the service that this one follows at a reload; what it measured goes on.
+    `predecessor`: the service that this one replaces after a reload of settings. The speed it
+    measured of each model is taken over.
     """
 
     def __init__(
@@ -123,9 +123,9 @@ class Service:
         )
 
     async def reloaded(self, settings: Settings) -> Service:
-        """Another service by these settings, on the same store and catalogue, with those models
-        that stay as they are. Raises `ConfigError` for what needs a restart, and for a model that
-        can't be had."""
+        """Returns a service with new settings on the same store and catalogue. Models whose
+        configuration is the same stay open. Raises `ConfigError` for a changed setting that needs a
+        restart, and for a model that can't be opened."""
         changed = self.settings.differing(settings)
         fixed = [key for key in changed if not key.startswith(RELOADABLE)]
         if fixed:
@@ -138,7 +138,7 @@ class Service:
         return Service(settings, replace(self._outside, adapters=adapters), predecessor=self)
 
     async def leave_to(self, successor: Service) -> None:
-        """Finish, and close the models that the successor doesn't have."""
+        """Finishes background work, and closes the models that the successor doesn't use."""
         await self.shadowing.close()
         await self.observers.settled()
         await self.jobs.trainer.close()
@@ -192,12 +192,12 @@ async def build(
     re_embed: bool = False,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Service:
-    """A service on the real store, catalogue, embedder and models. Raises `ConfigError` naming what
-    is missing.
+    """Builds a service on the real store, catalogue, embedder and models. Raises `ConfigError` if
+    something is missing.
 
-    `llms`: models in place of the configured ones behind a URL or at a provider; `scorers`: in
-    place of those in this process. `re_embed`: vectors of another embedder are dropped, to be made
-    anew, instead of being refused.
+    `llms` replace the configured models behind a URL or at a provider, `scorers` those in this
+    process. `re_embed`: drops vectors made by another embedder, to make them anew, instead of
+    refusing to open the catalogue.
     """
     telemetry = Telemetry()
     library = PromptLibrary(
@@ -218,7 +218,7 @@ async def build(
 
 
 async def open_catalog(settings: Settings, embed: Embeds, *, re_embed: bool = False) -> Catalog:
-    """The catalogue alone, for what needs nothing else."""
+    """Opens the catalogue alone, without a service."""
     return await Catalog.open(
         settings.data / "catalog",
         embed=embed,
@@ -229,7 +229,7 @@ async def open_catalog(settings: Settings, embed: Embeds, *, re_embed: bool = Fa
 
 
 def open_store(settings: Settings) -> Store:
-    """The store alone, for what needs nothing else."""
+    """Opens the store alone, without a service."""
     meanings = settings.events.of(settings.service.domain)
     return Store(
         settings.store_url,
@@ -240,7 +240,7 @@ def open_store(settings: Settings) -> Store:
 
 
 def guard(settings: Settings) -> None:
-    """Raises `ConfigError` for an address that others can reach while nobody needs a key."""
+    """Raises `ConfigError` if other machines can reach the service and no API key exists."""
     if settings.service.loopback or settings.api_key is not None:
         return
     with closing(open_store(settings)) as store:
@@ -255,12 +255,12 @@ def guard(settings: Settings) -> None:
 # ── embedders ─────────────────────────────────────────────────────────────────────────────────────
 
 _embedder = lru_cache(maxsize=1)(Embedder)
-"""Services of one process share it: an evaluation makes one for each of its settings, all on the
-same embedder."""
+"""All services of a process share one embedder: an evaluation makes a service for each of its
+settings."""
 
 
 async def open_embedder(settings: Settings) -> Embedder | RemoteEmbedder | RedactedEmbedder:
-    """The embedder alone. Raises `ConfigError` if it can't be had."""
+    """Opens the configured embedder. Raises `ConfigError` if that fails."""
     embed = settings.embed
     if not embed.base_url:
         return await asyncio.to_thread(
@@ -279,8 +279,8 @@ async def open_embedder(settings: Settings) -> Embedder | RemoteEmbedder | Redac
 
 
 class RedactedEmbedder:
-    """An embedder outside, which every text reaches redacted. Token ids are the caller's own and go
-    as they came."""
+    """Redacts every text before it is sent to an embedder outside the house. Token ids can't be
+    redacted and are sent as the caller gave them."""
 
     def __init__(self, embed: RemoteEmbedder, redact: PatternRedactor) -> None:
         self._embed = embed
@@ -308,8 +308,8 @@ class RedactedEmbedder:
 def open_local(
     settings: Settings, telemetry: Telemetry, kept: Mapping[str, ScorerAdapter] | None = None
 ) -> dict[str, ScorerAdapter]:
-    """Those that run in this process, the kept ones as they are; without torch or without weights
-    one is left out, and likelihoods with it."""
+    """Opens the models that run in this process, by alias. Leaves out, with a warning, a model
+    without weights, and all of them without torch. `kept`: open adapters to reuse."""
     opened: dict[str, ScorerAdapter] = {}
     for alias, model in settings.models.items():
         if model.backend != "local":
@@ -331,15 +331,16 @@ def open_local(
 
 @lru_cache(maxsize=4)
 def _weights_in_process(alias: str, folder: Path, threads: int, cache_mb: int) -> ScorerAdapter:
-    """Services of one process share it."""
+    """Loads a model's weights; all services of a process share them."""
     return Local(alias, folder, threads=threads, cache_mb=cache_mb)
 
 
 def open_remote(
     settings: Settings, telemetry: Telemetry, kept: Mapping[str, ScorerAdapter] | None = None
 ) -> dict[str, ScorerAdapter]:
-    """Those behind a URL or at a provider, the kept ones as they are. One that has work but can't
-    be had is a `ConfigError`; another is left out."""
+    """Opens the models behind a URL or at a provider, by alias. `kept`: open adapters to reuse.
+    Raises `ConfigError` if a model with a role can't be opened; leaves out others, with a
+    warning."""
     needed = {
         *settings.roles.model_dump(exclude_none=True).values(),
         *settings.fallback,
@@ -379,7 +380,8 @@ def _open(alias: str, settings: Settings, telemetry: Telemetry) -> ModelAdapter:
 
 
 def _secret(variable: str | None, where: str) -> str | None:
-    """From the environment; None where no variable is named. An empty one counts as unset."""
+    """Reads a secret from an environment variable; None if `variable` is None. Raises `ConfigError`
+    if the variable is unset or empty."""
     if variable and not environ.get(variable):
         raise ConfigError(f"{where}: {variable} is not set in the environment")
     return environ[variable] if variable else None

@@ -1,4 +1,5 @@
-"""What may be ranked for a request: retrieved, listed by the caller, or the caller's own texts."""
+"""Finds the candidates of a request: retrieved from the catalogue, listed by the caller, or the
+caller's own documents."""
 
 from __future__ import annotations
 
@@ -16,15 +17,16 @@ from service.schema import Candidate, Item, RecommendRequest, UserState
 from service.store import Store
 
 EMBEDDING_SHARE = 1 / 3
-"""At most this share of the time is spent on embedding documents."""
+"""Largest share of the time left that is spent on embedding documents."""
 UNKNOWN_ITEM = {
     "candidates": "so last and without a reason",
     "context_items": "so without effect",
     "exclude": "so without effect",
 }
-"""What becomes of an id that the catalogue does not have, by the field that names it."""
+"""By field of a request: what happens to an id that the catalogue doesn't have, as a warning says
+it."""
 NAMED = 20
-"""So many ids, or places of documents, are named in a warning."""
+"""How many ids, or places of documents, a warning lists."""
 
 
 class Finder:
@@ -33,14 +35,14 @@ class Finder:
         self._catalog = catalog
 
     async def find(self, plan: Plan, person: UserState, views: Views) -> list[Candidate]:
-        """Candidates by falling prior."""
+        """Returns candidates from the catalogue, highest prior first."""
         return await retrieve.retrieve(await self._lookup(plan, person, views))
 
     async def find_among(
         self, documents: Sequence[Item], plan: Plan, person: UserState, views: Views
     ) -> tuple[list[Candidate], int]:
-        """Documents that say something, by falling prior, and how many of them could not be
-        embedded in time."""
+        """Returns documents as candidates, highest prior first, and how many of them could not be
+        embedded in time. `documents`: those that have content."""
         lookup = await self._lookup(plan, person, views)
         now = asyncio.get_running_loop().time()
         until = now + EMBEDDING_SHARE * (plan.context.deadline - now)
@@ -49,7 +51,7 @@ class Finder:
     async def warnings(
         self, request: RecommendRequest, candidates: Sequence[Candidate]
     ) -> list[str]:
-        """What of the request was without effect, in words."""
+        """Warnings about ids and filters of the request that had no effect."""
         return [*await self._unknown(request), *await self._unmet(request, candidates)]
 
     async def _lookup(self, plan: Plan, person: UserState, views: Views) -> Lookup:
@@ -57,8 +59,8 @@ class Finder:
         return Lookup(self._store, self._catalog, person, query)
 
     async def _query(self, plan: Plan, person: UserState, views: Views) -> RetrievalQuery:
-        """What to look for, given what the person has seen; a list that the caller gives is ranked
-        whole."""
+        """Makes the retrieval query. It excludes items that the person has seen, unless the caller
+        lists the candidates."""
         request, weights = plan.request, plan.weights
         factors = None
         if weights.collaborative:
@@ -91,7 +93,8 @@ class Finder:
         return replace(query, meant=view.sent(instruction) if instruction is not None else None)
 
     async def _unknown(self, request: RecommendRequest) -> list[str]:
-        """Of each of the request's lists of ids those that the catalogue does not have."""
+        """Warns, for each list of ids in the request, about those that the catalogue doesn't
+        have."""
         named = request.candidates or ()
         lists = {
             "candidates": [item_id for item_id in named if item_id not in request.exclude],
@@ -108,8 +111,8 @@ class Finder:
         return warnings
 
     async def _unmet(self, request: RecommendRequest, candidates: Sequence[Candidate]) -> list[str]:
-        """Where nothing is left to recommend: is that for the request's filters, and what might
-        they ask for?"""
+        """If there are no candidates, warns whether the request's filters are the cause, and names
+        values that the catalogue has."""
         if candidates or not request.filters:
             return []
         if await self._catalog.search.some(1, Scope(filters=request.filters)):
@@ -123,6 +126,6 @@ class Finder:
 
 
 def first_of(names: Sequence[object]) -> str:
-    """The first few, and how many more there are."""
+    """Lists the first `NAMED` names and says how many more there are."""
     rest = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
     return ", ".join(map(str, names[:NAMED])) + rest

@@ -1,4 +1,4 @@
-"""Is everything there, and how is it doing: readiness of each part, metrics."""
+"""Reports whether each part of the service works, and its metrics."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from service.store import Store
 from service.telemetry import Telemetry
 
 LEAST_FREE = 64 * 2**20
-"""Bytes: with less on the disk writes may fail soon."""
+"""Free disk space in bytes below which writes may soon fail."""
 
 Part = dict[str, Any]
-"""`ok` and, where it is not, `why`; and what there is to say of a part."""
+"""State of one part: `ok`; `why`, if it isn't ok; and figures about the part."""
 
 
 class Diagnostics:
@@ -43,11 +43,11 @@ class Diagnostics:
         self._models = models
         self._telemetry = telemetry
         self._logged: dict[str, str] = {}
-        """What was last wrong with each part, by its name."""
+        """The problem last logged for each part, by the part's name; empty if it had none."""
 
     async def prepare(self) -> None:
-        """Before the first request: read of store and catalogue what a request would, and load what
-        it would wait for. Raises a `StorageError` or `ConfigError` for what is damaged."""
+        """Loads, before the first request, what it would have to wait for, and checks store and
+        catalogue. Raises a `StorageError` or `ConfigError` if they are damaged."""
         await asyncio.to_thread(self._store.check)
         await self._catalog.health.examine()
         with suppress(ModelError):  # an embedder outside may be away
@@ -56,8 +56,8 @@ class Diagnostics:
         await asyncio.to_thread(retrieve.load_bm25)
 
     async def readiness(self, seconds: float = 5) -> dict[str, Part]:
-        """Each part by its name. Only store and catalogue are needed to answer; each part is given
-        `seconds`."""
+        """Checks all parts; returns their states by name. Each check may take `seconds`. The
+        service can answer as long as store and catalogue are ok."""
         aliases = self._roles()
         problems = await asyncio.gather(
             *(self._why_unready(alias, seconds) for alias in aliases.values())
@@ -75,14 +75,14 @@ class Diagnostics:
         return parts
 
     async def metrics(self) -> bytes:
-        """In Prometheus' text format; the backlog as it was last read where the catalogue can't be
-        read."""
+        """Returns the metrics in Prometheus' text format. If the catalogue can't be read, the
+        embedding backlog is its last known value."""
         with suppress(StorageError):
             self._telemetry.backlog.set(await self._catalog.backlog.count())
         return self._telemetry.exposition()
 
     def _roles(self) -> dict[str, str]:
-        """Aliases of models by what they are there for."""
+        """Aliases of the models in use, by role, as `rank`, `fallback[0]` or `shadow`."""
         settings = self._settings
         roles: dict[str, str] = settings.roles.model_dump(exclude_none=True)
         roles |= {f"fallback[{n}]": alias for n, alias in enumerate(settings.fallback)}
@@ -105,8 +105,7 @@ class Diagnostics:
         }
 
     async def _read_training(self) -> Part:
-        """What the collaborative source knows; nothing is wrong before anybody liked enough for a
-        training."""
+        """Figures on the last training of the collaborative source. No training yet is no error."""
         last = await self._store.trainings.latest()
         if last is None:
             return {"trained_at": None, "events": 0, "items": 0}
@@ -114,8 +113,8 @@ class Diagnostics:
         return {"trained_at": trained_at, "events": last.events, "items": last.items}
 
     async def _read_disk(self) -> Part:
-        """Of the disks that hold the data, the fuller one. Raises `DiskFull` for one that is nearly
-        full, and while the last write was refused."""
+        """Free space on the fuller of the disks that hold the data. Raises `DiskFull` if it is
+        nearly full, or if the last write was refused."""
         folders = self._settings.data, self._store.folder
         free = min([await asyncio.to_thread(_free_bytes, folder) for folder in folders])
         for refused in (self._store.full, self._catalog.full):
@@ -129,13 +128,13 @@ class Diagnostics:
         return {"free_mb": free >> 20}
 
     async def _read_upkeep(self) -> Part:
-        """Raises what ended the last round of the catalogue's work in the background."""
+        """Raises the error that ended the catalogue's last round of background work, if one did."""
         if self._catalog.failing is not None:
             raise self._catalog.failing
         return {}
 
     def _log_changes(self, parts: Mapping[str, Part]) -> None:
-        """Log once what is wrong, and once that it is right again."""
+        """Logs a part's problem when it begins or changes, and when it ends."""
         for name, part in parts.items():
             why = part.get("why", "")
             if why != self._logged.get(name, ""):
@@ -144,8 +143,8 @@ class Diagnostics:
             self._logged[name] = why
 
     async def _why_unready(self, alias: str, seconds: float) -> str:
-        """Why a model can't do its part, empty if it can. One that costs money isn't asked for
-        that: what is known of it counts."""
+        """Says why a model doesn't work; returns an empty text if it does. A model that costs money
+        is not called for this: its last probe and its circuit breaker tell."""
         if not self._settings.models[alias].costs:
             return await self._models.why_unusable(alias, seconds)
         if self._models.capabilities(alias) is None:
@@ -153,7 +152,8 @@ class Diagnostics:
         return "resting after failures" if self._models.scorers[alias].resting else ""
 
     def _model_part(self, role: str, alias: str, problem: str) -> Part:
-        """A model that answers isn't ready for a role whose work it can't do."""
+        """State of the model of a role. It is not ok if it has a problem, or lacks a capability
+        that the role needs."""
         able = self._models.capabilities(alias)
         if not problem and able and not self._fits(role, able):
             problem = f"no_capability: it lacks what this role needs (whyrank models probe {alias})"
@@ -165,7 +165,7 @@ class Diagnostics:
         return part
 
     def _fits(self, role: str, able: Capabilities) -> bool:
-        """Can a model do what a role needs?"""
+        """Whether a model has the capabilities that a role needs."""
         if role == "score":
             return SPECS["likelihood"].needs(able)
         if role != "rank":
@@ -179,8 +179,8 @@ class Diagnostics:
 
 
 async def read_part(reading: Awaitable[Part], seconds: float) -> Part:
-    """A part that is ok with what was read of it; or why it could not be read within so many
-    seconds."""
+    """Returns a part's state: what `reading` returns, or why it failed or took more than
+    `seconds`."""
     try:
         async with asyncio.timeout(seconds):
             return {"ok": True, **await reading}

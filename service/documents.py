@@ -1,5 +1,5 @@
-"""Texts of the caller's own as items: named, completed from the catalogue, and what of them could
-not be read."""
+"""Turns the caller's documents into items, gives each an id, and completes them from the
+catalogue."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from service.schema import Candidate, Item, Ranking, RerankRequest
 
 @dataclass(frozen=True)
 class Documents:
-    """In the caller's order, each with an id of its own."""
+    """The caller's documents as items in the caller's order, each with a unique id."""
 
     items: list[Item]
 
     @property
     def spoken(self) -> list[Item]:
-        """Those that say something."""
+        """The documents that have content: a title, a text or attributes."""
         return [item for item in self.items if says_something(item)]
 
     @property
@@ -34,7 +34,7 @@ class Documents:
 
     @property
     def places(self) -> dict[str, int]:
-        """Where each stands in the caller's list, by its id."""
+        """Each document's position in the caller's list, from 0, by its id."""
         return {item.id: place for place, item in enumerate(self.items)}
 
     def blank_warning(self) -> list[str]:
@@ -47,7 +47,8 @@ class Documents:
     def unread_warnings(
         self, plan: Plan, ranking: Ranking, candidates: Sequence[Candidate], unembedded: int
     ) -> list[str]:
-        """What of the documents was not looked at, in words."""
+        """Warnings about documents, or parts of them, that were not read: not judged by the model,
+        cut, or not embedded."""
         depth, size = plan.context.depth, plan.context.line_tokens
         count, places = len(self.spoken), self.places
         judged: set[str] = set()
@@ -88,8 +89,9 @@ class DocumentReader:
         self._limits = limits
 
     async def read(self, request: RerankRequest) -> Documents:
-        """Each with the caller's id, else one made of what it says. What the catalogue knows of an
-        id completes the document. Raises `BadRequest` beyond the limits."""
+        """Turns a request's documents into items. An id that the catalogue knows adds the item's
+        data; a document without an id, or with one used before, gets one made from its content.
+        Raises `BadRequest` if the request exceeds a limit."""
         limits = self._limits
         if len(request.documents) > limits.documents:
             raise BadRequest(

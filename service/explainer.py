@@ -1,4 +1,4 @@
-"""Reasons for a ranking: which model writes them, and what each model sees."""
+"""Explains a ranking: chooses the model that writes the reasons, and what it sees."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Explainer:
     def explain(
         self, plan: Plan, person: UserState, chosen: Sequence[Candidate], views: Views
     ) -> AsyncGenerator[Reason | Explained, None]:
-        """A reason for each of the chosen. A ranking that asked for no model, and a person whom no
-        model may see, get templates."""
+        """Yields a reason for each chosen candidate. Reasons are templates if no model is planned,
+        if the caller asks for `FASTER`, or if the person may be shown to no model."""
         alias = None
         if plan.ladder.steps and plan.request.model != FASTER:
             alias = self._writing_alias(views)
@@ -55,8 +55,8 @@ class Explainer:
         )
 
     def attributor(self, plan: Plan, views: Views) -> Attributor | None:
-        """Finds out what moved an item, by the model for likelihoods; None where that may not be
-        asked."""
+        """Makes what measures how much each liked item moved a chosen one, by the model of
+        `roles.score`; None if that model can't or may not be asked."""
         alias, prompt = self._settings.roles.score, plan.context.score
         if not plan.ladder.steps or prompt is None or alias not in self._models.scorers:
             return None
@@ -65,8 +65,9 @@ class Explainer:
         return Attributor(self._models.scorers[alias], prompt, plan.context.titles)
 
     def _writing_alias(self, views: Views) -> str | None:
-        """The first model of the role and the fallbacks that may see the person and whose circuit
-        breaker is closed; the first that may, if all are open."""
+        """The first model, of `roles.explain` and then the fallbacks, that may see the person and
+        whose circuit breaker is closed. If all breakers are open, the first that may see the
+        person."""
         roles = self._settings.roles.explain, *self._settings.fallback
         aliases = [
             alias for alias in roles if alias in self._models.writers and views.of(alias).allowed
@@ -76,5 +77,5 @@ class Explainer:
 
 
 def seen_through(view: View, subject: Subject) -> Subject:
-    """A subject as a model sees it."""
+    """Returns the subject with only what the view's model may see."""
     return Subject(*view.shown(subject.state, subject.chosen, subject.instruction))

@@ -1,4 +1,5 @@
-"""Events, items and users come in: checked row by row, on disk when a call returns."""
+"""Ingests events, items and users: checks each row, and has stored those accepted when a call
+returns."""
 
 from __future__ import annotations
 
@@ -31,12 +32,12 @@ from service.store import Store
 from service.telemetry import Telemetry
 
 CHUNK = 2_000
-"""So many rows of another system's are stored at once."""
+"""How many rows in another system's format are stored at once."""
 
 
 class Ingest:
-    """`notes`, wherever it is an argument: of a feed that comes in parts. They gather what is to be
-    said of the whole, and the reports leave it to them."""
+    """`notes`: pass the same to every call of a feed that comes in parts. They collect its
+    warnings, and the reports then have none."""
 
     def __init__(
         self,
@@ -59,7 +60,7 @@ class Ingest:
     # ── rows of ours ──────────────────────────────────────────────────────────────────────────────
 
     async def events(self, rows: Sequence[Any], notes: Notes | None = None) -> IngestReport:
-        """Take events, one or many. Duplicates change nothing."""
+        """Stores events. Those stored before change nothing and count as duplicates."""
         gathered = notes or Notes()
         events, rejected = self._checked_events(rows, gathered)
         fresh = await self._store.events.add(events)
@@ -67,20 +68,20 @@ class Ingest:
         return self._report("events", sum(fresh), len(fresh) - sum(fresh), rejected, warnings)
 
     async def items(self, rows: Sequence[Any], notes: Notes | None = None) -> IngestReport:
-        """Insert or replace items by id; their vectors follow."""
+        """Inserts or replaces items by id. They are embedded later, in the background."""
         async with self._records.changing:
             return await self._put_items(rows, notes)
 
     async def users(self, rows: Sequence[Any], notes: Notes | None = None) -> IngestReport:
-        """Insert or replace what users declared."""
+        """Inserts or replaces users with their declared attributes, by id."""
         async with self._records.changing:
             return await self._put_users(rows, notes)
 
     def check(
         self, feed: Feed, rows: Sequence[Any], notes: Notes, shape: Shape | None = None
     ) -> tuple[Sequence[Item | User | Event], list[Rejection]]:
-        """What would be taken of the rows of a feed, of another system's with `shape`, and what
-        refused; nothing is stored."""
+        """Returns the rows that would be accepted, and why others would be rejected; stores
+        nothing. `shape`: the other system whose format the rows have."""
         checks: dict[
             Feed,
             Callable[[Sequence[Any], Notes], tuple[Sequence[Item | User | Event], list[Rejection]]],
@@ -92,23 +93,23 @@ class Ingest:
         if shape is None:
             return checks[feed](rows, notes)
         sorted_rows = foreign.sorted_out(shape, feed, rows)
-        nouns, rejected = checks[feed]([part.row for part in sorted_rows.parts], notes)
+        accepted, rejected = checks[feed]([part.row for part in sorted_rows.parts], notes)
         placed = [
             foreign.placed(sorted_rows.parts[rejection.index], rejection) for rejection in rejected
         ]
-        return nouns, foreign.one_a_row([*sorted_rows.rejected, *placed])
+        return accepted, foreign.one_a_row([*sorted_rows.rejected, *placed])
 
     async def embed_pending(
         self, step: Callable[[int, int], None] = lambda done, total: None
     ) -> int:
-        """Embed now what is waiting, then tidy: for loads that a person waits for. Returns how many
-        items; `step(done, total)` is told as they are done."""
+        """Embeds all waiting items now, then tidies the indexes. Returns how many were embedded;
+        calls `step(done, total)` after each batch."""
         count = await self._catalog.backlog.embed(step)
         await self._catalog.indexes.tidy()
         return count
 
     async def re_index(self) -> list[str]:
-        """Make the indexes of the items anew; returns the columns that have one."""
+        """Rebuilds all indexes of the items; returns the indexed columns."""
         return await self._catalog.indexes.remake()
 
     async def _put_items(self, rows: Sequence[Any], notes: Notes | None = None) -> IngestReport:
@@ -191,9 +192,8 @@ class Ingest:
         feed: Feed | None = None,
         notes: Notes | None = None,
     ) -> ForeignReport:
-        """Take what clients of other systems send: what rows hold for a feed, or for any where they
-        say which. What a foreign row has no word for (as a user's `allow_hosted`) stays as it
-        was."""
+        """Stores rows in another system's format, all of `feed` or, if None, each of the feed that
+        it names. Fields that the format lacks (as a user's `allow_hosted`) stay as they were."""
         gathered = notes or Notes()
         sorted_rows = foreign.sorted_out(shape, feed, rows)
         rejected = self._report(feed or shape, 0, 0, sorted_rows.rejected).rejected
@@ -231,8 +231,8 @@ class Ingest:
         row: Callable[[Any], Any],
         fields: Set[str],
     ) -> ForeignReport:
-        """Change those of our `fields` of a known item or user that `row(known)`, in another
-        system's words, says. Raises `NotFound`."""
+        """Changes `fields` of a stored item or user to the values that `row(stored)` has, which is
+        in another system's format. Raises `NotFound`."""
         async with self._records.changing:
             record = self._records.item if feed == "items" else self._records.user
             known = await record(key)
@@ -257,8 +257,8 @@ class Ingest:
     async def _renewed(
         self, shape: Shape, batch: Sequence[foreign.FeedRow], notes: Notes
     ) -> list[dict[str, Any]]:
-        """The rows of one feed, over what is known of their items or users; no id is in there
-        twice. An attribute that does not fit its declared type leaves what is known."""
+        """Merges rows of one feed, no id twice, into their stored items or users. An attribute of a
+        wrong type leaves the stored value."""
         if batch[0].feed == "events":
             return [part.row for part in batch]
         ids = [part.key for part in batch]
@@ -285,8 +285,8 @@ class Ingest:
 
 
 def _batches(parts: Sequence[foreign.FeedRow]) -> Iterator[list[foreign.FeedRow]]:
-    """Rows of one feed, `CHUNK` at a time; where an item or user comes again, its next change
-    follows in the next batch."""
+    """Splits rows of one feed into batches of at most `CHUNK`. An id occurs once per batch: its
+    next row begins a new one."""
     batch: list[foreign.FeedRow] = []
     keys: set[str] = set()
     for part in parts:

@@ -1,4 +1,5 @@
-"""What follows an answer off the request's path: the log of rankings, and the shadow's turn."""
+"""Work that follows an answer without delaying it: logs the ranking, and has a shadow model rank a
+sample again."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from service.telemetry import Telemetry
 
 
 class Shadow(Protocol):
-    """Ranks again, with another model, what was shown; `logged`: done when it is in the log."""
+    """Has another model rank again what was shown. `logged`: the task that writes the ranking to
+    the log."""
 
     def follow(
         self,
@@ -41,8 +43,8 @@ class Observers:
     def shown(
         self, ranking: Ranking, plan: Plan, person: UserState, candidates: Sequence[Candidate]
     ) -> None:
-        """Log a ranking that somebody was shown, and have a share of them ranked again; not what
-        was shown to nobody in particular: who would like it is never learned."""
+        """Logs a ranking that was shown, and hands it to the shadow model. Rankings without a user
+        or session are logged, but not ranked again: no later event could tell which was better."""
         self._telemetry.ranked(ranking)
         who = log_key(plan.request.user_id, plan.request.session_id) if plan.known else None
         at = micros(self._clock())
@@ -54,7 +56,7 @@ class Observers:
             self._shadow.follow(ranking, plan, person, candidates, task)
 
     async def settled(self) -> None:
-        """Wait until all that was shown so far is in the log."""
+        """Waits until all rankings shown so far are in the log."""
         if self._tasks:
             await asyncio.wait(self._tasks)
 

@@ -1,4 +1,5 @@
-"""Whom a request is for: their state as of now, and what models may see of it."""
+"""Reads the person that a request is for: their current state, and what each model may see of
+it."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from service.schema import Event, InlineEvent, RecommendRequest, UserState
 from service.store import Store
 
 INLINE = "inline"
-"""The person of events that come with a question: those are in no log."""
+"""The user id of events that a request brings along. They are not stored in the log."""
 
 
 class People:
@@ -38,10 +39,10 @@ class People:
     async def read(
         self, plan: Plan, history: Sequence[InlineEvent] = ()
     ) -> tuple[UserState, Views]:
-        """The person as of every event accepted so far, and what each model may see of them.
-        `history`: what they did that came with the question.
+        """Returns the person's state, which includes every event accepted so far, and what each
+        model may see of it. `history`: events that the request brings along.
 
-        Somebody without events is known by what they declared, else by what they ask for.
+        A person without events is described by their declared attributes, else by the instruction.
         """
         request, sizes = plan.request, self._settings.rank
         now = self._clock()
@@ -82,7 +83,8 @@ class People:
         return self._privacy.views(allowed=person.allow_hosted, names=request.redact, ids=ids)
 
     def _described(self, person: UserState, views: Views) -> str:
-        """What a person declared, as the embedder may see it; empty if it may see nothing."""
+        """A person's declared attributes as a text for the embedder; empty if it may not see
+        them."""
         view = views.embedder
         if not view.allowed:
             return ""

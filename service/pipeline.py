@@ -1,5 +1,5 @@
-"""The order of the work: events become a person's state, the state finds candidates, a model ranks
-and justifies them."""
+"""The order of the work on a request: read the person's state from events, find candidates, rank
+them, explain the ranking."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from service.schema import (
 from service.telemetry import Stopwatch
 
 Answer = AsyncGenerator[Ranking | Reason, None]
-"""The ranking first, then a reason for each item, then the whole."""
+"""Yields the ranking, then a reason for each item, then the ranking with all reasons."""
 
 
 @dataclass(frozen=True)
 class Stages:
-    """What a request goes through, in this order."""
+    """The stages that a request passes."""
 
     planner: Planner
     people: People
@@ -49,7 +49,7 @@ class Stages:
 
 
 class Recommender:
-    """Ranks for one person, and says why. `build.build` makes it."""
+    """Ranks items or documents for one person, and explains the ranking. `build.build` makes it."""
 
     def __init__(self, stages: Stages, observers: Observers) -> None:
         self._stages = stages
@@ -58,13 +58,14 @@ class Recommender:
     async def recommend(
         self, request: RecommendRequest, call: CallContext | None = None
     ) -> Ranking:
-        """The ranked, justified list: the last word of `stream`."""
+        """Returns the ranking with its reasons: the last element that `stream` yields."""
         return await _last(await self.stream(request, call))
 
     async def stream(self, request: RecommendRequest, call: CallContext | None = None) -> Answer:
-        """The ranking, then the reasons, then the whole; closing it stops the model's work.
+        """Yields the ranking, then each reason, then the ranking with all reasons. Closing the
+        iterator stops the model.
 
-        Whatever is wrong with the request is raised here, before there is anything to iterate over.
+        An invalid request raises here, before iteration begins.
         """
         plan = self._stages.planner.plan(request, call or CallContext())
         watch = Stopwatch()
@@ -76,8 +77,8 @@ class Recommender:
         return self._answer(_Question(plan, person, views, candidates, warnings), watch)
 
     async def rerank(self, request: RerankRequest, call: CallContext | None = None) -> Reranked:
-        """The caller's documents for a query, a person, or both: every one of them once, blank ones
-        last."""
+        """Ranks the caller's documents for a query, a person, or both. Each appears exactly once,
+        blank ones last."""
         documents = await self._stages.documents.read(request)
         question, unembedded, watch = await self._about(request, documents, call)
         ranking = await _last(self._answer(question, watch))
@@ -92,33 +93,33 @@ class Recommender:
     async def rerank_stream(
         self, request: RerankRequest, call: CallContext | None = None
     ) -> Answer:
-        """`rerank` as `stream`."""
+        """Ranks the caller's documents like `rerank`, and yields what `stream` yields."""
         documents = await self._stages.documents.read(request)
         question, _, watch = await self._about(request, documents, call)
         return self._answer(question, watch)
 
     def check(self, request: RecommendRequest, call: CallContext) -> None:
-        """Raises what `recommend` would raise before anything is read."""
+        """Raises the errors that `recommend` raises before it reads any data."""
         self._stages.planner.plan(request, call)
 
     @staticmethod
     def doable(able: Capabilities) -> list[str]:
-        """Strategies that a model with these capabilities can do, the cheapest first."""
+        """Names of the strategies that a model with these capabilities can run, cheapest first."""
         return [name for name, spec in SPECS.items() if spec.needs(able)]
 
     prior_of = staticmethod(prior_of)
 
     @staticmethod
     def fuse(prior: Sequence[float], model: Sequence[float], share: float) -> list[int]:
-        """Places of candidates as every ranking orders them if the model has this share: for those
-        who look for a better one."""
+        """Orders candidates (places, best first) by their prior and the model's scores, fused as in
+        every ranking. `share`: the model's weight. Evaluations use it to fit that weight."""
         return fused_order(prior, model, Terms(share))[0]
 
     async def _about(
         self, request: RerankRequest, documents: Documents, call: CallContext | None
     ) -> tuple[_Question, int, Stopwatch]:
-        """The question that a list of documents asks, how many of them could not be embedded in
-        time, and the time it took."""
+        """Prepares the ranking of documents. Also returns how many could not be embedded in time,
+        and the running stopwatch."""
         spoken = documents.spoken
         plan, warnings = self._stages.planner.plan_documents(
             request, len(spoken), call or CallContext()
@@ -164,7 +165,7 @@ class Recommender:
 
 @dataclass(frozen=True)
 class _Question:
-    """All that a ranking is made of. `warnings`: what of the request was without effect."""
+    """The input of a ranking. `warnings`: about parts of the request that had no effect."""
 
     plan: Plan
     person: UserState
@@ -174,7 +175,7 @@ class _Question:
 
 
 def _justified(ranking: Ranking, parts: Sequence[Reason | Explained]) -> Ranking:
-    """The ranking with its reasons, and with what they cost."""
+    """Adds the reasons and the usage of explaining to a ranking."""
     items, usage, degraded = list(ranking.items), ranking.usage, ranking.degraded
     for part in parts:
         if isinstance(part, Explained):

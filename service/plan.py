@@ -1,5 +1,5 @@
-"""A request with everything that configuration decides about it; every refusal before anything is
-read."""
+"""Plans a request: settles everything that configuration decides about it, and refuses bad requests
+before any data is read."""
 
 from __future__ import annotations
 
@@ -27,12 +27,15 @@ from service.schema import (
 )
 
 FINISH_S = 0.25
-"""Kept back from a deadline for what follows the model; at most a tenth of it."""
+"""Seconds of a deadline kept for the work after the model; at most a tenth of the deadline."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`retrieved`: how many candidates are retrieved where the request names none."""
+    """A request, with what configuration decides about it.
+
+    `retrieved`: how many candidates are retrieved if the request lists none.
+    """
 
     request: RecommendRequest
     domain: str
@@ -44,12 +47,12 @@ class Plan:
 
     @property
     def known(self) -> bool:
-        """Is it known for whom?"""
+        """Whether the request names a user or a session."""
         return self.request.user_id is not None or self.request.session_id is not None
 
     def for_documents(self, count: int, line_tokens: int) -> Plan:
-        """The same plan with so many documents that say something as candidates. Where there is
-        only one no model is asked; blank ones follow them and can't be lifted by anything."""
+        """The same plan for ranking `count` documents that have content. No model is asked if there
+        is only one. Popularity gets no weight, so that blank documents stay last."""
         depth = min(self.context.depth, count)
         context = replace(self.context, depth=depth, line_tokens=line_tokens)
         ladder = self.ladder if count > 1 else replace(self.ladder, steps=[])
@@ -69,8 +72,8 @@ class Planner:
         self._strategies: dict[tuple[str, str, float, OutputConstraint], Strategy] = {}
 
     def plan(self, request: RecommendRequest, call: CallContext) -> Plan:
-        """Raises `BadRequest` for what is beyond the limits or does not exist here, and `NotFound`
-        for an unknown model or prompt."""
+        """Plans a request. Raises `BadRequest` if it exceeds a limit or names an unknown strategy,
+        `NotFound` for an unknown model or prompt."""
         limits = self._settings.limits
         if request.top_n > limits.top_n:
             raise BadRequest(f"top_n: at most {limits.top_n} (limits.top_n)", param="top_n")
@@ -83,17 +86,17 @@ class Planner:
     def plan_documents(
         self, request: RerankRequest, documents: int, call: CallContext
     ) -> tuple[Plan, list[str]]:
-        """The plan for a list of texts, and what of the request was not taken as it came.
-        `documents`: how many of them say something."""
+        """Plans the ranking of a caller's documents; also returns warnings about fields that were
+        changed. `documents`: how many have content."""
         recommendation, warnings = self._recommendation(request)
         plan = self.unbounded(recommendation, call)
-        most = self._settings.rerank.line_tokens
-        line_tokens = min(request.line_tokens or most, most)
+        limit = self._settings.rerank.line_tokens
+        line_tokens = min(request.line_tokens or limit, limit)
         return plan.for_documents(documents, line_tokens), warnings
 
     def _recommendation(self, request: RerankRequest) -> tuple[RecommendRequest, list[str]]:
-        """A list of texts in the words of a recommendation. A model that nobody configured is
-        answered by the default."""
+        """Turns a rerank request into a recommendation request, with warnings. The default model
+        replaces one that isn't configured, and a query that is too long is cut."""
         model, warnings = request.model, list[str]()
         if model is not None and model not in self._models.names:
             known = ", ".join(self._models.names)
@@ -119,7 +122,8 @@ class Planner:
         ), warnings
 
     def unbounded(self, request: RecommendRequest, call: CallContext) -> Plan:
-        """A plan for a request that may be larger than what a caller may ask for."""
+        """Plans a request without checking the limits that apply to callers (`top_n`,
+        `candidates`)."""
         settings, sizes = self._settings, self._settings.rank
         domain = request.domain or settings.service.domain
         prompt = self._prompt(request, domain)
@@ -153,21 +157,22 @@ class Planner:
         )
 
     def weights(self, domain: str, alias: str | None) -> Weights:
-        """What fusion weighs for a model: as fitted, else as configured."""
+        """The fusion weights for a model: fitted if there are any, else as configured."""
         return self._fitted.get(f"{domain}.{alias}") or self._settings.configured(alias)
 
     def ranking_alias(self, request: RecommendRequest) -> str | None:
-        """The model that a request names, else the one for ranking; None where no model ranks."""
+        """The model that a request names, else that of `roles.rank`; None if there is neither."""
         named = request.model in self._settings.models
         return request.model if named else self._settings.roles.rank
 
     def scoring_alias(self, request: RecommendRequest) -> str | None:
-        """The model that a request names, else the one that tells likelihoods."""
+        """The model that a request names, else that of `roles.score`, which returns
+        log-likelihoods; None if there is neither."""
         named = request.model in self._settings.models
         return request.model if named else self._settings.roles.score
 
     def _deadline(self, request: RecommendRequest) -> float:
-        """The event loop's time by which the model must be done."""
+        """The time of the event loop by which models must have answered."""
         seconds = (request.deadline_ms or self._settings.service.deadline_ms) / 1000
         return asyncio.get_running_loop().time() + seconds - min(FINISH_S, seconds / 10)
 
@@ -181,7 +186,7 @@ class Planner:
         return prompt
 
     def _score_prompt(self, request: RecommendRequest, domain: str) -> Prompt | None:
-        """None where a folder of somebody's own prompts holds none."""
+        """The template for log-likelihoods; None if the caller's own prompt folder has none."""
         try:
             return self._prompts.find("score", domain, request.locale)
         except NotFound:
@@ -203,8 +208,8 @@ class Planner:
         return Ladder([self._strategy(option, domain) for option in chosen], asked)
 
     def _asked(self, request: RecommendRequest) -> str:
-        """The strategy that is asked for. Raises `BadRequest` or `NotFound` for an unknown strategy
-        or model."""
+        """The strategy that the request or configuration names. Raises `BadRequest` for an unknown
+        strategy, `NotFound` for an unknown model."""
         asked = request.strategy or self._settings.rank.strategy
         if asked not in STRATEGIES:
             known = ", ".join(STRATEGIES)
@@ -217,7 +222,8 @@ class Planner:
         return asked
 
     def _options(self, name: str, request: RecommendRequest, domain: str) -> Iterable[Option]:
-        """One strategy by the model asked for, then by those that stand in for it."""
+        """Yields a strategy with each model that may run it: the requested one, then the
+        fallbacks."""
         if name == "likelihood":
             alias = self.scoring_alias(request)
             if alias in self._models.scorers and self._score_prompt(request, domain) is not None:
@@ -230,12 +236,14 @@ class Planner:
                 yield Option(name, alias, self._able(name, alias), bound)
 
     def _able(self, name: str, alias: str) -> bool:
-        """Can a model do it, as far as is known? One that was never probed is tried."""
+        """Whether a model has the capabilities that a strategy needs; true if it was never
+        probed."""
         able = self._models.capabilities(alias)
         return able is None or SPECS[name].needs(able)
 
     def _strategy(self, option: Option, domain: str) -> Strategy:
-        """Strategies that write are kept from request to request, with what they have measured."""
+        """Makes the strategy of an option. Strategies that have a model write are cached across
+        requests, with what they measured."""
         alias, weights = option.model, self.weights(domain, option.model)
         make = SPECS[option.strategy].make
         strategy: Strategy

@@ -1,4 +1,4 @@
-"""What a model would be shown for a request; it is not asked."""
+"""Shows what a model would be sent for a request, without calling it."""
 
 from __future__ import annotations
 
@@ -24,14 +24,17 @@ from service.records import Records
 from service.schema import Candidate, PromptRef, RecommendRequest, UserState
 
 PreviewTask = Literal["rank", "explain", "score"]
-"""Tasks whose prompts can be looked at."""
+"""Tasks whose prompts can be previewed."""
 
 
 @dataclass(frozen=True)
 class Preview:
-    """`tokens`: of the messages' text by the model's own tokenizer; None where that is not on this
-    machine. `leaves`: is the model outside? Then `redacted` counts by kind what was taken out, and
-    there is no message for a person it may not see."""
+    """What a model would be sent.
+
+    `tokens`: length of the messages by the model's tokenizer; None if that isn't on this machine.
+    `leaves`: whether the model is outside the house. If so, `redacted` counts by kind what was
+    removed, and `messages` is empty for a person that it may not see.
+    """
 
     prompt: PromptRef
     messages: list[Message]
@@ -43,7 +46,7 @@ class Preview:
 
 @dataclass(frozen=True)
 class _Looked:
-    """What is looked at, by the model `alias`."""
+    """The input of a preview. `alias`: the model that would be called."""
 
     plan: Plan
     person: UserState
@@ -52,7 +55,7 @@ class _Looked:
     views: Views
 
     def seen(self, chosen: Sequence[Candidate], instruction: str | None) -> Subject:
-        """The person, the chosen and the instruction as the model sees them."""
+        """Returns the person, candidates and instruction as the model may see them."""
         return seen_through(self.views.of(self.alias), Subject(self.person, chosen, instruction))
 
 
@@ -76,7 +79,7 @@ class Previewer:
         return list(self._library.all().values())
 
     async def state(self, user_id: str) -> UserState:
-        """A user as a ranking would see them now. Raises `NotFound`."""
+        """Returns a user's state as a ranking would use it now. Raises `NotFound`."""
         await self._records.user(user_id)
         plan = self._stages.planner.plan(RecommendRequest(user_id=user_id), CallContext())
         person, _ = await self._stages.people.read(plan)
@@ -85,11 +88,12 @@ class Previewer:
     async def preview(
         self, request: RecommendRequest, task: PreviewTask, model: str | None = None
     ) -> Preview:
-        """What a model (an alias; else the task's own) would be shown for this request.
+        """Returns what a model would be sent for this request. `model`: an alias; None: that of the
+        task.
 
-        Of the task `score` that are two texts: what a likelihood is told after, and the titles
-        whose likelihood it is. Raises `BadRequest` where the model can't be asked for this task,
-        `PromptError` where a template fails.
+        For the task `score` these are two texts: the history that titles are scored after, and the
+        titles. Raises `BadRequest` if the model can't do the task, `PromptError` if the template
+        fails.
         """
         alias = model or self._alias_for(task, request)
         self._check(alias, task)
@@ -121,7 +125,7 @@ class Previewer:
         return Preview(prompt.ref, messages, tokens, alias, outside, redacted)
 
     def _alias_for(self, task: PreviewTask, request: RecommendRequest) -> str:
-        """The model that a task is given to. Raises `BadRequest` where no model has its role."""
+        """The model that does a task. Raises `BadRequest` if no model is configured for it."""
         aliases = {
             "rank": self._stages.planner.ranking_alias(request),
             "explain": self._settings.roles.explain,
@@ -145,7 +149,8 @@ class Previewer:
             )
 
     async def _scored_texts(self, looked: _Looked) -> list[Message]:
-        """What `Likelihood` makes of a person and the candidates of one window, in prior order."""
+        """The texts that `Likelihood` scores: the person's history, and the titles of the
+        candidates that a model judges."""
         plan, prompt = looked.plan, looked.prompt
         candidates = await self._stages.finder.find(plan, looked.person, looked.views)
         judged = [candidates[place] for place in slots(candidates, plan.context)]
@@ -159,7 +164,8 @@ class Previewer:
         ]
 
     async def _ranked(self, looked: _Looked) -> dict[str, Any]:
-        """What the prompt of a ranking is made of; of several alike, the first."""
+        """Variables of the ranking prompt. If a request would take several such prompts, of the
+        first."""
         plan, context = looked.plan, looked.plan.context
         candidates = await self._stages.finder.find(plan, looked.person, looked.views)
         window = [candidates[place] for place in slots(candidates, context)]
@@ -184,8 +190,9 @@ class Previewer:
         )
 
     async def _explained(self, looked: _Looked) -> dict[str, Any]:
-        """What the prompt for reasons is made of; of several alike, the first. A model outside is
-        not asked what moved the items: who only looks sends nothing."""
+        """Variables of the prompt for reasons. If a request would take several such prompts, of the
+        first. Attribution is left out if it would call a model outside: a preview sends nothing
+        there."""
         plan, views = looked.plan, looked.views
         candidates = await self._stages.finder.find(plan, looked.person, views)
         style = self._stages.explainer.style(plan, looked.person)

@@ -1,4 +1,5 @@
-"""A plan, a person and candidates become a `Ranking`: for the pipeline and for the shadow."""
+"""Ranks candidates for a person by a plan. The pipeline uses it, and so does the shadow model,
+which ranks a sample of requests again."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ class Ranker:
     async def rank(
         self, plan: Plan, person: UserState, candidates: Sequence[Candidate], views: Views
     ) -> Order:
-        """All candidates in their order. Its usage is that of all calls, failed ones included."""
+        """Orders all candidates. The order's usage sums all calls, including those that failed."""
         call = plan.context.call.part()
         ladder = self._ladder(plan.ladder, person, candidates, views)
         context = replace(plan.context, call=call)
@@ -35,8 +36,9 @@ class Ranker:
     def _ladder(
         self, ladder: Ladder, person: UserState, candidates: Sequence[Candidate], views: Views
     ) -> Ladder:
-        """The ladder for this person: empty where `auto` sees that no model would help; a model
-        outside is shown what may leave, or not asked."""
+        """Adapts a plan's ladder to this person. It becomes empty if the strategy is `auto` and no
+        model would help. A model outside gets redacted data, or is not called if the person forbids
+        it."""
         sizes = self._settings.rank
         if ladder.asked == "auto":
             why = reason_to_skip(person, candidates, sizes.least_history, sizes.clear_prior)
@@ -56,7 +58,7 @@ def _seen_by(strategy: Strategy, views: Views) -> Strategy:
 def ranking_of(
     order: Order, plan: Plan, person: UserState, timings: Timings, top_n: int
 ) -> Ranking:
-    """The first `top_n` of an order as they are shown."""
+    """Makes the `Ranking` that is shown: the first `top_n` of an order."""
     signals = _signals(order, full=plan.request.explain == "full")
     items = [
         Ranked(
@@ -86,7 +88,7 @@ def ranking_of(
 
 
 def _signals(order: Order, *, full: bool) -> list[dict[str, float | bool]]:
-    """The raw values behind each score; `full`: each source's rank, too."""
+    """The raw values behind each score. `full`: also the candidate's rank in each source."""
     rows: list[dict[str, float | bool]] = []
     for candidate, values in zip(order.candidates, order.signals, strict=True):
         row: dict[str, float | bool] = dict(values)

@@ -1,5 +1,5 @@
-"""What is stored, read and changed one by one: items, users, events, rankings; export and
-forget."""
+"""Reads, changes and deletes single stored items, users, events and rankings; exports and forgets
+users."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from service.store import Store
 from service.store.shadows import Shadowed as Shadowed
 
 PAGE = 100
-"""So many rows of an export are read at once."""
+"""How many rows of an export are read at once."""
 
 Stored = User | Event | LoggedRanking | ShadowRanking
 
 
 class Records:
-    """`settled()`: waits until all that was shown so far is in the log. `changing`: serialises
-    read-modify-write of items and users."""
+    """`settled`: waits until all rankings shown so far are in the log. `changing`: the lock that
+    every read-modify-write of items and users holds."""
 
     def __init__(
         self, store: Store, catalog: Catalog, settled: Callable[[], Awaitable[None]]
@@ -43,22 +43,23 @@ class Records:
     # ── items ─────────────────────────────────────────────────────────────────────────────────────
 
     async def item(self, item_id: str) -> Item:
-        """Raises `NotFound`."""
+        """Returns an item. Raises `NotFound`."""
         items = await self._catalog.get([item_id])
         if item_id not in items:
             raise NotFound("item", item_id)
         return items[item_id]
 
     async def items(self, ids: Iterable[str]) -> dict[str, Item]:
-        """The known ones of many ids."""
+        """Returns those of the items that exist, by id."""
         return await self._catalog.get(ids)
 
     async def list_items(self, after: str, limit: int) -> list[Item]:
-        """By id, those whose id comes after."""
+        """Returns up to `limit` items in order of their ids, from the first id greater than
+        `after`."""
         return await self._catalog.page(after, limit)
 
     async def delete_item(self, item_id: str) -> None:
-        """Raises `NotFound`."""
+        """Deletes an item. Raises `NotFound`."""
         async with self.changing:
             known = await self._catalog.delete(item_id)
         if not known:
@@ -67,18 +68,19 @@ class Records:
     # ── users ─────────────────────────────────────────────────────────────────────────────────────
 
     async def user(self, user_id: str) -> User:
-        """Raises `NotFound` for somebody who declared nothing and did nothing."""
+        """Returns a user. Raises `NotFound` for one with neither declared attributes nor events."""
         stored = await self._store.users.get(user_id)
         if stored is None:
             raise NotFound("user", user_id)
         return stored[0]
 
     async def list_users(self, after: str, limit: int) -> list[User]:
-        """By id, those whose id comes after; visitors known by a session alone are none."""
+        """Returns up to `limit` users in order of their ids, from the first id greater than
+        `after`. Sessions without a user are not listed."""
         return await self._store.users.page(after, limit)
 
     async def patch_user(self, user_id: str, change: UserPatch) -> User:
-        """Raises `NotFound`."""
+        """Changes some fields of a user; returns the whole user. Raises `NotFound`."""
         async with self.changing:
             user = await self._store.users.patch(user_id, change)
         if user is None:
@@ -86,8 +88,8 @@ class Records:
         return user
 
     async def forget(self, user_id: str) -> None:
-        """Delete what a user declared and did, and what they were shown. Popularity, which names
-        nobody, stays as it is. Raises `NotFound`."""
+        """Deletes a user's attributes, events and rankings. The items' popularity, which names
+        nobody, is not corrected. Raises `NotFound`."""
         await self._settled()
         async with self.changing:
             known = await self._store.forget(user_id)
@@ -95,10 +97,10 @@ class Records:
             raise NotFound("user", user_id)
 
     async def export(self, user_id: str) -> AsyncGenerator[Stored, None]:
-        """All that is stored of a user: what they declared, what they did as it arrived, what they
-        were shown, by time, and what a shadow model made of it.
+        """Yields everything stored about a user: the user, events in order of arrival, rankings
+        shown by time, and what shadow models ranked.
 
-        Raises `NotFound` here, before there is anything to iterate over.
+        Raises `NotFound` here, before iteration begins.
         """
         user = await self.user(user_id)
         await self._settled()
@@ -123,12 +125,13 @@ class Records:
     # ── events ────────────────────────────────────────────────────────────────────────────────────
 
     async def list_events(self, user_id: str, after: int, limit: int) -> list[tuple[int, Event]]:
-        """A user's events as they arrived, each with its place in the log. Raises `NotFound`."""
+        """Returns a user's events in order of arrival, each with its place in the log. Raises
+        `NotFound`."""
         await self.user(user_id)
         return await self._store.events.page(user_id, after, limit)
 
     async def events_between(self, who: str, since: datetime, until: datetime) -> list[Event]:
-        """What a person (a log key) did in a time, in its order."""
+        """Returns a person's events between two times, by time. `who`: a `log_key`."""
         return await self._store.events.between(who, since, until)
 
     async def list_last_said(
@@ -140,27 +143,31 @@ class Records:
         kind: str | None = None,
         user_id: str | None = None,
     ) -> tuple[list[tuple[int, Event]], int | None]:
-        """What users last said of items, and the place in the log to go on from. `kind`: a type in
-        any spelling; `until`: the `end_of_log` when the walk began."""
+        """Returns users' latest events of each type on each item, each with its place in the log,
+        and the place to continue from (None at the end).
+
+        `kind`: only events of this type, in any spelling. `until`: `end_of_log` when the listing
+        began.
+        """
         label = foreign.label(kind) if kind is not None else None
         return await self._store.events.latest_per_item(
             after, limit, until=until, who=user_id, kind=label
         )
 
     async def end_of_log(self) -> int:
-        """The place of the last event."""
+        """Returns the place of the last event in the log."""
         return await self._store.events.length()
 
     async def unsay(self, user_id: str, item_id: str, kind: str | None = None) -> int:
-        """Take what a user said of an item out of the log; returns how many events. Popularity
-        stays as it is."""
+        """Deletes a user's events on an item; returns how many. The item's popularity is not
+        corrected."""
         label = foreign.label(kind) if kind is not None else None
         return await self._store.events.remove(user_id, item_id, label)
 
     # ── rankings ──────────────────────────────────────────────────────────────────────────────────
 
     async def ranking(self, ranking_id: str) -> Ranking:
-        """A ranking as it was shown. Raises `NotFound`."""
+        """Returns a ranking as it was shown. Raises `NotFound`."""
         ranking = await self._store.rankings.get(ranking_id)
         if ranking is None:
             raise NotFound("ranking", ranking_id)
@@ -169,6 +176,6 @@ class Records:
     async def shadowed(
         self, after: int, limit: int, since: datetime | None = None
     ) -> list[Shadowed]:
-        """What was shown, from some time on, beside what the shadow model made of the same: the
-        first after a place."""
+        """Returns rankings shown since a time, each with the shadow model's ranking of the same
+        candidates: up to `limit`, after the place `after`."""
         return await self._store.shadows.page(after, limit, since)

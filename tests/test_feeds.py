@@ -275,8 +275,8 @@ async def test_another_process_says_what_it_says_beside_a_foreign_feed(
         await here.ingest.users([{"user_id": f"u{n}"}])
         row = {"UserId": f"u{n}", "Labels": ["x"]}
         await asyncio.gather(
-            here.ingest_foreign("gorse", [row], "users"),
-            there.patch_user(f"u{n}", UserPatch(allow_hosted=False)),
+            here.ingest.foreign_rows("gorse", [row], "users"),
+            there.records.patch_user(f"u{n}", UserPatch(allow_hosted=False)),
         )
         user = await here.user(f"u{n}")
         assert (user.allow_hosted, user.attributes) == (False, {"labels": ["x"]})

@@ -102,11 +102,10 @@ async def test_another_process_uses_a_training_at_once(make: Make, settings: Any
     await one.ingest.events([*blocks(), rated("u", "f4")])
     request = ask(user_id="u", strategy="prior", top_n=8)
     for trainer in (one, two, one):
-        await trainer.train()
+        await trainer.jobs.trainer.train()
         for other in (one, two):
-            assert {
-                int(item.item_id[1:]) % 2 for item in (await other.recommend(request)).items
-            } == {0}
+            ranking = await other.recommender.recommend(request)
+            assert {int(item.item_id[1:]) % 2 for item in ranking.items} == {0}
 
 
 async def test_the_background_trains_when_the_log_has_grown(make: Make, settings: Any) -> None:

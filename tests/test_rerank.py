@@ -400,7 +400,7 @@ async def test_a_document_adds_to_what_the_catalogue_knows(make: Make) -> None:
     request = RerankRequest(
         query="x", documents=[Document(id="alien", attributes={"score": 0.4, "year": 1980})]
     )
-    (item,) = await service._documents(request)
+    (item,) = (await service.recommender._stages.documents.read(request)).items
     assert item.attributes == {"year": 1980, "genre": ["Horror", "Sci-Fi"], "score": 0.4}
 
 

@@ -1,8 +1,8 @@
-"""Gorse's API: a client of Gorse needs our URL and nothing else.
+"""Gorse's API: a client of Gorse only needs our URL.
 
-Bodies are checked element by element. `RowAffected` counts the elements that were taken. Two keys
-that Gorse doesn't have say more: `Rejected`, why others were not taken, and `Warnings`, what may
-not be as it was meant. The status is 422 if none was taken.
+Each element of a body is checked by itself. `RowAffected` counts the accepted elements. Two keys
+are ours, not Gorse's: `Rejected` says why elements were not accepted, `Warnings` which accepted
+ones may not mean what the client intended. The status is 422 if no element was accepted.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from service.api.gorse_rows import (
     GorseFeedback,
     GorseItem,
     GorseUser,
-    GorseUserPatch,
-    GorseUsers,
     ItemPatch,
     Items,
+    LabelsPatch,
     Pascal,
     RowAffected,
     Score,
+    UserPage,
     time_text,
 )
 from service.api.needs import (
@@ -235,11 +235,11 @@ async def insert_users(feed: FeedDep, ingest: IngestDep) -> RowAffected:
 
 
 @router.get("/users", summary="All users, a page at a time")
-async def list_users(records: RecordsDep, cursor: CursorQuery = "", n: NQuery = 10) -> GorseUsers:
+async def list_users(records: RecordsDep, cursor: CursorQuery = "", n: NQuery = 10) -> UserPage:
     """By id; also users who have events but were never sent."""
     users = await records.list_users(key_of("users", cursor), n + 1)
     page, following = cut("users", users, n, lambda user: user.user_id)
-    return GorseUsers(cursor=following or "", users=[GorseUser.of(user) for user in page])
+    return UserPage(cursor=following or "", users=[GorseUser.of(user) for user in page])
 
 
 @router.get("/user/{user_id}", summary="One user")
@@ -249,7 +249,7 @@ async def get_user(user_id: PathId, records: RecordsDep) -> GorseUser:
 
 
 @router.patch("/user/{user_id}", summary="Change a user", response_model_exclude_none=True)
-async def modify_user(user_id: PathId, patch: GorseUserPatch, ingest: IngestDep) -> RowAffected:
+async def modify_user(user_id: PathId, patch: LabelsPatch, ingest: IngestDep) -> RowAffected:
     """Only what is given changes, and the next ranking knows it."""
     return await _change(ingest, "users", user_id, GorseUser.of, patch)
 

@@ -16,7 +16,7 @@ NEVER = "0001-01-01T00:00:00Z"
 
 
 class Pascal(BaseModel):
-    """In Gorse's spelling."""
+    """A model whose JSON keys are in PascalCase, as in Gorse."""
 
     model_config = ConfigDict(alias_generator=to_pascal, validate_by_name=True)
 
@@ -130,7 +130,7 @@ class ItemPatch(Sent):
     )
 
 
-class GorseUserPatch(Sent):
+class LabelsPatch(Sent):
     """What is absent or null stays as it is."""
 
     labels: Any = Field(None, description="Replaces all of them.", examples=[["horror"]])
@@ -161,7 +161,7 @@ class Items(Pascal):
     items: list[GorseItem] = Field(description="By id.")
 
 
-class GorseUsers(Pascal):
+class UserPage(Pascal):
     cursor: str = Field(description="Of the next page; empty: this is the last.", examples=[""])
     users: list[GorseUser] = Field(description="By id.")
 

@@ -37,7 +37,7 @@ def _part(get: Callable[[Service], Any]) -> Any:
 
 
 def _call(request: Request) -> CallContext:
-    """What models cost is on the account of the caller's key."""
+    """Charges the model calls of a request to the caller's key."""
     return CallContext(payer=request.state.key)
 
 

@@ -49,10 +49,10 @@ def document(
     fields: list[str] | None = None,
     cut: list[int] | None = None,
 ) -> Document:
-    """A `Document` of what a client sent. A bare text may be an id of the catalogue, and then
-    brings what the catalogue knows. `fields`: those of an object that are its text.
+    """Makes a `Document` of what a client sent. A text alone may be an item's id, and then adds
+    what the catalogue has. `fields`: keys of an object whose values make up its text.
 
-    What exceeds the limits of a document is cut, and `place` is added to `cut`.
+    A document that exceeds a limit is cut, and its `place` is appended to `cut`.
     """
     values: dict[str, Any] = {"text": raw} if isinstance(raw, str) else _values(raw, fields or [])
     try:

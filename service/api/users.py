@@ -30,6 +30,7 @@ from service.schema import (
     Ranked,
     Ranking,
     Recent,
+    ShadowRanking,
     User,
     UserPatch,
     UserState,
@@ -75,9 +76,18 @@ class State(BaseModel):
         )
 
 
+KINDS: dict[type[Value], str] = {
+    User: "user",
+    Event: "event",
+    LoggedRanking: "shown",
+    ShadowRanking: "unshown",
+}
+"""What the lines of an export are called."""
+
+
 def _line(value: Value) -> str:
     """A line of an export, under the name of the value's kind."""
-    return f'{{"{type(value).__name__.lower()}": {value.model_dump_json()}}}\n'
+    return f'{{"{KINDS[type(value)]}": {value.model_dump_json()}}}\n'
 
 
 def _example_export() -> str:

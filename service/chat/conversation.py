@@ -1,8 +1,8 @@
-"""How a conversation is answered: what was said becomes events, then comes the flow of every
-ranking, told in words.
+"""Answers a conversation: stores what the person said as events, ranks, and puts the ranking into
+words.
 
-Events first, so that the answer knows what the person just said; the ranking and its reasons are
-those of `Recommender.stream`.
+Events are stored first, so that the ranking already uses them. Rankings and reasons come from
+`Recommender.stream`.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ from service.schema import (
 )
 
 EXPLAINED = 3
-"""So many items are told about in one answer."""
+"""Most items that one answer explains or describes."""
 PICKS = 5
-"""Unless somebody says how many."""
+"""How many items an answer recommends if the request doesn't say."""
 
 Answer = AsyncGenerator[str | ChatReply, None]
-"""The text in pieces, then the reply."""
+"""Yields the text in pieces, then the reply."""
 
 
 @dataclass(frozen=True)
 class _Turn:
-    """What is answered: the request, how its conversation was read, our phrases in its language,
-    and on whose behalf models are asked."""
+    """One turn to answer: the request, what was understood of it, our phrases in its language, and
+    who pays for model calls."""
 
     request: ChatRequest
     talk: chat.Talk
@@ -81,8 +81,8 @@ class Conversation:
         self._documents = OwnDocuments(catalog)
 
     async def answer(self, request: ChatRequest, call: CallContext | None = None) -> Answer:
-        """The text in pieces, then the reply; with a shape, one piece of JSON. Whatever is wrong
-        with the request is raised here, before there is anything to iterate over."""
+        """Yields the text in pieces, then the reply; with a JSON schema (`shape`), a single piece
+        of JSON. An invalid request raises here, before iteration begins."""
         call = call or CallContext()
         self._check(request, call)
         start = asyncio.get_running_loop().time()
@@ -113,7 +113,7 @@ class Conversation:
         return answer if request.shape is None else self._shaped(request.shape, answer)
 
     def _check(self, request: ChatRequest, call: CallContext) -> None:
-        """Raises `BadRequest` or `NotFound` for what can't be answered."""
+        """Raises `BadRequest` or `NotFound` for a request that can't be answered."""
         limits = self._settings.limits
         if len(request.turns) > limits.messages:
             raise BadRequest(
@@ -138,8 +138,8 @@ class Conversation:
         self._recommender.check(asked, call)
 
     async def _note(self, request: ChatRequest, talk: chat.Talk) -> list[Event]:
-        """Keep what the last turn says of the person as events; the same turn sent again makes no
-        new ones."""
+        """Stores what the last turn says about the person as events. Sending the same turn again
+        adds none."""
         if not request.note or (request.user_id is None and request.session_id is None):
             return []
         turns = [turn.text for turn in request.turns]
@@ -168,7 +168,7 @@ class Conversation:
     def _wanted(
         self, request: ChatRequest, talk: chat.Talk, values: list[str], spent_s: float
     ) -> RecommendRequest:
-        """The conversation as a request for a list."""
+        """Makes a recommendation request of the conversation."""
         exclude = list(dict.fromkeys([*request.exclude, *talk.exclude]))
         wishes = [wish for wish in (talk.instruction, ", ".join(values)) if wish]
         asked = self._asked(request, ". ".join(wishes)[:LONGEST_INSTRUCTION], spent_s)
@@ -182,10 +182,11 @@ class Conversation:
     def _asked(
         self, request: ChatRequest, instruction: str | None, spent_s: float = 0
     ) -> RecommendRequest:
-        """What both kinds of request say, with the time that is left."""
-        both = RecommendRequest.model_fields.keys() & ChatRequest.model_fields.keys()
+        """A recommendation request with the fields that a chat request shares with it, and the time
+        left."""
+        shared = RecommendRequest.model_fields.keys() & ChatRequest.model_fields.keys()
         same = {
-            name: getattr(request, name) for name in both - {"candidates", "filters", "exclude"}
+            name: getattr(request, name) for name in shared - {"candidates", "filters", "exclude"}
         }
         deadline_ms = request.deadline_ms or self._settings.service.deadline_ms
         own = {
@@ -198,14 +199,14 @@ class Conversation:
     async def _stream(
         self, request: ChatRequest, wanted: RecommendRequest, call: CallContext
     ) -> Stream:
-        """A ranking of the catalogue, or of the caller's documents."""
+        """Ranks the catalogue, or the caller's documents."""
         if request.documents is None:
             return await self._recommender.stream(wanted, call)
-        both = RerankRequest.model_fields.keys() & RecommendRequest.model_fields.keys()
+        shared = RerankRequest.model_fields.keys() & RecommendRequest.model_fields.keys()
         rerank = RerankRequest(
             query=wanted.instruction or "",
             documents=await self._documents.titled(request),
-            **{name: getattr(wanted, name) for name in both},
+            **{name: getattr(wanted, name) for name in shared},
         )
         return await self._recommender.rerank_stream(rerank, call)
 
@@ -219,8 +220,9 @@ class Conversation:
         stream: Stream,
         usage: Usage,
     ) -> Answer:
-        """An opening, and a line for each pick as soon as its reason is there. Where nothing is all
-        that was demanded, what comes close to it, and it says so. `usage`: of reading the wish."""
+        """Yields an opening, then a line for each item as soon as its reason is known. If no item
+        passes the filters read from the conversation, says so and ranks without them. `usage`: of
+        understanding the wish."""
         words = turn.words
         text = chat.opening(turn.talk, words, noted)
         yield text
@@ -252,8 +254,7 @@ class Conversation:
         )
 
     async def _about(self, turn: _Turn, kind: chat.Kind) -> Answer:
-        """About picks that were shown: what is known of them, or why they were picked, ranked again
-        by what is known now."""
+        """Describes items shown before, or explains why they were recommended, by a new ranking."""
         talk, words = turn.talk, turn.words
         if not talk.about:
             yield words.which
@@ -276,7 +277,7 @@ class Conversation:
         )
 
     async def _again(self, turn: _Turn, item: Item) -> Ranking:
-        """One item's ranking, for its reason and what moved it."""
+        """Ranks a single item, to get its reason and attribution."""
         request = turn.request
         items = await self._documents.items(request)
         own = [
@@ -292,7 +293,7 @@ class Conversation:
         return rankings[-1]
 
     async def _shaped(self, shape: Mapping[str, Any], answer: Answer) -> Answer:
-        """The same answer as JSON in the caller's shape: one piece."""
+        """Converts an answer into JSON of the caller's schema, as a single piece."""
         from service.chat.shape import filled
 
         async with aclosing(answer):
@@ -314,7 +315,7 @@ async def _first(stream: Stream) -> Ranking:
 
 
 async def _with_unexplained(stream: Stream) -> AsyncGenerator[Ranking | Reason | Ranked, None]:
-    """A reason for each pick, then those picks that got none, then the whole."""
+    """Yields what the stream yields, and before its last ranking the items without a reason."""
     async for part in stream:
         if isinstance(part, Ranking):
             for item in part.items:
@@ -324,7 +325,7 @@ async def _with_unexplained(stream: Stream) -> AsyncGenerator[Ranking | Reason |
 
 
 async def _nothing(turn: _Turn, noted: list[Event]) -> Answer:
-    """Nothing is left to pick from."""
+    """Says that no item is left to recommend."""
     text = f"{chat.opening(turn.talk, turn.words, noted)}\n\n{turn.words.nothing}"
     yield text
     yield ChatReply.model_construct(
@@ -338,7 +339,7 @@ async def _say(text: str, kind: chat.Kind) -> Answer:
 
 
 def _pick(row: Ranked, item: Item | None) -> dict[str, Any]:
-    """What a shape may say of a pick: the ranking's row and the item's attributes."""
+    """Values that a JSON answer may use for an item: its rank, reason and attributes."""
     known: dict[str, Any] = {}
     if item is not None:
         own = {"url": item.url, "image_url": item.image_url, "text": item.text}

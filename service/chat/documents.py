@@ -1,4 +1,4 @@
-"""The caller's own documents in a conversation, as items that can be named."""
+"""The caller's own documents in a conversation, as items with names that the person can use."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from service.schema import ChatRequest, Document, Item
 
 TITLE_CHARS = 80
 OWN = "\x1f"
-"""A control character, which no item's id holds: the id of a document that came without one begins
-with it, and no event is about such a document."""
+"""First character of the id that a document without one gets. It is a control character, which no
+item's id contains. No events are stored about such documents."""
 
 
 class OwnDocuments:
@@ -21,8 +21,8 @@ class OwnDocuments:
         self._catalog = catalog
 
     async def called(self, request: ChatRequest) -> dict[str, list[Item]]:
-        """Items by what earlier answers may have called them; the caller's own documents by what
-        they are shown as."""
+        """Items by the names that earlier answers may have used; the caller's documents by their
+        titles and ids."""
         spoken = names(request.turns)
         called = await self._catalog.called(spoken)
         for item in await self.items(request):
@@ -30,7 +30,7 @@ class OwnDocuments:
         return called
 
     async def items(self, request: ChatRequest) -> list[Item]:
-        """The documents as items that are called what they are shown as, each with an id."""
+        """The documents as items, each with an id and with the title that answers show."""
         documents = request.documents or []
         known = await self._known(documents)
         items = []
@@ -42,14 +42,14 @@ class OwnDocuments:
         return items
 
     async def titled(self, request: ChatRequest) -> list[Document]:
-        """The documents, each with a title."""
+        """The documents, each with the title that answers show."""
         documents = request.documents or []
         known = await self._known(documents)
         return [titled(document, known) for document in documents]
 
     async def left(self, request: ChatRequest, talk: Talk) -> ChatRequest | None:
-        """The request with what the person has not excluded of a list that the caller gives; None
-        if that is nothing."""
+        """The request without the documents or candidates that the person excluded; None if none
+        remain."""
         exclude = {*request.exclude, *talk.exclude}
         avoid = {value.casefold() for value in talk.avoid}
         if request.documents is not None:
@@ -73,7 +73,7 @@ class OwnDocuments:
 
 
 def titled(document: Document, known: Mapping[str, Item]) -> Document:
-    """A document that nobody gave a name is called as it begins."""
+    """Gives a document without title and id its first line as title."""
     if document.title or document.id is not None or document.name in known:
         return document
     title = document.text.strip().partition("\n")[0][:TITLE_CHARS]
@@ -81,5 +81,5 @@ def titled(document: Document, known: Mapping[str, Item]) -> Document:
 
 
 def _values(item: Item) -> set[str]:
-    """Its attributes' values, in lower case."""
+    """An item's textual attribute values in lower case."""
     return {value.casefold() for _, value in item.facts() if isinstance(value, str)}

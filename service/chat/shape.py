@@ -64,7 +64,7 @@ NAMES = {
     "evidence": ("evidence", "based_on", "because_of"),
     "text": ("text", "message", "summary", "answer", "content", "intro", "comment", "response"),
 }
-"""What a pick is known by, with the names that callers give the same."""
+"""By name of a pick's field: the names under which a caller's schema may ask for it."""
 
 
 def check(schema: Mapping[str, Any]) -> None:
@@ -249,8 +249,8 @@ class _Filler:
     def _list(
         self, schema: Mapping[str, Any], name: str, pick: PickFields | None, known: Any, depth: int
     ) -> list[Any]:
-        """Outside of a pick: one element for each pick, or the picks' titles if the elements are no
-        objects. Of a pick: what is known by the list's name."""
+        """Fills a list. Outside of a pick it has one element for each pick: an object, or the
+        pick's title. Within a pick it has the elements of the pick's field `name`."""
         inner = schema.get("items", {})
         shape = self._at(inner["$ref"]) if "$ref" in inner else inner
         most, least = schema.get("maxItems"), schema.get("minItems", 0)
@@ -323,8 +323,8 @@ class _Filler:
 
 
 def _text(schema: Mapping[str, Any], name: str, known: Any) -> str:
-    """What is known, as a text within the schema's lengths. Raises `ValueError` where it hasn't the
-    schema's format."""
+    """Formats a known value as a text within the schema's lengths. Raises `ValueError` if the text
+    doesn't have the schema's format."""
     known = "" if known is None else known
     text = ", ".join(map(str, known)) if isinstance(known, list) else str(known)
     form = schema.get("format")

@@ -1,5 +1,5 @@
-"""What a turn means where no rule can tell: by likeness to examples, or by asking a model which of
-the catalogue's values are meant."""
+"""Understands a turn where rules don't suffice: its kind by the nearest example, and the
+catalogue's values that a wish means by asking a model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from service.schema import FASTER, LONGEST_INSTRUCTION, PRIOR, ChatRequest
 from service.store import Store
 
 VALUES = 2
-"""A wish means at most so many of the catalogue's values."""
+"""Most values of the catalogue that one wish may stand for."""
 
 
 class Understanding:
@@ -46,7 +46,7 @@ class Understanding:
         self._examples: dict[Kind, Vectors] = {}
 
     async def views(self, request: ChatRequest, talk: Talk) -> Views:
-        """What each model may see of a conversation."""
+        """Returns what each model may see of a conversation."""
         if not self._privacy.outside:
             return self._privacy.views(allowed=True)
         user = None
@@ -60,8 +60,8 @@ class Understanding:
         )
 
     async def kind(self, turn: str, views: Views) -> Kind:
-        """By likeness to examples, which the embedder knows in English: words in another script are
-        a wish, and so are those that an embedder outside may not see."""
+        """Classifies a turn by its nearest examples, which are in English. A turn in another script
+        is taken for a wish, and so is one that an embedder outside may not see."""
         view = views.embedder
         if sum(map(str.isascii, turn)) < len(turn) / 2 or not view.allowed:
             return "recommend"
@@ -78,11 +78,11 @@ class Understanding:
     async def values(
         self, request: ChatRequest, talk: Talk, facets: Facets, views: Views, call: CallContext
     ) -> list[str]:
-        """What the latest wish means in the catalogue's own values, by a model where no rule tells;
-        none if it fails. It has a quarter of the time."""
+        """Asks a model which of the catalogue's values the latest wish means. Empty if rules found
+        filters, or if the model fails or takes more than a quarter of the deadline."""
         alias = self._settings.roles.chat or self._settings.roles.explain
-        mute = request.model in {FASTER, PRIOR} or request.strategy == "prior"
-        if mute or talk.filters or not talk.wishes or alias not in self._models.writers:
+        no_model = request.model in {FASTER, PRIOR} or request.strategy == "prior"
+        if no_model or talk.filters or not talk.wishes or alias not in self._models.writers:
             return []
         view = views.of(alias)
         if not view.allowed:
@@ -116,7 +116,8 @@ class Understanding:
 
 
 async def _ask(llm: LLM, call: Call) -> str:
-    """The whole answer. A model without grammars may say anything: what is no value is dropped."""
+    """Returns the model's whole answer. A model that refuses the grammar is asked without it; the
+    caller drops words that are no values."""
     try:
         return await _answer(llm, call)
     except ModelIncapable:

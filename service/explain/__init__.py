@@ -1,13 +1,13 @@
-"""Why each of the best was chosen: the model's words if every claim in them checks out, else a true
-template.
+"""Explains why each of the first items was chosen: in a model's words if every claim in them is
+verified, else by a template.
 
-The evidence of an item is the liked ones that moved its score most, where a model can tell, else
-those that share most with it; the grammar offers no others, and without one a line that cites
-others is dropped. The sentence begins with their titles, and the model continues it: `Like
-"Gattaca", it is …`. A model that a grammar binds is asked for each item by itself: neither evidence
-nor words depend on what the item was chosen beside. It stands only if it names something the cited
-items and the chosen one share, and says nothing else that could be false: no other title,
-attribute, number, name or plot.
+A reason cites liked items as evidence: those that moved the chosen item's score most, if a scoring
+model measured that, else those that share most attributes with it. A grammar lets the model cite
+only these; without a grammar, lines that cite others are dropped. The sentence begins with the
+cited titles, and the model completes it: `Like "Gattaca", it is …`. With a grammar each item has a
+prompt of its own, so that its reason doesn't depend on the other chosen items. The model's clause
+is used only if it names something that the chosen and all cited items share, and contains no other
+title, attribute, number, name or plot.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ __all__ = [
 ]
 
 PROSE_TOKENS = 100
-"""For what a model says around its lines if no grammar keeps it from that."""
+"""Extra output tokens for text around the requested lines, when no grammar prevents it."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A person, what was chosen for them, and what they asked for."""
+    """What is explained: a person, the items chosen for them, and their instruction."""
 
     state: UserState
     chosen: Sequence[Candidate]
@@ -55,9 +55,9 @@ class Subject:
 
 @dataclass(frozen=True)
 class Style:
-    """How reasons are written. `prompt`: the template, in the language of the reasons; `top`: the
-    model speaks for the first so many; `deadline`: the event loop's time to be done by; `full`:
-    reasons carry what moved the item."""
+    """How reasons are written. `prompt`: the template, in the language of the reasons. `top`: for
+    how many items the model may write. `deadline`: time of the event loop. `full`: whether reasons
+    contain their attribution."""
 
     prompt: Prompt
     top: int
@@ -69,8 +69,8 @@ class Style:
 
 @dataclass(frozen=True)
 class Writer:
-    """The model that writes reasons. `constraint`: what its answers are held to; without a grammar
-    the prompt says what may be cited."""
+    """The model that writes reasons. `constraint`: what constrains its output; without a grammar,
+    the prompt lists what may be cited."""
 
     llm: LLM
     constraint: OutputConstraint = OutputConstraint()
@@ -78,7 +78,7 @@ class Writer:
 
 @dataclass(frozen=True)
 class Explained:
-    """What explaining cost, and whether the model could not do its part."""
+    """Usage of explaining, and the failure if the model wrote no reasons."""
 
     usage: Usage = Usage()
     degraded: Degraded | None = None
@@ -93,12 +93,12 @@ async def explain(
     attributor: Attributor | None = None,
     seen: Subject | None = None,
 ) -> AsyncGenerator[Reason | Explained, None]:
-    """A reason for each of the chosen in order, as soon as it is there, then what it took.
+    """Yields a reason for each chosen item, in order, then the usage.
 
-    The writer speaks for the first `style.top` where its words pass the check, templates for the
-    rest. `attributor` finds what to cite for the first `top`, in at most half of the time. `seen`:
-    the subject as models may see it, where that is not all: what a model says is checked against
-    what it saw, a template may say whatever is true.
+    The writer writes for the first `style.top`; templates replace words that fail the check, and
+    serve the rest. `attributor` measures what to cite, in at most half of the time. `seen`: the
+    subject as models may see it, if they may not see all. A model's words are checked against it;
+    templates use the whole subject.
     """
     call, language = call.part(), spoken(style.prompt.ref.id)
     seen = seen or subject
@@ -132,8 +132,8 @@ async def explain(
 
 
 async def _line(answer: Each | Loose | None, asked: Sequence[int], n: int) -> tuple[str, str]:
-    """What the model says of the n-th item; empty where it isn't asked. And the code of the error
-    if it failed."""
+    """Returns the model's line on the n-th item, empty if it isn't asked about it, and the error's
+    code if the call failed."""
     if answer is None or n not in asked:
         return "", ""
     try:
@@ -143,7 +143,7 @@ async def _line(answer: Each | Loose | None, asked: Sequence[int], n: int) -> tu
 
 
 def _attributed(reason: Reason, attribution: Attribution, style: Style) -> Reason:
-    """With what moved the item, if that is wanted and known."""
+    """Adds the item's attribution to its reason, if it is wanted and was measured."""
     if not style.full or reason.rank > len(attribution.by):
         return reason
     return reason.model_copy(update={"attribution": dict(attribution.by[reason.rank - 1])})
@@ -171,8 +171,8 @@ def _evidence(subject: Subject, attribution: Attribution) -> tuple[Liked, list[S
 def _ask(
     writer: Writer, seen: Subject, style: Style, attribution: Attribution, context: CallContext
 ) -> Each | Loose | None:
-    """Begin the model's answer: with a grammar each item by itself, at the same time; without one
-    all at once. None if the template fails."""
+    """Starts the model's calls: with a grammar one for each item, all at the same time; without one
+    a single call. Returns None if the template fails."""
     language = spoken(style.prompt.ref.id)
     shown = material(seen, style, writer.constraint, attribution)
     try:
@@ -205,10 +205,12 @@ def material(
     constraint: OutputConstraint,
     attribution: Attribution = Attribution(),
 ) -> list[dict[str, Any]]:
-    """What the prompt is rendered with, for each time that the model is asked: those of the chosen
-    that it speaks for, what each has in common and, where no grammar tells, what may be cited for
-    it. With a grammar one at a time; without one all at once: such a model mostly reads a person's
-    history by the token and for money."""
+    """Variables of each prompt for reasons: the items, what each shares with liked ones and,
+    without a grammar, what may be cited for it.
+
+    With a grammar each item has a prompt. Without one a single prompt holds all: such models
+    usually charge by the token, and every prompt repeats the history.
+    """
     supports = supports_of(subject.state, subject.chosen, attribution)
     asked = _spoken_for(supports, style.top)
     renderings = []
@@ -229,7 +231,7 @@ def material(
 
 
 def _spoken_for(supports: Sequence[Support], top: int) -> list[int]:
-    """Places, among the first `top`, of the items that something can be said of."""
+    """Places, among the first `top`, of the items that share something with a liked one."""
     return [n for n, support in enumerate(supports[: min(top, len(LETTERS))]) if support.common]
 
 

@@ -1,5 +1,4 @@
-"""Measures by how much each liked item makes a chosen item likelier: it is scored without each in
-turn."""
+"""Measures how much each liked item raises the likelihood of a chosen one, by leaving each out."""
 
 from __future__ import annotations
 
@@ -19,8 +18,8 @@ from service.schema import Candidate, UserState
 class Attribution:
     """How much each liked item moves each chosen one.
 
-    `by`: for each of the chosen items, in their order, nats by the liked item's id; empty where
-    that could not be measured.
+    `by`: for each chosen item, in order, the effect in nats by the liked item's id; empty if it
+    could not be measured.
     """
 
     by: Sequence[Mapping[str, float]] = ()
@@ -28,15 +27,15 @@ class Attribution:
 
 @dataclass(frozen=True)
 class Attributor:
-    """Scores the chosen items with and without each liked item.
+    """Scores the chosen items with the whole list of liked items, and without each of them.
 
-    What a liked item adds to log P(title | liked), over the last `titles` liked items of a `score`
-    prompt, is the mean of two differences: with the list in the order in which it was lived, and
-    backwards. In one order a small model reacts so much to an item's place in the list that another
-    model often sees no such effect (`make verify`).
+    The effect of a liked item on log P(title | history), with the last `titles` items as history,
+    is the mean of two differences: for the history in order, and reversed. In a single order, a
+    small model reacts so strongly to an item's position that another model often finds no such
+    effect (`make verify`).
 
-    One call for all, as the lists share their beginnings. Each chosen item is scored apart: what
-    speaks for it depends on the person and the item alone, not on what else was chosen.
+    All is scored in one call, as the histories share prefixes. Each chosen item is scored alone, so
+    that its evidence doesn't depend on the other chosen items.
     """
 
     scorer: Scorer
@@ -52,7 +51,8 @@ class Attributor:
         line_tokens: int,
         until: float,
     ) -> Attribution:
-        """Empty if the model fails or is not done by `until`, a time of the event loop."""
+        """Measures the effects. Returns an empty attribution if the model fails or isn't done by
+        `until` (time of the event loop)."""
         try:
             head, lines = self.prompt.document(state, self.titles, line_tokens)
             texts = [self.prompt.line(candidate.item, line_tokens) for candidate in chosen]
@@ -66,13 +66,13 @@ class Attributor:
         ids = list(dict.fromkeys(liked[label] for label in lines))
         if not ids or not texts:
             return Attribution()
-        lines_lived = list(lines.items())
+        history = list(lines.items())
         contexts = [
             (head, *(line for label, line in order if liked[label] != left_out))
-            for order in (lines_lived, lines_lived[::-1])
+            for order in (history, history[::-1])
             for left_out in (None, *ids)
         ]
-        asked = [Asked(lines_told, text) for lines_told in contexts for text in texts]
+        asked = [Asked(pieces, text) for pieces in contexts for text in texts]
         try:
             async with asyncio.timeout_at(until):
                 likelihoods = await self.scorer.loglikelihoods(asked, context=context, apart=True)
@@ -84,15 +84,17 @@ class Attributor:
 
 
 def _moved_by(ids: Sequence[str], values: Sequence[float], count: int) -> list[dict[str, float]]:
-    """For each of `count` chosen items, by how much each liked item moved it. `values`: of the
-    whole list and of the list without each liked item, as it was lived and then backwards; of each
-    list one value a chosen item."""
+    """Computes the effect of each liked item on each of `count` chosen ones.
+
+    `values`: log-likelihoods, `count` for each history: the whole one, then without each liked
+    item; first in order, then reversed.
+    """
     rows = [values[start : start + count] for start in range(0, len(values), count)]
-    lived, backwards = rows[: len(ids) + 1], rows[len(ids) + 1 :]
+    forwards, backwards = rows[: len(ids) + 1], rows[len(ids) + 1 :]
     moved = []
     for n in range(count):
         gains = {
-            item_id: (lived[0][n] - lived[row][n] + backwards[0][n] - backwards[row][n]) / 2
+            item_id: (forwards[0][n] - forwards[row][n] + backwards[0][n] - backwards[row][n]) / 2
             for row, item_id in enumerate(ids, 1)
         }
         moved.append(gains)

@@ -1,7 +1,7 @@
-"""Checks the words of a reason against the catalogue.
+"""Verifies the words of a reason against the catalogue.
 
-A reason is grounded if it names something that the chosen item shares with all cited ones, and if
-every other word claims nothing or stands in the chosen item's own title, text or numbers.
+A clause is grounded if it names something that the chosen item shares with all cited ones, and if
+every other word is neutral or occurs in the chosen item's title, text or numbers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NEUTRAL = frozenset(
         "theme themes there this to together too touch twist type very well with you your",
     )
 )
-"""Words that claim nothing which could be false."""
+"""Words that make no claim that could be false."""
 CHINESE_NEUTRAL = frozenset(
     re.findall(
         r"\w+",
@@ -33,18 +33,18 @@ CHINESE_NEUTRAL = frozenset(
     )
 )
 HAN = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
-"""Characters of scripts that put no spaces between words, for a class of a pattern."""
+"""Characters of scripts without spaces between words, to be put into `[…]` of a pattern."""
 
 _REFUSED = re.compile(
     r"(?:\b(?:no|not|cannot|without|never|nothing|none|neither|nor|except|avoid|hate|hates|dislike|less|instead|than|but|"
     r"tired|sick|enough)\b|n['’]t\b|[不没别無无非除腻少]|讨厌).*?(?:[!?;。!?;\n]|(?<=\w{3})\.(?!\d)|$)",
     re.IGNORECASE | re.DOTALL,
 )
-"""From a negation to the end of its sentence: what stands there may be just what is not wanted."""
+"""Matches from a negation to the end of its sentence: what is named there may be unwanted."""
 
 
 def wanted(wish: str) -> str:
-    """The plain words of a wish, without what follows a negation."""
+    """The plain words of a wish, without anything that follows a negation."""
     return _separated(_plain(_REFUSED.sub(" ", wish)))
 
 
@@ -59,8 +59,8 @@ def wished(value: str, plain: str) -> bool:
 def grounded(
     text: str, candidate: Item, cited: Sequence[Item], language: Language = ENGLISH
 ) -> bool:
-    """Whether a clause about `candidate` names something that it shares with every cited item, and
-    claims nothing that the catalogue doesn't say of it."""
+    """Whether a clause about `candidate` names something shared with every cited item, and claims
+    nothing that the catalogue doesn't contain."""
     if language is CHINESE:
         return _grounded_in_chinese(text, candidate, cited)
     shared = _shared(candidate, cited)
@@ -76,11 +76,11 @@ def grounded(
 
 
 def _grounded_in_chinese(text: str, candidate: Item, cited: Sequence[Item]) -> bool:
-    """The same for Chinese, but stricter, as nothing marks where a word ends: only neutral words,
-    shared values spelled as in the catalogue, and the item's numbers are allowed.
+    """`grounded` for Chinese, where no spaces mark words: only neutral words, shared values as the
+    catalogue spells them, and the item's numbers are allowed.
 
-    Every run of characters must consist of whole words. A value of a single character counts as
-    none: it is part of too many words.
+    Every run of characters must split into such words. Values of one character are ignored: they
+    occur in too many words.
     """
     values = {value for value in map(_separated, _shared(candidate, cited)) if len(value) > 1}
     runs = {value for value in values if re.fullmatch(f"[{HAN}]+", value)}
@@ -93,7 +93,7 @@ def _grounded_in_chinese(text: str, candidate: Item, cited: Sequence[Item]) -> b
 
 
 def _consists_of(run: str, words: Set[str]) -> bool:
-    """Whether a run of characters can be cut into these words without a rest."""
+    """Whether a run of characters can be split completely into these words."""
     ends = {0}
     for end in range(1, len(run) + 1):
         if any(start in ends and run[start:end] in words for start in range(end)):
@@ -102,7 +102,7 @@ def _consists_of(run: str, words: Set[str]) -> bool:
 
 
 def _separated(plain: str) -> str:
-    """A text with spaces between scripts that put spaces between words and those that don't."""
+    """Puts spaces between characters of scripts without spaces between words and all others."""
     return " ".join(re.findall(f"[{HAN}]+|[^{HAN} ]+", plain))
 
 
@@ -116,7 +116,7 @@ def _numbers(item: Item) -> set[str]:
 
 
 def _plain(text: str) -> str:
-    """A text's words in lower case, with one space between them."""
+    """The words of a text in lower case, separated by single spaces."""
     return " ".join(re.findall(r"[\w'-]+", harmless(text).casefold()))
 
 
@@ -138,6 +138,6 @@ def _names(text: str, value: str) -> bool:
 
 
 def _values(item: Item) -> set[str]:
-    """An item's attribute values in plain words; `_numbers` has the numbers."""
+    """An item's textual attribute values as plain words; `_numbers` returns the numeric ones."""
     texts = [value for _, value in item.facts() if isinstance(value, str) and not value.isdigit()]
     return {_plain(text) for text in texts} - {""}

@@ -1,4 +1,4 @@
-"""A model's answer line by line, one line for each item that it speaks for."""
+"""Reads a model's answer line by line; each line is about one item."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from service.llm.thinking import answer_of
 from service.prompts import LETTERS
 
 LONGEST_LINE = 1_000
-"""Characters that are waited for; a model that no grammar binds may write any number."""
+"""Longest line that is accepted, in characters. Without a grammar a model may never end one."""
 
 
 class Lines:
-    """A model's answer line by line, each when it is whole, none after the deadline (a time of the
-    event loop)."""
+    """Reads a model's answer line by line, until the deadline (time of the event loop)."""
 
     def __init__(self, llm: LLM, call: Call, deadline: float) -> None:
         self._pieces = llm.stream(call)
@@ -27,7 +26,7 @@ class Lines:
         self._text = ""
 
     async def next(self) -> str:
-        """Raises a `ModelError` when there is none in time."""
+        """Returns the next line. Raises a `ModelError` if none is complete by the deadline."""
         while "\n" not in self._text:
             if len(self._text) > LONGEST_LINE:
                 raise InvalidOutput("a line without an end")
@@ -42,13 +41,13 @@ class Lines:
         return line
 
     async def finish(self) -> None:
-        """Read to the end, at most until the deadline: the last piece carries the usage."""
+        """Reads to the end, but not beyond the deadline: the last piece carries the usage."""
         with suppress(ModelError):
             while await self._piece():
                 pass
 
     async def close(self) -> None:
-        """The model's work is stopped if it isn't done."""
+        """Stops the model if it is still writing."""
         await self._pieces.aclose()
 
     async def _piece(self) -> Piece | None:
@@ -62,9 +61,12 @@ class Lines:
 
 
 class Each:
-    """Answers of one line each, asked for at the same time. Their tasks are cancelled once, however
-    often this one is cancelled (a gone client's connection does so again and again): a call must
-    not be stopped halfway through hanging up."""
+    """Runs several calls at the same time, each of which answers with one line.
+
+    Each call has a task of its own, which is cancelled exactly once. The task that uses this object
+    may be cancelled many times (as when a client disconnects), and that must not interrupt the
+    closing of a call.
+    """
 
     def __init__(self, answers: Sequence[Lines]) -> None:
         self._answers = answers
@@ -88,8 +90,8 @@ class Each:
 
 
 class Loose(Lines):
-    """Of a model that no grammar binds. What is no line is skipped; a line is its item's by the
-    letter it begins with."""
+    """Reads the answer of a model without a grammar: one line for each item, which begins with the
+    item's letter. Skips anything else."""
 
     def __init__(self, llm: LLM, call: Call, deadline: float, language: Language) -> None:
         super().__init__(llm, call, deadline)
@@ -97,7 +99,8 @@ class Loose(Lines):
         self._by_letter: dict[str, str] = {}
 
     async def of(self, place: int) -> str:
-        """As the grammar would have it; empty if the model passed the item over."""
+        """Returns the line on an item, in the grammar's form; empty if the model skipped the
+        item."""
         letter = LETTERS[place]
         while not any(seen >= letter for seen in self._by_letter):
             line = tidied(await self.next(), self._language)
@@ -112,7 +115,7 @@ _LOOSE = re.compile(
 
 
 def tidied(line: str, language: Language) -> str:
-    """A line that says what the grammar allows, in its form; empty for any other."""
+    """Rewrites a line into the form that the grammar prescribes; empty if that isn't possible."""
     match = _LOOSE.fullmatch(answer_of(line)) if len(line) <= LONGEST_LINE else None
     if match is None:
         return ""
@@ -123,8 +126,8 @@ def tidied(line: str, language: Language) -> str:
 
 
 def grammar(choices: Sequence[tuple[int, ...]], language: Language = ENGLISH) -> str:
-    """llguidance: one item's line: one of the sets of labels that it may cite, then a bounded
-    clause."""
+    """The llguidance grammar of one item's line: one of the allowed sets of labels, then a clause
+    of bounded length."""
     options = " | ".join(f'"{joined_labels(labels)}"' for labels in choices)
     return f'start: "A [" ({options}) "] " why\nwhy: {language.rule()}\n'
 

@@ -1,4 +1,4 @@
-"""A chosen item's reason: a model's clause if it holds, else a template that is true."""
+"""Writes the reason for a chosen item: a model's clause if it is verified, else a template."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _LINE = re.compile(r"[A-Z] \[(h\d+(?:,h\d+)*)\] (.+)")
 
 @dataclass(frozen=True)
 class Claim:
-    """What a model says of a chosen item: the labels of the history's entries that it cites, and
-    its clause."""
+    """What a model says of a chosen item: the labels of the liked items that it cites, and its
+    clause."""
 
     labels: tuple[int, ...]
     clause: str
@@ -26,8 +26,7 @@ class Claim:
 def claim_of(
     line: str, item: Item, support: Support, liked: Liked, language: Language
 ) -> Claim | None:
-    """A model's line as a claim; None for one that is no line of ours or says what does not
-    hold."""
+    """Parses a model's line. Returns None if its form is wrong or its clause can't be verified."""
     match = _LINE.fullmatch(line.strip()) if len(line) <= LONGEST_LINE else None
     if match is None:
         return None
@@ -48,7 +47,7 @@ def claimed(
     liked: Liked,
     language: Language,
 ) -> Reason:
-    """A reason in the model's words."""
+    """Makes a reason of a model's verified claim."""
     cited = [liked[label][1] for label in claim.labels]
     moved = [liked[label][1] for label in support.moved if label not in claim.labels]
     return Reason(
@@ -62,8 +61,8 @@ def claimed(
 
 @dataclass(frozen=True)
 class Template:
-    """Writes true reasons without a model. `wish`: what the person asked for, in plain words;
-    `known`: ids of items that the person knows."""
+    """Writes reasons without a model. `wish`: the person's instruction in plain words. `known`: ids
+    of the items that the person has seen."""
 
     liked: Liked
     language: Language
@@ -71,8 +70,9 @@ class Template:
     known: frozenset[str]
 
     def reason(self, candidate: Candidate, rank: int, support: Support) -> Reason:
-        """A sentence of true shared attributes, else of those that the wish names, else of what
-        moved the item's score; without any, what brought the candidate here."""
+        """Writes a sentence on the attributes shared with liked items, else on those that the wish
+        names, else on the liked items that moved the score, else on the sources that found the
+        candidate."""
         labels = support.moved or [choice[0] for choice in support.choices[:1]]
         entries = [self.liked[label] for label in labels]
         items = [item for _, item in entries]

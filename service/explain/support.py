@@ -1,4 +1,5 @@
-"""What speaks for a chosen item: liked ones that moved its score, or that share most with it."""
+"""Finds the evidence for a chosen item: liked items that moved its score, or that share most with
+it."""
 
 from __future__ import annotations
 
@@ -11,20 +12,22 @@ from service.explain.wording import VALUE, name, visible
 from service.schema import Candidate, Fact, Item, Recent, UserState
 
 EVIDENCE = 2
-"""At most so many cited items a reason."""
+"""Most items that a reason cites."""
 NEAR = 3
-"""So many liked items a chosen one may be justified by."""
+"""Most liked items that may be cited for a chosen one."""
 
 Liked = Mapping[int, tuple[Recent, Item]]
-"""Liked entries of a history that can be named, by their labels in a prompt."""
+"""Liked items of a history that have a name, with their event, by their label in the prompt."""
 
 
 @dataclass(frozen=True)
 class Support:
-    """What speaks for a chosen item, as labels of liked entries. `moved`: those that moved its
-    score most; `choices`: sets of which a model may say that the item shares something with them,
-    the best first; `common`: what that is, in words. Where that is nothing, the model isn't
-    asked."""
+    """Evidence for a chosen item. Labels stand for liked items.
+
+    `moved`: labels of those that moved its score most. `choices`: sets of labels that a model may
+    cite, best first. `common`: the attribute values shared with the first choice; if there are
+    none, no model is asked.
+    """
 
     moved: Sequence[int] = ()
     choices: Sequence[tuple[int, ...]] = ()
@@ -32,7 +35,7 @@ class Support:
 
 
 def liked_entries(state: UserState) -> Liked:
-    """Liked entries that can be named, by label."""
+    """Liked items of a history that have a name, by label."""
     entries = {
         n: (entry, entry.item)
         for n, entry in enumerate(state.recent, 1)
@@ -44,13 +47,13 @@ def liked_entries(state: UserState) -> Liked:
 def supports_of(
     state: UserState, chosen: Sequence[Candidate], attribution: Attribution
 ) -> list[Support]:
-    """By attribution where something liked speaks for the item, else by what is shared; an item
-    does not speak for itself."""
-    every = {label: item for label, (_, item) in liked_entries(state).items()}
-    facts = {label: words(item) for label, item in every.items()}
+    """Finds the evidence for each chosen item: by attribution if a liked item moved its score up,
+    else by shared attributes. An item is no evidence for itself."""
+    liked = {label: item for label, (_, item) in liked_entries(state).items()}
+    facts = {label: words(item) for label, item in liked.items()}
     supports = []
     for n, candidate in enumerate(chosen):
-        items = {label: item for label, item in every.items() if item.id != candidate.item.id}
+        items = {label: item for label, item in liked.items() if item.id != candidate.item.id}
         labels = moving(items, attribution.by[n]) if n < len(attribution.by) else []
         if labels:
             sets = [tuple(labels), tuple(labels[:1])]
@@ -68,18 +71,18 @@ def supports_of(
 
 
 def moving(liked: Mapping[int, Item], by: Mapping[str, float]) -> list[int]:
-    """Labels of the liked items that moved an item's score up, those that moved it most first, at
-    most `EVIDENCE`."""
+    """Labels of the liked items that moved an item's score up, largest effect first, at most
+    `EVIDENCE`. `by`: effect by item id."""
     latest = {item.id: label for label, item in liked.items()}
     labels = [label for item_id, label in latest.items() if by.get(item_id, 0) > 0]
     return sorted(labels, key=lambda label: (-by[liked[label].id], -label))[:EVIDENCE]
 
 
 def closest(item: Item, liked: Mapping[int, frozenset[Fact]]) -> list[int]:
-    """Labels of the liked item that shares most with an item, and of those that share all of that
-    with it too; the later first, at most `NEAR`, none if nothing is shared."""
-    mine = words(item)
-    shares = {label: mine & facts for label, facts in liked.items()}
+    """Labels of the liked item that shares most attributes with `item`, and of others that share at
+    least the same ones; latest first, at most `NEAR`."""
+    own = words(item)
+    shares = {label: own & facts for label, facts in liked.items()}
     best = max(shares, key=lambda label: (len(shares[label]), label), default=None)
     if best is None or not shares[best]:
         return []
@@ -87,7 +90,7 @@ def closest(item: Item, liked: Mapping[int, frozenset[Fact]]) -> list[int]:
 
 
 def words(item: Item) -> frozenset[Fact]:
-    """Attributes that can be said in a sentence."""
+    """Attributes that can be written in a sentence."""
     return frozenset(
         (key, part)
         for key, part in item.facts()
@@ -100,5 +103,5 @@ def _common(item: Item, others: Sequence[Item]) -> list[str]:
 
 
 def in_words(item: Item, facts: Set[Fact]) -> list[str]:
-    """At most three of its facts."""
+    """At most three values of the item's attributes that are among `facts`."""
     return list(dict.fromkeys(str(part) for key, part in item.facts() if (key, part) in facts))[:3]

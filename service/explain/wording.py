@@ -1,5 +1,4 @@
-"""The sentences of reasons, by language: the frame around the model's clause, and the templates
-that need no model."""
+"""Sentences of reasons in each language: the frame around a model's clause, and the templates."""
 
 from __future__ import annotations
 
@@ -20,16 +19,16 @@ VALUE = 60
 class Language:
     """The words of one language.
 
-    Titles: `quoted` is the quotes around one; `inner` replaces those quotes within it (from, to);
-    `both` stands between two.
+    Titles: `quoted` is the pair of quotes around one; `inner` replaces those quotes within it
+    (from, to); `both` stands between two titles.
 
     The model's clause: `like` is the frame around it. It begins with one of `verbs` and `gap`, is
     `shortest` to `longest` characters long or at most `line_tokens` tokens, and ends with `stop`;
-    at `pauses` it may be cut.
+    one that is too long is cut at one of `pauses`.
 
     Templates: `listed` stands between values, and before the last. `shares`, `matches`, `speaks`,
-    `origins`, `known` and `unseen` are sentences for where the model has nothing to say or may not;
-    `too` ends a sentence with what else speaks for the item.
+    `origins`, `known` and `unseen` are sentences of their own; `too` ends a sentence with further
+    liked items as evidence.
     """
 
     quoted: str
@@ -61,8 +60,8 @@ class Language:
         return self.quoted.format(name(item).translate(str.maketrans(*self.inner)))
 
     def sentence(self, cited: Sequence[Item], clause: str, others: Sequence[Item]) -> str:
-        """The model's clause in its frame. `cited`: the liked items it is about; `others`: liked
-        items that speak for the chosen one as well."""
+        """Puts the model's clause into its frame. `cited`: the liked items that it is about;
+        `others`: more liked items that are evidence."""
         return self._with_others(self.like.format(titles=self.titles(cited), why=clause), others)
 
     def _with_others(self, sentence: str, others: Sequence[Item]) -> str:
@@ -72,15 +71,15 @@ class Language:
         return sentence.removesuffix(self.stop) + self.too.format(titles=self.titles(others))
 
     def rule(self) -> str:
-        """The clause as a regular expression of a grammar (llguidance): of bounded length, on one
-        line, without labels, quotes or a second sentence's end."""
+        """The llguidance pattern of a clause: of bounded length, on one line, without labels,
+        quotes or a second sentence."""
         inside = f'[^\\n\\[\\]"{"." if self.stop == "." else "。!?《》“”"}]'
         size = f"{{{self.shortest},{self.longest}}}"
         return f"/({'|'.join(self.verbs)}){self.gap}{inside}{size}{re.escape(self.stop)}/"
 
     def finished(self, clause: str) -> str:
-        """The model's clause as it can be shown. One that reached the length bound is cut at its
-        last pause; empty for one that isn't whole otherwise."""
+        """A model's clause ready to be shown. One that was cut at the length limit ends at its last
+        pause; any other incomplete clause becomes empty."""
         if not clause.startswith(tuple(verb + self.gap for verb in self.verbs)):
             return ""
         if len(clause) < self.longest:
@@ -91,8 +90,8 @@ class Language:
     def shared(
         self, common: Sequence[str], entry: Recent, item: Item, others: Sequence[Item]
     ) -> str:
-        """Says what the chosen item shares with a liked one. `common`: the shared values; `entry`,
-        `item`: the liked item and what the person did with it; `others` as in `sentence`."""
+        """Says what the chosen item shares with a liked one. `common`: the shared values; `item`:
+        the liked item; `entry`: its event; `others`: as in `sentence`."""
         value = "" if entry.event.value is None else f" {entry.event.value:g}"
         sentence = self.shares.format(
             what=self._list(common), title=self.title(item), verb=entry.verb, value=value
@@ -100,7 +99,7 @@ class Language:
         return self._with_others(sentence, others)
 
     def matched(self, wished: Sequence[str], others: Sequence[Item]) -> str:
-        """Says what the chosen item has of what the person asked for. `others` as in `sentence`."""
+        """Says which of the wished attributes the chosen item has. `others`: as in `sentence`."""
         return self._with_others(self.matches.format(what=self._list(wished)), others)
 
     def _list(self, values: Sequence[str]) -> str:
@@ -108,9 +107,9 @@ class Language:
         return last.join([comma.join(values[:-1]), values[-1]] if len(values) > 1 else values)
 
     def origin(self, candidate: Candidate) -> str:
-        """Says by what a candidate was retrieved or ranked; empty where no source names it.
+        """Says which source found the candidate; empty if none did.
 
-        It doesn't say that the item fits: in a list that the caller gives, a source names every
+        It doesn't say that the item fits: in a list that the caller gives, a source ranks every
         item, however far it is from what the source looks for.
         """
         return next(

@@ -1,4 +1,5 @@
-"""Work in the background: embed and tidy, train, probe."""
+"""Background work: embeds new items and tidies indexes, trains the collaborative source, probes
+models."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from service.telemetry import Telemetry
 
 @dataclass(frozen=True)
 class Job:
-    """Work that is done in rounds. `every_s`: seconds from one round's end to the next."""
+    """Work that is repeated. `every_s`: seconds from the end of one round to the start of the
+    next."""
 
     name: str
     every_s: Callable[[], float]
@@ -40,7 +42,7 @@ class Jobs:
         self.trainer = trainer
 
     async def run(self) -> None:
-        """All jobs, until cancelled."""
+        """Runs all jobs until cancelled."""
         self._telemetry.leave_request()
         async with asyncio.TaskGroup() as tasks:
             for job in self._jobs():
@@ -62,7 +64,8 @@ class Jobs:
         return jobs
 
     async def _repeat(self, job: Job) -> None:
-        """A round that fails is logged, and done again when the next is due."""
+        """Runs a job again and again. A round that fails is logged; the next one follows when it is
+        due."""
         while True:
             try:
                 await job.run()

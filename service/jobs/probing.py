@@ -1,5 +1,5 @@
-"""Find out what a model can do, again and again: it may come up after us, or come back as another
-one."""
+"""Probes models regularly: a server may start later than the service, or come back with another
+model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from service.telemetry import Telemetry
 
 
 class Probing:
-    """Of one model. `costs`: it costs money, so after failures it is probed ever more rarely."""
+    """Probes one model. `costs`: whether it costs money; if so, each failure in a row doubles the
+    time to the next probe."""
 
     def __init__(self, alias: str, models: Models, telemetry: Telemetry, *, costs: bool) -> None:
         self._alias = alias
@@ -20,11 +21,11 @@ class Probing:
         self._failures = 0
 
     def every_s(self) -> float:
-        """Seconds until the next round."""
+        """Seconds until the next probe."""
         return PROBE_S * (2 ** min(self._failures, 6) if self._costs else 1)
 
     async def probe(self) -> None:
-        """One round; an outcome that is not that of the round before is logged."""
+        """Probes the model once. Logs the outcome if it differs from the last one."""
         able = None
         try:
             able = await self._models.probe(self._alias)

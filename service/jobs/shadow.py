@@ -1,5 +1,5 @@
-"""A second model ranks a share of what people were shown: beside the requests, bounded, and
-whatever becomes of it no request notices."""
+"""Has a second model rank a sample of requests again, after they were answered. This delays no
+request, and its failures reach none."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ Outcome = Literal["ranked", "failed", "dropped", "not_allowed"]
 
 
 class Shadowing:
-    """`shadow.at_once` rankings at a time, in the order in which they came, and `shadow.waiting`
-    more in a queue; what is beyond is dropped.
+    """Runs at most `shadow.at_once` shadow rankings at a time and keeps `shadow.waiting` more in a
+    queue; drops any beyond.
 
-    Each outcome is counted. The work is on no caller's account, and is given up when the service is
-    closed.
+    Counts every outcome. The work is charged to no API key, and is cancelled when the service
+    closes.
     """
 
     def __init__(
@@ -57,8 +57,8 @@ class Shadowing:
         candidates: Sequence[Candidate],
         logged: asyncio.Task[None],
     ) -> None:
-        """Have what was shown ranked once more if it is of the share; `logged`: done when it is in
-        the log."""
+        """Queues a ranking that was shown for the shadow model, if it belongs to the sample.
+        `logged`: the task that writes that ranking to the log."""
         share = self._settings.share
         if self._settings.model is None or not of_share(shown.ranking_id, share):
             return
@@ -102,8 +102,8 @@ class Shadowing:
         person: UserState,
         candidates: Sequence[Candidate],
     ) -> Outcome:
-        """As any ranking; a person who was forgotten or hidden while this waited is not shown to
-        the model."""
+        """Ranks the candidates with the shadow model. Skips a person who was forgotten, or forbade
+        models outside, in the meantime."""
         who = log_key(plan.request.user_id, plan.request.session_id)
         if await self._store.rankings.get(shown.ranking_id) is None:
             return "dropped"
@@ -122,8 +122,8 @@ class Shadowing:
         return "failed" if order.degraded is not None and order.model is None else "ranked"
 
     def _own_plan(self, plan: Plan, alias: str) -> Plan:
-        """The same question to the shadow model alone: that it fails is what is to be found out,
-        and must cost no other model."""
+        """The same plan with the shadow model alone. Its fallbacks are removed: its failures are to
+        be measured, and must not cost another model."""
         changes = {
             "model": alias,
             "strategy": self._settings.strategy,
@@ -143,12 +143,12 @@ class Shadowing:
 
 
 def of_share(ranking_id: str, share: float) -> bool:
-    """Is a ranking of the share? Its id decides, so every process says the same."""
+    """Whether a ranking belongs to the sample. A hash of its id decides, so all processes agree."""
     return int.from_bytes(sha256(ranking_id.encode()).digest()[:8], "big") / 2**64 < share
 
 
 def _beside(ranking: Ranking, shown: Ranking, top_n: int) -> Ranking:
-    """Of a shadow's whole order what it would have shown, and where it places what was shown."""
+    """Reduces the shadow's ranking to its first `top_n` items and the items that were shown."""
     known = {item.item_id for item in shown.items}
     items = [item for item in ranking.items if item.rank <= top_n or item.item_id in known]
     return ranking.model_copy(update={"ranking_id": shown.ranking_id, "items": items})

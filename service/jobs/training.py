@@ -1,4 +1,4 @@
-"""Learn from the whole log who likes what, as it grows."""
+"""Trains the collaborative source on the whole event log, again whenever the log has grown."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Trainer:
         self._catalog = catalog
         self._clock = clock
         self._tried = 0
-        """How long the log was at the last training."""
+        """Number of events in the log at the last training."""
         self._keeping: set[asyncio.Task[int]] = set()
 
     async def train_if_outgrown(self) -> None:
-        """Train if the log has grown enough since the last training, or training itself changed. A
-        round that failed is tried again at the next call."""
+        """Trains if the log has grown by `training.growth` since the last training, or if its
+        settings changed. A training that failed is repeated at the next call."""
         length = await self._store.events.length()
         if length <= self._tried or not await self._outgrown(length):
             return
@@ -44,8 +44,8 @@ class Trainer:
             raise
 
     async def train(self) -> int:
-        """Factors for all liked items, learnt off the event loop; returns how many items then have
-        some. With too few people or items to learn from nothing changes."""
+        """Learns a vector of factors for every liked item, on a thread, and stores them. Returns
+        how many items have factors; 0, and nothing stored, if too few people or items are liked."""
         training = self._training
         length, now = await self._store.events.length(), self._clock()
         counting = [name for name, meaning in self._meanings.items() if meaning.weight]
@@ -76,7 +76,7 @@ class Trainer:
         return await asyncio.shield(keeping)  # half of it would pass for a whole one
 
     async def close(self) -> None:
-        """Wait until what was learnt is stored."""
+        """Waits until the factors of a finished training are stored."""
         if self._keeping:
             await asyncio.wait(self._keeping)
 
@@ -94,7 +94,7 @@ class Trainer:
 
     @property
     def _made_with(self) -> str:
-        """A fingerprint of all that decides what a training makes of a log."""
+        """A hash of all settings that affect the result of a training."""
         training = self._training.model_dump(exclude={"growth", "every_s"})
         meanings = sorted(self._meanings.items())
         return sha256(repr((training, meanings)).encode()).hexdigest()[:16]

@@ -87,7 +87,7 @@ class PackedModel:
         return tuple(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
     def score(self, asked: list[Asked]) -> Likelihoods:
-        """Scores as many texts together as fit. The first context is kept."""
+        """Scores texts, as many in one pass as fit. Keeps the first context for later calls."""
         _check(asked)
         values: list[float] = []
         usage = Usage()

@@ -45,7 +45,8 @@ class VLLM(Compatible):
         return body
 
     def _logs(self, choice: Any, tokens: Sequence[int]) -> tuple[float, ...]:
-        """Raises `ModelIncapable` unless all came: a guess in place of one would go unnoticed."""
+        """Returns the log-probabilities of `tokens`. Raises `ModelIncapable` if the server left any
+        out: a guess in its place would go unnoticed."""
         if choice.logprobs is None or not choice.logprobs.content:
             return ()
         listed = {entry.token: entry.logprob for entry in choice.logprobs.content[0].top_logprobs}

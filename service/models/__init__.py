@@ -1,4 +1,5 @@
-"""The configured models: which there are, what each can do, and how each is asked."""
+"""The registry of the configured models: what each can do, and the wrapper through which each is
+called."""
 
 from __future__ import annotations
 
@@ -23,14 +24,15 @@ from service.telemetry import Telemetry
 __all__ = ["PROBE_S", "LatencyEstimator", "MeteredModel", "MeteredScorer", "Models"]
 
 PROBE_S = 60
-"""Seconds that a model is given for each answer of a probe, and between two probes of it."""
+"""Seconds that a model has for each answer of a probe, and seconds between two probes."""
 
 
 class Models:
-    """`adapters`: the opened models by alias; those that can write are `ModelAdapter`s.
+    """The configured models by alias.
 
-    `writers`: those that write, `scorers`: all of them, as stages ask them. `latency`: how fast
-    each is; shared by the registries that follow each other at reloads.
+    `adapters`: the opened adapters; those of models that write text are `ModelAdapter`s. `scorers`:
+    all models, metered. `writers`: those of them that write text. `latency`: estimates each model's
+    speed; the next registry takes it over when settings are reloaded.
     """
 
     def __init__(
@@ -68,22 +70,24 @@ class Models:
 
     @property
     def names(self) -> list[str]:
-        """What `model` in a request may name."""
+        """Values that the field `model` of a request accepts."""
         aliases = (alias for alias in self._settings.models if alias in self.scorers)
         return ["whyrank", FASTER, PRIOR, *aliases]
 
     def identity(self, alias: str) -> str:
-        """What configuration says of which model an alias stands for."""
+        """A text of the settings that decide which model an alias stands for. Another text means
+        another model."""
         model = self._settings.models[alias]
         parts = model.backend, model.model, model.base_url, model.path, model.extra
         return " ".join(str(part) for part in parts if part)
 
     def capabilities(self, alias: str) -> Capabilities | None:
-        """What a probe found that it can do; None before the first."""
+        """What the last probe found that the model can do; None if it was never probed."""
         return self._probes.known.get(alias)
 
     def constraint(self, alias: str) -> OutputConstraint:
-        """What its answers can be held to: as probed, before that by its backend."""
+        """Which constraints on its output (grammar, JSON schema) a model follows: as probed; before
+        the first probe, as its backend usually does."""
         able = self.capabilities(alias)
         if able is None:
             return OutputConstraint(grammar=self._settings.models[alias].backend == "vllm")
@@ -92,14 +96,14 @@ class Models:
     async def probe(
         self, alias: str, *, anew: bool = False, seconds: float = PROBE_S
     ) -> Capabilities:
-        """What a model can do; asked of it once, and again after it changed. Raises a `ModelError`
-        if it gives no answer within `seconds`."""
+        """Returns what a model can do. Probes it if it was never probed, if it has changed, or if
+        `anew`. Raises a `ModelError` if it doesn't answer a call of the probe within `seconds`."""
         able = await self._probes.of(alias, anew=anew, seconds=seconds)
         self.latency.seed(alias, able.read_tps, able.write_tps)
         return able
 
     async def why_unusable(self, alias: str, seconds: float = 5) -> str:
-        """What keeps a model from answering within so many seconds; empty if nothing does."""
+        """Says why a model doesn't answer within `seconds`; returns an empty text if it does."""
         try:
             async with asyncio.timeout(seconds):
                 await self.probe(alias, seconds=seconds)
@@ -111,8 +115,8 @@ class Models:
         return ""
 
     def in_use(self) -> set[str]:
-        """Models worth probing: those that have a role, and those that cost neither money nor this
-        process's memory."""
+        """Aliases of the models that are probed regularly: those with a role, and all that cost no
+        money and don't run in this process."""
         settings = self._settings
         free = {
             alias
@@ -125,8 +129,8 @@ class Models:
         return (free | working) & self.scorers.keys()
 
     def kept_by(self, settings: Settings) -> dict[str, ScorerAdapter]:
-        """The opened models that are configured the same in other settings; how fast the others
-        are is forgotten."""
+        """Returns the opened adapters whose configuration is the same in `settings`. Drops the
+        measured speed of all others."""
         kept = {}
         for alias, adapter in self.adapters.items():
             if settings.models.get(alias) == self._settings.models[alias]:
@@ -136,7 +140,7 @@ class Models:
         return kept
 
     async def close(self, *, successor: Models | None = None) -> None:
-        """Close the models, but for those that the successor goes on with."""
+        """Closes the adapters, except those that the successor uses too."""
         for alias, adapter in self.adapters.items():
             if successor is None or successor.adapters.get(alias) is not adapter:
                 await self.scorers[alias].close()
@@ -161,6 +165,6 @@ class Models:
         return MeteredScorer(adapter, meters)
 
     def _probed(self, adapter: ScorerAdapter) -> MeteredScorer:
-        """As probes ask it: paid and counted, but without effect on its circuit breaker and on how
-        fast it is taken to be."""
+        """Wraps an adapter for probes: they are paid for and counted, but change neither the
+        model's circuit breaker nor its estimated speed."""
         return self._metered(adapter, LatencyEstimator(), CircuitBreaker(sys.maxsize, 0))

@@ -8,14 +8,14 @@ from time import monotonic
 from service.errors import ModelError
 
 TRIPPING = {"overload", "unreachable", "timeout"}
-"""Codes of failures that open the breaker: the server is in trouble. An answer that is of no use
-says nothing of the server."""
+"""Error codes that count as failures of the server. A useless answer doesn't: the server works."""
 
 
 class CircuitBreaker:
-    """Opens after `failures` failures in a row, for `seconds` or for as long as the server said.
+    """Opens after `failures` failures in a row, or at once if the server asks for a pause.
 
-    Then the model is tried again; one more failure opens it again.
+    It stays open for `seconds`, or for the server's pause if that is longer. Then the model is
+    called again; one more failure opens it again.
     """
 
     def __init__(
@@ -30,11 +30,11 @@ class CircuitBreaker:
 
     @property
     def open(self) -> bool:
-        """Is the model not to be asked now?"""
+        """Whether the model must not be called now."""
         return self._clock() < self._open_until
 
     def check(self) -> None:
-        """Raises the failure that opened the breaker while it is open."""
+        """Raises the error that opened the breaker, as long as it is open."""
         if self._cause is not None and self.open:
             seconds = self._open_until - self._clock()
             raise type(self._cause)(

@@ -1,4 +1,4 @@
-"""What may be spent on a model a day, by everybody and by each key."""
+"""Limits what may be spent a day: on each model, and by each API key."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from service.store.spendings import Spendings
 
 
 class Budget:
-    """`daily`: dollars a day for the model; None: no bound. Each key may have a bound of its own.
+    """Checks and records what one model costs.
 
-    `price`: as configured; `costs`: does the model cost anything?
+    `daily`: dollars a day that all callers together may spend on the model; None: no limit. A key
+    may have a limit of its own, for all models. `price`: as configured. `costs`: whether the model
+    costs money.
     """
 
     def __init__(
@@ -32,13 +34,13 @@ class Budget:
         self._daily = daily
         self._costs = costs
         self._unknown = ""
-        """Why nobody knows what was spent; empty while it is known."""
+        """Why it isn't known what was spent; empty while it is known."""
         self._spendings = spendings
         self._clock = clock
 
     async def check(self, payer: ApiKey | None) -> None:
-        """Raises `ModelOverBudget` once a budget is spent. Calls that are under way go on, so a day
-        may end a little over."""
+        """Raises `ModelOverBudget` if today's budget of the model or of the payer's key is spent.
+        Calls that are running are not stopped, so a day may end slightly over budget."""
         if not self._costs:
             return
         bound = payer is not None and payer.budget is not None
@@ -58,7 +60,7 @@ class Budget:
             )
 
     async def _spent(self, **of: str) -> float:
-        """Dollars of today; infinite while the store can't be read, so that a request is answered
+        """Dollars spent today. Infinite if the store can't be read: then the request is answered
         without this model instead of failing."""
         try:
             return await self._spendings.spent(self._clock(), **of)
@@ -66,8 +68,8 @@ class Budget:
             return inf
 
     async def pay(self, usage: Usage, payer: ApiKey | None) -> None:
-        """Record what a call cost. If the cost is unknown or can't be stored, the model is not
-        asked again for anybody with a budget."""
+        """Records what a call cost. If the cost is unknown or can't be stored, `check` refuses the
+        model from then on wherever a budget applies."""
         if not self._costs:
             return
         if usage.cost is None:

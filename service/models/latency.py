@@ -16,7 +16,8 @@ STALE_S = 120
 LEAST_TOKENS = 8
 """Shorter prompts count as this long: their time says more of the network than of the model."""
 ENOUGH = 64
-"""From fewer uncached tokens a rate is only ever lowered: most of their time is the call's own."""
+"""Prompts with fewer uncached tokens can only lower the rate: most of their time is the call's
+fixed overhead."""
 
 
 @dataclass
@@ -38,20 +39,20 @@ class LatencyEstimator:
         self._seeds: dict[str, TokenRates] = {}
 
     def seed(self, alias: str, read_tps: float | None, write_tps: float | None) -> None:
-        """Sets rates measured earlier, in tokens per second, for as long as there are no newer
-        ones. They get stale like any others, counted from when they are first used."""
+        """Sets rates from an earlier measurement, in tokens per second. They apply until a newer
+        one, and become stale `STALE_S` after their first use."""
         if read_tps and alias not in self._seeds:
             write = 1 / write_tps if write_tps else 0.0
             self._seeds[alias] = TokenRates(1 / read_tps, write, math.inf)
 
     def forget(self, alias: str) -> None:
-        """Drops all rates of an alias that stands for another model now."""
+        """Drops all rates of an alias, as it now stands for another model."""
         self._rates.pop(alias, None)
         self._seeds.pop(alias, None)
 
     def record_answer(self, alias: str, usage: Usage, first_s: float, whole_s: float) -> None:
-        """Learns from an answer: `first_s` and `whole_s` are seconds until its first and its last
-        piece."""
+        """Updates the rates by an answer. `first_s`, `whole_s`: seconds until its first and its
+        last piece."""
         uncached = max(usage.prompt_tokens - usage.cached_tokens, LEAST_TOKENS)
         written = usage.completion_tokens
         read_rate = first_s / uncached
@@ -62,14 +63,15 @@ class LatencyEstimator:
         self._learn(alias, read_rate, (whole_s - first_s) / written if written > 1 else None)
 
     def record_timeout(self, alias: str, expected: Usage, after_s: float) -> None:
-        """Learns from a question of `expected` tokens without an answer within `after_s`: it is
-        taken to need twice as long, or as long as was known if that is more."""
+        """Updates the rates by a call of `expected` tokens that didn't answer within `after_s`
+        seconds: assumes twice that time, or the known rate if it is slower."""
         known = self._rates.get(alias) or TokenRates(0, 0, 0)
         read = 2 * after_s / max(expected.prompt_tokens, LEAST_TOKENS)
         self._rates[alias] = TokenRates(max(read, known.read), known.write, self._clock())
 
     def seconds(self, alias: str, expected: Usage) -> float | None:
-        """The estimate; None if the model was never measured, or too long ago."""
+        """Estimates the seconds that a call of `expected` tokens takes; None if the model was never
+        measured, or more than `STALE_S` seconds ago."""
         rates = self._rates.get(alias) or self._seeds.get(alias)
         if rates is not None and rates.at == math.inf:
             rates.at = self._clock()
@@ -78,7 +80,7 @@ class LatencyEstimator:
         return rates.read * expected.prompt_tokens + rates.write * expected.completion_tokens
 
     def _learn(self, alias: str, read: float, write: float | None) -> None:
-        """Moves the averages towards a measurement."""
+        """Moves the running averages towards a new measurement."""
         rates = self._rates.get(alias)
         if rates is None:
             self._rates[alias] = TokenRates(read, write or 0.0, self._clock())

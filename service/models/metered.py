@@ -1,4 +1,5 @@
-"""Models as stages ask them: redacted, metered, paid for, behind a circuit breaker."""
+"""Wraps model adapters: each call is redacted, timed, paid for, and guarded by a circuit
+breaker."""
 
 from __future__ import annotations
 
@@ -28,12 +29,14 @@ from service.schema import Price, Usage
 from service.telemetry import Telemetry
 
 CHARS_A_TOKEN = 3
-"""A rough guess: of a call that was broken off nobody says how many tokens it took."""
+"""Rough characters per token, to guess the usage of a cancelled call, for which no server reports
+it."""
 
 
 @dataclass(frozen=True)
 class Meters:
-    """What is measured of a model, and what every text to it goes through."""
+    """What the wrapper of one model updates on each call; `redact` is applied to every text it
+    sends."""
 
     latency: LatencyEstimator
     breaker: CircuitBreaker
@@ -43,7 +46,7 @@ class Meters:
 
 
 class MeteredScorer:
-    """A model that tells likelihoods, as stages ask it."""
+    """Wraps a model that returns log-likelihoods of texts."""
 
     def __init__(self, adapter: ScorerAdapter, meters: Meters) -> None:
         self._adapter = adapter
@@ -54,7 +57,7 @@ class MeteredScorer:
 
     @property
     def resting(self) -> bool:
-        """Is its circuit breaker open?"""
+        """Whether the model's circuit breaker is open."""
         return self._meters.breaker.open
 
     @property
@@ -88,7 +91,7 @@ class MeteredScorer:
         await self._adapter.close()
 
     async def _admit(self, context: CallContext) -> None:
-        """Raises a `ModelError` for a model that is not to be asked now."""
+        """Raises a `ModelError` if the circuit breaker is open or a budget is spent."""
         self._meters.breaker.check()
         await self._meters.budget.check(context.payer)
 
@@ -97,8 +100,8 @@ class MeteredScorer:
         self._meters.telemetry.failures.labels(self.alias, error.code).inc()
 
     async def _settle(self, usage: Usage, context: CallContext) -> Usage:
-        """Charge and pay a call; returns its usage with what it cost. The payment is finished even
-        if the caller is cancelled."""
+        """Records a call's usage and pays for it; returns the usage with its cost. The payment is
+        completed even if the caller is cancelled."""
         if self._meters.budget.price is not None or usage.cost is None:
             cost = self.price.of(usage) if self.price is not None else None
             usage = usage.model_copy(update={"cost": cost})
@@ -112,7 +115,7 @@ class MeteredScorer:
 
 
 class MeteredModel(MeteredScorer):
-    """A model that writes, as stages ask it."""
+    """Wraps a model that writes text."""
 
     def __init__(self, adapter: ModelAdapter, meters: Meters) -> None:
         super().__init__(adapter, meters)
@@ -121,8 +124,8 @@ class MeteredModel(MeteredScorer):
         self.likeliest = adapter.likeliest
 
     async def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
-        """The answer in pieces, the last with the usage. A call that is broken off is paid for as
-        far as it came."""
+        """Yields the answer in pieces; the last one carries the usage. A call that the caller stops
+        is paid for up to where it came."""
         await self._admit(call.context)
         outgoing = OutgoingCall.of(call, self._meters.redact)
         exchange = Exchange(self.alias, [dict(message) for message in outgoing.messages])
@@ -157,7 +160,7 @@ class MeteredModel(MeteredScorer):
 
 
 def _guessed_usage(read: Iterable[str], written: str = "") -> Usage:
-    """What a call took that was broken off before the server said so."""
+    """Guesses the tokens of a call that was stopped before the server reported them."""
     prompt = sum(map(len, read)) // CHARS_A_TOKEN
     completion = len(written) // CHARS_A_TOKEN
     return Usage(

@@ -1,7 +1,8 @@
-"""What may leave for a model outside, decided once a request: `Views`, one `View` a model.
+"""Decides what a model outside the house may be sent.
 
-Every text to a model is redacted by `Privacy.outgoing` last thing before its adapter, which takes
-no other. A `View` comes earlier, before a prompt is made, and knows who wrote what.
+`Privacy.views` makes one `View` a model for each request: it redacts a person's own words and
+attributes before a prompt is made from them. `Privacy.outgoing` redacts every finished text once
+more, just before the model's adapter, which accepts only the type `Outgoing`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ __all__ = [
 
 
 class Privacy:
-    """What `settings` decide of who may see what."""
+    """Decides by `settings` which models see which data."""
 
     def __init__(self, settings: Settings) -> None:
         privacy = settings.privacy
@@ -47,18 +48,22 @@ class Privacy:
         )
 
     def leaves(self, alias: str) -> bool:
-        """Is a model outside the house?"""
+        """Whether texts to this model leave the house."""
         return alias in self.outside
 
     def outgoing(self, alias: str) -> Callable[[str], Outgoing]:
-        """What every text to a model goes through."""
+        """Returns the function that every text to this model passes last: a `PatternRedactor` for a
+        model outside; for one in the house a function that changes nothing."""
         return self._patterns if self.leaves(alias) else Outgoing
 
     def views(
         self, *, allowed: bool, names: Sequence[str] = (), ids: Sequence[str | None] = ()
     ) -> Views:
-        """`allowed`: does the person let models outside see anything? `names`, `ids`: to be taken
-        out of the person's own words."""
+        """Returns what each model may see of one request.
+
+        `allowed`: whether the person lets models outside see anything. `names`, `ids`: what is
+        removed from the person's own words.
+        """
         redaction = self._redaction
         if self.outside:
             redaction = redaction.for_request(names, ids)

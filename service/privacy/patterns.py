@@ -1,9 +1,9 @@
-"""What is private by its form, whoever wrote it: e-mail addresses, phone numbers, payment cards,
+"""Finds private data by its form, whoever wrote it: e-mail addresses, phone numbers, payment cards,
 IBANs.
 
-Matching is done on a plain copy of a text, character by character as long as the text itself, so
-that no other alphabet's digits, wide letters, accents, odd blanks or invisible characters hide
-anything; what is not private stays as it was written.
+Patterns match on a plain copy of the text, which has one character for each of the text's: digits
+of other alphabets, wide letters, accents, odd blanks and invisible characters hide nothing there.
+Whatever isn't private stays in the text as it was written.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ Outgoing = NewType("Outgoing", str)
 """A text that may be sent to its model: the only type that a model's adapter takes."""
 KINDS = ("email", "phone", "card", "iban", "address", "name", "id")
 LONGEST_NAME = 320
-"""Characters of an e-mail address."""
+"""Longest part of an e-mail address before the `@` that is looked for, in characters."""
 LONGEST_CARD = 19
 REMEMBERED = 16_384
-"""So many texts are kept with what was taken out of them: titles come again and again."""
+"""How many redacted texts the cache holds: the same titles are sent again and again."""
 
 Span = tuple[int, int]
 Finder = Callable[[str], Iterable[Span]]
@@ -36,11 +36,11 @@ Finder = Callable[[str], Iterable[Span]]
 # ── a plain copy ──────────────────────────────────────────────────────────────────────────────────
 
 HIDDEN = "\u200b"
-"""Stands for whatever is not seen."""
+"""Replaces every invisible character in a plain copy."""
 
 
 class _Plain(dict[int, str]):
-    """For `str.translate`: one character for one, worked out when it is first met."""
+    """A table for `str.translate` from characters to plain ones. It works each out on first use."""
 
     def __missing__(self, code: int) -> str:
         self[code] = plain = _plain_char(chr(code))
@@ -71,8 +71,8 @@ def plain_copy(text: str) -> str:
 
 
 def masked(text: str, finders: Iterable[tuple[str, Finder]]) -> str:
-    """The text with what each finds as `⟦kind⟧`: brackets that survive the making of a prompt;
-    `PatternRedactor` makes them plain."""
+    """Replaces what each finder finds by `⟦kind⟧`. Making a prompt leaves these brackets as they
+    are; `PatternRedactor` turns them into `[kind]`."""
     plain, places = _compact(text)
     for kind, find in finders:
         if spans := _merged(find(plain)):
@@ -83,8 +83,8 @@ def masked(text: str, finders: Iterable[tuple[str, Finder]]) -> str:
 
 
 def _compact(text: str) -> tuple[str, Sequence[int]]:
-    """The plain copy without what is not seen, and where in the text each of its characters and its
-    end stand."""
+    """Returns the plain copy without invisible characters, and the place in `text` of each of its
+    characters and of its end."""
     plain = plain_copy(text)
     if HIDDEN not in plain:
         return plain, range(len(text) + 1)
@@ -121,8 +121,8 @@ _NO_PHONE_CHAR = re.compile(r"[^\w\s+()./,;:'\"-]|_")
 
 
 def _emails(plain: str) -> Iterator[Span]:
-    """From each sign forward for the domain and backward for the name: a pattern of both takes
-    forever for `a.a.a.a`."""
+    """Finds e-mail addresses: from each `@` forward the domain, backward the name. One pattern for
+    both would be very slow on texts like `a.a.a.a`."""
     for sign in _EMAIL_HINT.finditer(plain):
         domain = _DOMAIN.match(plain, sign.start())
         name = _LOCAL.match(plain[max(0, sign.start() - LONGEST_NAME) : sign.start()][::-1])
@@ -131,7 +131,8 @@ def _emails(plain: str) -> Iterator[Span]:
 
 
 def _ibans(plain: str) -> Iterator[Span]:
-    """From each number backward for the country, which says how long it is."""
+    """Finds IBANs: before each number it looks for a country's code, which tells the IBAN's
+    length."""
     for number in _NUMBER.finditer(plain):
         start = max(0, number.start() - 3)
         country = _COUNTRY.search(plain[start : number.start()])
@@ -143,22 +144,26 @@ def _ibans(plain: str) -> Iterator[Span]:
 
 @cache
 def _spread(size: int) -> re.Pattern[str]:
-    """So many letters and digits with a few marks between them."""
+    """A pattern for `size` letters or digits, with up to three other characters between two of
+    them."""
     return re.compile(rf"[A-Z0-9](?:{_GAP}{{0,3}}[A-Z0-9]){{{size - 1}}}", re.IGNORECASE)
 
 
 @cache
 def _iban_size(country: str) -> int:
-    """Characters of a country's IBAN; 0 if it has none."""
+    """Length of a country's IBANs in characters; 0 if the country has none."""
     form = numdb.get("iban").info(country)[0][1].get("bban", "")
     return 4 + sum(map(int, re.findall(r"(\d+)!", form))) if form else 0
 
 
 def _cards(plain: str) -> Iterator[Span]:
-    """13 to 19 digits that begin and end where groups do and pass Luhn's check. A card begins with
-    2 to 9, a list of years with a year, an ISBN with 9."""
+    """Finds runs of 13 to 19 digits, made of whole groups, that pass the Luhn check.
+
+    Runs that begin with 0 or 1 or with a year are no cards; those of 13 digits that begin with 9
+    are taken for ISBNs.
+    """
     for run in _CARD.finditer(plain):
-        groups = [found.span() for found in _NUMBER.finditer(plain, *run.span())]
+        groups = [group.span() for group in _NUMBER.finditer(plain, *run.span())]
         digits = "".join(plain[start:end] for start, end in groups)
         ends = [*accumulate(end - start for start, end in groups)]
         passes = _luhn(digits)
@@ -174,14 +179,14 @@ def _cards(plain: str) -> Iterator[Span]:
 
 
 def _luhn(digits: str) -> Callable[[int, int], bool]:
-    """Does a part pass Luhn's check? By sums from the beginning: a text of nothing but digits has
-    thousands of parts."""
+    """Returns a function that tells whether `digits[first:last]` passes the Luhn check. Prefix sums
+    make each call cheap: a text of digits alone has thousands of such slices."""
     twice = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
     sums = [
         [
             0,
             *accumulate(
-                int(one) if n % 2 == odd else twice[int(one)] for n, one in enumerate(digits)
+                int(digit) if n % 2 == odd else twice[int(digit)] for n, digit in enumerate(digits)
             ),
         ]
         for odd in (0, 1)
@@ -190,35 +195,38 @@ def _luhn(digits: str) -> Callable[[int, int], bool]:
 
 
 def _abroad(plain: str) -> Iterator[Span]:
-    """Phone numbers with their country, before cards are looked for: some pass Luhn's check."""
+    """Finds phone numbers with `+` and a country's code. This runs before `_cards`, as some of them
+    pass the Luhn check."""
     for start, part in _dialled(plain):
         if "+" in part:
-            for found in PhoneNumberMatcher(part, None, Leniency.POSSIBLE):
-                yield start + found.start, start + found.end
+            for number in PhoneNumberMatcher(part, None, Leniency.POSSIBLE):
+                yield start + number.start, start + number.end
 
 
 def _phones(plain: str, regions: Sequence[str]) -> Iterator[Span]:
-    """With 00 before their country, and a country's own; after cards, which hold such numbers."""
+    """Finds phone numbers with 00 and a country's code, and national numbers of `regions`. This
+    runs after `_cards`, as parts of card numbers look like them."""
     for start, part in _dialled(plain):
         if (changed := _ZEROS.sub(" +", part)) != part:
-            for found in PhoneNumberMatcher(changed, None, Leniency.POSSIBLE):
-                yield start + found.start - 1, start + found.end
+            for number in PhoneNumberMatcher(changed, None, Leniency.POSSIBLE):
+                yield start + number.start - 1, start + number.end
         for region in regions:
-            for found in PhoneNumberMatcher(part, region, Leniency.VALID):
-                if not _counts(found.raw_string):
-                    yield start + found.start, start + found.end
+            for number in PhoneNumberMatcher(part, region, Leniency.VALID):
+                if not _counts(number.raw_string):
+                    yield start + number.start, start + number.end
 
 
 def _dialled(plain: str) -> Iterator[tuple[int, str]]:
-    """Where seven digits stand near each other: with what is around them, written as the matcher
-    knows it. The matcher is slow, so it sees no more."""
+    """Yields the parts of a text with at least seven digits close together, and where each begins.
+    The slow `PhoneNumberMatcher` reads only these; characters it doesn't know become blanks."""
     for run in _PHONE.finditer(plain):
         start = max(0, run.start() - 4)
         yield start, _NO_PHONE_CHAR.sub(" ", plain[start : run.end() + 1])
 
 
 def _counts(number: str) -> bool:
-    """Years, a price or a list of small numbers, though a country may have such a phone number."""
+    """Whether a national phone number is more likely a list of years, a price, or a list of small
+    numbers."""
     groups = _NUMBER.findall(number)
     if "+" in number or len(groups) < 2:
         return False
@@ -227,11 +235,10 @@ def _counts(number: str) -> bool:
 
 
 class PatternRedactor:
-    """Called with any text, returns it with everything of a private form replaced by its kind in
-    brackets: `[email]`.
+    """Replaces everything private in a text by its kind in brackets, as `[email]`.
 
-    `regions`: ISO codes of the countries whose phone numbers are known without their international
-    prefix. Raises `ConfigError` for a region that has no phone numbers.
+    `regions`: ISO codes of the countries whose national phone numbers are found too. Raises
+    `ConfigError` for a region that has no phone numbers.
     """
 
     def __init__(self, regions: Sequence[str] = ()) -> None:
@@ -248,8 +255,8 @@ class PatternRedactor:
         return Outgoing(_MARKED.sub(r"[\1]", self._marked(text)))
 
     def _marked(self, text: str) -> str:
-        """The text with `⟦kind⟧` for what is private: brackets that survive the making of a
-        prompt."""
+        """Replaces everything private by `⟦kind⟧`. Making a prompt leaves these brackets as they
+        are."""
 
         def phones(plain: str) -> Iterator[Span]:
             return _phones(plain, self._regions)
@@ -271,6 +278,6 @@ _REDACTED = re.compile(rf"\[({'|'.join(KINDS)})\]")
 
 
 def count_redactions(texts: Iterable[str]) -> dict[str, int]:
-    """How many of each kind were taken out of texts that have passed a `PatternRedactor`."""
+    """Counts, by kind, what a `PatternRedactor` has replaced in these texts."""
     kinds = [kind for text in texts for kind in _REDACTED.findall(text)]
     return {kind: kinds.count(kind) for kind in KINDS if kind in kinds}

@@ -1,5 +1,5 @@
-"""What a model outside may be shown of a person and of items: somebody's own words without
-addresses, names and ids, and only the attributes that are on a list."""
+"""Redacts what a model outside is shown: removes addresses, names and ids from a person's own
+words, and every attribute that configuration doesn't list."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from service.privacy.patterns import (
 from service.schema import Candidate, Item, Recent, UserState
 
 LONGEST = 2_100
-"""A prompt shows at most 2,000 characters of one text; what begins before that is looked at
-whole."""
+"""How many characters of a text are searched: the 2,000 that a prompt shows, and 100 more, so that
+an address that begins within the 2,000 is found whole."""
 LEAST_ID = 3
-"""Shorter ids are words that mean anything."""
+"""Ids of fewer characters are not removed: they are too often ordinary words."""
 
 _NO_STREET = (
     r"(?!(?:years?|days?|hours?|minutes?|times?|films?|movies?|songs?|books?"
@@ -62,8 +62,8 @@ def _addresses(plain: str) -> Iterator[Span]:
 
 
 def _mentions(words: Sequence[str]) -> Finder:
-    """Where any of these stands as whole words, in any case; between their parts may stand any few
-    marks."""
+    """Returns a finder of these phrases as whole words, in any case. One to three blanks or marks
+    may stand between a phrase's words."""
 
     def find(plain: str) -> Iterator[Span]:
         folded = plain.casefold()
@@ -77,7 +77,8 @@ def _mentions(words: Sequence[str]) -> Finder:
 
 @lru_cache(maxsize=4_096)
 def _whole(word: str) -> re.Pattern[str]:
-    """Letters that stand without blanks between words have no borders."""
+    """A pattern for a phrase. Where it begins or ends with a Chinese, Japanese or Korean character,
+    no word border is required, as those scripts put no blanks between words."""
     parts = r"[\W_]{1,3}".join(map(re.escape, word.split()))
     before, after = (
         "" if _HAN.match(char) else border
@@ -87,7 +88,8 @@ def _whole(word: str) -> re.Pattern[str]:
 
 
 def _folded(words: Iterable[str]) -> tuple[str, ...]:
-    """As they are looked for, the longest first; without those that hold nothing to look for."""
+    """Normalizes phrases for `_mentions` (plain characters, lower case), longest first. Leaves out
+    those without a letter or digit."""
     plain = {" ".join(plain_copy(word).replace(HIDDEN, "").casefold().split()) for word in words}
     return tuple(
         sorted(
@@ -98,8 +100,11 @@ def _folded(words: Iterable[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Redaction:
-    """`names`, `own`: names and ids that are taken out of a person's own words; attributes of items
-    and people: only of these keys."""
+    """Removes private data from what a model outside is shown.
+
+    `names`, `own`: names and ids to remove from a person's own words. `item_attributes`,
+    `user_attributes`: keys of the attributes that may be shown.
+    """
 
     patterns: PatternRedactor
     item_attributes: frozenset[str]
@@ -108,14 +113,15 @@ class Redaction:
     own: tuple[str, ...] = ()
 
     def for_request(self, names: Sequence[str], own: Iterable[str | None]) -> Redaction:
-        """With the names that a request lists and the ids of who asks."""
-        ids = (one for one in own if one is not None and len(one) >= LEAST_ID)
+        """The same redaction, which also removes the names that a request lists and the person's
+        ids."""
+        ids = (own_id for own_id in own if own_id is not None and len(own_id) >= LEAST_ID)
         return replace(self, names=_folded([*self.names, *names]), own=_folded(ids))
 
     def shown(
         self, state: UserState, candidates: Sequence[Candidate], instruction: str | None
     ) -> tuple[UserState, list[Candidate], str | None]:
-        """A person, candidates in their order and an instruction as a prompt may be made of."""
+        """Redacts a person, candidates (in their order) and an instruction for a prompt."""
         items = [
             *(entry.item for entry in state.recent if entry.item is not None),
             *(candidate.item for candidate in candidates),
@@ -139,7 +145,7 @@ class Redaction:
         return state.model_copy(update={"recent": recent, "attributes": declared}), shown, words
 
     def words(self, text: str, ids: Sequence[str] = ()) -> str:
-        """What a prompt may say of a person's own words."""
+        """Redacts a person's own words for a prompt; leaves `⟦kind⟧` for what it removed."""
         return masked(
             self.patterns.marked(_line(text)),
             (
@@ -150,11 +156,12 @@ class Redaction:
         )
 
     def sent(self, text: str) -> Outgoing:
-        """What may be sent of a person's own words as they are, without a prompt around them."""
+        """Redacts a person's own words to be sent alone, without a prompt around them."""
         return self.patterns(self.words(text))
 
     def facets(self, values: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-        """Values of items by key, those that may be shown."""
+        """Keeps the attribute values, by key, that may be shown: of listed keys, and not private by
+        form."""
         return {
             key: [value for value in listed if self.patterns.marked(value) == value]
             for key, listed in values.items()
@@ -162,7 +169,7 @@ class Redaction:
         }
 
     def item(self, item: Item) -> Item:
-        """Its title, or without one its text, and the attributes on the list."""
+        """Reduces an item to its title (its text if it has none) and its listed attributes."""
         shown = {
             key: value for key, value in item.attributes.items() if key in self.item_attributes
         }
@@ -200,14 +207,14 @@ class Redaction:
 
 
 _WORDS = re.compile(r"[\w.:-]+"), re.compile(r"\S*/\S*")
-"""Plain ones, and those that are a path or a URL."""
+"""Patterns of words that may be ids: plain words, and paths or URLs."""
 _AROUND = ".:-,;!?'\"()[]<>"
 _LETTER, _MARK = re.compile(r"[^\W\d_]"), re.compile(r"[\d_/-]")
 
 
 def possible_ids(texts: Iterable[str]) -> list[str]:
-    """Words of texts that look like ids: with letters, and digits, hyphens or slashes. Numbers and
-    plain words mean too much else."""
+    """Words of the texts that look like ids: with a letter, and with a digit, hyphen, slash or
+    underscore. Numbers and plain words have too many other meanings."""
     words = {
         word.strip(_AROUND)
         for text in texts
@@ -218,11 +225,14 @@ def possible_ids(texts: Iterable[str]) -> list[str]:
 
 
 def _line(text: str) -> str:
-    """As much of it as a prompt may show, on one line, as a prompt has it."""
+    """Puts the first `LONGEST` characters of a text on one line, as a prompt does."""
     return " ".join(text[:LONGEST].split())
 
 
 def _titled(item: Item) -> bool:
-    """Does an item's title hold its id? Then the id tells nothing that isn't shown."""
-    title, name = (" ".join(re.findall(r"\w+", one.casefold())) for one in (item.title, item.id))
-    return bool(name) and f" {name} " in f" {title} "
+    """Whether an item's title contains its id. Such an id needs no removal, as the title is
+    shown."""
+    title, item_id = (
+        " ".join(re.findall(r"\w+", text.casefold())) for text in (item.title, item.id)
+    )
+    return bool(item_id) and f" {item_id} " in f" {title} "

@@ -1,4 +1,4 @@
-"""What one model, and all of them, may see of one request."""
+"""What each model may see of one request."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from service.privacy.redaction import Redaction
 from service.schema import Candidate, UserState
 
 EMBEDDER = ""
-"""The embedder's place among the aliases of models."""
+"""Stands for the embedder where a model's alias is expected."""
 
 
 @dataclass(frozen=True)
 class View:
-    """What one model may see of one request. `allowed`: anything of the person at all? `redaction`:
-    what is changed before it is shown; None for a model in the house, which sees all."""
+    """What one model may see of one request.
+
+    `allowed`: whether it may see anything of the person. `redaction`: what changes the data before
+    the model sees it; None for a model in the house, which sees everything.
+    """
 
     allowed: bool
     redaction: Redaction | None = None
@@ -23,32 +26,36 @@ class View:
     def shown(
         self, state: UserState, candidates: Sequence[Candidate], instruction: str | None
     ) -> tuple[UserState, Sequence[Candidate], str | None]:
-        """A person, candidates in their order and an instruction, as the model may see them."""
+        """Returns the person, the candidates (in their order) and the instruction as the model may
+        see them."""
         if self.redaction is None:
             return state, candidates, instruction
         return self.redaction.shown(state, candidates, instruction)
 
     def words(self, text: str) -> str:
-        """A person's own words, for a prompt."""
+        """Returns a person's own words as a prompt for this model may contain them."""
         return text if self.redaction is None else self.redaction.words(text)
 
     def sent(self, text: str) -> str:
-        """A person's own words, to be sent as they are."""
+        """Returns a person's own words as they may be sent alone, without a prompt around them."""
         return text if self.redaction is None else self.redaction.sent(text)
 
     def form(self, text: str) -> str:
-        """A text that is nobody's own words: without what is private by its form."""
+        """Removes what is private by its form from a text that isn't a person's own words."""
         return text if self.redaction is None else self.redaction.patterns(text)
 
     def facets(self, values: Mapping[str, Sequence[str]]) -> Mapping[str, Sequence[str]]:
-        """Values of the catalogue by key, those that may be shown."""
+        """Returns the catalogue's attribute values, by key, that the model may see."""
         return values if self.redaction is None else self.redaction.facets(values)
 
 
 @dataclass(frozen=True)
 class Views:
-    """The views of all models on one request. `outside`: aliases of the models outside the house;
-    `allowed`: does the person let those see anything?"""
+    """What each model may see of one request.
+
+    `outside`: aliases of the models outside the house. `allowed`: whether the person lets those see
+    anything.
+    """
 
     outside: frozenset[str]
     allowed: bool

@@ -1,5 +1,5 @@
-"""Every ranking of every face goes through `rank`: down the ladder of strategies, fused with the
-prior, always complete."""
+"""Ranks candidates: tries the strategies of a ladder in turn and fuses the model's scores with the
+prior. Every ranking of the service goes through `rank` and contains all candidates."""
 
 from __future__ import annotations
 
@@ -39,18 +39,20 @@ __all__ = [
 ]
 
 SAFETY = 1.25
-"""An estimate is trusted to be this much too short."""
+"""Estimated times are multiplied by this before they are compared with the deadline."""
 HOPELESS = {"overload", "unreachable", "budget", "not_allowed"}
-"""Why a model that failed so for one strategy isn't asked for another of the same request."""
+"""Error codes after which a model is not tried with another strategy in the same request."""
 LEAST_TRY = 0.1
-"""A strategy gets at least this share of the time that is left, whatever those after it need."""
+"""Least share of the remaining time that a strategy gets, whatever later ones need."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a strategy may know beside the person and the candidates. `prompt`, `score`: templates
-    of a question and of a list of titles; `deadline`: the event loop's time to be done by; `call`:
-    on whose behalf models are asked; the rest as in the configuration of `rank`."""
+    """What a strategy knows besides the person and the candidates.
+
+    `prompt`: template of a question; `score`: template of a list of titles; `deadline`: time of the
+    event loop; `call`: who pays for model calls. The rest is as in the settings of `rank`.
+    """
 
     prompt: Prompt
     score: Prompt | None
@@ -70,8 +72,9 @@ class Context:
 
 @dataclass(frozen=True)
 class Scores:
-    """One finite value a candidate, higher is better, in the candidates' order. `signals`: other
-    values behind it, by name; `prompt`: the template, if it isn't the context's `prompt`."""
+    """One finite score for each candidate, in the candidates' order; higher is better. `signals`:
+    values that the scores were computed from, by name. `prompt`: the template used, if it isn't
+    `Context.prompt`."""
 
     values: Sequence[float]
     usage: Usage = Usage()
@@ -81,9 +84,12 @@ class Scores:
 
 
 class Strategy(Protocol):
-    """`model`: alias of the model it asks; `weight`: its share against the prior; `in_letters`: it
-    shows candidates by letter, no more than a window at once. `score` raises only `ModelError`s;
-    `tokens`: what so many candidates may cost."""
+    """A way to score candidates with a model.
+
+    `model`: the model's alias. `weight`: of the model's scores against the prior. `in_letters`:
+    whether prompts label candidates with letters and so hold at most one window. `score` raises
+    only `ModelError`s. `tokens` estimates the usage for `count` candidates.
+    """
 
     @property
     def name(self) -> str: ...
@@ -100,7 +106,7 @@ class Strategy(Protocol):
 
 
 class Latency(Protocol):
-    """How long a model may take, by alias."""
+    """Estimates how long a call of a model takes, in seconds."""
 
     def seconds(self, alias: str, expected: Usage) -> float | None: ...
     def record_timeout(self, alias: str, expected: Usage, after_s: float) -> None: ...
@@ -108,7 +114,8 @@ class Latency(Protocol):
 
 @dataclass(frozen=True)
 class Order:
-    """Candidates best first with strictly falling scores in (0, 1), and how they came to be."""
+    """All candidates, best first, with strictly decreasing scores in (0, 1), and how they were
+    ranked."""
 
     candidates: list[Candidate]
     scores: list[float]
@@ -123,8 +130,8 @@ class Order:
 
 
 def slots(candidates: Sequence[Candidate], context: Context) -> list[int]:
-    """Places of the judged candidates in the order in which the model sees them; blank ones are not
-    judged."""
+    """Places of the candidates that the model judges, in the order in which it sees them. Blank
+    candidates are not judged."""
     places = list(range(min(len(candidates) - _blanks(candidates), context.depth)))
     if context.shown == "shuffled":
         return sorted(places, key=lambda place: sha256(candidates[place].item.id.encode()).digest())
@@ -134,7 +141,7 @@ def slots(candidates: Sequence[Candidate], context: Context) -> list[int]:
 def reason_to_skip(
     state: UserState, candidates: Sequence[Candidate], least_history: int, clear_prior: float
 ) -> str:
-    """Why no model needs to be asked; empty if one may help."""
+    """Says why asking a model would not help; empty if it may."""
     if len([entry for entry in state.recent if entry.item is not None]) < least_history:
         return "hardly any history"
     if len(candidates) < 2:
@@ -145,8 +152,8 @@ def reason_to_skip(
 
 @dataclass(frozen=True)
 class Ladder:
-    """Strategies to try, in order; below the last stands the prior, which needs no model. `asked`:
-    the strategy that was asked for, `auto` for any; `why`: the reason for this ladder."""
+    """Strategies to try in order. If all fail, the prior alone ranks. `asked`: the requested
+    strategy; `auto`: any. `why`: why the ladder is as it is."""
 
     steps: Sequence[Strategy]
     asked: str = "auto"
@@ -160,13 +167,13 @@ async def rank(
     ladder: Ladder,
     latency: Latency,
 ) -> Order:
-    """The first strategy of the ladder that answers in time, fused with the prior; the prior alone
-    if none does.
+    """Ranks by the first strategy that answers in time, fused with the prior; by the prior alone if
+    none does.
 
-    `candidates` come by falling prior; the model judges the first `context.depth`, the rest follow
-    behind them. A ladder for `auto` passes over a strategy that is not expected to be done in time;
-    a named one is tried for as long as one after it would still be in time. A strategy that is
-    expected to be done has all of the time.
+    `candidates` come with the highest prior first. The model judges the first `context.depth`; the
+    others follow them. With `auto`, a strategy that is expected to miss the deadline is skipped; a
+    named one is tried, but leaves enough time for a later one. A strategy that is expected to meet
+    the deadline may use all the time that is left.
     """
     start = asyncio.get_running_loop().time()
     places = slots(candidates, context)
@@ -200,7 +207,7 @@ class _Answer:
 
 
 class _Attempts:
-    """The descent of a ladder. `failed`: what was tried without an answer, in order."""
+    """Tries the strategies of a ladder in turn. `failed`: those that gave no answer, in order."""
 
     def __init__(
         self,
@@ -227,7 +234,7 @@ class _Attempts:
         return None
 
     def _hopeless(self, model: str) -> bool:
-        """Did the model fail in a way that no other strategy would mend?"""
+        """Whether the model failed before in a way that another strategy wouldn't fix."""
         return any(
             tried.strategy.endswith(f":{model}") and tried.reason in HOPELESS
             for tried in self.failed
@@ -257,7 +264,8 @@ class _Attempts:
         return None
 
     def _reserved_s(self, left_s: float, later: Sequence[Strategy]) -> float:
-        """Seconds kept for the first later strategy whose speed is known and that would fit."""
+        """Seconds to keep for a later strategy: the first one whose estimate fits into the time
+        left."""
         for strategy in later:
             expected = strategy.tokens(len(self._judged), self._context)
             estimate_s = self._latency.seconds(strategy.model, expected)
@@ -267,8 +275,8 @@ class _Attempts:
 
 
 def _whole(scores: Scores, count: int) -> Scores:
-    """Raises `InvalidOutput` unless there is one finite value a candidate: from anything else no
-    order follows."""
+    """Returns the scores. Raises `InvalidOutput` unless there is one finite score for each
+    candidate."""
     finite = sum(map(math.isfinite, scores.values))
     if len(scores.values) != count or finite != count:
         raise InvalidOutput(f"{finite} finite scores for {count} candidates")
@@ -278,18 +286,19 @@ def _whole(scores: Scores, count: int) -> Scores:
 async def _judged(
     strategy: Strategy, state: UserState, judged: Sequence[Candidate], context: Context
 ) -> Scores:
-    """Scores of all; more than a window are dealt out to several, as at cards, so that each holds
-    good and bad ones, and every window's scores are made comparable by their mean and spread."""
+    """Scores all judged candidates. If they don't fit into one window, window i of n gets
+    candidates i, i + n, i + 2n, …, so that each holds good and bad ones, and each window's scores
+    become z-scores, to be comparable."""
     windows = -(-len(judged) // context.window) if strategy.in_letters else 1
     if windows == 1:
         return await strategy.score(state, judged, context)
-    hands = [list(range(first, len(judged), windows)) for first in range(windows)]
+    dealt = [list(range(first, len(judged), windows)) for first in range(windows)]
     values = [0.0] * len(judged)
     usage, repairs = Usage(), Repairs()
-    for hand in hands:
-        scores = await strategy.score(state, [judged[place] for place in hand], context)
+    for places in dealt:
+        scores = await strategy.score(state, [judged[place] for place in places], context)
         usage, repairs = usage + scores.usage, repairs + scores.repairs
-        for place, value in zip(hand, z_scores(scores.values), strict=True):
+        for place, value in zip(places, z_scores(scores.values), strict=True):
             values[place] = float(value)
     return Scores(values, usage, repairs)
 
@@ -301,7 +310,7 @@ def _order(
     weight: float,
     context: Context,
 ) -> Order:
-    """`judged`: the places that the scores belong to."""
+    """Fuses scores with the prior. `judged`: the places of the candidates that have a score."""
     model = _by_place(judged, scores.values)
     blanks = _blanks(candidates)
     diverse = (
@@ -324,12 +333,12 @@ def _order(
 
 
 def _blanks(candidates: Sequence[Candidate]) -> int:
-    """How many there are; they are the last ones."""
+    """Counts the blank candidates, which are always the last ones."""
     return sum(candidate.blank for candidate in candidates)
 
 
 def _by_place(places: Sequence[int], values: Sequence[float]) -> list[float]:
-    """Values in the order of the candidates, given the place that each belongs to."""
+    """Sorts values by place. `places`: the candidate that each value belongs to."""
     by_place = dict(zip(places, values, strict=False))
     return [by_place[place] for place in range(len(by_place))]
 
@@ -356,5 +365,5 @@ def _tried(strategy: Strategy, code: str, waited_s: float = 0) -> Tried:
 
 
 def _degraded(failed: Sequence[Tried], to: str) -> Degraded | None:
-    """From the first strategy that failed to what answered instead; None if none failed."""
+    """Reports the first strategy that failed and what answered instead; None if none failed."""
     return Degraded(from_=failed[0].strategy, to=to, reason=failed[0].reason) if failed else None

@@ -49,7 +49,8 @@ class Likelihood:
     async def score(
         self, state: UserState, candidates: Sequence[Candidate], context: Context
     ) -> Scores:
-        """Differences in nats; all zeros for a person without a history."""
+        """Scores each title by log P(title | history) − `null` · log P(title), in nats. All scores
+        are 0 for a person without a history."""
         prompt = context.score
         if prompt is None:
             raise InvalidOutput("no score prompt")

@@ -1,4 +1,4 @@
-"""Which strategies are tried for a request, by which models, in which order."""
+"""Chooses the strategies that are tried for a request, each with a model, and their order."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from service.rank.listwise import SPEC as LISTWISE
 from service.rank.pointwise import SPEC as POINTWISE
 
 SPECS = {spec.name: spec for spec in (LIKELIHOOD, FIRST_TOKEN, LISTWISE, KEYED, POINTWISE)}
-"""From the cheapest, in tokens read and written."""
+"""All strategies by name, the cheapest in tokens first."""
 STRATEGIES = ("auto", *SPECS, "prior")
-"""What `strategy` in a request may name."""
+"""Values that the field `strategy` of a request accepts."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """A strategy by a model. `able`: can the model do it, as far as is known? `bound`: does a
-    grammar hold its answer?"""
+    """A strategy with a model. `able`: whether the model is known or assumed to support it.
+    `bound`: whether a grammar constrains the model's output."""
 
     strategy: str
     model: str
@@ -29,9 +29,9 @@ class Option:
 
 
 def names_to_try(asked: str, preferred: Sequence[str], *, fast: bool) -> list[str]:
-    """Strategies in the order in which they are wanted: the preferred ones for `auto`, otherwise
-    the one that was asked for and those of the preferred that are cheaper. `fast`: only fast
-    ones, unless one was asked for."""
+    """Names of the strategies to try, in order: for `auto` the preferred ones; otherwise the
+    requested one, then the preferred ones that are cheaper. `fast`: drops slow ones, except the
+    requested one."""
     names = [name for name in preferred if SPECS[name].fast or not fast]
     if asked == "auto":
         return names
@@ -41,21 +41,26 @@ def names_to_try(asked: str, preferred: Sequence[str], *, fast: bool) -> list[st
 
 
 def choose(asked: str, names: Sequence[str], options: Sequence[Option]) -> list[Option]:
-    """The options that are tried, in order.
+    """The options to try, in order.
 
-    A named strategy comes first, by each model in turn, then cheaper ones. For `auto` everything
-    that one model can do comes before another model stands in for it, and an order that no grammar
-    holds comes after that model's scores; likelihoods, which have a model of their own, stand first
-    if they are preferred to all, else last. What a model can't do is left out, unless it was asked
-    for or nothing else is left: then it fails openly.
+    A requested strategy comes first, with each model in turn; cheaper ones follow. For `auto`, all
+    strategies of one model come before those of the next, and a model's `listwise` without a
+    grammar comes after its other strategies. `likelihood`, which has a model of its own, comes
+    first if it is the most preferred strategy, else last. Options that the model can't do are left
+    out, unless they were requested or are the only ones: then they fail with an error.
     """
     ordered = sorted(options, key=lambda option: names.index(option.strategy))
     if asked == "auto":
-        models = list(dict.fromkeys(o.model for o in options if o.strategy != LIKELIHOOD.name))
+        models = list(
+            dict.fromkeys(option.model for option in options if option.strategy != LIKELIHOOD.name)
+        )
         likely = [option for option in ordered if option.strategy == LIKELIHOOD.name]
         writing = [option for option in ordered if option.strategy != LIKELIHOOD.name]
         writing.sort(
-            key=lambda o: (models.index(o.model), o.strategy == LISTWISE.name and not o.bound)
+            key=lambda option: (
+                models.index(option.model),
+                option.strategy == LISTWISE.name and not option.bound,
+            )
         )
         first = names[:1] == [LIKELIHOOD.name]
         ordered = likely + writing if first else writing + likely

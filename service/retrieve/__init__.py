@@ -1,5 +1,5 @@
-"""Candidates: several sources, each a ranked list, fused by weighted reciprocal ranks into one
-prior."""
+"""Retrieves candidates: several sources each rank items, and weighted reciprocal rank fusion makes
+one prior of their lists."""
 
 from __future__ import annotations
 
@@ -33,10 +33,11 @@ SOURCES = {
 
 
 async def retrieve(lookup: Lookup) -> list[Candidate]:
-    """Candidates by falling prior; ties by id, so that the order of a given list never matters.
+    """Returns candidates, highest prior first; ties by id, so that the order of `given` never
+    matters.
 
-    With `given`, every one of its ids comes back exactly once; the catalogue's unknown ones last
-    and without a title.
+    With `given`, each of its ids is returned exactly once; ids that the catalogue doesn't have come
+    last, without a title.
     """
     query, catalog = lookup.query, lookup.catalog
     if not query.k:
@@ -53,8 +54,8 @@ async def retrieve(lookup: Lookup) -> list[Candidate]:
 
 
 async def _kept(lookup: Lookup, ranks: Mapping[str, object]) -> list[str]:
-    """The first `k` of what the sources name; all of a given list, and where the sources name too
-    few, any others of the catalogue."""
+    """Ids of the first `k` items that the sources found; if they found fewer, other admissible
+    items are added. A given list is returned whole."""
     query, catalog = lookup.query, lookup.catalog
     ids = (await _without_avoided(catalog, list(ranks), query))[: query.k]
     if query.given is not None:
@@ -69,7 +70,7 @@ async def _kept(lookup: Lookup, ranks: Mapping[str, object]) -> list[str]:
 async def _without_avoided(
     catalog: Catalog, ids: Sequence[str], query: RetrievalQuery
 ) -> list[str]:
-    """Without items that have an avoided value; a given list stays whole."""
+    """Removes items with an attribute value that the person avoids. A given list stays whole."""
     if not query.avoid or query.given is not None:
         return list(ids)
     avoided = {word.casefold() for word in query.avoid}

@@ -1,4 +1,4 @@
-"""What people like who like the same things."""
+"""Source `collaborative`: items that people with similar likes liked."""
 
 from __future__ import annotations
 

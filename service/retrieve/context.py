@@ -1,4 +1,4 @@
-"""What is near the items that the person is looking at now."""
+"""Source `context`: items near those that the person is looking at now."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A list of texts by falling prior: by their words, their meaning, and who liked them."""
+"""Gives a caller's documents a prior: by their words, their meaning, and the likes of known
+items."""
 
 from __future__ import annotations
 
@@ -16,18 +17,18 @@ from service.retrieve.weighing import candidate_of, weighed
 from service.schema import Candidate, Item
 
 AT_ONCE = 32
-"""So many documents are embedded between two looks at the clock."""
+"""How many documents are embedded before the deadline is checked again."""
 
 
 async def documents(
     lookup: Lookup, given: Sequence[Item], until: float
 ) -> tuple[list[Candidate], int]:
-    """Texts that may be in no catalogue, by falling prior, each exactly once; and of how many only
-    the words count, as they could not be embedded by `until`, a time of the event loop.
+    """Returns each document exactly once as a candidate, highest prior first, and how many could
+    not be embedded by `until` (time of the event loop); those are judged by their words alone.
 
-    Those whose id the catalogue knows are also judged by who liked them. Where nobody did,
-    `similar` takes the place of `collaborative`. Ties by what they say, so that the order in which
-    they came never matters.
+    Likes count only for documents whose id the catalogue knows. If `collaborative` ranks none,
+    `similar` gets its weight. Ties are broken by content, so that the order of `given` doesn't
+    matter.
     """
     query, store, catalog = lookup.query, lookup.store, lookup.catalog
     items = {item.id: item for item in sorted(given, key=lambda item: (words_of(item), item.id))}
@@ -69,8 +70,8 @@ async def documents(
 async def _vectors(
     lookup: Lookup, texts: Mapping[str, str], known: Sequence[str], until: float
 ) -> tuple[dict[str, Vectors], Vectors | None]:
-    """Vectors of the texts, as many as there is time for, and of the wish. Where the embedder
-    fails, words and people alone count."""
+    """Returns vectors of as many texts as can be embedded by `until`, and the vector of the
+    instruction. If the embedder fails, only vectors of known items are returned."""
     query, catalog = lookup.query, lookup.catalog
     vectors, wish = await catalog.vectors(known), None
     with suppress(ModelError):
@@ -82,36 +83,35 @@ async def _vectors(
 
 
 async def _embedded(catalog: Catalog, texts: Mapping[str, str], until: float) -> dict[str, Vectors]:
-    """Vectors of as many of the texts as there is time for, the first first."""
-    found: dict[str, Vectors] = {}
+    """Embeds texts, in order, until the time `until`."""
+    vectors: dict[str, Vectors] = {}
     waiting = list(texts)
     while waiting and asyncio.get_running_loop().time() < until:
-        now, waiting = waiting[:AT_ONCE], waiting[AT_ONCE:]
-        found |= dict(
-            zip(now, await catalog.embedder.embed([texts[item_id] for item_id in now]), strict=True)
-        )
-    return found
+        batch, waiting = waiting[:AT_ONCE], waiting[AT_ONCE:]
+        embedded = await catalog.embedder.embed([texts[item_id] for item_id in batch])
+        vectors |= dict(zip(batch, embedded, strict=True))
+    return vectors
 
 
 def load_bm25() -> None:
-    """Import what the first documents would wait for: half a second where numba is installed
-    too."""
+    """Imports the BM25 library in advance. The first rerank would otherwise wait for it, half a
+    second if numba is installed."""
     import bm25s  # noqa: F401  this is all that it shall do
 
 
-def _by_words(query: str, said: Mapping[str, str]) -> list[str]:
-    """Ids of the texts that hold words of the query, by BM25."""
+def _by_words(query: str, texts: Mapping[str, str]) -> list[str]:
+    """Ids of the texts that contain words of the query, best BM25 score first."""
     import bm25s
 
-    texts, words = [terms_of(text) for text in said.values()], asked_terms(query)
-    if not any(texts) or not words:
+    terms, words = [terms_of(text) for text in texts.values()], asked_terms(query)
+    if not any(terms) or not words:
         return []
     index = bm25s.BM25()
-    index.index(texts, show_progress=False)
+    index.index(terms, show_progress=False)
     scores = index.get_scores(words)
     return [
         item_id
-        for score, item_id in sorted(zip(scores, said, strict=True), key=lambda pair: -pair[0])
+        for score, item_id in sorted(zip(scores, texts, strict=True), key=lambda pair: -pair[0])
         if score > 0
     ]
 
@@ -119,7 +119,8 @@ def _by_words(query: str, said: Mapping[str, str]) -> list[str]:
 def _nearest(
     vector: Vectors, vectors: Mapping[str, Vectors], order: Mapping[str, object]
 ) -> list[str]:
-    """Ids of the vectors, nearest by cosine first; ties in the given order."""
+    """Ids by the cosine of their vector with `vector`, highest first; ties in the order of
+    `order`."""
     ids = [item_id for item_id in order if item_id in vectors]
     if not ids:
         return []

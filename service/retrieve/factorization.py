@@ -1,9 +1,9 @@
-"""People who like the same things, by matrix factorisation (implicit ALS: Hu, Koren & Volinsky,
-ICDM 2008).
+"""Matrix factorisation of likes (implicit ALS: Hu, Koren & Volinsky, ICDM 2008).
 
-A person is a vector x and an item a vector y, such that x·y is near 1 for what the person likes and
-near 0 for the rest; what is liked counts c = 1 + alpha · weight, anything else 1. Items are trained
-now and then; a person is folded in at each request, so that their latest like counts at once.
+A person gets a vector x and an item a vector y, such that x·y is near 1 if the person likes the
+item and near 0 otherwise; an error on a like counts c = 1 + alpha · weight, any other 1. Items'
+vectors are trained now and then. A person's vector is computed at each request, so that the latest
+like counts at once.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from service.schema import UserState
 from service.store import Store
 
 FEWEST = 20
-"""With fewer people who liked something, or fewer liked items, there is nothing to learn."""
+"""Fewest people with likes, and fewest liked items, for a training."""
 
 Values = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Factors:
-    """What a training learned. `items`: vectors of shape [factors], by item id. `gram`: Σ y yᵀ over
-    them, [factors, factors]. `regularization`: the λ they were trained with."""
+    """Result of a training. `items`: vectors of shape [factors], by item id. `gram`: Σ y yᵀ over
+    them, [factors, factors]. `regularization`: the λ that the training used."""
 
     items: Mapping[str, npt.NDArray[np.float32]]
     gram: Values
@@ -43,11 +43,11 @@ def train(
     iterations: int,
     seed: int = 0,
 ) -> Factors | None:
-    """Factors of all liked items, from (person, item, opinion in [-1, 1]) in the order of time.
+    """Learns factors of all liked items. `opinions`: (person, item, opinion in [-1, 1]) by time.
 
-    `regularization`: λ as a share of what the likes of a mean item count; the same share suits logs
-    of few and of many likes, as no λ does. The same opinions make the same factors. None where
-    likes are of too few people or items. Takes a core for seconds: call it on a thread.
+    `regularization`: λ divided by the mean confidence that an item's likes sum to, so that one
+    value suits logs of any size. Deterministic. Returns None if too few people or items are liked.
+    Computes for seconds: call it on a thread.
     """
     liked = _likes(opinions)
     people = {who: n for n, who in enumerate(sorted({who for who, _ in liked}))}
@@ -80,8 +80,8 @@ def train(
 
 
 def _likes(opinions: Iterable[tuple[str, str, float]]) -> dict[tuple[str, str], float]:
-    """Weights in (0, 1] of (person, item). Of a pair's several likes the greatest counts; a dislike
-    takes those before it back."""
+    """Weight in (0, 1] of each (person, item) that is liked: the greatest of several likes. A
+    dislike cancels the likes before it."""
     liked: dict[tuple[str, str], float] = {}
     for who, item_id, opinion in opinions:
         before = liked.pop((who, item_id), 0.0)
@@ -94,7 +94,7 @@ def _likes(opinions: Iterable[tuple[str, str, float]]) -> dict[tuple[str, str], 
 def fold_in(
     vectors: Values, weights: Values, gram: Values, *, alpha: float, regularization: float
 ) -> Values:
-    """A person's vector, shape [factors]. `vectors`: the factors of the items they like, [n,
+    """Computes a person's vector, shape [factors]. `vectors`: factors of the items they like, [n,
     factors]. `weights`: how much they like each, [n] in (0, 1].
 
     x = (YᵀY + Σ (c − 1) y yᵀ + λI)⁻¹ Σ c y with c = 1 + alpha · weight: the paper's equation 4.
@@ -105,7 +105,7 @@ def fold_in(
 
 
 async def taste(store: Store, catalog: Catalog, state: UserState) -> UserFactors | None:
-    """A person's vector among the items' factors, from all their likes so far; None if nothing they
+    """Returns a person's vector, computed from all their likes so far; None if no item that they
     like has factors."""
     version, factors = await catalog.factors(item_id for item_id, _ in state.likes)
     training = await store.trainings.get(version) if factors else None

@@ -1,5 +1,4 @@
-"""Ranked lists of several sources as one: weighted reciprocal rank fusion (Cormack et al., SIGIR
-2009)."""
+"""Weighted reciprocal rank fusion of the sources' ranked lists (Cormack et al., SIGIR 2009)."""
 
 from __future__ import annotations
 
@@ -10,8 +9,8 @@ RRF = 60
 
 
 def fuse(lists: Mapping[str, tuple[float, Sequence[str]]]) -> dict[str, dict[str, int]]:
-    """Ids by falling Σ weight / (60 + rank) over the lists that name them, ties by id; for each its
-    rank in every list."""
+    """Fuses weighted lists. Returns each id's rank in every list that has it, ordered by Σ weight /
+    (60 + rank), highest first, ties by id."""
     ranks: dict[str, dict[str, int]] = {}
     priors: dict[str, float] = {}
     for name, (weight, ids) in lists.items():
@@ -23,10 +22,10 @@ def fuse(lists: Mapping[str, tuple[float, Sequence[str]]]) -> dict[str, dict[str
 
 
 def fused_ids(lists: Sequence[tuple[float, Sequence[str]]]) -> list[str]:
-    """Ids of several weighted lists as one."""
+    """Fuses several weighted lists of ids into one list."""
     return list(fuse({str(n): weighted for n, weighted in enumerate(lists)}))
 
 
 def prior_of(ranks: Mapping[str, int], weights: Mapping[str, float]) -> float:
-    """Σ weight / (60 + rank) over the sources that name an item."""
+    """Σ weight / (60 + rank) over an item's ranks in the sources."""
     return sum(weights[name] / (RRF + rank) for name, rank in ranks.items())

@@ -1,4 +1,4 @@
-"""What everybody likes lately."""
+"""Source `popular`: items that many people liked lately."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is near a person's interests in the embedding space."""
+"""Source `similar`: items near the person's interests in the embedding space."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from service.retrieve.fusion import fused_ids
 from service.retrieve.spec import Lookup, RetrievalQuery, SourceSpec
 
 Weighted = Sequence[tuple[Sequence[float] | Vectors, float]]
-"""Vectors and how much each counts."""
+"""Vectors, each with its weight."""
 
 
 async def nearest(catalog: Catalog, query: RetrievalQuery, vectors: Weighted) -> Sequence[str]:
-    """What is near any of several vectors, fused by their weights."""
+    """Ids of the items near any of several vectors: one list for each vector, fused by their
+    weights."""
     lists = await catalog.search.similar(
         [vector for vector, _ in vectors], query.depth, query.scope
     )

@@ -1,4 +1,4 @@
-"""What to look for, and what a source of candidates is."""
+"""Types: the retrieval query, and a source of candidates."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from service.store import Store
 
 @dataclass(frozen=True)
 class RetrievalQuery:
-    """`k`: how many candidates; `weights`: of the sources, by name; `given`: rank these ids instead
-    of looking.
+    """What to retrieve.
 
-    `instruction`: what is wished, `meant`: the same as the embedder may see it; `embeds`: may it
-    see anything for this person? `context_items`: ids of what is looked at now. `factors`: the
-    person's place among the items' factors. `avoid`: values of attributes that nothing found may
-    have. `popularity`, `vectors`: shall candidates carry them?
+    `k`: how many candidates; `weights`: of the sources, by name; `given`: rank these ids instead of
+    searching. `instruction`: the person's wish; `meant`: the same, redacted for the embedder;
+    `embeds`: whether the embedder may see anything of this person. `context_items`: ids of the
+    items that the person is looking at. `factors`: the person's collaborative vector. `avoid`:
+    attribute values that no retrieved item may have. `popularity`, `vectors`: whether to add these
+    to candidates.
     """
 
     k: int
@@ -36,14 +37,14 @@ class RetrievalQuery:
 
     @property
     def depth(self) -> int:
-        """How many each source names: more than are kept, as an item that several of them name far
-        down may beat one's favourite."""
+        """How many items each source returns. More than `k`, as an item far down in several lists
+        may beat the first of one."""
         return 4 * self.k
 
 
 @dataclass(frozen=True)
 class Lookup:
-    """Where and for whom a source looks."""
+    """Input of a source: the query, the person's state, and the data to search."""
 
     store: Store
     catalog: Catalog
@@ -53,8 +54,8 @@ class Lookup:
 
 @dataclass(frozen=True)
 class SourceSpec:
-    """A source of candidates. `find`: ids of admissible items, best first, at most
-    `query.depth`."""
+    """A source of candidates. `find` returns ids of items within the query's scope, best first, at
+    most `query.depth`."""
 
     name: str
     find: Callable[[Lookup], Awaitable[Sequence[str]]]

@@ -1,4 +1,4 @@
-"""Items as candidates, with what a ranking may weigh beside their prior."""
+"""Makes candidates of items, with their prior, popularity and vector."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from service.store import Store
 
 
 def blank(item: Item) -> Candidate:
-    """A candidate of which nothing is known."""
+    """Makes a candidate of an item without content; its prior is 0, and no model judges it."""
     return Candidate.model_construct(item=item, prior=0.0, blank=True)
 
 
 def candidate_of(item: Item, ranks: dict[str, int], weights: Mapping[str, float]) -> Candidate:
-    """`ranks`: the item's rank in each source that names it."""
+    """Makes a candidate of an item. `ranks`: its rank in each source that found it."""
     return Candidate.model_construct(item=item, prior=prior_of(ranks, weights), sources=ranks)
 
 
 async def weighed(
     store: Store, catalog: Catalog, candidates: list[Candidate], query: RetrievalQuery
 ) -> list[Candidate]:
-    """With popularity and vectors where the query wants them. An item that nobody liked is as
-    popular as the least popular one."""
+    """Adds popularity and vectors to candidates, if the query wants them. An item without likes
+    gets the popularity of the least popular candidate."""
     ids = [candidate.item.id for candidate in candidates]
     if query.popularity:
         votes = await store.popularity.votes(ids)

@@ -1,4 +1,4 @@
-"""What the words of an instruction or a search find: by text and by meaning."""
+"""Source `query`: items that match an instruction by its words and by its meaning."""
 
 from __future__ import annotations
 

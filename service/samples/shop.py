@@ -264,8 +264,8 @@ def _visit_times(person: Shopper, random: Random) -> list[datetime]:
 
 
 def _spread(things: Sequence[Thing], visits: int) -> dict[int, list[Thing]]:
-    """Things evenly over the visits, in order: by a visit's number, from 0. None at the last visit,
-    since what is bought there could not be reviewed."""
+    """Distributes things evenly over the visits, in order; returns them by the visit's number, from
+    0. The last visit gets none: what is bought there could not be reviewed."""
     spread: dict[int, list[Thing]] = {}
     for place, thing in enumerate(things):
         spread.setdefault(place * (visits - 1) // len(things), []).append(thing)

@@ -17,7 +17,7 @@ class Rejection(Value):
     index: int
     """Its place in the batch, from 0."""
     code: str
-    """For programs, as `invalid`."""
+    """A code for programs, as `invalid`."""
     message: str
     """The field, and what is wrong with it."""
 

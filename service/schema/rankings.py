@@ -180,7 +180,7 @@ class Timings(Value):
     total_ms: float = 0
     """All of it."""
     state_ms: float = 0
-    """Reading the person."""
+    """Reading the person's state."""
     retrieve_ms: float = 0
     """Finding candidates."""
     model_ms: float = 0

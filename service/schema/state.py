@@ -17,7 +17,7 @@ class Recent(Value):
     event: Event
     """What was done."""
     item: Item | None
-    """With what; null for a search."""
+    """The event's item; null for a search."""
     weight: float
     """What the event says, in [-1, 1]; positive: liked."""
     verb: str

@@ -185,7 +185,7 @@ def _beginning(path: Path, size: int) -> bytes:
 
 
 def _size(path: Path) -> int | None:
-    """In bytes; None where there is no such file."""
+    """The size of a file in bytes; None if there is no such file."""
     try:
         return path.stat().st_size
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What models cost, and what a key may cost."""
+"""Adds the table `spendings` (dollars by day, model and key) and each key's budget."""
 
 import sqlalchemy as sa
 from alembic import op
