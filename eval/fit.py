@@ -26,9 +26,9 @@ from eval.results import SHUFFLES
 from eval.rows import RunJob, RunRow, rows
 from eval.run import Allowance, Run, now
 from eval.store import Make
-from eval.suite import SOURCES, Arm, Suite
+from eval.suite import Arm, Suite
 from service.build import Service
-from service.config import Settings, Weights
+from service.config import SOURCES, Settings, Weights
 from service.errors import BadRequest
 from service.pipeline import Recommender
 from service.schema import Ranked

@@ -13,7 +13,8 @@ from eval.leaderboard import LEGEND, hundred, notes, size, table, verdict
 from eval.page import page
 from eval.report import Report, Slice
 from eval.stats import signed
-from eval.suite import SOURCES, STANDALONE
+from eval.suite import STANDALONE
+from service.config import SOURCES
 
 
 def write(report: Report, out: Path) -> list[Path]:

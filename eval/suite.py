@@ -11,11 +11,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from eval.metrics import RELEVANCE, metric
-from service.config import Settings
+from service.config import SOURCES, Settings
 from service.errors import BadRequest, reasons
 from service.schema import Label, Locale, RecommendRequest
 
-SOURCES = ("similar", "collaborative", "context", "query", "popular")
 WEIGHED = {*SOURCES, "weight", "null", "popularity", "diversity"}
 STANDALONE = ("similar", "collaborative", "popular")
 """Sources that find something without an instruction or an item to start from."""

@@ -278,7 +278,7 @@ async def test_another_process_says_what_it_says_beside_a_foreign_feed(
             here.ingest.foreign_rows("gorse", [row], "users"),
             there.records.patch_user(f"u{n}", UserPatch(allow_hosted=False)),
         )
-        user = await here.user(f"u{n}")
+        user = await here.records.user(f"u{n}")
         assert (user.allow_hosted, user.attributes) == (False, {"labels": ["x"]})
 
 

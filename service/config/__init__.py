@@ -13,6 +13,7 @@ from __future__ import annotations
 from service.config.events import DOMAIN_MEANINGS, MEANINGS, EventSettings
 from service.config.models import Embed, Model, Roles
 from service.config.sections import (
+    SOURCES,
     CatalogSettings,
     EngineSettings,
     ExplainSettings,
@@ -33,6 +34,7 @@ __all__ = [
     "DOMAIN_MEANINGS",
     "HOUSE",
     "MEANINGS",
+    "SOURCES",
     "CatalogSettings",
     "Embed",
     "EngineSettings",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -100,9 +100,8 @@ class TrainingSettings(Section):
     every_s: float = Field(300, gt=0)
 
 
-class Retrieve(Section):
-    """How candidates are found. `k`: how many are kept after fusion. `similar`, `collaborative`,
-    `context`, `query`, `popular`: weight of each source in the fused prior; 0 switches it off.
+class SourceWeights(Section):
+    """The weight of each source of candidates in the fused prior; 0 switches it off.
 
     `similar` and `popular` serve people whose likes nobody shares yet, and a service with too few
     people to learn from; of the two, `similar`, the person's own taste, counts more. Beside
@@ -110,14 +109,27 @@ class Retrieve(Section):
     measurable loss for films (docs/ranking.md).
     """
 
-    k: int = Field(50, ge=1, le=1_000)
     similar: Share = 0.05
     collaborative: Share = 1.0
     context: Share = 1.0
     query: Share = 1.0
     popular: Share = 0.01
+
+
+SOURCES = tuple(SourceWeights.model_fields)
+"""The names of the sources."""
+
+
+class Retrieve(SourceWeights):
+    """How candidates are found. `k`: how many are kept after fusion."""
+
+    k: int = Field(50, ge=1, le=1_000)
     popular_half_life_days: float = Field(30, gt=0)
     training: TrainingSettings = TrainingSettings()
+
+
+ModelStrategy = Literal["likelihood", "first_token", "listwise", "keyed", "pointwise"]
+"""The strategies that ask a model."""
 
 
 class Rank(Section):
@@ -141,10 +153,8 @@ class Rank(Section):
     folder.
     """
 
-    strategy: Literal[
-        "auto", "likelihood", "first_token", "listwise", "keyed", "pointwise", "prior"
-    ] = "auto"
-    prefer: list[Literal["likelihood", "first_token", "listwise", "keyed", "pointwise"]] = Field(
+    strategy: Literal["auto", ModelStrategy, "prior"] = "auto"
+    prefer: list[ModelStrategy] = Field(
         ["likelihood", "first_token", "listwise", "keyed"], min_length=1
     )
     window: int = Field(20, ge=2, le=26)
@@ -171,30 +181,25 @@ class Rank(Section):
         return self
 
 
-class Weights(Section):
+class Weights(SourceWeights):
     """Weights of fusion: of each source in the prior, of the model against the prior, and of what
-    popularity and likeness subtract."""
+    popularity and likeness subtract. A source that they don't name has the weight 0: weights that
+    were fitted before it existed know nothing of it."""
 
-    similar: Share
-    collaborative: Share = 0
-    context: Share
-    query: Share
-    popular: Share
     model: Share
     null: Share = 0.6
     popularity: float = Field(0, ge=-1, le=1)
     diversity: Share = 0
 
+    @model_validator(mode="before")
+    @classmethod
+    def _unnamed_sources_are_off(cls, given: Any) -> Any:
+        return {**dict.fromkeys(SOURCES, 0), **given} if isinstance(given, dict) else given
+
     @property
     def sources(self) -> dict[str, float]:
         """The weight of each source by its name."""
-        return {
-            "similar": self.similar,
-            "collaborative": self.collaborative,
-            "context": self.context,
-            "query": self.query,
-            "popular": self.popular,
-        }
+        return {name: getattr(self, name) for name in SOURCES}
 
 
 class ExplainSettings(Section):
@@ -247,9 +252,7 @@ class ShadowSettings(Section):
 
     model: str | None = None
     share: Share = 0.1
-    strategy: Literal["auto", "likelihood", "first_token", "listwise", "keyed", "pointwise"] = (
-        "auto"
-    )
+    strategy: Literal["auto", ModelStrategy] = "auto"
     deadline_ms: int | None = Field(None, ge=1, le=600_000)
     at_once: int = Field(1, ge=1, le=64)
     waiting: int = Field(16, ge=0, le=1_000)

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from service.config.events import EventSettings
 from service.config.models import Embed, Model, Roles
 from service.config.sections import (
+    SOURCES,
     CatalogSettings,
     EngineSettings,
     ExplainSettings,
@@ -173,11 +174,7 @@ class Settings(BaseSettings):
         sources, rank = self.retrieve, self.rank
         model = self.models[alias] if alias is not None else None
         return Weights(
-            similar=sources.similar,
-            collaborative=sources.collaborative,
-            context=sources.context,
-            query=sources.query,
-            popular=sources.popular,
+            **{name: getattr(sources, name) for name in SOURCES},
             model=model.weight if model is not None else 0,
             null=model.null if model is not None else 0,
             popularity=rank.popularity,
