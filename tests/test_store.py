@@ -1,5 +1,7 @@
 import asyncio
 import sqlite3
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -324,3 +326,27 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="can't be made"):
         opened(tmp_path / "file" / "folder")
+
+
+SECOND_USER = """
+import fcntl, sys
+with open(sys.argv[1], "r+b") as index:
+    fcntl.lockf(index, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 0x80)
+"""
+"""What SQLite does to find out whether anybody else has the database open: whoever gets this lock
+takes the journal's index for unused, and cuts it. https://www.sqlite.org/src/file/src/os_unix.c"""
+
+
+async def test_checks_leave_sqlite_its_locks(tmp_path: Path) -> None:
+    """A process that lost them would be killed, or write over others, once another opens the
+    database."""
+    store = opened(tmp_path)
+    await store.events.add([like("u", "a")])
+    beside = opened(tmp_path)  # its index is there now, and read
+    store.check()
+    store.check_all()
+    beside.close()
+    probe = [sys.executable, "-c", SECOND_USER, f"{tmp_path / 'a.db-shm'}"]
+    ran = await asyncio.to_thread(subprocess.run, probe, capture_output=True, text=True)
+    assert "BlockingIOError" in ran.stderr
+    store.close()

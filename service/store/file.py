@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import sqlite3
 import struct
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,10 @@ CHECKS, PAUSE_S = 10, 0.05
 another process is just making is gone at one of the next checks."""
 WAL_HEADER, FRAME_HEADER, INDEX_HEADER = 32, 24, 48
 """Bytes: https://www.sqlite.org/walformat.html."""
+READ_INDEX = (
+    f"import sys; sys.stdout.buffer.write(open(sys.argv[1], 'rb').read({2 * INDEX_HEADER}))"
+)
+"""What the process that reads the index does."""
 UNWRITTEN = {
     sqlite3.SQLITE_IOERR_WRITE,
     sqlite3.SQLITE_IOERR_FSYNC,
@@ -75,7 +81,8 @@ class DatabaseFile:
         """Raises `StoreDamaged` if SQLite read less of the journal than had been written."""
         stat = self.path.stat()
         self._identity = stat.st_dev, stat.st_ino
-        before, now = self._journal, self._read_index()
+        before = self._journal
+        now = self._read_index() if before else None
         if before and now and before.salts == now.salts and now.frames < before.frames:
             raise StoreDamaged(
                 f"{self._beside('-wal')} was damaged, the last writes in it are lost: restore a "
@@ -124,8 +131,17 @@ class DatabaseFile:
 
     def _read_index(self) -> _Journal | None:
         """None where there is no index, where it was never used, and where it is broken: the two
-        copies of its header differ then."""
-        header = _beginning(self._beside("-shm"), 2 * INDEX_HEADER)
+        copies of its header differ then.
+
+        Another process reads it. SQLite's locks on the file belong to this process, and closing any
+        other handle of it here would drop them (POSIX): the next process to open the database would
+        take it for unused and cut the index from under this one.
+        """
+        index = self._beside("-shm")
+        if (_size(index) or 0) < 2 * INDEX_HEADER:
+            return None
+        reader = [sys.executable, "-I", "-S", "-c", READ_INDEX, f"{index}"]
+        header = subprocess.run(reader, capture_output=True, check=False).stdout
         if len(header) < 2 * INDEX_HEADER or header[:INDEX_HEADER] != header[INDEX_HEADER:]:
             return None
         used, page, frames = struct.unpack("=12xBxHI", header[:20])
