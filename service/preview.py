@@ -11,7 +11,7 @@ from service.config import Settings
 from service.context import CallContext
 from service.embed import count_tokens
 from service.errors import BadRequest, NotFound
-from service.explain import Attribution, Subject, material
+from service.explain import Attribution, Subject, material, supports_of
 from service.explainer import seen_through
 from service.models import Models
 from service.pipeline import Stages
@@ -207,7 +207,8 @@ class Previewer:
                 until=style.deadline,
             )
         constraint = self._models.constraint(looked.alias)
-        renderings = material(seen, style, constraint, attribution)
+        supports = supports_of(seen.state, seen.chosen, attribution)
+        renderings = material(seen, style, constraint, supports)
         if renderings:
             return renderings[0]
         return variables(

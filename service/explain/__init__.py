@@ -38,6 +38,7 @@ __all__ = [
     "Writer",
     "explain",
     "material",
+    "supports_of",
 ]
 
 PROSE_TOKENS = 100
@@ -110,7 +111,7 @@ async def explain(
     answer = None
     degraded = None
     if writer is not None and asked:
-        answer = _ask(writer, seen, style, attribution, call)
+        answer = _ask(writer, seen, style, claims, call)
         degraded = _degraded(writer, InvalidOutput.code) if answer is None else None
     try:
         for n, candidate in enumerate(subject.chosen):
@@ -169,12 +170,12 @@ def _evidence(subject: Subject, attribution: Attribution) -> tuple[Liked, list[S
 
 
 def _ask(
-    writer: Writer, seen: Subject, style: Style, attribution: Attribution, context: CallContext
+    writer: Writer, seen: Subject, style: Style, supports: Sequence[Support], context: CallContext
 ) -> Each | Loose | None:
     """Starts the model's calls: with a grammar one for each item, all at the same time; without one
     a single call. Returns None if the template fails."""
     language = spoken(style.prompt.ref.id)
-    shown = material(seen, style, writer.constraint, attribution)
+    shown = material(seen, style, writer.constraint, supports)
     try:
         prompts = [style.prompt.render(rendering) for rendering in shown]
     except PromptError:
@@ -185,7 +186,6 @@ def _ask(
         temperature=style.prompt.sampling.temperature,
         context=context,
     )
-    supports = supports_of(seen.state, seen.chosen, attribution)
     asked = _spoken_for(supports, style.top)
     if not writer.constraint.grammar:
         most = call.max_tokens * len(asked) + PROSE_TOKENS
@@ -200,18 +200,14 @@ def _ask(
 
 
 def material(
-    subject: Subject,
-    style: Style,
-    constraint: OutputConstraint,
-    attribution: Attribution = Attribution(),
+    subject: Subject, style: Style, constraint: OutputConstraint, supports: Sequence[Support]
 ) -> list[dict[str, Any]]:
     """Variables of each prompt for reasons: the items, what each shares with liked ones and,
-    without a grammar, what may be cited for it.
+    without a grammar, what may be cited for it. `supports`: what speaks for each chosen item.
 
     With a grammar each item has a prompt. Without one a single prompt holds all: such models
     usually charge by the token, and every prompt repeats the history.
     """
-    supports = supports_of(subject.state, subject.chosen, attribution)
     asked = _spoken_for(supports, style.top)
     renderings = []
     for group in [[n] for n in asked] if constraint.grammar else [asked]:
