@@ -41,7 +41,7 @@ from service.people import People
 from service.pipeline import Recommender, Stages
 from service.plan import Planner
 from service.preview import Previewer
-from service.privacy import PatternRedactor, Privacy
+from service.privacy import PatternRedactor
 from service.prompts import PromptLibrary
 from service.ranker import Ranker
 from service.records import Records
@@ -69,10 +69,9 @@ class Outside:
 
 def _stages(settings: Settings, outside: Outside, models: Models) -> Stages:
     store, catalog, prompts = outside.store, outside.catalog, outside.prompts
-    privacy = Privacy(settings)
     return Stages(
         Planner(settings, prompts=prompts, models=models, nulls=store.nulls),
-        People(settings, store=store, catalog=catalog, privacy=privacy, clock=outside.clock),
+        People(settings, store=store, catalog=catalog, privacy=models.privacy, clock=outside.clock),
         Finder(store, catalog),
         DocumentReader(catalog, settings.limits),
         Ranker(settings, models.latency),
@@ -171,7 +170,6 @@ def _conversation(settings: Settings, outside: Outside, service: Service) -> Con
         catalog=outside.catalog,
         prompts=outside.prompts,
         models=service.models,
-        privacy=Privacy(settings),
     )
     return Conversation(
         settings,

@@ -16,7 +16,7 @@ from service.explainer import seen_through
 from service.models import Models
 from service.pipeline import Stages
 from service.plan import Plan
-from service.privacy import Privacy, Views, count_redactions
+from service.privacy import Views, count_redactions
 from service.prompts import Message, Prompt, PromptLibrary, variables
 from service.rank import slots
 from service.rank.selection import SPECS
@@ -73,7 +73,7 @@ class Previewer:
         self._models = models
         self._library = library
         self._records = records
-        self._privacy = Privacy(settings)
+        self._privacy = models.privacy
 
     def prompts(self) -> list[Prompt]:
         return list(self._library.all().values())

@@ -17,7 +17,7 @@ from service.context import CallContext
 from service.errors import ModelError, ModelIncapable, NotFound, PromptError
 from service.llm import LLM, Call
 from service.models import Models
-from service.privacy import Privacy, Views, possible_ids
+from service.privacy import Views, possible_ids
 from service.prompts import PromptLibrary
 from service.schema import FASTER, LONGEST_INSTRUCTION, PRIOR, ChatRequest
 from service.store import Store
@@ -35,14 +35,13 @@ class Understanding:
         catalog: Catalog,
         prompts: PromptLibrary,
         models: Models,
-        privacy: Privacy,
     ) -> None:
         self._settings = settings
         self._store = store
         self._catalog = catalog
         self._prompts = prompts
         self._models = models
-        self._privacy = privacy
+        self._privacy = models.privacy
         self._examples: dict[Kind, Vectors] = {}
 
     async def views(self, request: ChatRequest, talk: Talk) -> Views:

@@ -31,8 +31,9 @@ class Models:
     """The configured models by alias.
 
     `adapters`: the opened adapters; those of models that write text are `ModelAdapter`s. `scorers`:
-    all models, metered. `writers`: those of them that write text. `latency`: estimates each model's
-    speed; the next registry takes it over when settings are reloaded.
+    all models, metered. `writers`: those of them that write text. `privacy`: decides what each may
+    see. `latency`: estimates each model's speed; the next registry takes it over when settings are
+    reloaded.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Models:
         self._spendings = spendings
         self._telemetry = telemetry
         self._clock = clock
-        self._privacy = Privacy(settings)
+        self.privacy = Privacy(settings)
         self.adapters = dict(adapters)
         self.latency = latency or LatencyEstimator()
         self.writers: dict[str, MeteredModel] = {}
@@ -158,7 +159,7 @@ class Models:
             daily=configured.budget,
             costs=configured.costs,
         )
-        redact = self._privacy.outgoing(alias)
+        redact = self.privacy.outgoing(alias)
         meters = Meters(latency, breaker, budget, self._telemetry, redact)
         if isinstance(adapter, ModelAdapter):
             return MeteredModel(adapter, meters)
