@@ -1,8 +1,6 @@
 """`whyrank eval …`: mounted by the command line through the entry-point group
 `whyrank.commands`."""
 
-from __future__ import annotations
-
 import asyncio
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum

@@ -6,8 +6,6 @@ prior and, for likelihoods, how much of the title's own likelihood is taken off.
 not beat a shuffle of its window gets the share 0.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256

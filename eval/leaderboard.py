@@ -1,7 +1,5 @@
 """A report in words and cells, as the terminal, Markdown and the page share them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

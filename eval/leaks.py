@@ -1,7 +1,5 @@
 """Does a prompt give the answers away? Arms are flagged whose prompt names what is asked for."""
 
-from __future__ import annotations
-
 import json
 from random import Random
 

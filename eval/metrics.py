@@ -7,8 +7,6 @@ novelty, ILD and coverage as in Castells et al., "Novelty and Diversity in Recom
 2015.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence

@@ -4,8 +4,6 @@ from the service's log.
 No model is asked anything. The folder holds no id of a person.
 """
 
-from __future__ import annotations
-
 import importlib.metadata
 import json
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence

@@ -1,8 +1,6 @@
 """Protocols: how a log is split into what is known and what is asked for, and written as a case
 folder."""
 
-from __future__ import annotations
-
 import json
 import random
 from collections import Counter

@@ -1,7 +1,5 @@
 """The files of a report: JSON, CSV, Markdown and one HTML page."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

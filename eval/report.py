@@ -1,7 +1,5 @@
 """What a run shows: a leaderboard with intervals, slices and flags, folded from its rows."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence

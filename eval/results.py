@@ -1,7 +1,5 @@
 """A run's rows with their cases, scored; and the bounds of what any arm could reach."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """Rows of a run: what is asked, what came of it, and the file that keeps it, a line a question."""
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os

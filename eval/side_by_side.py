@@ -1,7 +1,5 @@
 """`whyrank compare`: several models side by side, on the same candidates."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections.abc import Callable, Iterable, Sequence

@@ -1,8 +1,6 @@
 """Is A better than B, by how much, and could it be luck? Everything is paired by case, and says
 how small a difference it could have shown."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

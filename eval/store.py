@@ -1,7 +1,5 @@
 """A case folder's own store: evaluation never touches the service's."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What `whyrank eval` and `whyrank fit` show in the terminal."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Identifies callers by their API key."""
 
-from __future__ import annotations
-
 import asyncio
 import hmac
 from collections.abc import Callable

@@ -1,8 +1,6 @@
 """Finds the candidates of a request: retrieved from the catalogue, listed by the caller, or the
 caller's own documents."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace

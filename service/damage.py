@@ -5,8 +5,6 @@ LanceDB raises `RuntimeError`, `ValueError` or a panic of its own, with a text t
 file. A file that was cut short is found by its last bytes.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import re

@@ -1,7 +1,5 @@
 """Reports whether each part of the service works, and its metrics."""
 
-from __future__ import annotations
-
 import asyncio
 import shutil
 from collections.abc import Awaitable, Mapping

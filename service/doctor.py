@@ -1,8 +1,6 @@
 """Finds what is wrong with an installation. Every part is opened by itself, so that one broken part
 does not hide another."""
 
-from __future__ import annotations
-
 import asyncio
 from contextlib import closing
 from typing import Any

@@ -1,8 +1,6 @@
 """Turns the caller's documents into items, gives each an id, and completes them from the
 catalogue."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Texts in the catalogue's own embedding space, for whoever asks."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

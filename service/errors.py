@@ -29,8 +29,6 @@ becomes the answer's `degraded.reason`. The message of a damaged file says what 
 Each class carries its `code`, HTTP `status`, whether a retry may help and after how many seconds.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 

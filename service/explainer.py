@@ -1,7 +1,5 @@
 """Explains a ranking: chooses the model that writes the reasons, and what it sees."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncGenerator, Sequence
 
 from service.config import Settings

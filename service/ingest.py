@@ -1,8 +1,6 @@
 """Ingests events, items and users: checks each row, and has stored those accepted when a call
 returns."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence, Set
 from contextlib import nullcontext

@@ -1,8 +1,6 @@
 """Work that follows an answer without delaying it: logs the ranking, and has a shadow model rank a
 sample again."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime

@@ -1,8 +1,6 @@
 """Reads the person that a request is for: their current state, and what each model may see of
 it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime

@@ -1,7 +1,5 @@
 """Shows what a model would be sent for a request, without calling it."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -11,8 +11,6 @@ author forgot: quotes, control characters, brackets, chat markers and what looks
 replaced.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 import unicodedata

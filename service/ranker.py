@@ -1,8 +1,6 @@
 """Ranks candidates for a person by a plan. The pipeline uses it, and so does the shadow model,
 which ranks a sample of requests again."""
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,8 +1,6 @@
 """Reads, changes and deletes single stored items, users, events and rankings; exports and forgets
 users."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from datetime import datetime

@@ -3,8 +3,6 @@
 `read` asks the log and the catalogue; the rest are functions of values.
 """
 
-from __future__ import annotations
-
 import asyncio
 import difflib
 import math

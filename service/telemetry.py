@@ -3,8 +3,6 @@
 Logs go to standard error: as text for people, as JSON lines where a process serves.
 """
 
-from __future__ import annotations
-
 import faulthandler
 import logging
 import os

@@ -1,8 +1,6 @@
 """`make bench`: the service's own time around the model call on MovieLens-100K, and a large report.
 No test: it prints."""
 
-from __future__ import annotations
-
 import asyncio
 import csv
 import json

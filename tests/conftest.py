@@ -1,8 +1,6 @@
 """Real parts on a temporary folder: LanceDB, SQLite, MiniLM. Only the language model is
 scripted."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

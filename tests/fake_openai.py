@@ -1,8 +1,6 @@
 """An OpenAI-compatible server that behaves as badly as it is told to: for what happens on the
 wire."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import re

@@ -1,7 +1,5 @@
 """Titles that try to take over a prompt, and titles of the same length that don't."""
 
-from __future__ import annotations
-
 import random
 import re
 

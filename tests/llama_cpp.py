@@ -1,8 +1,6 @@
 """llama.cpp's own server on a GGUF, as a process: a second real engine. `python -m tests.llama_cpp
 FILE PORT` is it."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import threading

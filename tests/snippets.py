@@ -1,8 +1,6 @@
 """The code of our documents, as their readers would copy it. Imports the standard library only:
 clients' environments have nothing else."""
 
-from __future__ import annotations
-
 import io
 import re
 from collections import Counter

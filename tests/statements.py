@@ -5,8 +5,6 @@ Knows nothing of how reasons are made or checked: it reads them as a person woul
 catalogue at hand.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Conversations: read by rules, answered through the real OpenAI client over real HTTP."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import json

@@ -4,8 +4,6 @@ as its reader would run it.
 Here those that are quick; `make verify` runs all of them.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

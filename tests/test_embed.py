@@ -1,7 +1,5 @@
 """Embedders: in process, and anybody's /v1/embeddings over a real socket."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from collections.abc import Callable

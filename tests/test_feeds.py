@@ -1,7 +1,5 @@
 """What others' clients send and our own lists, over HTTP to a real uvicorn and on real stores."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 import shlex

@@ -1,8 +1,6 @@
 """Files that people have: each public layout by the command, and every quirk of tables by the
 reader behind it."""
 
-from __future__ import annotations
-
 import asyncio
 import gzip
 import io

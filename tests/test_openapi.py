@@ -5,8 +5,6 @@ is taken, every route the key that it needs.
 `make test` gives each route a few examples; with HOSTILE=all, as in `make verify`, many.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

@@ -4,8 +4,6 @@ gets there.
 `make test` asks 150 times; with HOSTILE=all, as in `make verify`, a thousand times.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

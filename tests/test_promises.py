@@ -7,8 +7,6 @@ Small: an invented catalogue that holds the ids of the documents, two cases of e
 runs the targets on the real data and the real engine.
 """
 
-from __future__ import annotations
-
 import importlib
 import json
 import os

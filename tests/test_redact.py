@@ -1,8 +1,6 @@
 """What of a text may leave: careless and hostile ways to write what is private, and what only looks
 like it."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Rerank in every dialect, over real HTTP, as the clients read it."""
 
-from __future__ import annotations
-
 import json
 import random
 import re

@@ -1,8 +1,6 @@
 """A caller's own shape: what it may ask for, what it costs, and that nothing false is said in
 it."""
 
-from __future__ import annotations
-
 import datetime as dt
 from typing import Any, Literal
 

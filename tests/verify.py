@@ -1,7 +1,5 @@
 """`make verify`: the long checks, most against the real engine. Prints what it found."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json

@@ -1,7 +1,5 @@
 """The HTTP APIs: `create_app(settings)` makes the whole service."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any

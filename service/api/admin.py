@@ -1,7 +1,5 @@
 """`/v1/admin/reload`: reads the configuration file again, without dropping a request."""
 
-from __future__ import annotations
-
 import asyncio
 import signal
 from collections.abc import AsyncIterator

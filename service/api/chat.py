@@ -1,8 +1,6 @@
 """`/v1/chat/completions` and `/v1/models`, as OpenAI clients expect them: recommendations by
 conversation."""
 
-from __future__ import annotations
-
 import json
 import time
 import uuid

@@ -1,7 +1,5 @@
 """`/docs`: a page to read and try the OpenAPI, which loads nothing from other hosts."""
 
-from __future__ import annotations
-
 from importlib.resources import files
 from pathlib import Path
 

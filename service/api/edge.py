@@ -5,8 +5,6 @@ times requests. `Gate` stands within CORS, so that a page may read a refusal: it
 rate and size before the body is read, and answers whatever crashes behind it.
 """
 
-from __future__ import annotations
-
 import math
 import time
 import uuid

@@ -1,7 +1,5 @@
 """`/v1/embeddings`: texts as vectors, by the embedder of the catalogue."""
 
-from __future__ import annotations
-
 import base64
 from typing import Annotated, Any, Literal
 

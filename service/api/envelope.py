@@ -1,7 +1,5 @@
 """The body of error responses, which is the same for all errors."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from fastapi import FastAPI, Request

@@ -1,7 +1,5 @@
 """`POST /v1/events`: what people do, as they do it."""
 
-from __future__ import annotations
-
 from fastapi import APIRouter
 
 from service.api.needs import FeedDep, IngestDep, feed_body

@@ -5,8 +5,6 @@ are ours, not Gorse's: `Rejected` says why elements were not accepted, `Warnings
 ones may not mean what the client intended. The status is 422 if no element was accepted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal

@@ -1,7 +1,5 @@
 """`/healthz`, `/readyz`, `/metrics`."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from fastapi import APIRouter, Response

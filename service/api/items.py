@@ -1,7 +1,5 @@
 """`/v1/items`: what can be shown."""
 
-from __future__ import annotations
-
 from fastapi import APIRouter
 
 from service.api.needs import FeedDep, IngestDep, PathId, RecordsDep, feed_body

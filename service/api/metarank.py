@@ -1,8 +1,6 @@
 """Metarank's `POST /feedback`, which takes events about items and users, rankings and interactions
 in one list."""
 
-from __future__ import annotations
-
 import time
 from typing import Any, Literal
 

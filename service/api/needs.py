@@ -1,7 +1,5 @@
 """What several routes need, as types for FastAPI: parts of the service, feeds, who asks, ids."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 from urllib.parse import unquote

@@ -1,8 +1,6 @@
 """Lists in pages. A cursor holds the key of the page's last row, so that rows that arrive meanwhile
 neither repeat nor hide others."""
 
-from __future__ import annotations
-
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Sequence

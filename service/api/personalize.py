@@ -3,8 +3,6 @@
 Its clients read only the status of an answer; our answers also say what was taken.
 """
 
-from __future__ import annotations
-
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel

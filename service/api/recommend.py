@@ -1,7 +1,5 @@
 """`POST /v1/recommendations`: a ranking in one piece, or as server-sent events."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any

@@ -5,8 +5,6 @@ TEI's bare list. The user may be named in several places, as clients differ in w
 set.
 """
 
-from __future__ import annotations
-
 import time
 import uuid
 from math import ceil

@@ -1,7 +1,5 @@
 """Reads fields that clients send in several shapes: texts, parts, documents."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from math import isfinite
 from typing import Any

@@ -1,7 +1,5 @@
 """The rows whose vector is still to come."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from functools import partial

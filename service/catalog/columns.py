@@ -4,8 +4,6 @@ Each filterable key has a column of its own; a key of words has a second one, in
 folded, because filters match words without regard to case.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress

@@ -3,8 +3,6 @@
 All that a caller wrote goes through `literal`.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

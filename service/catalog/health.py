@@ -1,7 +1,5 @@
 """Whether the table's files can be read, and what brings back what can't."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

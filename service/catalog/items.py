@@ -1,7 +1,5 @@
 """Items by their ids, with their vectors and factors, remembered until the table changes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Items as rows of the table, and rows of the table as items."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

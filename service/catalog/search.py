@@ -1,7 +1,5 @@
 """Ids of the items that fit best: by text, by vector, by factors, or any, within a scope."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress

@@ -1,8 +1,6 @@
 """The embedding space of the catalogue: what an embedder must offer, and the place of a text or a
 person in a space."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The words of an item, and the terms by which full text search matches them, in any script."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Sequence

@@ -6,8 +6,6 @@ may mean. So nothing that anybody writes leads out of the role, and every senten
 either one of ours or a checked reason.
 """
 
-from __future__ import annotations
-
 from service.chat.answers import answered, described, justified, opening
 from service.chat.kinds import EXAMPLES, Kind, kind_of
 from service.chat.picks import Named, names, pick, shown_in

@@ -1,7 +1,5 @@
 """What is answered in words of ours, around picks and checked reasons."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from service.chat.kinds import Kind

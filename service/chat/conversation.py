@@ -5,8 +5,6 @@ Events are stored first, so that the ranking already uses them. Rankings and rea
 `Recommender.stream`.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Mapping

@@ -1,7 +1,5 @@
 """The caller's own documents in a conversation, as items with names that the person can use."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from service.catalog import Catalog

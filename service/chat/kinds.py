@@ -1,7 +1,5 @@
 """What kind of thing a turn says, by its likeness to examples."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Literal
 

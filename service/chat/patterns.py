@@ -1,7 +1,5 @@
 """Patterns and word lists by which turns are read, for English and Chinese."""
 
-from __future__ import annotations
-
 import re
 
 ASKS_WHY = re.compile(

@@ -3,8 +3,6 @@
 Clients keep no state and send back the text of earlier answers, so it must be readable.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """What a conversation comes to, by rules."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace

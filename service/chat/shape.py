@@ -4,8 +4,6 @@ No model takes part: a field holds what is known of a pick, nothing made up. Whe
 a field gets null if the schema allows that, else the emptiest value that it allows.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher

@@ -1,8 +1,6 @@
 """Understands a turn where rules don't suffice: its kind by the nearest example, and the
 catalogue's values that a wish means by asking a model."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 from contextlib import aclosing, suppress

@@ -1,7 +1,5 @@
 """What a wish demands, in the catalogue's own values and in numbers."""
 
-from __future__ import annotations
-
 import re
 
 from service.catalog import Facets

@@ -1,7 +1,5 @@
 """The sentences around picks and checked reasons, in English and Chinese."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ A file per subject; `shell` holds what they share. Installed packages add comman
 entry-point group `whyrank.commands`.
 """
 
-from __future__ import annotations
-
 from importlib.metadata import entry_points
 
 import typer

@@ -1,7 +1,5 @@
 """`whyrank data`: data sets to fetch, and invented ones."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """`whyrank demo`: the whole job on real films."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from pathlib import Path

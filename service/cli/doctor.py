@@ -1,7 +1,5 @@
 """`whyrank doctor`: what is wrong with an installation, and what to do."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any
 

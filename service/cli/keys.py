@@ -1,7 +1,5 @@
 """`whyrank keys`: who may call the service."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 from contextlib import closing

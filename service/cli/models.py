@@ -1,7 +1,5 @@
 """`whyrank models`: weights of the local models, and what models can do."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

@@ -1,7 +1,5 @@
 """`whyrank prompts`: which prompts there are, and what a model is shown."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """`whyrank recommend`: a ranking as a table."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 from typing import Annotated, Any
 

@@ -1,7 +1,5 @@
 """`whyrank engine`, `serve` and `up`: the local engine and the HTTP service."""
 
-from __future__ import annotations
-
 import asyncio
 import shutil
 import signal

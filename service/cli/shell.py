@@ -1,7 +1,5 @@
 """What the commands share: the consoles, settings, errors, a service, progress bars."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager

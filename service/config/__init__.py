@@ -8,8 +8,6 @@ Import settings from here. `settings` reads and checks them, `models`, `events` 
 what they hold.
 """
 
-from __future__ import annotations
-
 from service.config.events import DOMAIN_MEANINGS, MEANINGS, EventSettings
 from service.config.models import Embed, Model, Roles
 from service.config.sections import (

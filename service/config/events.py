@@ -1,7 +1,5 @@
 """What event types mean."""
 
-from __future__ import annotations
-
 from itertools import chain
 from typing import Any
 

@@ -13,8 +13,6 @@ for research, with acknowledgement.
   --protocol random`, which needs no order.
 """
 
-from __future__ import annotations
-
 import csv
 import html
 from collections import Counter

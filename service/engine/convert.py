@@ -4,8 +4,6 @@
 It runs as a program of its own, as it needs torch and transformers.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import sys

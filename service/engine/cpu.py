@@ -1,7 +1,5 @@
 """Chooses the number formats of the local engine by what this CPU is fast in."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")

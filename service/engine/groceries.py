@@ -13,8 +13,6 @@ in a year (2017).
   taken as UTC; all purchases of a basket have the same time.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping

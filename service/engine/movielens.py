@@ -4,8 +4,6 @@ GroupLens terms: for research, with acknowledgement, not to be redistributed; so
 never committed. F. M. Harper and J. A. Konstan, The MovieLens Datasets, ACM TiiS 5(4), 2015.
 """
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Iterator, Mapping
 from pathlib import Path

@@ -1,8 +1,6 @@
 """Starts a vLLM of our own on loopback, waits until it is ready, and stops it with all processes
 that it started."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import importlib.util
 import os

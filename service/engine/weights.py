@@ -4,8 +4,6 @@ The weights are made in another folder that is renamed at the end, so that a fol
 name is always complete.
 """
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 import subprocess

@@ -10,8 +10,6 @@ is used only if it names something that the chosen and all cited items share, an
 title, attribute, number, name or plot.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace

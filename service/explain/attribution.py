@@ -1,7 +1,5 @@
 """Measures how much each liked item raises the likelihood of a chosen one, by leaving each out."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ A clause is grounded if it names something that the chosen item shares with all 
 every other word is neutral or occurs in the chosen item's title, text or numbers.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence, Set
 

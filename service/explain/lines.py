@@ -1,7 +1,5 @@
 """Reads a model's answer line by line; each line is about one item."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Writes the reason for a chosen item: a model's clause if it is verified, else a template."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

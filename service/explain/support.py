@@ -1,8 +1,6 @@
 """Finds the evidence for a chosen item: liked items that moved its score, or that share most with
 it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import combinations

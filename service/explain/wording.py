@@ -1,7 +1,5 @@
 """Sentences of reasons in each language: the frame around a model's clause, and the templates."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence

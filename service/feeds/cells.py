@@ -1,7 +1,5 @@
 """Reads a cell of a table as a text, a number, true or false, a list, or as missing."""
 
-from __future__ import annotations
-
 import re
 from datetime import tzinfo
 from typing import Any

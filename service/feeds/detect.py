@@ -1,8 +1,6 @@
 """Detects from a file's beginning what it is: JSON, Parquet or a table, and of which public
 layout."""
 
-from __future__ import annotations
-
 import ast
 import csv
 import json

@@ -6,8 +6,6 @@ string here, a list there) is checked under its own field names; the rest (lengt
 declared attributes) is left to our models.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections import Counter, defaultdict

@@ -1,7 +1,5 @@
 """Reads the fields of another system's row, and refuses them under that system's own names."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime

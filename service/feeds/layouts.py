@@ -5,8 +5,6 @@ A reader turns a row of theirs into one of ours, and counts columns that the fee
 in the notes.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

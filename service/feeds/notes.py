@@ -1,8 +1,6 @@
 """Warnings about a feed whose rows may mean something else than they were taken for: counted row by
 row, put into sentences once at the end."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Collection

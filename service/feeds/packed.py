@@ -1,8 +1,6 @@
 """Opens a feed's file, plain, gzipped, in a zip, or from standard input, and finds its text
 encoding."""
 
-from __future__ import annotations
-
 import codecs
 import gzip
 import shutil

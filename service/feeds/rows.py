@@ -5,8 +5,6 @@ Ids and texts may come as numbers, unknown keys of items and users become attrib
 objects get dotted keys, and null and NaN are left out.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Times as files and other systems write them."""
 
-from __future__ import annotations
-
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal

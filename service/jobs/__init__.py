@@ -1,8 +1,6 @@
 """Background work: embeds new items and tidies indexes, trains the collaborative source, probes
 models."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass

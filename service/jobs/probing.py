@@ -1,8 +1,6 @@
 """Probes models regularly: a server may start later than the service, or come back with another
 model."""
 
-from __future__ import annotations
-
 from service.errors import ModelError
 from service.models import PROBE_S, Models
 from service.telemetry import Telemetry

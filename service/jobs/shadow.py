@@ -1,8 +1,6 @@
 """Has a second model rank a sample of requests again, after they were answered. This delays no
 request, and its failures reach none."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Trains the collaborative source on the whole event log, again whenever the log has grown."""
 
-from __future__ import annotations
-
 import asyncio
 import uuid
 from collections.abc import Callable, Mapping

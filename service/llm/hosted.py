@@ -4,8 +4,6 @@ LiteLLM takes seconds to import, so it is imported at first use, in a thread. Wh
 take is an error, or a warning for what the answer doesn't depend on.
 """
 
-from __future__ import annotations
-
 import asyncio
 import importlib
 import logging

@@ -1,7 +1,5 @@
 """A language model for tests and dry runs: answers by a function of the call."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from difflib import SequenceMatcher

@@ -1,7 +1,5 @@
 """Takes a reasoning model's thoughts, `<think>…</think>`, closed or not, out of its answers."""
 
-from __future__ import annotations
-
 import re
 
 OPEN = re.compile(r"<think(?:ing)?>")

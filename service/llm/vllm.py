@@ -1,8 +1,6 @@
 """A vLLM server by its OpenAI-compatible URL, with what only vLLM has: grammars, log-probabilities
 of tokens by id and of a prompt."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from contextlib import suppress

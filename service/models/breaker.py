@@ -1,7 +1,5 @@
 """A circuit breaker for each model: a server that fails is left alone for a while."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from time import monotonic
 

@@ -1,7 +1,5 @@
 """Limits what may be spent a day: on each model, and by each API key."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import datetime
 from math import inf

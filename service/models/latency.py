@@ -1,7 +1,5 @@
 """Estimates how long a model will take for a question, from how fast it answered others."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

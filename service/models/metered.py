@@ -1,8 +1,6 @@
 """Wraps model adapters: each call is redacted, timed, paid for, and guarded by a circuit
 breaker."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence

@@ -5,8 +5,6 @@ attributes before a prompt is made from them. `Privacy.outgoing` redacts every f
 more, just before the model's adapter, which accepts only the type `Outgoing`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 from service.config import Settings

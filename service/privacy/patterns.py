@@ -6,8 +6,6 @@ of other alphabets, wide letters, accents, odd blanks and invisible characters h
 Whatever isn't private stays in the text as it was written.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence

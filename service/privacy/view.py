@@ -1,7 +1,5 @@
 """What each model may see of one request."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

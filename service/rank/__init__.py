@@ -1,8 +1,6 @@
 """Ranks candidates: tries the strategies of a ladder in turn and fuses the model's scores with the
 prior. Every ranking of the service goes through `rank` and contains all candidates."""
 
-from __future__ import annotations
-
 import asyncio
 import math
 from collections.abc import Mapping, Sequence

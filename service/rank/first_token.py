@@ -6,8 +6,6 @@ calibration, Zhao et al., ICML 2021) and subtracted. The list is shown forwards 
 more orderings are asked only if these two disagree about the best.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import replace

@@ -2,8 +2,6 @@
 z-scores within the list, then maximal marginal relevance among the first (Carbonell & Goldstein,
 SIGIR 1998)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,8 +1,6 @@
 """The model gives every letter a score from 0 to 10, in a JSON object of constant shape, which
 hosted models can do too."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence

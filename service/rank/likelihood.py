@@ -5,8 +5,6 @@ Logarithms are summed over tokens, not averaged: a mean would reward titles whos
 guess. The second term depends on the item alone, so it is kept.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from math import isfinite

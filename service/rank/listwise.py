@@ -4,8 +4,6 @@ A model that no grammar binds writes them as JSON, or in words. What is not a pe
 repaired, and the repairs are counted.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import replace

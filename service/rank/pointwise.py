@@ -3,8 +3,6 @@
 K candidates take K short questions. No other candidate is shown, so no order can bias the answer.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace

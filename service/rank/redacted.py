@@ -1,7 +1,5 @@
 """A strategy whose model is outside: it sees what may leave, and its scores are everybody's."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

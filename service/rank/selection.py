@@ -1,7 +1,5 @@
 """Chooses the strategies that are tried for a request, each with a model, and their order."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """What is said once of each strategy, in its own file: everything else is derived from it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

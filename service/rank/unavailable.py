@@ -1,7 +1,5 @@
 """A strategy that can't be had: it fails at once, so that the next of the ladder answers openly."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from service.errors import ModelError

@@ -1,8 +1,6 @@
 """Retrieves candidates: several sources each rank items, and weighted reciprocal rank fusion makes
 one prior of their lists."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """Source `collaborative`: items that people with similar likes liked."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from service.retrieve.spec import Lookup, SourceSpec

@@ -1,7 +1,5 @@
 """Source `context`: items near those that the person is looking at now."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from service.retrieve.similar import nearest

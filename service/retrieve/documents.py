@@ -1,8 +1,6 @@
 """Gives a caller's documents a prior: by their words, their meaning, and the likes of known
 items."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress

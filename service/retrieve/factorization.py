@@ -6,8 +6,6 @@ vectors are trained now and then. A person's vector is computed at each request,
 like counts at once.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 

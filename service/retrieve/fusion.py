@@ -1,7 +1,5 @@
 """Weighted reciprocal rank fusion of the sources' ranked lists (Cormack et al., SIGIR 2009)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 RRF = 60

@@ -1,7 +1,5 @@
 """Source `popular`: items that many people liked lately."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from service.retrieve.spec import Lookup, SourceSpec

@@ -1,7 +1,5 @@
 """Source `similar`: items near the person's interests in the embedding space."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from service.catalog import Catalog, Vectors

@@ -1,7 +1,5 @@
 """Types: the retrieval query, and a source of candidates."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 

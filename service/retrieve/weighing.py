@@ -1,7 +1,5 @@
 """Makes candidates of items, with their prior, popularity and vector."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from service.catalog import Catalog

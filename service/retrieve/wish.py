@@ -1,7 +1,5 @@
 """Source `query`: items that match an instruction by its words and by its meaning."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from service.retrieve.spec import Lookup, SourceSpec

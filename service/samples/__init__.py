@@ -1,8 +1,6 @@
 """Invented data to try the product on, made from a seed. Each sample is a module beside this one,
 with its words in YAML files of its name."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -14,8 +14,6 @@ seed, decides when they come and what else they look at.
   it and does not buy it again.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone

@@ -1,7 +1,5 @@
 """A table of a sample as CSV that `ingest` takes."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Sequence

@@ -7,8 +7,6 @@ Ids are the caller's opaque strings: 1–256 characters, no control characters, 
 `..`. Times carry a zone. Scores lie in (0, 1) and fall strictly.
 """
 
-from __future__ import annotations
-
 from service.schema.events import Event, Meaning
 from service.schema.feeds import Feed, ForeignReport, IngestReport, Rejection, Shape
 from service.schema.items import Item, User, UserPatch

@@ -1,7 +1,5 @@
 """Batches of items, users and events, and what became of them."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from service.schema.values import Value

@@ -1,7 +1,5 @@
 """Items, and the people they are ranked for."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import ConfigDict, StringConstraints

@@ -1,7 +1,5 @@
 """API keys."""
 
-from __future__ import annotations
-
 import secrets
 from datetime import UTC, datetime
 from typing import Literal

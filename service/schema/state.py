@@ -1,7 +1,5 @@
 """What a ranking knows of a person, and what it chooses among."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from service.schema.events import Event

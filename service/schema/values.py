@@ -1,7 +1,5 @@
 """The base class of all nouns, and the types of their fields."""
 
-from __future__ import annotations
-
 import re
 from datetime import UTC, datetime
 from typing import Annotated

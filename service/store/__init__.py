@@ -5,8 +5,6 @@ A write is on disk (`synchronous=FULL`) when its method returns; every read sees
 write, from any process. Methods are coroutines; the work runs on a thread.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

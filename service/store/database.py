@@ -1,8 +1,6 @@
 """What the tables share: how the database is opened, migrated and written, their metadata, and how
 a time is stored."""
 
-from __future__ import annotations
-
 import errno
 import json
 from collections.abc import Iterator

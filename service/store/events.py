@@ -1,8 +1,6 @@
 """The event log: append-only, each person's event id stored once, read in the order in which things
 happened."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Collection, Sequence
 from datetime import datetime

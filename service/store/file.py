@@ -6,8 +6,6 @@ can't read for one that ends there: both would lose in silence what was acknowle
 are checked before SQLite opens them, and once after.
 """
 
-from __future__ import annotations
-
 import sqlite3
 import struct
 import subprocess

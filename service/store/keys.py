@@ -5,8 +5,6 @@ time. A secret is 256 random bits, so a plain SHA-256 protects it. Rows are neve
 that ever had a key is never again open to everybody.
 """
 
-from __future__ import annotations
-
 import asyncio
 import hmac
 import re

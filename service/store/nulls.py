@@ -4,8 +4,6 @@ is computed once.
 A key is made of the model, the template and the text; a title that changes has another key.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress

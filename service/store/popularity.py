@@ -5,8 +5,6 @@ order of the decayed counts at any later moment, so no sum is ever updated becau
 Sums are kept as base-2 logarithms.
 """
 
-from __future__ import annotations
-
 import asyncio
 import math
 from collections.abc import Callable, Iterable, Sequence

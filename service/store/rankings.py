@@ -1,7 +1,5 @@
 """The rankings that were shown, each under its id, by which clicks name it."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The rankings that shadow models made beside those that were shown."""
 
-from __future__ import annotations
-
 import asyncio
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,8 +1,6 @@
 """What was spent on models: a row for each day, model and key, so that budgets hold across
 restarts."""
 
-from __future__ import annotations
-
 import asyncio
 from datetime import datetime
 

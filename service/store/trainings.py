@@ -5,8 +5,6 @@ A training is written before the factors that carry its version, and the last fe
 has read factors can read their training too, whatever another process is training meanwhile.
 """
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import json

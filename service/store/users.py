@@ -1,7 +1,5 @@
 """What people declared about themselves, and the version of each person's state."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Sequence, Set
 from typing import Any

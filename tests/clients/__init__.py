@@ -7,8 +7,6 @@ installed: these files import the standard library and their client only. Withou
 BASE_URL must not ask for one. Exit code 0: all as told.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from typing import Any

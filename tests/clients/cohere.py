@@ -1,7 +1,5 @@
 """cohere 7: `Client` (v1), `ClientV2` and its async twin."""
 
-from __future__ import annotations
-
 import asyncio
 from functools import partial
 from typing import Any

@@ -1,7 +1,5 @@
 """langchain-cohere's reranker; langchain-openai's chat model and embeddings."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

@@ -1,7 +1,5 @@
 """litellm 1.106: rerank by five of its providers, completion by two, embedding."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 from functools import partial

@@ -1,7 +1,5 @@
 """llama-index: every rerank postprocessor whose address can be set, and the OpenAI-like model."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

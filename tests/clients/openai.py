@@ -1,7 +1,5 @@
 """openai 2 and 3: chat, streams, structured answers, embeddings, models."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any
 
