@@ -54,7 +54,7 @@ def _write_sample(name: str | None, out: Path | None, seed: int) -> None:
     if name is None:
         table = Table("sample", "holds")
         for sample_name, sample in samples.SAMPLES.items():
-            table.add_row(sample_name, sample.holds)
+            table.add_row(sample_name, sample.HOLDS)
         console.print(table)
         return
     for path, rows in samples.write(name, out or Path(name), seed).items():

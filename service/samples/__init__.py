@@ -1,24 +1,16 @@
 """Invented data to try the product on, made from a seed. Each sample is a module beside this one,
 with its words in YAML files of its name."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import csv
+import io
+from collections.abc import Sequence
 from pathlib import Path
 
 from service.errors import BadRequest
 from service.samples import shop
-from service.samples.table import Row, as_csv
 
-
-@dataclass(frozen=True)
-class Sample:
-    """`holds`: what is in it, in a line. `tables`: makes the rows by file name from a seed."""
-
-    holds: str
-    tables: Callable[[int], Mapping[str, Sequence[Row]]]
-
-
-SAMPLES = {"shop": Sample(shop.HOLDS, shop.tables)}
+SAMPLES = {"shop": shop}
+"""Modules: `HOLDS` says what is in a sample, in a line; `tables` makes its rows by file name."""
 
 
 def write(name: str, folder: Path, seed: int) -> dict[Path, int]:
@@ -39,3 +31,19 @@ def write(name: str, folder: Path, seed: int) -> dict[Path, int]:
     for path, content in contents.items():
         path.write_bytes(content)
     return {path: len(rows) for path, rows in tables.items()}
+
+
+def as_csv(rows: Sequence[shop.Row]) -> bytes:
+    """CSV in UTF-8 with a header. All rows need the columns of the first."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({column: _cell_text(cell) for column, cell in row.items()} for row in rows)
+    return text.getvalue().encode()
+
+
+def _cell_text(cell: shop.Cell) -> str | int | None:
+    """A list as its parts with '|' between them; None is an empty cell."""
+    if isinstance(cell, tuple):
+        return "|".join(cell)
+    return str(cell).lower() if isinstance(cell, bool) else cell

@@ -25,8 +25,6 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import TypeAdapter
 
-from service.samples.table import Row
-
 HOLDS = (
     "60 products in English and Chinese (prices in yuan), 30 people, six weeks of events; "
     "all invented"
@@ -52,6 +50,8 @@ TOO_DEAR = 0.25
 OUTGROWN = {"diapers-nb": "diapers-s"}
 """The first is not bought again once the second was."""
 
+Cell = str | int | bool | tuple[str, ...] | None
+Row = dict[str, Cell]
 Thing = TypeVar("Thing")
 
 
@@ -168,15 +168,15 @@ def _person_row(person: Shopper) -> Row:
 # ── what people did ───────────────────────────────────────────────────────────────────────────────
 
 
+@dataclass
 class Visit:
     """One person in the shop, from `at` on; every step takes them some seconds."""
 
-    def __init__(self, person: Shopper, number: int, at: datetime, random: Random) -> None:
-        self.at = at
-        self.events: list[Row] = []
-        self._user_id = person.user_id
-        self._session_id = f"{person.user_id}-{number}"
-        self._random = random
+    person: Shopper
+    number: int
+    at: datetime
+    random: Random
+    events: list[Row] = field(default_factory=list)
 
     def does(
         self,
@@ -187,16 +187,16 @@ class Visit:
     ) -> None:
         """Adds one event of each type, in this order."""
         for type_ in types:
-            self.at += timedelta(seconds=self._random.randint(10, 150))
+            self.at += timedelta(seconds=self.random.randint(10, 150))
             self.events.append(
                 {
-                    "user_id": self._user_id,
+                    "user_id": self.person.user_id,
                     "item_id": product,
                     "type": type_,
                     "value": value,
                     "text": text,
                     "occurred_at": self.at.isoformat(),
-                    "session_id": self._session_id,
+                    "session_id": f"{self.person.user_id}-{self.number}",
                 }
             )
 
@@ -253,8 +253,10 @@ def _visit_times(person: Shopper, random: Random) -> list[datetime]:
     if not person.visits:
         return []
     hour = random.choice((8, 12, 19, 20, 21))
-    days = sorted(random.sample(range(DAYS - 6), person.visits - 1))
-    days.append(DAYS - random.randint(1, 3))
+    days = [
+        *sorted(random.sample(range(DAYS - 6), person.visits - 1)),
+        DAYS - random.randint(1, 3),
+    ]
     return [
         END - timedelta(days=DAYS - day) + timedelta(hours=hour, minutes=random.randint(0, 90))
         for day in days
