@@ -27,9 +27,8 @@ from service.embeddings import EmbeddingSpace
 from service.errors import ConfigError, WhyrankError
 from service.explainer import Explainer
 from service.ingest import Ingest
-from service.jobs import Jobs
+from service.jobs import Jobs, Trainer
 from service.jobs.shadow import Shadowing
-from service.jobs.training import Trainer
 from service.llm import ModelAdapter, ScorerAdapter
 from service.llm.hosted import Hosted
 from service.llm.local import Local

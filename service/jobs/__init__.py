@@ -2,25 +2,107 @@
 models."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+import uuid
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
 
 from service.catalog import Catalog
 from service.config import Settings
-from service.jobs.probing import Probing
-from service.jobs.training import Trainer
-from service.models import Models
+from service.errors import ModelError
+from service.models import PROBE_S, Models
+from service.retrieve import factorization
+from service.store import Store
+from service.store.database import micros
+from service.store.trainings import Training
 from service.telemetry import Telemetry
 
 
-@dataclass(frozen=True)
-class Job:
-    """Work that is repeated. `every_s`: seconds from the end of one round to the start of the
-    next."""
+class Trainer:
+    """Trains the collaborative source on the whole event log, again whenever the log has grown."""
 
-    name: str
-    every_s: Callable[[], float]
-    run: Callable[[], Awaitable[None]]
+    def __init__(
+        self, settings: Settings, *, store: Store, catalog: Catalog, clock: Callable[[], datetime]
+    ) -> None:
+        self._training = settings.retrieve.training
+        self._meanings = settings.events.of(settings.service.domain)
+        self._store = store
+        self._catalog = catalog
+        self._clock = clock
+        self._tried = 0
+        """Number of events in the log at the last training."""
+        self._keeping: set[asyncio.Task[int]] = set()
+
+    async def train_if_outgrown(self) -> None:
+        """Trains if the log has grown by `training.growth` since the last training, or if its
+        settings changed. A training that failed is repeated at the next call."""
+        length = await self._store.events.length()
+        if length <= self._tried or not await self._outgrown(length):
+            return
+        self._tried = length
+        try:
+            await self.train()
+        except BaseException:
+            self._tried = 0
+            raise
+
+    async def train(self) -> int:
+        """Learns a vector of factors for every liked item, on a thread, and stores them. Returns
+        how many items have factors; 0, and nothing stored, if too few people or items are liked."""
+        length, now = await self._store.events.length(), self._clock()
+        counting = [name for name, meaning in self._meanings.items() if meaning.weight]
+        rows = await self._store.events.opinions(counting)
+        factors = await asyncio.to_thread(
+            factorization.train,
+            (
+                (who, item_id, self._meanings[kind].opinion(value))
+                for who, item_id, kind, value in rows
+            ),
+            **self._training.model_dump(exclude={"growth", "every_s"}),
+        )
+        if factors is None:
+            return 0
+        learned = Training(
+            f"{micros(now):017d}-{uuid.uuid4().hex[:8]}",
+            trained_at=now,
+            gram=factors.gram,
+            alpha=self._training.alpha,
+            regularization=factors.regularization,
+            events=length,
+            items=len(factors.items),
+            made_with=self._made_with,
+        )
+        keeping = asyncio.create_task(self._keep(learned, factors.items))
+        self._keeping.add(keeping)
+        keeping.add_done_callback(self._keeping.discard)
+        return await asyncio.shield(keeping)  # half of it would pass for a whole one
+
+    async def close(self) -> None:
+        """Waits until the factors of a finished training are stored."""
+        if self._keeping:
+            await asyncio.wait(self._keeping)
+
+    async def _keep(self, learned: Training, factors: Mapping[str, Any]) -> int:
+        await self._store.trainings.add(learned)
+        count = await self._catalog.put_factors(learned.version, factors)
+        await self._store.trainings.forget_old()
+        return count
+
+    async def _outgrown(self, length: int) -> bool:
+        last = await self._store.trainings.latest()
+        return (
+            last is None
+            or last.made_with != self._made_with
+            or length >= last.events * (1 + self._training.growth)
+        )
+
+    @property
+    def _made_with(self) -> str:
+        """A hash of all settings that affect the result of a training."""
+        training = self._training.model_dump(exclude={"growth", "every_s"})
+        meanings = sorted(self._meanings.items())
+        return sha256(repr((training, meanings)).encode()).hexdigest()[:16]
 
 
 class Jobs:
@@ -43,8 +125,9 @@ class Jobs:
         """Runs all jobs until cancelled."""
         self._telemetry.leave_request()
         async with asyncio.TaskGroup() as tasks:
-            for job in self._jobs():
-                tasks.create_task(self._repeat(job))
+            tasks.create_task(self._keep_training())
+            for alias in sorted(self._models.in_use()):
+                tasks.create_task(self._keep_probing(alias))
             tasks.create_task(
                 self._catalog.work(
                     self._settings.catalog.optimize_every_s,
@@ -52,24 +135,37 @@ class Jobs:
                 )
             )
 
-    def _jobs(self) -> list[Job]:
-        every_s = self._settings.retrieve.training.every_s
-        jobs = [Job("training", lambda: every_s, self.trainer.train_if_outgrown)]
-        for alias in sorted(self._models.in_use()):
-            costs = self._settings.models[alias].costs
-            probing = Probing(alias, self._models, self._telemetry, costs=costs)
-            jobs.append(Job("probing", probing.every_s, probing.probe))
-        return jobs
-
-    async def _repeat(self, job: Job) -> None:
-        """Runs a job again and again. A round that fails is logged; the next one follows when it is
+    async def _keep_training(self) -> None:
+        """Trains again and again. A round that fails is logged; the next one follows when it is
         due."""
         while True:
             try:
-                await job.run()
+                await self.trainer.train_if_outgrown()
             except Exception as error:
-                self._failed(job.name, error)
-            await asyncio.sleep(job.every_s())
+                self._failed("training", error)
+            await asyncio.sleep(self._settings.retrieve.training.every_s)
+
+    async def _keep_probing(self, alias: str) -> None:
+        """Probes a model again and again: its server may start later than the service, or come back
+        with another model. Logs each outcome that differs from the last one. Of a model that costs
+        money, each failure in a row doubles the time to the next probe."""
+        last_outcome, failures = "", 0
+        while True:
+            able = None
+            try:
+                able = await self._models.probe(alias)
+                outcome = able.model_dump_json(exclude={"at", "read_tps", "write_tps"})
+            except ModelError as error:
+                outcome = f"{error.code}: {error.message}"
+            except Exception as error:
+                outcome = repr(error)
+            if outcome != last_outcome:
+                last_outcome = outcome
+                log = self._telemetry.log.info if able else self._telemetry.log.warning
+                log("model_probed" if able else "model_not_probed", alias=alias, found=outcome)
+            failures = 0 if able else failures + 1
+            doublings = min(failures, 6) if self._settings.models[alias].costs else 0
+            await asyncio.sleep(PROBE_S * 2**doublings)
 
     def _failed(self, name: str, error: Exception) -> None:
         self._telemetry.log.error(f"{name}_failed", error=repr(error))

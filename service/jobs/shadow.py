@@ -57,14 +57,13 @@ class Shadowing:
     ) -> None:
         """Queues a ranking that was shown for the shadow model, if it belongs to the sample.
         `logged`: the task that writes that ranking to the log."""
-        share = self._settings.share
-        if self._settings.model is None or not of_share(shown.ranking_id, share):
+        alias = self._settings.model
+        if alias is None or not of_share(shown.ranking_id, self._settings.share):
             return
         if len(self._tasks) >= self._settings.at_once + self._settings.waiting:
             self._count("dropped")
             return
-        work = self._work(self._settings.model, shown, plan, person, candidates, logged)
-        task = asyncio.create_task(work)
+        task = asyncio.create_task(self._work(alias, shown, plan, person, candidates, logged))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -72,8 +71,7 @@ class Shadowing:
         for task in self._tasks:
             if task.cancel():
                 self._count("dropped")
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _work(
         self,
@@ -115,8 +113,9 @@ class Shadowing:
         order = await self._stages.ranker.rank(own, person, candidates, views)
         watch.mark("model_ms")
         ranking = ranking_of(order, own, person, watch.timings(), len(candidates))
-        beside = _beside(ranking, shown, plan.request.top_n)
-        await self._store.shadows.log(beside, who=who, alias=alias, at=self._clock())
+        await self._store.shadows.log(
+            _beside(ranking, shown, plan.request.top_n), who=who, alias=alias, at=self._clock()
+        )
         return "failed" if order.degraded is not None and order.model is None else "ranked"
 
     def _own_plan(self, plan: Plan, alias: str) -> Plan:
@@ -132,9 +131,12 @@ class Shadowing:
         steps = [step for step in own.ladder.steps if step.model == alias]
         if not steps:
             raise ModelIncapable(f"{alias} can't be asked for {self._settings.strategy}")
-        context = replace(plan.context, deadline=own.context.deadline, call=own.context.call)
-        ladder = replace(own.ladder, steps=steps)
-        return replace(plan, request=own.request, ladder=ladder, context=context)
+        return replace(
+            plan,
+            request=own.request,
+            ladder=replace(own.ladder, steps=steps),
+            context=replace(plan.context, deadline=own.context.deadline, call=own.context.call),
+        )
 
     def _count(self, outcome: Outcome) -> None:
         self._telemetry.shadow.labels(outcome).inc()
