@@ -13,8 +13,7 @@ from service.catalog import Catalog
 from service.config import Settings
 from service.errors import BadRequest
 from service.feeds import foreign
-from service.feeds.notes import Notes
-from service.feeds.rows import checked_rows
+from service.feeds.rows import Notes, checked_rows, one_a_row
 from service.records import Records
 from service.schema import (
     Event,
@@ -92,10 +91,8 @@ class Ingest:
             return checks[feed](rows, notes)
         sorted_rows = foreign.sorted_out(shape, feed, rows)
         accepted, rejected = checks[feed]([part.row for part in sorted_rows.parts], notes)
-        placed = [
-            foreign.placed(sorted_rows.parts[rejection.index], rejection) for rejection in rejected
-        ]
-        return accepted, foreign.one_a_row([*sorted_rows.rejected, *placed])
+        placed = foreign.placed(sorted_rows.parts, rejected)
+        return accepted, one_a_row([*sorted_rows.rejected, *placed])
 
     async def embed_pending(
         self, step: Callable[[int, int], None] = lambda done, total: None
@@ -129,9 +126,11 @@ class Ingest:
     ) -> tuple[list[Item], list[Rejection]]:
         def fitted(item: Item) -> Item:
             attributes = self._catalog.fitted(item.attributes, notes.misfit)
-            if attributes == item.attributes:
-                return item
-            return item.model_copy(update={"attributes": attributes})
+            return (
+                item.model_copy(update={"attributes": attributes})
+                if attributes != item.attributes
+                else item
+            )
 
         return checked_rows("items", Item, rows, notes, fitted)
 
@@ -208,15 +207,11 @@ class Ingest:
                     report = await put(await self._renewed(shape, batch, gathered))
                 accepted += report.accepted
                 duplicates += report.duplicates
-                placed = (
-                    foreign.placed(batch[rejection.index], rejection)
-                    for rejection in report.rejected
-                )
-                rejected = [*rejected, *placed]
+                rejected += foreign.placed(batch, report.rejected)
         return ForeignReport(
             accepted=accepted,
             duplicates=duplicates,
-            rejected=foreign.one_a_row(rejected),
+            rejected=one_a_row(rejected),
             skipped=sorted_rows.skipped,
             warnings=[] if notes else gathered.sentences(),
         )
@@ -235,11 +230,10 @@ class Ingest:
             record = self._records.item if feed == "items" else self._records.user
             known = await record(key)
             sorted_rows = foreign.sorted_out(shape, feed, [row(known)])
-            changes = [
-                {name: part.row[name] for name in fields & part.row.keys()}
+            rows = [
+                known.model_dump() | {name: part.row[name] for name in fields & part.row.keys()}
                 for part in sorted_rows.parts
             ]
-            rows = [known.model_dump() | change for change in changes]
             if feed == "items":
                 report = await self._put_items(rows)
             else:

@@ -4,10 +4,11 @@ users."""
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from datetime import datetime
+from typing import TypeVar
 
 from service.catalog import Catalog
 from service.errors import NotFound
-from service.feeds import foreign
+from service.feeds.cells import label
 from service.schema import (
     Event,
     Item,
@@ -23,6 +24,7 @@ from service.store.shadows import Shadowed as Shadowed
 PAGE = 100
 """How many rows of an export are read at once."""
 
+T = TypeVar("T")
 Stored = User | Event | LoggedRanking | ShadowRanking
 
 
@@ -42,10 +44,7 @@ class Records:
 
     async def item(self, item_id: str) -> Item:
         """Returns an item. Raises `NotFound`."""
-        items = await self._catalog.get([item_id])
-        if item_id not in items:
-            raise NotFound("item", item_id)
-        return items[item_id]
+        return _existing("item", item_id, (await self._catalog.get([item_id])).get(item_id))
 
     async def items(self, ids: Iterable[str]) -> dict[str, Item]:
         """Returns those of the items that exist, by id."""
@@ -59,18 +58,13 @@ class Records:
     async def delete_item(self, item_id: str) -> None:
         """Deletes an item. Raises `NotFound`."""
         async with self.changing:
-            known = await self._catalog.delete(item_id)
-        if not known:
-            raise NotFound("item", item_id)
+            _existing("item", item_id, await self._catalog.delete(item_id))
 
     # ── users ─────────────────────────────────────────────────────────────────────────────────────
 
     async def user(self, user_id: str) -> User:
         """Returns a user. Raises `NotFound` for one with neither declared attributes nor events."""
-        stored = await self._store.users.get(user_id)
-        if stored is None:
-            raise NotFound("user", user_id)
-        return stored[0]
+        return _existing("user", user_id, await self._store.users.get(user_id))[0]
 
     async def list_users(self, after: str, limit: int) -> list[User]:
         """Returns up to `limit` users in order of their ids, from the first id greater than
@@ -80,19 +74,14 @@ class Records:
     async def patch_user(self, user_id: str, change: UserPatch) -> User:
         """Changes some fields of a user; returns the whole user. Raises `NotFound`."""
         async with self.changing:
-            user = await self._store.users.patch(user_id, change)
-        if user is None:
-            raise NotFound("user", user_id)
-        return user
+            return _existing("user", user_id, await self._store.users.patch(user_id, change))
 
     async def forget(self, user_id: str) -> None:
         """Deletes a user's attributes, events and rankings. The items' popularity, which names
         nobody, is not corrected. Raises `NotFound`."""
         await self._settled()
         async with self.changing:
-            known = await self._store.forget(user_id)
-        if not known:
-            raise NotFound("user", user_id)
+            _existing("user", user_id, await self._store.forget(user_id))
 
     async def export(self, user_id: str) -> AsyncGenerator[Stored, None]:
         """Yields everything stored about a user: the user, events in order of arrival, rankings
@@ -147,9 +136,8 @@ class Records:
         `kind`: only events of this type, in any spelling. `until`: `end_of_log` when the listing
         began.
         """
-        label = foreign.label(kind) if kind is not None else None
         return await self._store.events.latest_per_item(
-            after, limit, until=until, who=user_id, kind=label
+            after, limit, until=until, who=user_id, kind=None if kind is None else label(kind)
         )
 
     async def end_of_log(self) -> int:
@@ -159,17 +147,15 @@ class Records:
     async def unsay(self, user_id: str, item_id: str, kind: str | None = None) -> int:
         """Deletes a user's events on an item; returns how many. The item's popularity is not
         corrected."""
-        label = foreign.label(kind) if kind is not None else None
-        return await self._store.events.remove(user_id, item_id, label)
+        return await self._store.events.remove(
+            user_id, item_id, None if kind is None else label(kind)
+        )
 
     # ── rankings ──────────────────────────────────────────────────────────────────────────────────
 
     async def ranking(self, ranking_id: str) -> Ranking:
         """Returns a ranking as it was shown. Raises `NotFound`."""
-        ranking = await self._store.rankings.get(ranking_id)
-        if ranking is None:
-            raise NotFound("ranking", ranking_id)
-        return ranking
+        return _existing("ranking", ranking_id, await self._store.rankings.get(ranking_id))
 
     async def shadowed(
         self, after: int, limit: int, since: datetime | None = None
@@ -177,3 +163,10 @@ class Records:
         """Returns rankings shown since a time, each with the shadow model's ranking of the same
         candidates: up to `limit`, after the place `after`."""
         return await self._store.shadows.page(after, limit, since)
+
+
+def _existing(noun: str, key: str, found: T | None) -> T:
+    """What was found. Raises `NotFound` for None, and for False: that nothing was deleted."""
+    if not found:
+        raise NotFound(noun, key)
+    return found

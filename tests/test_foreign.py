@@ -8,10 +8,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from service.errors import BadRequest
-from service.feeds.foreign import READERS, Sorted, label, one_a_row, renewed, sorted_out
-from service.feeds.foreign_fields import LONGEST
-from service.feeds.notes import Notes
-from service.feeds.rows import checked_rows
+from service.feeds.cells import label
+from service.feeds.foreign import LONGEST, READERS, Sorted, renewed, sorted_out
+from service.feeds.rows import Notes, checked_rows, one_a_row
 from service.schema import Event, Feed, Item, Shape, User
 
 NOUNS: dict[Feed, type[BaseModel]] = {"items": Item, "users": User, "events": Event}

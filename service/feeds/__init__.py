@@ -6,8 +6,7 @@ stored here.
     detect          its format, from its beginning
     layouts         public layouts by name
     mapping         which column is which field of ours
-    cells, times    the value of a cell
+    cells           the value of a cell, times among them
     foreign         rows of Gorse, Metarank and Amazon Personalize
-    foreign_fields  the fields of such a row
-    rows, notes     one row as its model accepts it, and warnings about it
+    rows            one row as its model accepts it, and warnings about it
 """

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import IO, Any
 
-from service.feeds.foreign import METARANK, PERSONALIZE
+from service.feeds.foreign import METARANK
 from service.feeds.mapping import FileMapping
 from service.feeds.packed import head_of
 from service.schema import Feed
@@ -37,53 +37,51 @@ def format_of(name: str, data: IO[bytes], feed: Feed, mapping: FileMapping) -> s
 
 def _json_format(text: str) -> str:
     row = first_object(text)
-    if row.keys() & {"FeedbackType", "ItemId", "UserId"}:
-        return "gorse"
-    if (
-        isinstance(row.get("event"), str)
-        and row["event"] in METARANK
-        and row.keys() & {"timestamp", "fields"}
-    ):
-        return "metarank"
-    bodies = [name for name in PERSONALIZE if isinstance(row.get(name), list)]
-    if "eventList" in bodies or row.keys() & {"datasetArn", "trackingId"}:
-        return "personalize"
-    if row.keys() & {"asin", "parent_asin"} and not row.keys() & {"id", "item_id"}:
-        return "amazon-reviews"
-    return "jsonl"
+    keys = row.keys()
+    signs = {
+        "gorse": keys & {"FeedbackType", "ItemId", "UserId"},
+        "metarank": str(row.get("event")) in METARANK and keys & {"timestamp", "fields"},
+        "personalize": isinstance(row.get("eventList"), list)
+        or keys & {"datasetArn", "trackingId"},
+        "amazon-reviews": keys & {"asin", "parent_asin"} and not keys & {"id", "item_id"},
+    }
+    return next((name for name, present in signs.items() if present), "jsonl")
 
 
 def first_object(text: str) -> dict[str, Any]:
     """The first object of JSON lines or of an array, of which `text` may be only the beginning; {}
     if it can't be read."""
-    start = text.find("{")
-    for parse in (
-        json.JSONDecoder().raw_decode,
-        # a line of Amazon's reviews of 2014 is a Python literal
-        lambda part: (ast.literal_eval(part.partition("\n")[0]), 0),
-    ):
-        try:
-            row = parse(text[start:])[0]
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            continue
-        return row if isinstance(row, dict) else {}
-    return {}
+    start = text[max(text.find("{"), 0) :]
+    try:
+        row = json.JSONDecoder().raw_decode(start)[0]
+    except (ValueError, RecursionError):
+        row = literal(start.partition("\n")[0])
+    return row if isinstance(row, dict) else {}
+
+
+def literal(line: str) -> Any:
+    """The value of a Python literal, as which Amazon's reviews of 2014 are written; None for
+    anything else."""
+    try:
+        return ast.literal_eval(line)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
 
 
 def _table_format(feed: Feed, columns: list[str]) -> str | None:
     names = {*columns}
-    if {name.partition(":")[2] for name in columns} & RECBOLE_TYPES:
-        return "recbole"
-    if names >= {"movieId", "title", "genres"} or names >= {"userId", "movieId", "timestamp"}:
-        return "movielens"
     wanted = {
         "items": {"ITEM_ID"},
         "users": {"USER_ID"},
         "events": {"USER_ID", "ITEM_ID", "TIMESTAMP"},
     }[feed]
-    if names >= wanted and all(name == name.upper() for name in columns):
-        return "personalize-csv"
-    return None
+    signs = {
+        "recbole": {name.partition(":")[2] for name in columns} & RECBOLE_TYPES,
+        "movielens": names >= {"movieId", "title", "genres"}
+        or names >= {"userId", "movieId", "timestamp"},
+        "personalize-csv": names >= wanted and all(name == name.upper() for name in columns),
+    }
+    return next((name for name, present in signs.items() if present), None)
 
 
 def delimiter_of(first_line: str) -> str:

@@ -8,7 +8,6 @@ is refused whole, with the options that may help.
 
 from __future__ import annotations
 
-import ast
 import codecs
 import csv
 import io
@@ -19,19 +18,17 @@ from pathlib import Path
 from typing import IO, Any
 
 from service.errors import BadRequest
-from service.feeds.detect import delimiter_of, first_object, format_of, split_line
+from service.feeds.detect import delimiter_of, first_object, format_of, literal, split_line
 from service.feeds.layouts import LAYOUTS, Layout
 from service.feeds.mapping import FileMapping, proposal
-from service.feeds.notes import Notes
 from service.feeds.packed import (
     STDIN,
     encoding_of,
-    first_line,
     head_of,
     open_unpacked,
     refusing_unreadable,
 )
-from service.feeds.rows import KNOWN, Row
+from service.feeds.rows import FIELDS, Notes, Row
 from service.schema import Feed, Shape
 
 SHAPES: tuple[Shape, ...] = ("gorse", "metarank", "personalize")
@@ -123,7 +120,7 @@ def _detect_and_read(
     name, data = file.name, file.data
     if file.format == "auto":
         file.format = format_of(name, data, feed, mapping)
-    is_dat = file.format == "movielens" and b"::" in first_line(data)
+    is_dat = file.format == "movielens" and b"::" in head_of(data).partition(b"\n")[0]
     layout = LAYOUTS.get("movielens-dat" if is_dat else file.format)
     read = _reader(feed, mapping, layout, file.notes, scales)
     if file.shape is not None:
@@ -172,9 +169,9 @@ def _rescale(
 # ── lines ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _line(number: int, raw: Any, read: Callable[[Row], Row], row: Row) -> FileRow:
+def _line(number: int, raw: Any, read: Callable[[Any], Row]) -> FileRow:
     try:
-        return FileRow(number, raw, read(row))
+        return FileRow(number, raw, read(raw))
     except BadRequest as error:
         return FileRow(number, raw, None, error.message)
 
@@ -186,48 +183,35 @@ def _json_lines(
     Amazon's reviews of 2014."""
     if head_of(file.data).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"[":
         return _json_array(file, read, encoding)
-    return _json_rows(file, read, encoding, loose=loose)
+    lines = (raw.removeprefix(codecs.BOM_UTF8).strip() for raw in file.data)
+    return (
+        _line(number, line, lambda line: read(_json_object(line, encoding, loose=loose)))
+        for number, line in enumerate(lines, 1)
+        if line
+    )
 
 
-def _json_rows(
-    file: FeedFile, read: Callable[[Row], Row], encoding: str | None, *, loose: bool
-) -> Iterator[FileRow]:
-    for number, raw in enumerate(file.data, 1):
-        text = raw.removeprefix(codecs.BOM_UTF8).strip()
-        if not text:
-            continue
-        try:
-            row = _json_row(text, encoding, loose=loose)
-        except ValueError as error:
-            yield FileRow(number, text, None, str(error))
-        else:
-            yield _line(number, text, read, row)
-
-
-def _json_row(raw: bytes, encoding: str | None, *, loose: bool) -> Row:
-    """The object of a line. Raises `ValueError` if it holds none."""
+def _json_object(line: bytes, encoding: str | None, *, loose: bool) -> Row:
+    """The object of a line. Raises `BadRequest` if it holds none."""
     try:
-        text = raw.decode(encoding or "utf-8")
+        text = line.decode(encoding or "utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(
+        raise BadRequest(
             f"not {encoding or 'UTF-8, as JSON has to be; say --encoding if it is another'}"
         ) from error
     try:
-        row = json.loads(text)
+        return _object(json.loads(text))
     except (ValueError, RecursionError) as error:
-        row = _literal(text) if loose else None
+        row = literal(text) if loose else None
         if not isinstance(row, dict):
-            raise ValueError(f"not JSON: {error}") from error
+            raise BadRequest(f"not JSON: {error}") from error
+        return row
+
+
+def _object(row: Any) -> Row:
     if not isinstance(row, dict):
-        raise ValueError("not a JSON object")
+        raise BadRequest("not a JSON object")
     return row
-
-
-def _literal(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return None
 
 
 def _json_array(
@@ -238,10 +222,7 @@ def _json_array(
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"{file.name}: begins as one array and is not JSON: {error}") from error
     return (
-        _line(number, row, read, row)
-        if isinstance(row, dict)
-        else FileRow(number, row, None, "not a JSON object")
-        for number, row in enumerate(rows, 1)
+        _line(number, row, lambda row: read(_object(row))) for number, row in enumerate(rows, 1)
     )
 
 
@@ -250,7 +231,7 @@ def _check_keys(
 ) -> None:
     """Raises `BadRequest` if no key of the first row is a field of ours, with a mapping to try."""
     keys = first_object(head_of(data).decode("utf-8", "replace"))
-    if keys and layout is None and not mapping.map and not keys.keys() & KNOWN[feed]:
+    if keys and layout is None and not mapping.map and not keys.keys() & FIELDS[feed].keys():
         raise BadRequest(
             f"{name}: none of its keys ({', '.join(keys)[:300]}) is a field of ours; "
             f"{proposal(feed, keys)}"
@@ -280,10 +261,11 @@ def _table(
         if layout is None:
             mapping.check(file.name, feed, columns)
     first_number = 1 if known.header is not None else 2
-    if len(delimiter) > 1:
-        rows = _plain_rows(text, delimiter, first_number)
-    else:
-        rows = _csv_rows(text, delimiter, first_number, quoted=known.quoted)
+    rows = (
+        _plain_rows(text, delimiter, first_number)
+        if len(delimiter) > 1
+        else _csv_rows(text, delimiter, first_number, quoted=known.quoted)
+    )
     return _table_rows(columns, rows, read)
 
 
@@ -297,8 +279,7 @@ def _table_rows(
         elif len(cells) != len(columns):
             yield FileRow(number, cells, None, f"has {len(cells)} columns, not {len(columns)}")
         else:
-            row = dict(zip(columns, cells, strict=True))
-            yield _line(number, row, read, row)
+            yield _line(number, dict(zip(columns, cells, strict=True)), read)
 
 
 def _plain_rows(
@@ -341,4 +322,4 @@ def _parquet(
         raise BadRequest(f"{name}: not Parquet: {error}") from error
     mapping.check(name, feed, table.schema_arrow.names)
     rows = (row for batch in table.iter_batches(batch_size=1_000) for row in batch.to_pylist())
-    return (_line(number, row, read, row) for number, row in enumerate(rows, 1))
+    return (_line(number, row, read) for number, row in enumerate(rows, 1))

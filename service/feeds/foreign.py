@@ -7,42 +7,39 @@ declared attributes) is left to our models.
 """
 
 import json
-import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from service.errors import BadRequest
-from service.feeds.foreign_fields import (
-    LONGEST,
-    actor_of,
-    digest,
-    id_of,
-    impressions_of,
-    item_of,
-    list_of,
-    object_of,
-    text_of,
-    time_of,
-    without_none,
-)
-from service.feeds.rows import Row, attributes_of
-from service.schema import Feed, Rejection, Shape
+from pydantic import TypeAdapter, ValidationError
 
+from service.errors import BadRequest, reasons
+from service.feeds.cells import any_moment, label
+from service.feeds.rows import Row, attributes_of, digest, without_none
+from service.schema import Feed, Id, Rejection, Shape
+
+LONGEST = 1_000
+"""The most elements of a list inside one row."""
+ITEM_FIELDS = {
+    "title": ("title", "name"),
+    "text": ("text", "description"),
+    "url": ("url",),
+    "image_url": ("image_url", "imageUrl"),
+}
+"""By field of our items, what other systems call it; all else becomes an attribute."""
+IDS: TypeAdapter[str | None] = TypeAdapter(Id | None)
 TITLE = 200
 """A Gorse comment of one line and at most so many characters is a title; any other is a text."""
-GORSE = (
-    "FeedbackType",
-    "UserId",
-    "ItemId",
-    "Value",
-    "Timestamp",
-    "Comment",
-    "IsHidden",
-    "Categories",
-    "Labels",
-)
+GORSE = {
+    name.lower(): name
+    for name in (
+        "FeedbackType", "UserId", "ItemId", "Value", "Timestamp", "Comment", "IsHidden",
+        "Categories", "Labels",
+    )
+}  # fmt: skip
+"""Gorse's names by their lower case."""
 METARANK: dict[str, Feed] = {
     "item": "items",
     "metadata": "items",
@@ -94,32 +91,25 @@ def sorted_out(shape: Shape, feed: Feed | None, rows: Sequence[Any]) -> Sorted:
         before = len(parts), len(rejected)
         for where, element in _elements(shape, row):
             try:
-                for part in READERS[shape](feed, object_of(element, "the row")):
-                    parts.append(FeedRow(part.feed, part.row, index, where + part.where))
+                found = READERS[shape](feed, object_of(element, "the row"))
+                parts += [FeedRow(part.feed, part.row, index, where) for part in found]
             except BadRequest as error:
-                message = where + error.message
-                rejected.append(Rejection(index=index, code=error.code, message=message))
+                rejected.append(
+                    Rejection(index=index, code=error.code, message=where + error.message)
+                )
             except Skipped as why:
                 noticed[str(why)] += 1
         skipped += before == (len(parts), len(rejected))
     return Sorted(parts, rejected, skipped, noticed)
 
 
-def placed(part: FeedRow, refused: Rejection) -> Rejection:
-    """The rejection of a part, with the index and the place of its foreign row."""
-    return refused.model_copy(update={"index": part.index, "message": part.where + refused.message})
-
-
-def one_a_row(rejected: Sequence[Rejection]) -> list[Rejection]:
-    """One rejection for each foreign row, with the first five messages, in the order of rows."""
-    by_index: defaultdict[int, list[Rejection]] = defaultdict(list)
-    for rejection in rejected:
-        by_index[rejection.index].append(rejection)
-    merged = []
-    for _, rejections in sorted(by_index.items()):
-        message = "; ".join(rejection.message for rejection in rejections[:5])
-        merged.append(rejections[0].model_copy(update={"message": message}))
-    return merged
+def placed(parts: Sequence[FeedRow], rejected: Sequence[Rejection]) -> list[Rejection]:
+    """Rejections of some of the parts, with the index and the place of their foreign rows."""
+    origins = [parts[refused.index] for refused in rejected]
+    return [
+        Rejection(index=part.index, code=refused.code, message=part.where + refused.message)
+        for part, refused in zip(origins, rejected, strict=True)
+    ]
 
 
 def renewed(shape: Shape, known: Mapping[str, Any], row: Row) -> Row:
@@ -129,19 +119,6 @@ def renewed(shape: Shape, known: Mapping[str, Any], row: Row) -> Row:
     if shape == "metarank":
         attributes = {**known.get("attributes", {}), **attributes}
     return {**known, **row, "attributes": attributes}
-
-
-def label(value: Any, name: str = "type") -> str:
-    """A foreign event type in our spelling: `AddToCart` and `add to cart` are `add_to_cart`."""
-    if not isinstance(value, str):
-        raise BadRequest(f"{name}: a string is needed")
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", value).lower()
-    event_type = re.sub(r"[^a-z0-9_.:-]+", "_", words).strip("_")[:64]
-    if not event_type:
-        raise BadRequest(
-            f"{name}: {value[:64]!r} holds nothing of a-z, 0-9, which event types are made of"
-        )
-    return event_type
 
 
 def _elements(shape: Shape, row: Any) -> Iterator[tuple[str, Any]]:
@@ -157,6 +134,97 @@ def _elements(shape: Shape, row: Any) -> Iterator[tuple[str, Any]]:
     yield "", row
 
 
+# ── fields ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def object_of(value: Any, name: str) -> Row:
+    if not isinstance(value, dict):
+        raise BadRequest(f"{name}: an object is needed")
+    return value
+
+
+def list_of(row: Row, name: str) -> list[Any]:
+    value = row.get(name)
+    if not isinstance(value, list) or not 1 <= len(value) <= LONGEST:
+        raise BadRequest(f"{name}: a list of 1 to {LONGEST} is needed")
+    return value
+
+
+def text_of(row: Row, name: str) -> str | None:
+    """The text, None if it is absent or empty."""
+    value = row.get(name, "")
+    if not isinstance(value, str):
+        raise BadRequest(f"{name}: a string is needed")
+    return value or None
+
+
+def id_of(row: Row, name: str, shown_name: str = "", *, needed: bool = True) -> str | None:
+    """The id, None if it is absent and not needed. Errors call it `shown_name`, else `name`."""
+    value = row.get(name)
+    if value is None and needed:
+        raise BadRequest(f"{shown_name or name}: missing")
+    try:
+        return IDS.validate_python(value)
+    except ValidationError as error:
+        raise BadRequest(f"{shown_name or name}: {reasons(error)}") from error
+
+
+def time_of(row: Row, name: str) -> datetime | None:
+    """A time as Gorse, Metarank or Personalize write it; without a zone it is UTC. None if it is
+    absent, empty, or Go's zero time."""
+    value = row.get(name)
+    if value in (None, ""):
+        return None
+    time = any_moment(value)
+    if time is None:
+        raise BadRequest(
+            f"{name}: no time that can be read; as 2026-01-31T12:00:00Z, or seconds or "
+            f"milliseconds since 1970"
+        )
+    return None if time.year == 1 else time
+
+
+def actor_of(row: Row, user: str, session: str) -> Row:
+    """`user_id` and `session_id`, at least one of them, from the fields that are so named."""
+    actor = without_none(
+        {"user_id": id_of(row, user, needed=False), "session_id": id_of(row, session, needed=False)}
+    )
+    if not actor:
+        raise BadRequest(f"{user}, or {session} for a visitor without one: missing")
+    return actor
+
+
+def item_of(item_id: str | None, values: Mapping[str, Any]) -> Row:
+    """An item's row: values by names of `ITEM_FIELDS` are its own, the rest are attributes."""
+    row, rest = {"id": item_id}, dict(values)
+    for field, names in ITEM_FIELDS.items():
+        name = next((name for name in names if isinstance(rest.get(name), str)), None)
+        if name is not None:
+            row[field] = rest.pop(name)
+    return {**row, "attributes": attributes_of(rest)}
+
+
+def impressions_of(
+    items: Sequence[Any], actor: Row, ranking: str | None, time: datetime | None, key: str | None
+) -> list[Row]:
+    """An impression of each item. Its id comes from its place and from `key`, the id of what was
+    sent, so that the same sent again makes no new events; without a key it has none."""
+    return [
+        without_none(
+            {
+                **actor,
+                "event_id": digest(key, position) if key else None,
+                "type": "impression",
+                "item_id": item_id,
+                "occurred_at": time,
+                "ranking_id": ranking,
+                "position": position,
+            }
+        )
+        for position, item_id in enumerate(items)
+    ]
+
+
 # ── Gorse ─────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -164,11 +232,10 @@ def _gorse(feed: Feed | None, row: Row) -> list[FeedRow]:
     """Keys may be in any case, as in Go; those that Gorse doesn't know are ignored, as it does."""
     if feed is None:
         raise BadRequest("Gorse's rows don't say what they are: name the feed")
-    names = {name.lower(): name for name in GORSE}
     fields = {
-        names[key.lower()]: value
+        GORSE[key.lower()]: value
         for key, value in row.items()
-        if key.lower() in names and value is not None
+        if key.lower() in GORSE and value is not None
     }
     readers = {"items": _gorse_item, "users": _gorse_user, "events": _gorse_event}
     return [FeedRow(feed, readers[feed](fields))]
@@ -185,8 +252,9 @@ def _gorse_item(fields: Row) -> Row:
         row["title" if short and "title" not in row else "text"] = comment
     if fields.get("Categories"):
         row["attributes"]["categories"] = fields["Categories"]
-    published_at = time_of(fields, "Timestamp")
-    return without_none({**row, "available": not hidden, "published_at": published_at})
+    return without_none(
+        {**row, "available": not hidden, "published_at": time_of(fields, "Timestamp")}
+    )
 
 
 def _gorse_user(fields: Row) -> Row:
@@ -273,8 +341,10 @@ def _metarank_ranking(row: Row) -> list[FeedRow]:
         id_of(object_of(item, f"items.{n}"), "id", f"items.{n}.id")
         for n, item in enumerate(list_of(row, "items"))
     ]
-    impressions = impressions_of(items, actor, ranking, time, ranking)
-    return [FeedRow("events", impression) for impression in impressions]
+    return [
+        FeedRow("events", impression)
+        for impression in impressions_of(items, actor, ranking, time, ranking)
+    ]
 
 
 def _metarank_fields(row: Row) -> Row:
@@ -338,17 +408,18 @@ def _personalize_events(element: Row, actor: Row) -> list[Row]:
 
 def _personalize_item(element: Row) -> Row:
     properties = _personalize_properties(element)
-    created = {"creationTimestamp": properties.pop("creationTimestamp", None)}
-    published_at = time_of(created, "creationTimestamp")
+    published_at = time_of(properties, "creationTimestamp")
+    properties.pop("creationTimestamp", None)
     row = item_of(id_of(element, "itemId"), properties)
     attributes = _split_lists(row["attributes"])
     return without_none({**row, "attributes": attributes, "published_at": published_at})
 
 
 def _personalize_user(element: Row) -> Row:
-    user_id = id_of(element, "userId")
-    attributes = attributes_of(_personalize_properties(element))
-    return {"user_id": user_id, "attributes": _split_lists(attributes)}
+    return {
+        "user_id": id_of(element, "userId"),
+        "attributes": _split_lists(attributes_of(_personalize_properties(element))),
+    }
 
 
 def _personalize_properties(element: Row) -> Row:

@@ -11,11 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.errors import BadRequest
-from service.feeds.cells import MISSING, value_of
-from service.feeds.foreign import label
-from service.feeds.notes import Notes, meant_by
-from service.feeds.rows import Row
-from service.feeds.times import any_moment
+from service.feeds.cells import MISSING, any_moment, label, value_of
+from service.feeds.rows import Notes, Row, meant_by
 from service.schema import Feed
 
 ARTICLE = re.compile(r"^(.*), (The|A|An|Les|La|Le|L'|Das|Der|Die|El|Il)( \(.*\))?$")
@@ -76,7 +73,7 @@ def _recbole(feed: Feed, row: Mapping[str, Any], notes: Notes) -> Row:
     attributes: Row = {}
     for column, cell in without_missing(row).items():
         name, _, kind = column.partition(":")
-        field = _recbole_field(feed, name)
+        field = RECBOLE[feed].get(name) or meant_by(name, RECBOLE_LIKE[feed])
         if field == "occurred_at":
             own_row[field] = time_of(cell, name)
         elif field is not None:
@@ -108,10 +105,6 @@ RECBOLE_LIKE: dict[Feed, tuple[str, ...]] = {
     "events": ("type", "session_id"),
 }
 """Fields whose column may have any of their synonyms as name."""
-
-
-def _recbole_field(feed: Feed, name: str) -> str | None:
-    return RECBOLE[feed].get(name) or meant_by(name, RECBOLE_LIKE[feed])
 
 
 # ── MovieLens ─────────────────────────────────────────────────────────────────────────────────────
@@ -149,19 +142,19 @@ def _movielens(feed: Feed, row: Mapping[str, Any], notes: Notes) -> Row:
 
 def _movielens_event(cells: Row) -> Row:
     """A rating, or a comment for a tag."""
-    event: Row = {
-        "user_id": cells.get("userId"),
-        "item_id": cells.get("movieId"),
-        "occurred_at": time_of(cells.get("timestamp"), "timestamp"),
-    }
-    tag = cells.get("tag")
-    if tag is not None:
-        return {**without_missing(event), "type": "comment", "text": tag}
-    rating = cells.get("rating", "")
-    value = value_of(rating)
-    if isinstance(value, str):  # tags.dat of 10M has tags where ratings.dat has ratings
-        return {**without_missing(event), "type": "comment", "text": rating}
-    return {**without_missing(event), "type": "rating", "value": value}
+    event = without_missing(
+        {
+            "user_id": cells.get("userId"),
+            "item_id": cells.get("movieId"),
+            "occurred_at": time_of(cells.get("timestamp"), "timestamp"),
+        }
+    )
+    # tags.dat of 10M has tags where ratings.dat has ratings
+    text = cells["tag"] if "tag" in cells else cells.get("rating", "")
+    value = value_of(text)
+    if "tag" in cells or isinstance(value, str):
+        return {**event, "type": "comment", "text": text}
+    return {**event, "type": "rating", "value": value}
 
 
 # ── Amazon reviews ────────────────────────────────────────────────────────────────────────────────
@@ -174,19 +167,15 @@ def _amazon(feed: Feed, row: Mapping[str, Any], notes: Notes) -> Row:
         return _amazon_review(row, notes)
     if feed == "users":
         raise BadRequest("amazon-reviews has no users' file; who reviews is known by the events")
-    texts = [
-        *_texts_in(row.get("description")),
-        *_texts_in(row.get("features") or row.get("feature")),
-    ]
-    categories = _texts_in(row.get("categories") or row.get("category"))
+    texts = [row.get("description"), row.get("features") or row.get("feature")]
     item = {
         "id": row.get("parent_asin") or row.get("asin"),
         "title": row.get("title"),
-        "text": " ".join(texts),
+        "text": " ".join(_texts_in(texts)),
         "image_url": _first_image(row),
     }
     attributes = {
-        "categories": list(dict.fromkeys(categories)),
+        "categories": list(dict.fromkeys(_texts_in(row.get("categories") or row.get("category")))),
         "price": _price(row.get("price")),
         "brand": row.get("brand") or row.get("store"),
     }

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable, Collection, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -14,10 +13,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from service.errors import BadRequest, reasons
-from service.feeds.cells import read_cell
-from service.feeds.notes import Notes, meant_by
-from service.feeds.rows import FIELDS, KNOWN, Row
-from service.feeds.times import TimeUnit
+from service.feeds.cells import TimeUnit, read_cell
+from service.feeds.rows import FIELDS, Notes, Row, meant_by
 from service.schema import Feed
 
 EVERYTHING_ELSE = "*"
@@ -85,8 +82,7 @@ class FileMapping(BaseModel):
     def read(cls, file: Path) -> FileMapping:
         """Reads a YAML file. Raises `BadRequest` naming file, key and reason."""
         try:
-            content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-            return cls.model_validate(content)
+            return cls.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")) or {})
         except OSError as error:
             raise BadRequest(f"{file}: can't be read: {error.strerror}") from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -112,10 +108,6 @@ class FileMapping(BaseModel):
                 "; ".join(f"--{line.replace('_', '-', 1)}" for line in reasons(error).split("; "))
             ) from error
 
-    @cached_property
-    def zone(self) -> ZoneInfo | None:
-        return ZoneInfo(self.time_zone) if self.time_zone else None
-
     def named(self, row: Mapping[str, Any]) -> Row:
         """The row with mapped columns under our names, other columns under their own, and without
         dropped ones."""
@@ -127,7 +119,8 @@ class FileMapping(BaseModel):
     def reader(self, feed: Feed, notes: Notes) -> Callable[[Mapping[str, Any]], Row]:
         """A function that turns a row of a table or of JSON into a row of ours, without missing
         values. It raises `BadRequest` for a time that can't be read."""
-        wanted = {*KNOWN[feed], *self.map, *self.set}
+        wanted = {*FIELDS[feed], *self.map, *self.set}
+        zone = ZoneInfo(self.time_zone) if self.time_zone else None
         renames = bool(self.map or self.set or self.drop)
         drops_others = EVERYTHING_ELSE in self.drop
         hidden = {ours for ours, theirs in self.map.items() if ours != theirs}
@@ -138,7 +131,7 @@ class FileMapping(BaseModel):
                 if drops_others and key not in wanted:
                     notes.left_out[key] += 1
                     continue
-                value = read_cell(key, cell, self.time_unit, self.zone)
+                value = read_cell(key, cell, self.time_unit, zone)
                 if value is not None:
                     own_row[key] = value
             # their columns by the name of a field that is mapped to another column
@@ -154,20 +147,16 @@ class FileMapping(BaseModel):
         shown = ", ".join(columns)[:500]
         if lacking:
             raise BadRequest(f"{name}: no column {lacking[0]!r} (--map); it has {shown}")
-        have = {*self.named(dict.fromkeys(columns)), *self.set}
-        missing = [names for names in NEEDED[feed] if not {*names} & have]
+        have = self.named(dict.fromkeys(columns))
+        missing = [names for names in NEEDED[feed] if not {*names} & have.keys()]
         if missing:
             needed = " and ".join(" or ".join(names) for names in missing)
             raise BadRequest(
                 f"{name}: {feed} need {needed}; its columns are {shown}; "
                 f"{proposal(feed, columns, have)}"
             )
-        if feed != "events" or EVERYTHING_ELSE in self.drop:
-            return
-        unknown = [
-            column for column in self.named(dict.fromkeys(columns)) if column not in KNOWN[feed]
-        ]
-        if unknown:
+        unknown = [column for column in have if column not in FIELDS[feed]]
+        if unknown and feed == "events" and EVERYTHING_ELSE not in self.drop:
             drops = " ".join(f"--drop {_quoted(column)}" for column in unknown)
             raise BadRequest(
                 f"{name}: events have no field for {', '.join(unknown)}; leave out what they hold "

@@ -84,38 +84,30 @@ def _start(packed: Path | IO[bytes]) -> bytes:
 
 
 def _member(name: str, packed: Path | IO[bytes], member: str) -> IO[bytes]:
+    """The archive's only file, or the only one that `member` names. Raises `BadRequest` with all
+    names if there is none or more than one."""
     with zipfile.ZipFile(packed) as archive:
-        return archive.open(_member_name(name, archive, member))
-
-
-def _member_name(name: str, archive: zipfile.ZipFile, member: str) -> str:
-    """The full name of the archive's only file, or of the only one that `member` names. Raises
-    `BadRequest` with all names if there is none or more than one."""
-    names = [
-        info.filename
-        for info in archive.infolist()
-        if not info.is_dir() and not info.filename.startswith("__MACOSX")
-    ]
-    if "[Content_Types].xml" in names:
-        raise BadRequest(f"{name}: {WORKBOOK}")
-    matches = [path for path in names if not member or f"/{path}".endswith(f"/{member}")]
-    if len(matches) != 1:
-        stem = name.partition(".zip:")[0].removesuffix(".zip")
-        example = f"{stem}.zip:{names[0] if names else 'MEMBER'}"
-        raise BadRequest(
-            f"{name}: which of its files? as {example}; it holds {', '.join(names[:20])}"
-        )
-    return matches[0]
+        names = [
+            info.filename
+            for info in archive.infolist()
+            if not info.is_dir() and not info.filename.startswith("__MACOSX")
+        ]
+        if "[Content_Types].xml" in names:
+            raise BadRequest(f"{name}: {WORKBOOK}")
+        matches = [path for path in names if not member or f"/{path}".endswith(f"/{member}")]
+        if len(matches) != 1:
+            stem = name.partition(".zip:")[0].removesuffix(".zip")
+            example = f"{stem}.zip:{names[0] if names else 'MEMBER'}"
+            raise BadRequest(
+                f"{name}: which of its files? as {example}; it holds {', '.join(names[:20])}"
+            )
+        return archive.open(matches[0])
 
 
 def head_of(data: IO[bytes]) -> bytes:
     head = data.read(HEAD)
     data.seek(0)
     return head
-
-
-def first_line(data: IO[bytes]) -> bytes:
-    return head_of(data).partition(b"\n")[0]
 
 
 def encoding_of(name: str, data: IO[bytes], encoding: str | None) -> str:
