@@ -238,12 +238,9 @@ class Ingest:
                 report = await self._put_items(rows)
             else:
                 report = await self._put_users(rows, only=fields)
-        rejected = self._report(feed, 0, 0, sorted_rows.rejected).rejected
+        refused = self._report(feed, 0, 0, sorted_rows.rejected)
         return ForeignReport(
-            accepted=report.accepted,
-            duplicates=0,
-            rejected=[*rejected, *report.rejected],
-            skipped=0,
+            accepted=report.accepted, rejected=[*refused.rejected, *report.rejected]
         )
 
     async def _renewed(

@@ -18,15 +18,19 @@ from pathlib import Path
 from typing import IO, Any
 
 from service.errors import BadRequest
-from service.feeds.detect import delimiter_of, first_object, format_of, literal, split_line
 from service.feeds.layouts import LAYOUTS, Layout
 from service.feeds.mapping import FileMapping, proposal
-from service.feeds.packed import (
+from service.feeds.opening import (
     STDIN,
+    delimiter_of,
     encoding_of,
+    first_object,
+    format_of,
     head_of,
+    literal,
     open_unpacked,
     refusing_unreadable,
+    split_line,
 )
 from service.feeds.rows import FIELDS, Notes, Row
 from service.schema import Feed, Shape
@@ -117,19 +121,18 @@ def _detect_and_read(
     file: FeedFile, feed: Feed, mapping: FileMapping, scales: Mapping[str, tuple[float, float]]
 ) -> None:
     """Sets the file's format, if it is to be detected, and its lines."""
-    name, data = file.name, file.data
     if file.format == "auto":
-        file.format = format_of(name, data, feed, mapping)
-    is_dat = file.format == "movielens" and b"::" in head_of(data).partition(b"\n")[0]
+        file.format = format_of(file.name, file.data, feed, mapping)
+    is_dat = file.format == "movielens" and b"::" in head_of(file.data).partition(b"\n")[0]
     layout = LAYOUTS.get("movielens-dat" if is_dat else file.format)
     read = _reader(feed, mapping, layout, file.notes, scales)
     if file.shape is not None:
         file.lines = _json_lines(file, lambda row: row, mapping.encoding)
     elif file.format in {"jsonl", "amazon-reviews"}:
-        _check_keys(name, data, feed, mapping, layout)
+        _check_keys(file, feed, mapping, layout)
         file.lines = _json_lines(file, read, mapping.encoding, loose=layout is not None)
     elif file.format == "parquet":
-        file.lines = _parquet(name, data, feed, mapping, read)
+        file.lines = _parquet(file, feed, mapping, read)
     else:
         file.lines = _table(file, feed, mapping, layout, read)
 
@@ -226,14 +229,12 @@ def _json_array(
     )
 
 
-def _check_keys(
-    name: str, data: IO[bytes], feed: Feed, mapping: FileMapping, layout: Layout | None
-) -> None:
+def _check_keys(file: FeedFile, feed: Feed, mapping: FileMapping, layout: Layout | None) -> None:
     """Raises `BadRequest` if no key of the first row is a field of ours, with a mapping to try."""
-    keys = first_object(head_of(data).decode("utf-8", "replace"))
+    keys = first_object(head_of(file.data).decode("utf-8", "replace"))
     if keys and layout is None and not mapping.map and not keys.keys() & FIELDS[feed].keys():
         raise BadRequest(
-            f"{name}: none of its keys ({', '.join(keys)[:300]}) is a field of ours; "
+            f"{file.name}: none of its keys ({', '.join(keys)[:300]}) is a field of ours; "
             f"{proposal(feed, keys)}"
         )
 
@@ -311,15 +312,15 @@ def _csv_rows(
 
 
 def _parquet(
-    name: str, data: IO[bytes], feed: Feed, mapping: FileMapping, read: Callable[[Row], Row]
+    file: FeedFile, feed: Feed, mapping: FileMapping, read: Callable[[Row], Row]
 ) -> Iterator[FileRow]:
     import pyarrow
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.ParquetFile(data)
+        table = pyarrow.parquet.ParquetFile(file.data)
     except (pyarrow.ArrowInvalid, OSError) as error:
-        raise BadRequest(f"{name}: not Parquet: {error}") from error
-    mapping.check(name, feed, table.schema_arrow.names)
+        raise BadRequest(f"{file.name}: not Parquet: {error}") from error
+    mapping.check(file.name, feed, table.schema_arrow.names)
     rows = (row for batch in table.iter_batches(batch_size=1_000) for row in batch.to_pylist())
     return (_line(number, row, read) for number, row in enumerate(rows, 1))

@@ -411,8 +411,9 @@ def _personalize_item(element: Row) -> Row:
     published_at = time_of(properties, "creationTimestamp")
     properties.pop("creationTimestamp", None)
     row = item_of(id_of(element, "itemId"), properties)
-    attributes = _split_lists(row["attributes"])
-    return without_none({**row, "attributes": attributes, "published_at": published_at})
+    return without_none(
+        {**row, "attributes": _split_lists(row["attributes"]), "published_at": published_at}
+    )
 
 
 def _personalize_user(element: Row) -> Row:

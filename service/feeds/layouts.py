@@ -122,8 +122,10 @@ def _movielens(feed: Feed, row: Mapping[str, Any], notes: Notes) -> Row:
     if feed == "events":
         return _movielens_event(cells)
     if feed == "users":
-        declared = {key: value_of(cell) for key, cell in cells.items() if key != "userId"}
-        return {"user_id": cells.get("userId"), "attributes": declared}
+        return {
+            "user_id": cells.get("userId"),
+            "attributes": {key: value_of(cell) for key, cell in cells.items() if key != "userId"},
+        }
     attributes: Row = {}
     item = {"id": cells.get("movieId"), "attributes": attributes}
     if title := cells.get("title"):
@@ -134,9 +136,9 @@ def _movielens(feed: Feed, row: Mapping[str, Any], notes: Notes) -> Row:
     genres = str(cells.get("genres", "")).split("|")
     if named_genres := [genre for genre in genres if genre not in {"", NO_GENRES}]:
         attributes["genre"] = named_genres
-    for key, cell in cells.items():
-        if key not in {"movieId", "title", "genres"}:
-            attributes[key] = value_of(cell)
+    attributes |= {
+        key: value_of(cell) for key, cell in cells.items() if key not in MOVIELENS["items"]
+    }
     return item
 
 
@@ -186,8 +188,12 @@ def _amazon(feed: Feed, row: Mapping[str, Any], notes: Notes) -> Row:
             attributes[key] = value
         elif value not in (None, [], {}):
             notes.left_out[key] += 1
-    filled = {key: value for key, value in without_missing(attributes).items() if value != []}
-    return {**without_missing(item), "attributes": filled}
+    return {
+        **without_missing(item),
+        "attributes": {
+            key: value for key, value in without_missing(attributes).items() if value != []
+        },
+    }
 
 
 def _amazon_review(row: Mapping[str, Any], notes: Notes) -> Row:

@@ -51,8 +51,9 @@ class Trainer:
         """Learns a vector of factors for every liked item, on a thread, and stores them. Returns
         how many items have factors; 0, and nothing stored, if too few people or items are liked."""
         length, now = await self._store.events.length(), self._clock()
-        counting = [name for name, meaning in self._meanings.items() if meaning.weight]
-        rows = await self._store.events.opinions(counting)
+        rows = await self._store.events.opinions(
+            [name for name, meaning in self._meanings.items() if meaning.weight]
+        )
         factors = await asyncio.to_thread(
             factorization.train,
             (

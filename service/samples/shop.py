@@ -128,11 +128,13 @@ def _read(name: str) -> Any:
 
 def tables(seed: int) -> dict[str, list[Row]]:
     """Rows by file name. Needs no clock: the times of events lie in the `DAYS` before `END`."""
-    events = [event for person in shoppers() for event in _events(person, seed)]
     return {
         "products.csv": [_product_row(product) for product in products().values()],
         "people.csv": [_person_row(person) for person in shoppers()],
-        "events.csv": sorted(events, key=lambda event: str(event["occurred_at"])),
+        "events.csv": sorted(
+            (event for person in shoppers() for event in _events(person, seed)),
+            key=lambda event: str(event["occurred_at"]),
+        ),
     }
 
 

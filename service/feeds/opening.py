@@ -1,8 +1,11 @@
-"""Opens a feed's file, plain, gzipped, in a zip, or from standard input, and finds its text
-encoding."""
+"""Opens a feed's file, plain, gzipped, in a zip, or from standard input, and detects from its
+beginning what it is: JSON, Parquet or a table, of which public layout, in which encoding."""
 
+import ast
 import codecs
+import csv
 import gzip
+import json
 import shutil
 import sys
 import zipfile
@@ -11,9 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from service.errors import BadRequest
+from service.feeds.foreign import METARANK
+from service.feeds.mapping import FileMapping
+from service.schema import Feed
 
 STDIN = "-"
 HEAD = 65_536
@@ -21,6 +27,9 @@ HEAD = 65_536
 SPOOLED = 64 * 2**20
 """Standard input of more bytes is kept in a temporary file."""
 WORKBOOK = "an Excel workbook: save it as 'CSV UTF-8' and ingest that"
+DELIMITERS = (",", ";", "\t", "|")
+JSON_ENDINGS = {".jsonl", ".ndjson", ".json"}
+RECBOLE_TYPES = {"token", "token_seq", "float", "float_seq"}
 
 
 def open_unpacked(name: str) -> IO[bytes]:
@@ -124,9 +133,9 @@ def encoding_of(name: str, data: IO[bytes], encoding: str | None) -> str:
         data.seek(0)
         if isinstance(error, UnicodeDecodeError):
             line += error.object[: error.start].count(b"\n")
-        advice = _likely_encodings(head_of(data))
         raise BadRequest(
-            f"{name}: near line {line}: bytes that are no {known}; {advice}"
+            f"{name}: near line {line}: bytes that are no {known}; "
+            f"{_likely_encodings(head_of(data))}"
         ) from error
     data.seek(0)
     return "utf-8-sig" if known == "utf-8" else known
@@ -143,3 +152,84 @@ def _likely_encodings(head: bytes) -> str:
     if best is None:
         return f"say --encoding one of {others}"
     return f"it looks like {best.encoding}: say --encoding {best.encoding}, or one of {others}"
+
+
+# ── the format ───────────────────────────────────────────────────────────────────────────────────
+
+
+def format_of(name: str, data: IO[bytes], feed: Feed, mapping: FileMapping) -> str:
+    """The format's name. A `mapping` of columns means that the file has no known layout."""
+    head = head_of(data)
+    if head[:4] == b"PAR1":
+        return "parquet"
+    text = head.decode(mapping.encoding or "utf-8-sig", "replace").lstrip("\ufeff")
+    first_line = text.partition("\n")[0].rstrip("\r")
+    if text.lstrip()[:1] in {"{", "["}:
+        return "jsonl" if mapping.map else _json_format(text)
+    if mapping.map:
+        return "csv"
+    if first_line.count("::") >= 2:
+        return "movielens"
+    columns = split_line(first_line, mapping.delimiter or delimiter_of(first_line))
+    by_name = "jsonl" if Path(name.removesuffix(".gz")).suffix.lower() in JSON_ENDINGS else "csv"
+    return _table_format(feed, columns) or by_name
+
+
+def _json_format(text: str) -> str:
+    row = first_object(text)
+    keys = row.keys()
+    signs = {
+        "gorse": keys & {"FeedbackType", "ItemId", "UserId"},
+        "metarank": str(row.get("event")) in METARANK and keys & {"timestamp", "fields"},
+        "personalize": isinstance(row.get("eventList"), list)
+        or keys & {"datasetArn", "trackingId"},
+        "amazon-reviews": keys & {"asin", "parent_asin"} and not keys & {"id", "item_id"},
+    }
+    return next((name for name, present in signs.items() if present), "jsonl")
+
+
+def first_object(text: str) -> dict[str, Any]:
+    """The first object of JSON lines or of an array, of which `text` may be only the beginning; {}
+    if it can't be read."""
+    start = text[max(text.find("{"), 0) :]
+    try:
+        row = json.JSONDecoder().raw_decode(start)[0]
+    except (ValueError, RecursionError):
+        row = literal(start.partition("\n")[0])
+    return row if isinstance(row, dict) else {}
+
+
+def literal(line: str) -> Any:
+    """The value of a Python literal, as which Amazon's reviews of 2014 are written; None for
+    anything else."""
+    try:
+        return ast.literal_eval(line)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+
+
+def _table_format(feed: Feed, columns: list[str]) -> str | None:
+    names = {*columns}
+    wanted = {
+        "items": {"ITEM_ID"},
+        "users": {"USER_ID"},
+        "events": {"USER_ID", "ITEM_ID", "TIMESTAMP"},
+    }[feed]
+    signs = {
+        "recbole": {name.partition(":")[2] for name in columns} & RECBOLE_TYPES,
+        "movielens": names >= {"movieId", "title", "genres"}
+        or names >= {"userId", "movieId", "timestamp"},
+        "personalize-csv": names >= wanted and all(name == name.upper() for name in columns),
+    }
+    return next((name for name, present in signs.items() if present), None)
+
+
+def delimiter_of(first_line: str) -> str:
+    """The one of `DELIMITERS` that makes the most columns of a table's first line."""
+    return max(DELIMITERS, key=lambda delimiter: len(split_line(first_line, delimiter)))
+
+
+def split_line(line: str, delimiter: str, *, quoted: bool = True) -> list[str]:
+    if len(delimiter) > 1 or not quoted:
+        return line.split(delimiter)
+    return next(csv.reader([line], delimiter=delimiter), [])
