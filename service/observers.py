@@ -46,8 +46,9 @@ class Observers:
         self._telemetry.ranked(ranking)
         who = log_key(plan.request.user_id, plan.request.session_id) if plan.known else None
         at = micros(self._clock())
-        writing = self._store.rankings.log(ranking, who=who, domain=plan.domain, shown_at=at)
-        task = asyncio.create_task(writing)
+        task = asyncio.create_task(
+            self._store.rankings.log(ranking, who=who, domain=plan.domain, shown_at=at)
+        )
         self._tasks.add(task)
         task.add_done_callback(self._logged)
         if plan.known and len(candidates) > 1:

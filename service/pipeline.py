@@ -1,8 +1,6 @@
 """The order of the work on a request: read the person's state from events, find candidates, rank
 them, explain the ranking."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -48,6 +46,17 @@ class Stages:
     explainer: Explainer
 
 
+@dataclass(frozen=True)
+class _Question:
+    """The input of a ranking. `warnings`: about parts of the request that had no effect."""
+
+    plan: Plan
+    person: UserState
+    views: Views
+    candidates: Sequence[Candidate]
+    warnings: Sequence[str]
+
+
 class Recommender:
     """Ranks items or documents for one person, and explains the ranking. `build.build` makes it."""
 
@@ -82,8 +91,8 @@ class Recommender:
         documents = await self._stages.documents.read(request)
         question, unembedded, watch = await self._about(request, documents, call)
         ranking = await _last(self._answer(question, watch))
-        plan, candidates, places = question.plan, question.candidates, documents.places
-        unread = documents.unread_warnings(plan, ranking, candidates, unembedded)
+        unread = documents.unread_warnings(question.plan, ranking, question.candidates, unembedded)
+        places = documents.places
         return Reranked.model_construct(
             ranking=ranking,
             places=[places[item.item_id] for item in ranking.items],
@@ -143,13 +152,13 @@ class Recommender:
         request, reasons = plan.request, list[Reason | Explained]()
         order = await self._stages.ranker.rank(plan, person, question.candidates, views)
         watch.mark("model_ms")
-        ranking = ranking_of(order, plan, person, watch.timings(), request.top_n)
-        ranking = ranking.model_copy(update={"warnings": [*question.warnings]})
+        ranking = ranking_of(order, plan, person, watch.timings(), request.top_n).model_copy(
+            update={"warnings": [*question.warnings]}
+        )
         try:
             yield ranking
             if request.explain != "none":
-                top = order.candidates[: request.top_n]
-                chosen = [candidate for candidate in top if not candidate.blank]
+                chosen = [one for one in order.candidates[: request.top_n] if not one.blank]
                 explained = self._stages.explainer.explain(plan, person, chosen, views)
                 async with aclosing(explained):
                     async for part in explained:
@@ -163,17 +172,6 @@ class Recommender:
         yield ranking
 
 
-@dataclass(frozen=True)
-class _Question:
-    """The input of a ranking. `warnings`: about parts of the request that had no effect."""
-
-    plan: Plan
-    person: UserState
-    views: Views
-    candidates: Sequence[Candidate]
-    warnings: Sequence[str]
-
-
 def _justified(ranking: Ranking, parts: Sequence[Reason | Explained]) -> Ranking:
     """Adds the reasons and the usage of explaining to a ranking."""
     items, usage, degraded = list(ranking.items), ranking.usage, ranking.degraded
@@ -182,15 +180,13 @@ def _justified(ranking: Ranking, parts: Sequence[Reason | Explained]) -> Ranking
             usage, degraded = usage + part.usage, degraded or part.degraded
         else:
             item = items[part.rank - 1]
-            reason = part.model_dump(include={"reason", "evidence", "attribution"})
-            signals = {**item.signals, "grounded": part.grounded}
-            items[part.rank - 1] = item.model_copy(update={**reason, "signals": signals})
+            told = part.model_dump(include={"reason", "evidence", "attribution"})
+            told["signals"] = {**item.signals, "grounded": part.grounded}
+            items[part.rank - 1] = item.model_copy(update=told)
     return ranking.model_copy(update={"items": items, "usage": usage, "degraded": degraded})
 
 
 async def _last(answer: Answer) -> Ranking:
     async with aclosing(answer):
-        async for part in answer:
-            if isinstance(part, Ranking):
-                ranking = part
-    return ranking
+        rankings = [part async for part in answer if isinstance(part, Ranking)]
+    return rankings[-1]

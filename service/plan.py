@@ -1,11 +1,10 @@
 """Plans a request: settles everything that configuration decides about it, and refuses bad requests
 before any data is read."""
 
-from __future__ import annotations
-
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal, Self
 
 from service.config import Settings, Weights
 from service.context import CallContext
@@ -13,10 +12,9 @@ from service.errors import BadRequest, ModelIncapable, NotFound
 from service.llm import OutputConstraint
 from service.models import Models
 from service.prompts import Prompt, PromptLibrary
-from service.rank import Context, Ladder, Strategy
+from service.rank import Context, GuardedStrategy, Ladder, Strategy
 from service.rank.likelihood import KeptNulls, Likelihood
 from service.rank.selection import SPECS, STRATEGIES, Option, choose, names_to_try
-from service.rank.unavailable import UnavailableStrategy
 from service.schema import (
     FASTER,
     LONGEST_INSTRUCTION,
@@ -50,7 +48,7 @@ class Plan:
         """Whether the request names a user or a session."""
         return self.request.user_id is not None or self.request.session_id is not None
 
-    def for_documents(self, count: int, line_tokens: int) -> Plan:
+    def for_documents(self, count: int, line_tokens: int) -> Self:
         """The same plan for ranking `count` documents that have content. No model is asked if there
         is only one. Popularity gets no weight, so that blank documents stay last."""
         depth = min(self.context.depth, count)
@@ -87,27 +85,19 @@ class Planner:
         self, request: RerankRequest, documents: int, call: CallContext
     ) -> tuple[Plan, list[str]]:
         """Plans the ranking of a caller's documents; also returns warnings about fields that were
-        changed. `documents`: how many have content."""
-        recommendation, warnings = self._recommendation(request)
-        plan = self.unbounded(recommendation, call)
-        limit = self._settings.rerank.line_tokens
-        line_tokens = min(request.line_tokens or limit, limit)
-        return plan.for_documents(documents, line_tokens), warnings
-
-    def _recommendation(self, request: RerankRequest) -> tuple[RecommendRequest, list[str]]:
-        """Turns a rerank request into a recommendation request, with warnings. The default model
-        replaces one that isn't configured, and a query that is too long is cut."""
+        changed: the default model replaces one that isn't configured, and a query that is too long
+        is cut. `documents`: how many have content."""
         model, warnings = request.model, list[str]()
         if model is not None and model not in self._models.names:
-            known = ", ".join(self._models.names)
             warnings.append(
-                f"model {model!r} is not configured here: the default answered; known: {known}"
+                f"model {model!r} is not configured here: the default answered; "
+                f"known: {', '.join(self._models.names)}"
             )
             model = None
         if len(request.query) > LONGEST_INSTRUCTION:
             warnings.append(f"query: a model is shown its first {LONGEST_INSTRUCTION} characters")
-        count = len(request.documents)
-        return RecommendRequest(
+        count, limit = len(request.documents), self._settings.rerank.line_tokens
+        recommendation = RecommendRequest(
             user_id=request.user_id,
             session_id=request.session_id,
             top_n=min(request.top_n or count, count),
@@ -119,7 +109,10 @@ class Planner:
             explain=request.explain,
             deadline_ms=request.deadline_ms,
             redact=request.redact,
-        ), warnings
+        )
+        plan = self.unbounded(recommendation, call)
+        line_tokens = min(request.line_tokens or limit, limit)
+        return plan.for_documents(documents, line_tokens), warnings
 
     def unbounded(self, request: RecommendRequest, call: CallContext) -> Plan:
         """Plans a request without checking the limits that apply to callers (`top_n`,
@@ -128,31 +121,30 @@ class Planner:
         domain = request.domain or settings.service.domain
         prompt = self._prompt(request, domain)
         ladder = self._ladder(request, domain)
-        alias = ladder.steps[0].model if ladder.steps else self.ranking_alias(request)
+        alias = ladder.steps[0].model if ladder.steps else self.alias("rank", request)
         weights = self.weights(domain, alias)
-        context = Context(
-            prompt,
-            self._score_prompt(request, domain),
-            self._deadline(request),
-            window=sizes.window,
-            line_tokens=sizes.line_tokens,
-            depth=sizes.depth,
-            orderings=sizes.orderings,
-            titles=sizes.titles,
-            shown=sizes.shown,
-            popularity=weights.popularity,
-            diversity=weights.diversity,
-            instruction=request.instruction,
-            locale=request.locale,
-            call=call,
-        )
         return Plan(
             request=request,
             domain=domain,
             meanings=settings.events.of(domain),
             ladder=ladder,
             weights=weights,
-            context=context,
+            context=Context(
+                prompt,
+                self._score_prompt(request, domain),
+                self._deadline(request),
+                window=sizes.window,
+                line_tokens=sizes.line_tokens,
+                depth=sizes.depth,
+                orderings=sizes.orderings,
+                titles=sizes.titles,
+                shown=sizes.shown,
+                popularity=weights.popularity,
+                diversity=weights.diversity,
+                instruction=request.instruction,
+                locale=request.locale,
+                call=call,
+            ),
             retrieved=max(settings.retrieve.k, request.top_n),
         )
 
@@ -160,16 +152,12 @@ class Planner:
         """The fusion weights for a model: fitted if there are any, else as configured."""
         return self._fitted.get(f"{domain}.{alias}") or self._settings.configured(alias)
 
-    def ranking_alias(self, request: RecommendRequest) -> str | None:
-        """The model that a request names, else that of `roles.rank`; None if there is neither."""
-        named = request.model in self._settings.models
-        return request.model if named else self._settings.roles.rank
-
-    def scoring_alias(self, request: RecommendRequest) -> str | None:
-        """The model that a request names, else that of `roles.score`, which returns
-        log-likelihoods; None if there is neither."""
-        named = request.model in self._settings.models
-        return request.model if named else self._settings.roles.score
+    def alias(self, role: Literal["rank", "score"], request: RecommendRequest) -> str | None:
+        """The model that a request names, else that of `roles.rank` or `roles.score`; None if there
+        is neither."""
+        roles = self._settings.roles
+        default = roles.rank if role == "rank" else roles.score
+        return request.model if request.model in self._settings.models else default
 
     def _deadline(self, request: RecommendRequest) -> float:
         """The time of the event loop by which models must have answered."""
@@ -181,8 +169,9 @@ class Planner:
             return self._prompts.named(request.prompt_id, request.prompt_version)
         prompt = self._prompts.find("rank", domain, request.locale)
         if request.prompt_version not in (None, prompt.ref.version):
-            version = f"{prompt.ref.id} {request.prompt_version}"
-            raise NotFound("prompt", version, param="prompt_version")
+            raise NotFound(
+                "prompt", f"{prompt.ref.id} {request.prompt_version}", param="prompt_version"
+            )
         return prompt
 
     def _score_prompt(self, request: RecommendRequest, domain: str) -> Prompt | None:
@@ -212,50 +201,53 @@ class Planner:
         strategy, `NotFound` for an unknown model."""
         asked = request.strategy or self._settings.rank.strategy
         if asked not in STRATEGIES:
-            known = ", ".join(STRATEGIES)
-            raise BadRequest(f"strategy {asked!r}: this build has {known}", param="strategy")
+            raise BadRequest(
+                f"strategy {asked!r}: this build has {', '.join(STRATEGIES)}", param="strategy"
+            )
         if request.model == PRIOR:
             return "prior"
         if request.model is not None and request.model not in self._models.names:
-            known = ", ".join(self._models.names)
-            raise NotFound("model", request.model, param="model", known=known)
+            raise NotFound(
+                "model", request.model, param="model", known=", ".join(self._models.names)
+            )
         return asked
 
-    def _options(self, name: str, request: RecommendRequest, domain: str) -> Iterable[Option]:
-        """Yields a strategy with each model that may run it: the requested one, then the
-        fallbacks."""
+    def _options(self, name: str, request: RecommendRequest, domain: str) -> list[Option]:
+        """A strategy with each model that may run it: the requested one, then the fallbacks. A
+        model that was never probed is taken to be able."""
+        models = self._models
         if name == "likelihood":
-            alias = self.scoring_alias(request)
-            if alias in self._models.scorers and self._score_prompt(request, domain) is not None:
-                yield Option(name, alias, self._able(name, alias))
-            return
-        aliases = dict.fromkeys([self.ranking_alias(request), *self._settings.fallback])
+            score = self.alias("score", request) if self._score_prompt(request, domain) else None
+            aliases = [score] if score in models.scorers else []
+        else:
+            asked = dict.fromkeys([self.alias("rank", request), *self._settings.fallback])
+            aliases = [alias for alias in asked if alias in models.writers]
+        options = []
         for alias in aliases:
-            if alias in self._models.writers:
-                bound = self._models.constraint(alias).grammar
-                yield Option(name, alias, self._able(name, alias), bound)
-
-    def _able(self, name: str, alias: str) -> bool:
-        """Whether a model has the capabilities that a strategy needs; true if it was never
-        probed."""
-        able = self._models.capabilities(alias)
-        return able is None or SPECS[name].needs(able)
+            able = models.capabilities(alias)
+            can = able is None or SPECS[name].needs(able)
+            options.append(Option(name, alias, can, models.constraint(alias).grammar))
+        return options
 
     def _strategy(self, option: Option, domain: str) -> Strategy:
         """Makes the strategy of an option. Strategies that have a model write are cached across
         requests, with what they measured."""
         alias, weights = option.model, self.weights(domain, option.model)
-        make = SPECS[option.strategy].make
-        strategy: Strategy
+        make, models = SPECS[option.strategy].make, self._models
         if make is None:
-            scorer, identity = self._models.scorers[alias], self._models.identity(alias)
-            strategy = Likelihood(scorer, weights.model, weights.null, self._nulls, identity)
+            strategy: Strategy = Likelihood(
+                models.scorers[alias],
+                weights.model,
+                weights.null,
+                self._nulls,
+                models.identity(alias),
+            )
         else:
-            key = (option.strategy, alias, weights.model, self._models.constraint(alias))
-            if key not in self._strategies:
-                self._strategies[key] = make(self._models.writers[alias], weights.model, key[-1])
-            strategy = self._strategies[key]
+            held = models.constraint(alias)
+            made = make(models.writers[alias], weights.model, held)
+            key = option.strategy, alias, weights.model, held
+            strategy = self._strategies.setdefault(key, made)
         if option.able:
             return strategy
-        why = f"{alias} can't do what {option.strategy} needs"
-        return UnavailableStrategy(strategy, ModelIncapable(why))
+        why = ModelIncapable(f"{alias} can't do what {option.strategy} needs")
+        return GuardedStrategy(strategy, why=why)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from service.config import Settings
 from service.context import CallContext
@@ -93,13 +93,11 @@ class Previewer:
         titles. Raises `BadRequest` if the model can't do the task, `PromptError` if the template
         fails.
         """
-        alias = model or self._alias_for(task, request)
-        self._check(alias, task)
-        fields = {"model": alias}
-        if task == "score":
-            fields["strategy"] = "likelihood"
-        asked = request if task == "explain" else request.model_copy(update=fields)
-        plan = self._stages.planner.plan(asked, CallContext())
+        alias = self._alias(task, request, model)
+        if task != "explain":
+            strategy = "likelihood" if task == "score" else request.strategy
+            request = request.model_copy(update={"model": alias, "strategy": strategy})
+        plan = self._stages.planner.plan(request, CallContext())
         person, views = await self._stages.people.read(plan)
         prompt = plan.context.prompt
         if task != "rank":
@@ -108,36 +106,30 @@ class Previewer:
         outside = self._privacy.leaves(alias)
         if not views.of(alias).allowed:
             return Preview(prompt.ref, [], None, alias, outside)
-        looked_at = _Looked(plan, person, prompt, alias, views)
-        if task == "score":
-            messages = await self._scored_texts(looked_at)
-        elif task == "rank":
-            messages = prompt.render(await self._ranked(looked_at))
-        else:
-            messages = prompt.render(await self._explained(looked_at))
+        shown = {"score": self._scored, "rank": self._ranked, "explain": self._explained}[task]
         redact = self._privacy.outgoing(alias)
-        messages = [{**message, "content": redact(message["content"])} for message in messages]
+        messages: list[Message] = [
+            {**message, "content": redact(message["content"])}
+            for message in await shown(_Looked(plan, person, prompt, alias, views))
+        ]
         tokenizer = self._settings.weights_path(alias) / "tokenizer.json"
         tokens = await asyncio.to_thread(count_tokens, messages, tokenizer)
         redacted = count_redactions(message["content"] for message in messages)
         return Preview(prompt.ref, messages, tokens, alias, outside, redacted)
 
-    def _alias_for(self, task: PreviewTask, request: RecommendRequest) -> str:
-        """The model that does a task. Raises `BadRequest` if no model is configured for it."""
-        aliases = {
-            "rank": self._stages.planner.ranking_alias(request),
-            "explain": self._settings.roles.explain,
-            "score": self._stages.planner.scoring_alias(request),
-        }
-        alias = aliases[task]
+    def _alias(self, task: PreviewTask, request: RecommendRequest, model: str | None) -> str:
+        """The model that does a task: `model`, else as configured. Raises `BadRequest` if there is
+        none, or if it can't do the task."""
+        models = self._settings.models
+        alias = model or (
+            self._settings.roles.explain
+            if task == "explain"
+            else self._stages.planner.alias(task, request)
+        )
         if alias is None:
             raise BadRequest(
                 f"roles.{task} names no model: none would be shown anything", param="model"
             )
-        return alias
-
-    def _check(self, alias: str, task: PreviewTask) -> None:
-        models = self._settings.models
         if alias not in models:
             raise NotFound("model", alias, param="model", known=", ".join(models))
         if task != "score" and models[alias].backend == "local":
@@ -145,40 +137,39 @@ class Previewer:
                 f"model {alias!r} tells likelihoods only: it is shown something for the task score",
                 param="model",
             )
+        return alias
 
-    async def _scored_texts(self, looked: _Looked) -> list[Message]:
+    async def _scored(self, looked: _Looked) -> list[Message]:
         """The texts that `Likelihood` scores: the person's history, and the titles of the
         candidates that a model judges."""
-        plan, prompt = looked.plan, looked.prompt
-        candidates = await self._stages.finder.find(plan, looked.person, looked.views)
-        judged = [candidates[place] for place in slots(candidates, plan.context)]
-        seen = looked.seen(judged, None)
-        line_tokens = plan.context.line_tokens
-        head, lines = prompt.document(seen.state, plan.context.titles, line_tokens)
-        titles = [prompt.line(candidate.item, line_tokens) for candidate in seen.chosen]
+        prompt, context = looked.prompt, looked.plan.context
+        seen = looked.seen(await self._judged(looked), None)
+        head, lines = prompt.document(seen.state, context.titles, context.line_tokens)
+        titles = [prompt.line(candidate.item, context.line_tokens) for candidate in seen.chosen]
         return [
             {"role": "history", "content": head + "".join(lines.values())},
             {"role": "titles", "content": "\n".join(titles)},
         ]
 
-    async def _ranked(self, looked: _Looked) -> dict[str, Any]:
-        """Variables of the ranking prompt. If a request would take several such prompts, of the
-        first."""
-        plan, context = looked.plan, looked.plan.context
+    async def _judged(self, looked: _Looked) -> list[Candidate]:
+        """The candidates that a model judges, in the order in which it sees them."""
+        plan = looked.plan
         candidates = await self._stages.finder.find(plan, looked.person, looked.views)
-        window = [candidates[place] for place in slots(candidates, context)]
+        return [candidates[place] for place in slots(candidates, plan.context)]
+
+    async def _ranked(self, looked: _Looked) -> list[Message]:
+        """The ranking prompt. If a request would take several such prompts, the first."""
+        plan, context = looked.plan, looked.plan.context
+        judged = await self._judged(looked)
         writing = (step for step in plan.ladder.steps if SPECS[step.name].make is not None)
         step = next(writing, None)
-        if step is None or step.in_letters:
-            windows = max(1, -(-len(window) // context.window))
-            window = window[::windows]
-        else:
-            window = window[:1]
+        windows = max(1, -(-len(judged) // context.window))
+        window = judged[::windows] if step is None or step.in_letters else judged[:1]
         answer = SPECS[step.name].answer if step is not None else "order"
         if answer == "order" and not self._models.constraint(looked.alias).grammar:
             answer = "order as JSON"
         seen = looked.seen(window, plan.request.instruction)
-        return variables(
+        shown = variables(
             seen.state,
             seen.chosen,
             instruction=seen.instruction,
@@ -186,10 +177,11 @@ class Previewer:
             line_tokens=context.line_tokens,
             answer=answer,
         )
+        return looked.prompt.render(shown)
 
-    async def _explained(self, looked: _Looked) -> dict[str, Any]:
-        """Variables of the prompt for reasons. If a request would take several such prompts, of the
-        first. Attribution is left out if it would call a model outside: a preview sends nothing
+    async def _explained(self, looked: _Looked) -> list[Message]:
+        """The prompt for reasons. If a request would take several such prompts, the first.
+        Attribution is left out if it would call a model outside: a preview sends nothing
         there."""
         plan, views = looked.plan, looked.views
         candidates = await self._stages.finder.find(plan, looked.person, views)
@@ -204,15 +196,13 @@ class Previewer:
                 line_tokens=style.line_tokens,
                 until=style.deadline,
             )
-        constraint = self._models.constraint(looked.alias)
         supports = supports_of(seen.state, seen.chosen, attribution)
-        renderings = material(seen, style, constraint, supports)
-        if renderings:
-            return renderings[0]
-        return variables(
+        renderings = material(seen, style, self._models.constraint(looked.alias), supports)
+        blank = variables(
             seen.state,
             [],
             instruction=seen.instruction,
             locale=style.locale,
             line_tokens=style.line_tokens,
         )
+        return looked.prompt.render(renderings[0] if renderings else blank)

@@ -10,9 +10,7 @@ from service.errors import ModelNotAllowed
 from service.models import LatencyEstimator
 from service.plan import Plan
 from service.privacy import Views
-from service.rank import Ladder, Order, Strategy, rank, reason_to_skip
-from service.rank.redacted import RedactedStrategy
-from service.rank.unavailable import UnavailableStrategy
+from service.rank import GuardedStrategy, Ladder, Order, Strategy, rank, reason_to_skip
 from service.schema import Candidate, Ranked, Ranking, Timings, UserState
 
 
@@ -25,11 +23,10 @@ class Ranker:
         self, plan: Plan, person: UserState, candidates: Sequence[Candidate], views: Views
     ) -> Order:
         """Orders all candidates. The order's usage sums all calls, including those that failed."""
-        call = plan.context.call.part()
+        context = replace(plan.context, call=plan.context.call.part())
         ladder = self._ladder(plan.ladder, person, candidates, views)
-        context = replace(plan.context, call=call)
         order = await rank(person, candidates, context, ladder, self._latency)
-        return replace(order, usage=call.usage)
+        return replace(order, usage=context.call.usage)
 
     def _ladder(
         self, ladder: Ladder, person: UserState, candidates: Sequence[Candidate], views: Views
@@ -38,40 +35,36 @@ class Ranker:
         model would help. A model outside gets redacted data, or is not called if the person forbids
         it."""
         sizes = self._settings.rank
-        if ladder.asked == "auto":
-            why = reason_to_skip(person, candidates, sizes.least_history, sizes.clear_prior)
-            if why:
-                return Ladder([], ladder.asked, why)
-        return replace(ladder, steps=[_seen_by(step, views) for step in ladder.steps])
+        why = reason_to_skip(person, candidates, sizes.least_history, sizes.clear_prior)
+        if why and ladder.asked == "auto":
+            return Ladder([], ladder.asked, why)
+        return replace(ladder, steps=[_guarded(step, views) for step in ladder.steps])
 
 
-def _seen_by(strategy: Strategy, views: Views) -> Strategy:
+def _guarded(strategy: Strategy, views: Views) -> Strategy:
     view = views.of(strategy.model)
-    if not view.allowed:
-        why = ModelNotAllowed("this person may not be shown to a hosted model")
-        return UnavailableStrategy(strategy, why)
-    return RedactedStrategy(strategy, view) if view.redaction is not None else strategy
+    forbidden = ModelNotAllowed("this person may not be shown to a hosted model")
+    return GuardedStrategy(strategy, view, None if view.allowed else forbidden)
 
 
 def ranking_of(
     order: Order, plan: Plan, person: UserState, timings: Timings, top_n: int
 ) -> Ranking:
     """Makes the `Ranking` that is shown: the first `top_n` of an order."""
-    signals = _signals(order, full=plan.request.explain == "full")
-    items = [
-        Ranked(
-            rank=place + 1,
-            item_id=candidate.item.id,
-            score=order.scores[place],
-            title=candidate.item.title,
-            signals=signals[place],
-            item=candidate.item,
-        )
-        for place, candidate in enumerate(order.candidates[:top_n])
-    ]
+    full = plan.request.explain == "full"
     return Ranking(
         ranking_id=f"rk-{uuid.uuid4().hex}",
-        items=items,
+        items=[
+            Ranked(
+                rank=place + 1,
+                item_id=candidate.item.id,
+                score=order.scores[place],
+                title=candidate.item.title,
+                signals={**order.signals[place], **(_source_ranks(candidate) if full else {})},
+                item=candidate.item,
+            )
+            for place, candidate in enumerate(order.candidates[:top_n])
+        ],
         strategy=order.strategy,
         model=order.model,
         prompt=order.prompt,
@@ -85,13 +78,5 @@ def ranking_of(
     )
 
 
-def _signals(order: Order, *, full: bool) -> list[dict[str, float | bool]]:
-    """The raw values behind each score. `full`: also the candidate's rank in each source."""
-    rows: list[dict[str, float | bool]] = []
-    for candidate, values in zip(order.candidates, order.signals, strict=True):
-        row: dict[str, float | bool] = dict(values)
-        if full:
-            ranks = candidate.sources.items()
-            row |= {f"source.{name}": float(place) for name, place in ranks}
-        rows.append(row)
-    return rows
+def _source_ranks(candidate: Candidate) -> dict[str, float]:
+    return {f"source.{name}": float(place) for name, place in candidate.sources.items()}

@@ -3,17 +3,20 @@ prior. Every ranking of the service goes through `rank` and contains all candida
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Literal, Protocol, cast
 
 from service.context import CallContext
-from service.errors import InvalidOutput, ModelError, ModelTimeout
+from service.errors import InvalidOutput, ModelError, ModelTimeout, PromptError
+from service.llm import LLM, OutputConstraint
+from service.privacy.view import View
 from service.prompts import Prompt
 from service.rank.fusion import Terms, fused_order, z_scores
 from service.schema import (
     Candidate,
+    Capabilities,
     Choice,
     Degraded,
     DegradedReason,
@@ -26,11 +29,13 @@ from service.schema import (
 
 __all__ = [
     "Context",
+    "GuardedStrategy",
     "Ladder",
     "Latency",
     "Order",
     "Scores",
     "Strategy",
+    "StrategySpec",
     "rank",
     "reason_to_skip",
     "slots",
@@ -75,7 +80,6 @@ class Scores:
     `Context.prompt`."""
 
     values: Sequence[float]
-    usage: Usage = Usage()
     repairs: Repairs = Repairs()
     signals: Mapping[str, Sequence[float]] = field(default_factory=dict)
     prompt: PromptRef | None = None
@@ -86,7 +90,7 @@ class Strategy(Protocol):
 
     `model`: the model's alias. `weight`: of the model's scores against the prior. `in_letters`:
     whether prompts label candidates with letters and so hold at most one window. `score` raises
-    only `ModelError`s. `tokens` estimates the usage for `count` candidates.
+    only `ModelError`s and `PromptError`s. `tokens` estimates the usage for `count` candidates.
     """
 
     @property
@@ -103,6 +107,52 @@ class Strategy(Protocol):
     def tokens(self, count: int, context: Context) -> Usage: ...
 
 
+@dataclass(frozen=True)
+class StrategySpec:
+    """What is said once of each strategy, in its own file: everything else is derived from it.
+
+    `needs`: can a model with these capabilities do it? `fast`: may `whyrank-fast` be answered by
+    it? `answer`: the form of answer that its prompt asks for; empty where it asks for none.
+    `make(llm, weight, constraint)`: None for a strategy that only needs likelihoods.
+    """
+
+    name: str
+    needs: Callable[[Capabilities], bool]
+    answer: str = ""
+    fast: bool = False
+    make: Callable[[LLM, float, OutputConstraint], Strategy] | None = None
+
+
+class GuardedStrategy:
+    """Stands in a strategy's place under its name. The strategy sees what its model's `view`
+    allows; with `why`, it isn't asked: that error is raised at once, so that the next of the ladder
+    answers openly."""
+
+    def __init__(
+        self, strategy: Strategy, view: View = View(allowed=True), why: ModelError | None = None
+    ) -> None:
+        self._strategy = strategy
+        self._view = view
+        self._why = why
+        self.name = strategy.name
+        self.model = strategy.model
+        self.weight = strategy.weight
+        self.in_letters = strategy.in_letters
+
+    async def score(
+        self, state: UserState, candidates: Sequence[Candidate], context: Context
+    ) -> Scores:
+        if self._why is not None:
+            raise self._why
+        state, candidates, instruction = self._view.shown(state, candidates, context.instruction)
+        return await self._strategy.score(
+            state, candidates, replace(context, instruction=instruction)
+        )
+
+    def tokens(self, count: int, context: Context) -> Usage:
+        return self._strategy.tokens(count, context) if self._why is None else Usage()
+
+
 class Latency(Protocol):
     """Estimates how long a call of a model takes, in seconds."""
 
@@ -113,7 +163,7 @@ class Latency(Protocol):
 @dataclass(frozen=True)
 class Order:
     """All candidates, best first, with strictly decreasing scores in (0, 1), and how they were
-    ranked."""
+    ranked. `usage`: of all model calls, where somebody counted it."""
 
     candidates: list[Candidate]
     scores: list[float]
@@ -130,7 +180,7 @@ class Order:
 def slots(candidates: Sequence[Candidate], context: Context) -> list[int]:
     """Places of the candidates that the model judges, in the order in which it sees them. Blank
     candidates are not judged."""
-    places = list(range(min(len(candidates) - _blanks(candidates), context.depth)))
+    places = list(range(_judgeable(candidates, context)))
     if context.shown == "shuffled":
         return sorted(places, key=lambda place: sha256(candidates[place].item.id.encode()).digest())
     return places[::-1] if context.shown == "reversed" else places
@@ -140,7 +190,7 @@ def reason_to_skip(
     state: UserState, candidates: Sequence[Candidate], least_history: int, clear_prior: float
 ) -> str:
     """Says why asking a model would not help; empty if it may."""
-    if len([entry for entry in state.recent if entry.item is not None]) < least_history:
+    if sum(entry.item is not None for entry in state.recent) < least_history:
         return "hardly any history"
     if len(candidates) < 2:
         return "nothing to order"
@@ -173,28 +223,25 @@ async def rank(
     named one is tried, but leaves enough time for a later one. A strategy that is expected to meet
     the deadline may use all the time that is left.
     """
-    start = asyncio.get_running_loop().time()
+    now = asyncio.get_running_loop().time
+    start = now()
     places = slots(candidates, context)
     attempts = _Attempts(state, [candidates[place] for place in places], context, ladder, latency)
     answer = await attempts.first_answer() if len(places) > 1 else None
-    scores = answer.scores if answer is not None else Scores([])
-    weight = answer.strategy.weight if answer is not None else 0
-    order = _order(candidates, places if answer is not None else [], scores, weight, context)
-    took_s = asyncio.get_running_loop().time() - start
-    choice = _choice(ladder, attempts.failed, took_s, answer.estimate_s if answer else None)
-    if answer is None:
-        return replace(order, choice=choice, degraded=_degraded(attempts.failed, "prior"))
-    strategy = answer.strategy
-    return replace(
-        order,
-        strategy=strategy.name,
-        model=strategy.model,
-        prompt=scores.prompt or context.prompt.ref,
-        choice=choice,
-        degraded=_degraded(attempts.failed, f"{strategy.name}:{strategy.model}"),
-        usage=scores.usage,
-        repairs=scores.repairs,
+    order = _order(candidates, places, answer, context)
+    failed = attempts.failed
+    choice = Choice(
+        asked=ladder.asked,
+        why=ladder.why,
+        estimate_ms=_ms(answer.estimate_s) if answer and answer.estimate_s is not None else None,
+        took_ms=_ms(now() - start),
+        tried=tuple(failed),
     )
+    if not failed:
+        return replace(order, choice=choice)
+    to = f"{order.strategy}:{order.model}" if answer else order.strategy
+    degraded = Degraded(from_=failed[0].strategy, to=to, reason=failed[0].reason)
+    return replace(order, choice=choice, degraded=degraded)
 
 
 @dataclass(frozen=True)
@@ -204,29 +251,21 @@ class _Answer:
     estimate_s: float | None
 
 
+@dataclass(frozen=True)
 class _Attempts:
     """Tries the strategies of a ladder in turn. `failed`: those that gave no answer, in order."""
 
-    def __init__(
-        self,
-        state: UserState,
-        judged: Sequence[Candidate],
-        context: Context,
-        ladder: Ladder,
-        latency: Latency,
-    ) -> None:
-        self.failed: list[Tried] = []
-        self._state = state
-        self._judged = judged
-        self._context = context
-        self._ladder = ladder
-        self._latency = latency
+    state: UserState
+    judged: Sequence[Candidate]
+    context: Context
+    ladder: Ladder
+    latency: Latency
+    failed: list[Tried] = field(default_factory=list)
 
     async def first_answer(self) -> _Answer | None:
-        steps = self._ladder.steps
-        for n, strategy in enumerate(steps):
+        for n, strategy in enumerate(self.ladder.steps):
             if not self._hopeless(strategy.model):
-                answer = await self._attempt(strategy, steps[n + 1 :])
+                answer = await self._attempt(strategy, self.ladder.steps[n + 1 :])
                 if answer is not None:
                     return answer
         return None
@@ -239,95 +278,96 @@ class _Attempts:
         )
 
     async def _attempt(self, strategy: Strategy, later: Sequence[Strategy]) -> _Answer | None:
-        loop = asyncio.get_running_loop()
-        expected = strategy.tokens(len(self._judged), self._context)
-        estimate_s = self._latency.seconds(strategy.model, expected)
-        began = loop.time()
-        left_s = self._context.deadline - began
+        now = asyncio.get_running_loop().time
+        expected = strategy.tokens(len(self.judged), self.context)
+        estimate_s = self.latency.seconds(strategy.model, expected)
+        began = now()
+        left_s = self.context.deadline - began
         in_time = estimate_s is not None and SAFETY * estimate_s <= left_s
-        too_slow = self._ladder.asked == "auto" and estimate_s is not None and not in_time
+        too_slow = self.ladder.asked == "auto" and estimate_s is not None and not in_time
         if left_s <= 0 or too_slow:
-            self.failed.append(_tried(strategy, ModelTimeout.code))
+            self._fail(strategy, ModelTimeout.code)
             return None
         reserved_s = 0 if in_time else self._reserved_s(left_s, later)
         try:
             async with asyncio.timeout(left_s - reserved_s):
-                scores = await _judged(strategy, self._state, self._judged, self._context)
-                return _Answer(strategy, _whole(scores, len(self._judged)), estimate_s)
+                return _Answer(strategy, await self._scores(strategy), estimate_s)
         except TimeoutError:
-            self._latency.record_timeout(strategy.model, expected, loop.time() - began)
-            self.failed.append(_tried(strategy, ModelTimeout.code, loop.time() - began))
+            self.latency.record_timeout(strategy.model, expected, now() - began)
+            self._fail(strategy, ModelTimeout.code, now() - began)
+        except PromptError:
+            self._fail(strategy, InvalidOutput.code, now() - began)
         except ModelError as error:
-            self.failed.append(_tried(strategy, error.code, loop.time() - began))
+            self._fail(strategy, error.code, now() - began)
         return None
+
+    def _fail(self, strategy: Strategy, code: str, waited_s: float = 0) -> None:
+        reason = cast(DegradedReason, code)  # each ModelError's code is one of the allowed reasons
+        name = f"{strategy.name}:{strategy.model}"
+        self.failed.append(Tried(strategy=name, reason=reason, waited_ms=_ms(waited_s)))
 
     def _reserved_s(self, left_s: float, later: Sequence[Strategy]) -> float:
         """Seconds to keep for a later strategy: the first one whose estimate fits into the time
         left."""
         for strategy in later:
-            expected = strategy.tokens(len(self._judged), self._context)
-            estimate_s = self._latency.seconds(strategy.model, expected)
+            expected = strategy.tokens(len(self.judged), self.context)
+            estimate_s = self.latency.seconds(strategy.model, expected)
             if estimate_s is not None and SAFETY * estimate_s <= left_s * (1 - LEAST_TRY):
                 return SAFETY * estimate_s
         return 0.0
 
-
-def _whole(scores: Scores, count: int) -> Scores:
-    """Returns the scores. Raises `InvalidOutput` unless there is one finite score for each
-    candidate."""
-    finite = sum(map(math.isfinite, scores.values))
-    if len(scores.values) != count or finite != count:
-        raise InvalidOutput(f"{finite} finite scores for {count} candidates")
-    return scores
-
-
-async def _judged(
-    strategy: Strategy, state: UserState, judged: Sequence[Candidate], context: Context
-) -> Scores:
-    """Scores all judged candidates. If they don't fit into one window, window i of n gets
-    candidates i, i + n, i + 2n, …, so that each holds good and bad ones, and each window's scores
-    become z-scores, to be comparable."""
-    windows = -(-len(judged) // context.window) if strategy.in_letters else 1
-    if windows == 1:
-        return await strategy.score(state, judged, context)
-    dealt = [list(range(first, len(judged), windows)) for first in range(windows)]
-    values = [0.0] * len(judged)
-    usage, repairs = Usage(), Repairs()
-    for places in dealt:
-        scores = await strategy.score(state, [judged[place] for place in places], context)
-        usage, repairs = usage + scores.usage, repairs + scores.repairs
-        for place, value in zip(places, z_scores(scores.values), strict=True):
-            values[place] = float(value)
-    return Scores(values, usage, repairs)
+    async def _scores(self, strategy: Strategy) -> Scores:
+        """Scores all judged candidates. If they don't fit into one window, window i of n gets
+        candidates i, i + n, i + 2n, …, so that each holds good and bad ones, and each window's
+        scores become z-scores, to be comparable. Raises `InvalidOutput` unless there is one finite
+        score for each candidate."""
+        count = len(self.judged)
+        windows = -(-count // self.context.window) if strategy.in_letters else 1
+        if windows == 1:
+            scores = await strategy.score(self.state, self.judged, self.context)
+        else:
+            values = [0.0] * count
+            repairs = Repairs()
+            for n in range(windows):
+                part = await strategy.score(self.state, self.judged[n::windows], self.context)
+                repairs += part.repairs
+                values[n::windows] = z_scores(part.values).tolist()
+            scores = Scores(values, repairs)
+        finite = sum(map(math.isfinite, scores.values))
+        if len(scores.values) != count or finite != count:
+            raise InvalidOutput(f"{finite} finite scores for {count} candidates")
+        return scores
 
 
 def _order(
     candidates: Sequence[Candidate],
     judged: Sequence[int],
-    scores: Scores,
-    weight: float,
+    answer: _Answer | None,
     context: Context,
 ) -> Order:
-    """Fuses scores with the prior. `judged`: the places of the candidates that have a score."""
-    model = _by_place(judged, scores.values)
-    blanks = _blanks(candidates)
-    diverse = (
-        candidates[: min(context.depth, len(candidates) - blanks)] if context.diversity else []
-    )
+    """Fuses an answer with the prior. `judged`: the places of the candidates that it scores."""
+    scores = answer.scores if answer else Scores([])
     places, values, signals = fused_order(
         [candidate.prior for candidate in candidates],
-        model,
-        Terms(weight, context.popularity, context.diversity),
+        _by_place(judged, scores.values),
+        Terms(answer.strategy.weight if answer else 0, context.popularity, context.diversity),
         popularity=[candidate.popularity for candidate in candidates],
-        vectors=[candidate.vector for candidate in diverse],
-        last=blanks,
+        vectors=[candidate.vector for candidate in candidates[: _judgeable(candidates, context)]],
+        last=_blanks(candidates),
     )
-    own = {name: _by_place(judged, values) for name, values in scores.signals.items()}
-    signals = [
-        fused | {name: values[place] for name, values in own.items() if place < len(values)}
-        for place, fused in zip(places, signals, strict=True)
-    ]
-    return Order([candidates[place] for place in places], values, signals, strategy="prior")
+    own = {name: _by_place(judged, raw) for name, raw in scores.signals.items()}
+    for place, row in zip(places, signals, strict=True):
+        row.update({name: raw[place] for name, raw in own.items() if place < len(raw)})
+    order = Order([candidates[place] for place in places], values, signals, strategy="prior")
+    if answer is None:
+        return order
+    return replace(
+        order,
+        strategy=answer.strategy.name,
+        model=answer.strategy.model,
+        prompt=scores.prompt or context.prompt.ref,
+        repairs=scores.repairs,
+    )
 
 
 def _blanks(candidates: Sequence[Candidate]) -> int:
@@ -335,33 +375,14 @@ def _blanks(candidates: Sequence[Candidate]) -> int:
     return sum(candidate.blank for candidate in candidates)
 
 
+def _judgeable(candidates: Sequence[Candidate], context: Context) -> int:
+    return min(len(candidates) - _blanks(candidates), context.depth)
+
+
 def _by_place(places: Sequence[int], values: Sequence[float]) -> list[float]:
     """Sorts values by place. `places`: the candidate that each value belongs to."""
-    by_place = dict(zip(places, values, strict=False))
-    return [by_place[place] for place in range(len(by_place))]
+    return [value for _, value in sorted(zip(places, values, strict=False))]
 
 
-def _choice(
-    ladder: Ladder, failed: Sequence[Tried], took_s: float, estimate_s: float | None
-) -> Choice:
-    return Choice(
-        asked=ladder.asked,
-        why=ladder.why,
-        estimate_ms=None if estimate_s is None else round(1000 * estimate_s, 1),
-        took_ms=round(1000 * took_s, 1),
-        tried=tuple(failed),
-    )
-
-
-def _tried(strategy: Strategy, code: str, waited_s: float = 0) -> Tried:
-    reason = cast(DegradedReason, code)  # each ModelError's code is one of the allowed reasons
-    return Tried(
-        strategy=f"{strategy.name}:{strategy.model}",
-        reason=reason,
-        waited_ms=round(1000 * waited_s, 1),
-    )
-
-
-def _degraded(failed: Sequence[Tried], to: str) -> Degraded | None:
-    """Reports the first strategy that failed and what answered instead; None if none failed."""
-    return Degraded(from_=failed[0].strategy, to=to, reason=failed[0].reason) if failed else None
+def _ms(seconds: float) -> float:
+    return round(1000 * seconds, 1)

@@ -1,24 +1,27 @@
 """What the strategies that ask a model have in common: one question, and the same question with the
 candidates reordered."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass, replace
+from contextlib import aclosing, suppress
+from dataclasses import replace
 from random import Random
 from typing import Any, TypeVar
 
+from pydantic_core import from_json
+
 from service.errors import InvalidOutput, ModelError, ModelIncapable, PromptError
-from service.llm import LLM, Call, OutputConstraint
+from service.llm import LLM, Call, OutputConstraint, Piece
 from service.llm.thinking import answer_of
-from service.prompts import variables
+from service.prompts import LETTERS, variables
 from service.rank import Context, Scores
 from service.schema import Candidate, Repairs, Usage, UserState
 
 LONGEST = 64_000
 """Characters of an answer; a server that no grammar binds may send any number."""
+Got = TypeVar("Got")
+Ask = Callable[[list[int]], Coroutine[Any, Any, Scores]]
+"""Scores by slot, with the candidates shown in this order."""
 
 
 class AskingStrategy:
@@ -34,73 +37,69 @@ class AskingStrategy:
         self.model = llm.alias
         self.weight = weight
         self._held = held
-        self._schema = held.schema
 
-    async def _shaped(self, call: Call, schema: Mapping[str, Any]) -> ModelAnswer:
+    async def _shaped(self, call: Call, schema: Mapping[str, Any]) -> Piece:
         """As JSON; asked once more in words alone where the server refuses schemas, and so from
         then on."""
-        if self._schema:
-            try:
+        if self._held.schema:
+            with suppress(ModelIncapable):
                 return await ask(self._llm, replace(call, schema=schema))
-            except ModelIncapable:
-                answer = await ask(self._llm, call)
-                self._schema = False
-                return answer
-        return await ask(self._llm, call)
+        answer = await ask(self._llm, call)
+        self._held = replace(self._held, schema=False)
+        return answer
 
 
-@dataclass(frozen=True)
-class PromptQuestion:
-    """One person, what is asked of them, and how. `answer`: as the template's variable of that
-    name."""
-
-    state: UserState
-    context: Context
-    answer: str
-
-    def call(self, candidates: Sequence[Candidate], max_tokens: int) -> Call:
-        context = self.context
-        shown = variables(
-            self.state,
-            candidates,
-            instruction=context.instruction,
-            locale=context.locale,
-            line_tokens=context.line_tokens,
-            answer=self.answer,
-        )
-        try:
-            messages = context.prompt.render(shown)
-        except PromptError as error:
-            raise InvalidOutput(error.message) from error
-        return Call(
-            messages,
-            max_tokens,
-            temperature=context.prompt.sampling.temperature,
-            context=context.call,
-        )
+def question(
+    state: UserState, candidates: Sequence[Candidate], context: Context, answer: str, length: int
+) -> Call:
+    """A call about one person. `answer`: as the template's variable of that name; `length`: the
+    most tokens of it."""
+    shown = variables(
+        state,
+        candidates,
+        instruction=context.instruction,
+        locale=context.locale,
+        line_tokens=context.line_tokens,
+        answer=answer,
+    )
+    return Call(
+        context.prompt.render(shown),
+        length,
+        temperature=context.prompt.sampling.temperature,
+        context=context.call,
+    )
 
 
-@dataclass(frozen=True)
-class ModelAnswer:
-    text: str
-    usage: Usage
-    logs: tuple[float, ...]
-
-
-async def ask(llm: LLM, call: Call) -> ModelAnswer:
+async def ask(llm: LLM, call: Call) -> Piece:
     """The whole answer; the model stops working when the caller is cancelled."""
-    text, usage = "", Usage()
-    logs: tuple[float, ...] = ()
+    text, logs = "", tuple[float, ...]()
     async with aclosing(llm.stream(call)) as pieces:
         async for piece in pieces:
             text += piece.text
             if len(text) > LONGEST:
                 raise InvalidOutput("an answer without an end")
-            usage = piece.usage or usage
             logs = piece.logs or logs
     if call.tokens and not logs:
         raise InvalidOutput("no log-probabilities")
-    return ModelAnswer(answer_of(text), usage, logs)
+    return Piece(answer_of(text), logs=logs)
+
+
+def json_in(text: str, brackets: str) -> Any:
+    """The JSON value from the first opening bracket on, cut off or not; if more text follows, up to
+    the first closing bracket. None without one."""
+    start = text.find(brackets[0])
+    if start >= 0:
+        json = text[start:].encode(errors="replace")
+        with suppress(ValueError):
+            return from_json(json, allow_partial="trailing-strings")
+        with suppress(ValueError):
+            return from_json(json[: json.find(brackets[1].encode()) + 1])
+    return None
+
+
+def place_of(letter: str) -> int:
+    """A letter's place; -1 for anything else."""
+    return LETTERS.find(letter) if len(letter) == 1 else -1
 
 
 def ordering(count: int, n: int) -> list[int]:
@@ -112,35 +111,27 @@ def ordering(count: int, n: int) -> list[int]:
     return places[::-1] if n % 2 else places
 
 
-Got = TypeVar("Got")
-Ask = Callable[[list[int]], Coroutine[Any, Any, Scores]]
-"""Scores by slot, with the candidates shown in this order."""
-
-
 async def averaged(count: int, numbers: Sequence[int], ask_one: Ask) -> Scores:
     """The mean of each candidate's scores over several orderings, asked at the same time: Borda's
     count where the scores are places."""
     orders = [ordering(count, n) for n in numbers]
     found = await together([ask_one(order) for order in orders])
     totals = [0.0] * count
-    usage, repairs = Usage(), Repairs()
     for order, scores in zip(orders, found, strict=True):
-        usage, repairs = usage + scores.usage, repairs + scores.repairs
         for slot, place in enumerate(order):
             totals[place] += scores.values[slot] / len(orders)
-    return Scores(totals, usage, repairs)
+    return Scores(totals, sum((scores.repairs for scores in found), Repairs()))
 
 
 async def together(questions: Sequence[Coroutine[Any, Any, Got]]) -> list[Got]:
-    """All answers in order; the first `ModelError` stops the other questions and is raised
-    alone."""
+    """All answers in order; the first error that a ranking survives stops the other questions and
+    is raised alone."""
     try:
         async with asyncio.TaskGroup() as tasks:
             asked = [tasks.create_task(question) for question in questions]
     except ExceptionGroup as group:
-        raise next(
-            (error for error in group.exceptions if isinstance(error, ModelError)), group
-        ) from None
+        survived = (one for one in group.exceptions if isinstance(one, ModelError | PromptError))
+        raise next(survived, group) from None
     return [task.result() for task in asked]
 
 

@@ -13,10 +13,9 @@ from dataclasses import replace
 from service.errors import InvalidOutput
 from service.llm import LLM, OutputConstraint
 from service.prompts import LETTERS
-from service.rank import Context, Scores
-from service.rank.ask import AskingStrategy, PromptQuestion, ask, averaged, prompted
-from service.rank.spec import StrategySpec
-from service.schema import Candidate, Item, Repairs, Usage, UserState
+from service.rank import Context, Scores, StrategySpec
+from service.rank.ask import AskingStrategy, ask, averaged, prompted, question
+from service.schema import Candidate, Item, Usage, UserState
 
 LEAST_MASS = 0.2
 """If the letters have less probability in all, the model isn't answering the question."""
@@ -42,25 +41,24 @@ class FirstToken(AskingStrategy):
         count = len(candidates)
         ids = tuple([await self._llm.token(letter) for letter in LETTERS[:count]])
         by_slot = await self._slot_prior(ids, context)
-        question = PromptQuestion(state, context, "letter")
         best: list[list[int]] = []  # of each ordering
 
         async def ask_in(order: list[int]) -> Scores:
-            call = replace(question.call([candidates[place] for place in order], 1), tokens=ids)
-            answer = await ask(self._llm, call)
-            mass = sum(map(math.exp, answer.logs))
+            shown = [candidates[place] for place in order]
+            call = question(state, shown, context, "letter", 1)
+            logs = (await ask(self._llm, replace(call, tokens=ids))).logs
+            mass = sum(map(math.exp, logs))
             if mass < LEAST_MASS:
                 raise InvalidOutput(f"the letters have {mass:.2f} of the probability")
-            values = [log - prior for log, prior in zip(answer.logs, by_slot, strict=True)]
+            values = [log - prior for log, prior in zip(logs, by_slot, strict=True)]
             slots = sorted(range(count), key=lambda slot: -values[slot])[:AGREE]
             best.append(sorted(order[slot] for slot in slots))
-            return Scores(values, answer.usage)
+            return Scores(values)
 
         scores = await averaged(count, range(min(2, context.orderings)), ask_in)
         if len(best) == 2 and best[0] != best[1] and context.orderings > 2:
             again = await averaged(count, range(2, 4), ask_in)
-            values = [(a + b) / 2 for a, b in zip(scores.values, again.values, strict=True)]
-            scores = Scores(values, scores.usage + again.usage, Repairs())
+            return Scores([(a + b) / 2 for a, b in zip(scores.values, again.values, strict=True)])
         return scores
 
     async def _slot_prior(self, ids: tuple[int, ...], context: Context) -> list[float]:
@@ -71,9 +69,9 @@ class FirstToken(AskingStrategy):
             blank = Candidate.model_construct(
                 item=Item.model_construct(id="", title="an item"), prior=0.0
             )
-            question = PromptQuestion(UserState(), replace(context, instruction=None), "letter")
-            call = replace(question.call([blank] * len(ids), 1), tokens=ids)
-            logs = (await ask(self._llm, call)).logs
+            unasked = replace(context, instruction=None)
+            call = question(UserState(), [blank] * len(ids), unasked, "letter", 1)
+            logs = (await ask(self._llm, replace(call, tokens=ids))).logs
             mean = sum(logs) / len(logs)
             self._slots[key] = [log - mean for log in logs]
         return self._slots[key]

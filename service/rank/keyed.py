@@ -1,19 +1,16 @@
 """The model gives every letter a score from 0 to 10, in a JSON object of constant shape, which
 hosted models can do too."""
 
-import math
 import re
 from collections.abc import Sequence
 from functools import cache
+from math import isfinite
 from typing import Any
-
-from pydantic_core import from_json
 
 from service.errors import InvalidOutput
 from service.prompts import LETTERS
-from service.rank import Context, Scores
-from service.rank.ask import AskingStrategy, PromptQuestion, averaged, prompted
-from service.rank.spec import StrategySpec
+from service.rank import Context, Scores, StrategySpec
+from service.rank.ask import AskingStrategy, averaged, json_in, place_of, prompted, question
 from service.schema import Candidate, Repairs, Usage, UserState
 
 SIZES = (10, 20, len(LETTERS))
@@ -32,14 +29,14 @@ class Keyed(AskingStrategy):
     async def score(
         self, state: UserState, candidates: Sequence[Candidate], context: Context
     ) -> Scores:
-        count, question = len(candidates), PromptQuestion(state, context, "scores")
+        count = len(candidates)
         size = next(size for size in SIZES if size >= count)
 
         async def ask_in(order: list[int]) -> Scores:
-            call = question.call([candidates[place] for place in order], 8 * size + 16)
+            shown = [candidates[place] for place in order]
+            call = question(state, shown, context, "scores", 8 * size + 16)
             answer = await self._shaped(call, schema(size))
-            values, repairs = parse(answer.text, count, size)
-            return Scores(values, answer.usage, repairs)
+            return Scores(*parse(answer.text, count, size))
 
         return await averaged(count, range(context.orderings), ask_in)
 
@@ -51,10 +48,9 @@ class Keyed(AskingStrategy):
 def schema(size: int) -> dict[str, Any]:
     """A JSON schema for scores of `size` letters. It has no bounds: hosted models refuse those."""
     letters = list(LETTERS[:size])
-    properties = {letter: {"type": "integer"} for letter in letters}
     return {
         "type": "object",
-        "properties": properties,
+        "properties": {letter: {"type": "integer"} for letter in letters},
         "required": letters,
         "additionalProperties": False,
     }
@@ -68,43 +64,20 @@ def parse(text: str, count: int, size: int) -> tuple[list[float], Repairs]:
     letters get 0, and each is counted. Raises `InvalidOutput` if fewer than half of the letters
     have a score.
     """
-    try:
-        json = text[text.index("{") :].encode(errors="replace")
-        scores = from_json(json, allow_partial="trailing-strings")
-    except ValueError:
-        scores = _first_object(text)
-    if not isinstance(scores, dict):
-        scores = {letter: int(score) for letter, score in LINES.findall(text)}
-    values: dict[int, float] = {}
-    unknown = 0
-    for key, value in scores.items():
-        place = LETTERS.find(key) if len(key) == 1 else -1
-        if not 0 <= place < size or not _number(value):
-            unknown += 1
-        elif place < count:
-            values[place] = min(10.0, max(0.0, float(value)))
-    if 2 * len(values) < count:
-        raise InvalidOutput(f"{len(values)} of {count} scores in {text[:80]!r}")
-    return [values.get(place, MISSING) for place in range(count)], Repairs(
-        missing=count - len(values), unknown=unknown
-    )
-
-
-def _first_object(text: str) -> Any:
-    """The object up to the first closing brace, for answers that go on after it; None without
-    one."""
-    try:
-        start = text.index("{")
-        return from_json(text[start : text.index("}", start) + 1].encode(errors="replace"))
-    except ValueError:
-        return None
-
-
-def _number(value: object) -> bool:
-    """Whether a value is a finite number; true and false are none."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return isinstance(value, int) or math.isfinite(value)
+    given = json_in(text, "{}")
+    if given is None:
+        given = {letter: int(score) for letter, score in LINES.findall(text)}
+    numbers = {
+        place_of(key): float(min(10, max(0, value)))
+        for key, value in given.items()
+        if type(value) is int or (type(value) is float and isfinite(value))  # no true, no false
+    }
+    values = {place: value for place, value in numbers.items() if 0 <= place < size}
+    missing = sum(place not in values for place in range(count))
+    if 2 * missing > count:
+        raise InvalidOutput(f"{count - missing} of {count} scores in {text[:80]!r}")
+    scores = [values.get(place, MISSING) for place in range(count)]
+    return scores, Repairs(missing=missing, unknown=len(given) - len(values))
 
 
 SPEC = StrategySpec("keyed", needs=lambda able: True, answer="scores", make=Keyed)

@@ -10,10 +10,9 @@ from hashlib import sha256
 from math import isfinite
 from typing import Protocol
 
-from service.errors import InvalidOutput, PromptError
+from service.errors import InvalidOutput
 from service.llm import Asked, Scorer
-from service.rank import Context, Scores
-from service.rank.spec import StrategySpec
+from service.rank import Context, Scores, StrategySpec
 from service.schema import Candidate, Usage, UserState
 
 TITLE_TOKENS = 8
@@ -52,11 +51,8 @@ class Likelihood:
         prompt = context.score
         if prompt is None:
             raise InvalidOutput("no score prompt")
-        try:
-            head, lines = prompt.document(state, context.titles, context.line_tokens)
-            texts = [prompt.line(candidate.item, context.line_tokens) for candidate in candidates]
-        except PromptError as error:
-            raise InvalidOutput(error.message) from error
+        head, lines = prompt.document(state, context.titles, context.line_tokens)
+        texts = [prompt.line(candidate.item, context.line_tokens) for candidate in candidates]
         if not lines:
             return Scores([0.0] * len(candidates), prompt=prompt.ref)
         keys = [
@@ -75,7 +71,6 @@ class Likelihood:
         null = [nulls[key] for key in keys]
         return Scores(
             [log - self._null * base for log, base in zip(given_history, null, strict=True)],
-            likelihoods.usage,
             signals={"likelihood": given_history, "null": null},
             prompt=prompt.ref,
         )

@@ -10,13 +10,18 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from pydantic_core import from_json
-
 from service.errors import InvalidOutput
 from service.prompts import LETTERS
-from service.rank import Context, Scores
-from service.rank.ask import AskingStrategy, PromptQuestion, ask, averaged, prompted
-from service.rank.spec import StrategySpec
+from service.rank import Context, Scores, StrategySpec
+from service.rank.ask import (
+    AskingStrategy,
+    ask,
+    averaged,
+    json_in,
+    place_of,
+    prompted,
+    question,
+)
 from service.schema import Candidate, Repairs, Usage, UserState
 
 
@@ -29,23 +34,19 @@ class Listwise(AskingStrategy):
     async def score(
         self, state: UserState, candidates: Sequence[Candidate], context: Context
     ) -> Scores:
-        count, shape = len(candidates), "order" if self._held.grammar else "order as JSON"
-        question = PromptQuestion(state, context, shape)
+        count = len(candidates)
 
         async def ask_in(order: list[int]) -> Scores:
-            in_order = [candidates[place] for place in order]
+            shown = [candidates[place] for place in order]
             if self._held.grammar:
-                call = question.call(in_order, 2 * count + 8)
+                call = question(state, shown, context, "order", 2 * count + 8)
                 answer = await ask(self._llm, replace(call, grammar=permutation(count)))
                 slots, repairs = parse(answer.text, count)
             else:
-                call = question.call(in_order, 6 * count + 24)
+                call = question(state, shown, context, "order as JSON", 6 * count + 24)
                 answer = await self._shaped(call, schema(count))
                 slots, repairs = repaired(letters(answer.text), count)
-            values = [0.0] * count
-            for place, slot in enumerate(slots):
-                values[slot] = float(count - 1 - place)
-            return Scores(values, answer.usage, repairs)
+            return Scores([count - 1.0 - slots.index(slot) for slot in range(count)], repairs)
 
         return await averaged(count, range(context.orderings), ask_in)
 
@@ -72,10 +73,10 @@ def permutation(count: int) -> str:
 def schema(count: int) -> dict[str, Any]:
     """A JSON schema for a list of letters. It says nothing about their number or repetition: hosted
     models refuse schemas that do."""
-    letter = {"type": "string", "enum": list(LETTERS[:count])}
+    letters = {"type": "array", "items": {"type": "string", "enum": list(LETTERS[:count])}}
     return {
         "type": "object",
-        "properties": {"order": {"type": "array", "items": letter}},
+        "properties": {"order": letters},
         "required": ["order"],
         "additionalProperties": False,
     }
@@ -84,16 +85,9 @@ def schema(count: int) -> dict[str, Any]:
 def letters(text: str) -> list[str]:
     """The letters that an answer lists: of JSON its list, whole or cut off; of prose the letters
     that stand alone, but "I" and "A" not before a word in lower case."""
-    start = text.find("[")
-    if start >= 0:
-        for end in (len(text), text.find("]", start) + 1):
-            json = text[start:end].encode(errors="replace")
-            try:
-                listed = from_json(json, allow_partial="trailing-strings")
-            except ValueError:
-                continue
-            if isinstance(listed, list):
-                return [str(letter).strip() for letter in listed]
+    listed = json_in(text, "[]")
+    if listed is not None:
+        return [str(letter).strip() for letter in listed]
     return re.findall(r"(?<![\w'’])([B-HJ-Z]|[AI](?!\s[a-z]))(?![\w'’])", text)
 
 
@@ -109,7 +103,7 @@ def repaired(words: Sequence[str], count: int) -> tuple[list[int], Repairs]:
     order: list[int] = []
     duplicate = unknown = 0
     for word in words:
-        place = LETTERS.find(word) if len(word) == 1 else -1
+        place = place_of(word)
         if not 0 <= place < count:
             unknown += 1
         elif place in order:

@@ -9,9 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from service.rank import Context, Scores
-from service.rank.ask import AskingStrategy, PromptQuestion, ask, prompted, together
-from service.rank.spec import StrategySpec
+from service.rank import Context, Scores, StrategySpec
+from service.rank.ask import AskingStrategy, ask, prompted, question, together
 from service.schema import Candidate, Usage, UserState
 
 AT_ONCE = 8
@@ -28,17 +27,16 @@ class Pointwise(AskingStrategy):
         self, state: UserState, candidates: Sequence[Candidate], context: Context
     ) -> Scores:
         ids = tuple([await self._llm.token(word) for word in ("Yes", "yes", "No", "no")])
-        question, free = PromptQuestion(state, context, "yes or no"), asyncio.Semaphore(AT_ONCE)
+        free = asyncio.Semaphore(AT_ONCE)
 
-        async def log_odds(candidate: Candidate) -> tuple[float, Usage]:
+        async def log_odds(candidate: Candidate) -> float:
             async with free:
-                answer = await ask(self._llm, replace(question.call([candidate], 1), tokens=ids))
+                call = question(state, [candidate], context, "yes or no", 1)
+                answer = await ask(self._llm, replace(call, tokens=ids))
             yes, other_yes, no, other_no = answer.logs
-            return float(np.logaddexp(yes, other_yes) - np.logaddexp(no, other_no)), answer.usage
+            return float(np.logaddexp(yes, other_yes) - np.logaddexp(no, other_no))
 
-        answers = await together([log_odds(candidate) for candidate in candidates])
-        usage = sum((usage for _, usage in answers), Usage())
-        return Scores([value for value, _ in answers], usage)
+        return Scores(await together([log_odds(candidate) for candidate in candidates]))
 
     def tokens(self, count: int, context: Context) -> Usage:
         single = prompted(1, 1, replace(context, orderings=1))

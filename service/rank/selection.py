@@ -33,8 +33,7 @@ def names_to_try(asked: str, preferred: Sequence[str], *, fast: bool) -> list[st
     names = [name for name in preferred if SPECS[name].fast or not fast]
     if asked == "auto":
         return names
-    order = list(SPECS)
-    cheaper = order[: order.index(asked)]
+    cheaper = list(SPECS)[: list(SPECS).index(asked)]
     return [asked, *(name for name in names if name in cheaper)]
 
 
@@ -49,18 +48,15 @@ def choose(asked: str, names: Sequence[str], options: Sequence[Option]) -> list[
     """
     ordered = sorted(options, key=lambda option: names.index(option.strategy))
     if asked == "auto":
-        models = list(
-            dict.fromkeys(option.model for option in options if option.strategy != LIKELIHOOD.name)
-        )
-        likely = [option for option in ordered if option.strategy == LIKELIHOOD.name]
-        writing = [option for option in ordered if option.strategy != LIKELIHOOD.name]
-        writing.sort(
+        last = sorted(options, key=lambda option: option.strategy == LIKELIHOOD.name)
+        models = [option.model for option in last]  # in the order of those that write
+        likely_first = names[:1] == [LIKELIHOOD.name]
+        ordered.sort(
             key=lambda option: (
+                (option.strategy == LIKELIHOOD.name) != likely_first,
                 models.index(option.model),
                 option.strategy == LISTWISE.name and not option.bound,
             )
         )
-        first = names[:1] == [LIKELIHOOD.name]
-        ordered = likely + writing if first else writing + likely
     usable = [option for option in ordered if option.able or option.strategy == asked]
     return usable or ordered[:1]
