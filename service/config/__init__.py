@@ -4,16 +4,18 @@
 wins over the file: `WHYRANK_RANK__WINDOW=10` sets `rank.window`. Secrets (`WHYRANK_API_KEY`) come
 from the environment only.
 
-Import settings from here. `settings` reads and checks them, `models`, `events` and `sections` say
-what they hold.
+Import settings from here. `settings` reads and checks them, `models` and `sections` say what they
+hold.
 """
 
-from service.config.events import DOMAIN_MEANINGS, MEANINGS, EventSettings
 from service.config.models import Embed, Model, Roles
 from service.config.sections import (
+    DOMAIN_MEANINGS,
+    MEANINGS,
     SOURCES,
     CatalogSettings,
     EngineSettings,
+    EventSettings,
     ExplainSettings,
     Limits,
     PrivacySettings,

@@ -1,10 +1,8 @@
 """Language models, their roles, and the embedder."""
 
-from __future__ import annotations
-
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -32,12 +30,10 @@ def _is_external(url: str) -> bool:
     """Whether a URL's host lies beyond this machine and its private network, as far as its name
     tells. True without a host: LiteLLM then calls a provider of its own."""
     host = urlsplit(url).hostname
-    if host is None:
-        return True
     try:
-        return not ip_address(host).is_private
+        return host is None or not ip_address(host).is_private
     except ValueError:
-        return host != "localhost" and "." in host
+        return host != "localhost" and "." in str(host)
 
 
 class Model(Section):
@@ -90,7 +86,7 @@ class Model(Section):
         return extra
 
     @model_validator(mode="after")
-    def _check_url_and_price(self) -> Model:
+    def _check_url_and_price(self) -> Self:
         url = urlsplit(self.base_url)
         _ = url.port  # raises ValueError if it is no number
         needs_url = self.backend in {"vllm", "openai"} or bool(self.base_url)
@@ -149,7 +145,7 @@ class Embed(Section):
     batch: int = Field(32, ge=1, le=1_024)
 
     @model_validator(mode="after")
-    def _check_server(self) -> Embed:
+    def _check_server(self) -> Self:
         if bool(self.base_url) != bool(self.model):
             raise ValueError("base_url and model go together")
         if self.base_url and urlsplit(self.base_url).scheme not in {"http", "https"}:

@@ -1,22 +1,20 @@
 """The whole configuration: read from a file and the environment, and checked."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
 from pydantic import PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from service.config.events import EventSettings
 from service.config.models import Embed, Model, Roles
 from service.config.sections import (
     SOURCES,
     CatalogSettings,
     EngineSettings,
+    EventSettings,
     ExplainSettings,
     Limits,
     PrivacySettings,
@@ -85,7 +83,7 @@ class Settings(BaseSettings):
         return key
 
     @model_validator(mode="after")
-    def _fill_roles(self) -> Settings:
+    def _fill_roles(self) -> Self:
         """Gives each role without an alias to the first model that can do it."""
         writers = [alias for alias, model in self.models.items() if model.backend != "local"]
         rank = self.roles.rank or next(iter(writers), None)
@@ -95,15 +93,18 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _check_aliases(self) -> Settings:
+    def _check_aliases(self) -> Self:
         """Refuses an alias that is not under models, or whose model can't do what it is named
         for."""
         may_be_local = {"roles.score"}
         if self.shadow.strategy in {"auto", "likelihood"}:
-            may_be_local.add("shadow.model")
-        aliases = {f"roles.{role}": alias for role, alias in self.roles.model_dump().items()}
-        aliases |= {"engine.model": self.engine.model, "shadow.model": self.shadow.model}
-        aliases |= {f"fallback[{n}]": alias for n, alias in enumerate(self.fallback)}
+            may_be_local = {"roles.score", "shadow.model"}
+        aliases = {
+            **{f"roles.{role}": alias for role, alias in self.roles.model_dump().items()},
+            "engine.model": self.engine.model,
+            "shadow.model": self.shadow.model,
+            **{f"fallback[{n}]": alias for n, alias in enumerate(self.fallback)},
+        }
         for key, alias in aliases.items():
             if alias is None:
                 continue
@@ -123,7 +124,7 @@ class Settings(BaseSettings):
             )
         return self
 
-    def reread(self) -> Settings:
+    def reread(self) -> Self:
         """The settings that the same file and the environment give now. Raises `ConfigError`, also
         if these settings were not read from a file."""
         if self._file is None:
@@ -132,11 +133,11 @@ class Settings(BaseSettings):
             )
         return self.load(self._file)
 
-    def differing(self, other: Settings) -> list[str]:
+    def differing(self, other: Self) -> list[str]:
         """Keys whose values differ between the two, as `roles.rank`."""
         return _differing_keys(self.model_dump(), other.model_dump())
 
-    def changed(self, changes: Mapping[str, Any]) -> Settings:
+    def changed(self, changes: Mapping[str, Any]) -> Self:
         """These settings with some keys replaced, at any depth. Raises `ConfigError` naming the key
         and reason."""
         try:
@@ -160,9 +161,8 @@ class Settings(BaseSettings):
     def served(self) -> str | None:
         """The alias that the local engine serves; None if no model's backend is vllm."""
         aliases = [alias for alias, model in self.models.items() if model.backend == "vllm"]
-        return self.engine.model or (
-            self.roles.rank if self.roles.rank in aliases else next(iter(aliases), None)
-        )
+        ranks = self.roles.rank if self.roles.rank in aliases else None
+        return self.engine.model or ranks or next(iter(aliases), None)
 
     @property
     def weights_folder(self) -> Path:
@@ -171,14 +171,13 @@ class Settings(BaseSettings):
 
     def configured(self, alias: str | None) -> Weights:
         """Fusion's weights for a model while none were fitted; `alias` None: without a model."""
-        sources, rank = self.retrieve, self.rank
         model = self.models[alias] if alias is not None else None
         return Weights(
-            **{name: getattr(sources, name) for name in SOURCES},
+            **{name: getattr(self.retrieve, name) for name in SOURCES},
             model=model.weight if model is not None else 0,
             null=model.null if model is not None else 0,
-            popularity=rank.popularity,
-            diversity=rank.diversity,
+            popularity=self.rank.popularity,
+            diversity=self.rank.diversity,
         )
 
     def fitted(self) -> dict[str, Weights]:
@@ -206,7 +205,7 @@ class Settings(BaseSettings):
         )
 
     @classmethod
-    def load(cls, path: str | Path | None = None) -> Settings:
+    def load(cls, path: str | Path | None = None) -> Self:
         """Read the configuration. Raises `ConfigError` naming file, key and reason."""
         file = Path(path or os.environ.get("WHYRANK_CONFIG") or HOUSE / "configs" / "cpu.yaml")
         try:
@@ -224,8 +223,11 @@ class Settings(BaseSettings):
                 f"{file}: api_key: a secret; set WHYRANK_API_KEY in the environment",
                 param="api_key",
             )
-        if unknown := _unknown_variables(set(cls.model_fields)):
-            raise ConfigError(f"environment {unknown[0]}: no such setting", param=unknown[0])
+        known = {*cls.model_fields, "config"}
+        for name in sorted(os.environ):
+            section = name.removeprefix("WHYRANK_").lower().split("__")[0]
+            if name.startswith("WHYRANK_") and section not in known:
+                raise ConfigError(f"environment {name}: no such setting", param=name)
         # a key is null where all that stood under it is commented out
         values = {key: value for key, value in content.items() if value is not None}
         try:
@@ -254,15 +256,6 @@ def _differing_keys(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str 
         elif before != after:
             keys.append(f"{prefix}{key}")
     return keys
-
-
-def _unknown_variables(sections: set[str]) -> list[str]:
-    """Variables of the environment that begin like a setting's and name none."""
-    names = sorted(name for name in os.environ if name.startswith("WHYRANK_"))
-    known = sections | {"config"}
-    return [
-        name for name in names if name.removeprefix("WHYRANK_").lower().split("__")[0] not in known
-    ]
 
 
 def _config_error(file: Path, error: ValidationError) -> ConfigError:

@@ -1,34 +1,52 @@
 """The nouns: frozen values that every part of the service speaks in.
 
-Import them from here. A file per subject: `values` (the base class and field types), `items`,
-`events`, `feeds`, `state`, `models`, `rankings`, `requests`, `keys`.
+Import them from here. `values`: the base class and field types; `records`: what is stored, as
+items, users, events and keys; `rankings`: with the models and the person behind them; `requests`.
 
 Ids are the caller's opaque strings: 1–256 characters, no control characters, and neither `.` nor
 `..`. Times carry a zone. Scores lie in (0, 1) and fall strictly.
 """
 
-from service.schema.events import Event, Meaning
-from service.schema.feeds import Feed, ForeignReport, IngestReport, Rejection, Shape
-from service.schema.items import Item, User, UserPatch
-from service.schema.keys import MAX_RATE, ApiKey, KeyScope
-from service.schema.models import Capabilities, Price, Usage
 from service.schema.rankings import (
     MIN_GAP,
+    Candidate,
+    Capabilities,
     Choice,
     Degraded,
     DegradedReason,
+    Interest,
     ItemField,
     ItemFields,
     LoggedRanking,
+    Price,
+    ProfileSource,
     PromptRef,
     Ranked,
     Ranking,
     Reason,
+    Recent,
     Repairs,
     ShadowRanking,
     Timings,
     Tried,
     Unasked,
+    Usage,
+    UserState,
+)
+from service.schema.records import (
+    MAX_RATE,
+    ApiKey,
+    Event,
+    Feed,
+    ForeignReport,
+    IngestReport,
+    Item,
+    KeyScope,
+    Meaning,
+    Rejection,
+    Shape,
+    User,
+    UserPatch,
 )
 from service.schema.requests import (
     FASTER,
@@ -46,7 +64,6 @@ from service.schema.requests import (
     RerankRequest,
     Turn,
 )
-from service.schema.state import Candidate, Interest, ProfileSource, Recent, UserState
 from service.schema.values import (
     CONTROL,
     LONGEST_ID,

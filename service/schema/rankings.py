@@ -1,23 +1,141 @@
-"""Rankings: the ranked items, and how they were found."""
-
-from __future__ import annotations
+"""Rankings: what they are made for and from, the ranked items, and how they were found."""
 
 from collections.abc import Iterable
 from datetime import datetime
 from enum import Enum
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.schema.items import Item
-from service.schema.models import Usage
-from service.schema.state import ProfileSource
+from service.schema.records import Event, Item
 from service.schema.values import Attributes, Label, Moment, Value
 
 MIN_GAP = 1e-6
 """Scores of neighbours in a ranking differ by at least this much."""
 ItemField = Literal["title", "text", "url", "image_url", "attributes", "published_at"]
 """What an answer can tell of an item beside its id."""
+ProfileSource = Literal["events", "session", "attributes", "instruction", "popularity"]
+
+
+class Recent(Value):
+    """An event of the recent window."""
+
+    event: Event
+    """What was done."""
+    item: Item | None
+    """The event's item; null for a search."""
+    weight: float
+    """What the event says, in [-1, 1]; positive: liked."""
+    verb: str
+    """How a prompt says it."""
+
+
+class Interest(Value):
+    """One taste of a person: a unit vector in the embedding space of the items. The weights of a
+    person's interests sum to 1."""
+
+    vector: tuple[float, ...]
+    weight: float
+
+
+class UserState(Value):
+    """All that a ranking may know of a person.
+
+    `version` changes with every accepted event, so caches use it as a key. `recent`: the window of
+    latest events. `likes`: (item id, weight in (0, 1]) of the latest liked items, oldest first.
+    `seen`: ids of items not to be recommended. `avoid`: what they said they don't like, in their
+    own words. `source`: what kind of knowledge this is made of.
+    """
+
+    version: int = 0
+    recent: tuple[Recent, ...] = ()
+    interests: tuple[Interest, ...] = ()
+    likes: tuple[tuple[str, float], ...] = ()
+    attributes: Attributes = {}
+    locale: str | None = None
+    allow_hosted: bool = True
+    seen: frozenset[str] = frozenset()
+    avoid: frozenset[str] = frozenset()
+    source: ProfileSource = "popularity"
+
+
+class Candidate(Value):
+    """An item that may be ranked.
+
+    `prior`: fused score of the sources, higher is better. `sources`: 1-based rank in each source
+    that named the item. `popularity`: log2 of its decayed votes, comparable within one list;
+    `vector`: its unit vector; both are set only if fusion weighs them. `blank`: only the item's id
+    is known, so it stays last, is shown to no model and gets no reason.
+    """
+
+    item: Item
+    prior: float
+    sources: dict[str, int] = {}
+    popularity: float = 0
+    vector: tuple[float, ...] | None = None
+    blank: bool = False
+
+
+class Usage(Value):
+    """Tokens over all model calls of a request."""
+
+    prompt_tokens: int = 0
+    """Read."""
+    completion_tokens: int = 0
+    """Written."""
+    total_tokens: int = 0
+    """Both."""
+    cached_tokens: int = 0
+    """Of those read, how many the engine still had."""
+    cost: float | None = None
+    """In US dollars; null where no price is known."""
+
+    def __add__(self, other: Self) -> Self:
+        return type(self)(
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+            total_tokens=self.total_tokens + other.total_tokens,
+            cached_tokens=self.cached_tokens + other.cached_tokens,
+            cost=None
+            if self.cost is None and other.cost is None
+            else (self.cost or 0) + (other.cost or 0),
+        )
+
+
+class Price(Value):
+    """US dollars per million tokens. `input`, `output`: tokens read and written; `cached`: input
+    tokens that the server still had in its cache; None: they cost as much as other input."""
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+    cached: float | None = Field(None, ge=0)
+
+    def of(self, usage: Usage) -> float:
+        """The cost of a usage in US dollars."""
+        cached_tokens = min(usage.cached_tokens, usage.prompt_tokens)
+        cached_price = self.input if self.cached is None else self.cached
+        fresh_cost = (usage.prompt_tokens - cached_tokens) * self.input
+        read_cost = fresh_cost + cached_tokens * cached_price
+        return (read_cost + usage.completion_tokens * self.output) / 1_000_000
+
+
+class Capabilities(Value):
+    """What a probe found a model able to do. `grammar`: it obeys a grammar; `json_schema`:
+    `accepted` if the server takes a schema but its answer ignores it; `top_logprobs`: the most
+    log-probabilities per token that came back, of the few numbers tried; `context`: tokens it can
+    hold; `cached_tokens`: the server reports how many it had cached; `read_tps`, `write_tps`:
+    tokens per second with no other request running; `at`: when it was probed."""
+
+    grammar: bool = False
+    json_schema: Literal["enforced", "accepted", "refused"] = "refused"
+    token_logprobs: bool = False
+    top_logprobs: int = 0
+    prompt_logprobs: bool = False
+    context: int | None = None
+    cached_tokens: bool = False
+    read_tps: float | None = None
+    write_tps: float | None = None
+    at: datetime
 
 
 class Unasked(Enum):
@@ -140,8 +258,8 @@ class Repairs(Value):
     unknown: int = 0
     """Names that are no candidate's."""
 
-    def __add__(self, other: Repairs) -> Repairs:
-        return Repairs(
+    def __add__(self, other: Self) -> Self:
+        return type(self)(
             missing=self.missing + other.missing,
             duplicate=self.duplicate + other.duplicate,
             unknown=self.unknown + other.unknown,

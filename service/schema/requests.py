@@ -1,23 +1,17 @@
 """What can be asked for: recommendations, an order of documents, a conversation's next turn."""
 
-from __future__ import annotations
-
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
-from service.schema.events import Event
-from service.schema.items import Item
-from service.schema.models import Usage
-from service.schema.rankings import ItemField, Ranking
+from service.schema.rankings import ItemField, Ranking, Usage
+from service.schema.records import Content, Event, Item
 from service.schema.values import (
     LONGEST_ID,
-    AttributesIn,
     Id,
     Key,
     Label,
     Locale,
-    Moment,
     Name,
     Scalar,
     Text,
@@ -106,16 +100,15 @@ class CatalogRequest(PersonalRequest):
         None, description="Refuse unless the prompt has this version."
     )
 
-    def _refuse_filtered_candidates(self) -> None:
+    @model_validator(mode="after")
+    def _check_candidates(self) -> Self:
+        if len(set(self.candidates or ())) < len(self.candidates or ()):
+            raise ValueError("candidates holds an id twice")
         if self.candidates is not None and self.filters:
             raise ValueError(
                 "filters choose what is retrieved; with candidates there is nothing to retrieve"
             )
-
-
-def _refuse_repeated_ids(field: str, ids: list[Id]) -> None:
-    if len(set(ids)) < len(ids):
-        raise ValueError(f"{field} holds an id twice")
+        return self
 
 
 def _describe_recommend_request(schema: dict[str, Any]) -> None:
@@ -165,24 +158,15 @@ class RecommendRequest(CatalogRequest):
     stream: bool = Field(False, description="Answer by events: `ranking`, `reason`s, `done`.")
 
     @model_validator(mode="after")
-    def _check_items(self) -> RecommendRequest:
-        _refuse_repeated_ids("candidates", self.candidates or [])
-        _refuse_repeated_ids("context_items", self.context_items)
-        self._refuse_filtered_candidates()
+    def _check_context_items(self) -> Self:
+        if len(set(self.context_items)) < len(self.context_items):
+            raise ValueError("context_items holds an id twice")
         return self
 
 
-class Document(Value):
-    """Something to rank that need not be in the catalogue. `id`: the caller's own; if the catalogue
-    has an item of that id, it supplies the fields that are not given here."""
-
-    id: Id | None = None
-    title: Annotated[Text, StringConstraints(max_length=4_000)] = ""
-    text: Annotated[Text, StringConstraints(max_length=1_000_000)] = ""
-    attributes: AttributesIn = {}
-    url: Annotated[Text, StringConstraints(max_length=4_000)] | None = None
-    image_url: Annotated[Text, StringConstraints(max_length=4_000)] | None = None
-    published_at: Moment | None = None
+class Document(Content):
+    """Something to rank that need not be in the catalogue. If the catalogue has an item of its
+    `id`, that supplies the fields that are not given here."""
 
     @property
     def name(self) -> str | None:
@@ -259,15 +243,13 @@ class ChatRequest(CatalogRequest):
     documents: list[Document] | None = Field(None, min_length=1)
 
     @model_validator(mode="after")
-    def _check_turns_and_items(self) -> ChatRequest:
+    def _check_turns_and_documents(self) -> Self:
         if self.turns[-1].role != "user":
             raise ValueError("the last message must be the user's")
         if self.documents is not None and (self.candidates is not None or self.filters):
             raise ValueError(
                 "documents are all there is to choose among: no candidates, no filters beside them"
             )
-        self._refuse_filtered_candidates()
-        _refuse_repeated_ids("candidates", self.candidates or [])
         return self
 
 
