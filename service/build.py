@@ -1,17 +1,15 @@
 """Builds a `Service` from settings: the only place where its parts are made and connected."""
 
-from __future__ import annotations
-
 import asyncio
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import lru_cache, partial
+from functools import lru_cache
 from os import environ
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from service import state
 from service.access import Access
@@ -67,14 +65,14 @@ class Outside:
 
 
 def _stages(settings: Settings, outside: Outside, models: Models) -> Stages:
-    store, catalog, prompts = outside.store, outside.catalog, outside.prompts
+    store, catalog = outside.store, outside.catalog
     return Stages(
-        Planner(settings, prompts=prompts, models=models, nulls=store.nulls),
+        Planner(settings, prompts=outside.prompts, models=models, nulls=store.nulls),
         People(settings, store=store, catalog=catalog, privacy=models.privacy, clock=outside.clock),
         Finder(store, catalog),
         DocumentReader(catalog, settings.limits),
         Ranker(settings, models.latency),
-        Explainer(settings, prompts=prompts, models=models),
+        Explainer(settings, prompts=outside.prompts, models=models),
     )
 
 
@@ -86,41 +84,63 @@ class Service:
     """
 
     def __init__(
-        self, settings: Settings, outside: Outside, predecessor: Service | None = None
+        self, settings: Settings, outside: Outside, predecessor: Self | None = None
     ) -> None:
         self.settings = settings
         self.telemetry = telemetry = outside.telemetry
         self._outside = outside
         store, catalog, clock = outside.store, outside.catalog, outside.clock
-        latency = predecessor.models.latency if predecessor is not None else None
         self.models: Models = Models(
             settings,
             outside.adapters,
             spendings=store.spendings,
             telemetry=telemetry,
             clock=clock,
-            latency=latency,
+            latency=predecessor.models.latency if predecessor is not None else None,
         )
-        models = self.models
-        stages = _stages(settings, outside, models)
+        stages = _stages(settings, outside, self.models)
         self.shadowing = Shadowing(settings, stages, store=store, telemetry=telemetry, clock=clock)
         self.observers = Observers(store, telemetry, self.shadowing, clock)
         self.recommender = Recommender(stages, self.observers)
         self.records = Records(store, catalog, self.observers.settled)
-        self.ingest = _ingest(settings, outside, self.records)
-        self.chat = _conversation(settings, outside, self)
-        self.previewer = Previewer(settings, stages, models, outside.prompts, self.records)
+        self.ingest = Ingest(
+            settings,
+            store=store,
+            catalog=catalog,
+            records=self.records,
+            telemetry=telemetry,
+            clock=clock,
+        )
+        self.chat = self._conversation()
+        self.previewer = Previewer(settings, stages, self.models, outside.prompts, self.records)
         self.access = Access(settings, store, clock)
         self.embeddings = EmbeddingSpace(catalog, settings.limits)
         self.diagnostics = Diagnostics(
-            settings, store=store, catalog=catalog, models=models, telemetry=telemetry
+            settings, store=store, catalog=catalog, models=self.models, telemetry=telemetry
         )
         trainer = Trainer(settings, store=store, catalog=catalog, clock=clock)
         self.jobs = Jobs(
-            settings, catalog=catalog, models=models, trainer=trainer, telemetry=telemetry
+            settings, catalog=catalog, models=self.models, trainer=trainer, telemetry=telemetry
         )
 
-    async def reloaded(self, settings: Settings) -> Service:
+    def _conversation(self) -> Conversation:
+        outside = self._outside
+        return Conversation(
+            self.settings,
+            catalog=outside.catalog,
+            recommender=self.recommender,
+            understanding=Understanding(
+                self.settings,
+                store=outside.store,
+                catalog=outside.catalog,
+                prompts=outside.prompts,
+                models=self.models,
+            ),
+            ingest=self.ingest,
+            clock=outside.clock,
+        )
+
+    async def reloaded(self, settings: Settings) -> Self:
         """Returns a service with new settings on the same store and catalogue. Models whose
         configuration is the same stay open. Raises `ConfigError` for a changed setting that needs a
         restart, and for a model that can't be opened."""
@@ -131,53 +151,23 @@ class Service:
                 f"{', '.join(fixed)}: can't be changed without a restart", param=fixed[0]
             )
         kept = self.models.kept_by(settings)
-        adapters = open_remote(settings, self.telemetry, kept)
-        adapters |= open_local(settings, self.telemetry, kept)
-        return Service(settings, replace(self._outside, adapters=adapters), predecessor=self)
+        adapters = {
+            **open_models(settings, self.telemetry, local=False, kept=kept),
+            **open_models(settings, self.telemetry, local=True, kept=kept),
+        }
+        return type(self)(settings, replace(self._outside, adapters=adapters), predecessor=self)
 
-    async def leave_to(self, successor: Service) -> None:
+    async def leave_to(self, successor: Self | None) -> None:
         """Finishes background work, and closes the models that the successor doesn't use."""
         await self.shadowing.close()
         await self.observers.settled()
         await self.jobs.trainer.close()
-        await self.models.close(successor=successor.models)
+        await self.models.close(successor=successor.models if successor is not None else None)
 
     async def close(self) -> None:
-        await self.shadowing.close()
-        await self.observers.settled()
-        await self.jobs.trainer.close()
-        await self.models.close()
+        await self.leave_to(None)
         await self._outside.catalog.close()
         self._outside.store.close()
-
-
-def _ingest(settings: Settings, outside: Outside, records: Records) -> Ingest:
-    return Ingest(
-        settings,
-        store=outside.store,
-        catalog=outside.catalog,
-        records=records,
-        telemetry=outside.telemetry,
-        clock=outside.clock,
-    )
-
-
-def _conversation(settings: Settings, outside: Outside, service: Service) -> Conversation:
-    understanding = Understanding(
-        settings,
-        store=outside.store,
-        catalog=outside.catalog,
-        prompts=outside.prompts,
-        models=service.models,
-    )
-    return Conversation(
-        settings,
-        catalog=outside.catalog,
-        recommender=service.recommender,
-        understanding=understanding,
-        ingest=service.ingest,
-        clock=outside.clock,
-    )
 
 
 async def build(
@@ -208,9 +198,10 @@ async def build(
     except WhyrankError:
         await embed.close()
         raise
-    adapters: dict[str, ScorerAdapter] = {}
-    adapters |= open_remote(settings, telemetry) if llms is None else llms
-    adapters |= open_local(settings, telemetry) if scorers is None else scorers
+    adapters: dict[str, ScorerAdapter] = {
+        **(open_models(settings, telemetry, local=False) if llms is None else llms),
+        **(open_models(settings, telemetry, local=True) if scorers is None else scorers),
+    }
     return Service(settings, Outside(store, catalog, library, adapters, telemetry, clock))
 
 
@@ -256,74 +247,63 @@ _embedder = lru_cache(maxsize=1)(Embedder)
 settings."""
 
 
-async def open_embedder(settings: Settings) -> Embedder | RemoteEmbedder | RedactedEmbedder:
-    """Opens the configured embedder. Raises `ConfigError` if that fails."""
+async def open_embedder(settings: Settings) -> Embedder | RemoteEmbedder:
+    """Opens the configured embedder; one outside the house gets redacted texts. Raises
+    `ConfigError` if that fails."""
     embed = settings.embed
     if not embed.base_url:
         return await asyncio.to_thread(
             _embedder, settings.embedder_path, threads=embed.threads, batch=embed.batch
         )
-    remote = await RemoteEmbedder.open(
+    outside = embed.leaves_the_house
+    return await RemoteEmbedder.open(
         embed.base_url,
         embed.model,
         api_key=_secret(embed.api_key_env, "embed.api_key_env"),
         batch=embed.batch,
         timeout_s=embed.timeout_s,
+        redact=PatternRedactor(settings.privacy.phone_regions) if outside else str,
     )
-    if not embed.leaves_the_house:
-        return remote
-    return RedactedEmbedder(remote, PatternRedactor(settings.privacy.phone_regions))
-
-
-class RedactedEmbedder:
-    """Redacts every text before it is sent to an embedder outside the house. Token ids can't be
-    redacted and are sent as the caller gave them."""
-
-    def __init__(self, embed: RemoteEmbedder, redact: PatternRedactor) -> None:
-        self._embed = embed
-        self._redact = redact
-        self.name = embed.name
-        self.loaded = embed.loaded
-        self.dimension = embed.dimension
-        self.close = embed.close
-
-    async def embed(self, texts: Sequence[str]) -> Any:
-        return await self._embed.embed([*map(self._redact, texts)])
-
-    async def embed_one(self, text: str) -> Any:
-        return await self._embed.embed_one(self._redact(text))
-
-    async def counted(self, texts: Sequence[str | Sequence[int]]) -> tuple[Any, int]:
-        return await self._embed.counted(
-            [self._redact(text) if isinstance(text, str) else text for text in texts]
-        )
 
 
 # ── models ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def open_local(
-    settings: Settings, telemetry: Telemetry, kept: Mapping[str, ScorerAdapter] | None = None
+def open_models(
+    settings: Settings,
+    telemetry: Telemetry,
+    *,
+    local: bool,
+    kept: Mapping[str, ScorerAdapter] | None = None,
 ) -> dict[str, ScorerAdapter]:
-    """Opens the models that run in this process, by alias. Leaves out, with a warning, a model
-    without weights, and all of them without torch. `kept`: open adapters to reuse."""
+    """Opens models, by alias: those that run in this process (`local`), or those behind a URL or at
+    a provider. `kept`: open adapters to reuse. One that can't be opened is left out, with a
+    warning; raises `ConfigError` for one that has a role and doesn't run in this process."""
+    needed = {
+        *settings.roles.model_dump(exclude_none=True).values(),
+        *settings.fallback,
+        settings.shadow.model,
+    }
     opened: dict[str, ScorerAdapter] = {}
     for alias, model in settings.models.items():
-        if model.backend != "local":
+        if (model.backend == "local") is not local:
             continue
-        folder = settings.weights_path(alias)
-        why = ""
-        if importlib.util.find_spec("torch") is None:
-            why = "backend local needs torch: pip install 'whyrank[engine]'"
-        elif not folder.exists():
-            why = f"no weights: whyrank models pull {model.model}"
-        if why:
-            telemetry.log.warning("model_left_out", alias=alias, why=why)
-            continue
-        opened[alias] = (kept or {}).get(alias) or _weights_in_process(
-            alias, folder, model.threads, model.cache_mb
-        )
+        try:
+            if local:
+                _check_local(alias, settings)
+            opened[alias] = (kept or {}).get(alias) or _open(alias, settings, telemetry)
+        except ConfigError as error:
+            if alias in needed and not local:
+                raise
+            telemetry.log.warning("model_left_out", alias=alias, why=error.message)
     return opened
+
+
+def _check_local(alias: str, settings: Settings) -> None:
+    if importlib.util.find_spec("torch") is None:
+        raise ConfigError("backend local needs torch: pip install 'whyrank[engine]'")
+    if not settings.weights_path(alias).exists():
+        raise ConfigError(f"no weights: whyrank models pull {settings.models[alias].model}")
 
 
 @lru_cache(maxsize=4)
@@ -332,48 +312,27 @@ def _weights_in_process(alias: str, folder: Path, threads: int, cache_mb: int) -
     return Local(alias, folder, threads=threads, cache_mb=cache_mb)
 
 
-def open_remote(
-    settings: Settings, telemetry: Telemetry, kept: Mapping[str, ScorerAdapter] | None = None
-) -> dict[str, ScorerAdapter]:
-    """Opens the models behind a URL or at a provider, by alias. `kept`: open adapters to reuse.
-    Raises `ConfigError` if a model with a role can't be opened; leaves out others, with a
-    warning."""
-    needed = {
-        *settings.roles.model_dump(exclude_none=True).values(),
-        *settings.fallback,
-        settings.shadow.model,
-    }
-    opened: dict[str, ScorerAdapter] = {}
-    for alias, model in settings.models.items():
-        if model.backend == "local":
-            continue
-        try:
-            opened[alias] = (kept or {}).get(alias) or _open(alias, settings, telemetry)
-        except ConfigError as error:
-            if alias in needed:
-                raise
-            telemetry.log.warning("model_left_out", alias=alias, why=error.message)
-    return opened
-
-
-def _open(alias: str, settings: Settings, telemetry: Telemetry) -> ModelAdapter:
+def _open(alias: str, settings: Settings, telemetry: Telemetry) -> ScorerAdapter:
     model = settings.models[alias]
+    if model.backend == "local":
+        folder = settings.weights_path(alias)
+        return _weights_in_process(alias, folder, model.threads, model.cache_mb)
     options: dict[str, Any] = {
+        "model": model.model,
+        "base_url": model.base_url,
         "api_key": _secret(model.api_key_env, f"models.{alias}.api_key_env"),
         "extra": model.extra,
         "context": model.context,
     }
-    if model.backend == "litellm":
-        if importlib.util.find_spec("litellm") is None:
-            raise ConfigError(
-                f"models.{alias}: backend litellm needs LiteLLM: pip install 'whyrank[hosted]'"
-            )
-        warn = partial(telemetry.log.warning, "model_downgraded", alias=alias)
-        hosted = Hosted(alias, model=model.model, base_url=model.base_url, **options)
-        hosted.warn = lambda why: warn(why=why)
-        return hosted
-    kind = VLLM if model.backend == "vllm" else Compatible
-    return kind(alias, model=model.model, base_url=model.base_url, **options)
+    if model.backend != "litellm":
+        return VLLM(alias, **options) if model.backend == "vllm" else Compatible(alias, **options)
+    if importlib.util.find_spec("litellm") is None:
+        raise ConfigError(
+            f"models.{alias}: backend litellm needs LiteLLM: pip install 'whyrank[hosted]'"
+        )
+    hosted = Hosted(alias, **options)
+    hosted.warn = lambda why: telemetry.log.warning("model_downgraded", alias=alias, why=why)
+    return hosted
 
 
 def _secret(variable: str | None, where: str) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,12 +143,16 @@ class Embedder:
 
 class RemoteEmbedder:
     """Any server of OpenAI's `/embeddings`. Made by `await RemoteEmbedder.open(…)`, which sends it
-    one request."""
+    one request. `redact` changes every text before it is sent; token ids can't be redacted and are
+    sent as the caller gave them."""
 
     loaded = True
 
-    def __init__(self, client: httpx.AsyncClient, model: str, batch: int) -> None:
+    def __init__(
+        self, client: httpx.AsyncClient, model: str, batch: int, redact: Callable[[str], str]
+    ) -> None:
         self._client = client
+        self._redact = redact
         self._model = model
         self._batch = batch
         self.dimension = 0
@@ -157,15 +161,21 @@ class RemoteEmbedder:
 
     @classmethod
     async def open(
-        cls, base_url: str, model: str, *, api_key: str | None, batch: int, timeout_s: float
+        cls,
+        base_url: str,
+        model: str,
+        *,
+        api_key: str | None,
+        batch: int,
+        timeout_s: float,
+        redact: Callable[[str], str] = str,
     ) -> RemoteEmbedder:
         """`batch`: texts per request. Raises `ConfigError` if the server gives no vector."""
         import httpx
 
         headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
-        embedder = cls(
-            httpx.AsyncClient(base_url=base_url, headers=headers, timeout=timeout_s), model, batch
-        )
+        client = httpx.AsyncClient(base_url=base_url, headers=headers, timeout=timeout_s)
+        embedder = cls(client, model, batch, redact)
         try:
             embedder.dimension = (await embedder.embed(["dimension"])).shape[1]
         except ModelError as error:
@@ -187,9 +197,10 @@ class RemoteEmbedder:
         return self._known[text]
 
     async def counted(self, texts: Sequence[str | Sequence[int]]) -> tuple[Vectors, int]:
+        clean = [self._redact(text) if isinstance(text, str) else text for text in texts]
         vectors, tokens = [], 0
-        for start in range(0, len(texts), self._batch):
-            batch, count = await self._request(list(texts[start : start + self._batch]))
+        for start in range(0, len(clean), self._batch):
+            batch, count = await self._request(clean[start : start + self._batch])
             vectors.append(batch)
             tokens += count
         return np.concatenate(vectors), tokens
