@@ -51,8 +51,9 @@ class Plan:
     def for_documents(self, count: int, line_tokens: int) -> Self:
         """The same plan for ranking `count` documents that have content. No model is asked if there
         is only one. Popularity gets no weight, so that blank documents stay last."""
-        depth = min(self.context.depth, count)
-        context = replace(self.context, depth=depth, line_tokens=line_tokens)
+        context = replace(
+            self.context, depth=min(self.context.depth, count), line_tokens=line_tokens
+        )
         ladder = self.ladder if count > 1 else replace(self.ladder, steps=[])
         weights = self.weights.model_copy(update={"popularity": 0})
         return replace(self, ladder=ladder, context=context, weights=weights)
@@ -110,9 +111,9 @@ class Planner:
             deadline_ms=request.deadline_ms,
             redact=request.redact,
         )
-        plan = self.unbounded(recommendation, call)
         line_tokens = min(request.line_tokens or limit, limit)
-        return plan.for_documents(documents, line_tokens), warnings
+        plan = self.unbounded(recommendation, call).for_documents(documents, line_tokens)
+        return plan, warnings
 
     def unbounded(self, request: RecommendRequest, call: CallContext) -> Plan:
         """Plans a request without checking the limits that apply to callers (`top_n`,
@@ -247,7 +248,5 @@ class Planner:
             made = make(models.writers[alias], weights.model, held)
             key = option.strategy, alias, weights.model, held
             strategy = self._strategies.setdefault(key, made)
-        if option.able:
-            return strategy
         why = ModelIncapable(f"{alias} can't do what {option.strategy} needs")
-        return GuardedStrategy(strategy, why=why)
+        return strategy if option.able else GuardedStrategy(strategy, why=why)

@@ -80,8 +80,7 @@ class Previewer:
         """Returns a user's state as a ranking would use it now. Raises `NotFound`."""
         await self._records.user(user_id)
         plan = self._stages.planner.plan(RecommendRequest(user_id=user_id), CallContext())
-        person, _ = await self._stages.people.read(plan)
-        return person
+        return (await self._stages.people.read(plan))[0]
 
     async def preview(
         self, request: RecommendRequest, task: PreviewTask, model: str | None = None
@@ -112,8 +111,8 @@ class Previewer:
             {**message, "content": redact(message["content"])}
             for message in await shown(_Looked(plan, person, prompt, alias, views))
         ]
-        tokenizer = self._settings.weights_path(alias) / "tokenizer.json"
-        tokens = await asyncio.to_thread(count_tokens, messages, tokenizer)
+        folder = self._settings.weights_path(alias)
+        tokens = await asyncio.to_thread(count_tokens, messages, folder / "tokenizer.json")
         redacted = count_redactions(message["content"] for message in messages)
         return Preview(prompt.ref, messages, tokens, alias, outside, redacted)
 

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from service.config import Settings
-from service.errors import ModelNotAllowed
 from service.models import LatencyEstimator
 from service.plan import Plan
 from service.privacy import Views
-from service.rank import GuardedStrategy, Ladder, Order, Strategy, rank, reason_to_skip
+from service.rank import GuardedStrategy, Ladder, Order, rank, reason_to_skip
 from service.schema import Candidate, Ranked, Ranking, Timings, UserState
 
 
@@ -38,13 +37,8 @@ class Ranker:
         why = reason_to_skip(person, candidates, sizes.least_history, sizes.clear_prior)
         if why and ladder.asked == "auto":
             return Ladder([], ladder.asked, why)
-        return replace(ladder, steps=[_guarded(step, views) for step in ladder.steps])
-
-
-def _guarded(strategy: Strategy, views: Views) -> Strategy:
-    view = views.of(strategy.model)
-    forbidden = ModelNotAllowed("this person may not be shown to a hosted model")
-    return GuardedStrategy(strategy, view, None if view.allowed else forbidden)
+        steps = [GuardedStrategy(step, views.of(step.model)) for step in ladder.steps]
+        return replace(ladder, steps=steps)
 
 
 def ranking_of(

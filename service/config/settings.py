@@ -228,10 +228,9 @@ class Settings(BaseSettings):
             section = name.removeprefix("WHYRANK_").lower().split("__")[0]
             if name.startswith("WHYRANK_") and section not in known:
                 raise ConfigError(f"environment {name}: no such setting", param=name)
-        # a key is null where all that stood under it is commented out
-        values = {key: value for key, value in content.items() if value is not None}
         try:
-            settings = cls(**values)
+            # a key is null where all that stood under it is commented out
+            settings = cls(**{key: value for key, value in content.items() if value is not None})
         except ValidationError as error:
             raise _config_error(file, error) from error
         settings._file = file

@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import Literal, Protocol, cast
 
 from service.context import CallContext
-from service.errors import InvalidOutput, ModelError, ModelTimeout, PromptError
+from service.errors import InvalidOutput, ModelError, ModelNotAllowed, ModelTimeout, PromptError
 from service.llm import LLM, OutputConstraint
 from service.privacy.view import View
 from service.prompts import Prompt
@@ -125,15 +125,16 @@ class StrategySpec:
 
 class GuardedStrategy:
     """Stands in a strategy's place under its name. The strategy sees what its model's `view`
-    allows; with `why`, it isn't asked: that error is raised at once, so that the next of the ladder
-    answers openly."""
+    allows. If that is nothing, or `why` says that the model can't do it, an error is raised at
+    once, so that the next of the ladder answers openly."""
 
     def __init__(
         self, strategy: Strategy, view: View = View(allowed=True), why: ModelError | None = None
     ) -> None:
         self._strategy = strategy
         self._view = view
-        self._why = why
+        forbidden = ModelNotAllowed("this person may not be shown to a hosted model")
+        self._why = why if view.allowed else forbidden
         self.name = strategy.name
         self.model = strategy.model
         self.weight = strategy.weight
@@ -225,30 +226,46 @@ async def rank(
     """
     now = asyncio.get_running_loop().time
     start = now()
-    places = slots(candidates, context)
-    attempts = _Attempts(state, [candidates[place] for place in places], context, ladder, latency)
-    answer = await attempts.first_answer() if len(places) > 1 else None
-    order = _order(candidates, places, answer, context)
-    failed = attempts.failed
-    choice = Choice(
-        asked=ladder.asked,
-        why=ladder.why,
-        estimate_ms=_ms(answer.estimate_s) if answer and answer.estimate_s is not None else None,
-        took_ms=_ms(now() - start),
-        tried=tuple(failed),
+    judged = slots(candidates, context)
+    attempts = _Attempts(state, [candidates[place] for place in judged], context, ladder, latency)
+    answer = await attempts.first_answer() if len(judged) > 1 else UNASKED
+    places, values, signals = _fused(candidates, judged, answer, context)
+    failed, scores, estimate_s = attempts.failed, answer.scores, answer.estimate_s
+    to = f"{answer.strategy}:{answer.model}" if answer.model else answer.strategy
+    return Order(
+        [candidates[place] for place in places],
+        values,
+        signals,
+        strategy=answer.strategy,
+        model=answer.model,
+        prompt=scores.prompt or (context.prompt.ref if answer.model else None),
+        choice=Choice(
+            asked=ladder.asked,
+            why=ladder.why,
+            estimate_ms=None if estimate_s is None else _ms(estimate_s),
+            took_ms=_ms(now() - start),
+            tried=tuple(failed),
+        ),
+        degraded=Degraded(from_=failed[0].strategy, to=to, reason=failed[0].reason)
+        if failed
+        else None,
+        repairs=scores.repairs,
     )
-    if not failed:
-        return replace(order, choice=choice)
-    to = f"{order.strategy}:{order.model}" if answer else order.strategy
-    degraded = Degraded(from_=failed[0].strategy, to=to, reason=failed[0].reason)
-    return replace(order, choice=choice, degraded=degraded)
 
 
 @dataclass(frozen=True)
 class _Answer:
-    strategy: Strategy
+    """The scores of a strategy, or none. `weight`: theirs against the prior."""
+
+    strategy: str
+    model: str | None
+    weight: float
     scores: Scores
     estimate_s: float | None
+
+
+UNASKED = _Answer("prior", None, 0, Scores([]), None)
+"""Where no model was asked, or none answered: the prior alone."""
 
 
 @dataclass(frozen=True)
@@ -262,13 +279,13 @@ class _Attempts:
     latency: Latency
     failed: list[Tried] = field(default_factory=list)
 
-    async def first_answer(self) -> _Answer | None:
+    async def first_answer(self) -> _Answer:
         for n, strategy in enumerate(self.ladder.steps):
             if not self._hopeless(strategy.model):
                 answer = await self._attempt(strategy, self.ladder.steps[n + 1 :])
                 if answer is not None:
                     return answer
-        return None
+        return UNASKED
 
     def _hopeless(self, model: str) -> bool:
         """Whether the model failed before in a way that another strategy wouldn't fix."""
@@ -279,8 +296,9 @@ class _Attempts:
 
     async def _attempt(self, strategy: Strategy, later: Sequence[Strategy]) -> _Answer | None:
         now = asyncio.get_running_loop().time
+        name, model = strategy.name, strategy.model
         expected = strategy.tokens(len(self.judged), self.context)
-        estimate_s = self.latency.seconds(strategy.model, expected)
+        estimate_s = self.latency.seconds(model, expected)
         began = now()
         left_s = self.context.deadline - began
         in_time = estimate_s is not None and SAFETY * estimate_s <= left_s
@@ -291,9 +309,10 @@ class _Attempts:
         reserved_s = 0 if in_time else self._reserved_s(left_s, later)
         try:
             async with asyncio.timeout(left_s - reserved_s):
-                return _Answer(strategy, await self._scores(strategy), estimate_s)
+                scores = await self._scores(strategy)
+                return _Answer(name, model, strategy.weight, scores, estimate_s)
         except TimeoutError:
-            self.latency.record_timeout(strategy.model, expected, now() - began)
+            self.latency.record_timeout(model, expected, now() - began)
             self._fail(strategy, ModelTimeout.code, now() - began)
         except PromptError:
             self._fail(strategy, InvalidOutput.code, now() - began)
@@ -310,8 +329,9 @@ class _Attempts:
         """Seconds to keep for a later strategy: the first one whose estimate fits into the time
         left."""
         for strategy in later:
-            expected = strategy.tokens(len(self.judged), self.context)
-            estimate_s = self.latency.seconds(strategy.model, expected)
+            estimate_s = self.latency.seconds(
+                strategy.model, strategy.tokens(len(self.judged), self.context)
+            )
             if estimate_s is not None and SAFETY * estimate_s <= left_s * (1 - LEAST_TRY):
                 return SAFETY * estimate_s
         return 0.0
@@ -339,35 +359,23 @@ class _Attempts:
         return scores
 
 
-def _order(
-    candidates: Sequence[Candidate],
-    judged: Sequence[int],
-    answer: _Answer | None,
-    context: Context,
-) -> Order:
-    """Fuses an answer with the prior. `judged`: the places of the candidates that it scores."""
-    scores = answer.scores if answer else Scores([])
+def _fused(
+    candidates: Sequence[Candidate], judged: Sequence[int], answer: _Answer, context: Context
+) -> tuple[list[int], list[float], list[dict[str, float]]]:
+    """As `fused_order`, with the signals that the answer's scores were computed from. `judged`: the
+    places of the candidates that it scores."""
     places, values, signals = fused_order(
         [candidate.prior for candidate in candidates],
-        _by_place(judged, scores.values),
-        Terms(answer.strategy.weight if answer else 0, context.popularity, context.diversity),
+        _by_place(judged, answer.scores.values),
+        Terms(answer.weight, context.popularity, context.diversity),
         popularity=[candidate.popularity for candidate in candidates],
         vectors=[candidate.vector for candidate in candidates[: _judgeable(candidates, context)]],
         last=_blanks(candidates),
     )
-    own = {name: _by_place(judged, raw) for name, raw in scores.signals.items()}
+    own = {name: _by_place(judged, raw) for name, raw in answer.scores.signals.items()}
     for place, row in zip(places, signals, strict=True):
         row.update({name: raw[place] for name, raw in own.items() if place < len(raw)})
-    order = Order([candidates[place] for place in places], values, signals, strategy="prior")
-    if answer is None:
-        return order
-    return replace(
-        order,
-        strategy=answer.strategy.name,
-        model=answer.strategy.model,
-        prompt=scores.prompt or context.prompt.ref,
-        repairs=scores.repairs,
-    )
+    return places, values, signals
 
 
 def _blanks(candidates: Sequence[Candidate]) -> int:

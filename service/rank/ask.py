@@ -20,7 +20,7 @@ from service.schema import Candidate, Repairs, Usage, UserState
 LONGEST = 64_000
 """Characters of an answer; a server that no grammar binds may send any number."""
 Got = TypeVar("Got")
-Ask = Callable[[list[int]], Coroutine[Any, Any, Scores]]
+Ask = Callable[[list[Candidate]], Coroutine[Any, Any, Scores]]
 """Scores by slot, with the candidates shown in this order."""
 
 
@@ -50,10 +50,15 @@ class AskingStrategy:
 
 
 def question(
-    state: UserState, candidates: Sequence[Candidate], context: Context, answer: str, length: int
+    state: UserState,
+    candidates: Sequence[Candidate],
+    context: Context,
+    answer: str,
+    length: int = 1,
+    tokens: tuple[int, ...] = (),
 ) -> Call:
     """A call about one person. `answer`: as the template's variable of that name; `length`: the
-    most tokens of it."""
+    most tokens of it; `tokens`: those whose log-probabilities are asked for."""
     shown = variables(
         state,
         candidates,
@@ -66,6 +71,7 @@ def question(
         context.prompt.render(shown),
         length,
         temperature=context.prompt.sampling.temperature,
+        tokens=tokens,
         context=context.call,
     )
 
@@ -111,12 +117,12 @@ def ordering(count: int, n: int) -> list[int]:
     return places[::-1] if n % 2 else places
 
 
-async def averaged(count: int, numbers: Sequence[int], ask_one: Ask) -> Scores:
+async def averaged(candidates: Sequence[Candidate], numbers: Sequence[int], ask_one: Ask) -> Scores:
     """The mean of each candidate's scores over several orderings, asked at the same time: Borda's
     count where the scores are places."""
-    orders = [ordering(count, n) for n in numbers]
-    found = await together([ask_one(order) for order in orders])
-    totals = [0.0] * count
+    orders = [ordering(len(candidates), n) for n in numbers]
+    found = await together([ask_one([candidates[n] for n in order]) for order in orders])
+    totals = [0.0] * len(candidates)
     for order, scores in zip(orders, found, strict=True):
         for slot, place in enumerate(order):
             totals[place] += scores.values[slot] / len(orders)

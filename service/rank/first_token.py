@@ -41,23 +41,22 @@ class FirstToken(AskingStrategy):
         count = len(candidates)
         ids = tuple([await self._llm.token(letter) for letter in LETTERS[:count]])
         by_slot = await self._slot_prior(ids, context)
-        best: list[list[int]] = []  # of each ordering
+        best: list[set[str]] = []  # of each ordering
 
-        async def ask_in(order: list[int]) -> Scores:
-            shown = [candidates[place] for place in order]
-            call = question(state, shown, context, "letter", 1)
-            logs = (await ask(self._llm, replace(call, tokens=ids))).logs
+        async def ask_in(shown: list[Candidate]) -> Scores:
+            call = question(state, shown, context, "letter", tokens=ids)
+            logs = (await ask(self._llm, call)).logs
             mass = sum(map(math.exp, logs))
             if mass < LEAST_MASS:
                 raise InvalidOutput(f"the letters have {mass:.2f} of the probability")
             values = [log - prior for log, prior in zip(logs, by_slot, strict=True)]
             slots = sorted(range(count), key=lambda slot: -values[slot])[:AGREE]
-            best.append(sorted(order[slot] for slot in slots))
+            best.append({shown[slot].item.id for slot in slots})
             return Scores(values)
 
-        scores = await averaged(count, range(min(2, context.orderings)), ask_in)
+        scores = await averaged(candidates, range(min(2, context.orderings)), ask_in)
         if len(best) == 2 and best[0] != best[1] and context.orderings > 2:
-            again = await averaged(count, range(2, 4), ask_in)
+            again = await averaged(candidates, range(2, 4), ask_in)
             return Scores([(a + b) / 2 for a, b in zip(scores.values, again.values, strict=True)])
         return scores
 
@@ -70,8 +69,8 @@ class FirstToken(AskingStrategy):
                 item=Item.model_construct(id="", title="an item"), prior=0.0
             )
             unasked = replace(context, instruction=None)
-            call = question(UserState(), [blank] * len(ids), unasked, "letter", 1)
-            logs = (await ask(self._llm, replace(call, tokens=ids))).logs
+            call = question(UserState(), [blank] * len(ids), unasked, "letter", tokens=ids)
+            logs = (await ask(self._llm, call)).logs
             mean = sum(logs) / len(logs)
             self._slots[key] = [log - mean for log in logs]
         return self._slots[key]

@@ -44,15 +44,12 @@ def fused_order(
     seen = len(model)
     share = terms.model if seen else 0.0
     fused = (1 - share) * z_scores(prior)
-    if seen:
-        fused[:seen] = share * z_scores(model) + (1 - share) * z_scores(prior[:seen])
+    fused[:seen] = share * z_scores(model) + (1 - share) * z_scores(prior[:seen])
     if terms.popularity and len(popularity):
         fused = fused - terms.popularity * z_scores(popularity)
     if last:
         fused[-last:] = fused.min() - 1
-    first = np.argsort(-fused[:seen], kind="stable")
-    rest = seen + np.argsort(-fused[seen:], kind="stable")
-    places: list[int] = [*first.tolist(), *rest.tolist()]
+    places = sorted(range(len(fused)), key=lambda place: (place >= seen, -fused[place]))
     if terms.diversity and len(vectors):
         fused, places = _diversified(fused, places, vectors, terms.diversity)
     signals = [

@@ -15,8 +15,6 @@ from service.schema import Candidate, Repairs, Usage, UserState
 
 SIZES = (10, 20, len(LETTERS))
 """Numbers of letters in a schema; only few, so that a server compiles few schemas."""
-MISSING = 0.0
-"""Score of a letter that the model left out."""
 LINES = re.compile(r"^\W*([A-Z])\W{1,5}(\d{1,3})\b", re.MULTILINE)
 """Lines such as `A: 7`."""
 
@@ -32,13 +30,12 @@ class Keyed(AskingStrategy):
         count = len(candidates)
         size = next(size for size in SIZES if size >= count)
 
-        async def ask_in(order: list[int]) -> Scores:
-            shown = [candidates[place] for place in order]
+        async def ask_in(shown: list[Candidate]) -> Scores:
             call = question(state, shown, context, "scores", 8 * size + 16)
             answer = await self._shaped(call, schema(size))
             return Scores(*parse(answer.text, count, size))
 
-        return await averaged(count, range(context.orderings), ask_in)
+        return await averaged(candidates, range(context.orderings), ask_in)
 
     def tokens(self, count: int, context: Context) -> Usage:
         return prompted(count, 5 * count, context)
@@ -76,7 +73,7 @@ def parse(text: str, count: int, size: int) -> tuple[list[float], Repairs]:
     missing = sum(place not in values for place in range(count))
     if 2 * missing > count:
         raise InvalidOutput(f"{count - missing} of {count} scores in {text[:80]!r}")
-    scores = [values.get(place, MISSING) for place in range(count)]
+    scores = [values.get(place, 0.0) for place in range(count)]
     return scores, Repairs(missing=missing, unknown=len(given) - len(values))
 
 

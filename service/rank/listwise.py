@@ -36,8 +36,7 @@ class Listwise(AskingStrategy):
     ) -> Scores:
         count = len(candidates)
 
-        async def ask_in(order: list[int]) -> Scores:
-            shown = [candidates[place] for place in order]
+        async def ask_in(shown: list[Candidate]) -> Scores:
             if self._held.grammar:
                 call = question(state, shown, context, "order", 2 * count + 8)
                 answer = await ask(self._llm, replace(call, grammar=permutation(count)))
@@ -48,7 +47,7 @@ class Listwise(AskingStrategy):
                 slots, repairs = repaired(letters(answer.text), count)
             return Scores([count - 1.0 - slots.index(slot) for slot in range(count)], repairs)
 
-        return await averaged(count, range(context.orderings), ask_in)
+        return await averaged(candidates, range(context.orderings), ask_in)
 
     def tokens(self, count: int, context: Context) -> Usage:
         return prompted(count, count if self._held.grammar else 4 * count, context)

@@ -31,8 +31,8 @@ class Pointwise(AskingStrategy):
 
         async def log_odds(candidate: Candidate) -> float:
             async with free:
-                call = question(state, [candidate], context, "yes or no", 1)
-                answer = await ask(self._llm, replace(call, tokens=ids))
+                call = question(state, [candidate], context, "yes or no", tokens=ids)
+                answer = await ask(self._llm, call)
             yes, other_yes, no, other_no = answer.logs
             return float(np.logaddexp(yes, other_yes) - np.logaddexp(no, other_no))
 
