@@ -88,8 +88,7 @@ class Recommender:
     async def rerank(self, request: RerankRequest, call: CallContext | None = None) -> Reranked:
         """Ranks the caller's documents for a query, a person, or both. Each appears exactly once,
         blank ones last."""
-        documents = await self._stages.documents.read(request)
-        question, unembedded, watch = await self._about(request, documents, call)
+        documents, question, unembedded, watch = await self._about(request, call)
         ranking = await _last(self._answer(question, watch))
         unread = documents.unread_warnings(question.plan, ranking, question.candidates, unembedded)
         places = documents.places
@@ -103,8 +102,7 @@ class Recommender:
         self, request: RerankRequest, call: CallContext | None = None
     ) -> Answer:
         """Ranks the caller's documents like `rerank`, and yields what `stream` yields."""
-        documents = await self._stages.documents.read(request)
-        question, _, watch = await self._about(request, documents, call)
+        _, question, _, watch = await self._about(request, call)
         return self._answer(question, watch)
 
     def check(self, request: RecommendRequest, call: CallContext) -> None:
@@ -125,10 +123,11 @@ class Recommender:
         return fused_order(prior, model, Terms(share))[0]
 
     async def _about(
-        self, request: RerankRequest, documents: Documents, call: CallContext | None
-    ) -> tuple[_Question, int, Stopwatch]:
-        """Prepares the ranking of documents. Also returns how many could not be embedded in time,
-        and the running stopwatch."""
+        self, request: RerankRequest, call: CallContext | None
+    ) -> tuple[Documents, _Question, int, Stopwatch]:
+        """Reads the documents and prepares their ranking. Also returns how many could not be
+        embedded in time, and the running stopwatch."""
+        documents = await self._stages.documents.read(request)
         spoken = documents.spoken
         plan, warnings = self._stages.planner.plan_documents(
             request, len(spoken), call or CallContext()
@@ -145,7 +144,8 @@ class Recommender:
                 "their words count"
             )
         warnings += documents.blank_warning()
-        return _Question(plan, person, views, candidates, warnings), unembedded, watch
+        question = _Question(plan, person, views, candidates, warnings)
+        return documents, question, unembedded, watch
 
     async def _answer(self, question: _Question, watch: Stopwatch) -> Answer:
         plan, person, views = question.plan, question.person, question.views

@@ -2,7 +2,7 @@
 before any data is read."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
@@ -51,12 +51,13 @@ class Plan:
     def for_documents(self, count: int, line_tokens: int) -> Self:
         """The same plan for ranking `count` documents that have content. No model is asked if there
         is only one. Popularity gets no weight, so that blank documents stay last."""
-        context = replace(
-            self.context, depth=min(self.context.depth, count), line_tokens=line_tokens
+        depth = min(self.context.depth, count)
+        return replace(
+            self,
+            ladder=self.ladder if count > 1 else replace(self.ladder, steps=[]),
+            context=replace(self.context, depth=depth, line_tokens=line_tokens),
+            weights=self.weights.model_copy(update={"popularity": 0}),
         )
-        ladder = self.ladder if count > 1 else replace(self.ladder, steps=[])
-        weights = self.weights.model_copy(update={"popularity": 0})
-        return replace(self, ladder=ladder, context=context, weights=weights)
 
 
 class Planner:
@@ -213,8 +214,8 @@ class Planner:
             )
         return asked
 
-    def _options(self, name: str, request: RecommendRequest, domain: str) -> list[Option]:
-        """A strategy with each model that may run it: the requested one, then the fallbacks. A
+    def _options(self, name: str, request: RecommendRequest, domain: str) -> Iterable[Option]:
+        """Yields a strategy with each model that may run it: the requested one, then the fallbacks. A
         model that was never probed is taken to be able."""
         models = self._models
         if name == "likelihood":
@@ -223,12 +224,10 @@ class Planner:
         else:
             asked = dict.fromkeys([self.alias("rank", request), *self._settings.fallback])
             aliases = [alias for alias in asked if alias in models.writers]
-        options = []
         for alias in aliases:
             able = models.capabilities(alias)
             can = able is None or SPECS[name].needs(able)
-            options.append(Option(name, alias, can, models.constraint(alias).grammar))
-        return options
+            yield Option(name, alias, can, models.constraint(alias).grammar)
 
     def _strategy(self, option: Option, domain: str) -> Strategy:
         """Makes the strategy of an option. Strategies that have a model write are cached across

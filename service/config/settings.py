@@ -88,32 +88,30 @@ class Settings(BaseSettings):
         writers = [alias for alias, model in self.models.items() if model.backend != "local"]
         rank = self.roles.rank or next(iter(writers), None)
         score = self.roles.score or (None if writers else next(iter(self.models), None))
-        roles = {"rank": rank, "explain": self.roles.explain or rank, "score": score}
-        object.__setattr__(self, "roles", self.roles.model_copy(update=roles))
+        filled = {"rank": rank, "explain": self.roles.explain or rank, "score": score}
+        object.__setattr__(self, "roles", self.roles.model_copy(update=filled))
         return self
 
     @model_validator(mode="after")
     def _check_aliases(self) -> Self:
         """Refuses an alias that is not under models, or whose model can't do what it is named
         for."""
-        may_be_local = {"roles.score"}
-        if self.shadow.strategy in {"auto", "likelihood"}:
-            may_be_local = {"roles.score", "shadow.model"}
+        asks_likelihood = self.shadow.strategy in {"auto", "likelihood"}
+        may_be_local = {"roles.score", "shadow.model"} if asks_likelihood else {"roles.score"}
         aliases = {
             **{f"roles.{role}": alias for role, alias in self.roles.model_dump().items()},
             "engine.model": self.engine.model,
             "shadow.model": self.shadow.model,
             **{f"fallback[{n}]": alias for n, alias in enumerate(self.fallback)},
         }
+        local = [alias for alias, model in self.models.items() if model.backend == "local"]
         for key, alias in aliases.items():
-            if alias is None:
-                continue
-            if alias not in self.models:
+            if alias is not None and alias not in self.models:
                 raise ValueError(
                     f"{key} names {alias!r}, which is not under models "
                     f"({', '.join(self.models) or 'none'})"
                 )
-            if self.models[alias].backend == "local" and key not in may_be_local:
+            if alias in local and key not in may_be_local:
                 raise ValueError(
                     f"{key} names {alias!r}, whose backend local tells likelihoods only"
                 )
