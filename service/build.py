@@ -144,8 +144,7 @@ class Service:
         """Returns a service with new settings on the same store and catalogue. Models whose
         configuration is the same stay open. Raises `ConfigError` for a changed setting that needs a
         restart, and for a model that can't be opened."""
-        changed = self.settings.differing(settings)
-        fixed = [key for key in changed if not key.startswith(RELOADABLE)]
+        fixed = [key for key in self.settings.differing(settings) if not key.startswith(RELOADABLE)]
         if fixed:
             raise ConfigError(
                 f"{', '.join(fixed)}: can't be changed without a restart", param=fixed[0]
@@ -255,14 +254,13 @@ async def open_embedder(settings: Settings) -> Embedder | RemoteEmbedder:
         return await asyncio.to_thread(
             _embedder, settings.embedder_path, threads=embed.threads, batch=embed.batch
         )
-    outside = embed.leaves_the_house
     return await RemoteEmbedder.open(
         embed.base_url,
         embed.model,
         api_key=_secret(embed.api_key_env, "embed.api_key_env"),
         batch=embed.batch,
         timeout_s=embed.timeout_s,
-        redact=PatternRedactor(settings.privacy.phone_regions) if outside else str,
+        redact=PatternRedactor(settings.privacy.phone_regions) if embed.leaves_the_house else str,
     )
 
 
@@ -315,8 +313,9 @@ def _weights_in_process(alias: str, folder: Path, threads: int, cache_mb: int) -
 def _open(alias: str, settings: Settings, telemetry: Telemetry) -> ScorerAdapter:
     model = settings.models[alias]
     if model.backend == "local":
-        folder = settings.weights_path(alias)
-        return _weights_in_process(alias, folder, model.threads, model.cache_mb)
+        return _weights_in_process(
+            alias, settings.weights_path(alias), model.threads, model.cache_mb
+        )
     options: dict[str, Any] = {
         "model": model.model,
         "base_url": model.base_url,

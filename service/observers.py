@@ -45,9 +45,10 @@ class Observers:
         or session are logged, but not ranked again: no later event could tell which was better."""
         self._telemetry.ranked(ranking)
         who = log_key(plan.request.user_id, plan.request.session_id) if plan.known else None
-        at = micros(self._clock())
         task = asyncio.create_task(
-            self._store.rankings.log(ranking, who=who, domain=plan.domain, shown_at=at)
+            self._store.rankings.log(
+                ranking, who=who, domain=plan.domain, shown_at=micros(self._clock())
+            )
         )
         self._tasks.add(task)
         task.add_done_callback(self._logged)

@@ -188,8 +188,11 @@ class Planner:
         if asked == "prior":
             return Ladder([], asked)
         names = names_to_try(asked, self._settings.rank.prefer, fast=request.model == FASTER)
-        options = [option for name in names for option in self._options(name, request, domain)]
-        chosen = choose(asked, names, options)
+        chosen = choose(
+            asked,
+            names,
+            [option for name in names for option in self._options(name, request, domain)],
+        )
         if asked not in {"auto", *(option.strategy for option in chosen)}:
             role = "score" if asked == "likelihood" else "rank"
             raise BadRequest(
@@ -215,8 +218,8 @@ class Planner:
         return asked
 
     def _options(self, name: str, request: RecommendRequest, domain: str) -> Iterable[Option]:
-        """Yields a strategy with each model that may run it: the requested one, then the fallbacks. A
-        model that was never probed is taken to be able."""
+        """Yields a strategy with each model that may run it: the requested one, then the
+        fallbacks. A model that was never probed is taken to be able."""
         models = self._models
         if name == "likelihood":
             score = self.alias("score", request) if self._score_prompt(request, domain) else None

@@ -71,7 +71,6 @@ class Previewer:
         self._models = models
         self._library = library
         self._records = records
-        self._privacy = models.privacy
 
     def prompts(self) -> list[Prompt]:
         return list(self._library.all().values())
@@ -102,11 +101,11 @@ class Previewer:
         if task != "rank":
             locale = request.locale or (person.locale if task == "explain" else None)
             prompt = self._library.find(task, plan.domain, locale)
-        outside = self._privacy.leaves(alias)
+        outside = self._models.privacy.leaves(alias)
         if not views.of(alias).allowed:
             return Preview(prompt.ref, [], None, alias, outside)
         shown = {"score": self._scored, "rank": self._ranked, "explain": self._explained}[task]
-        redact = self._privacy.outgoing(alias)
+        redact = self._models.privacy.outgoing(alias)
         messages: list[Message] = [
             {**message, "content": redact(message["content"])}
             for message in await shown(_Looked(plan, person, prompt, alias, views))
@@ -187,7 +186,7 @@ class Previewer:
         style = self._stages.explainer.style(plan, looked.person)
         seen = looked.seen(candidates[: plan.request.top_n], plan.request.instruction)
         attribution, attributor = Attribution(), self._stages.explainer.attributor(plan, views)
-        if attributor is not None and not self._privacy.leaves(attributor.scorer.alias):
+        if attributor is not None and not self._models.privacy.leaves(attributor.scorer.alias):
             attribution = await attributor.attribute(
                 seen.state,
                 seen.chosen[: style.top],

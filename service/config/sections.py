@@ -8,8 +8,8 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PlainSerializer,
     StringConstraints,
-    field_serializer,
     field_validator,
     model_validator,
 )
@@ -111,6 +111,13 @@ class CatalogSettings(Section):
     optimize_every_s: float = Field(60, gt=0)
 
 
+GivenMeaning = Annotated[
+    Meaning, PlainSerializer(lambda meaning: meaning.model_dump(exclude_unset=True))
+]
+"""Of it only the fields that were given are dumped: a default would overrule the built-in meaning
+when the dump is read again."""
+
+
 class EventSettings(Section):
     """Changes to what the built-in event types mean, and meanings of new types. `types`: in every
     domain; `meanings`: by domain (`generic`: in every one). Fields that are not given stay as they
@@ -119,20 +126,8 @@ class EventSettings(Section):
     """
 
     future_tolerance_s: float = Field(300, ge=0)
-    types: dict[Label, Meaning] = {}
-    meanings: dict[Label, dict[Label, Meaning]] = {}
-
-    @field_serializer("types")
-    def _dump_types(self, types: dict[str, Meaning]) -> dict[str, dict[str, Any]]:
-        """Dumps only the fields that were given: a default would overrule the built-in meaning when
-        the dump is read again."""
-        return {name: meaning.model_dump(exclude_unset=True) for name, meaning in types.items()}
-
-    @field_serializer("meanings")
-    def _dump_meanings(
-        self, meanings: dict[str, dict[str, Meaning]]
-    ) -> dict[str, dict[str, dict[str, Any]]]:
-        return {domain: self._dump_types(types) for domain, types in meanings.items()}
+    types: dict[Label, GivenMeaning] = {}
+    meanings: dict[Label, dict[Label, GivenMeaning]] = {}
 
     def of(self, domain: str) -> dict[str, Meaning]:
         """The meaning of every known event type in a domain."""

@@ -322,8 +322,13 @@ class _Attempts:
 
     def _fail(self, strategy: Strategy, code: str, waited_s: float = 0) -> None:
         reason = cast(DegradedReason, code)  # each ModelError's code is one of the allowed reasons
-        name = f"{strategy.name}:{strategy.model}"
-        self.failed.append(Tried(strategy=name, reason=reason, waited_ms=_ms(waited_s)))
+        self.failed.append(
+            Tried(
+                strategy=f"{strategy.name}:{strategy.model}",
+                reason=reason,
+                waited_ms=_ms(waited_s),
+            )
+        )
 
     def _reserved_s(self, left_s: float, later: Sequence[Strategy]) -> float:
         """Seconds to keep for a later strategy: the first one whose estimate fits into the time
