@@ -1,7 +1,7 @@
 """The nouns: frozen values that every part of the service speaks in.
 
-Import them from here. `values`: the base class and field types; `records`: what is stored, as
-items, users, events and keys; `rankings`: with the models and the person behind them; `requests`.
+Import them from here. `records`: the base class, field types, and what is stored, as items, users,
+events and keys; `rankings`: with the models and the person behind them; `requests`.
 
 Ids are the caller's opaque strings: 1–256 characters, no control characters, and neither `.` nor
 `..`. Times carry a zone. Scores lie in (0, 1) and fall strictly.
@@ -34,19 +34,33 @@ from service.schema.rankings import (
     UserState,
 )
 from service.schema.records import (
+    CONTROL,
+    LONGEST_ID,
     MAX_RATE,
     ApiKey,
+    Attributes,
+    AttributesIn,
     Event,
+    Fact,
     Feed,
     ForeignReport,
+    Id,
     IngestReport,
     Item,
+    Key,
     KeyScope,
+    Label,
+    Locale,
     Meaning,
+    Moment,
+    Name,
     Rejection,
+    Scalar,
     Shape,
+    Text,
     User,
     UserPatch,
+    Value,
 )
 from service.schema.requests import (
     FASTER,
@@ -63,22 +77,6 @@ from service.schema.requests import (
     Reranked,
     RerankRequest,
     Turn,
-)
-from service.schema.values import (
-    CONTROL,
-    LONGEST_ID,
-    Attributes,
-    AttributesIn,
-    Fact,
-    Id,
-    Key,
-    Label,
-    Locale,
-    Moment,
-    Name,
-    Scalar,
-    Text,
-    Value,
 )
 
 __all__ = [

@@ -7,8 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.schema.records import Event, Item
-from service.schema.values import Attributes, Label, Moment, Value
+from service.schema.records import Attributes, Event, Item, Label, Moment, Value
 
 MIN_GAP = 1e-6
 """Scores of neighbours in a ranking differ by at least this much."""

@@ -5,10 +5,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from service.schema.rankings import ItemField, Ranking, Usage
-from service.schema.records import Content, Event, Item
-from service.schema.values import (
+from service.schema.records import (
     LONGEST_ID,
+    Content,
+    Event,
     Id,
+    Item,
     Key,
     Label,
     Locale,
