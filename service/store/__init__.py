@@ -5,7 +5,6 @@ A write is on disk (`synchronous=FULL`) when its method returns; every read sees
 write, from any process. Methods are coroutines; the work runs on a thread.
 """
 
-import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,21 +14,21 @@ from sqlalchemy import Connection, make_url, select
 
 from service.errors import DiskFull
 from service.schema import Event, User
-from service.store.database import make_engine, metadata, micros, migrate, writing
-from service.store.events import Events
+from service.store.database import make_engine, metadata, micros, migrate, on_thread, writing
+from service.store.events import Events, events
 from service.store.file import DatabaseFile
 from service.store.keys import Keys
 from service.store.nulls import Nulls
 from service.store.popularity import Popularity
-from service.store.rankings import Rankings
-from service.store.shadows import Shadows
+from service.store.rankings import Rankings, rankings
+from service.store.shadows import Shadows, shadows
 from service.store.spendings import Spendings
 from service.store.trainings import Trainings
-from service.store.users import Users
+from service.store.users import Users, users
 
 __all__ = ["Store", "StoredPerson"]
 
-OF_A_PERSON = ("users", "events", "rankings", "shadows")
+OF_A_PERSON = users, events, rankings, shadows
 """The tables whose rows belong to a person."""
 
 
@@ -77,11 +76,9 @@ class Store:
         self.spendings = Spendings(self._engine)
         self.popularity.recount_if_changed(meaning)
 
-    async def person(self, key: str, types: Sequence[str]) -> StoredPerson:
+    @on_thread
+    def person(self, key: str, types: Sequence[str]) -> StoredPerson:
         """One person by log key, in one snapshot; `latest` of the given event types."""
-        return await asyncio.to_thread(self._person, key, types)
-
-    def _person(self, key: str, types: Sequence[str]) -> StoredPerson:
         with self._engine.connect() as connection:
             declared, version = self.users.read(connection, key) or (None, 0)
             events, whole = self.events.history(connection, key) if version else ([], True)
@@ -91,16 +88,13 @@ class Store:
                 latest = self.events.latest_by_type(connection, key, types)
             return StoredPerson(declared, version, events, latest)
 
-    async def forget(self, user_id: str) -> bool:
+    @on_thread
+    def forget(self, user_id: str) -> bool:
         """Delete a user's declaration, events and rankings, in one write. Was there such a user?"""
-        return await asyncio.to_thread(self._forget, user_id)
-
-    def _forget(self, user_id: str) -> bool:
         with writing(self._engine) as connection:
-            tables = [metadata.tables[name] for name in OF_A_PERSON]
             gone = [
                 connection.execute(table.delete().where(table.c.who == user_id)).rowcount
-                for table in tables
+                for table in OF_A_PERSON
             ]
         return gone[0] > 0
 

@@ -1,18 +1,33 @@
 """What the tables share: how the database is opened, migrated and written, their metadata, and how
 a time is stored."""
 
+import asyncio
 import errno
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, ExceptionContext, MetaData, create_engine, event
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    ExceptionContext,
+    MetaData,
+    Row,
+    Select,
+    create_engine,
+    event,
+)
 
 from service.errors import ConfigError, DiskFull, StorageError
 from service.store.file import DatabaseFile
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 metadata = MetaData()
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -25,7 +40,11 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 def make_engine(file: DatabaseFile) -> Engine:
     """An engine whose commits are on disk when they return, and which raises a `StorageError` where
     the file is at fault. Makes the folder, but opens no file yet."""
-    _make_folder(file.path)
+    try:
+        file.path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        kind = DiskFull if error.errno == errno.ENOSPC else StorageError
+        raise kind(f"the folder of {file.path} can't be made: {error}") from error
 
     def parse_json(text: str) -> Any:
         try:
@@ -33,9 +52,14 @@ def make_engine(file: DatabaseFile) -> Engine:
         except ValueError as error:
             raise file.damaged(f"a row holds no JSON: {error}") from error
 
-    def explain(context: ExceptionContext) -> BaseException | None:
-        return file.explained(context.original_exception)
+    engine = create_engine(
+        URL.create("sqlite", database=f"{file.path}"),
+        hide_parameters=True,  # they hold what people wrote
+        json_deserializer=parse_json,
+    )
+    event.listen(engine, "connect", _make_durable)
 
+    @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         # writers queue at the start of their transaction, so that none fails half-way as 'locked'
         writes = connection.get_execution_options().get("writes", False)
@@ -43,36 +67,22 @@ def make_engine(file: DatabaseFile) -> Engine:
             file.check_identity()
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
+    @event.listens_for(engine, "commit")
     def note_written(_connection: Connection) -> None:
         file.full = None
 
-    engine = create_engine(
-        URL.create("sqlite", database=f"{file.path}"),
-        hide_parameters=True,  # they hold what people wrote
-        json_deserializer=parse_json,
-    )
-    event.listen(engine, "connect", _make_durable)
-    event.listen(engine, "begin", begin)
-    event.listen(engine, "commit", note_written)
-    event.listen(engine, "handle_error", explain, retval=True)
+    @event.listens_for(engine, "handle_error", retval=True)
+    def explain(context: ExceptionContext) -> BaseException | None:
+        return file.explained(context.original_exception)
+
     return engine
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        kind = DiskFull if error.errno == errno.ENOSPC else StorageError
-        raise kind(f"the folder of {path} can't be made: {error}") from error
 
 
 def _make_durable(connection: Any, _record: object) -> None:
     # the driver must not open transactions of its own; `begin` does
     connection.isolation_level = None
-    connection.execute("PRAGMA busy_timeout=15000")
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
-    connection.execute("PRAGMA secure_delete=ON")
+    for setting in "busy_timeout=15000", "journal_mode=WAL", "synchronous=FULL", "secure_delete=ON":
+        connection.execute(f"PRAGMA {setting}")
 
 
 def migrate(engine: Engine, file: DatabaseFile) -> None:
@@ -117,6 +127,34 @@ def writing(engine: Engine) -> Iterator[Connection]:
     error."""
     with engine.connect().execution_options(writes=True) as connection, connection.begin():
         yield connection
+
+
+def on_thread(work: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Makes a function that waits for the disk a coroutine function: its work is done on a
+    thread."""
+
+    @wraps(work)
+    async def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.to_thread(work, *args, **kwargs)
+
+    return run
+
+
+class StoredTable:
+    """What the classes of all tables share."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def _rows(self, query: Select[*tuple[Any, ...]]) -> Sequence[Row[*tuple[Any, ...]]]:
+        """Reads all rows of a query, in a transaction of their own."""
+        with self._engine.connect() as connection:
+            return connection.execute(query).all()
+
+    def _value(self, query: Select[T]) -> T | None:
+        """Reads the first value of a query's first row; None if there is no row."""
+        with self._engine.connect() as connection:
+            return connection.scalar(query)
 
 
 def micros(moment: datetime) -> int:

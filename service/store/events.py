@@ -1,7 +1,6 @@
 """The event log: append-only, each person's event id stored once, read in the order in which things
 happened."""
 
-import asyncio
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from itertools import compress
@@ -26,7 +25,15 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert
 
 from service.schema import Event
-from service.store.database import VISITOR, metadata, micros, moment, writing
+from service.store.database import (
+    VISITOR,
+    StoredTable,
+    metadata,
+    micros,
+    moment,
+    on_thread,
+    writing,
+)
 from service.store.popularity import Popularity
 from service.store.users import bump_versions
 
@@ -59,17 +66,15 @@ def log_key(user_id: str | None, session_id: str | None) -> str:
     return user_id if user_id is not None else f"{VISITOR}{session_id}"
 
 
-class Events:
+class Events(StoredTable):
     def __init__(self, engine: Engine, popularity: Popularity) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._popularity = popularity
 
-    async def add(self, batch: Sequence[Event]) -> list[bool]:
+    @on_thread
+    def add(self, batch: Sequence[Event]) -> list[bool]:
         """Store events; returns for each whether it was new. Duplicates change nothing. Durable on
         return."""
-        return await asyncio.to_thread(self._add, batch)
-
-    def _add(self, batch: Sequence[Event]) -> list[bool]:
         keys = [(log_key(event.user_id, event.session_id), event.event_id) for event in batch]
         rows = [_row(who, event) for (who, _), event in zip(keys, batch, strict=True)]
         with writing(self._engine) as connection:
@@ -117,12 +122,10 @@ class Events:
         )
         return [(row[0], row[1], row[2]) for row in connection.execute(query)]
 
-    async def opinions(self, types: Sequence[str]) -> list[tuple[str, str, str, float | None]]:
+    @on_thread
+    def opinions(self, types: Sequence[str]) -> list[tuple[str, str, str, float | None]]:
         """(log key, item id, type, value) of the whole log's events of these types; the same four
         only once, ordered by the last time at which they occurred."""
-        return await asyncio.to_thread(self._opinions, types)
-
-    def _opinions(self, types: Sequence[str]) -> list[tuple[str, str, str, float | None]]:
         parts = events.c.who, events.c.item_id, events.c.type, events.c.value
         last = func.max(events.c.occurred_at), func.max(events.c.seq)
         query = (
@@ -134,7 +137,8 @@ class Events:
         with self._engine.connect() as connection:
             return [(row[0], row[1], row[2], row[3]) for row in connection.execute(query)]
 
-    async def page(self, who: str, after: int, limit: int) -> list[tuple[int, Event]]:
+    @on_thread
+    def page(self, who: str, after: int, limit: int) -> list[tuple[int, Event]]:
         """(place in the log, event) of a person's first events after a place, in the order of
         arrival."""
         query = (
@@ -143,21 +147,20 @@ class Events:
             .order_by(events.c.seq)
             .limit(limit)
         )
-        return await asyncio.to_thread(self._page, query)
+        return [(row.seq, _event(row)) for row in self._rows(query)]
 
-    def _page(self, query: Select[Any]) -> list[tuple[int, Event]]:
-        with self._engine.connect() as connection:
-            return [(row.seq, _event(row)) for row in connection.execute(query)]
-
-    async def between(self, who: str, since: datetime, until: datetime) -> list[Event]:
+    @on_thread
+    def between(self, who: str, since: datetime, until: datetime) -> list[Event]:
         """A person's events of a time, both ends included, in the order in which they happened."""
-        query = select(events).where(
-            events.c.who == who, events.c.occurred_at.between(micros(since), micros(until))
+        query = (
+            select(events)
+            .where(events.c.who == who, events.c.occurred_at.between(micros(since), micros(until)))
+            .order_by(events.c.occurred_at, events.c.seq)
         )
-        query = query.order_by(events.c.occurred_at, events.c.seq)
-        return [event for _, event in await asyncio.to_thread(self._page, query)]
+        return [_event(row) for row in self._rows(query)]
 
-    async def latest_per_item(
+    @on_thread
+    def latest_per_item(
         self, after: int, limit: int, *, until: int, who: str | None = None, kind: str | None = None
     ) -> tuple[list[tuple[int, Event]], int | None]:
         """(place in the log, event) of users' events about items after a place, without those that
@@ -166,23 +169,18 @@ class Events:
 
         The log is read as it was at the place `until`. `who`, `kind`: of one person, of one type.
         """
-        query = select(events).where(
-            events.c.item_id.is_not(None), ~events.c.who.startswith(VISITOR)
+        size = max(limit + 1, PAGE)
+        query = (
+            select(events)
+            .where(events.c.item_id.is_not(None), ~events.c.who.startswith(VISITOR))
+            .where(events.c.seq > after, events.c.seq <= until)
+            .order_by(events.c.seq)
+            .limit(size)
         )
         if who is not None:
             query = query.where(events.c.who == who)
         if kind is not None:
             query = query.where(events.c.type == kind)
-        query = (
-            query.where(events.c.seq > after, events.c.seq <= until)
-            .order_by(events.c.seq)
-            .limit(max(limit + 1, PAGE))
-        )
-        return await asyncio.to_thread(self._latest_per_item, query, limit, until)
-
-    def _latest_per_item(
-        self, query: Select[Any], limit: int, until: int
-    ) -> tuple[list[tuple[int, Event]], int | None]:
         with self._engine.connect() as connection:
             rows = connection.execute(query).all()
             if not rows:
@@ -193,29 +191,24 @@ class Events:
         kept = [(row.seq, _event(row)) for row in rows if row.seq in places]
         if len(kept) > limit:
             return kept[:limit], kept[limit - 1][0]
-        return kept, rows[-1].seq if len(rows) >= max(limit + 1, PAGE) else None
+        return kept, rows[-1].seq if len(rows) >= size else None
 
-    async def remove(self, who: str, item_id: str, kind: str | None = None) -> int:
+    @on_thread
+    def remove(self, who: str, item_id: str, kind: str | None = None) -> int:
         """Delete a person's events about an item, of one type or all; returns how many."""
-        return await asyncio.to_thread(self._remove, who, item_id, kind)
-
-    def _remove(self, who: str, item_id: str, kind: str | None) -> int:
         query = events.delete().where(events.c.who == who, events.c.item_id == item_id)
+        if kind is not None:
+            query = query.where(events.c.type == kind)
         with writing(self._engine) as connection:
-            count = connection.execute(
-                query if kind is None else query.where(events.c.type == kind)
-            ).rowcount
+            count = connection.execute(query).rowcount
             if count:
                 bump_versions(connection, select(literal(who), literal(1)))
         return count
 
-    async def length(self) -> int:
+    @on_thread
+    def length(self) -> int:
         """The place of the last event in the log; 0 if it is empty."""
-        return await asyncio.to_thread(self._length)
-
-    def _length(self) -> int:
-        with self._engine.connect() as connection:
-            return connection.scalar(select(func.max(events.c.seq))) or 0
+        return self._value(select(func.max(events.c.seq))) or 0
 
 
 def _places_of_latest(people: Collection[str], first: int, last: int, until: int) -> Select[Any]:

@@ -5,7 +5,6 @@ time. A secret is 256 random bits, so a plain SHA-256 protects it. Rows are neve
 that ever had a key is never again open to everybody.
 """
 
-import asyncio
 import hmac
 import re
 import secrets
@@ -13,11 +12,11 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Engine, Float, Integer, Row, Table, Text, select
+from sqlalchemy import JSON, BigInteger, Column, Float, Integer, Row, Table, Text, select
 
 from service.errors import BadRequest, NotFound
 from service.schema import ApiKey
-from service.store.database import metadata, micros, moment, writing
+from service.store.database import StoredTable, metadata, micros, moment, on_thread, writing
 
 keys = Table(
     "keys",
@@ -36,16 +35,11 @@ keys = Table(
 SHAPE = re.compile(r"wr-([0-9a-f]{12})-([0-9a-f]{64})")
 
 
-class Keys:
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    async def create(self, key: ApiKey) -> str:
+class Keys(StoredTable):
+    @on_thread
+    def create(self, key: ApiKey) -> str:
         """Returns what the caller has to send; nobody can read it again. Raises `BadRequest` for a
         name that was used before."""
-        return await asyncio.to_thread(self._create, key)
-
-    def _create(self, key: ApiKey) -> str:
         secret = secrets.token_hex(32)
         with writing(self._engine) as connection:
             if connection.scalar(select(keys.c.key_id).where(keys.c.name == key.name)):
@@ -60,34 +54,28 @@ class Keys:
             connection.execute(keys.insert().values(hash=_hash(secret), **times, **rest))
         return f"wr-{key.key_id}-{secret}"
 
-    async def find(self, given: str, now: datetime) -> ApiKey | None:
+    @on_thread
+    def find(self, given: str, now: datetime) -> ApiKey | None:
         """The key with this text; None if there is none, and if it has expired or was revoked."""
         match = SHAPE.fullmatch(given)
-        key = await asyncio.to_thread(self._find, match[1], match[2]) if match else None
-        return key if key is not None and key.valid(now) else None
-
-    def _find(self, key_id: str, secret: str) -> ApiKey | None:
-        with self._engine.connect() as connection:
-            row = connection.execute(select(keys).where(keys.c.key_id == key_id)).first()
-        if row is None or not hmac.compare_digest(row.hash, _hash(secret)):
+        if match is None:
             return None
-        return _key(row)
+        for row in self._rows(select(keys).where(keys.c.key_id == match[1])):
+            key = _key(row)
+            if hmac.compare_digest(row.hash, _hash(match[2])) and key.valid(now):
+                return key
+        return None
 
-    async def all(self) -> list[ApiKey]:
+    @on_thread
+    def all(self) -> list[ApiKey]:
         """The oldest first, also those that are no longer valid."""
-        return await asyncio.to_thread(self._all)
-
-    def _all(self) -> list[ApiKey]:
         query = select(keys).order_by(keys.c.created_at, keys.c.name)
-        with self._engine.connect() as connection:
-            return [_key(row) for row in connection.execute(query)]
+        return [_key(row) for row in self._rows(query)]
 
-    async def revoke(self, name: str, now: datetime) -> None:
+    @on_thread
+    def revoke(self, name: str, now: datetime) -> None:
         """From now on the key opens nothing, in any process. Raises `NotFound` for an unknown name.
         Of a key that was revoked before, the earlier time stays."""
-        await asyncio.to_thread(self._revoke, name, now)
-
-    def _revoke(self, name: str, now: datetime) -> None:
         with writing(self._engine) as connection:
             if connection.scalar(select(keys.c.key_id).where(keys.c.name == name)) is None:
                 raise NotFound("key", name)
@@ -96,8 +84,7 @@ class Keys:
 
     def exist(self) -> bool:
         """Was there ever a key? Blocks for one read."""
-        with self._engine.connect() as connection:
-            return connection.scalar(select(keys.c.key_id).limit(1)) is not None
+        return self._value(select(keys.c.key_id).limit(1)) is not None
 
 
 def _hash(secret: str) -> str:

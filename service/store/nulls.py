@@ -4,7 +4,6 @@ is computed once.
 A key is made of the model, the template and the text; a title that changes has another key.
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
@@ -12,7 +11,7 @@ from sqlalchemy import Column, Engine, Float, Table, Text, select
 from sqlalchemy.dialects.sqlite import insert
 
 from service.errors import StorageError
-from service.store.database import metadata, writing
+from service.store.database import StoredTable, metadata, on_thread, writing
 
 MOST = 200_000
 """How many are kept in memory."""
@@ -22,25 +21,25 @@ nulls = Table(
 )
 
 
-class Nulls:
+class Nulls(StoredTable):
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._known: dict[str, float] = {}
 
     async def get(self, keys: Sequence[str]) -> dict[str, float]:
         """Those that are known."""
         missing = [key for key in keys if key not in self._known]
         if missing:
-            stored = await asyncio.to_thread(self._get, missing)
+            stored = await self._read(missing)
             if len(self._known) > MOST:
                 self._known.clear()
             self._known |= stored
         return {key: self._known[key] for key in keys if key in self._known}
 
-    def _get(self, keys: Sequence[str]) -> dict[str, float]:
+    @on_thread
+    def _read(self, keys: Sequence[str]) -> dict[str, float]:
         query = select(nulls).where(nulls.c.key.in_(keys))
-        with self._engine.connect() as connection:
-            return {row.key: row.value for row in connection.execute(query)}
+        return {row.key: row.value for row in self._rows(query)}
 
     async def put(self, values: Mapping[str, float]) -> None:
         """Keeps the values in memory, and on disk if that can be written: no ranking may fail for
@@ -48,9 +47,10 @@ class Nulls:
         if values:
             self._known |= values
             with suppress(StorageError):
-                await asyncio.to_thread(self._put, values)
+                await self._write(values)
 
-    def _put(self, values: Mapping[str, float]) -> None:
+    @on_thread
+    def _write(self, values: Mapping[str, float]) -> None:
         rows = [{"key": key, "value": value} for key, value in values.items()]
         with writing(self._engine) as connection:
             connection.execute(insert(nulls).on_conflict_do_nothing(), rows)

@@ -5,7 +5,6 @@ order of the decayed counts at any later moment, so no sum is ever updated becau
 Sums are kept as base-2 logarithms.
 """
 
-import asyncio
 import math
 from collections.abc import Callable, Iterable, Sequence
 
@@ -13,7 +12,7 @@ from sqlalchemy import Column, Connection, Engine, Float, Index, Table, Text, de
 from sqlalchemy.dialects.sqlite import insert
 
 from service.schema import Event
-from service.store.database import metadata, moment, writing
+from service.store.database import StoredTable, metadata, moment, on_thread, writing
 
 DAY_S = 86_400
 
@@ -28,12 +27,17 @@ notes = Table(
     "notes", metadata, Column("key", Text, primary_key=True), Column("value", Text, nullable=False)
 )
 
+BY_VOTES = select(popularity.c.item_id).order_by(
+    popularity.c.log2_votes.desc(), popularity.c.item_id
+)
+"""Selects item ids, most popular first; ties by id."""
 
-class Popularity:
+
+class Popularity(StoredTable):
     def __init__(
         self, engine: Engine, *, weigh: Callable[[Event], float], half_life_days: float
     ) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._weigh = weigh
         self._half_life_s = half_life_days * DAY_S
 
@@ -59,42 +63,29 @@ class Popularity:
             upsert.on_conflict_do_update(index_elements=["item_id"], set_=total), rows
         )
 
-    async def top(self, limit: int, offset: int = 0) -> list[str]:
+    @on_thread
+    def top(self, limit: int, offset: int = 0) -> list[str]:
         """Item ids, most popular first; ties by id."""
-        return await asyncio.to_thread(self._top, limit, offset)
+        return [row.item_id for row in self._rows(BY_VOTES.limit(limit).offset(offset))]
 
-    def _top(self, limit: int, offset: int) -> list[str]:
-        order = popularity.c.log2_votes.desc(), popularity.c.item_id
-        query = select(popularity.c.item_id).order_by(*order).limit(limit).offset(offset)
-        with self._engine.connect() as connection:
-            return list(connection.scalars(query))
-
-    async def among(self, ids: list[str]) -> list[str]:
+    @on_thread
+    def among(self, ids: list[str]) -> list[str]:
         """Those of `ids` that have votes, most popular first."""
-        return await asyncio.to_thread(self._among, ids)
+        query = BY_VOTES.where(popularity.c.item_id.in_(ids))
+        return [row.item_id for row in self._rows(query)]
 
-    def _among(self, ids: list[str]) -> list[str]:
-        order = popularity.c.log2_votes.desc(), popularity.c.item_id
-        query = select(popularity.c.item_id).where(popularity.c.item_id.in_(ids)).order_by(*order)
-        with self._engine.connect() as connection:
-            return list(connection.scalars(query))
-
-    async def votes(self, ids: Sequence[str]) -> dict[str, float]:
+    @on_thread
+    def votes(self, ids: Sequence[str]) -> dict[str, float]:
         """log2 of the decayed votes of those of `ids` that have any, up to one constant for all
         items."""
-        return await asyncio.to_thread(self._votes, ids)
-
-    def _votes(self, ids: Sequence[str]) -> dict[str, float]:
         query = select(popularity).where(popularity.c.item_id.in_(ids))
-        with self._engine.connect() as connection:
-            return {row.item_id: row.log2_votes for row in connection.execute(query)}
+        return {row.item_id: row.log2_votes for row in self._rows(query)}
 
     def recount_if_changed(self, meaning: str) -> None:
         """Count anew from the log when the sums were made with another meaning of events or another
         half-life."""
         made_with = f"{meaning}|{self._half_life_s}"
-        with self._engine.connect() as connection:
-            before = connection.scalar(select(notes.c.value).where(notes.c.key == "popularity"))
+        before = self._value(select(notes.c.value).where(notes.c.key == "popularity"))
         if before != made_with:
             with writing(self._engine) as connection:
                 self._recount(connection, made_with)

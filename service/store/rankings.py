@@ -1,16 +1,11 @@
 """The rankings that were shown, each under its id, by which clicks name it."""
 
-import asyncio
-from typing import Any
-
 from sqlalchemy import (
     JSON,
     BigInteger,
     Column,
-    Engine,
     Index,
     Integer,
-    Select,
     Table,
     Text,
     literal,
@@ -20,7 +15,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert
 
 from service.schema import LoggedRanking, Ranking
-from service.store.database import metadata, micros, moment, writing
+from service.store.database import StoredTable, metadata, micros, moment, on_thread, writing
 
 rankings = Table(
     "rankings",
@@ -37,15 +32,10 @@ rankings = Table(
 )
 
 
-class Rankings:
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    async def log(self, ranking: Ranking, *, who: str | None, domain: str, shown_at: int) -> None:
+class Rankings(StoredTable):
+    @on_thread
+    def log(self, ranking: Ranking, *, who: str | None, domain: str, shown_at: int) -> None:
         """Keep a ranking. `shown_at`: microseconds since 1970."""
-        await asyncio.to_thread(self._log, ranking, who, domain, shown_at)
-
-    def _log(self, ranking: Ranking, who: str | None, domain: str, shown_at: int) -> None:
         row = insert(rankings).values(
             ranking_id=ranking.ranking_id,
             who=who,
@@ -59,33 +49,25 @@ class Rankings:
         with writing(self._engine) as connection:
             connection.execute(row)
 
-    async def get(self, ranking_id: str) -> Ranking | None:
-        return await asyncio.to_thread(self._get, ranking_id)
-
-    def _get(self, ranking_id: str) -> Ranking | None:
-        with self._engine.connect() as connection:
-            fields = connection.scalar(
-                select(rankings.c.ranking).where(rankings.c.ranking_id == ranking_id)
-            )
+    @on_thread
+    def get(self, ranking_id: str) -> Ranking | None:
+        query = select(rankings.c.ranking).where(rankings.c.ranking_id == ranking_id)
+        fields = self._value(query)
         return None if fields is None else Ranking.model_validate(fields)
 
-    async def page(self, who: str, after: LoggedRanking | None, limit: int) -> list[LoggedRanking]:
+    @on_thread
+    def page(self, who: str, after: LoggedRanking | None, limit: int) -> list[LoggedRanking]:
         """The first `limit` rankings that a person was shown after another, the earliest first."""
         order = rankings.c.shown_at, rankings.c.ranking_id
         query = select(rankings).where(rankings.c.who == who).order_by(*order).limit(limit)
         if after is not None:
             last = literal(micros(after.shown_at)), literal(after.ranking.ranking_id)
             query = query.where(tuple_(*order) > tuple_(*last))
-        return await asyncio.to_thread(self._page, query)
-
-    def _page(self, query: Select[Any]) -> list[LoggedRanking]:
-        with self._engine.connect() as connection:
-            return [_shown(row) for row in connection.execute(query)]
-
-
-def _shown(row: Any) -> LoggedRanking:
-    return LoggedRanking(
-        shown_at=moment(row.shown_at),
-        domain=row.domain,
-        ranking=Ranking.model_validate(row.ranking),
-    )
+        return [
+            LoggedRanking(
+                shown_at=moment(row.shown_at),
+                domain=row.domain,
+                ranking=Ranking.model_validate(row.ranking),
+            )
+            for row in self._rows(query)
+        ]

@@ -1,18 +1,14 @@
 """The rankings that shadow models made beside those that were shown."""
 
-import asyncio
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import (
     JSON,
     BigInteger,
     Column,
-    Engine,
     Index,
     Integer,
-    Select,
     Table,
     Text,
     UniqueConstraint,
@@ -21,7 +17,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert
 
 from service.schema import Ranking
-from service.store.database import metadata, micros, moment, writing
+from service.store.database import StoredTable, metadata, micros, moment, on_thread, writing
 from service.store.rankings import rankings
 
 shadows = Table(
@@ -52,21 +48,16 @@ class Shadowed:
     shadow: Ranking
 
 
-class Shadows:
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    async def log(self, ranking: Ranking, *, who: str, alias: str, at: datetime) -> bool:
+class Shadows(StoredTable):
+    @on_thread
+    def log(self, ranking: Ranking, *, who: str, alias: str, at: datetime) -> bool:
         """Keep a shadow model's ranking beside the shown one of the same id. Keeps nothing and
         returns False if the shown one is gone, because its user has been forgotten since."""
-        return await asyncio.to_thread(self._log, ranking, who, alias, micros(at))
-
-    def _log(self, ranking: Ranking, who: str, alias: str, at: int) -> bool:
         row = insert(shadows).values(
             ranking_id=ranking.ranking_id,
             who=who,
             alias=alias,
-            at=at,
+            at=micros(at),
             ranking=ranking.model_dump(mode="json"),
         )
         shown_to = select(rankings.c.who).where(rankings.c.ranking_id == ranking.ranking_id)
@@ -76,35 +67,31 @@ class Shadows:
                 connection.execute(row.on_conflict_do_nothing())
         return is_known
 
-    async def page(
+    @on_thread
+    def page(
         self, after: int, limit: int, since: datetime | None = None, *, who: str | None = None
     ) -> list[Shadowed]:
         """The first `limit` after the place `after`, in the order in which they were made. `since`:
         only of rankings shown from then on. `who`: only of those shown to this person."""
-        query = select(
-            shadows, rankings.c.domain, rankings.c.shown_at, rankings.c.ranking.label("shown")
-        )
-        query = query.join(rankings, rankings.c.ranking_id == shadows.c.ranking_id).where(
-            shadows.c.seq > after
+        shown = rankings.c.domain, rankings.c.shown_at, rankings.c.ranking.label("shown")
+        query = (
+            select(shadows, *shown)
+            .join(rankings, rankings.c.ranking_id == shadows.c.ranking_id)
+            .where(shadows.c.seq > after)
         )
         if since is not None:
             query = query.where(rankings.c.shown_at >= micros(since))
         if who is not None:
             query = query.where(shadows.c.who == who)
-        return await asyncio.to_thread(self._page, query.order_by(shadows.c.seq).limit(limit))
-
-    def _page(self, query: Select[Any]) -> list[Shadowed]:
-        with self._engine.connect() as connection:
-            return [_shadowed(row) for row in connection.execute(query)]
-
-
-def _shadowed(row: Any) -> Shadowed:
-    return Shadowed(
-        seq=row.seq,
-        who=row.who,
-        alias=row.alias,
-        domain=row.domain,
-        shown_at=moment(row.shown_at),
-        shown=Ranking.model_validate(row.shown),
-        shadow=Ranking.model_validate(row.ranking),
-    )
+        return [
+            Shadowed(
+                seq=row.seq,
+                who=row.who,
+                alias=row.alias,
+                domain=row.domain,
+                shown_at=moment(row.shown_at),
+                shown=Ranking.model_validate(row.shown),
+                shadow=Ranking.model_validate(row.ranking),
+            )
+            for row in self._rows(query.order_by(shadows.c.seq).limit(limit))
+        ]

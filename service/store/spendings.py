@@ -1,13 +1,12 @@
 """What was spent on models: a row for each day, model and key, so that budgets hold across
 restarts."""
 
-import asyncio
 from datetime import datetime
 
-from sqlalchemy import Column, Engine, Float, Integer, Table, Text, func, select
+from sqlalchemy import Column, Float, Integer, Table, Text, func, select
 from sqlalchemy.dialects.sqlite import insert
 
-from service.store.database import metadata, writing
+from service.store.database import StoredTable, metadata, on_thread, writing
 
 spendings = Table(
     "spendings",
@@ -20,35 +19,25 @@ spendings = Table(
 )
 
 
-class Spendings:
+class Spendings(StoredTable):
     """Days are UTC's."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    async def spent(
-        self, at: datetime, *, alias: str | None = None, key_id: str | None = None
-    ) -> float:
+    @on_thread
+    def spent(self, at: datetime, *, alias: str | None = None, key_id: str | None = None) -> float:
         """Dollars spent on the day of `at`: on the model `alias`, or on all; by one key, or by
         all."""
-        return await asyncio.to_thread(self._spent, _day(at), alias, key_id)
-
-    def _spent(self, day: str, alias: str | None, key_id: str | None) -> float:
-        query = select(func.sum(spendings.c.dollars)).where(spendings.c.day == day)
+        query = select(func.sum(spendings.c.dollars)).where(spendings.c.day == _day(at))
         if alias is not None:
             query = query.where(spendings.c.alias == alias)
         if key_id is not None:
             query = query.where(spendings.c.key_id == key_id)
-        with self._engine.connect() as connection:
-            return float(connection.scalar(query) or 0.0)
+        return self._value(query) or 0.0
 
-    async def add(self, at: datetime, alias: str, key_id: str, dollars: float) -> None:
+    @on_thread
+    def add(self, at: datetime, alias: str, key_id: str, dollars: float) -> None:
         """Count one call of the model `alias` for a key."""
-        await asyncio.to_thread(self._add, _day(at), alias, key_id, dollars)
-
-    def _add(self, day: str, alias: str, key_id: str, dollars: float) -> None:
         new = insert(spendings).values(
-            day=day, alias=alias, key_id=key_id, dollars=dollars, calls=1
+            day=_day(at), alias=alias, key_id=key_id, dollars=dollars, calls=1
         )
         sums = {
             "dollars": spendings.c.dollars + new.excluded.dollars,

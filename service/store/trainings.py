@@ -5,7 +5,6 @@ A training is written before the factors that carry its version, and the last fe
 has read factors can read their training too, whatever another process is training meanwhile.
 """
 
-import asyncio
 import base64
 import json
 from dataclasses import asdict, dataclass
@@ -13,10 +12,10 @@ from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Engine, delete, select
+from sqlalchemy import ColumnElement, delete, select
 from sqlalchemy.dialects.sqlite import insert
 
-from service.store.database import writing
+from service.store.database import StoredTable, on_thread, writing
 from service.store.popularity import notes
 
 PREFIX = "training."
@@ -40,16 +39,12 @@ class Training:
     made_with: str
 
 
-class Trainings:
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._last: Training | None = None
+class Trainings(StoredTable):
+    _last: Training | None = None
 
-    async def add(self, training: Training) -> None:
+    @on_thread
+    def add(self, training: Training) -> None:
         """Durable on return."""
-        await asyncio.to_thread(self._add, training)
-
-    def _add(self, training: Training) -> None:
         with writing(self._engine) as connection:
             connection.execute(
                 insert(notes).values(key=PREFIX + training.version, value=_to_json(training))
@@ -59,33 +54,21 @@ class Trainings:
         """The training of a version; None if it is no longer kept. A version never changes, so the
         last one read is remembered."""
         if self._last is None or self._last.version != version:
-            self._last = await asyncio.to_thread(self._get, version)
+            self._last = await self._latest_of(notes.c.key == PREFIX + version)
         return self._last
 
-    def _get(self, version: str) -> Training | None:
-        with self._engine.connect() as connection:
-            value = connection.scalar(select(notes.c.value).where(notes.c.key == PREFIX + version))
-        return None if value is None else _from_json(value)
-
     async def latest(self) -> Training | None:
-        return await asyncio.to_thread(self._latest)
+        return await self._latest_of(notes.c.key.startswith(PREFIX))
 
-    def _latest(self) -> Training | None:
-        query = (
-            select(notes.c.value)
-            .where(notes.c.key.startswith(PREFIX))
-            .order_by(notes.c.key.desc())
-            .limit(1)
-        )
-        with self._engine.connect() as connection:
-            value = connection.scalar(query)
+    @on_thread
+    def _latest_of(self, which: ColumnElement[bool]) -> Training | None:
+        query = select(notes.c.value).where(which).order_by(notes.c.key.desc()).limit(1)
+        value: str | None = self._value(query)
         return None if value is None else _from_json(value)
 
-    async def forget_old(self) -> None:
+    @on_thread
+    def forget_old(self) -> None:
         """Delete all but the last `KEPT`. Call it once the latest one's factors are written."""
-        await asyncio.to_thread(self._forget_old)
-
-    def _forget_old(self) -> None:
         is_training = notes.c.key.startswith(PREFIX)
         last = select(notes.c.key).where(is_training).order_by(notes.c.key.desc()).limit(KEPT)
         with writing(self._engine) as connection:

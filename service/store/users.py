@@ -1,6 +1,5 @@
 """What people declared about themselves, and the version of each person's state."""
 
-import asyncio
 from collections.abc import Sequence, Set
 from typing import Any
 
@@ -9,7 +8,6 @@ from sqlalchemy import (
     Boolean,
     Column,
     Connection,
-    Engine,
     Integer,
     Select,
     Table,
@@ -21,7 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert
 
 from service.schema import User, UserPatch
-from service.store.database import VISITOR, metadata, writing
+from service.store.database import VISITOR, StoredTable, metadata, on_thread, writing
 
 users = Table(
     "users",
@@ -47,17 +45,12 @@ def bump_versions(connection: Connection, times: Select[Any, Any]) -> None:
     connection.execute(upsert.on_conflict_do_update(index_elements=["who"], set_=raised))
 
 
-class Users:
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    async def put(self, batch: Sequence[User], only: Set[str] | None = None) -> None:
+class Users(StoredTable):
+    @on_thread
+    def put(self, batch: Sequence[User], only: Set[str] | None = None) -> None:
         """Insert or replace what users declared; later ones of the same id win. `only`: of known
         users these fields alone are replaced, so that a change of others by another process stays.
         Durable on return."""
-        await asyncio.to_thread(self._put, batch, only)
-
-    def _put(self, batch: Sequence[User], only: Set[str] | None) -> None:
         with writing(self._engine) as connection:
             for user in batch:
                 declared = user.model_dump(exclude={"user_id"})
@@ -68,55 +61,44 @@ class Users:
                 change["version"] = users.c.version + 1
                 connection.execute(row.on_conflict_do_update(index_elements=["who"], set_=change))
 
-    async def patch(self, user_id: str, change: UserPatch) -> User | None:
+    @on_thread
+    def patch(self, user_id: str, change: UserPatch) -> User | None:
         """Apply the fields that `change` sets; None for a user nobody has heard of."""
-        return await asyncio.to_thread(self._patch, user_id, change)
-
-    def _patch(self, user_id: str, change: UserPatch) -> User | None:
+        fields = {
+            name: value
+            for name, value in change.model_dump(exclude_unset=True).items()
+            if value is not None or name == "locale"  # the one field that None can empty
+        }
+        update = users.update().where(users.c.who == user_id)
         with writing(self._engine) as connection:
-            row = connection.execute(select(users).where(users.c.who == user_id)).first()
-            if row is None:
-                return None
-            fields = {
-                name: value
-                for name, value in change.model_dump(exclude_unset=True).items()
-                if value is not None or name == "locale"  # the one field that None can empty
-            }
-            update = users.update().where(users.c.who == user_id)
             connection.execute(update.values(**fields, version=users.c.version + 1))
-        user, _ = self._get(user_id) or (None, 0)
-        return user
+            known = self.read(connection, user_id)
+        return known[0] if known else None
 
-    async def get(self, who: str) -> tuple[User, int] | None:
+    @on_thread
+    def get(self, who: str) -> tuple[User, int] | None:
         """What the user `who` (a log key) declared, and the version of their state; None if they
         never acted and never declared anything."""
-        return await asyncio.to_thread(self._get, who)
-
-    def _get(self, who: str) -> tuple[User, int] | None:
         with self._engine.connect() as connection:
             return self.read(connection, who)
 
     def read(self, connection: Connection, who: str) -> tuple[User, int] | None:
         """As `get`, within a transaction."""
         row = connection.execute(select(users).where(users.c.who == who)).first()
-        if row is None:
-            return None
-        return _user(row), row.version
+        return None if row is None else (_user(row), row.version)
 
-    async def known(self, ids: Sequence[str]) -> dict[str, User]:
+    @on_thread
+    def known(self, ids: Sequence[str]) -> dict[str, User]:
         """Those of `ids` who ever acted or declared anything."""
-        return await asyncio.to_thread(self._select, select(users).where(users.c.who.in_(ids)))
+        query = select(users).where(users.c.who.in_(ids))
+        return {row.who: _user(row) for row in self._rows(query)}
 
-    async def page(self, after: str, limit: int) -> list[User]:
+    @on_thread
+    def page(self, after: str, limit: int) -> list[User]:
         """The first users, by id, whose id comes after. Visitors, whose keys begin with a control
         character, are no users."""
         query = select(users).where(users.c.who > after, ~users.c.who.startswith(VISITOR))
-        page = await asyncio.to_thread(self._select, query.order_by(users.c.who).limit(limit))
-        return list(page.values())
-
-    def _select(self, query: Select[Any]) -> dict[str, User]:
-        with self._engine.connect() as connection:
-            return {row.who: _user(row) for row in connection.execute(query)}
+        return [_user(row) for row in self._rows(query.order_by(users.c.who).limit(limit))]
 
 
 def _user(row: Any) -> User:
