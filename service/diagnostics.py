@@ -113,9 +113,9 @@ class Diagnostics:
     async def _read_disk(self) -> Part:
         """Free space on the fuller of the disks that hold the data. Raises `DiskFull` if it is
         nearly full, or if the last write was refused."""
-        folders = self._settings.data, self._store.folder
+        folders = self._settings.data, self._store.file.path.parent
         free = min([await asyncio.to_thread(_free_bytes, folder) for folder in folders])
-        for refused in (self._store.full, self._catalog.full):
+        for refused in (self._store.file.full, self._catalog.full):
             if refused is not None:
                 raise refused
         if free < LEAST_FREE:

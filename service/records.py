@@ -19,7 +19,7 @@ from service.schema import (
     UserPatch,
 )
 from service.store import Store
-from service.store.shadows import Shadowed as Shadowed
+from service.store.rankings import Shadowed as Shadowed
 
 PAGE = 100
 """How many rows of an export are read at once."""

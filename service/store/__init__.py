@@ -12,7 +12,6 @@ from pathlib import Path
 
 from sqlalchemy import Connection, make_url, select
 
-from service.errors import DiskFull
 from service.schema import Event, User
 from service.store.database import make_engine, metadata, micros, migrate, on_thread, writing
 from service.store.events import Events, events
@@ -20,8 +19,7 @@ from service.store.file import DatabaseFile
 from service.store.keys import Keys
 from service.store.nulls import Nulls
 from service.store.popularity import Popularity
-from service.store.rankings import Rankings, rankings
-from service.store.shadows import Shadows, shadows
+from service.store.rankings import Rankings, Shadows, rankings, shadows
 from service.store.spendings import Spendings
 from service.store.trainings import Trainings
 from service.store.users import Users, users
@@ -61,10 +59,10 @@ class Store:
     def __init__(
         self, url: str, *, weigh: Callable[[Event], float], half_life_days: float, meaning: str = ""
     ) -> None:
-        self._file = DatabaseFile(Path(make_url(url).database or ""))
-        self._engine = make_engine(self._file)
-        self._file.check_before_opening()
-        migrate(self._engine, self._file)
+        self.file = DatabaseFile(Path(make_url(url).database or ""))
+        self._engine = make_engine(self.file)
+        self.file.check_before_opening()
+        migrate(self._engine, self.file)
         self.users = Users(self._engine)
         self.popularity = Popularity(self._engine, weigh=weigh, half_life_days=half_life_days)
         self.events = Events(self._engine, self.popularity)
@@ -115,29 +113,16 @@ class Store:
         with self._fresh_connection() as connection:
             result = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
         if result != "ok":
-            raise self._file.damaged(" ".join(f"{result}".split()))
-
-    @property
-    def folder(self) -> Path:
-        """The folder that holds the database."""
-        return self._file.path.parent
-
-    @property
-    def full(self) -> DiskFull | None:
-        """Why the last write was refused; None since one succeeded."""
-        return self._file.full
+            raise self.file.damaged(" ".join(f"{result}".split()))
 
     @contextmanager
     def _fresh_connection(self) -> Iterator[Connection]:
         """A connection without any page of the file in a cache."""
-        self._file.check_identity()
-        self._file.check_before_opening()
-        fresh = make_engine(self._file)
-        try:
-            with fresh.connect() as connection:
-                yield connection
-        finally:
-            fresh.dispose()
+        self.file.check_identity()
+        self.file.check_before_opening()
+        with make_engine(self.file).connect() as connection:
+            connection.detach()  # from its pool, which would keep it open
+            yield connection
 
     def close(self) -> None:
         self._engine.dispose()

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Select,
     create_engine,
     event,
+    inspect,
 )
 
 from service.errors import ConfigError, DiskFull, StorageError
@@ -92,8 +93,7 @@ def migrate(engine: Engine, file: DatabaseFile) -> None:
     known = sorted(script.stem.partition("_")[0] for script in scripts)
     revision = None
     with engine.connect() as connection:
-        query = "SELECT name FROM sqlite_master WHERE type = 'table'"
-        tables = set(connection.exec_driver_sql(query).scalars())
+        tables = inspect(connection).get_table_names()
         if "alembic_version" in tables:
             query = "SELECT version_num FROM alembic_version"
             revision = connection.exec_driver_sql(query).scalar()
@@ -106,11 +106,8 @@ def migrate(engine: Engine, file: DatabaseFile) -> None:
         )
     if revision is None and tables:
         raise file.damaged("it holds tables, but not ours")
-    if revision != known[-1]:
-        _run_migrations(engine)
-
-
-def _run_migrations(engine: Engine) -> None:
+    if revision == known[-1]:
+        return
     from alembic import command  # takes a third of a second, at the first start of a version
     from alembic.config import Config
 

@@ -6,6 +6,7 @@ can't read for one that ends there: both would lose in silence what was acknowle
 are checked before SQLite opens them, and once after.
 """
 
+import os
 import sqlite3
 import struct
 import subprocess
@@ -34,6 +35,8 @@ UNWRITTEN = {
 }
 """SQLite's codes for a write that a quota, a limit or a full disk refused, where the system does
 not say 'full'."""
+DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR}
+DAMAGED_REASONS = ("no such table", "no such column", "Could not decode")
 REFUSED = {
     sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_PERM,
@@ -60,7 +63,7 @@ class DatabaseFile:
         self.full: DiskFull | None = None
         """Why the last write was refused; None since one succeeded."""
         self._journal: _Journal | None = None
-        self._identity: tuple[int, int] | None = None
+        self._opened: os.stat_result | None = None
 
     # ── around its opening ────────────────────────────────────────────────────────────────────────
 
@@ -77,8 +80,7 @@ class DatabaseFile:
 
     def check_after_opening(self) -> None:
         """Raises `StoreDamaged` if SQLite read less of the journal than had been written."""
-        stat = self.path.stat()
-        self._identity = stat.st_dev, stat.st_ino
+        self._opened = self.path.stat()
         before = self._journal
         now = self._read_index() if before else None
         if before and now and before.salts == now.salts and now.frames < before.frames:
@@ -90,15 +92,13 @@ class DatabaseFile:
     def check_identity(self) -> None:
         """Raises `StoreDamaged` if the path leads to another file than when it was opened: writes
         would be lost."""
-        if self._identity is None:
-            return
         try:
-            stat = self.path.stat()
+            now = self.path.stat()
         except FileNotFoundError:
             raise StoreDamaged(
                 f"{self.path} was removed while in use: {self._cure}, then start again"
             ) from None
-        if (stat.st_dev, stat.st_ino) != self._identity:
+        if self._opened and not os.path.samestat(now, self._opened):
             raise StoreDamaged(
                 f"{self.path} was replaced while in use: start again to use the new one"
             )
@@ -162,9 +162,7 @@ class DatabaseFile:
                 f"the quota"
             )
             return self.full
-        if kind in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR}:
-            return self.damaged(reason)
-        if reason.startswith(("no such table", "no such column", "Could not decode")):
+        if kind in DAMAGED or reason.startswith(DAMAGED_REASONS):
             return self.damaged(reason)
         if kind in REFUSED:
             return StorageError(

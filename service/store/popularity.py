@@ -51,8 +51,8 @@ class Popularity(StoredTable):
                 votes[event.item_id] = _add_logs(votes.get(event.item_id, -math.inf), vote)
         if not votes:
             return
-        known = connection.execute(select(popularity).where(popularity.c.item_id.in_(votes)))
-        before = {row.item_id: row.log2_votes for row in known}
+        known = select(popularity).where(popularity.c.item_id.in_(votes))
+        before = {row.item_id: row.log2_votes for row in connection.execute(known)}
         rows = [
             {"item_id": item_id, "log2_votes": _add_logs(before.get(item_id, -math.inf), vote)}
             for item_id, vote in votes.items()
@@ -86,19 +86,16 @@ class Popularity(StoredTable):
         half-life."""
         made_with = f"{meaning}|{self._half_life_s}"
         before = self._value(select(notes.c.value).where(notes.c.key == "popularity"))
-        if before != made_with:
-            with writing(self._engine) as connection:
-                self._recount(connection, made_with)
-
-    def _recount(self, connection: Connection, made_with: str) -> None:
+        if before == made_with:
+            return
         from service.store.events import events  # the log imports this table's class
 
-        connection.execute(delete(popularity))
         columns = events.c.item_id, events.c.type, events.c.value, events.c.occurred_at
-        log = connection.execute(select(*columns).where(events.c.item_id.is_not(None)))
-        self.add(
-            connection,
-            (
+        note = insert(notes).values(key="popularity", value=made_with)
+        with writing(self._engine) as connection:
+            connection.execute(delete(popularity))
+            log = connection.execute(select(*columns).where(events.c.item_id.is_not(None)))
+            voting = (
                 Event.model_construct(
                     item_id=row.item_id,
                     type=row.type,
@@ -106,12 +103,11 @@ class Popularity(StoredTable):
                     occurred_at=moment(row.occurred_at),
                 )
                 for row in log
-            ),
-        )
-        row = insert(notes).values(key="popularity", value=made_with)
-        connection.execute(
-            row.on_conflict_do_update(index_elements=["key"], set_={"value": made_with})
-        )
+            )
+            self.add(connection, voting)
+            connection.execute(
+                note.on_conflict_do_update(index_elements=["key"], set_={"value": made_with})
+            )
 
 
 def _add_logs(a: float, b: float) -> float:

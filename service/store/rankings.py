@@ -1,4 +1,8 @@
-"""The rankings that were shown, each under its id, by which clicks name it."""
+"""The rankings that were shown, each under its id, by which clicks name it; and those that shadow
+models made beside them."""
+
+from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import (
     JSON,
@@ -8,6 +12,7 @@ from sqlalchemy import (
     Integer,
     Table,
     Text,
+    UniqueConstraint,
     literal,
     select,
     tuple_,
@@ -30,6 +35,33 @@ rankings = Table(
     Column("ranking", JSON, nullable=False),
     Index("rankings_of", "who", "shown_at"),
 )
+
+shadows = Table(
+    "shadows",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("ranking_id", Text, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("alias", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("ranking", JSON, nullable=False),
+    UniqueConstraint("ranking_id", "alias"),
+    Index("shadows_of", "who"),
+)
+
+
+@dataclass(frozen=True)
+class Shadowed:
+    """A ranking that `who` (a log key) was shown, and the one that the model `alias` made of the
+    same candidates. `seq`: its place among all."""
+
+    seq: int
+    who: str
+    alias: str
+    domain: str
+    shown_at: datetime
+    shown: Ranking
+    shadow: Ranking
 
 
 class Rankings(StoredTable):
@@ -70,4 +102,53 @@ class Rankings(StoredTable):
                 ranking=Ranking.model_validate(row.ranking),
             )
             for row in self._rows(query)
+        ]
+
+
+class Shadows(StoredTable):
+    @on_thread
+    def log(self, ranking: Ranking, *, who: str, alias: str, at: datetime) -> bool:
+        """Keep a shadow model's ranking beside the shown one of the same id. Keeps nothing and
+        returns False if the shown one is gone, because its user has been forgotten since."""
+        row = insert(shadows).values(
+            ranking_id=ranking.ranking_id,
+            who=who,
+            alias=alias,
+            at=micros(at),
+            ranking=ranking.model_dump(mode="json"),
+        )
+        shown_to = select(rankings.c.who).where(rankings.c.ranking_id == ranking.ranking_id)
+        with writing(self._engine) as connection:
+            is_known = connection.scalar(shown_to) == who
+            if is_known:
+                connection.execute(row.on_conflict_do_nothing())
+        return is_known
+
+    @on_thread
+    def page(
+        self, after: int, limit: int, since: datetime | None = None, *, who: str | None = None
+    ) -> list[Shadowed]:
+        """The first `limit` after the place `after`, in the order in which they were made. `since`:
+        only of rankings shown from then on. `who`: only of those shown to this person."""
+        shown = rankings.c.domain, rankings.c.shown_at, rankings.c.ranking.label("shown")
+        query = (
+            select(shadows, *shown)
+            .join(rankings, rankings.c.ranking_id == shadows.c.ranking_id)
+            .where(shadows.c.seq > after)
+        )
+        if since is not None:
+            query = query.where(rankings.c.shown_at >= micros(since))
+        if who is not None:
+            query = query.where(shadows.c.who == who)
+        return [
+            Shadowed(
+                seq=row.seq,
+                who=row.who,
+                alias=row.alias,
+                domain=row.domain,
+                shown_at=moment(row.shown_at),
+                shown=Ranking.model_validate(row.shown),
+                shadow=Ranking.model_validate(row.ranking),
+            )
+            for row in self._rows(query.order_by(shadows.c.seq).limit(limit))
         ]

@@ -45,10 +45,14 @@ class Trainings(StoredTable):
     @on_thread
     def add(self, training: Training) -> None:
         """Durable on return."""
+        fields = {
+            **asdict(training),
+            "trained_at": training.trained_at.isoformat(),
+            "gram": base64.b64encode(training.gram.astype("<f8").tobytes()).decode(),
+        }
+        row = insert(notes).values(key=PREFIX + training.version, value=json.dumps(fields))
         with writing(self._engine) as connection:
-            connection.execute(
-                insert(notes).values(key=PREFIX + training.version, value=_to_json(training))
-            )
+            connection.execute(row)
 
     async def get(self, version: str) -> Training | None:
         """The training of a version; None if it is no longer kept. A version never changes, so the
@@ -73,13 +77,6 @@ class Trainings(StoredTable):
         last = select(notes.c.key).where(is_training).order_by(notes.c.key.desc()).limit(KEPT)
         with writing(self._engine) as connection:
             connection.execute(delete(notes).where(is_training, notes.c.key.not_in(last)))
-
-
-def _to_json(training: Training) -> str:
-    gram = base64.b64encode(training.gram.astype("<f8").tobytes()).decode()
-    return json.dumps(
-        {**asdict(training), "trained_at": training.trained_at.isoformat(), "gram": gram}
-    )
 
 
 def _from_json(value: str) -> Training:

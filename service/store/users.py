@@ -58,8 +58,8 @@ class Users(StoredTable):
                 change = {
                     name: value for name, value in declared.items() if only is None or name in only
                 }
-                change["version"] = users.c.version + 1
-                connection.execute(row.on_conflict_do_update(index_elements=["who"], set_=change))
+                raised = {**change, "version": users.c.version + 1}
+                connection.execute(row.on_conflict_do_update(index_elements=["who"], set_=raised))
 
     @on_thread
     def patch(self, user_id: str, change: UserPatch) -> User | None:
