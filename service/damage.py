@@ -78,22 +78,25 @@ def disk_full(folder: Path, message: str) -> DiskFull:
 def _is_damage(error: Exception, message: str) -> bool:
     """Do damaged files cause the error? Bytes that decode to no text or JSON are damage too; any
     other `ValueError` is a mistake of our code."""
-    if isinstance(error, UnicodeDecodeError | json.JSONDecodeError):
-        return True
-    named_damage = type(error).__name__ in {"ArrowInvalid", "RustPanic"}
-    return named_damage or DAMAGE.search(message) is not None
+    return (
+        isinstance(error, UnicodeDecodeError | json.JSONDecodeError)
+        or type(error).__name__ in {"ArrowInvalid", "RustPanic"}
+        or DAMAGE.search(message) is not None
+    )
 
 
 def _damaged_files(table: Path, message: str) -> list[str]:
     """Paths relative to the table: of the file that the message names if it exists, else of up to
-    three that are cut short, else of the missing file that is named; empty if nobody knows."""
+    three that are cut short, or that somebody is writing just now, else of the missing file that
+    is named; empty if nobody knows."""
     name = re.search(r"items\.lance/((?:_versions|_indices|data|_deletions)/[\w./-]+\w)", message)
     if name and (table / name[1]).exists():
         return [name[1]]
-    looked_for = CUT.search(message) or "Not found" in message
-    cut_short = _cut_short(table.parent) if looked_for else []
-    if cut_short:
-        return [f"{file.relative_to(table)}" for file in cut_short[:3]]
+    if CUT.search(message) or "Not found" in message:
+        files = (file for place in PLACES for file in sorted(table.glob(place)))
+        cut_short = [f"{file.relative_to(table)}" for file in files if not ends_whole(file)]
+        if cut_short:
+            return cut_short[:3]
     return [name[1]] if name else []
 
 
@@ -102,19 +105,11 @@ def data_files(folder: Path) -> set[Path]:
     return {file for place in PLACES[1:] for file in (folder / "items.lance").glob(place)}
 
 
-def _cut_short(folder: Path) -> list[Path]:
-    """The catalogue's files that don't end as they should; also those that somebody is writing
-    just now."""
-    files = (file for place in PLACES for file in sorted((folder / "items.lance").glob(place)))
-    return [file for file in files if not ends_whole(file)]
-
-
 def ends_whole(file: Path) -> bool:
     """Has the file been written to its end?"""
     try:
         with file.open("rb") as opened:
-            opened.seek(0, 2)
-            opened.seek(max(0, opened.tell() - len(MARK)))
+            opened.seek(max(0, opened.seek(0, 2) - len(MARK)))
             return opened.read() == MARK
     except OSError:
         return False
@@ -155,8 +150,8 @@ def _cure(folder: Path, files: list[str], part: Part | None) -> str:
 def latest_manifest(folder: Path) -> str:
     """The path relative to the table; empty if there is none. The latest has the first name, since
     names count down from the greatest 64-bit number."""
-    names = sorted(file.name for file in (folder / "items.lance" / "_versions").glob("*.manifest"))
-    return f"_versions/{names[0]}" if names else ""
+    manifests = (folder / "items.lance" / "_versions").glob("*.manifest")
+    return min((f"_versions/{file.name}" for file in manifests), default="")
 
 
 def newest_known(folder: Path) -> int:

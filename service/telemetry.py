@@ -98,9 +98,6 @@ def log_as_text() -> None:
     )
 
 
-RELAY = Path(__file__).with_name("relay.py")
-
-
 @contextmanager
 def json_logs() -> Iterator[None]:
     """Within, every line on standard error is a JSON object: our logs, those of Python's `logging`,
@@ -120,13 +117,13 @@ def _logging_as_json() -> Iterator[None]:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    last: list[Any] = [
-        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-        structlog.processors.format_exc_info,
-        structlog.processors.JSONRenderer(),
-    ]
     formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[*first, structlog.stdlib.add_logger_name], processors=last
+        foreign_pre_chain=[*first, structlog.stdlib.add_logger_name],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
@@ -157,7 +154,7 @@ def _through_relay() -> Iterator[None]:
     stderr = os.dup(2)
     reader, writer = os.pipe()
     relay = subprocess.Popen(
-        [sys.executable, "-I", "-S", str(RELAY)],
+        [sys.executable, "-I", "-S", str(Path(__file__).with_name("relay.py"))],
         stdin=reader,
         stdout=subprocess.DEVNULL,
         stderr=stderr,

@@ -36,8 +36,5 @@ for plugin in entry_points(group="whyrank.commands"):
 app.command()(datasets.data)
 app.command(help=feeds.INGEST_HELP)(feeds.ingest)
 app.command(context_settings={"allow_interspersed_args": False})(serving.engine)
-app.command()(serving.serve)
-app.command()(serving.up)
-app.command()(ranking.recommend)
-app.command()(doctor.doctor)
-app.command()(demo.demo)
+for command in (serving.serve, serving.up, ranking.recommend, doctor.doctor, demo.demo):
+    app.command()(command)

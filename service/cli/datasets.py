@@ -8,7 +8,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from service.cli.shell import console, progress
-from service.config import Settings
 
 
 def data(
@@ -41,9 +40,8 @@ def data(
         raise typer.BadParameter(f"{name} {sample}: only 'sample' takes another name")
     from service.engine import feeds
 
-    settings: Settings = context.obj
     with progress() as step:
-        path = feeds.pull(name, settings.data, step)
+        path = feeds.pull(name, context.obj.data, step)
     console.print(f"{path}\n[dim]{escape(feeds.SETS[name].terms)}[/]")
 
 

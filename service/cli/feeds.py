@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from enum import StrEnum
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
@@ -17,8 +16,8 @@ from rich.markup import escape
 from service.build import Service
 from service.cli.shell import console, errors, progress, run
 from service.config import Settings
-from service.schema import Event, ForeignReport, IngestReport, Item, Rejection, User
-from service.schema import Feed as FeedName
+from service.feeds.times import TimeUnit
+from service.schema import Event, Feed, ForeignReport, IngestReport, Item, Rejection, User
 
 if TYPE_CHECKING:
     from service.feeds.files import FeedFile, FileRow
@@ -34,34 +33,20 @@ SHOWN_ROWS = 3
 """How many rows a dry run shows as they would be taken."""
 
 
-class FeedOption(StrEnum):
-    items = "items"
-    users = "users"
-    events = "events"
-
-
-class Format(StrEnum):
-    auto = "auto"
-    jsonl = "jsonl"
-    csv = "csv"
-    parquet = "parquet"
-    recbole = "recbole"
-    movielens = "movielens"
-    amazon_reviews = "amazon-reviews"
-    personalize_csv = "personalize-csv"
-    gorse = "gorse"
-    metarank = "metarank"
-    personalize = "personalize"
-
-
-class TimeUnit(StrEnum):
-    s = "s"
-    ms = "ms"
-    us = "us"
-    ns = "ns"
-
-
-FeedArgument = Annotated[FeedOption | None, typer.Argument(help="What the file holds.")]
+Format = Literal[
+    "auto",
+    "jsonl",
+    "csv",
+    "parquet",
+    "recbole",
+    "movielens",
+    "amazon-reviews",
+    "personalize-csv",
+    "gorse",
+    "metarank",
+    "personalize",
+]
+FeedArgument = Annotated[Feed | None, typer.Argument(help="What the file holds.")]
 FileArgument = Annotated[
     str | None,
     typer.Argument(
@@ -144,7 +129,7 @@ def ingest(
     context: typer.Context,
     feed: FeedArgument = None,
     file: FileArgument = None,
-    format: FormatOption = Format.auto,  # noqa: A002  the option's name
+    format: FormatOption = "auto",  # noqa: A002  the option's name
     map_: MapOption = None,
     set_: SetOption = None,
     drop: DropOption = None,
@@ -172,14 +157,15 @@ def ingest(
         "map": _parse_pairs("--map", map_),
         "set": _parse_pairs("--set", set_),
         "drop": frozenset(drop or ()),
-        "time_unit": time_unit.value if time_unit else None,
+        "time_unit": time_unit,
         "time_zone": time_zone,
         "delimiter": delimiter,
         "encoding": encoding,
         "scale": scale,
     }
-    with _open(settings, feed.value, file, format, mapping, options) as feed_file:
-        refused = _take(settings, feed.value, feed_file, dry_run=dry_run, strict=strict)
+    job = check_rows if dry_run else store_rows
+    with _open(settings, feed, file, format, mapping, options) as feed_file:
+        refused = run(settings, partial(job, feed=feed, file=feed_file, strict=strict))
     if strict and refused:
         raise typer.Exit(1)
 
@@ -221,7 +207,7 @@ def _parse_pairs(option: str, arguments: list[str] | None) -> dict[str, str]:
 
 def _open(
     settings: Settings,
-    feed: FeedName,
+    feed: Feed,
     file: str,
     format_: Format,
     mapping: Path | None,
@@ -231,12 +217,13 @@ def _open(
     from service.feeds.files import open_feed
     from service.feeds.mapping import FileMapping
 
-    meanings = settings.events.of(settings.service.domain)
     scales = {
-        name: meaning.scale for name, meaning in meanings.items() if meaning.scale is not None
+        name: meaning.scale
+        for name, meaning in settings.events.of(settings.service.domain).items()
+        if meaning.scale is not None
     }
-    feed_file = open_feed(file, feed, format_.value, FileMapping.made(mapping, options), scales)
-    if format_ is Format.auto and feed_file.format not in {"jsonl", "csv", "parquet"}:
+    feed_file = open_feed(file, feed, format_, FileMapping.made(mapping, options), scales)
+    if format_ == "auto" and feed_file.format not in {"jsonl", "csv", "parquet"}:
         console.print(
             f"format: {feed_file.format}, by its beginning (--format says another)",
             highlight=False,
@@ -244,15 +231,7 @@ def _open(
     return feed_file
 
 
-def _take(
-    settings: Settings, feed: FeedName, file: FeedFile, *, dry_run: bool, strict: bool
-) -> int:
-    """Stores a file's rows, or only checks them. Returns how many were refused."""
-    job = check_rows if dry_run else store_rows
-    return run(settings, lambda service: job(service, feed, file, strict=strict))
-
-
-async def store_rows(service: Service, feed: FeedName, file: FeedFile, *, strict: bool) -> int:
+async def store_rows(service: Service, feed: Feed, file: FeedFile, *, strict: bool) -> int:
     """Stores the rows of a file, embeds items and trains on events. Prints the counts and returns
     how many rows were refused; `strict`: stops at the first."""
     put: Callable[..., Awaitable[IngestReport]] = {
@@ -274,8 +253,7 @@ async def store_rows(service: Service, feed: FeedName, file: FeedFile, *, strict
         )
         if feed == "items":
             await service.ingest.embed_pending(partial(step, "embedding"))
-    accepted = sum(report.accepted for report in reports)
-    if feed != "users" and accepted:
+    if feed != "users" and any(report.accepted for report in reports):
         with console.status("learning who likes what …"):
             await service.jobs.trainer.train()
     _write_rejected(file, refused)
@@ -284,7 +262,7 @@ async def store_rows(service: Service, feed: FeedName, file: FeedFile, *, strict
     return len(refused)
 
 
-async def check_rows(service: Service, feed: FeedName, file: FeedFile, *, strict: bool) -> int:
+async def check_rows(service: Service, feed: Feed, file: FeedFile, *, strict: bool) -> int:
     """Stores nothing: prints the first rows as they would be taken, how many would be, and why
     others would be refused. Returns how many would be refused."""
     first_rows: list[Item | User | Event] = []
@@ -335,18 +313,16 @@ async def _take_chunks(
     return refused
 
 
-def _summarise(feed: FeedName, reports: list[IngestReport], refused: int) -> str:
+def _summarise(feed: Feed, reports: list[IngestReport], refused: int) -> str:
     accepted = sum(report.accepted for report in reports)
     duplicates = sum(report.duplicates for report in reports)
     skipped = sum(report.skipped for report in reports if isinstance(report, ForeignReport))
-    counts = [f"{feed}: {accepted} accepted"]
-    if duplicates:
-        counts.append(f"{duplicates} duplicates")
-    if skipped:
-        counts.append(f"{skipped} without {feed} skipped")
-    if refused:
-        counts.append(f"[red]{refused} rejected[/]")
-    return ", ".join(counts)
+    others = (
+        (duplicates, f"{duplicates} duplicates"),
+        (skipped, f"{skipped} without {feed} skipped"),
+        (refused, f"[red]{refused} rejected[/]"),
+    )
+    return ", ".join([f"{feed}: {accepted} accepted", *(text for count, text in others if count)])
 
 
 def _write_rejected(file: FeedFile, refused: RefusedRows) -> None:

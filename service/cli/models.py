@@ -38,13 +38,14 @@ def list_models(context: typer.Context) -> None:
         source, model = SOURCES.get(alias), settings.models.get(alias)
         path = settings.data / "models" / alias if model is None else settings.weights_path(alias)
         remote = model is not None and model.backend in {"openai", "litellm"}
-        roles = [role for role in ("rank", "explain") if getattr(settings.roles, role) == alias]
         table.add_row(
             alias,
             source.title if source else settings.models[alias].model,
             source.licence if source else "" if remote else "see the hub",
             "at a server" if remote else "here" if path.exists() else "not here",
-            ", ".join(roles),
+            ", ".join(
+                role for role in ("rank", "explain") if getattr(settings.roles, role) == alias
+            ),
         )
     console.print(table)
 

@@ -1,6 +1,5 @@
 """`whyrank prompts`: which prompts there are, and what a model is shown."""
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -9,15 +8,10 @@ from rich.table import Table
 from service.build import Service
 from service.cli.ranking import build_request
 from service.cli.shell import console, run
+from service.preview import PreviewTask
 from service.schema import PromptRef
 
 app = typer.Typer(help="The prompts in use, and what a model would be shown.", no_args_is_help=True)
-
-
-class Task(StrEnum):
-    rank = "rank"
-    explain = "explain"
-    score = "score"
 
 
 @app.command("list")
@@ -38,8 +32,8 @@ def preview(
     context: typer.Context,
     user_id: Annotated[str, typer.Argument(help="For whom.")],
     task: Annotated[
-        Task, typer.Option(help="Which prompt; score: what likelihoods are told after.")
-    ] = Task.rank,
+        PreviewTask, typer.Option(help="Which prompt; score: what likelihoods are told after.")
+    ] = "rank",
     instruction: Annotated[str | None, typer.Option(help="What the person wants now.")] = None,
     model: Annotated[
         str | None, typer.Option(help="To which alias under models; the task's own otherwise.")
@@ -47,7 +41,7 @@ def preview(
 ) -> None:
     """What the model would be shown for a user, and how many tokens that is; nothing is sent."""
     request = build_request(user_id=user_id, instruction=instruction)
-    shown = run(context.obj, lambda service: service.previewer.preview(request, task.value, model))
+    shown = run(context.obj, lambda service: service.previewer.preview(request, task, model))
     if not shown.messages:
         console.print(
             f"nothing would be sent: {shown.model} is outside, and this person may not be "
@@ -61,9 +55,11 @@ def preview(
         console.rule(message["role"])
         console.print(message["content"], markup=False, highlight=False)
     console.rule()
-    tokens = "tokens unknown: the model's tokenizer is not here"
-    if shown.tokens is not None:
-        tokens = f"{shown.tokens} tokens"
+    tokens = (
+        "tokens unknown: the model's tokenizer is not here"
+        if shown.tokens is None
+        else f"{shown.tokens} tokens"
+    )
     console.print(f"{shown.prompt.id} {shown.prompt.version} ({shown.prompt.sha}) · {tokens}")
     if shown.leaves:
         counts = ", ".join(f"{count} {kind}" for kind, count in shown.redacted.items())

@@ -1,7 +1,6 @@
 """`whyrank recommend`: a ranking as a table."""
 
-from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from pydantic import ValidationError
@@ -12,12 +11,6 @@ from service.build import Service
 from service.cli.shell import console, run
 from service.errors import reasons
 from service.schema import Item, Ranking, RecommendRequest
-
-
-class ExplainOption(StrEnum):
-    none = "none"
-    short = "short"
-    full = "full"
 
 
 def recommend(
@@ -31,8 +24,9 @@ def recommend(
         str | None, typer.Option(help="What the person wants now, in words.")
     ] = None,
     explain: Annotated[
-        ExplainOption, typer.Option(help="Reasons: none, short, or full with all signals.")
-    ] = ExplainOption.short,
+        Literal["none", "short", "full"],
+        typer.Option(help="Reasons: none, short, or full with all signals."),
+    ] = "short",
     as_json: Annotated[bool, typer.Option("--json", help="The whole answer as JSON.")] = False,
 ) -> None:
     """The ranked, justified list for a user."""
@@ -41,7 +35,7 @@ def recommend(
         top_n=top_n,
         strategy=strategy,
         instruction=instruction,
-        explain=explain.value,
+        explain=explain,
     )
 
     async def rank(service: Service) -> tuple[Ranking, dict[str, Item]]:
@@ -89,8 +83,8 @@ def print_ranking(ranking: Ranking, items: dict[str, Item], title: str) -> None:
     console.print(table)
     console.print(f"[dim]{_describe_work(ranking)}[/]")
     if ranking.degraded:
-        degraded = ranking.degraded
-        console.print(f"[yellow]degraded: {degraded.reason}, {degraded.from_} → {degraded.to}[/]")
+        steps = f"{ranking.degraded.from_} → {ranking.degraded.to}"
+        console.print(f"[yellow]degraded: {ranking.degraded.reason}, {steps}[/]")
     for warning in ranking.warnings:
         console.print(f"[yellow]{escape(warning)}[/]")
 
@@ -103,7 +97,6 @@ def _describe_work(ranking: Ranking) -> str:
         f"{usage.prompt_tokens} tokens read ({usage.cached_tokens} cached), "
         f"{usage.completion_tokens} written"
     )
-    parts = [used, tokens, f"{ranking.timings.total_ms / 1000:.1f} s", ranking.ranking_id]
-    if ranking.choice is not None and ranking.choice.why:
-        parts.insert(2, ranking.choice.why)
-    return " · ".join(parts)
+    why = ranking.choice.why if ranking.choice else ""
+    parts = used, tokens, why, f"{ranking.timings.total_ms / 1000:.1f} s", ranking.ranking_id
+    return " · ".join(part for part in parts if part)

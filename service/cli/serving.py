@@ -6,7 +6,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
@@ -73,17 +73,13 @@ def running_engine(settings: Settings) -> Iterator[Any]:
 @contextmanager
 def until_stopped() -> Iterator[None]:
     """SIGTERM ends the block as Ctrl-C does, so that what the block started is stopped with it."""
-    previous_handler = signal.signal(signal.SIGTERM, _interrupt)
+    previous_handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
     finally:
         signal.signal(signal.SIGTERM, previous_handler)
-
-
-def _interrupt(_signal: int, _frame: object) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def _serve(settings: Settings) -> None:
@@ -103,10 +99,8 @@ def _listen(settings: Settings) -> None:
 
     from service.api import create_app
 
-    prepared: list[Service] = []
-
     async def take_prepared(_settings: Settings) -> Service:
-        return prepared.pop()
+        return prepared
 
     service = settings.service
     config = uvicorn.Config(
@@ -119,17 +113,13 @@ def _listen(settings: Settings) -> None:
         timeout_graceful_shutdown=int(service.deadline_ms / 1000) + 5,
     )
     server = uvicorn.Server(config)
-
-    async def start() -> None:
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         # before uvicorn starts, which would log a known error with its trace
-        prepared.append(await _build_prepared(settings))
+        prepared = runner.run(_build_prepared(settings))
         console.print(
             f"whyrank on http://{service.host}:{service.port}  (API: /docs, readiness: /readyz)"
         )
-        await server.serve()
-
-    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        runner.run(start())
+        runner.run(server.serve())
     if not server.started:
         raise ConfigError(f"the service could not start on {service.host}:{service.port}")
 

@@ -86,14 +86,14 @@ def run(settings: Settings, job: Callable[[Service], Awaitable[T]], *, re_embed:
 @contextmanager
 def progress() -> Iterator[Step]:
     """A progress bar for every label that a step has."""
-    columns = (
+    with Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console) as bars:
+        console=console,
+    ) as bars:
         tasks: dict[str, TaskID] = {}
 
         def step(label: str, done: int, total: int) -> None:
