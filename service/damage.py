@@ -138,8 +138,9 @@ def _cure(folder: Path, files: list[str], part: Part | None) -> str:
     manifests = [file for file in files if file.startswith("_versions/")]
     if part == "versions" or (manifests and latest not in manifests):
         versions = folder / "items.lance" / "_versions"
-        kept = Path(latest).name
-        return f"nobody needs it: move the manifests in {versions} away, all but {kept}"
+        return (
+            f"nobody needs it: move the manifests in {versions} away, all but {Path(latest).name}"
+        )
     if part == "vectors":
         return "'whyrank ingest --re-embed' makes the vectors anew"
     if part == "rows" or manifests:

@@ -9,7 +9,7 @@ from importlib.metadata import entry_points
 
 import typer
 
-from service.cli import datasets, demo, doctor, feeds, keys, models, prompts, ranking, serving
+from service.cli import datasets, doctor, feeds, keys, models, ranking, serving
 from service.cli.shell import ErrorReporter, main
 
 __all__ = ["app"]
@@ -23,7 +23,7 @@ app = typer.Typer(
 )
 app.callback()(main)
 app.add_typer(models.app, name="models")
-app.add_typer(prompts.app, name="prompts")
+app.add_typer(ranking.prompts, name="prompts")
 app.add_typer(keys.app, name="keys")
 
 for plugin in entry_points(group="whyrank.commands"):
@@ -36,5 +36,5 @@ for plugin in entry_points(group="whyrank.commands"):
 app.command()(datasets.data)
 app.command(help=feeds.INGEST_HELP)(feeds.ingest)
 app.command(context_settings={"allow_interspersed_args": False})(serving.engine)
-for command in (serving.serve, serving.up, ranking.recommend, doctor.doctor, demo.demo):
+for command in (serving.serve, serving.up, ranking.recommend, doctor.doctor, datasets.demo):
     app.command()(command)

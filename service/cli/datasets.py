@@ -1,5 +1,7 @@
-"""`whyrank data`: data sets to fetch, and invented ones."""
+"""`whyrank data`: data sets to fetch, and invented ones; `whyrank demo`: the whole job on one."""
 
+import asyncio
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +9,16 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from service.cli.shell import console, progress
+from service.build import Service
+from service.cli.feeds import store_rows
+from service.cli.ranking import items_of, print_ranking
+from service.cli.serving import running_engine, until_stopped
+from service.cli.shell import console, progress, run
+from service.config import Settings
+from service.schema import RecommendRequest
+
+TASTES = {"366": "horror", "904": "romance", "127": "science fiction"}
+"""What the users of the demonstration like, by id."""
 
 
 def data(
@@ -57,3 +68,75 @@ def _write_sample(name: str | None, out: Path | None, seed: int) -> None:
         return
     for path, rows in samples.write(name, out or Path(name), seed).items():
         console.print(f"{path}: {rows} rows")
+
+
+def demo(
+    context: typer.Context,
+    model: Annotated[str, typer.Option(help="small (1.5B) or tiny (135M).")] = "small",
+) -> None:
+    """The whole job on real films: fetch, ingest, start vLLM, rank and justify for three people,
+    stop."""
+    from service.engine import feeds, weights
+
+    start = time.monotonic()
+    settings = _with_model(context.obj, model)
+    with until_stopped():
+        with progress() as step:
+            for alias in dict.fromkeys(["minilm", model, *_local_scorers(settings)]):
+                weights.pull(alias, settings.data / "models", step)
+            films = feeds.pull("movielens-100k", settings.data, step)
+        run(settings, lambda service: _ingest_films(service, films))
+        with running_engine(settings):
+            run(settings, _rank_for_users)
+    console.print(
+        f"[dim]{time.monotonic() - start:.0f} s in all. {feeds.SETS['movielens-100k'].terms}.[/]"
+    )
+    console.print(
+        "Next: [bold]make up[/] serves it on http://127.0.0.1:8080; the README sends it an event."
+    )
+
+
+def _local_scorers(settings: Settings) -> list[str]:
+    """The model whose weights have to be pulled to compute likelihoods in this process, if any."""
+    score = settings.models[settings.roles.score] if settings.roles.score else None
+    return (
+        [score.model]
+        if score is not None and score.backend == "local" and score.path is None
+        else []
+    )
+
+
+def _with_model(settings: Settings, alias: str) -> Settings:
+    """The same settings, with this alias to rank, to explain and in the local engine."""
+    if alias not in settings.models:
+        raise typer.BadParameter(f"no model {alias!r}; configured: {', '.join(settings.models)}")
+    changes = {
+        "roles": settings.roles.model_copy(update={"rank": alias, "explain": alias}),
+        "engine": settings.engine.model_copy(update={"model": alias}),
+    }
+    return settings.model_copy(update=changes)
+
+
+async def _ingest_films(service: Service, films: Path) -> None:
+    """Ingests the feeds, once. A run that was broken off may be repeated: the log takes no event
+    twice."""
+    from service.feeds.files import open_feed
+
+    stamp = service.settings.data / ".movielens.ingested"
+    if not stamp.exists():
+        for feed in ("items", "users", "events"):
+            with open_feed(films / f"{feed}.jsonl", feed) as file:
+                await store_rows(service, feed, file, strict=False)
+        stamp.touch()
+
+
+async def _rank_for_users(service: Service) -> None:
+    """Ranks for all users of `TASTES` at once."""
+    requests = [RecommendRequest(user_id=user, top_n=5, deadline_ms=300_000) for user in TASTES]
+    with console.status("ranking for three people at once …"):
+        rankings = await asyncio.gather(
+            *(service.recommender.recommend(request) for request in requests)
+        )
+    for (user, taste), ranking in zip(TASTES.items(), rankings, strict=True):
+        items = await items_of(service, ranking)
+        print_ranking(ranking, items, f"user {user}, who likes {taste}")

@@ -60,9 +60,8 @@ def pull(
     """Fetch and convert a model's weights; nothing to do if they are here."""
     from service.engine import weights
 
-    settings: Settings = context.obj
     with progress() as step:
-        path = weights.pull(alias, settings.data / "models", step)
+        path = weights.pull(alias, context.obj.data / "models", step)
     console.print(f"{weights.SOURCES[alias].title} ({weights.SOURCES[alias].licence}) is in {path}")
 
 

@@ -80,10 +80,11 @@ class Store:
         with self._engine.connect() as connection:
             declared, version = self.users.read(connection, key) or (None, 0)
             events, whole = self.events.history(connection, key) if version else ([], True)
-            if whole:
-                latest = _latest(events, types)
-            else:
-                latest = self.events.latest_by_type(connection, key, types)
+            latest = (
+                _latest(events, types)
+                if whole
+                else self.events.latest_by_type(connection, key, types)
+            )
             return StoredPerson(declared, version, events, latest)
 
     @on_thread

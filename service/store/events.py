@@ -218,8 +218,11 @@ def _places_of_latest(people: Collection[str], first: int, last: int, until: int
         partition_by=(events.c.who, events.c.type, events.c.item_id),
         order_by=(events.c.occurred_at.desc(), events.c.seq.desc()),
     )
-    read = events.c.who.in_(people), events.c.item_id.is_not(None), events.c.seq <= until
-    ranked = select(events.c.seq, nth.label("nth")).where(*read).subquery()
+    ranked = (
+        select(events.c.seq, nth.label("nth"))
+        .where(events.c.who.in_(people), events.c.item_id.is_not(None), events.c.seq <= until)
+        .subquery()
+    )
     return select(ranked.c.seq).where(ranked.c.nth == 1, ranked.c.seq.between(first, last))
 
 

@@ -46,12 +46,13 @@ class Keys(StoredTable):
                 raise BadRequest(
                     f"there is a key {key.name!r}, or was: choose another name", param="name"
                 )
-            times = {
-                "created_at": micros(key.created_at),
-                "expires_at": None if key.expires_at is None else micros(key.expires_at),
-            }
-            rest = key.model_dump(include={"key_id", "name", "scopes", "rate", "budget"})
-            connection.execute(keys.insert().values(hash=_hash(secret), **times, **rest))
+            row = keys.insert().values(
+                hash=_hash(secret),
+                created_at=micros(key.created_at),
+                expires_at=None if key.expires_at is None else micros(key.expires_at),
+                **key.model_dump(include={"key_id", "name", "scopes", "rate", "budget"}),
+            )
+            connection.execute(row)
         return f"wr-{key.key_id}-{secret}"
 
     @on_thread
@@ -79,8 +80,8 @@ class Keys(StoredTable):
         with writing(self._engine) as connection:
             if connection.scalar(select(keys.c.key_id).where(keys.c.name == name)) is None:
                 raise NotFound("key", name)
-            valid = keys.c.name == name, keys.c.revoked_at.is_(None)
-            connection.execute(keys.update().where(*valid).values(revoked_at=micros(now)))
+            update = keys.update().where(keys.c.name == name, keys.c.revoked_at.is_(None))
+            connection.execute(update.values(revoked_at=micros(now)))
 
     def exist(self) -> bool:
         """Was there ever a key? Blocks for one read."""

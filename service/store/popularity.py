@@ -58,10 +58,10 @@ class Popularity(StoredTable):
             for item_id, vote in votes.items()
         ]
         upsert = insert(popularity)
-        total = {"log2_votes": upsert.excluded.log2_votes}
-        connection.execute(
-            upsert.on_conflict_do_update(index_elements=["item_id"], set_=total), rows
+        upsert = upsert.on_conflict_do_update(
+            index_elements=["item_id"], set_={"log2_votes": upsert.excluded.log2_votes}
         )
+        connection.execute(upsert, rows)
 
     @on_thread
     def top(self, limit: int, offset: int = 0) -> list[str]:

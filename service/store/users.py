@@ -35,11 +35,10 @@ users = Table(
 
 def bump_versions(connection: Connection, times: Select[Any, Any]) -> None:
     """Raises the versions of people's states: `times` selects (log key, by how much)."""
-    declared = literal({}, JSON), literal(True), literal(True)
     upsert = insert(users).from_select(
         ["who", "version", "attributes", "allow_hosted", "profile"],
         # without a WHERE, SQLite takes the ON of ON CONFLICT for a join's
-        times.add_columns(*declared).where(true()),
+        times.add_columns(literal({}, JSON), literal(True), literal(True)).where(true()),
     )
     raised = {"version": users.c.version + upsert.excluded.version}
     connection.execute(upsert.on_conflict_do_update(index_elements=["who"], set_=raised))
