@@ -3,7 +3,6 @@ caller's own documents."""
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import chain
 
 from service import retrieve
@@ -53,16 +52,15 @@ class Finder:
         return [*await self._unknown(request), *await self._unmet(request, candidates)]
 
     async def _lookup(self, plan: Plan, person: UserState, views: Views) -> Lookup:
-        query = await self._query(plan, person, views)
-        return Lookup(self._store, self._catalog, person, query)
-
-    async def _query(self, plan: Plan, person: UserState, views: Views) -> RetrievalQuery:
         """Makes the retrieval query. It excludes items that the person has seen, unless the caller
         lists the candidates."""
-        request, weights = plan.request, plan.weights
-        factors = None
-        if weights.collaborative:
-            factors = await factorization.taste(self._store, self._catalog, person)
+        request, weights, view = plan.request, plan.weights, views.embedder
+        instruction = request.instruction
+        factors = (
+            await factorization.taste(self._store, self._catalog, person)
+            if weights.collaborative
+            else None
+        )
         exclude = frozenset(request.exclude)
         given = None
         scope = Scope(
@@ -77,18 +75,16 @@ class Finder:
             weights=weights.sources,
             scope=scope,
             given=given,
-            instruction=request.instruction,
+            instruction=instruction,
+            meant=view.sent(instruction) if view.allowed and instruction is not None else None,
+            embeds=view.allowed,
             context_items=request.context_items,
             factors=factors,
             avoid=person.avoid | frozenset(request.avoid),
             popularity=bool(weights.popularity),
             vectors=bool(weights.diversity),
         )
-        view = views.embedder
-        if not view.allowed:
-            return replace(query, embeds=False)
-        instruction = request.instruction
-        return replace(query, meant=view.sent(instruction) if instruction is not None else None)
+        return Lookup(self._store, self._catalog, person, query)
 
     async def _unknown(self, request: RecommendRequest) -> list[str]:
         """Warns, for each list of ids in the request, about those that the catalogue doesn't
@@ -99,14 +95,16 @@ class Finder:
             "context_items": request.context_items,
             "exclude": request.exclude,
         }
-        unknown = set(await self._catalog.unknown(chain(*lists.values())))
-        warnings = []
-        for name, ids in lists.items():
-            missing = [item_id for item_id in ids if item_id in unknown]
-            if missing:
-                what = f"not in the catalogue, {UNKNOWN_ITEM[name]}"
-                warnings.append(f"{name}: {what}: {first_of(missing)}")
-        return warnings
+        known = set(await self._catalog.search.known(chain(*lists.values())))
+        unknown = {
+            name: [item_id for item_id in ids if item_id not in known]
+            for name, ids in lists.items()
+        }
+        return [
+            f"{name}: not in the catalogue, {UNKNOWN_ITEM[name]}: {first_of(missing)}"
+            for name, missing in unknown.items()
+            if missing
+        ]
 
     async def _unmet(self, request: RecommendRequest, candidates: Sequence[Candidate]) -> list[str]:
         """If there are no candidates, warns whether the request's filters are the cause, and names

@@ -11,7 +11,7 @@ from service.config import Settings
 from service.errors import ModelError
 from service.plan import Plan
 from service.privacy import Privacy, Views, possible_ids
-from service.schema import Event, InlineEvent, RecommendRequest, UserState
+from service.schema import Event, InlineEvent, Interest, RecommendRequest, UserState
 from service.store import Store
 
 INLINE = "inline"
@@ -62,7 +62,8 @@ class People:
         described = self._described(person, views)
         if described:
             with suppress(ModelError):  # the embedder's
-                interest = await self._catalog.interest(described)
+                vector = await self._catalog.embedder.embed_one(described)
+                interest = Interest(vector=tuple(vector.tolist()), weight=1)
                 update = {"source": "attributes", "interests": (interest,)}
                 return person.model_copy(update=update), views
         if request.instruction:

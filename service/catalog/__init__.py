@@ -13,30 +13,37 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from service.catalog.backlog import Backlog
-from service.catalog.columns import SHOWN, Columns, Kind, declared_columns, factor_columns, fitted
-from service.catalog.facets import Facets, count_facets
-from service.catalog.filters import EVERYTHING, IN_FILTER, Scope, conditions, ids_in, literal
-from service.catalog.health import Health
-from service.catalog.indexes import INDEX_FROM, TERMS_INDEX, Indexes
-from service.catalog.items import StoredItems
-from service.catalog.opening import declare, open_table, other_space, size_of_vectors
-from service.catalog.rows import factor_rows, item_of, rows_of
+import numpy as np
+
+from service.catalog.filters import IN_FILTER, Facets, Scope, count_facets, ids_in, literal, where
+from service.catalog.rows import (
+    SHOWN,
+    Columns,
+    Kind,
+    fit,
+    item_of,
+    rows_of,
+    vector_rows,
+)
 from service.catalog.search import Search
 from service.catalog.space import Embeds, UserFactors, Vectors
-from service.catalog.table import ItemTable, guarded
+from service.catalog.table import (
+    ItemTable,
+    OnTable,
+    guarded,
+    open_table,
+    other_space,
+    size_of_vectors,
+)
 from service.catalog.terms import READ, asked_terms, terms_of, words_of
+from service.catalog.upkeep import INDEX_FROM, TERMS_INDEX, Backlog, Health, Indexes
 from service.damage import named
 from service.errors import ConfigError, DiskFull, ModelError, StorageError
-from service.schema import Attributes, Filter, Interest, Item
-
-if TYPE_CHECKING:
-    import lancedb  # half a second and more: imported when a catalogue is opened
+from service.schema import Attributes, Filter, Item
 
 __all__ = [
-    "EVERYTHING",
     "INDEX_FROM",
     "IN_FILTER",
     "READ",
@@ -54,29 +61,27 @@ __all__ = [
 ]
 
 
-class Catalog:
+class Catalog(OnTable):
     """The items. Made by `await Catalog.open(folder, embed=…, filterable=…, factors=…)`.
 
     `search` returns ids of items that fit; `backlog` embeds the rows whose vector is still to come;
     `indexes` keeps and makes the indexes; `health` says whether the files can be read.
     """
 
-    def __init__(
-        self, folder: Path, lance: lancedb.AsyncTable, embedder: Embeds, columns: Columns
-    ) -> None:
-        self._table = ItemTable(folder, lance)
-        self._columns = columns
-        self._items = StoredItems(self._table)
-        self._facets = Facets({})
-        self._facets_version = -1
-        self.embedder = embedder
-        self.dimension = columns.dimension
+    def __init__(self, table: ItemTable) -> None:
+        super().__init__(table)
+        self._facets = (-1, Facets({}))
+        """The version of the table in which they were counted, and the facets."""
+        self._arrived = asyncio.Event()
+        """Set when rows were put; the background work clears it."""
+        self.embedder = table.embedder
+        self.dimension = table.columns.dimension
         """Of the vectors, the same in the table and from the embedder: `open` refuses anything
         else."""
-        self.search = Search(self._table, self._items, embedder, columns.filterable)
-        self.backlog = Backlog(self._table, embedder)
-        self.indexes = Indexes(self._table, columns, embedder)
-        self.health = Health(self._table, columns)
+        self.search = Search(table)
+        self.backlog = Backlog(table)
+        self.indexes = Indexes(table)
+        self.health = Health(table)
         self.failing: Exception | None = None
         """What ended the last round of work in the background; None since one succeeded."""
 
@@ -102,8 +107,7 @@ class Catalog:
         `factors`: how many numbers an item's factors are; those of another length are forgotten.
         """
         with named(folder, "rows"):
-            optional = [*declared_columns(filterable), *factor_columns(factors)]
-            lance = await open_table(folder, embed, optional)
+            lance = await open_table(folder)
             strangers = await other_space(lance, embed)
             if strangers and not re_embed:
                 raise ConfigError(
@@ -113,9 +117,9 @@ class Catalog:
             dimension = None if re_embed else size_of_vectors(await lance.schema())
             if dimension is None:
                 dimension = await asyncio.to_thread(lambda: embed.dimension)
-            columns = Columns(dict(filterable), dimension, factors)
-            catalog = cls(folder, lance, embed, columns)
-            await catalog._table.commit(partial(declare, lance, columns, re_embed=re_embed))
+            table = ItemTable(folder, lance, Columns(dict(filterable), dimension, factors), embed)
+            await table.commit(partial(table.declare, re_embed=re_embed))
+            catalog = cls(table)
             await catalog.indexes.complete(renamed=bool(strangers))
             return catalog
 
@@ -130,10 +134,11 @@ class Catalog:
         follow. Attributes that `fitted` would leave out can't be filtered by."""
         latest = {item.id: item for item in items}.values()
         if latest:
-            rows = await asyncio.to_thread(rows_of, latest, self._columns.filterable, self.embedder)
+            filterable = self._table.columns.filterable
+            rows = await asyncio.to_thread(rows_of, latest, filterable, self.embedder)
             merge = self._table.lance.merge_insert("id").when_matched_update_all()
             await self._table.commit(partial(merge.when_not_matched_insert_all().execute, rows))
-            self.backlog.arrived.set()
+            self._arrived.set()
 
     @guarded
     async def put_factors(self, version: str, factors: Mapping[str, Vectors]) -> int:
@@ -149,7 +154,10 @@ class Catalog:
             held = zip(rows["id"].to_pylist(), rows["factors_of"].to_pylist(), strict=True)
             changed = [item_id for item_id, of in held if item_id in factors or of is not None]
             if changed:
-                update = factor_rows(changed, factors, self._columns.factors, version)
+                nothing = np.zeros(self._table.columns.factors, dtype=np.float32)
+                vectors = np.stack([factors.get(item_id, nothing) for item_id in changed])
+                versions = [version if item_id in factors else None for item_id in changed]
+                update = vector_rows("factors", changed, vectors.astype(np.float32), versions)
                 await lance.merge_insert("id").when_matched_update_all().execute(update)
             return changed
 
@@ -174,7 +182,16 @@ class Catalog:
         """The attributes with the values of declared ones in their declared kinds: `"1999"` and
         1999.0 are an int. A value that fits no way is left out, and `misfit` called with the
         attribute, the declared kind and the value."""
-        return fitted(attributes, self._columns.filterable, misfit)
+        fitting = dict(attributes)
+        for key, kind in self._table.columns.filterable.items():
+            if key not in fitting:
+                continue
+            value = fit(kind, fitting[key])
+            if value is None:
+                misfit(key, kind, fitting.pop(key))
+            elif kind != "list" or isinstance(fitting[key], list):
+                fitting[key] = value
+        return fitting
 
     async def work(self, every_s: float, failed: Callable[[Exception], None]) -> None:
         """Run until cancelled: embed what arrives, here or in another process; tidy after `every_s`
@@ -192,9 +209,9 @@ class Catalog:
             except (StorageError, ModelError, OSError, RuntimeError, ValueError) as error:
                 self.failing = error
                 failed(error)
-            self.backlog.arrived.clear()
+            self._arrived.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self.backlog.arrived.wait(), every_s)
+                await asyncio.wait_for(self._arrived.wait(), every_s)
 
     # ── reading ───────────────────────────────────────────────────────────────────────────────────
 
@@ -214,18 +231,7 @@ class Catalog:
 
     async def get(self, ids: Iterable[str]) -> dict[str, Item]:
         """The known ones of `ids`, in their order."""
-        return {item_id: row.item for item_id, row in (await self._items.get(ids)).items()}
-
-    @guarded
-    async def unknown(self, ids: Iterable[str]) -> list[str]:
-        """Those of `ids`, in their order, that the catalogue does not have."""
-        wanted = list(dict.fromkeys(ids))
-        if not wanted:
-            return []
-        query = self._table.lance.query().where(ids_in(wanted))
-        rows = await query.select(["id"]).limit(len(wanted)).to_arrow()
-        known = set(rows["id"].to_pylist())
-        return [item_id for item_id in wanted if item_id not in known]
+        return {item_id: row.item for item_id, row in (await self.search.by_id(ids)).items()}
 
     @guarded
     async def called(self, names: Iterable[str]) -> dict[str, list[Item]]:
@@ -247,35 +253,28 @@ class Catalog:
     async def facets(self) -> Facets:
         """Counted anew when the catalogue has changed."""
         version = await self._table.lance.version()
-        if version != self._facets_version:
-            self._facets = await count_facets(self._table.lance, self._columns.filterable)
-            self._facets_version = version
-        return self._facets
+        if version != self._facets[0]:
+            self._facets = version, await count_facets(self._table)
+        return self._facets[1]
 
     def check_filters(self, filters: Mapping[str, Filter]) -> None:
         """Raises `BadRequest` for what can't be filtered by."""
-        for key, wanted in filters.items():
-            conditions(key, wanted, self._columns.filterable)
+        where(Scope(filters=filters), self._table.columns.filterable)
 
     # ── vectors ───────────────────────────────────────────────────────────────────────────────────
 
     async def vectors(self, ids: Iterable[str]) -> dict[str, Vectors]:
         """The unit vectors, each of shape [dimension], of those of `ids` that have one."""
-        rows = await self._items.get(ids)
+        rows = await self.search.by_id(ids)
         return {item_id: row.vector for item_id, row in rows.items() if row.vector is not None}
 
     async def factors(self, ids: Iterable[str]) -> tuple[str, dict[str, Vectors]]:
         """The version of the factors, and the factors, each of shape [factors], of those of `ids`
         that have some; "" if none has."""
-        rows = (await self._items.get(ids)).values()
+        rows = (await self.search.by_id(ids)).values()
         version = max((row.factors_of or "" for row in rows if row.factors is not None), default="")
         return version, {
             row.item.id: row.factors
             for row in rows
             if row.factors is not None and row.factors_of == version
         }
-
-    async def interest(self, text: str) -> Interest:
-        """A taste that is only described, as a vector of the catalogue's space."""
-        vector = await self.embedder.embed_one(text)
-        return Interest(vector=tuple(vector.tolist()), weight=1)

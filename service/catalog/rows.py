@@ -1,23 +1,159 @@
-"""Items as rows of the table, and rows of the table as items."""
+"""Items as rows of the table, and rows as items: the columns, and how values fit their declared
+kinds.
+
+Each filterable key has a column of its own; a key of words has a second one, in which they are
+folded, because filters match words without regard to case.
+"""
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
-from service.catalog.columns import (
-    ITEM,
-    Kind,
-    declared_columns,
-    declared_values,
-    factor_columns,
-    vector_columns,
-)
 from service.catalog.space import Embeds, Vectors, fingerprint
 from service.catalog.terms import terms_of, words_of
-from service.schema import Item
+from service.schema import Attributes, Item
+
+Kind = Literal["int", "float", "str", "bool", "list"]
+
+ARROW: dict[Kind, pa.DataType] = {
+    "int": pa.int64(),
+    "float": pa.float64(),
+    "str": pa.string(),
+    "bool": pa.bool_(),
+    "list": pa.list_(pa.string()),
+}
+KINDS_OF_WORDS: frozenset[Kind] = frozenset({"str", "list"})
+ACCEPTS: dict[Kind, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (int, float),
+    "str": (str,),
+    "bool": (bool,),
+    "list": (str,),
+}
+ITEM = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("title", pa.string()),
+        pa.field("text", pa.string()),
+        pa.field("attributes", pa.string()),
+        pa.field("url", pa.string()),
+        pa.field("image_url", pa.string()),
+        pa.field("published_at", pa.timestamp("us", "UTC")),
+        pa.field("available", pa.bool_()),
+        pa.field("words", pa.string()),
+        pa.field("words_sha", pa.string()),
+        pa.field("terms", pa.string()),
+    ]
+)
+SHOWN = ["id", "title", "text", "attributes", "url", "image_url", "published_at", "available"]
+"""The columns from which an `Item` is read."""
+MADE_FROM = {"vector": "vector_sha", "factors": "factors_of"}
+"""By column of vectors: the column that tells what a row's vector was made from."""
+DERIVED = [*MADE_FROM, *MADE_FROM.values()]
+"""Columns that can be made anew: from the words, and from the log."""
+DISTANCES: dict[str, Literal["cosine", "dot"]] = {"vector": "cosine", "factors": "dot"}
+"""By column of vectors: how they are compared."""
+TRUTHS = {
+    "true": True,
+    "1": True,
+    "1.0": True,
+    "yes": True,
+    "false": False,
+    "0": False,
+    "0.0": False,
+    "no": False,
+}
+"""Spellings of a truth value, in lower case."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What a table holds beside the columns of `ITEM`. `filterable`: kinds of attributes, by key.
+    `dimension`, `factors`: the lengths of an item's vector and of its factors."""
+
+    filterable: Mapping[str, Kind]
+    dimension: int
+    factors: int
+
+
+def vector_columns(name: str, size: int) -> list[pa.Field]:
+    """A column of vectors, `size` numbers each, and what they were made from."""
+    return [
+        pa.field(name, pa.list_(pa.float32(), size)),
+        pa.field(MADE_FROM[name], pa.string()),
+    ]
+
+
+def declared_columns(filterable: Mapping[str, Kind]) -> list[pa.Field]:
+    """The columns of the filterable keys."""
+    plain = {plain_column(key): kind for key, kind in filterable.items()}
+    kinds = plain | {filter_column(key, kind): kind for key, kind in filterable.items()}
+    return [pa.field(name, ARROW[kind]) for name, kind in kinds.items()]
+
+
+def declared_values(attributes: Attributes, filterable: Mapping[str, Kind]) -> dict[str, Any]:
+    """What stands in the columns of the filterable keys for an item with these attributes."""
+    fitting = {key: fit(kind, attributes.get(key)) for key, kind in filterable.items()}
+    plain = {plain_column(key): value for key, value in fitting.items()}
+    return plain | {
+        filter_column(key, filterable[key]): folded(value) for key, value in fitting.items()
+    }
+
+
+def plain_column(key: str, prefix: str = "by_") -> str:
+    """The column that holds a key's values as they are. Dots and dashes are legal in a key, but
+    not in a bare column name."""
+    return prefix + "".join(char if char.isalnum() else f"_{ord(char):x}_" for char in key)
+
+
+def filter_column(key: str, kind: Kind) -> str:
+    """The indexed column that filters on a key read: of a key of words the folded one."""
+    return plain_column(key, "folded_") if kind in KINDS_OF_WORDS else plain_column(key)
+
+
+def folded(value: Any) -> Any:
+    """Words, alone or in a list, such that two that differ by case alone are the same; anything
+    else as it is."""
+    if isinstance(value, list):
+        return [folded(word) for word in value]
+    return value.casefold() if isinstance(value, str) else value
+
+
+def fit(kind: Kind, value: Any) -> Any:
+    """The value as a declared kind; None if it fits no way. A list of one stands for its element,
+    and an element for a list of one."""
+    if kind == "list":
+        parts = [fit("str", part) for part in (value if isinstance(value, list) else [value])]
+        return None if None in parts else parts
+    if isinstance(value, list):
+        value = value[0] if len(value) == 1 else None
+    if kind == "str" and isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    if kind == "bool":
+        return TRUTHS.get(str(value).casefold())
+    if kind in {"int", "float"} and isinstance(value, str):
+        with suppress(ValueError):
+            number = float(value)
+            value = number if math.isfinite(number) else value
+    if kind == "int" and isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if value is not None and fits(kind, value) else None
+
+
+def fits(kind: Kind, value: Any) -> bool:
+    """Is the value of this kind? JSON's true is no number, and a column of integers holds 64
+    bits."""
+    if isinstance(value, bool):
+        return kind == "bool"
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return False
+    return isinstance(value, ACCEPTS[kind])
 
 
 def rows_of(items: Iterable[Item], filterable: Mapping[str, Kind], embedder: Embeds) -> pa.Table:
@@ -42,32 +178,21 @@ def rows_of(items: Iterable[Item], filterable: Mapping[str, Kind], embedder: Emb
     return pa.Table.from_pylist(rows, schema=pa.schema([*ITEM, *declared_columns(filterable)]))
 
 
-def vector_rows(rows: Sequence[Mapping[str, Any]], vectors: Vectors) -> pa.Table:
-    """An update that gives each row (with `id` and `words_sha`) its vector."""
-    dimension = vectors.shape[1]
-    columns = [
-        pa.array([row["id"] for row in rows]),
-        pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dimension),
-        pa.array([row["words_sha"] for row in rows]),
-    ]
-    return pa.table(columns, schema=pa.schema([ITEM.field("id"), *vector_columns(dimension)]))
-
-
-def factor_rows(
-    ids: Sequence[str], factors: Mapping[str, Vectors], count: int, version: str
+def vector_rows(
+    name: str, ids: Sequence[str], vectors: Vectors, made_from: Sequence[str | None]
 ) -> pa.Table:
-    """An update that gives each of `ids` its factors, `count` numbers, and empties the factors of
-    those that have none in `factors`."""
-    nothing = np.zeros(count, dtype=np.float32)
-    flat = np.concatenate([factors.get(item_id, nothing) for item_id in ids]).astype(np.float32)
-    lacking = pa.array([item_id not in factors for item_id in ids])
-    versions = [version if item_id in factors else None for item_id in ids]
+    """An update of a column of vectors. `vectors`: shape [len(ids), size]. `made_from`: by id what
+    its vector was made from; None for an id that shall have none."""
+    lacking = pa.array([source is None for source in made_from])
     columns = [
         pa.array(ids),
-        pa.FixedSizeListArray.from_arrays(pa.array(flat), count, mask=lacking),
-        pa.array(versions, pa.string()),
+        pa.FixedSizeListArray.from_arrays(
+            pa.array(vectors.ravel()), vectors.shape[1], mask=lacking
+        ),
+        pa.array(made_from, pa.string()),
     ]
-    return pa.table(columns, schema=pa.schema([ITEM.field("id"), *factor_columns(count)]))
+    fields = [ITEM.field("id"), *vector_columns(name, vectors.shape[1])]
+    return pa.table(columns, schema=pa.schema(fields))
 
 
 def item_of(row: Mapping[str, Any]) -> Item:
@@ -87,8 +212,6 @@ def item_of(row: Mapping[str, Any]) -> Item:
 def vectors_by_id(table: pa.Table, column: str) -> dict[str, Vectors]:
     """The vectors of a column, of those rows that have one."""
     filled = table.filter(table[column].is_valid())
-    if not filled.num_rows:
-        return {}
     flat = filled[column].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    vectors = flat.astype(np.float32).reshape(filled.num_rows, -1)
+    vectors = flat.astype(np.float32).reshape(-1, table[column].type.list_size)
     return dict(zip(filled["id"].to_pylist(), vectors, strict=True))

@@ -1,23 +1,33 @@
-"""The table in LanceDB: its commits, tried again where another writer came first, and its errors,
-which name the file that is at fault."""
+"""The table in LanceDB: how it is opened or made and gets its columns; its commits, tried again
+where another writer came first; and its errors, which name the file that is at fault."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import importlib.util
 import logging
+import os
 import random
 import re
+import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import timedelta
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+import pyarrow as pa
+
+from service.catalog.rows import DERIVED, ITEM, Columns, declared_columns, vector_columns
+from service.catalog.space import Embeds, fingerprint
 from service.damage import Part, data_files, disk_full, ends_whole, named
-from service.errors import CatalogBusy, DiskFull
+from service.errors import CatalogBusy, CatalogDamaged, DiskFull
 
 if TYPE_CHECKING:
-    import lancedb
+    import lancedb  # half a second and more: imported when a catalogue is opened
 
 log = logging.getLogger(__name__)
 
@@ -35,35 +45,92 @@ PREEMPTED = re.compile(
 result, may succeed."""
 ATTEMPTS = 20
 """How often a preempted write is tried, over about 15 seconds."""
+TABLE = "items.lance"
+"""The folder of the table `items`."""
+KEY = b"lance-schema:unenforced-primary-key"
+"""How the names of what Lance notes at a key column begin."""
 
 
-class _OnTable(Protocol):
-    _table: ItemTable
+async def open_table(folder: Path) -> lancedb.AsyncTable:
+    """Open the table; make it if there is none, with the columns of an item alone. Raises
+    `CatalogDamaged` where its manifests are gone."""
+    _leave_client_out()
+    import lancedb
+
+    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+    database = await lancedb.connect_async(
+        Path.cwd() / folder, read_consistency_interval=timedelta(0)
+    )
+    with suppress(ValueError):  # there is none
+        return await database.open_table("items")
+    if data_files(folder):
+        raise CatalogDamaged(
+            f"the manifests in {folder} are gone: restore a copy of it, or move it away and "
+            f"ingest the items again"
+        )
+    await _create(folder)
+    return await database.open_table("items")
 
 
-S = TypeVar("S", bound=_OnTable)
+async def _create(folder: Path) -> None:
+    """Make the table, unless another process was first. Of two that create one, Lance lets the
+    later overwrite what the earlier has already filled; so it is made beside, and moved to a place
+    that is still free."""
+    import lancedb
+
+    with TemporaryDirectory(prefix="new-", dir=folder) as beside:
+        database = await lancedb.connect_async(Path.cwd() / beside)
+        await database.create_table("items", schema=ITEM)
+        try:
+            await asyncio.to_thread(os.rename, Path(beside) / TABLE, folder / TABLE)
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                raise
 
 
-def guarded(
-    method: Callable[Concatenate[S, P], Awaitable[T]],
-) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
-    """Makes a method raise a `StorageError` when a file of its table is damaged or the disk is
-    full."""
+def _leave_client_out() -> None:
+    """LanceDB's package imports the client of a REST service that nothing here uses; loading it
+    takes as long as all the rest of a short command."""
+    client = "lance_namespace_urllib3_client"
+    spec = importlib.util.find_spec(client)
+    if spec is not None and client not in sys.modules:
+        # not executed itself, but its modules can be imported
+        sys.modules[client] = importlib.util.module_from_spec(spec)
 
-    @wraps(method)
-    async def run(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        with self._table.naming_damage():
-            return await method(self, *args, **kwargs)
 
-    return run
+def size_of_vectors(stored: pa.Schema) -> int | None:
+    """None while another process embeds all anew: the column is dropped then."""
+    return int(stored.field("vector").type.list_size) if "vector" in stored.names else None
+
+
+async def other_space(table: lancedb.AsyncTable, embedder: Embeds) -> str:
+    """In words, whose vectors the table holds if they are not this embedder's; empty if they are.
+    Raises `ConfigError` for a model that can't be read."""
+    size = size_of_vectors(await table.schema())
+    if size is None:
+        return ""
+    # the fingerprints of all rows come from one embedder, so one row tells
+    rows = await table.query().select(["words", "words_sha"]).limit(1).to_list()
+    strange = any(row["words_sha"] != fingerprint(embedder, row["words"]) for row in rows)
+    if rows and not strange and not embedder.loaded:
+        return ""
+    dimension = await asyncio.to_thread(lambda: embedder.dimension)
+    if size != dimension:
+        return f"vectors of {size} dimensions, and the embedder makes {dimension}"
+    return "vectors of another embedder" if strange else ""
 
 
 class ItemTable:
-    """`lance`: LanceDB's table. Read it directly; whatever writes it goes through `commit`."""
+    """`lance`: LanceDB's table. Read it directly; whatever writes it goes through `commit`.
+    `columns`, `embedder`: what its columns hold, and what makes its vectors."""
 
-    def __init__(self, folder: Path, lance: lancedb.AsyncTable) -> None:
+    def __init__(
+        self, folder: Path, lance: lancedb.AsyncTable, columns: Columns, embedder: Embeds
+    ) -> None:
         self.lance = lance
         self.folder = folder
+        self.columns = columns
+        self.embedder = embedder
         self.full: DiskFull | None = None
         """Why the last write was refused; None since one succeeded."""
         self._writing = asyncio.Lock()
@@ -130,3 +197,47 @@ class ItemTable:
         """Read every row of some columns, to see that they can be read."""
         async for batch in await self.lance.query().select(columns).to_batches():
             batch.validate(full=True)
+
+    async def declare(self, *, re_embed: bool) -> None:
+        """Set the key. Make empty columns for those that the table lacks or has with another type,
+        and, with `re_embed`, for vectors and factors."""
+        stored = await self.lance.schema()
+        if not any(name.startswith(KEY) for name in stored.field("id").metadata or {}):
+            await self.lance.set_unenforced_primary_key(["id"])
+        wanted = [
+            ITEM.field("terms"),
+            *vector_columns("vector", self.columns.dimension),
+            *vector_columns("factors", self.columns.factors),
+            *declared_columns(self.columns.filterable),
+        ]
+        kept = [field for field in stored if not (re_embed and field.name in DERIVED)]
+        missing = [field for field in wanted if field not in kept]
+        stale = [field.name for field in missing if field.name in stored.names]
+        if stale:
+            await self.lance.drop_columns(stale)
+        if missing:
+            await self.lance.add_columns(pa.schema(missing))
+
+
+class OnTable:
+    """A part of the catalogue that reads and writes its table."""
+
+    def __init__(self, table: ItemTable) -> None:
+        self._table = table
+
+
+S = TypeVar("S", bound=OnTable)
+
+
+def guarded(
+    method: Callable[Concatenate[S, P], Awaitable[T]],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
+    """Makes a method raise a `StorageError` when a file of its table is damaged or the disk is
+    full."""
+
+    @wraps(method)
+    async def run(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with self._table.naming_damage():
+            return await method(self, *args, **kwargs)
+
+    return run

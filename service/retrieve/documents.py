@@ -10,7 +10,7 @@ import numpy as np
 from service.catalog import Catalog, Scope, Vectors, asked_terms, terms_of, words_of
 from service.errors import ModelError
 from service.retrieve.fusion import fuse, fused_ids
-from service.retrieve.spec import Lookup
+from service.retrieve.sources import Lookup
 from service.retrieve.weighing import candidate_of, weighed
 from service.schema import Candidate, Item
 
@@ -28,17 +28,15 @@ async def documents(
     `similar` gets its weight. Ties are broken by content, so that the order of `given` doesn't
     matter.
     """
-    query, store, catalog = lookup.query, lookup.store, lookup.catalog
+    query, catalog = lookup.query, lookup.catalog
     items = {item.id: item for item in sorted(given, key=lambda item: (words_of(item), item.id))}
     texts = {item_id: words_of(item) for item_id, item in items.items()}
     known = list(await catalog.get(items))
-    lexical: list[str] = []
-    if query.instruction:
-        lexical = await asyncio.to_thread(_by_words, query.instruction, texts)
+    lexical = await asyncio.to_thread(_by_words, query.instruction or "", texts)
     first_words = {item_id: texts[item_id] for item_id in [*lexical, *items]}
     vectors, wish = await _vectors(lookup, first_words, known, until)
     by_meaning = [_nearest(wish, vectors, items)] if wish is not None else []
-    favoured: Sequence[str] = []
+    favoured: list[str] = []
     if query.factors is not None and known:
         scope = Scope(only=frozenset(known))
         favoured = await catalog.search.favoured(query.factors, len(known), scope)
@@ -46,11 +44,11 @@ async def documents(
         (interest.weight, _nearest(np.asarray(interest.vector), vectors, items))
         for interest in lookup.state.interests
     ]
-    lists: dict[str, Sequence[str]] = {
+    lists = {
         "query": fused_ids([(1.0, ids) for ids in (lexical, *by_meaning)]),
         "similar": fused_ids(interests),
         "collaborative": favoured,
-        "popular": await store.popularity.among(known),
+        "popular": await lookup.store.popularity.among(known),
     }
     weights = {name: query.weights[name] for name in lists}
     if not favoured:
@@ -62,7 +60,7 @@ async def documents(
     ]
     judged = query.embeds and (interests or query.instruction)
     unembedded = len(items) - len(vectors) if judged else 0
-    return await weighed(store, catalog, candidates, query), unembedded
+    return await weighed(lookup, candidates), unembedded
 
 
 async def _vectors(
@@ -99,11 +97,12 @@ def load_bm25() -> None:
 
 def _by_words(query: str, texts: Mapping[str, str]) -> list[str]:
     """Ids of the texts that contain words of the query, best BM25 score first."""
+    words = asked_terms(query)
+    terms = [terms_of(text) for text in texts.values()] if words else []
+    if not any(terms):
+        return []
     import bm25s
 
-    terms, words = [terms_of(text) for text in texts.values()], asked_terms(query)
-    if not any(terms) or not words:
-        return []
     index = bm25s.BM25()
     index.index(terms, show_progress=False)
     scores = index.get_scores(words)

@@ -2,11 +2,9 @@
 
 from collections.abc import Mapping
 
-from service.catalog import Catalog
 from service.retrieve.fusion import prior_of
-from service.retrieve.spec import RetrievalQuery
+from service.retrieve.sources import Lookup
 from service.schema import Candidate, Item
-from service.store import Store
 
 
 def blank(item: Item) -> Candidate:
@@ -19,26 +17,20 @@ def candidate_of(item: Item, ranks: dict[str, int], weights: Mapping[str, float]
     return Candidate.model_construct(item=item, prior=prior_of(ranks, weights), sources=ranks)
 
 
-async def weighed(
-    store: Store, catalog: Catalog, candidates: list[Candidate], query: RetrievalQuery
-) -> list[Candidate]:
+async def weighed(lookup: Lookup, candidates: list[Candidate]) -> list[Candidate]:
     """Adds popularity and vectors to candidates, if the query wants them. An item without likes
     gets the popularity of the least popular candidate."""
-    ids = [candidate.item.id for candidate in candidates]
-    if query.popularity:
-        votes = await store.popularity.votes(ids)
-        least = min(votes.values(), default=0.0)
-        candidates = [
-            candidate.model_copy(update={"popularity": votes.get(candidate.item.id, least)})
-            for candidate in candidates
-        ]
-    if query.vectors:
-        vectors = {
-            item_id: tuple(vector.tolist())
-            for item_id, vector in (await catalog.vectors(ids)).items()
-        }
-        candidates = [
-            candidate.model_copy(update={"vector": vectors.get(candidate.item.id)})
-            for candidate in candidates
-        ]
-    return candidates
+    query, ids = lookup.query, [candidate.item.id for candidate in candidates]
+    votes = await lookup.store.popularity.votes(ids) if query.popularity else {}
+    least = min(votes.values(), default=0.0)
+    vectors = await lookup.catalog.vectors(ids) if query.vectors else {}
+    tuples = {item_id: tuple(vector.tolist()) for item_id, vector in vectors.items()}
+    return [
+        candidate.model_copy(
+            update={
+                "popularity": votes.get(candidate.item.id, least),
+                "vector": tuples.get(candidate.item.id),
+            }
+        )
+        for candidate in candidates
+    ]
