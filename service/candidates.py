@@ -62,11 +62,8 @@ class Finder:
             else None
         )
         exclude = frozenset(request.exclude)
-        given = None
-        scope = Scope(
-            exclude=exclude | person.seen | frozenset(request.context_items),
-            filters=request.filters,
-        )
+        hidden = exclude | person.seen | frozenset(request.context_items)
+        given, scope = None, Scope(exclude=hidden, filters=request.filters)
         if request.candidates is not None:
             given = [item_id for item_id in request.candidates if item_id not in exclude]
             scope = Scope(only=frozenset(given))

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,19 @@ REMEMBERED = 4_096
 """How many single texts keep their vector in memory."""
 
 
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    """Within, an error is a `ConfigError` that says how to get the embedder's file anew."""
+    try:
+        yield
+    except Exception as error:  # those of onnxruntime and tokenizers have no class in common
+        raise ConfigError(
+            f"{file}: not readable as an embedder's ({error}): move {file.parent} away, "
+            f"then 'whyrank models pull minilm'",
+            param="embed.path",
+        ) from error
+
+
 class Embedder:
     """The MiniLM in the folder `path`. `threads`: cores that one call may use. `batch`: texts per
     forward pass. Raises `ConfigError` if the folder lacks a file.
@@ -48,11 +62,8 @@ class Embedder:
         self._threads = threads
         self._batch = batch
         self._embed_one = lru_cache(maxsize=REMEMBERED)(lambda text: self._forward([text])[0])
-        try:
-            with self._model_file.open("rb") as file:
-                self.name = f"minilm-{hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
-        except OSError as error:
-            raise self._unreadable(self._model_file, error) from error
+        with _readable(self._model_file), self._model_file.open("rb") as file:
+            self.name = f"minilm-{hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
 
     @property
     def loaded(self) -> bool:
@@ -69,31 +80,20 @@ class Embedder:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
-        try:
+        with _readable(self._model_file):
             return onnxruntime.InferenceSession(
                 self._model_file, options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # onnxruntime's errors have no class in common
-            raise self._unreadable(self._model_file, error) from error
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
         from tokenizers import Tokenizer
 
-        try:
+        with _readable(self._tokenizer_file):
             tokenizer = Tokenizer.from_file(str(self._tokenizer_file))
-        except Exception as error:  # it raises nothing more special
-            raise self._unreadable(self._tokenizer_file, error) from error
         tokenizer.enable_padding()  # the file's own setting pads every text to 128 tokens
         tokenizer.enable_truncation(MAX_TOKENS)
         return tokenizer
-
-    def _unreadable(self, file: Path, error: Exception) -> ConfigError:
-        return ConfigError(
-            f"{file}: not readable as an embedder's ({error}): move {file.parent} away, "
-            f"then 'whyrank models pull minilm'",
-            param="embed.path",
-        )
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors, shape [len(texts), dimension], in input order."""
@@ -198,12 +198,11 @@ class RemoteEmbedder:
 
     async def counted(self, texts: Sequence[str | Sequence[int]]) -> tuple[Vectors, int]:
         clean = [self._redact(text) if isinstance(text, str) else text for text in texts]
-        vectors, tokens = [], 0
-        for start in range(0, len(clean), self._batch):
-            batch, count = await self._request(clean[start : start + self._batch])
-            vectors.append(batch)
-            tokens += count
-        return np.concatenate(vectors), tokens
+        answers = [
+            await self._request(clean[start : start + self._batch])
+            for start in range(0, len(clean), self._batch)
+        ]
+        return np.concatenate([vectors for vectors, _ in answers]), sum(n for _, n in answers)
 
     async def _request(self, texts: list[Any]) -> tuple[Vectors, int]:
         """Unit vectors and their count of tokens (0 where the server says none), by one request.

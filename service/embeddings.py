@@ -10,8 +10,11 @@ from service.errors import BadRequest
 
 class EmbeddingSpace:
     def __init__(self, catalog: Catalog, limits: Limits) -> None:
-        self._catalog = catalog
+        self._embedder = catalog.embedder
         self._limits = limits
+        self.name = catalog.embedder.name
+        """The embedder's name: whoever has another is in another space."""
+        self.dimension = catalog.dimension
 
     async def embed(self, texts: Sequence[str | Sequence[int]]) -> tuple[Any, int]:
         """Unit vectors, shape [len(texts), dimension], of texts or their token ids; and how many
@@ -19,13 +22,4 @@ class EmbeddingSpace:
         most = self._limits.inputs
         if len(texts) > most:
             raise BadRequest(f"input: at most {most} (limits.inputs)", param="input")
-        return await self._catalog.embedder.counted(texts)
-
-    @property
-    def name(self) -> str:
-        """The embedder's name: whoever has another is in another space."""
-        return self._catalog.embedder.name
-
-    @property
-    def dimension(self) -> int:
-        return self._catalog.dimension
+        return await self._embedder.counted(texts)

@@ -64,8 +64,9 @@ class People:
             with suppress(ModelError):  # the embedder's
                 vector = await self._catalog.embedder.embed_one(described)
                 interest = Interest(vector=tuple(vector.tolist()), weight=1)
-                update = {"source": "attributes", "interests": (interest,)}
-                return person.model_copy(update=update), views
+                return person.model_copy(
+                    update={"source": "attributes", "interests": (interest,)}
+                ), views
         if request.instruction:
             person = person.model_copy(update={"source": "instruction"})
         return person, views

@@ -83,7 +83,11 @@ async def read(
     keys = requester.log_keys()
     if not keys and not requester.unlogged:
         return UserState()
-    hides = [name for name, meaning in meanings.items() if _hides(meaning)]
+    hides = [
+        name
+        for name, meaning in meanings.items()
+        if meaning.consumes or meaning.blocks or meaning.unblocks or meaning.takes_back is not None
+    ]
     people = await asyncio.gather(*(store.person(key, hides) for key in keys))
     logged = chain(*(person.events for person in people))
     events = [*sorted(logged, key=lambda event: event.occurred_at), *requester.unlogged]
@@ -97,10 +101,8 @@ async def read(
     latest = [*liked[-LEARN_FROM:], *disliked[-LEARN_FROM:]]
     rated = sorted(latest, key=lambda event: event.occurred_at)
     items, vectors = await catalog.get(_items_of(shown)), await catalog.vectors(_items_of(rated))
-    declared, own_events = None, False
-    if requester.user_id is not None:
-        declared, own_events = people[0].declared, bool(people[0].events)
-    user = declared or User.model_construct(user_id="")
+    own = people[0] if requester.user_id is not None else None
+    user = (own.declared if own is not None else None) or User.model_construct(user_id="")
     return UserState(
         version=sum(person.version for person in people),
         recent=recent(shown, items, meanings),
@@ -111,7 +113,11 @@ async def read(
         allow_hosted=user.allow_hosted,
         avoid=avoided(events, meanings),
         seen=seen([*chain(*(person.latest for person in people))], meanings, now),
-        source="events" if own_events else "session" if events else "popularity",
+        source="events"
+        if own is not None and own.events
+        else "session"
+        if events
+        else "popularity",
     )
 
 
@@ -141,18 +147,16 @@ def recent(
 ) -> tuple[Recent, ...]:
     """Likes whose item the catalogue knows, and searches, oldest first. Dislikes are left to the
     interests."""
-    entries = []
-    for event in events:
-        item = items.get(event.item_id) if event.item_id is not None else None
-        if item is not None or event.type == "search":
-            entry = Recent.model_construct(
-                event=event,
-                item=item,
-                weight=opinion(event, meanings),
-                verb=meanings[event.type].verb or event.type.replace("_", " "),
-            )
-            entries.append(entry)
-    return tuple(entries)
+    return tuple(
+        Recent.model_construct(
+            event=event,
+            item=items.get(event.item_id or ""),
+            weight=opinion(event, meanings),
+            verb=meanings[event.type].verb or event.type.replace("_", " "),
+        )
+        for event in events
+        if event.item_id in items or event.type == "search"
+    )
 
 
 def interests(
@@ -258,30 +262,20 @@ def seen(
         for item_id, kind, at in latest
         if at > taken_back.get((item_id, kind), at - 1) and _consumed(meanings[kind], at, now)
     }
-    blocked: dict[str, int] = {}
-    unblocked: dict[str, int] = {}
-    for item_id, kind, at in in_time:
-        if meanings[kind].blocks:
-            blocked[item_id] = at
-        if meanings[kind].unblocks:
-            unblocked[item_id] = at
+    blocked = {item_id: at for item_id, kind, at in in_time if meanings[kind].blocks}
+    unblocked = {item_id: at for item_id, kind, at in in_time if meanings[kind].unblocks}
     still_blocked = {
         item_id for item_id, at in blocked.items() if at > unblocked.get(item_id, at - 1)
     }
     return frozenset(consumed | still_blocked)
 
 
-def _hides(meaning: Meaning) -> bool:
-    """May an event of a type decide whether its item is recommended?"""
-    return meaning.consumes or meaning.blocks or meaning.unblocks or meaning.takes_back is not None
-
-
 def _consumed(meaning: Meaning, at: int, now: datetime) -> bool:
     """Does an event of a type keep its item from being recommended now? `at`: when it was, in
     microseconds since 1970."""
-    if meaning.repeat_after is None:
-        return meaning.consumes
-    return meaning.consumes and now < moment(at) + timedelta(days=meaning.repeat_after)
+    return meaning.consumes and (
+        meaning.repeat_after is None or now < moment(at) + timedelta(days=meaning.repeat_after)
+    )
 
 
 def _repeats(event: Event, before: Event) -> bool:

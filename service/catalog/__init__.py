@@ -20,7 +20,6 @@ import numpy as np
 from service.catalog.filters import IN_FILTER, Facets, Scope, count_facets, ids_in, literal, where
 from service.catalog.rows import (
     SHOWN,
-    Columns,
     Kind,
     fit,
     item_of,
@@ -35,7 +34,6 @@ from service.catalog.table import (
     guarded,
     open_table,
     other_space,
-    size_of_vectors,
 )
 from service.catalog.terms import READ, asked_terms, terms_of, words_of
 from service.catalog.upkeep import INDEX_FROM, TERMS_INDEX, Backlog, Health, Indexes
@@ -75,7 +73,7 @@ class Catalog(OnTable):
         self._arrived = asyncio.Event()
         """Set when rows were put; the background work clears it."""
         self.embedder = table.embedder
-        self.dimension = table.columns.dimension
+        self.dimension = table.dimension
         """Of the vectors, the same in the table and from the embedder: `open` refuses anything
         else."""
         self.search = Search(table)
@@ -108,16 +106,15 @@ class Catalog(OnTable):
         """
         with named(folder, "rows"):
             lance = await open_table(folder)
-            strangers = await other_space(lance, embed)
+            strangers, dimension = await other_space(lance, embed)
             if strangers and not re_embed:
                 raise ConfigError(
                     f"the catalogue in {folder} holds {strangers}: run 'whyrank ingest --re-embed'",
                     param="embed",
                 )
-            dimension = None if re_embed else size_of_vectors(await lance.schema())
-            if dimension is None:
-                dimension = await asyncio.to_thread(lambda: embed.dimension)
-            table = ItemTable(folder, lance, Columns(dict(filterable), dimension, factors), embed)
+            table = ItemTable(
+                folder, lance, embed, filterable=filterable, dimension=dimension, factors=factors
+            )
             await table.commit(partial(table.declare, re_embed=re_embed))
             catalog = cls(table)
             await catalog.indexes.complete(renamed=bool(strangers))
@@ -134,7 +131,7 @@ class Catalog(OnTable):
         follow. Attributes that `fitted` would leave out can't be filtered by."""
         latest = {item.id: item for item in items}.values()
         if latest:
-            filterable = self._table.columns.filterable
+            filterable = self._table.filterable
             rows = await asyncio.to_thread(rows_of, latest, filterable, self.embedder)
             merge = self._table.lance.merge_insert("id").when_matched_update_all()
             await self._table.commit(partial(merge.when_not_matched_insert_all().execute, rows))
@@ -154,7 +151,7 @@ class Catalog(OnTable):
             held = zip(rows["id"].to_pylist(), rows["factors_of"].to_pylist(), strict=True)
             changed = [item_id for item_id, of in held if item_id in factors or of is not None]
             if changed:
-                nothing = np.zeros(self._table.columns.factors, dtype=np.float32)
+                nothing = np.zeros(self._table.factors, dtype=np.float32)
                 vectors = np.stack([factors.get(item_id, nothing) for item_id in changed])
                 versions = [version if item_id in factors else None for item_id in changed]
                 update = vector_rows("factors", changed, vectors.astype(np.float32), versions)
@@ -183,7 +180,7 @@ class Catalog(OnTable):
         1999.0 are an int. A value that fits no way is left out, and `misfit` called with the
         attribute, the declared kind and the value."""
         fitting = dict(attributes)
-        for key, kind in self._table.columns.filterable.items():
+        for key, kind in self._table.filterable.items():
             if key not in fitting:
                 continue
             value = fit(kind, fitting[key])
@@ -259,7 +256,7 @@ class Catalog(OnTable):
 
     def check_filters(self, filters: Mapping[str, Filter]) -> None:
         """Raises `BadRequest` for what can't be filtered by."""
-        where(Scope(filters=filters), self._table.columns.filterable)
+        where(Scope(filters=filters), self._table.filterable)
 
     # ── vectors ───────────────────────────────────────────────────────────────────────────────────
 

@@ -127,7 +127,7 @@ class Facets:
 
 async def count_facets(table: ItemTable) -> Facets:
     """Reads the columns of all filterable keys, whole."""
-    kinds = {key: kind for key, kind in table.columns.filterable.items() if kind != "bool"}
+    kinds = {key: kind for key, kind in table.filterable.items() if kind != "bool"}
     if not kinds:
         return Facets({})
     rows = await table.lance.query().select([*map(plain_column, kinds)]).to_arrow()

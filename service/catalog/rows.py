@@ -9,7 +9,6 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -70,16 +69,6 @@ TRUTHS = {
     "no": False,
 }
 """Spellings of a truth value, in lower case."""
-
-
-@dataclass(frozen=True)
-class Columns:
-    """What a table holds beside the columns of `ITEM`. `filterable`: kinds of attributes, by key.
-    `dimension`, `factors`: the lengths of an item's vector and of its factors."""
-
-    filterable: Mapping[str, Kind]
-    dimension: int
-    factors: int
 
 
 def vector_columns(name: str, size: int) -> list[pa.Field]:
@@ -158,24 +147,24 @@ def fits(kind: Kind, value: Any) -> bool:
 
 def rows_of(items: Iterable[Item], filterable: Mapping[str, Kind], embedder: Embeds) -> pa.Table:
     """The rows of items, without vectors and factors."""
-    rows = []
-    for item in items:
-        words = words_of(item)
-        row = {
-            "id": item.id,
-            "title": item.title,
-            "text": item.text,
-            "attributes": json.dumps(item.attributes, ensure_ascii=False),
-            "url": item.url,
-            "image_url": item.image_url,
-            "published_at": item.published_at,
-            "available": item.available,
-            "words": words,
-            "words_sha": fingerprint(embedder, words),
-            "terms": " ".join(terms_of(words)),
-        }
-        rows.append(row | declared_values(item.attributes, filterable))
+    rows = [
+        item.model_dump(include={*SHOWN})
+        | _derived(item, embedder)
+        | declared_values(item.attributes, filterable)
+        for item in items
+    ]
     return pa.Table.from_pylist(rows, schema=pa.schema([*ITEM, *declared_columns(filterable)]))
+
+
+def _derived(item: Item, embedder: Embeds) -> dict[str, Any]:
+    """What stands in the columns that are made from an item's words, and its attributes as JSON."""
+    words = words_of(item)
+    return {
+        "attributes": json.dumps(item.attributes, ensure_ascii=False),
+        "words": words,
+        "words_sha": fingerprint(embedder, words),
+        "terms": " ".join(terms_of(words)),
+    }
 
 
 def vector_rows(

@@ -156,7 +156,7 @@ class Search(OnTable):
         return lambda limit: query.ef(max(2 * limit, 100)).limit(limit).to_arrow()
 
     def _where(self, scope: Scope) -> str:
-        return where(scope, self._table.columns.filterable)
+        return where(scope, self._table.filterable)
 
 
 async def _until_enough(

@@ -11,7 +11,7 @@ import os
 import random
 import re
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import wraps
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import pyarrow as pa
 
-from service.catalog.rows import DERIVED, ITEM, Columns, declared_columns, vector_columns
+from service.catalog.rows import DERIVED, ITEM, Kind, declared_columns, vector_columns
 from service.catalog.space import Embeds, fingerprint
 from service.damage import Part, data_files, disk_full, ends_whole, named
 from service.errors import CatalogBusy, CatalogDamaged, DiskFull
@@ -98,39 +98,48 @@ def _leave_client_out() -> None:
         sys.modules[client] = importlib.util.module_from_spec(spec)
 
 
-def size_of_vectors(stored: pa.Schema) -> int | None:
-    """None while another process embeds all anew: the column is dropped then."""
-    return int(stored.field("vector").type.list_size) if "vector" in stored.names else None
-
-
-async def other_space(table: lancedb.AsyncTable, embedder: Embeds) -> str:
-    """In words, whose vectors the table holds if they are not this embedder's; empty if they are.
-    Raises `ConfigError` for a model that can't be read."""
-    size = size_of_vectors(await table.schema())
-    if size is None:
-        return ""
+async def other_space(table: lancedb.AsyncTable, embedder: Embeds) -> tuple[str, int]:
+    """In words, whose vectors the table holds if they are not this embedder's (empty if they are);
+    and the embedder's dimension. Raises `ConfigError` for a model that can't be read."""
+    stored = await table.schema()
+    # while another process embeds all anew the column is dropped
+    size = int(stored.field("vector").type.list_size) if "vector" in stored.names else None
     # the fingerprints of all rows come from one embedder, so one row tells
     rows = await table.query().select(["words", "words_sha"]).limit(1).to_list()
     strange = any(row["words_sha"] != fingerprint(embedder, row["words"]) for row in rows)
-    if rows and not strange and not embedder.loaded:
-        return ""
+    if size is not None and rows and not strange and not embedder.loaded:
+        return "", size
     dimension = await asyncio.to_thread(lambda: embedder.dimension)
+    if size is None:
+        return "", dimension
     if size != dimension:
-        return f"vectors of {size} dimensions, and the embedder makes {dimension}"
-    return "vectors of another embedder" if strange else ""
+        return f"vectors of {size} dimensions, and the embedder makes {dimension}", dimension
+    return "vectors of another embedder" if strange else "", dimension
 
 
 class ItemTable:
     """`lance`: LanceDB's table. Read it directly; whatever writes it goes through `commit`.
-    `columns`, `embedder`: what its columns hold, and what makes its vectors."""
+
+    `filterable`: kinds of attributes, by key. `dimension`, `factors`: the lengths of an item's
+    vector and of its factors. `embedder`: makes the vectors.
+    """
 
     def __init__(
-        self, folder: Path, lance: lancedb.AsyncTable, columns: Columns, embedder: Embeds
+        self,
+        folder: Path,
+        lance: lancedb.AsyncTable,
+        embedder: Embeds,
+        *,
+        filterable: Mapping[str, Kind],
+        dimension: int,
+        factors: int,
     ) -> None:
         self.lance = lance
         self.folder = folder
-        self.columns = columns
         self.embedder = embedder
+        self.filterable = dict(filterable)
+        self.dimension = dimension
+        self.factors = factors
         self.full: DiskFull | None = None
         """Why the last write was refused; None since one succeeded."""
         self._writing = asyncio.Lock()
@@ -206,9 +215,9 @@ class ItemTable:
             await self.lance.set_unenforced_primary_key(["id"])
         wanted = [
             ITEM.field("terms"),
-            *vector_columns("vector", self.columns.dimension),
-            *vector_columns("factors", self.columns.factors),
-            *declared_columns(self.columns.filterable),
+            *vector_columns("vector", self.dimension),
+            *vector_columns("factors", self.factors),
+            *declared_columns(self.filterable),
         ]
         kept = [field for field in stored if not (re_embed and field.name in DERIVED)]
         missing = [field for field in wanted if field not in kept]

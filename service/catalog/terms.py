@@ -38,7 +38,10 @@ def terms_of(text: str) -> list[str]:
     English stop words. Where spaces don't end words, every character and every pair of neighbours,
     so that a word is matched wherever it stands."""
     words, unspaced = _runs(text)
-    return [*_stems(words), *(term for run in unspaced for term in [*run, *_pairs(run)])]
+    return [
+        *_stems(words),
+        *(term for run in unspaced for term in [*_characters(run), *_pairs(run)]),
+    ]
 
 
 def asked_terms(query: str) -> list[str]:
@@ -47,16 +50,20 @@ def asked_terms(query: str) -> list[str]:
     words would only add noise."""
     words, unspaced = _runs(query)
     separated = [word for run in unspaced for word in _separate_words(run)]
-    pairs = [term for word in separated for term in _pairs(word) or word]
+    pairs = [term for word in separated for term in _pairs(word) or [word]]
     return list(dict.fromkeys([*_stems(words), *pairs]))
 
 
-def _runs(text: str) -> tuple[list[str], list[list[str]]]:
-    """The words that spaces end, and the characters of each run in which spaces don't end words."""
-    runs = list(RUNS.finditer(_composed(text).casefold()))
-    return [run[0] for run in runs if not run["unspaced"]], [
-        _characters(run[0]) for run in runs if run["unspaced"]
-    ]
+def _runs(text: str) -> tuple[list[str], list[str]]:
+    """The words that spaces end, and the runs of letters in which spaces don't end words."""
+    # NFKC is Unicode's one form of letters that look alike, such as full and half width; Thai's
+    # vowel am, which it takes apart, is put together again
+    composed = unicodedata.normalize("NFKC", text).replace("\u0e4d\u0e32", "\u0e33")
+    runs = list(RUNS.finditer(composed.casefold()))
+    return (
+        [run[0] for run in runs if not run["unspaced"]],
+        [run[0] for run in runs if run["unspaced"]],
+    )
 
 
 def _stems(words: Sequence[str]) -> list[str]:
@@ -74,22 +81,14 @@ def _stems(words: Sequence[str]) -> list[str]:
     ]
 
 
-def _separate_words(run: Sequence[str]) -> list[list[str]]:
-    """The words of a run without spaces, each as its characters. Stop words are dropped, unless
-    nothing would be left."""
-    text = "".join(run)
+def _separate_words(run: str) -> list[str]:
+    """The words of a run without spaces. Stop words are dropped, unless nothing would be left."""
     import lancedb
 
     tokens = lancedb.tokenize(
-        text, base_tokenizer="icu", max_token_length=None, stem=False, ascii_folding=False
+        run, base_tokenizer="icu", max_token_length=None, stem=False, ascii_folding=False
     )
-    return [_characters(token.text) for token in tokens] or [_characters(text)]
-
-
-def _composed(text: str) -> str:
-    """Unicode's one form (NFKC) of letters that look alike, such as full and half width. Thai's
-    vowel am, which NFKC takes apart, is put together again."""
-    return unicodedata.normalize("NFKC", text).replace("\u0e4d\u0e32", "\u0e33")
+    return [token.text for token in tokens] or [run]
 
 
 def _characters(run: str) -> list[str]:
@@ -103,5 +102,5 @@ def _characters(run: str) -> list[str]:
     return characters
 
 
-def _pairs(characters: Sequence[str]) -> list[str]:
-    return [first + second for first, second in pairwise(characters)]
+def _pairs(run: str) -> list[str]:
+    return [first + second for first, second in pairwise(_characters(run))]

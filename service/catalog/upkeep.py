@@ -108,10 +108,11 @@ class Indexes(OnTable):
             "id_idx": ("id", BTree()),
             TERMS_INDEX: ("terms", terms),
         }
-        for key, kind in self._table.columns.filterable.items():
-            column = filter_column(key, kind)
-            wanted[f"{column}_idx"] = column, LabelList() if kind == "list" else BTree()
-        return wanted
+        kinds = {filter_column(key, kind): kind for key, kind in self._table.filterable.items()}
+        return wanted | {
+            f"{column}_idx": (column, LabelList() if kind == "list" else BTree())
+            for column, kind in kinds.items()
+        }
 
     async def _derive_anew(self) -> None:
         """Write every row's derived columns. A row that another process changes meanwhile keeps
@@ -123,7 +124,7 @@ class Indexes(OnTable):
         async for batch in await lance.query().select(SHOWN).to_batches():
             items = map(item_of, batch.to_pylist())
             rows = await asyncio.to_thread(
-                rows_of, items, self._table.columns.filterable, self._table.embedder
+                rows_of, items, self._table.filterable, self._table.embedder
             )
             update = rows.drop_columns(["url", "image_url", "published_at", "available"])
             merge = lance.merge_insert("id").when_matched_update_all(where=same)
@@ -218,8 +219,8 @@ class Health(OnTable):
 
     async def _search_like(self, row: Mapping[str, Any]) -> None:
         """A search of each kind, among all rows; those by text and by id would match this one."""
-        lance, columns = self._table.lance, self._table.columns
-        sizes = {"vector": columns.dimension, "factors": columns.factors}
+        lance = self._table.lance
+        sizes = {"vector": self._table.dimension, "factors": self._table.factors}
         with self._table.naming_damage("vectors"):
             for column, size in sizes.items():
                 near = lance.query().nearest_to(np.ones(size, dtype=np.float32)).column(column)
@@ -233,7 +234,7 @@ class Health(OnTable):
 
     def _true_of(self, item: Item) -> Iterator[str]:
         """A condition on each filterable key of which the item has a value."""
-        filterable = self._table.columns.filterable
+        filterable = self._table.filterable
         for key, kind in filterable.items():
             value = fit(kind, item.attributes.get(key))
             values = value if isinstance(value, list) else [value]

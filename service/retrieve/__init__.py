@@ -5,19 +5,15 @@ import asyncio
 from collections.abc import Mapping
 
 from service.retrieve.documents import documents, load_bm25
-from service.retrieve.fusion import fuse, fused_ids, prior_of
+from service.retrieve.fusion import blank, candidate_of, fuse, prior_of
 from service.retrieve.sources import SOURCES, Lookup, RetrievalQuery
-from service.retrieve.weighing import blank, candidate_of, weighed
 from service.schema import Candidate, Item
 
 __all__ = [
-    "SOURCES",
     "Lookup",
     "RetrievalQuery",
     "blank",
     "documents",
-    "fuse",
-    "fused_ids",
     "load_bm25",
     "prior_of",
     "retrieve",
@@ -42,7 +38,7 @@ async def retrieve(lookup: Lookup) -> list[Candidate]:
     candidates = [candidate_of(items[item_id], ranks.get(item_id, {}), used) for item_id in items]
     unknown = sorted(set(query.given or ()) - set(items))
     candidates += [blank(Item.model_construct(id=item_id)) for item_id in unknown]
-    return await weighed(lookup, candidates)
+    return await lookup.weighed(candidates)
 
 
 async def _kept(lookup: Lookup, ranks: Mapping[str, object]) -> list[str]:

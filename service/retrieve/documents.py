@@ -9,9 +9,8 @@ import numpy as np
 
 from service.catalog import Catalog, Scope, Vectors, asked_terms, terms_of, words_of
 from service.errors import ModelError
-from service.retrieve.fusion import fuse, fused_ids
+from service.retrieve.fusion import candidate_of, fuse, fused_ids
 from service.retrieve.sources import Lookup
-from service.retrieve.weighing import candidate_of, weighed
 from service.schema import Candidate, Item
 
 AT_ONCE = 32
@@ -60,7 +59,7 @@ async def documents(
     ]
     judged = query.embeds and (interests or query.instruction)
     unembedded = len(items) - len(vectors) if judged else 0
-    return await weighed(lookup, candidates), unembedded
+    return await lookup.weighed(candidates), unembedded
 
 
 async def _vectors(

@@ -1,6 +1,9 @@
-"""Weighted reciprocal rank fusion of the sources' ranked lists (Cormack et al., SIGIR 2009)."""
+"""Weighted reciprocal rank fusion of the sources' ranked lists (Cormack et al., SIGIR 2009), and
+candidates with the prior that it gives them."""
 
 from collections.abc import Mapping, Sequence
+
+from service.schema import Candidate, Item
 
 RRF = 60
 """The constant of reciprocal rank fusion."""
@@ -27,3 +30,13 @@ def fused_ids(lists: Sequence[tuple[float, Sequence[str]]]) -> list[str]:
 def prior_of(ranks: Mapping[str, int], weights: Mapping[str, float]) -> float:
     """Σ weight / (60 + rank) over an item's ranks in the sources."""
     return sum(weights[name] / (RRF + rank) for name, rank in ranks.items())
+
+
+def blank(item: Item) -> Candidate:
+    """Makes a candidate of an item without content; its prior is 0, and no model judges it."""
+    return Candidate.model_construct(item=item, prior=0.0, blank=True)
+
+
+def candidate_of(item: Item, ranks: dict[str, int], weights: Mapping[str, float]) -> Candidate:
+    """Makes a candidate of an item. `ranks`: its rank in each source that found it."""
+    return Candidate.model_construct(item=item, prior=prior_of(ranks, weights), sources=ranks)

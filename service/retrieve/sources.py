@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from service.catalog import Catalog, Scope, UserFactors, Vectors
 from service.retrieve.fusion import fused_ids
-from service.schema import UserState
+from service.schema import Candidate, UserState
 from service.store import Store
 
 
@@ -50,6 +50,24 @@ class Lookup:
     catalog: Catalog
     state: UserState
     query: RetrievalQuery
+
+    async def weighed(self, candidates: list[Candidate]) -> list[Candidate]:
+        """Adds popularity and vectors to candidates, if the query wants them. An item without
+        likes gets the popularity of the least popular candidate."""
+        query, ids = self.query, [candidate.item.id for candidate in candidates]
+        votes = await self.store.popularity.votes(ids) if query.popularity else {}
+        least = min(votes.values(), default=0.0)
+        vectors = await self.catalog.vectors(ids) if query.vectors else {}
+        tuples = {item_id: tuple(vector.tolist()) for item_id, vector in vectors.items()}
+        return [
+            candidate.model_copy(
+                update={
+                    "popularity": votes.get(candidate.item.id, least),
+                    "vector": tuples.get(candidate.item.id),
+                }
+            )
+            for candidate in candidates
+        ]
 
 
 async def similar(lookup: Lookup) -> list[str]:
