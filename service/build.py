@@ -165,7 +165,7 @@ class Service:
 
     async def close(self) -> None:
         await self.leave_to(None)
-        await self._outside.catalog.close()
+        await self._outside.catalog.embedder.close()
         self._outside.store.close()
 
 

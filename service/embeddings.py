@@ -11,7 +11,7 @@ from service.errors import BadRequest
 class EmbeddingSpace:
     def __init__(self, catalog: Catalog, limits: Limits) -> None:
         self._embedder = catalog.embedder
-        self._limits = limits
+        self._most = limits.inputs
         self.name = catalog.embedder.name
         """The embedder's name: whoever has another is in another space."""
         self.dimension = catalog.dimension
@@ -19,7 +19,6 @@ class EmbeddingSpace:
     async def embed(self, texts: Sequence[str | Sequence[int]]) -> tuple[Any, int]:
         """Unit vectors, shape [len(texts), dimension], of texts or their token ids; and how many
         tokens were read. Raises `BadRequest` for too many."""
-        most = self._limits.inputs
-        if len(texts) > most:
-            raise BadRequest(f"input: at most {most} (limits.inputs)", param="input")
+        if len(texts) > self._most:
+            raise BadRequest(f"input: at most {self._most} (limits.inputs)", param="input")
         return await self._embedder.counted(texts)

@@ -74,11 +74,8 @@ class People:
     async def views(self, request: RecommendRequest, person: UserState) -> Views:
         ids: list[str | None] = []
         if self._privacy.outside:
-            texts = [
-                request.instruction or "",
-                *(entry.event.text or "" for entry in person.recent),
-            ]
-            known = await self._catalog.get(possible_ids(texts))
+            said = [request.instruction, *(entry.event.text for entry in person.recent)]
+            known = await self._catalog.get(possible_ids(text or "" for text in said))
             ids = [request.user_id, request.session_id, *known]
         return self._privacy.views(allowed=person.allow_hosted, names=request.redact, ids=ids)
 

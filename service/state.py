@@ -83,11 +83,7 @@ async def read(
     keys = requester.log_keys()
     if not keys and not requester.unlogged:
         return UserState()
-    hides = [
-        name
-        for name, meaning in meanings.items()
-        if meaning.consumes or meaning.blocks or meaning.unblocks or meaning.takes_back is not None
-    ]
+    hides = [kind for kind, meaning in meanings.items() if _hides(meaning)]
     people = await asyncio.gather(*(store.person(key, hides) for key in keys))
     logged = chain(*(person.events for person in people))
     events = [*sorted(logged, key=lambda event: event.occurred_at), *requester.unlogged]
@@ -98,10 +94,12 @@ async def read(
     ]
     disliked = [event for event in events if opinion(event, meanings) < 0]
     shown = anchored(_without_repeats(liked), *window)
-    latest = [*liked[-LEARN_FROM:], *disliked[-LEARN_FROM:]]
-    rated = sorted(latest, key=lambda event: event.occurred_at)
+    rated = sorted(
+        [*liked[-LEARN_FROM:], *disliked[-LEARN_FROM:]], key=lambda event: event.occurred_at
+    )
     items, vectors = await catalog.get(_items_of(shown)), await catalog.vectors(_items_of(rated))
     own = people[0] if requester.user_id is not None else None
+    own_events = own is not None and own.events
     user = (own.declared if own is not None else None) or User.model_construct(user_id="")
     return UserState(
         version=sum(person.version for person in people),
@@ -113,11 +111,7 @@ async def read(
         allow_hosted=user.allow_hosted,
         avoid=avoided(events, meanings),
         seen=seen([*chain(*(person.latest for person in people))], meanings, now),
-        source="events"
-        if own is not None and own.events
-        else "session"
-        if events
-        else "popularity",
+        source="events" if own_events else "session" if events else "popularity",
     )
 
 
@@ -175,10 +169,9 @@ def interests(
             nearness = max(0.0, float(center @ vector))
             center = center - PUSH_AWAY * dislike / (weight + dislike) * nearness * vector
         tastes.append((weight / all_weights, center / np.linalg.norm(center)))
-    tastes.sort(key=lambda taste: -taste[0])
     return tuple(
         Interest.model_construct(vector=tuple(center.tolist()), weight=weight)
-        for weight, center in tastes
+        for weight, center in sorted(tastes, key=lambda taste: -taste[0])
     )
 
 
@@ -264,10 +257,15 @@ def seen(
     }
     blocked = {item_id: at for item_id, kind, at in in_time if meanings[kind].blocks}
     unblocked = {item_id: at for item_id, kind, at in in_time if meanings[kind].unblocks}
-    still_blocked = {
-        item_id for item_id, at in blocked.items() if at > unblocked.get(item_id, at - 1)
-    }
-    return frozenset(consumed | still_blocked)
+    return frozenset(
+        consumed
+        | {item_id for item_id, at in blocked.items() if at > unblocked.get(item_id, at - 1)}
+    )
+
+
+def _hides(meaning: Meaning) -> bool:
+    """May an event of a type decide whether its item is recommended?"""
+    return meaning.consumes or meaning.blocks or meaning.unblocks or meaning.takes_back is not None
 
 
 def _consumed(meaning: Meaning, at: int, now: datetime) -> bool:

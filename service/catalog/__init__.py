@@ -27,7 +27,6 @@ from service.catalog.rows import (
     vector_rows,
 )
 from service.catalog.search import Search
-from service.catalog.space import Embeds, UserFactors, Vectors
 from service.catalog.table import (
     ItemTable,
     OnTable,
@@ -35,8 +34,16 @@ from service.catalog.table import (
     open_table,
     other_space,
 )
-from service.catalog.terms import READ, asked_terms, terms_of, words_of
 from service.catalog.upkeep import INDEX_FROM, TERMS_INDEX, Backlog, Health, Indexes
+from service.catalog.words import (
+    READ,
+    Embeds,
+    UserFactors,
+    Vectors,
+    asked_terms,
+    terms_of,
+    words_of,
+)
 from service.damage import named
 from service.errors import ConfigError, DiskFull, ModelError, StorageError
 from service.schema import Attributes, Filter, Item
@@ -120,9 +127,6 @@ class Catalog(OnTable):
             await catalog.indexes.complete(renamed=bool(strangers))
             return catalog
 
-    async def close(self) -> None:
-        await self.embedder.close()
-
     # ── writing ───────────────────────────────────────────────────────────────────────────────────
 
     @guarded
@@ -131,8 +135,7 @@ class Catalog(OnTable):
         follow. Attributes that `fitted` would leave out can't be filtered by."""
         latest = {item.id: item for item in items}.values()
         if latest:
-            filterable = self._table.filterable
-            rows = await asyncio.to_thread(rows_of, latest, filterable, self.embedder)
+            rows = await asyncio.to_thread(rows_of, latest, self._table.filterable, self.embedder)
             merge = self._table.lance.merge_insert("id").when_matched_update_all()
             await self._table.commit(partial(merge.when_not_matched_insert_all().execute, rows))
             self._arrived.set()
@@ -181,12 +184,10 @@ class Catalog(OnTable):
         attribute, the declared kind and the value."""
         fitting = dict(attributes)
         for key, kind in self._table.filterable.items():
-            if key not in fitting:
-                continue
-            value = fit(kind, fitting[key])
-            if value is None:
+            value = fit(kind, fitting.get(key))
+            if key in fitting and value is None:
                 misfit(key, kind, fitting.pop(key))
-            elif kind != "list" or isinstance(fitting[key], list):
+            elif key in fitting and (kind != "list" or isinstance(fitting[key], list)):
                 fitting[key] = value
         return fitting
 
@@ -222,9 +223,13 @@ class Catalog(OnTable):
         disturb."""
         from lancedb.query import ColumnOrdering
 
-        query = self._table.lance.query().where(f"id > {literal(after)}")
-        query = query.order_by([ColumnOrdering(column_name="id")])
-        return [item_of(row) for row in await query.select(SHOWN).limit(limit).to_list()]
+        query = (
+            self._table.lance.query()
+            .where(f"id > {literal(after)}")
+            .order_by([ColumnOrdering(column_name="id")])
+            .select(SHOWN)
+        )
+        return [item_of(row) for row in await query.limit(limit).to_list()]
 
     async def get(self, ids: Iterable[str]) -> dict[str, Item]:
         """The known ones of `ids`, in their order."""

@@ -14,8 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from service.catalog.space import Embeds, Vectors, fingerprint
-from service.catalog.terms import terms_of, words_of
+from service.catalog.words import Embeds, Vectors, fingerprint, terms_of, words_of
 from service.schema import Attributes, Item
 
 Kind = Literal["int", "float", "str", "bool", "list"]

@@ -12,9 +12,8 @@ import pyarrow.compute as pc
 
 from service.catalog.filters import Scope, ids_in, literal, where
 from service.catalog.rows import DISTANCES, SHOWN, item_of, vectors_by_id
-from service.catalog.space import UserFactors, Vectors
 from service.catalog.table import ItemTable, OnTable, guarded
-from service.catalog.terms import asked_terms
+from service.catalog.words import UserFactors, Vectors, asked_terms
 from service.errors import ModelError
 from service.schema import Item
 
@@ -60,9 +59,8 @@ class Search(OnTable):
         return {item_id: row for item_id in wanted if (row := rows[item_id]) is not None}
 
     async def _fetch(self, ids: Sequence[str]) -> dict[str, StoredItem]:
-        query = self._table.lance.query().where(ids_in(ids))
-        columns = [*SHOWN, "vector", "factors", "factors_of"]
-        table = await query.select(columns).limit(len(ids)).to_arrow()
+        query = self._table.lance.query().where(ids_in(ids)).limit(len(ids))
+        table = await query.select([*SHOWN, "vector", "factors", "factors_of"]).to_arrow()
         vectors, factors = vectors_by_id(table, "vector"), vectors_by_id(table, "factors")
         return {
             row["id"]: StoredItem(
@@ -109,16 +107,17 @@ class Search(OnTable):
         condition = f"vector IS NOT NULL AND {self._where(scope)}"
         if not vectors:
             return []
-        search = self._nearest("vector", vectors, condition)
-        return await _until_enough(search, k, scope, len(vectors))
+        return await _until_enough(
+            self._nearest("vector", vectors, condition), k, scope, len(vectors)
+        )
 
     @guarded
     async def favoured(self, taste: UserFactors, k: int, scope: Scope) -> list[str]:
         """Ids of the k items whose factors have the greatest inner product with a person's,
         greatest first."""
         condition = f"factors_of = {literal(taste.factors_of)} AND {self._where(scope)}"
-        search = self._nearest("factors", [taste.vector], condition)
-        return (await _until_enough(search, k, scope))[0]
+        nearest = self._nearest("factors", [taste.vector], condition)
+        return (await _until_enough(nearest, k, scope))[0]
 
     @guarded
     async def by_text(self, text: str, k: int, scope: Scope, *, meant: str | None) -> list[str]:
@@ -133,8 +132,12 @@ class Search(OnTable):
             vector = await self._table.embedder.embed_one(meant) if meant else None
         if not terms:
             return (await self.similar([vector], k, scope))[0] if vector is not None else []
-        by_words = self._table.lance.query().nearest_to_text(terms, "terms").where(condition)
-        by_words = by_words.select(["id", "_score"])
+        by_words = (
+            self._table.lance.query()
+            .nearest_to_text(terms, "terms")
+            .where(condition)
+            .select(["id", "_score"])
+        )
 
         async def search(limit: int) -> pa.Table:
             if vector is None:
@@ -151,8 +154,14 @@ class Search(OnTable):
     ) -> Callable[[int], Awaitable[pa.Table]]:
         """A search that returns, of each vector, so many nearest rows that meet a condition."""
         asked = [np.asarray(vector, dtype=np.float32) for vector in vectors]
-        query = self._table.lance.query().nearest_to(asked).column(column)
-        query = query.distance_type(DISTANCES[column]).where(condition).select(["id", "_distance"])
+        query = (
+            self._table.lance.query()
+            .nearest_to(asked)
+            .column(column)
+            .distance_type(DISTANCES[column])
+            .where(condition)
+            .select(["id", "_distance"])
+        )
         return lambda limit: query.ef(max(2 * limit, 100)).limit(limit).to_arrow()
 
     def _where(self, scope: Scope) -> str:

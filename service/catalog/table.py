@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import pyarrow as pa
 
 from service.catalog.rows import DERIVED, ITEM, Kind, declared_columns, vector_columns
-from service.catalog.space import Embeds, fingerprint
+from service.catalog.words import Embeds, fingerprint
 from service.damage import Part, data_files, disk_full, ends_whole, named
 from service.errors import CatalogBusy, CatalogDamaged, DiskFull
 

@@ -96,17 +96,19 @@ class Indexes(OnTable):
         """Column and kind of every index but the vectors', by its name."""
         from lancedb.index import FTS, BTree, LabelList
 
-        terms = FTS(  # the terms are already what they shall be
-            base_tokenizer="whitespace",
-            max_token_length=None,
-            lower_case=False,
-            stem=False,
-            remove_stop_words=False,
-            ascii_folding=False,
-        )
         wanted: dict[str, tuple[str, BTree | FTS | LabelList]] = {
             "id_idx": ("id", BTree()),
-            TERMS_INDEX: ("terms", terms),
+            TERMS_INDEX: (
+                "terms",
+                FTS(  # the terms are already what they shall be
+                    base_tokenizer="whitespace",
+                    max_token_length=None,
+                    lower_case=False,
+                    stem=False,
+                    remove_stop_words=False,
+                    ascii_folding=False,
+                ),
+            ),
         }
         kinds = {filter_column(key, kind): kind for key, kind in self._table.filterable.items()}
         return wanted | {

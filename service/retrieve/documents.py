@@ -34,17 +34,17 @@ async def documents(
     lexical = await asyncio.to_thread(_by_words, query.instruction or "", texts)
     first_words = {item_id: texts[item_id] for item_id in [*lexical, *items]}
     vectors, wish = await _vectors(lookup, first_words, known, until)
-    by_meaning = [_nearest(wish, vectors, items)] if wish is not None else []
     favoured: list[str] = []
     if query.factors is not None and known:
-        scope = Scope(only=frozenset(known))
-        favoured = await catalog.search.favoured(query.factors, len(known), scope)
+        favoured = await catalog.search.favoured(
+            query.factors, len(known), Scope(only=frozenset(known))
+        )
     interests = [
         (interest.weight, _nearest(np.asarray(interest.vector), vectors, items))
         for interest in lookup.state.interests
     ]
     lists = {
-        "query": fused_ids([(1.0, ids) for ids in (lexical, *by_meaning)]),
+        "query": fused_ids([(1.0, lexical), (1.0, _nearest(wish, vectors, items))]),
         "similar": fused_ids(interests),
         "collaborative": favoured,
         "popular": await lookup.store.popularity.among(known),
@@ -53,13 +53,12 @@ async def documents(
     if not favoured:
         weights["similar"] = max(weights["similar"], weights["collaborative"])
     ranks = fuse({name: (weights[name], ids) for name, ids in lists.items() if weights[name] > 0})
-    order = [*ranks, *(item_id for item_id in items if item_id not in ranks)]
     candidates = [
-        candidate_of(items[item_id], ranks.get(item_id, {}), weights) for item_id in order
+        candidate_of(items[item_id], ranks.get(item_id, {}), weights)
+        for item_id in dict.fromkeys([*ranks, *items])
     ]
     judged = query.embeds and (interests or query.instruction)
-    unembedded = len(items) - len(vectors) if judged else 0
-    return await lookup.weighed(candidates), unembedded
+    return await lookup.weighed(candidates), len(items) - len(vectors) if judged else 0
 
 
 async def _vectors(
@@ -113,12 +112,12 @@ def _by_words(query: str, texts: Mapping[str, str]) -> list[str]:
 
 
 def _nearest(
-    vector: Vectors, vectors: Mapping[str, Vectors], order: Mapping[str, object]
+    vector: Vectors | None, vectors: Mapping[str, Vectors], order: Mapping[str, object]
 ) -> list[str]:
     """Ids by the cosine of their vector with `vector`, highest first; ties in the order of
-    `order`."""
+    `order`. Empty without a vector."""
     ids = [item_id for item_id in order if item_id in vectors]
-    if not ids:
+    if vector is None or not ids:
         return []
     cosines = np.stack([vectors[item_id] for item_id in ids]) @ vector
     return [ids[place] for place in np.argsort(-cosines, kind="stable")]

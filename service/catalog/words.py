@@ -1,12 +1,20 @@
-"""The words of an item, and the terms by which full text search matches them, in any script."""
+"""The words of an item, in any script: the space in which they are embedded, and the terms by which
+full text search matches them."""
 
+import hashlib
 import re
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from service.schema import Item
 
+Vectors = npt.NDArray[np.float32]
 READ = 2_000
 """How many characters of an item's text are embedded and searched."""
 UNSPACED = (
@@ -26,11 +34,50 @@ RUNS = re.compile(f"(?P<unspaced>[{UNSPACED}]+)|(?:[^\\W_{UNSPACED}]|[{INDIC}]|{
 """A word; or, where spaces don't end words, all letters up to the next mark."""
 
 
+class Embeds(Protocol):
+    """What the catalogue needs of an embedder: unit vectors in one space of a fixed dimension, and
+    the space's name.
+
+    While it is not `loaded`, asking for `dimension` takes a moment, as it loads the model; `name`
+    then stands for one model.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def loaded(self) -> bool: ...
+    @property
+    def dimension(self) -> int: ...
+    async def embed(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors, shape [len(texts), dimension]."""
+
+    async def embed_one(self, text: str) -> Vectors:
+        """One unit vector, shape [dimension]; recent texts are remembered."""
+
+    async def counted(self, texts: Sequence[str | Sequence[int]]) -> tuple[Vectors, int]:
+        """Unit vectors of texts or token ids, and how many tokens were read."""
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class UserFactors:
+    """A person's vector among the items' factors. `factors_of`: the version of the training."""
+
+    vector: tuple[float, ...]
+    factors_of: str
+
+
 def words_of(item: Item) -> str:
     """The text of an item that is embedded and searched: the title, the attributes' values and the
     first `READ` characters of the text; the id of an item that has none of them."""
     values = ", ".join(str(value) for _, value in item.facts())
     return ". ".join(part for part in (item.title, values, item.text[:READ]) if part) or item.id
+
+
+def fingerprint(embedder: Embeds, words: str) -> str:
+    """A hash of all that a vector depends on: the embedder and the words."""
+    return hashlib.sha256(f"{embedder.name}\n{words}".encode()).hexdigest()[:16]
 
 
 def terms_of(text: str) -> list[str]:
