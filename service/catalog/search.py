@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from service.catalog.filters import Scope, ids_in, literal, where
 from service.catalog.rows import DISTANCES, SHOWN, item_of, vectors_by_id
@@ -178,7 +177,8 @@ async def _until_enough(
         table = await search(limit)
         tables = [table]
         if queries > 1:
-            tables = [table.filter(pc.field("query_index") == n) for n in range(queries)]
+            numbers = table["query_index"].to_numpy()
+            tables = [table.filter(pa.array(numbers == n)) for n in range(queries)]
         fetched = [part["id"].to_pylist() for part in tables]
         kept = [list(filter(scope.admits, ids)) for ids in fetched]
         if all(len(good) >= k or len(ids) < limit for good, ids in zip(kept, fetched, strict=True)):
