@@ -6,32 +6,21 @@ may mean. So nothing that anybody writes leads out of the role, and every senten
 either one of ours or a checked reason.
 """
 
-from service.chat.answers import answered, described, justified, opening
-from service.chat.kinds import EXAMPLES, Kind, kind_of
-from service.chat.picks import Named, names, pick, shown_in
-from service.chat.reading import Remark, Talk, read
-from service.chat.wishes import choice, choosable
-from service.chat.words import Words, plain, shown, spoken
+from service.chat.answers import Words, answered, described, justified, opening, spoken
+from service.chat.picks import names, pick, shown_in
+from service.chat.reading import Kind, Talk, read
 
 __all__ = [
-    "EXAMPLES",
     "Kind",
-    "Named",
-    "Remark",
     "Talk",
     "Words",
     "answered",
-    "choice",
-    "choosable",
     "described",
     "justified",
-    "kind_of",
     "names",
     "opening",
     "pick",
-    "plain",
     "read",
-    "shown",
     "shown_in",
     "spoken",
 ]

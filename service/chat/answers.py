@@ -1,11 +1,12 @@
-"""What is answered in words of ours, around picks and checked reasons."""
+"""What is answered in words of ours, in English and Chinese, around picks and checked reasons."""
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from service.chat.kinds import Kind
 from service.chat.patterns import REJECTION, THANKS
-from service.chat.reading import Talk
-from service.chat.words import Words, shown
+from service.chat.picks import shown
+from service.chat.reading import Kind, Talk
 from service.schema import Event, Item, Ranked
 
 ABOUT = 400
@@ -14,6 +15,86 @@ MOVED = 2
 """How many of the person's own items are named as what moved a pick."""
 QUOTED = 8
 """A wish of more words than this is not repeated."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """The sentences of one language.
+
+    `picks`, `wish`, `rejected`: what the list is for. `seen`, `disliked`, `avoided`, `left_out`:
+    remarks that were heeded. `dropped`, `nothing`: no item fits. `which`: asks which pick is meant.
+    `hello`, `welcome`, `offtopic`: answers to what is no wish. `moved`: more evidence. `quoted`: a
+    title; `comma`: between titles.
+    """
+
+    picks: str
+    wish: str
+    rejected: str
+    seen: str
+    disliked: str
+    avoided: str
+    left_out: str
+    dropped: str
+    nothing: str
+    which: str
+    hello: str
+    welcome: str
+    offtopic: str
+    moved: str
+    quoted: str
+    comma: str
+
+    def titles(self, items: Sequence[Item]) -> str:
+        """The items' titles in quotes, as a list."""
+        return self.comma.join(self.quoted.format(shown(item.title)) for item in items)
+
+
+ENGLISH = Words(
+    picks="Here is what I would pick for you:",
+    wish="For “{wish}”, I would pick:",
+    rejected="Something else, then:",
+    seen="Noted: you know {}.",
+    disliked="Noted: {} is not for you.",
+    avoided="Noted: no {} from now on.",
+    left_out="I leave out {} here.",
+    dropped="Nothing here fits all of that, so I looked for what comes close.",
+    nothing="I found nothing that fits. Tell me more about what you would like.",
+    which="Which one do you mean? Tell me its number in my last list.",
+    hello=(
+        "Hello! Tell me what you are in the mood for, what you know already or don't like, "
+        "and I will pick for you."
+    ),
+    welcome="You are welcome. Come back any time for more.",
+    offtopic="I can only help you choose something here. Tell me what you are in the mood for.",
+    moved="What also speaks for it: {titles}.",
+    quoted="“{}”",
+    comma=", ",
+)
+CHINESE = Words(
+    picks="我为你挑选了:",
+    wish="按“{wish}”,我会选:",
+    rejected="那换一些:",
+    seen="记下了:你看过{}。",
+    disliked="记下了:{}不合你的口味。",
+    avoided="记下了:以后不再推荐{}。",
+    left_out="这里不再推荐{}。",
+    dropped="没有完全符合的,以下比较接近:",
+    nothing="没有找到合适的。请再说说你想要什么。",
+    which="你指的是哪一个?请告诉我它在上一个列表里的编号。",
+    hello="你好!告诉我你现在想要什么、看过什么、不喜欢什么,我来为你挑选。",
+    welcome="不客气,随时再来找我。",
+    offtopic="我只能帮你在这里挑选。告诉我你现在想要什么。",
+    moved="也支持它的:{titles}。",
+    quoted="《{}》",
+    comma="、",
+)
+
+
+def spoken(locale: str | None, turn: str) -> Words:
+    """The sentences for a locale; without one, for the script of the last turn."""
+    if locale is not None:
+        return CHINESE if locale.lower().startswith("zh") else ENGLISH
+    return CHINESE if re.search(r"[\u4e00-\u9fff]", turn) else ENGLISH
 
 
 def opening(talk: Talk, words: Words, noted: Sequence[Event]) -> str:
@@ -31,13 +112,13 @@ def opening(talk: Talk, words: Words, noted: Sequence[Event]) -> str:
         for remark in talk.said
         if remark not in kept
     ]
-    sentences = [
-        sentence.format(titles=words.titles(items[kind]))
-        for kind, sentence in (("seen", words.seen), ("dislike", words.disliked))
-        if items[kind]
-    ]
-    sentences += [words.avoided.format(topics=words.comma.join(topics))] if topics else []
-    sentences += [words.left_out.format(topics=words.comma.join(here_only))] if here_only else []
+    heeded = {
+        words.seen: words.titles(items["seen"]),
+        words.disliked: words.titles(items["dislike"]),
+        words.avoided: words.comma.join(topics),
+        words.left_out: words.comma.join(here_only),
+    }
+    sentences = [sentence.format(what) for sentence, what in heeded.items() if what]
     if sentences:
         return " ".join([*sentences, words.picks])
     wish = talk.wishes[-1] if talk.wishes else ""
@@ -49,10 +130,10 @@ def opening(talk: Talk, words: Words, noted: Sequence[Event]) -> str:
 
 
 def answered(talk: Talk, kind: Kind, words: Words) -> str:
-    """The answer to a turn that wishes and asks nothing of the catalogue."""
-    if kind == "offtopic":
-        return words.offtopic
-    return words.welcome if THANKS.search(talk.turn) else words.hello
+    """The answer to a turn that wishes nothing and points to no pick."""
+    greeting = words.welcome if THANKS.search(talk.turn) else words.hello
+    answers = {"smalltalk": greeting, "offtopic": words.offtopic}
+    return answers.get(kind, words.which)
 
 
 def described(item: Item, words: Words) -> str:

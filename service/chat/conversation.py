@@ -7,7 +7,7 @@ Events are stored first, so that the ranking already uses them. Rankings and rea
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,9 +16,8 @@ from typing import Any
 
 from service import chat
 from service.catalog import Catalog
-from service.chat.documents import OWN, OwnDocuments
+from service.chat.documents import OWN, OwnDocuments, called, own_documents, without_excluded
 from service.chat.understanding import Understanding
-from service.chat.words import Words
 from service.config import Settings
 from service.context import CallContext
 from service.errors import BadRequest
@@ -29,6 +28,7 @@ from service.schema import (
     LONGEST_INSTRUCTION,
     ChatReply,
     ChatRequest,
+    Document,
     Event,
     Item,
     Ranked,
@@ -50,13 +50,14 @@ Answer = AsyncGenerator[str | ChatReply, None]
 
 @dataclass(frozen=True)
 class _Turn:
-    """One turn to answer: the request, what was understood of it, our phrases in its language, and
-    who pays for model calls."""
+    """One turn to answer: the request, what was understood of it, our phrases in its language, who
+    pays for model calls, and the caller's documents."""
 
     request: ChatRequest
     talk: chat.Talk
-    words: Words
+    words: chat.Words
     call: CallContext
+    own: OwnDocuments
 
 
 class Conversation:
@@ -76,7 +77,6 @@ class Conversation:
         self._understanding = understanding
         self._ingest = ingest
         self._clock = clock
-        self._documents = OwnDocuments(catalog)
 
     async def answer(self, request: ChatRequest, call: CallContext | None = None) -> Answer:
         """Yields the text in pieces, then the reply; with a JSON schema (`shape`), a single piece
@@ -85,26 +85,28 @@ class Conversation:
         self._check(request, call)
         start = asyncio.get_running_loop().time()
         facets = await self._catalog.facets()
-        talk = chat.read(request.turns, await self._documents.called(request), facets)
+        own = await own_documents(self._catalog, request)
+        talk = chat.read(request.turns, await called(self._catalog, request, own), facets)
         if talk.many is not None:
             most = request.top_n or self._settings.limits.top_n
             request = request.model_copy(update={"top_n": min(talk.many, most)})
         views = await self._understanding.views(request, talk)
         kind = talk.kind or await self._understanding.kind(talk.turn, views)
-        turn = _Turn(request, talk, chat.spoken(request.locale, talk.turn), call)
+        turn = _Turn(request, talk, chat.spoken(request.locale, talk.turn), call, own)
         if kind == "recommend":
             noted = await self._note(request, talk)
-            left = await self._documents.left(request, talk)
+            left = await without_excluded(self._catalog, request, talk, own)
             if left is None:
-                answer = _nothing(turn, noted)
+                text = f"{chat.opening(talk, turn.words, noted)}\n\n{turn.words.nothing}"
+                answer = _say(text, kind, noted)
             else:
                 part = call.part()
                 values = await self._understanding.values(left, talk, facets, views, part)
                 spent_s = asyncio.get_running_loop().time() - start
                 wanted = self._wanted(left, talk, values, spent_s)
-                stream = await self._stream(left, wanted, call)
+                stream = await self._stream(left.documents, wanted, call)
                 answer = self._picks(turn, noted, wanted, stream, part.usage)
-        elif kind in {"why", "about"}:
+        elif talk.about and kind in {"why", "about"}:
             answer = self._about(turn, kind)
         else:
             answer = _say(chat.answered(talk, kind, turn.words), kind)
@@ -143,11 +145,9 @@ class Conversation:
         turns = [turn.text for turn in request.turns]
         events = []
         for remark in talk.said:
-            if remark.about is not None and remark.about.startswith(OWN):
-                continue
-            identity = json.dumps([turns, remark.kind, remark.about, remark.topic])
-            events.append(
-                Event(
+            if not (remark.about or "").startswith(OWN):
+                identity = json.dumps([turns, remark.kind, remark.about, remark.topic])
+                event = Event(
                     event_id=sha256(identity.encode()).hexdigest()[:32],
                     user_id=request.user_id,
                     session_id=request.session_id,
@@ -156,7 +156,7 @@ class Conversation:
                     text=remark.topic or None,
                     occurred_at=self._clock(),
                 )
-            )
+                events.append(event)
         if events:
             await self._ingest.events([event.model_dump() for event in events])
         return events
@@ -167,15 +167,14 @@ class Conversation:
         self, request: ChatRequest, talk: chat.Talk, values: list[str], spent_s: float
     ) -> RecommendRequest:
         """Makes a recommendation request of the conversation."""
-        exclude = list(dict.fromkeys([*request.exclude, *talk.exclude]))
         wishes = [wish for wish in (talk.instruction, ", ".join(values)) if wish]
-        asked = self._asked(request, ". ".join(wishes)[:LONGEST_INSTRUCTION], spent_s)
+        update: dict[str, Any] = {"exclude": list(dict.fromkeys([*request.exclude, *talk.exclude]))}
         if request.candidates is not None:
-            return asked.model_copy(update={"candidates": request.candidates, "exclude": exclude})
-        filters = {**talk.filters, **request.filters}
-        return asked.model_copy(
-            update={"filters": filters, "exclude": exclude, "avoid": [*talk.avoid]}
-        )
+            update["candidates"] = request.candidates
+        else:
+            update |= {"filters": {**talk.filters, **request.filters}, "avoid": [*talk.avoid]}
+        asked = self._asked(request, ". ".join(wishes)[:LONGEST_INSTRUCTION], spent_s)
+        return asked.model_copy(update=update)
 
     def _asked(
         self, request: ChatRequest, instruction: str | None, spent_s: float = 0
@@ -183,27 +182,25 @@ class Conversation:
         """A recommendation request with the fields that a chat request shares with it, and the time
         left."""
         shared = RecommendRequest.model_fields.keys() & ChatRequest.model_fields.keys()
-        same = {
-            name: getattr(request, name) for name in shared - {"candidates", "filters", "exclude"}
-        }
+        shared -= {"candidates", "filters", "exclude", "top_n", "deadline_ms"}
         deadline_ms = request.deadline_ms or self._settings.service.deadline_ms
-        own = {
-            "top_n": request.top_n or PICKS,
-            "instruction": instruction or None,
-            "deadline_ms": max(deadline_ms - round(1000 * spent_s), 1),
-        }
-        return RecommendRequest(**same | own)
+        return RecommendRequest(
+            **{name: getattr(request, name) for name in shared},
+            top_n=request.top_n or PICKS,
+            instruction=instruction or None,
+            deadline_ms=max(deadline_ms - round(1000 * spent_s), 1),
+        )
 
     async def _stream(
-        self, request: ChatRequest, wanted: RecommendRequest, call: CallContext
+        self, documents: list[Document] | None, wanted: RecommendRequest, call: CallContext
     ) -> Stream:
         """Ranks the catalogue, or the caller's documents."""
-        if request.documents is None:
+        if documents is None:
             return await self._recommender.stream(wanted, call)
         shared = RerankRequest.model_fields.keys() & RecommendRequest.model_fields.keys()
         rerank = RerankRequest(
             query=wanted.instruction or "",
-            documents=await self._documents.titled(request),
+            documents=documents,
             **{name: getattr(wanted, name) for name in shared},
         )
         return await self._recommender.rerank_stream(rerank, call)
@@ -253,21 +250,16 @@ class Conversation:
 
     async def _about(self, turn: _Turn, kind: chat.Kind) -> Answer:
         """Describes items shown before, or explains why they were recommended, by a new ranking."""
-        talk, words = turn.talk, turn.words
-        if not talk.about:
-            yield words.which
-            yield ChatReply(text=words.which, kind=kind)
-            return
         text, usage, ranking = "", Usage(), None
-        for item in talk.about[:EXPLAINED]:
-            piece = "\n\n" if text else ""
+        for item in turn.talk.about[:EXPLAINED]:
             if kind == "why":
                 ranking = await self._again(turn, item)
                 usage += ranking.usage
                 moved_by = await self._catalog.get(ranking.items[0].attribution)
-                piece += chat.justified(item, ranking.items[0], moved_by, words)
+                said = chat.justified(item, ranking.items[0], moved_by, turn.words)
             else:
-                piece += chat.described(item, words)
+                said = chat.described(item, turn.words)
+            piece = f"\n\n{said}" if text else said
             yield piece
             text += piece
         yield ChatReply.model_construct(
@@ -276,17 +268,10 @@ class Conversation:
 
     async def _again(self, turn: _Turn, item: Item) -> Ranking:
         """Ranks a single item, to get its reason and attribution."""
-        request = turn.request
-        items = await self._documents.items(request)
-        own = [
-            document
-            for document, known in zip(request.documents or (), items, strict=True)
-            if known.id == item.id
-        ]
+        own = [document for document, known in turn.own if known.id == item.id]
         alone = {"candidates": None if own else [item.id], "top_n": 1, "explain": "full"}
-        asked = self._asked(request, turn.talk.instruction).model_copy(update=alone)
-        only = request.model_copy(update={"documents": own or None})
-        async with aclosing(await self._stream(only, asked, turn.call)) as stream:
+        asked = self._asked(turn.request, turn.talk.instruction).model_copy(update=alone)
+        async with aclosing(await self._stream(own or None, asked, turn.call)) as stream:
             rankings = [part async for part in stream if isinstance(part, Ranking)]
         return rankings[-1]
 
@@ -295,9 +280,7 @@ class Conversation:
         from service.chat.shape import filled
 
         async with aclosing(answer):
-            async for part in answer:
-                if isinstance(part, ChatReply):
-                    reply = part
+            *_, reply = [part async for part in answer if isinstance(part, ChatReply)]
         items = reply.ranking.items if reply.ranking is not None else []
         known = await self._catalog.get(item.item_id for item in items)
         picks = [_pick(item, known.get(item.item_id)) for item in items]
@@ -322,24 +305,14 @@ async def _with_unexplained(stream: Stream) -> AsyncGenerator[Ranking | Reason |
         yield part
 
 
-async def _nothing(turn: _Turn, noted: list[Event]) -> Answer:
-    """Says that no item is left to recommend."""
-    text = f"{chat.opening(turn.talk, turn.words, noted)}\n\n{turn.words.nothing}"
+async def _say(text: str, kind: chat.Kind, noted: Sequence[Event] = ()) -> Answer:
     yield text
-    yield ChatReply.model_construct(
-        text=text, kind="recommend", ranking=None, noted=noted, usage=Usage()
-    )
-
-
-async def _say(text: str, kind: chat.Kind) -> Answer:
-    yield text
-    yield ChatReply(text=text, kind=kind)
+    yield ChatReply(text=text, kind=kind, noted=[*noted])
 
 
 def _pick(row: Ranked, item: Item | None) -> dict[str, Any]:
     """Values that a JSON answer may use for an item: its rank, reason and attributes."""
-    known: dict[str, Any] = {}
+    own: dict[str, Any] = {}
     if item is not None:
-        own = {"url": item.url, "image_url": item.image_url, "text": item.text}
-        known = {**item.attributes, **own}
-    return known | row.model_dump(exclude={"signals", "attribution"})
+        own = item.attributes | item.model_dump(include={"url", "image_url", "text"})
+    return own | row.model_dump(exclude={"signals", "attribution"})

@@ -16,9 +16,10 @@ from service.chat.patterns import (
     POINTS_TO_ALL,
     POINTS_TO_ONE,
 )
-from service.chat.words import plain, shown
 from service.schema import Item, Turn
 
+TITLE = 120
+"""Longest title in a sentence, in characters."""
 LONGEST_NAME = 200
 """Characters; a longer text in a JSON answer names no item."""
 FACTS = 4
@@ -31,6 +32,18 @@ Named = Mapping[str, Sequence[Item]]
 """Items by a name that an answer may have given them: the title as it was shown, or the id."""
 
 
+def shown(title: str) -> str:
+    """A title as it stands in an answer: on one line, without characters that can't be seen, and
+    with those escaped that could be taken for markup."""
+    line = " ".join("".join(char if char.isprintable() else " " for char in title).split())
+    return re.sub(r"([\\*`\[\]<])", r"\\\1", line[:TITLE]) or "untitled"
+
+
+def plain(title: str) -> str:
+    """Undoes the escapes of `shown`."""
+    return re.sub(r"\\(.)", r"\1", title)
+
+
 def pick(rank: int, title: str, item: Item | None, reason: str | None) -> str:
     """One line of an answer, in the form that `shown_in` reads."""
     return f"{rank}. **{shown(title)}**{_facts(item)}" + (f": {reason}" if reason else "")
@@ -38,10 +51,9 @@ def pick(rank: int, title: str, item: Item | None, reason: str | None) -> str:
 
 def _facts(item: Item | None) -> str:
     """The first few facts in brackets; empty for an unknown item, or for one without facts."""
-    if item is None:
-        return ""
-    facts = list(dict.fromkeys(shown(str(value)) for _, value in item.facts()))[:FACTS]
-    return f" ({', '.join(facts)})" if facts else ""
+    facts = [] if item is None else [shown(str(value)) for _, value in item.facts()]
+    first = list(dict.fromkeys(facts))[:FACTS]
+    return f" ({', '.join(first)})" if first else ""
 
 
 def names(turns: Sequence[Turn]) -> set[str]:
@@ -62,12 +74,11 @@ def shown_in(text: str, items: Named) -> list[Item | None]:
     if not _is_json(text):
         lines = _PICK_LINE.findall(text)
         return [_namesake(items.get(plain(title), ()), rest) for title, rest in lines]
-    picks: dict[str, Item] = {}
-    for alternatives in _names_in(text):
-        item = next((items[name][0] for name in alternatives if items.get(name)), None)
-        if item is not None:
-            picks[item.id] = item
-    return list(picks.values())
+    places = [
+        [items[name][0] for name in alternatives if items.get(name)]
+        for alternatives in _names_in(text)
+    ]
+    return list({known[0].id: known[0] for known in places if known}.values())
 
 
 def _namesake(namesakes: Sequence[Item], line: str) -> Item | None:
@@ -93,12 +104,10 @@ def _names_in(text: str) -> list[list[str]]:
     while pending:
         node = pending.pop()
         children = list(node.values()) if isinstance(node, dict) else node
-        texts = [child for child in children if isinstance(child, str)]
-        texts = [child for child in texts if 0 < len(child) <= LONGEST_NAME]
-        if isinstance(node, list):
-            places += [[child] for child in texts]
-        elif texts:
-            places.append(texts)
+        texts = [
+            child for child in children if isinstance(child, str) and 0 < len(child) <= LONGEST_NAME
+        ]
+        places += [texts] if isinstance(node, dict) else [[text] for text in texts]
         pending += [child for child in reversed(children) if isinstance(child, dict | list)]
     return places
 
@@ -176,9 +185,8 @@ def _names_a_place(word: str, text: str) -> bool:
     "one with a dog" doesn't."""
     if not word.isascii():
         return word in text
-    pattern = rf"\bnumber {word}\b|\b{word} one\b"
-    pattern += rf"|\bthe {word}\b" if len(word) > 4 else ""
-    return bool(re.search(pattern, text))
+    the = rf"|the {word}" if len(word) > 4 else ""
+    return bool(re.search(rf"\b(?:number {word}|{word} one{the})\b", text))
 
 
 def _at(places: Sequence[int], picks: Sequence[Item | None]) -> list[Item]:

@@ -1,4 +1,5 @@
-"""What a conversation comes to, by rules."""
+"""What a conversation comes to, by rules: what it says of the person, and what is wished for, in
+the catalogue's own values and in numbers."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -6,24 +7,33 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from service.catalog import Facets
-from service.chat.kinds import Kind
 from service.chat.patterns import (
+    AGE,
     ASKS_ABOUT,
     ASKS_WHY,
     CLAUSE_ENDS,
     CONTINUES,
+    COUNT,
+    DECADE,
+    DECADES,
     DISLIKE,
     DISLIKE_ENDS,
     FILLER_WORDS,
+    ITEM_NOUN,
+    NUMBERS,
     OR,
+    PICK_NOUN,
     REJECTION,
     SEEN,
     SMALLTALK,
     WITHOUT,
+    YEAR,
 )
 from service.chat.picks import Named, meant, object_of, places_in, pointed_at, shown_in
-from service.chat.wishes import counted, demands, named, topic
 from service.schema import Filter, Item, Turn
+
+Kind = Literal["recommend", "why", "about", "smalltalk", "offtopic"]
+"""What kind of thing a turn says."""
 
 LONGEST_READ = 2_000
 """Only so many characters of a turn are read, after runs of blanks became one."""
@@ -80,7 +90,7 @@ def read(turns: Sequence[Turn], items: Named, facets: Facets) -> Talk:
     """
     picks: list[Item | None] = []
     it: Item | None = None  # what "it" stands for
-    exclude, avoid, left_out = dict[str, None](), dict[str, None](), dict[str, None]()
+    exclude, avoid, left_out = list[str](), list[str](), list[str]()
     wishes: list[str] = []
     filters: dict[str, Filter] = {}
     many: int | None = None
@@ -96,23 +106,22 @@ def read(turns: Sequence[Turn], items: Named, facets: Facets) -> Talk:
             it = talk.about[0] if len(talk.about) == 1 else it
             continue
         rejects = REJECTION.search(turn.text)
-        rejected = [item.id for item in picks if rejects and item is not None]
-        remarked = [remark.item.id for remark in talk.said if remark.item is not None]
-        exclude |= dict.fromkeys([*rejected, *remarked])
-        avoid |= dict.fromkeys(remark.topic for remark in talk.said if remark.topic)
+        exclude += [item.id for item in picks if rejects and item is not None]
+        exclude += [remark.about for remark in talk.said if remark.about is not None]
+        avoid += [remark.topic for remark in talk.said if remark.topic]
         many = talk.many or many
         only_a_number = talk.many is not None and not talk.wishes
         if not (rejects or talk.said or only_a_number or CONTINUES.match(turn.text)):
-            wishes, filters, left_out = [], {}, {}
+            wishes, filters, left_out = [], {}, []
         elif rejects and talk.wishes:
             wishes = []
         wishes += talk.wishes
         filters |= talk.filters
-        left_out |= dict.fromkeys(talk.avoid)
+        left_out += talk.avoid
     return replace(
         talk,
-        avoid=[*avoid, *left_out],
-        exclude=[*exclude],
+        avoid=list(dict.fromkeys([*avoid, *left_out])),
+        exclude=list(dict.fromkeys(exclude)),
         wishes=wishes,
         filters=filters,
         many=many,
@@ -188,8 +197,85 @@ def _disliked(words: str, facets: Facets) -> tuple[str, list[str]]:
     phrase = DISLIKE_ENDS.split(words)[0]
     first = phrase.partition(",")[0]
     for listing in ([phrase] if OR.search(phrase.rpartition(",")[2]) else []) + [first]:
-        parts = [part.strip() for run in listing.split(",") for part in OR.split(run)]
-        parts = [part for part in parts if part]
+        runs = listing.split(",")
+        parts = [part.strip() for run in runs for part in OR.split(run) if part.strip()]
         if len(parts) > 1 and all(named(part, facets) for part in parts):
             return listing, parts
     return first, [first]
+
+
+# ── wishes ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def counted(text: str, facets: Facets) -> tuple[int | None, str]:
+    """How many picks a wish asks for (None if it doesn't say), and the wish without that number.
+
+    "Ten please", "12 comedies" and "two more" ask for so many picks; "Ten", "12 Monkeys" and
+    "2 hours" don't.
+    """
+    for match in COUNT.finditer(text):
+        group = "n" if match["n"] else "zh"
+        digits = match[group]
+        number = int(digits) if digits.isdigit() else NUMBERS[digits.casefold()]
+        if number and (group == "zh" or _counts(digits, match["what"].strip(), facets)):
+            rest = text[: match.start(group)] + text[match.end(group) :]
+            return number, " ".join(rest.split())
+    return None, text
+
+
+def _counts(number: str, after: str, facets: Facets) -> bool:
+    """Whether a number counts the picks that the words after it speak of. Without such words a
+    capitalised number may be a title: "recommend Seven"."""
+    if not after or after.casefold() in {"please", "instead", "now"}:
+        return number.isdigit() or number.islower()
+    near = " ".join(after.split()[:3])
+    return bool(PICK_NOUN.match(near) or ITEM_NOUN.search(near) or named(near, facets))
+
+
+def topic(words: str, facets: Facets) -> str:
+    """The catalogue's value that the words name, else the words themselves, shortened."""
+    return next(iter(named(words, facets)), " ".join(words.split())[:60])
+
+
+def named(text: str, facets: Facets) -> list[str]:
+    """The catalogue's values that a text names, whatever their case, hyphens and plural."""
+    words = re.findall(r"[\w'’-]+", text.casefold())
+    phrases = {_bare("".join(words[n : n + size])) for size in (1, 2, 3) for n in range(len(words))}
+    every = [value for values in facets.values.values() for value in values]
+    return [value for value in every if _bare(value.casefold()) in phrases]
+
+
+def _bare(word: str) -> str:
+    """A word without hyphens and blanks, in the singular."""
+    plain = re.sub(r"[\W_]", "", word)
+    for plural, singular in (("ies", "y"), ("es", "e"), ("s", "")):
+        if len(plain) > 4 and plain.endswith(plural):
+            return plain.removesuffix(plural) + singular
+    return plain
+
+
+def demands(text: str, facets: Facets) -> dict[str, Filter]:
+    """Filters that a wish states: the catalogue's own values by name and, where items have a
+    `year`, a decade, a year, or how old they are among the others."""
+    wished = {key: named(text, Facets({key: values})) for key, values in facets.values.items()}
+    filters = {key: Filter(any=values) for key, values in wished.items() if values}
+    years = _years(text, facets) if "year" in facets.ends else None
+    return filters if years is None else {**filters, "year": years}
+
+
+def _years(text: str, facets: Facets) -> Filter | None:
+    """The years that a wish states. "Old" and "new" are the catalogue's own ends."""
+    if decade := DECADE.search(text):
+        start = int(decade[1]) if decade[1] else DECADES[decade[2].lower()]
+        first = (1900 if start >= 30 else 2000) + start
+        return Filter(gte=first, lt=first + 10)
+    if year := YEAR.search(text):
+        value = int(year[2])
+        bounds = {"before": "lt", "until": "lte", "after": "gt", "since": "gte"}
+        bound = bounds.get(year[1].lower())
+        return Filter.model_validate({bound: value} if bound else {"gte": value, "lte": value})
+    low, high = facets.ends["year"]
+    for age in AGE.finditer(text):
+        if ITEM_NOUN.search(age["what"]) or named(age["what"], facets):
+            return Filter(lte=low) if age["old"] else Filter(gte=high)
+    return None

@@ -6,8 +6,8 @@ a field gets null if the schema allows that, else the emptiest value that it all
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from difflib import SequenceMatcher
-from math import floor
+from difflib import get_close_matches
+from math import floor, inf
 from typing import Any
 
 from jsonschema import Draft202012Validator
@@ -88,15 +88,13 @@ def _check_size(schema: Mapping[str, Any]) -> None:
         part, is_schema = pending.pop()
         if isinstance(part, list):
             pending += [(child, is_schema) for child in part]
-        if not isinstance(part, Mapping):
-            continue
-        unsafe = UNSAFE & part.keys() if is_schema else None
-        if unsafe:
-            raise ValueError(f"{unsafe.pop()} is not supported")
-        for key, value in part.items():
-            names = is_schema and key in NAMED and isinstance(value, Mapping)
-            children = value.values() if names else [value]
-            pending += [(child, is_schema and key not in DATA) for child in children]
+        elif isinstance(part, Mapping):
+            for key, value in part.items():
+                if is_schema and key in UNSAFE:
+                    raise ValueError(f"{key} is not supported")
+                names = is_schema and key in NAMED and isinstance(value, Mapping)
+                children = value.values() if names else [value]
+                pending += [(child, is_schema and key not in DATA) for child in children]
     raise ValueError(f"the schema has more than {PARTS} parts")
 
 
@@ -138,13 +136,11 @@ WRONG = (
 def _bounded_validator() -> Any:
     """A validator that gives up after `VALUES` rules: references may double the work at every
     step."""
-    left = VALUES
+    steps = iter(range(VALUES))
 
     def counted(rule: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
         def apply(*arguments: Any) -> Iterator[Any]:
-            nonlocal left
-            left -= 1
-            if left < 0:
+            if next(steps, None) is None:
                 raise ValueError(f"to validate it takes more than {VALUES} steps")
             yield from rule(*arguments) or ()
 
@@ -230,9 +226,9 @@ class _Filler:
         kind = next((type_ for type_ in types if type_ != "null"), "null")
         known = self._known(name, pick)
         if kind == "object":
-            fields = schema.get("properties", {})
             return {
-                field: self.value(part, field, pick, depth + 1) for field, part in fields.items()
+                field: self.value(part, field, pick, depth + 1)
+                for field, part in schema.get("properties", {}).items()
             }
         if kind == "array":
             return self._list(schema, name, pick, known, depth)
@@ -251,27 +247,26 @@ class _Filler:
         pick's title. Within a pick it has the elements of the pick's field `name`."""
         inner = schema.get("items", {})
         shape = self._at(inner["$ref"]) if "$ref" in inner else inner
-        most, least = schema.get("maxItems"), schema.get("minItems", 0)
-        values = list[Any]()
+        least = schema.get("minItems", 0)
         if pick is None:
-            values = self._every_pick(
-                inner, name if shape.get("type") == "object" else "title", depth
-            )
-        elif isinstance(known, list):
-            values = [self.value(inner, "part", {"part": part}, depth + 1) for part in known]
+            field = name if shape.get("type") == "object" else "title"
+            values = self._every_pick(inner, field, depth)
+        else:
+            parts = known if isinstance(known, list) else []
+            values = [self.value(inner, "part", {"part": part}, depth + 1) for part in parts]
         if schema.get("uniqueItems"):
             values = list({_canonical(value): value for value in values}.values())
         if len(values) < least:
             raise ValueError(f"{name or 'the list'}: {len(values)} of at least {least}")
-        return values[:most]
+        return values[: schema.get("maxItems")]
 
     def _every_pick(self, schema: Any, name: str, depth: int) -> list[Any]:
         """A value for each pick. Picks that the schema's values don't allow are left out, unless
         none would remain."""
         values, refused = list[Any](), list[_NotAllowed]()
         for pick in self._picks:
-            known = {**pick, "text": pick.get("reason")}
             try:
+                known = {**pick, "text": pick.get("reason")}
                 values.append(self.value(schema, name, known, depth + 1))
             except _NotAllowed as error:
                 refused.append(error)
@@ -302,15 +297,11 @@ class _Filler:
         snake = "".join(f"_{char.lower()}" if char.isupper() else char for char in name)
         snake = snake.strip("_").lower()
         last = snake.split("_")[-1]
-        for candidate in (snake, last, snake.removesuffix("s")):
-            if candidate in known:
-                return known[candidate]
-        for ours, theirs in NAMES.items():
-            if ours in known and (snake in theirs or last in theirs):
-                return known[ours]
-        ratios = {ours: SequenceMatcher(None, ours, snake).ratio() for ours in known}
-        close = max(ratios, key=ratios.__getitem__, default="")
-        return known[close] if close and ratios[close] >= ALIKE else None
+        names = [snake, last, snake.removesuffix("s")]
+        names += [ours for ours, theirs in NAMES.items() if snake in theirs or last in theirs]
+        matching = [candidate for candidate in names if candidate in known]
+        matching = matching or get_close_matches(snake, known, n=1, cutoff=ALIKE)
+        return known[matching[0]] if matching else None
 
     def _at(self, reference: str) -> Any:
         """The part of the schema that a reference such as `#/$defs/Film` names."""
@@ -323,7 +314,7 @@ class _Filler:
 def _text(schema: Mapping[str, Any], name: str, known: Any) -> str:
     """Formats a known value as a text within the schema's lengths. Raises `ValueError` if the text
     doesn't have the schema's format."""
-    known = "" if known is None else known
+    known = [] if known is None else known
     text = ", ".join(map(str, known)) if isinstance(known, list) else str(known)
     form = schema.get("format")
     if form and not (text and Draft202012Validator.FORMAT_CHECKER.conforms(text, form)):
@@ -332,14 +323,12 @@ def _text(schema: Mapping[str, Any], name: str, known: Any) -> str:
     return padded[: schema.get("maxLength")]
 
 
-def _number(schema: Mapping[str, Any], kind: str, known: Any) -> int | float:
+def _number(schema: Mapping[str, Any], kind: str, known: Any) -> Any:
     """What is known, else 0; moved to the nearest number that the bounds allow."""
-    number = known if isinstance(known, int | float) and not isinstance(known, bool) else 0
+    number: Any = known if isinstance(known, int | float) and not isinstance(known, bool) else 0
     number = floor(number) if kind == "integer" else number
-    low, high = schema.get("minimum"), schema.get("maximum")
-    above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
-    step = 1 if kind == "integer" or above is None or below is None else min(1, (below - above) / 2)
-    number = number if low is None else max(number, low)
-    number = number if high is None else min(number, high)
-    number = above + step if above is not None and number <= above else number
-    return below - step if below is not None and number >= below else number
+    above, below = schema.get("exclusiveMinimum", -inf), schema.get("exclusiveMaximum", inf)
+    step = 1 if kind == "integer" else min(1, (below - above) / 2)
+    number = min(max(number, schema.get("minimum", -inf)), schema.get("maximum", inf))
+    number = above + step if number <= above else number
+    return below - step if number >= below else number
