@@ -37,10 +37,8 @@ class Documents:
 
     def blank_warning(self) -> list[str]:
         places = [place for place, item in enumerate(self.items) if not says_something(item)]
-        if not places:
-            return []
         why = "blank, or only an id that the catalogue does not have, so last and without a reason"
-        return [f"{why}: documents {first_of(places)}"]
+        return [f"{why}: documents {first_of(places)}"] if places else []
 
     def unread_warnings(
         self, plan: Plan, ranking: Ranking, candidates: Sequence[Candidate], unembedded: int
@@ -48,33 +46,23 @@ class Documents:
         """Warnings about documents, or parts of them, that were not read: not judged by the model,
         cut, or not embedded."""
         depth, size = plan.context.depth, plan.context.line_tokens
-        count, places = len(self.spoken), self.places
-        judged: set[str] = set()
-        if ranking.model is not None:
-            judged = {candidate.item.id for candidate in candidates[:depth]}
+        count = len(self.spoken)
+        read = candidates[:depth] if ranking.model is not None else []
+        judged = {candidate.item.id for candidate in read}
         cut = [
-            item
-            for item in self.items
+            place
+            for place, item in enumerate(self.items)
             if len(item.text) > READ or (item.id in judged and len(shown_of(item)) > size)
         ]
-        warnings = []
-        if judged and depth < count:
-            warnings.append(
-                f"a model judged {depth} of {count} documents (rank.depth); the others follow in "
-                "the prior's order"
-            )
-        if cut:
-            what = f"{READ} characters"
-            if judged:
-                what += f", of those shown to a model {size} tokens (rerank.line_tokens)"
-            which = first_of([places[item.id] for item in cut])
-            warnings.append(f"cut to the first {what}: documents {which}")
-        if unembedded:
-            warnings.append(
-                f"no time to embed {unembedded} of {count} documents: only their words count; "
-                "raise deadline_ms"
-            )
-        return warnings
+        shown = f", of those shown to a model {size} tokens (rerank.line_tokens)" if judged else ""
+        warnings = {
+            f"a model judged {depth} of {count} documents (rank.depth); the others follow in "
+            "the prior's order": judged and depth < count,
+            f"cut to the first {READ} characters{shown}: documents {first_of(cut)}": cut,
+            f"no time to embed {unembedded} of {count} documents: only their words count; "
+            "raise deadline_ms": unembedded,
+        }
+        return [warning for warning, applies in warnings.items() if applies]
 
 
 def says_something(item: Item) -> bool:
@@ -100,8 +88,9 @@ class DocumentReader:
                 f"query: at most {limits.query_chars} characters (limits.query_chars)",
                 param="query",
             )
-        names = [document.name for document in request.documents if document.name is not None]
-        known = await self._catalog.get(names)
+        known = await self._catalog.get(
+            document.name for document in request.documents if document.name is not None
+        )
         items: dict[str, Item] = {}
         times = Counter[str]()
         for document in request.documents:

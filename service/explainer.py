@@ -22,9 +22,8 @@ class Explainer:
     ) -> AsyncGenerator[Reason | Explained, None]:
         """Yields a reason for each chosen candidate. Reasons are templates if no model is planned,
         if the caller asks for `FASTER`, or if the person may be shown to no model."""
-        alias = None
-        if plan.ladder.steps and plan.request.model != FASTER:
-            alias = self._writing_alias(views)
+        asks = plan.ladder.steps and plan.request.model != FASTER
+        alias = self._writing_alias(views) if asks else None
         writer = None
         if alias is not None:
             writer = Writer(self._models.writers[alias], self._models.constraint(alias))
@@ -58,9 +57,8 @@ class Explainer:
         alias, prompt = self._settings.roles.score, plan.context.score
         if not plan.ladder.steps or prompt is None or alias not in self._models.scorers:
             return None
-        if not views.of(alias).allowed:
-            return None
-        return Attributor(self._models.scorers[alias], prompt, plan.context.titles)
+        attributor = Attributor(self._models.scorers[alias], prompt, plan.context.titles)
+        return attributor if views.of(alias).allowed else None
 
     def _writing_alias(self, views: Views) -> str | None:
         """The first model, of `roles.explain` and then the fallbacks, that may see the person and

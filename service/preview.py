@@ -185,7 +185,8 @@ class Previewer:
         candidates = await self._stages.finder.find(plan, looked.person, views)
         style = self._stages.explainer.style(plan, looked.person)
         seen = looked.seen(candidates[: plan.request.top_n], plan.request.instruction)
-        attribution, attributor = Attribution(), self._stages.explainer.attributor(plan, views)
+        attribution: Attribution = []
+        attributor = self._stages.explainer.attributor(plan, views)
         if attributor is not None and not self._models.privacy.leaves(attributor.scorer.alias):
             attribution = await attributor.attribute(
                 seen.state,

@@ -23,13 +23,12 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, TemplateError, meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from service.errors import NotFound, PromptError
-from service.schema import Candidate, Item, Label, PromptRef, UserState
+from service.schema import Candidate, Item, Label, PromptRef, UserState, Value
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-PARTS = (["system", "user"], ["head", "line"])
 VARIABLES = {
     "history",
     "candidates",
@@ -59,18 +58,14 @@ FAILURES = (TemplateError, TypeError, ValueError, ArithmeticError, AttributeErro
 Message = dict[str, str]
 
 
-class Sampling(BaseModel):
+class Sampling(Value):
     """How a model's tokens are sampled."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     temperature: float = Field(0, ge=0, le=2)
 
 
-class FrontMatter(BaseModel):
+class FrontMatter(Value):
     """The YAML at the beginning of a prompt's file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str = Field(pattern=r"^[a-z0-9_-]+/[a-z]+(\.[a-zA-Z-]+)?$")
     version: str = Field(pattern=r"^[A-Za-z0-9._-]{1,32}$", coerce_numbers_to_str=True)
@@ -100,14 +95,13 @@ class Prompt:
     def document(self, state: UserState, most: int, line_tokens: int) -> tuple[str, dict[int, str]]:
         """The head of a `score` template, and a line for each of the last `most` liked items by the
         item's place in `state.recent`, from 1. Head and lines end in a line break."""
-        liked = {
-            n: entry.item
+        liked = [
+            (n, entry.item)
             for n, entry in enumerate(state.recent, 1)
             if entry.item is not None and entry.weight > 0
-        }
-        latest = list(liked.items())[-most:]
+        ]
         return self._render_part("head", {}) + "\n", {
-            n: self.line(item, line_tokens) + "\n" for n, item in latest
+            n: self.line(item, line_tokens) + "\n" for n, item in liked[-most:]
         }
 
     def line(self, item: Item, line_tokens: int) -> str:
@@ -130,9 +124,8 @@ class PromptLibrary:
     def __init__(self, folder: Path, failed: Callable[[str], None] = lambda message: None) -> None:
         self._folder = folder
         self._failed = failed
-        self._stamp: tuple[tuple[str, int], ...] = ()
-        self._prompts: dict[str, Prompt] = {}
-        self._stamp, self._prompts = self._modified_at(), self._load()
+        self._stamp = self._modified_at()
+        self._prompts = self._load()
         if not self._prompts:
             raise PromptError(f"no prompts in {folder}")
 
@@ -144,10 +137,10 @@ class PromptLibrary:
             f"{folder}/{task}{suffix}" for folder in (domain, "generic") for suffix in suffixes
         ]
         prompts = self.all()
-        for name in names:
-            if name in prompts:
-                return prompts[name]
-        raise NotFound("prompt", names[0], known=", ".join(prompts))
+        found = [prompts[name] for name in names if name in prompts]
+        if not found:
+            raise NotFound("prompt", names[0], known=", ".join(prompts))
+        return found[0]
 
     def named(self, prompt_id: str, version: str | None = None) -> Prompt:
         """The prompt of an id. Raises `NotFound` for an unknown id, or if the prompt has another
@@ -191,10 +184,10 @@ class PromptLibrary:
             lstrip_blocks=True,
             keep_trailing_newline=False,
         )
-        files = [
-            file for file in sorted(self._folder.glob("*/*.j2")) if not file.name.startswith("_")
+        prompts = [
+            _read_prompt(environment, self._folder, file)
+            for file in sorted(self._folder.glob("*/[!_]*.j2"))
         ]
-        prompts = [_read_prompt(environment, self._folder, file) for file in files]
         return {prompt.ref.id: prompt for prompt in prompts}
 
 
@@ -218,12 +211,12 @@ def _read_prompt(environment: Environment, folder: Path, file: Path) -> Prompt:
         raise PromptError(f"{file}: its id is {front.id}, its place says {expected_id}")
     sections = re.split(r"^\[(system|user|head|line)\]\n", body, flags=re.MULTILINE)
     parts = dict(zip(sections[1::2], sections[2::2], strict=True))
-    first, second = PARTS[front.id.split("/")[1].startswith("score")]
+    first, second = ("head", "line") if "/score" in front.id else ("system", "user")
     if sections[0].strip() or list(parts) != [first, second]:
         raise PromptError(f"{file}: the body needs a [{first}] part and then a [{second}] part")
-    digest = hashlib.sha256(source.encode())
     try:
-        used = _find_variables(environment, folder, body, digest.update)
+        sources = _with_included(environment, folder, body)
+        used = set().union(*map(meta.find_undeclared_variables, map(environment.parse, sources)))
         refused = used - set(front.variables) | set(front.variables) - VARIABLES
         if refused:
             raise PromptError(
@@ -233,7 +226,8 @@ def _read_prompt(environment: Environment, folder: Path, file: Path) -> Prompt:
         templates = {role: environment.from_string(text) for role, text in parts.items()}
     except TemplateError as error:
         raise PromptError(f"{file}: {error}") from error
-    ref = PromptRef(id=front.id, version=front.version, sha=digest.hexdigest()[:12])
+    digest = hashlib.sha256("".join([source, *sources[1:]]).encode()).hexdigest()
+    ref = PromptRef(id=front.id, version=front.version, sha=digest[:12])
     return Prompt(ref, front.sampling, templates)
 
 
@@ -246,20 +240,14 @@ def _read_text(file: Path) -> str:
         raise PromptError(f"{file}: can't be read: {error.strerror}") from error
 
 
-def _find_variables(
-    environment: Environment, folder: Path, source: str, on_include: Callable[[bytes], None]
-) -> set[str]:
-    """The variables that a template and the files it includes use. The bytes of every included
-    file are passed to `on_include`."""
-    tree = environment.parse(source)
-    names = set(meta.find_undeclared_variables(tree))
-    for name in meta.find_referenced_templates(tree):
+def _with_included(environment: Environment, folder: Path, source: str) -> list[str]:
+    """The source of a template, then those of the files that it includes."""
+    sources = [source]
+    for name in meta.find_referenced_templates(environment.parse(source)):
         if name is None:
             raise PromptError("an include needs a fixed name")
-        text = _read_text(folder / name)
-        on_include(text.encode())
-        names |= _find_variables(environment, folder, text, on_include)
-    return names
+        sources += _with_included(environment, folder, _read_text(folder / name))
+    return sources
 
 
 # ── what a template is shown ──────────────────────────────────────────────────────────────────────
@@ -352,7 +340,11 @@ _LABEL = re.compile(r"\b([A-Z]|[hH]\d{1,3})\s*[):](?=\s|$)")
 def harmless(text: str) -> str:
     """The text on one line, without invisible or control characters, double quotes, brackets, chat
     markers and labels, so that a prompt can quote it."""
-    visible = "".join(
-        " " if unicodedata.category(char) in {"Cc", "Cf", "Zl", "Zp"} else char for char in text
-    )
-    return _LABEL.sub(r"\1", " ".join(visible.translate(_REPLACEMENTS).split()))
+    return _LABEL.sub(r"\1", " ".join(visible(text).translate(_REPLACEMENTS).split()))
+
+
+def visible(text: str) -> str:
+    """A text on one line, without characters that can't be seen."""
+    unseen = {"Cc", "Cf", "Zl", "Zp"}
+    chars = [" " if unicodedata.category(char) in unseen else char for char in text]
+    return " ".join("".join(chars).split())

@@ -10,10 +10,10 @@ from service.errors import ModelError, ModelUnreachable
 from service.explain import Attributor, Explained, Style, Subject, Writer, explain
 from service.explain.check import grounded, wanted, wished
 from service.explain.lines import grammar
-from service.explain.wording import CHINESE, ENGLISH, visible
+from service.explain.wording import CHINESE, ENGLISH
 from service.llm import Asked, Call, Likelihoods, OutgoingAsked, OutputConstraint, Scorer
 from service.llm.scripted import ScriptedLLM
-from service.prompts import PromptLibrary
+from service.prompts import PromptLibrary, visible
 from service.schema import Candidate, Event, Item, Reason, Recent, UserState
 from tests.statements import statements
 

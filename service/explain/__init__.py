@@ -17,11 +17,16 @@ from typing import Any
 
 from service.context import CallContext
 from service.errors import InvalidOutput, ModelError, PromptError
-from service.explain.attribution import Attribution, Attributor
-from service.explain.check import wanted
+from service.explain.check import Reasons, claim_of, wanted
+from service.explain.evidence import (
+    Attribution,
+    Attributor,
+    Liked,
+    Support,
+    liked_entries,
+    supports_of,
+)
 from service.explain.lines import Each, Lines, Loose, grammar, joined_labels
-from service.explain.reasons import Template, claim_of, claimed
-from service.explain.support import Liked, Support, liked_entries, supports_of
 from service.explain.wording import spoken
 from service.llm import LLM, Call, OutputConstraint
 from service.prompts import LETTERS, Prompt, variables
@@ -104,29 +109,26 @@ async def explain(
     attribution = await _attribute(attributor, seen, style, call)
     liked, supports = _evidence(subject, attribution)
     shown, claims = (liked, supports) if seen is subject else _evidence(seen, attribution)
+    reasons = Reasons(liked, language, wanted(subject.instruction or ""), subject.state.seen)
     asked = _spoken_for(claims, style.top) if writer is not None else []
-    template = Template(liked, language, wanted(subject.instruction or ""), subject.state.seen)
-    answer = None
-    degraded = None
-    if writer is not None and asked:
-        answer = _ask(writer, seen, style, claims, call)
-        degraded = _degraded(writer, InvalidOutput.code) if answer is None else None
+    answer = _ask(writer, seen, style, claims, call) if writer is not None and asked else None
+    failure = InvalidOutput.code if asked and answer is None else ""
     try:
         for n, candidate in enumerate(subject.chosen):
             line, failed = await _line(answer, asked, n)
-            if writer is not None and failed:
-                degraded = degraded or _degraded(writer, failed)
+            failure = failure or failed
             claim = claim_of(line, seen.chosen[n].item, claims[n], shown, language)
-            if claim is None:
-                reason = template.reason(candidate, n + 1, supports[n])
-            else:
-                reason = claimed(candidate, n + 1, claim, claims[n], liked, language)
-            yield _attributed(reason, attribution, style)
+            support = supports[n] if claim is None else claims[n]
+            reason = reasons.reason(candidate, n + 1, support, claim)
+            if style.full and n < len(attribution):
+                reason = reason.model_copy(update={"attribution": dict(attribution[n])})
+            yield reason
         if answer is not None:
             await answer.finish()
     finally:
         if answer is not None:
             await answer.close()
+    degraded = _degraded(writer, failure) if writer is not None and failure else None
     yield Explained(call.usage, degraded)
 
 
@@ -141,19 +143,12 @@ async def _line(answer: Each | Loose | None, asked: Sequence[int], n: int) -> tu
         return "", error.code
 
 
-def _attributed(reason: Reason, attribution: Attribution, style: Style) -> Reason:
-    """Adds the item's attribution to its reason, if it is wanted and was measured."""
-    if not style.full or reason.rank > len(attribution.by):
-        return reason
-    return reason.model_copy(update={"attribution": dict(attribution.by[reason.rank - 1])})
-
-
 async def _attribute(
     attributor: Attributor | None, seen: Subject, style: Style, call: CallContext
 ) -> Attribution:
     now = asyncio.get_running_loop().time()
     if attributor is None or now >= style.deadline:
-        return Attribution()
+        return []
     return await attributor.attribute(
         seen.state,
         seen.chosen[: style.top],
@@ -173,9 +168,11 @@ def _ask(
     """Starts the model's calls: with a grammar one for each item, all at the same time; without one
     a single call. Returns None if the template fails."""
     language = spoken(style.prompt.ref.id)
-    shown = material(seen, style, writer.constraint, supports)
     try:
-        prompts = [style.prompt.render(rendering) for rendering in shown]
+        prompts = [
+            style.prompt.render(shown)
+            for shown in material(seen, style, writer.constraint, supports)
+        ]
     except PromptError:
         return None
     call = Call(
@@ -189,12 +186,11 @@ def _ask(
         most = call.max_tokens * len(asked) + PROSE_TOKENS
         whole = replace(call, messages=prompts[0], max_tokens=most)
         return Loose(writer.llm, whole, style.deadline, language)
-    answers = []
-    for messages, n in zip(prompts, asked, strict=True):
-        rule = grammar(supports[n].choices, language)
-        one_line = replace(call, messages=messages, grammar=rule)
-        answers.append(Lines(writer.llm, one_line, style.deadline))
-    return Each(answers)
+    calls = [
+        replace(call, messages=messages, grammar=grammar(supports[n].choices, language))
+        for messages, n in zip(prompts, asked, strict=True)
+    ]
+    return Each([Lines(writer.llm, one_line, style.deadline) for one_line in calls])
 
 
 def material(

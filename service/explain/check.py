@@ -1,15 +1,19 @@
-"""Verifies the words of a reason against the catalogue.
+"""Verifies the words of a reason against the catalogue, and puts the verified ones, else those of a
+template, into a reason.
 
 A clause is grounded if it names something that the chosen item shares with all cited ones, and if
 every other word is neutral or occurs in the chosen item's title, text or numbers.
 """
 
 import re
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Sequence, Set
+from dataclasses import dataclass
 
+from service.explain.evidence import Liked, Support, in_words, words
+from service.explain.lines import LONGEST_LINE
 from service.explain.wording import CHINESE, ENGLISH, Language
 from service.prompts import harmless
-from service.schema import Item
+from service.schema import Candidate, Item, Reason
 
 NEUTRAL = frozenset(
     re.findall(
@@ -64,10 +68,7 @@ def grounded(
     shared = _shared(candidate, cited)
     known = {*NEUTRAL, *_plain(f"{candidate.title} {candidate.text}").split(), *_numbers(candidate)}
     plain = _plain(text)
-    rest = plain
-    for value in sorted(shared, key=len, reverse=True):
-        rest = _without(rest, value)
-    unknown = [word for word in rest.split() if word not in known]
+    unknown = [word for word in _without(plain, shared).split() if word not in known]
     return any(_names(plain, value) for value in shared) and all(
         any(_names(word, value) for value in shared) for word in unknown
     )
@@ -82,12 +83,13 @@ def _grounded_in_chinese(text: str, candidate: Item, cited: Sequence[Item]) -> b
     """
     values = {value for value in map(_separated, _shared(candidate, cited)) if len(value) > 1}
     runs = {value for value in values if re.fullmatch(f"[{HAN}]+", value)}
-    plain = rest = _separated(_plain(text))
-    for value in sorted(values - runs, key=len, reverse=True):
-        rest = _without(rest, value)
-    words, numbers = CHINESE_NEUTRAL | runs, _numbers(candidate)
+    plain = _separated(_plain(text))
+    neutral, numbers = CHINESE_NEUTRAL | runs, _numbers(candidate)
     named = any(value in plain if value in runs else _mentions(plain, value) for value in values)
-    return named and all(run in numbers or _consists_of(run, words) for run in rest.split())
+    return named and all(
+        run in numbers or _consists_of(run, neutral)
+        for run in _without(plain, values - runs).split()
+    )
 
 
 def _consists_of(run: str, words: Set[str]) -> bool:
@@ -123,8 +125,11 @@ def _mentions(text: str, phrase: str) -> bool:
     return bool(phrase) and f" {phrase} " in f" {text} "
 
 
-def _without(text: str, phrase: str) -> str:
-    return f" {text} ".replace(f" {phrase} ", " ").strip() if phrase else text
+def _without(text: str, phrases: Collection[str]) -> str:
+    """The plain text without the phrases, the longest of which are taken out first."""
+    for phrase in sorted(phrases, key=len, reverse=True):
+        text = f" {text} ".replace(f" {phrase} ", " ").strip()
+    return text
 
 
 def _names(text: str, value: str) -> bool:
@@ -139,3 +144,73 @@ def _values(item: Item) -> set[str]:
     """An item's textual attribute values as plain words; `_numbers` returns the numeric ones."""
     texts = [value for _, value in item.facts() if isinstance(value, str) and not value.isdigit()]
     return {_plain(text) for text in texts} - {""}
+
+
+# ── reasons ───────────────────────────────────────────────────────────────────────────────────────
+
+_LINE = re.compile(r"[A-Z] \[(h\d+(?:,h\d+)*)\] (.+)")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a model says of a chosen item: the labels of the liked items that it cites, and its
+    clause."""
+
+    labels: tuple[int, ...]
+    clause: str
+
+
+def claim_of(
+    line: str, item: Item, support: Support, liked: Liked, language: Language
+) -> Claim | None:
+    """Parses a model's line. Returns None if its form is wrong or its clause can't be verified."""
+    match = _LINE.fullmatch(line.strip()) if len(line) <= LONGEST_LINE else None
+    if match is None:
+        return None
+    cited = {int(label[1:]) for label in match[1].split(",")}
+    labels = next((choice for choice in support.choices if set(choice) == cited), ())
+    clause = language.finished(match[2])
+    items = [liked[label][1] for label in labels]
+    verified = clause and items and grounded(clause, item, items, language)
+    return Claim(labels, clause) if verified else None
+
+
+@dataclass(frozen=True)
+class Reasons:
+    """Writes reasons. `wish`: the person's instruction in plain words. `known`: ids of the items
+    that the person has seen."""
+
+    liked: Liked
+    language: Language
+    wish: str
+    known: frozenset[str]
+
+    def reason(
+        self, candidate: Candidate, rank: int, support: Support, claim: Claim | None
+    ) -> Reason:
+        """Makes a reason of a model's claim. Without one, writes a sentence on the attributes
+        shared with liked items, else on those that the wish names, else on the liked items that
+        moved the score, else on the sources that found the candidate."""
+        cited = claim.labels if claim is not None else ()
+        labels = list(dict.fromkeys([*cited, *support.moved]))
+        labels = labels or [choice[0] for choice in support.choices[:1]]
+        entries = [self.liked[label] for label in labels]
+        items = [item for _, item in entries]
+        facts = {fact for fact in words(candidate.item) if wished(str(fact[1]), self.wish)}
+        if claim is not None:
+            text = self.language.sentence(items[: len(cited)], claim.clause, items[len(cited) :])
+        elif support.common:
+            text = self.language.shared(support.common, *entries[0], items[1:])
+        elif in_wish := in_words(candidate.item, facts):
+            text = self.language.matched(in_wish, items)
+        elif items:
+            text = self.language.speaks.format(titles=self.language.titles(items))
+        else:
+            text = self.language.origin(candidate, known=candidate.item.id in self.known)
+        return Reason(
+            item_id=candidate.item.id,
+            rank=rank,
+            reason=text,
+            evidence=[item.id for item in items],
+            grounded=claim is not None,
+        )

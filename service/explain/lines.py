@@ -29,12 +29,9 @@ class Lines:
             if len(self._text) > LONGEST_LINE:
                 raise InvalidOutput("a line without an end")
             piece = await self._piece()
-            if piece is None:
-                if not self._text:
-                    raise InvalidOutput("fewer lines than asked for")
-                self._text += "\n"
-                break
-            self._text += piece.text
+            if piece is None and not self._text:
+                raise InvalidOutput("fewer lines than asked for")
+            self._text += "\n" if piece is None else piece.text
         line, _, self._text = self._text.partition("\n")
         return line
 

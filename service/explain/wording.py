@@ -1,10 +1,10 @@
 """Sentences of reasons in each language: the frame around a model's clause, and the templates."""
 
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from service.prompts import visible
 from service.schema import Candidate, Item, Recent
 
 NAME = 120
@@ -104,15 +104,14 @@ class Language:
         comma, last = self.listed
         return last.join([comma.join(values[:-1]), values[-1]] if len(values) > 1 else values)
 
-    def origin(self, candidate: Candidate) -> str:
-        """Says which source found the candidate; empty if none did.
+    def origin(self, candidate: Candidate, *, known: bool) -> str:
+        """Says which source found the candidate; if none did, whether the person knows it.
 
         It doesn't say that the item fits: in a list that the caller gives, a source ranks every
         item, however far it is from what the source looks for.
         """
-        return next(
-            (text for source, text in self.origins.items() if source in candidate.sources), ""
-        )
+        found = (text for source, text in self.origins.items() if source in candidate.sources)
+        return next(found, self.known if known else self.unseen)
 
 
 ENGLISH = Language(
@@ -169,22 +168,15 @@ CHINESE = Language(
     known="你已经知道它。",
     unseen="你还没有看过。",
 )
-LANGUAGES = {"zh": CHINESE}
 
 
 def spoken(prompt_id: str) -> Language:
     """The language of a prompt by its id: Chinese for `movies/explain.zh`; English otherwise."""
-    return LANGUAGES.get(prompt_id.partition(".")[2].split("-")[0].lower(), ENGLISH)
+    locale = prompt_id.partition(".")[2].lower()
+    return CHINESE if locale.split("-")[0] == "zh" else ENGLISH
 
 
 def name(item: Item) -> str:
     """An item's title as a reader may see it, else the beginning of its text; may be empty."""
     full = visible(item.title) or visible(item.text[: 4 * NAME])
     return full if len(full) <= NAME else f"{full[: NAME - 1].rstrip()}…"
-
-
-def visible(text: str) -> str:
-    """A text on one line, without characters that can't be seen."""
-    unseen = {"Cc", "Cf", "Zl", "Zp"}
-    chars = [" " if unicodedata.category(char) in unseen else char for char in text]
-    return " ".join("".join(chars).split())
