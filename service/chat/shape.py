@@ -10,9 +10,7 @@ from difflib import get_close_matches
 from math import floor, inf
 from typing import Any
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError, ValidationError
-from jsonschema.validators import extend
+from jsonschema import Draft202012Validator, SchemaError, ValidationError, validators
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
@@ -108,7 +106,7 @@ def filled(schema: Mapping[str, Any], text: str, picks: Sequence[Mapping[str, An
         return {"text": text, "recommendations": [dict(pick) for pick in picks]}
     outside = {**(picks[0] if picks else {}), "text": text, "count": len(picks)}
     try:
-        value = _Filler(schema, picks, outside).value(schema, "", None, 0)
+        value = _Filler(schema, picks, outside).value(schema, "", outside, 0)
         # an empty registry: nothing is fetched, whatever $ref says
         _bounded_validator()(schema, registry=Registry()).validate(value)
     except WRONG as error:
@@ -147,7 +145,8 @@ def _bounded_validator() -> Any:
         return apply
 
     rules = {**Draft202012Validator.VALIDATORS, "uniqueItems": _check_unique}
-    return extend(Draft202012Validator, {name: counted(rule) for name, rule in rules.items()})  # type: ignore[no-untyped-call]
+    bounded = {name: counted(rule) for name, rule in rules.items()}
+    return validators.extend(Draft202012Validator, bounded)  # type: ignore[no-untyped-call]
 
 
 def _check_unique(
@@ -179,12 +178,12 @@ class _Filler:
         self._root = root
         self._picks = picks
         self._outside = outside
-        self._values_left = VALUES
+        self._steps = iter(range(VALUES))
 
-    def value(self, schema: Any, name: str, pick: PickFields | None, depth: int) -> Any:
-        """A value for a part of the schema. `name`: the field's; `pick`: the one it speaks of."""
-        self._values_left -= 1
-        if depth > DEPTH or self._values_left < 0:
+    def value(self, schema: Any, name: str, pick: PickFields, depth: int) -> Any:
+        """A value for a part of the schema. `name`: the field's; `pick`: the one it speaks of,
+        or `outside`."""
+        if depth > DEPTH or next(self._steps, None) is None:
             raise ValueError(f"nested deeper than {DEPTH}, or more than {VALUES} values")
         if not isinstance(schema, Mapping):
             return None
@@ -217,9 +216,7 @@ class _Filler:
             return choices[0]
         raise _NotAllowed(f"{name}: {known!r} is none of {list(choices)[:10]}; allow null")
 
-    def _typed(
-        self, schema: Mapping[str, Any], name: str, pick: PickFields | None, depth: int
-    ) -> Any:
+    def _typed(self, schema: Mapping[str, Any], name: str, pick: PickFields, depth: int) -> Any:
         """A value of the schema's type; of several types the first that isn't null."""
         types = schema.get("type", "object" if "properties" in schema else "string")
         types = [types] if isinstance(types, str) else types
@@ -241,16 +238,17 @@ class _Filler:
         return bool(known) if kind == "boolean" else None
 
     def _list(
-        self, schema: Mapping[str, Any], name: str, pick: PickFields | None, known: Any, depth: int
+        self, schema: Mapping[str, Any], name: str, pick: PickFields, known: Any, depth: int
     ) -> list[Any]:
         """Fills a list. Outside of a pick it has one element for each pick: an object, or the
         pick's title. Within a pick it has the elements of the pick's field `name`."""
         inner = schema.get("items", {})
         shape = self._at(inner["$ref"]) if "$ref" in inner else inner
         least = schema.get("minItems", 0)
-        if pick is None:
-            field = name if shape.get("type") == "object" else "title"
-            values = self._every_pick(inner, field, depth)
+        if pick is self._outside:
+            values = self._every_pick(
+                inner, name if shape.get("type") == "object" else "title", depth
+            )
         else:
             parts = known if isinstance(known, list) else []
             values = [self.value(inner, "part", {"part": part}, depth + 1) for part in parts]
@@ -266,17 +264,16 @@ class _Filler:
         values, refused = list[Any](), list[_NotAllowed]()
         for pick in self._picks:
             try:
-                known = {**pick, "text": pick.get("reason")}
-                values.append(self.value(schema, name, known, depth + 1))
+                values.append(
+                    self.value(schema, name, {**pick, "text": pick.get("reason")}, depth + 1)
+                )
             except _NotAllowed as error:
                 refused.append(error)
         if refused and not values:
             raise refused[0]
         return values
 
-    def _first_of(
-        self, choices: Sequence[Any], name: str, pick: PickFields | None, depth: int
-    ) -> Any:
+    def _first_of(self, choices: Sequence[Any], name: str, pick: PickFields, depth: int) -> Any:
         """The first choice that gives something valid and not empty, else null where that is
         one."""
         empty: list[Any] = []
@@ -290,10 +287,9 @@ class _Filler:
             empty.append(value)
         return None if {"type": "null"} in choices or not empty else empty[0]
 
-    def _known(self, name: str, pick: PickFields | None) -> Any:
+    def _known(self, name: str, known: PickFields) -> Any:
         """What is known by a field's name: by that name, by its last word, by a name that means the
         same, or by the most similar one. None for nothing."""
-        known = self._outside if pick is None else pick
         snake = "".join(f"_{char.lower()}" if char.isupper() else char for char in name)
         snake = snake.strip("_").lower()
         last = snake.split("_")[-1]
