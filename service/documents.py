@@ -69,16 +69,18 @@ def says_something(item: Item) -> bool:
     return bool(item.title.strip() or item.text.strip() or item.attributes)
 
 
+@dataclass(frozen=True)
 class DocumentReader:
-    def __init__(self, catalog: Catalog, limits: Limits) -> None:
-        self._catalog = catalog
-        self._limits = limits
+    """Reads a request's documents."""
+
+    catalog: Catalog
+    limits: Limits
 
     async def read(self, request: RerankRequest) -> Documents:
-        """Turns a request's documents into items. An id that the catalogue knows adds the item's
+        """Turns the documents into items. An id that the catalogue knows adds the item's
         data; a document without an id, or with one used before, gets one made from its content.
         Raises `BadRequest` if the request exceeds a limit."""
-        limits = self._limits
+        limits = self.limits
         if len(request.documents) > limits.documents:
             raise BadRequest(
                 f"documents: at most {limits.documents} (limits.documents)", param="documents"
@@ -88,7 +90,7 @@ class DocumentReader:
                 f"query: at most {limits.query_chars} characters (limits.query_chars)",
                 param="query",
             )
-        known = await self._catalog.get(
+        known = await self.catalog.get(
             document.name for document in request.documents if document.name is not None
         )
         items: dict[str, Item] = {}
