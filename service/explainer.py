@@ -64,9 +64,10 @@ class Explainer:
         """The first model, of `roles.explain` and then the fallbacks, that may see the person and
         whose circuit breaker is closed. If all breakers are open, the first that may see the
         person."""
-        roles = self._settings.roles.explain, *self._settings.fallback
         aliases = [
-            alias for alias in roles if alias in self._models.writers and views.of(alias).allowed
+            alias
+            for alias in (self._settings.roles.explain, *self._settings.fallback)
+            if alias in self._models.writers and views.of(alias).allowed
         ]
         closed = (alias for alias in aliases if not self._models.writers[alias].resting)
         return next(closed, aliases[0] if aliases else None)

@@ -227,8 +227,9 @@ def _read_prompt(environment: Environment, folder: Path, file: Path) -> Prompt:
     except TemplateError as error:
         raise PromptError(f"{file}: {error}") from error
     digest = hashlib.sha256("".join([source, *sources[1:]]).encode()).hexdigest()
-    ref = PromptRef(id=front.id, version=front.version, sha=digest[:12])
-    return Prompt(ref, front.sampling, templates)
+    return Prompt(
+        PromptRef(id=front.id, version=front.version, sha=digest[:12]), front.sampling, templates
+    )
 
 
 def _read_text(file: Path) -> str:
@@ -345,6 +346,7 @@ def harmless(text: str) -> str:
 
 def visible(text: str) -> str:
     """A text on one line, without characters that can't be seen."""
-    unseen = {"Cc", "Cf", "Zl", "Zp"}
-    chars = [" " if unicodedata.category(char) in unseen else char for char in text]
+    chars = [
+        " " if unicodedata.category(char) in {"Cc", "Cf", "Zl", "Zp"} else char for char in text
+    ]
     return " ".join("".join(chars).split())

@@ -106,7 +106,6 @@ def opening(talk: Talk, words: Words, noted: Sequence[Event]) -> str:
         kind: [remark.item for remark in kept if remark.kind == kind and remark.item is not None]
         for kind in ("seen", "dislike")
     }
-    topics = [remark.topic for remark in kept if remark.topic]
     here_only = [
         remark.topic or words.titles([remark.item] if remark.item is not None else [])
         for remark in talk.said
@@ -115,7 +114,7 @@ def opening(talk: Talk, words: Words, noted: Sequence[Event]) -> str:
     heeded = {
         words.seen: words.titles(items["seen"]),
         words.disliked: words.titles(items["dislike"]),
-        words.avoided: words.comma.join(topics),
+        words.avoided: words.comma.join(remark.topic for remark in kept if remark.topic),
         words.left_out: words.comma.join(here_only),
     }
     sentences = [sentence.format(what) for sentence, what in heeded.items() if what]
@@ -132,8 +131,7 @@ def opening(talk: Talk, words: Words, noted: Sequence[Event]) -> str:
 def answered(talk: Talk, kind: Kind, words: Words) -> str:
     """The answer to a turn that wishes nothing and points to no pick."""
     greeting = words.welcome if THANKS.search(talk.turn) else words.hello
-    answers = {"smalltalk": greeting, "offtopic": words.offtopic}
-    return answers.get(kind, words.which)
+    return {"smalltalk": greeting, "offtopic": words.offtopic}.get(kind, words.which)
 
 
 def described(item: Item, words: Words) -> str:

@@ -12,7 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
-from typing import Any
+from typing import Any, cast
 
 from service import chat
 from service.catalog import Catalog
@@ -88,8 +88,8 @@ class Conversation:
         own = await own_documents(self._catalog, request)
         talk = chat.read(request.turns, await called(self._catalog, request, own), facets)
         if talk.many is not None:
-            most = request.top_n or self._settings.limits.top_n
-            request = request.model_copy(update={"top_n": min(talk.many, most)})
+            top_n = min(talk.many, request.top_n or self._settings.limits.top_n)
+            request = request.model_copy(update={"top_n": top_n})
         views = await self._understanding.views(request, talk)
         kind = talk.kind or await self._understanding.kind(talk.turn, views)
         turn = _Turn(request, talk, chat.spoken(request.locale, talk.turn), call, own)
@@ -97,8 +97,8 @@ class Conversation:
             noted = await self._note(request, talk)
             left = await without_excluded(self._catalog, request, talk, own)
             if left is None:
-                text = f"{chat.opening(talk, turn.words, noted)}\n\n{turn.words.nothing}"
-                answer = _say(text, kind, noted)
+                opening = chat.opening(talk, turn.words, noted)
+                answer = _say(f"{opening}\n\n{turn.words.nothing}", kind, noted)
             else:
                 part = call.part()
                 values = await self._understanding.values(left, talk, facets, views, part)
@@ -133,8 +133,7 @@ class Conversation:
 
             check(request.shape)
         self._catalog.check_filters(request.filters)
-        asked = self._asked(request, None)
-        asked = asked.model_copy(update={"candidates": request.candidates})
+        asked = self._asked(request, None).model_copy(update={"candidates": request.candidates})
         self._recommender.check(asked, call)
 
     async def _note(self, request: ChatRequest, talk: chat.Talk) -> list[Event]:
@@ -143,20 +142,19 @@ class Conversation:
         if not request.note or (request.user_id is None and request.session_id is None):
             return []
         turns = [turn.text for turn in request.turns]
-        events = []
-        for remark in talk.said:
-            if not (remark.about or "").startswith(OWN):
-                identity = json.dumps([turns, remark.kind, remark.about, remark.topic])
-                event = Event(
-                    event_id=sha256(identity.encode()).hexdigest()[:32],
-                    user_id=request.user_id,
-                    session_id=request.session_id,
-                    type=remark.kind,
-                    item_id=remark.about,
-                    text=remark.topic or None,
-                    occurred_at=self._clock(),
-                )
-                events.append(event)
+        events = [
+            Event(
+                event_id=_digest([turns, remark.kind, remark.about, remark.topic]),
+                user_id=request.user_id,
+                session_id=request.session_id,
+                type=remark.kind,
+                item_id=remark.about,
+                text=remark.topic or None,
+                occurred_at=self._clock(),
+            )
+            for remark in talk.said
+            if not (remark.about or "").startswith(OWN)
+        ]
         if events:
             await self._ingest.events([event.model_dump() for event in events])
         return events
@@ -173,8 +171,8 @@ class Conversation:
             update["candidates"] = request.candidates
         else:
             update |= {"filters": {**talk.filters, **request.filters}, "avoid": [*talk.avoid]}
-        asked = self._asked(request, ". ".join(wishes)[:LONGEST_INSTRUCTION], spent_s)
-        return asked.model_copy(update=update)
+        instruction = ". ".join(wishes)[:LONGEST_INSTRUCTION]
+        return self._asked(request, instruction, spent_s).model_copy(update=update)
 
     def _asked(
         self, request: ChatRequest, instruction: str | None, spent_s: float = 0
@@ -221,14 +219,14 @@ class Conversation:
         words = turn.words
         text = chat.opening(turn.talk, words, noted)
         yield text
-        ranking = await _first(stream)
+        ranking = cast(Ranking, await anext(stream))
         if not ranking.items and turn.talk.filters:
             await stream.aclose()
             text += f"\n\n{words.dropped}"
             yield f"\n\n{words.dropped}"
             wanted = wanted.model_copy(update={"filters": turn.request.filters})
             stream = await self._recommender.stream(wanted, turn.call)
-            ranking = await _first(stream)
+            ranking = cast(Ranking, await anext(stream))
         titles = [item.title or item.item_id for item in ranking.items]
         items = await self._catalog.get(item.item_id for item in ranking.items)
         gap = "\n\n"
@@ -289,10 +287,9 @@ class Conversation:
         yield reply.model_copy(update={"text": text})
 
 
-async def _first(stream: Stream) -> Ranking:
-    ranking = await anext(stream)
-    assert isinstance(ranking, Ranking)
-    return ranking
+def _digest(parts: Sequence[Any]) -> str:
+    """An id that is always the same for the same values of JSON."""
+    return sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
 async def _with_unexplained(stream: Stream) -> AsyncGenerator[Ranking | Reason | Ranked, None]:
@@ -312,7 +309,6 @@ async def _say(text: str, kind: chat.Kind, noted: Sequence[Event] = ()) -> Answe
 
 def _pick(row: Ranked, item: Item | None) -> dict[str, Any]:
     """Values that a JSON answer may use for an item: its rank, reason and attributes."""
-    own: dict[str, Any] = {}
-    if item is not None:
-        own = item.attributes | item.model_dump(include={"url", "image_url", "text"})
-    return own | row.model_dump(exclude={"signals", "attribution"})
+    own = item.model_dump(include={"url", "image_url", "text"}) if item is not None else {}
+    attributes = item.attributes if item is not None else {}
+    return {**attributes, **own, **row.model_dump(exclude={"signals", "attribution"})}

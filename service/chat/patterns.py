@@ -62,10 +62,16 @@ SMALLTALK = re.compile(
     r"|ok(ay)?|great|cool|你好|您好|谢谢|再见)\W*(there|all|everyone)?\W*$",
     re.IGNORECASE,
 )
-_ORDINAL_WORDS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 _ONE_TO_TEN = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 ORDINALS = {
-    **{word: n for n, word in enumerate(_ORDINAL_WORDS, 1)},
+    "first": 1,
+    "second": 2,
+    "third": 3,
+    "fourth": 4,
+    "fifth": 5,
+    "sixth": 6,
+    "seventh": 7,
+    "eighth": 8,
     **{f"第{word}": n for n, word in enumerate("一二三四五六七八", 1)},
     **{word: n for n, word in enumerate(_ONE_TO_TEN[:5], 1)},
 }

@@ -72,8 +72,9 @@ def shown_in(text: str, items: Named) -> list[Item | None]:
     """The picks of an answer, in order. In text, a pick that is no longer known is None, so that
     the others keep their places."""
     if not _is_json(text):
-        lines = _PICK_LINE.findall(text)
-        return [_namesake(items.get(plain(title), ()), rest) for title, rest in lines]
+        return [
+            _namesake(items.get(plain(title), ()), rest) for title, rest in _PICK_LINE.findall(text)
+        ]
     places = [
         [items[name][0] for name in alternatives if items.get(name)]
         for alternatives in _names_in(text)
@@ -174,10 +175,10 @@ def places_in(text: str) -> list[int]:
     if several := re.search(r"\bthe first (two|three|four|five|[2-9])\b", folded):
         count = int(several[1]) if several[1].isdigit() else ORDINALS[several[1]]
         return list(range(1, count + 1))
-    places = [int(before or after) for before, after in PLACE_NUMBER.findall(text)]
-    places += [place for word, place in ORDINALS.items() if _names_a_place(word, folded)]
-    places += [0] if re.search(r"\blast one\b|最后一", folded) else []
-    return list(dict.fromkeys(places))
+    numbers = [int(before or after) for before, after in PLACE_NUMBER.findall(text)]
+    ordinals = [place for word, place in ORDINALS.items() if _names_a_place(word, folded)]
+    last = [0] if re.search(r"\blast one\b|最后一", folded) else []
+    return list(dict.fromkeys(numbers + ordinals + last))
 
 
 def _names_a_place(word: str, text: str) -> bool:

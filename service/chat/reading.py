@@ -135,9 +135,8 @@ def _read_turn(text: str, picks: Sequence[Item | None], it: Item | None, facets:
     if SMALLTALK.match(text[:100]) and len(text) <= 100:
         return Talk("smalltalk", text)
     if picks and ASKS_WHY.search(text):
-        if it is not None and not pointed and not places_in(text):
-            pointed = [it]
-        return Talk("why", text, pointed)
+        spoken_of = [it] if it is not None and not places_in(text) else []
+        return Talk("why", text, pointed or spoken_of)
     if pointed and ASKS_ABOUT.search(text):
         return Talk("about", text, pointed)
     remarks, rest = _remarks(text, picks, it, facets)
@@ -180,7 +179,7 @@ def _remarks(
         end = match.start(group) + len(phrase)
         rest = rest[: match.start()] + " " * (end - match.start()) + rest[end:]
     once = {(remark.kind, remark.about, remark.topic): remark for remark in remarks}
-    return list(once.values()), rest
+    return [*once.values()], rest
 
 
 def _wish(text: str) -> str:
@@ -197,8 +196,9 @@ def _disliked(words: str, facets: Facets) -> tuple[str, list[str]]:
     phrase = DISLIKE_ENDS.split(words)[0]
     first = phrase.partition(",")[0]
     for listing in ([phrase] if OR.search(phrase.rpartition(",")[2]) else []) + [first]:
-        runs = listing.split(",")
-        parts = [part.strip() for run in runs for part in OR.split(run) if part.strip()]
+        parts = [
+            part.strip() for run in listing.split(",") for part in OR.split(run) if part.strip()
+        ]
         if len(parts) > 1 and all(named(part, facets) for part in parts):
             return listing, parts
     return first, [first]
@@ -241,8 +241,12 @@ def named(text: str, facets: Facets) -> list[str]:
     """The catalogue's values that a text names, whatever their case, hyphens and plural."""
     words = re.findall(r"[\w'’-]+", text.casefold())
     phrases = {_bare("".join(words[n : n + size])) for size in (1, 2, 3) for n in range(len(words))}
-    every = [value for values in facets.values.values() for value in values]
-    return [value for value in every if _bare(value.casefold()) in phrases]
+    return [
+        value
+        for values in facets.values.values()
+        for value in values
+        if _bare(value.casefold()) in phrases
+    ]
 
 
 def _bare(word: str) -> str:

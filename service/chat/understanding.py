@@ -122,8 +122,7 @@ class Understanding:
                     kind: await self._catalog.embedder.embed(texts)
                     for kind, texts in EXAMPLES.items()
                 }
-            vector = await self._catalog.embedder.embed_one(view.sent(turn))
-            return kind_of(vector, self._examples)
+            return kind_of(await self._catalog.embedder.embed_one(view.sent(turn)), self._examples)
         return "recommend"
 
     async def values(
@@ -154,8 +153,9 @@ class Understanding:
     def _question(
         self, request: ChatRequest, wish: str, known: list[str], call: CallContext
     ) -> Call:
-        domain = request.domain or self._settings.service.domain
-        prompt = self._prompts.find("chat", domain, request.locale)
+        prompt = self._prompts.find(
+            "chat", request.domain or self._settings.service.domain, request.locale
+        )
         return Call(
             prompt.render({"instruction": wish, "values": ", ".join(known)}),
             max_tokens=24,
@@ -187,8 +187,12 @@ def kind_of(turn: Vectors, examples: Mapping[Kind, Vectors]) -> Kind:
 def choosable(facets: Facets) -> list[str]:
     """The catalogue's values that a model may choose from: those that can stand in a grammar and in
     a list. Years are left to the rules."""
-    words = [value for key, values in facets.values.items() if key != "year" for value in values]
-    return [value for value in words if re.fullmatch(r"[\w '&-]{2,40}", value)]
+    return [
+        value
+        for key, values in facets.values.items()
+        for value in values
+        if key != "year" and re.fullmatch(r"[\w '&-]{2,40}", value)
+    ]
 
 
 def choice(known: Sequence[str]) -> str:

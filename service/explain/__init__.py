@@ -183,8 +183,8 @@ def _ask(
     )
     asked = _spoken_for(supports, style.top)
     if not writer.constraint.grammar:
-        most = call.max_tokens * len(asked) + PROSE_TOKENS
-        whole = replace(call, messages=prompts[0], max_tokens=most)
+        max_tokens = call.max_tokens * len(asked) + PROSE_TOKENS
+        whole = replace(call, messages=prompts[0], max_tokens=max_tokens)
         return Loose(writer.llm, whole, style.deadline, language)
     calls = [
         replace(call, messages=messages, grammar=grammar(supports[n].choices, language))
@@ -214,8 +214,8 @@ def material(
         )
         for line, n in zip(shown["candidates"], group, strict=True):
             line["common"] = ", ".join(supports[n].common)
-            labels = " or ".join(map(joined_labels, supports[n].choices))
-            line["cite"] = "" if constraint.grammar else labels
+            cited = [] if constraint.grammar else supports[n].choices
+            line["cite"] = " or ".join(map(joined_labels, cited))
         renderings.append(shown)
     return renderings
 
@@ -226,5 +226,6 @@ def _spoken_for(supports: Sequence[Support], top: int) -> list[int]:
 
 
 def _degraded(writer: Writer, reason: str) -> Degraded:
-    explained_by = f"explain:{writer.llm.alias}"
-    return Degraded.model_validate({"from": explained_by, "to": "template", "reason": reason})
+    return Degraded.model_validate(
+        {"from": f"explain:{writer.llm.alias}", "to": "template", "reason": reason}
+    )

@@ -142,8 +142,9 @@ def _names(text: str, value: str) -> bool:
 
 def _values(item: Item) -> set[str]:
     """An item's textual attribute values as plain words; `_numbers` returns the numeric ones."""
-    texts = [value for _, value in item.facts() if isinstance(value, str) and not value.isdigit()]
-    return {_plain(text) for text in texts} - {""}
+    return {
+        _plain(value) for _, value in item.facts() if isinstance(value, str) and not value.isdigit()
+    } - {""}
 
 
 # ── reasons ───────────────────────────────────────────────────────────────────────────────────────

@@ -77,9 +77,9 @@ class Attributor:
                 likelihoods = await self.scorer.loglikelihoods(asked, context=context, apart=True)
         except (ModelError, TimeoutError):
             return []
-        if len(likelihoods.values) != len(asked) or not all(map(isfinite, likelihoods.values)):
-            return []
-        return _moved_by(ids, likelihoods.values, len(texts))
+        values = likelihoods.values
+        measured = len(values) == len(asked) and all(map(isfinite, values))
+        return _moved_by(ids, values, len(texts)) if measured else []
 
 
 def _moved_by(ids: Sequence[str], values: Sequence[float], count: int) -> list[dict[str, float]]:
