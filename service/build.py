@@ -30,8 +30,7 @@ from service.jobs.shadow import Shadowing
 from service.llm import ModelAdapter, ScorerAdapter
 from service.llm.hosted import Hosted
 from service.llm.local import Local
-from service.llm.openai import Compatible
-from service.llm.vllm import VLLM
+from service.llm.openai import VLLM, Compatible
 from service.models import Models
 from service.observers import Observers
 from service.people import People

@@ -81,7 +81,7 @@ async def test_likelihood(tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     from service.llm.local import Local
-    from service.llm.vllm import VLLM
+    from service.llm.openai import VLLM
 
     found = Settings.load(HOUSE / "configs" / "cpu.yaml")
     feeds = sets.pull("movielens-100k", found.data, lambda what, done, total: None)

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from service.llm import Call
-from service.llm.vllm import VLLM
+from service.llm.openai import VLLM
 from tests.conftest import FILMS, backwards
 
 

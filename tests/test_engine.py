@@ -19,7 +19,7 @@ from service.engine.fetch import unpack
 from service.engine.movielens import _item
 from service.errors import BadRequest, ConfigError
 from service.llm.local import Local
-from service.llm.vllm import VLLM
+from service.llm.openai import VLLM
 from service.schema import RecommendRequest, Repairs
 from tests.conftest import FILMS, MODELS, on_real_tiny, sent
 from tests.test_prompts import HOSTILE

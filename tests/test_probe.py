@@ -15,9 +15,9 @@ from service.cli import app
 from service.config import HOUSE, Settings
 from service.errors import ModelError
 from service.llm import Call
+from service.llm.openai import VLLM
 from service.llm.probe import Probes
 from service.llm.scripted import ScriptedLLM
-from service.llm.vllm import VLLM
 from service.models.latency import LatencyEstimator
 from service.schema import RecommendRequest, Usage
 from tests.conftest import MODELS, Make, backwards, metered

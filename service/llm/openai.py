@@ -1,13 +1,15 @@
-"""Any server that speaks OpenAI's chat protocol: llama.cpp, Ollama, SGLang and the like.
+"""Any server that speaks OpenAI's chat protocol: llama.cpp, Ollama, SGLang, vLLM and the like.
 
-Only what all of them have is used: a stream, usage, and a JSON schema, which some refuse and some
-ignore; the probe finds out which.
+Of all but vLLM only what all of them have is used: a stream, usage, and a JSON schema, which some
+refuse and some ignore; the probe finds out which.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
@@ -29,8 +31,11 @@ if TYPE_CHECKING:
 CONNECT_S = 2.0
 LONGEST_REST_S = 3_600.0
 """Longest `retry-after` that is heeded."""
+REMEMBERED = 65_536
+"""How many texts' tokens are kept."""
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Compatible:
     """A model of a server, by its URL.
 
@@ -41,25 +46,14 @@ class Compatible:
     model can hold, if the server doesn't say.
     """
 
+    alias: str = field(kw_only=False)
+    model: str
+    base_url: str = ""
+    api_key: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    context: int | None = None
     price: Price | None = None
-
-    def __init__(
-        self,
-        alias: str,
-        *,
-        model: str,
-        base_url: str,
-        api_key: str | None = None,
-        extra: Mapping[str, Any] | None = None,
-        context: int | None = None,
-    ) -> None:
-        self.alias = alias
-        self._model = model
-        self._key = api_key
-        self._extra = dict(extra or {})
-        self._context = context
-        self._base_url = base_url
-        self._closed = False
+    _closed: bool = field(default=False, init=False)
 
     @cached_property
     def _client(self) -> openai.AsyncOpenAI:
@@ -70,55 +64,48 @@ class Compatible:
 
         timeout = httpx.Timeout(None, connect=CONNECT_S)
         return openai.AsyncOpenAI(
-            base_url=self._base_url, api_key=self._key or "none", max_retries=0, timeout=timeout
+            base_url=self.base_url, api_key=self.api_key or "none", max_retries=0, timeout=timeout
         )
 
     async def about(self) -> About:
         """By `/models`; empty for a server without it."""
         identity, context = {}, None
-        with suppress(ModelIncapable, InvalidOutput):
-            listed = await self._get("/models")
-            with self._translated():
-                models = (model for model in listed["data"] if model["id"] == self._model)
-                mine: dict[str, Any] = next(models, {})
+        with suppress(ModelIncapable, InvalidOutput), self._translated():
+            listed = await self._client.get("/models", cast_to=dict[str, Any])
+            models = (model for model in listed["data"] if model["id"] == self.model)
+            mine: dict[str, Any] = next(models, {})
             names = ("id", "root", "max_model_len")
             identity = {name: str(mine[name]) for name in names if mine.get(name) is not None}
             # vLLM's name, else llama.cpp's
             context = mine.get("max_model_len") or dict(mine.get("meta") or {}).get("n_ctx")
-        return About(identity, self._context or (context if isinstance(context, int) else None))
-
-    async def _get(self, url: str) -> dict[str, Any]:
-        with self._translated():
-            return dict(await self._client.get(url, cast_to=dict[str, Any]))
+        return About(identity, self.context or (context if isinstance(context, int) else None))
 
     async def stream(self, call: OutgoingCall) -> AsyncGenerator[Piece, None]:
-        body = self._body(call) | self._extra
         with self._translated():
-            answer = await self._client.chat.completions.create(
-                model=self._model,
-                messages=cast(Any, call.messages),
-                max_tokens=call.max_tokens,
-                temperature=call.temperature,
-                stream=True,
-                stream_options={"include_usage": True},
-                extra_body=body,
-            )
             thoughts = Thoughts()
             logs: tuple[float, ...] = ()
-            async with answer:
-                async for chunk in answer:
-                    text = ""
-                    new_logs: tuple[float, ...] = ()
-                    if chunk.choices:
-                        choice = chunk.choices[0]
-                        if call.tokens and not logs:
-                            logs = new_logs = self._logs(choice, call.tokens)
-                        text = thoughts.without(delta_text(choice))
-                    yield Piece(text, self._usage(chunk.usage) if chunk.usage else None, new_logs)
+            async with await self._begin(call) as chunks:
+                async for chunk in chunks:
+                    choice = chunk.choices[0] if chunk.choices else None
+                    new_logs = self._logs(choice, call.tokens) if choice and not logs else ()
+                    logs = logs or new_logs
+                    text = thoughts.without(_text_of(choice)) if choice else ""
+                    usage = getattr(chunk, "usage", None)
+                    yield Piece(text, await self._usage(usage) if usage else None, new_logs)
             if call.tokens and not logs:
                 raise ModelIncapable("log-probabilities of token ids were asked for, none came")
             if text := thoughts.rest():
                 yield Piece(text)
+
+    async def _begin(self, call: OutgoingCall) -> Any:
+        """The stream of a completion, as a context to be left at its end."""
+        return await self._complete(
+            **streaming(call), extra_body={**self._body(call), **self.extra}
+        )
+
+    async def _complete(self, **arguments: Any) -> Any:
+        defaults = {"model": self.model, "temperature": 0}
+        return await self._client.chat.completions.create(**{**defaults, **arguments})
 
     def _body(self, call: OutgoingCall) -> dict[str, Any]:
         """Fields of the request beyond those that every one has. Raises `ModelIncapable` for what
@@ -140,15 +127,13 @@ class Compatible:
         """By `top_logprobs`. Not to be used on a server that takes token ids: where one step of
         vLLM holds both kinds of questions, this one's answer is spoiled."""
         with self._translated():
-            completion = await self._client.chat.completions.create(
-                model=self._model,
+            completion = await self._complete(
                 messages=[{"role": "user", "content": "Say hello."}],
                 max_tokens=1,
-                temperature=0,
                 logprobs=True,
                 top_logprobs=count,
             )
-            logs = completion.choices[0].logprobs
+            logs = getattr(completion.choices[0], "logprobs", None)
             return len(logs.content[0].top_logprobs) if logs is not None and logs.content else 0
 
     async def loglikelihoods(
@@ -162,13 +147,23 @@ class Compatible:
         if "_client" in vars(self):
             await self._client.close()
 
-    def _usage(self, usage: Any) -> Usage:
-        return usage_of(usage)
+    async def _usage(self, reported: Any) -> Usage:
+        """The tokens that a server reports, as a `Usage`."""
+        details = getattr(reported, "prompt_tokens_details", None)
+        return Usage(
+            prompt_tokens=reported.prompt_tokens,
+            completion_tokens=reported.completion_tokens or 0,
+            total_tokens=reported.total_tokens,
+            cached_tokens=getattr(details, "cached_tokens", None) or 0,
+        )
+
+    def _without_key(self, message: str) -> str:
+        """The beginning of a server's message, without the key, which some servers repeat."""
+        return (message.replace(self.api_key, "…") if self.api_key else message)[:300]
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        """Raises `ModelError`s in place of the client library's errors, most specific first. The
-        key, which some servers repeat, is taken out of their messages."""
+        """Raises `ModelError`s in place of the client library's errors, most specific first."""
         import httpx
         import openai
 
@@ -186,16 +181,106 @@ class Compatible:
             raise ModelUnreachable(f"HTTP {error.status_code}") from error
         except openai.APIStatusError as error:
             raise ModelIncapable(
-                f"HTTP {error.status_code}: {without_key(self._key, error.message)}"
+                f"HTTP {error.status_code}: {self._without_key(error.message)}"
             ) from error
         except openai.APIError as error:  # within a stream that began with HTTP 200
-            refused = isinstance(error.body, dict) and str(error.body.get("code")).startswith("4")
-            kind = ModelIncapable if refused else ModelError
-            raise kind(
-                f"{'refused' if refused else 'broke off'}: {without_key(self._key, error.message)}"
-            ) from error
+            message = self._without_key(error.message)
+            if isinstance(error.body, dict) and str(error.body.get("code")).startswith("4"):
+                raise ModelIncapable(f"refused: {message}") from error
+            raise ModelError(f"broke off: {message}") from error
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise InvalidOutput(f"not a chat completion stream: {error}") from error
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class VLLM(Compatible):
+    """A model of a vLLM server, with what only vLLM has: grammars, log-probabilities of tokens by
+    id and of a prompt."""
+
+    _tokens: dict[str, list[int]] = field(default_factory=dict, init=False)
+
+    async def about(self) -> About:
+        """By `/models` and vLLM's own `/version`, which stands beside /v1."""
+        about = await super().about()
+        with suppress(ModelIncapable, InvalidOutput), self._translated():
+            url = self._client.base_url.copy_with(path="/version")
+            answer = await self._client.get(str(url), cast_to=dict[str, Any])
+            return About({**about.identity, "version": str(answer["version"])}, about.context)
+        return about
+
+    def _body(self, call: OutgoingCall) -> dict[str, Any]:
+        body = schema_body(call)
+        if call.grammar:
+            body["structured_outputs"] = {"grammar": call.grammar}
+        if call.tokens:
+            body |= {
+                "logprobs": True,
+                "logprob_token_ids": list(call.tokens),
+                "return_tokens_as_token_ids": True,
+            }
+        return body
+
+    def _logs(self, choice: Any, tokens: Sequence[int]) -> tuple[float, ...]:
+        """Returns the log-probabilities of `tokens`. Raises `ModelIncapable` if the server left any
+        out: a guess in its place would go unnoticed."""
+        if choice.logprobs is None or not choice.logprobs.content:
+            return ()
+        listed = {entry.token: entry.logprob for entry in choice.logprobs.content[0].top_logprobs}
+        logs = tuple(listed.get(f"token_id:{token}", -math.inf) for token in tokens)
+        came = sum(map(math.isfinite, logs))
+        if came < len(tokens):
+            raise ModelIncapable(f"{came} of {len(tokens)} log-probabilities came")
+        return logs
+
+    async def token(self, word: str) -> int:
+        tokens = await self._tokenized(word)
+        if len(tokens) != 1:
+            raise ModelIncapable(f"{word!r} is {len(tokens)} tokens")
+        return tokens[0]
+
+    async def loglikelihoods(
+        self, asked: Sequence[OutgoingAsked], *, apart: bool = False
+    ) -> Likelihoods:
+        """By `prompt_logprobs`. For every text the server reads the context again, whatever its
+        prefix cache holds."""
+        contexts = [
+            [token for piece in question.context for token in await self._tokenized(piece)]
+            for question in asked
+        ]
+        texts = [await self._tokenized(question.text) for question in asked]
+        if not all(contexts) or not all(texts):
+            raise InvalidOutput("a context or text without tokens can't be scored")
+        with self._translated():
+            completion = await self._client.completions.create(
+                model=self.model,
+                prompt=[context + text for context, text in zip(contexts, texts, strict=True)],
+                max_tokens=1,
+                temperature=0,
+                extra_body={"prompt_logprobs": 0},
+            )
+            # one entry for each token of the prompt, by prompt
+            logs = {
+                choice.index: cast(Any, choice).prompt_logprobs for choice in completion.choices
+            }
+            values: list[float] = []
+            for n, (context, text) in enumerate(zip(contexts, texts, strict=True)):
+                places = enumerate(text, len(context))
+                values.append(
+                    sum(float(logs[n][place][str(token)]["logprob"]) for place, token in places)
+                )
+        return Likelihoods(values, await self._usage(completion.usage))
+
+    async def _tokenized(self, text: str) -> list[int]:
+        """A text's token ids, by vLLM's own `/tokenize`, which stands beside /v1."""
+        if text not in self._tokens:
+            if len(self._tokens) >= REMEMBERED:
+                self._tokens.clear()
+            with self._translated():
+                url = self._client.base_url.copy_with(path="/tokenize")
+                body = {"model": self.model, "prompt": text, "add_special_tokens": False}
+                answer = await self._client.post(str(url), body=body, cast_to=dict[str, Any])
+                self._tokens[text] = [int(token) for token in answer["tokens"]]
+        return self._tokens[text]
 
 
 def load_client() -> None:
@@ -203,7 +288,7 @@ def load_client() -> None:
     import openai.resources.chat  # noqa: F401  importing is all that it shall do
 
 
-def delta_text(choice: Any) -> str:
+def _text_of(choice: Any) -> str:
     """The text of one chunk's choice, without thoughts that the server puts into a field of their
     own. Raises `InvalidOutput` for a refusal."""
     if choice.finish_reason == "content_filter" or getattr(choice.delta, "refusal", None):
@@ -217,25 +302,20 @@ def rest_of(headers: Mapping[str, str]) -> float:
     return min(float(seconds), LONGEST_REST_S) if seconds.replace(".", "", 1).isdigit() else 0.0
 
 
+def streaming(call: OutgoingCall) -> dict[str, Any]:
+    """The fields that the request of every call has."""
+    return {
+        "messages": call.messages,
+        "max_tokens": call.max_tokens,
+        "temperature": call.temperature,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+
+
 def schema_body(call: OutgoingCall) -> dict[str, Any]:
     """The request's field for a call's JSON schema; {} for a call without one."""
     if not call.schema:
         return {}
     shape = {"name": "answer", "strict": True, "schema": dict(call.schema)}
     return {"response_format": {"type": "json_schema", "json_schema": shape}}
-
-
-def usage_of(usage: Any) -> Usage:
-    """The tokens that a server reports, as a `Usage`."""
-    details = getattr(usage, "prompt_tokens_details", None)
-    return Usage(
-        prompt_tokens=usage.prompt_tokens,
-        completion_tokens=usage.completion_tokens or 0,
-        total_tokens=usage.total_tokens,
-        cached_tokens=(getattr(details, "cached_tokens", None) or 0) if details else 0,
-    )
-
-
-def without_key(key: str | None, message: str) -> str:
-    """The beginning of a server's message, with the key taken out."""
-    return (message.replace(key, "…") if key else message)[:300]
