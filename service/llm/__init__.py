@@ -8,50 +8,52 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from service.context import CallContext
 from service.privacy.patterns import Outgoing
 from service.schema import Price, Usage
 
 Message = dict[str, str]
-OutgoingMessage = dict[str, Outgoing]
+Text = TypeVar("Text", bound=str)
 
 
 @dataclass(frozen=True)
-class Call:
-    """What a stage asks of a model, on behalf of whom. `grammar`: an llguidance Lark grammar,
-    `schema`: a JSON schema that the answer must follow. `tokens`: ids whose log-probabilities as
-    the first token are asked for."""
+class _CallOf(Generic[Text]):
+    """`grammar`: an llguidance Lark grammar, `schema`: a JSON schema that the answer must follow.
+    `tokens`: ids whose log-probabilities as the first token are asked for."""
 
-    messages: list[Message]
+    messages: list[dict[str, Text]]
     max_tokens: int
     grammar: str | None = None
     temperature: float = 0
     schema: Mapping[str, Any] | None = None
     tokens: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Call(_CallOf[str]):
+    """What a stage asks of a model, on behalf of whom."""
+
     context: CallContext = field(default_factory=CallContext)
 
 
 @dataclass(frozen=True)
-class OutgoingCall:
+class OutgoingCall(_CallOf[Outgoing]):
     """A `Call` as it is sent: its texts may leave."""
-
-    messages: list[OutgoingMessage]
-    max_tokens: int
-    grammar: str | None = None
-    temperature: float = 0
-    schema: Mapping[str, Any] | None = None
-    tokens: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, call: Call, redact: Callable[[str], Outgoing]) -> OutgoingCall:
-        messages = [
-            {"role": Outgoing(message["role"]), "content": redact(message["content"])}
-            for message in call.messages
-        ]
         return cls(
-            messages, call.max_tokens, call.grammar, call.temperature, call.schema, call.tokens
+            [
+                {"role": Outgoing(message["role"]), "content": redact(message["content"])}
+                for message in call.messages
+            ],
+            call.max_tokens,
+            call.grammar,
+            call.temperature,
+            call.schema,
+            call.tokens,
         )
 
 

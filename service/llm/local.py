@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from service.errors import ModelUnreachable
+from service.errors import InvalidOutput, ModelUnreachable
 from service.llm import About, Likelihoods, OutgoingAsked
 from service.schema import Price
 
@@ -36,7 +36,7 @@ class Local:
         self, asked: Sequence[OutgoingAsked], *, apart: bool = False
     ) -> Likelihoods:
         """Scores each text after its context. Raises `ModelUnreachable` if the weights can't be
-        loaded."""
+        loaded, `InvalidOutput` for a question without a context or without a text."""
         return await asyncio.get_running_loop().run_in_executor(
             self._thread, self._score, list(asked), apart
         )
@@ -66,4 +66,6 @@ class Local:
                 raise ModelUnreachable(
                     f"{self.alias}: no weights to load in {self._folder}: {error}"
                 ) from error
+        if not all(question.context and question.text for question in asked):
+            raise InvalidOutput("a text and a context are needed to score one after the other")
         return self._engine.score_apart(asked) if apart else self._engine.score(asked)

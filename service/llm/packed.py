@@ -17,15 +17,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from functools import lru_cache
-from itertools import pairwise
+from functools import lru_cache, reduce
+from itertools import accumulate
 from pathlib import Path
 from threading import Lock
 from time import perf_counter
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 # set before torch is imported: waiting threads would take the cores of an engine beside us
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -36,9 +35,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch.nn import functional
 
-from service.errors import InvalidOutput
-from service.llm import Likelihoods
-from service.llm import OutgoingAsked as Asked
+from service.llm import Likelihoods, OutgoingAsked
 from service.schema import Usage
 
 LARGEST = 1_024
@@ -86,9 +83,8 @@ class PackedModel:
     def _tokens(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
-    def score(self, asked: list[Asked]) -> Likelihoods:
+    def score(self, asked: list[OutgoingAsked]) -> Likelihoods:
         """Scores texts, as many in one pass as fit. Keeps the first context for later calls."""
-        _check(asked)
         values: list[float] = []
         usage = Usage()
         while len(values) < len(asked):
@@ -98,12 +94,16 @@ class PackedModel:
         return Likelihoods(values, usage)
 
     @torch.inference_mode()  # type: ignore[untyped-decorator]  # torch is not type-checked here
-    def _pass(self, context: Sequence[str], asked: list[Asked]) -> tuple[list[float], Usage]:
+    def _pass(
+        self, context: Sequence[str], asked: list[OutgoingAsked]
+    ) -> tuple[list[float], Usage]:
         """Scores the first of `asked`, as many as fit into one pass. `context`: the one to keep,
         whether or not these ask about it."""
         path = self._path(context)
         kept, known = self._longest(context)
-        tree = _Tree.known_path(path[:known])
+        tree = _Tree()
+        tree.grow(path[:known])
+        tree.known = known
         end = tree.grow(path)
         targets: list[Steps] = []
         for question in asked:
@@ -118,11 +118,10 @@ class PackedModel:
         return values, Usage(prompt_tokens=tree.size, total_tokens=tree.size, cached_tokens=known)
 
     @torch.inference_mode()  # type: ignore[untyped-decorator]  # torch is not type-checked here
-    def score_apart(self, asked: list[Asked]) -> Likelihoods:
+    def score_apart(self, asked: list[OutgoingAsked]) -> Likelihoods:
         """Computes the contexts, then each text in a pass of its own, after all its contexts. Kept
         contexts are not used: the last bits of a number depend on the shape of the pass that it was
         computed in."""
-        _check(asked)
         tree, layers, parts = _Tree(), Layers(), list[torch.Tensor]()
         contexts = list(dict.fromkeys(question.context for question in asked))
         for context in contexts:
@@ -131,20 +130,20 @@ class PackedModel:
                 hidden, layers = self._forward(tree, layers)
                 parts.append(hidden)
                 tree.known = tree.size
-        read, values = tree.size, [0.0] * len(asked)
+        read, values = tree.size, dict[OutgoingAsked, float]()
         for text in dict.fromkeys(question.text for question in asked):
-            places = [place for place, question in enumerate(asked) if question.text == text]
+            questions = [question for question in asked if question.text == text]
             branch = tree.branch()
             targets = [
-                branch.steps(branch.grow(self._path(asked[place].context)), self.tokens(text))
-                for place in places
+                branch.steps(branch.grow(self._path(question.context)), self.tokens(text))
+                for question in questions
             ]
             hidden, _ = self._forward(branch, layers)
             scored = self._values(torch.cat([*parts, hidden]), targets)
-            for place, value in zip(places, scored, strict=True):
-                values[place] = value
+            values.update(zip(questions, scored, strict=True))
             read += branch.new
-        return Likelihoods(values, Usage(prompt_tokens=read, total_tokens=read))
+        usage = Usage(prompt_tokens=read, total_tokens=read)
+        return Likelihoods([values[question] for question in asked], usage)
 
     def _path(self, context: Sequence[str]) -> list[int]:
         """A context's tokens. Each piece is tokenized alone, so that longer contexts begin with the
@@ -155,8 +154,7 @@ class PackedModel:
         """log P of each text. `hidden`: last hidden states of all nodes."""
         flat = [step for steps in targets for step in steps]
         logs = self._logs(hidden[[node for node, _ in flat]], [token for _, token in flat])
-        cuts = np.cumsum([0, *(len(steps) for steps in targets)])
-        return [float(logs[start:stop].sum()) for start, stop in pairwise(cuts)]
+        return [float(text.sum()) for text in logs.split([len(steps) for steps in targets])]
 
     def _forward(self, tree: _Tree, past: Layers) -> tuple[torch.Tensor, Layers]:
         """Computes the last hidden states of the new nodes, and keys and values of known and new
@@ -164,8 +162,8 @@ class PackedModel:
         new, device, dtype = tree.new, self.model.device, self.model.dtype
         if not new:
             return torch.empty(0, self.model.width, dtype=dtype, device=device), past
-        seen = torch.from_numpy(tree.mask(_padded(new))).to(device)
-        padding = [0] * (_padded(new) - new)
+        padding = [0] * (-new % STEP)
+        seen = tree.mask(new + len(padding)).to(device)
         hidden, layers = self.model(
             torch.tensor(tree.tokens[tree.known :] + padding, device=device),
             torch.tensor(tree.depths[tree.known :] + padding, device=device),
@@ -180,30 +178,20 @@ class PackedModel:
 
     def _logs(self, hidden: torch.Tensor, tokens: list[int]) -> torch.Tensor:
         """log P(token) at each position, in float32. `hidden`: [n, width], `tokens`: n."""
-        count = len(tokens)
-        wanted = torch.zeros(_padded(count), dtype=torch.long)
-        wanted[:count] = torch.tensor(tokens)
-        states = functional.pad(hidden, (0, 0, 0, _padded(count) - count))
+        padding = -len(tokens) % STEP
+        states = functional.pad(hidden, (0, 0, 0, padding)).split(VOCABULARY_ROWS)
+        wanted = torch.tensor(tokens + [0] * padding, device=hidden.device).split(VOCABULARY_ROWS)
         parts = []
-        for rows, ids in zip(
-            states.split(VOCABULARY_ROWS),
-            wanted.to(hidden.device).split(VOCABULARY_ROWS),
-            strict=True,
-        ):
+        for rows, ids in zip(states, wanted, strict=True):
             logits = self.model.logits(rows)
             parts.append(logits.gather(1, ids[:, None])[:, 0] - logits.logsumexp(1))
-        return torch.cat(parts)[:count].cpu()
+        return torch.cat(parts)[: len(tokens)].cpu()
 
     # ── kept contexts ─────────────────────────────────────────────────────────────────────────────
 
     def _longest(self, context: Sequence[str]) -> tuple[_KeptContext | None, int]:
         """The longest kept beginning of a context, in whole pieces, and how many tokens it has."""
-        ends: list[tuple[int, ...]] = []
-        path: tuple[int, ...] = ()
-        for piece in context:
-            path += self.tokens(piece)
-            ends.append(path)
-        for end in reversed(ends):
+        for end in reversed([*accumulate(map(self.tokens, context))]):
             if end in self.kept:
                 self.kept.move_to_end(end)
                 return self.kept[end], len(end)
@@ -222,19 +210,18 @@ class PackedModel:
 
         The first of the new `hidden` states are the path's: the tree was grown along it first.
         """
-        size, new = len(path), len(path) - known
-        states = torch.cat([kept.hidden[:known], hidden[:new]]) if kept else hidden[:new]
+        size = len(path)
+        states = hidden[: size - known]
         entry = _KeptContext(
             [(key[:, :size].clone(), value[:, :size].clone()) for key, value in layers],
-            states.clone(),
+            torch.cat([kept.hidden[:known], states]) if kept else states.clone(),
         )
         if kept is not None:
             self.held -= self.kept.pop(tuple(path[:known])).size
         self.kept[tuple(path)] = entry
         self.held += entry.size
         while self.held > self.bound and self.kept:
-            _, oldest = self.kept.popitem(last=False)
-            self.held -= oldest.size
+            self.held -= self.kept.popitem(last=False)[1].size
 
 
 Steps = list[tuple[int, int]]
@@ -252,14 +239,6 @@ class _Tree:
     children: dict[tuple[int, int], int] = field(default_factory=dict)
     known: int = 0
 
-    @classmethod
-    def known_path(cls, path: Sequence[int]) -> _Tree:
-        """A tree of one path, whose nodes are all known."""
-        tree = cls()
-        tree.grow(path)
-        tree.known = tree.size
-        return tree
-
     def branch(self) -> _Tree:
         """A copy, which grows alone."""
         return _Tree([*self.tokens], [*self.parents], [*self.depths], {**self.children}, self.known)
@@ -275,9 +254,8 @@ class _Tree:
 
     def child(self, node: int, token: int) -> int:
         """The child of a node with this token; made if there is none."""
-        child = self.children.get((node, token))
-        if child is None:
-            child = self.children[node, token] = self.size
+        child = self.children.setdefault((node, token), self.size)
+        if child == self.size:
             self.tokens.append(token)
             self.parents.append(node)
             self.depths.append(self.depths[node] + 1 if node >= 0 else 0)
@@ -285,49 +263,24 @@ class _Tree:
 
     def grow(self, tokens: Sequence[int]) -> int:
         """The last node of a path from the root; nodes that are missing are made."""
-        node = -1
-        for token in tokens:
-            node = self.child(node, token)
-        return node
+        return reduce(self.child, tokens, -1)
 
     def steps(self, node: int, text: Sequence[int]) -> Steps:
         """The steps of a text after a node. Its last token gets no node: nothing follows it."""
-        steps = []
-        for place, token in enumerate(text):
-            steps.append((node, token))
-            node = self.child(node, token) if place + 1 < len(text) else node
-        return steps
+        nodes = accumulate(text[:-1], self.child, initial=node)
+        return list(zip(nodes, text, strict=False))
 
-    def mask(self, rows: int) -> npt.NDArray[np.bool_]:
+    def mask(self, rows: int) -> torch.Tensor:
         """[rows, known + rows]: which nodes each new node sees: its ancestors and itself. Rows of
         padding see themselves only."""
         seen = np.eye(rows, self.known + rows, self.known, dtype=np.bool_)
-        for row, parent in enumerate(self.parents[self.known :]):
-            if parent >= self.known:
-                seen[row] = seen[parent - self.known]
-            else:
-                seen[row, self._ancestry(parent)] = True
-            seen[row, self.known + row] = True
-        return seen
-
-    def _ancestry(self, node: int) -> list[int]:
-        """A node and all its ancestors."""
-        nodes = []
-        while node >= 0:
-            nodes.append(node)
-            node = self.parents[node]
-        return nodes
-
-
-def _check(asked: Sequence[Asked]) -> None:
-    """Raises `InvalidOutput` for a question without a context or without a text."""
-    if not all(question.context and question.text for question in asked):
-        raise InvalidOutput("a text and a context are needed to score one after the other")
-
-
-def _padded(count: int) -> int:
-    """The next multiple of `STEP`."""
-    return -(-count // STEP) * STEP
+        for row, node in enumerate(self.parents[self.known :]):
+            while 0 <= node < self.known:
+                seen[row, node] = True
+                node = self.parents[node]
+            if node >= 0:
+                seen[row] |= seen[node - self.known]
+        return torch.from_numpy(seen)
 
 
 # ── the model ─────────────────────────────────────────────────────────────────────────────────────
@@ -421,9 +374,8 @@ def _load(folder: Path) -> _Decoder:
     for file in sorted(folder.glob("*.safetensors")):
         weights |= load_file(file)
     for name in [name for name in weights if name.endswith("_scale")]:
-        scale = weights.pop(name)
         scaled = name.removesuffix("_scale")
-        weights[scaled] = (weights[scaled].float() * scale).to(torch.bfloat16)
+        weights[scaled] = (weights[scaled].float() * weights.pop(name)).to(torch.bfloat16)
     transformers.utils.logging.disable_progress_bar()
     kind = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     dtype = torch.bfloat16 if torch.cuda.is_available() else _faster(kind, config)

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from service.context import CallContext
 from service.errors import InvalidOutput, ModelError, ModelIncapable, ModelOverloaded, ModelTimeout
-from service.llm import LLM, About, Asked, Call, Scorer
+from service.llm import LLM, About, Asked, Call, Likelihoods, Scorer
 from service.schema import Capabilities, Usage, Value
 
 WORD = "qxj"
@@ -129,7 +129,7 @@ class Probes:
         if isinstance(model, LLM):
             await _answer(model, Call(_QUESTION, max_tokens=1))
         else:
-            await model.loglikelihoods([Asked(("Hello",), " world")], context=CallContext())
+            await _scored(model)
 
 
 async def probe(model: Scorer, about: About, *, at: datetime, seconds: float) -> Capabilities:
@@ -137,13 +137,9 @@ async def probe(model: Scorer, about: About, *, at: datetime, seconds: float) ->
     question gets no answer; any other question that fails means that it can't do that."""
     if isinstance(model, LLM):
         return await _Probe(model, seconds).capabilities(about, at)
-    await _within(
-        LOADING * seconds,
-        model.loglikelihoods([Asked(("Hello",), " world")], context=CallContext()),
-    )
+    await _within(LOADING * seconds, _scored(model))
     start = time.perf_counter()
-    question = Asked((f"{uuid.uuid4()} ",), COUNTED)
-    usage = (await _within(seconds, model.loglikelihoods([question], context=CallContext()))).usage
+    usage = (await _within(seconds, _scored(model, f"{uuid.uuid4()} ", COUNTED))).usage
     rate = _rate(usage.prompt_tokens - usage.cached_tokens, time.perf_counter() - start)
     return Capabilities(prompt_logprobs=True, context=about.context, read_tps=rate, at=at)
 
@@ -160,12 +156,12 @@ class _TimedAnswer:
     whole_s: float = 0
 
 
+@dataclass(frozen=True)
 class _Probe:
-    """The questions to one model that writes."""
+    """The questions to one model that writes, each of which may take so many `seconds`."""
 
-    def __init__(self, llm: LLM, seconds: float) -> None:
-        self._llm = llm
-        self._seconds = seconds
+    llm: LLM
+    seconds: float
 
     async def capabilities(self, about: About, at: datetime) -> Capabilities:
         long = [{"role": "user", "content": f"{uuid.uuid4()} {COUNTED}. Count from 1 to 20."}]
@@ -197,18 +193,14 @@ class _Probe:
         return "enforced" if "".join(text.split()) == f'{{"{WORD}":"{WORD}"}}' else "accepted"
 
     async def _scores_texts(self) -> bool:
-        question = Asked(("Hello",), " world")
-        likelihoods = await _within(
-            self._seconds, self._llm.loglikelihoods([question], context=CallContext())
-        )
-        return len(likelihoods.values) == 1
+        return len((await _within(self.seconds, _scored(self.llm))).values) == 1
 
     async def _logs_by_id(self, count: int) -> int:
         """How many log-probabilities come for so many ids, whichever tokens they are."""
         return (await self._ask(Call(_QUESTION, max_tokens=1, tokens=tuple(range(count))))).logs
 
     async def _likeliest(self, count: int) -> int:
-        return await _within(self._seconds, self._llm.likeliest(count))
+        return await _within(self.seconds, self.llm.likeliest(count))
 
     async def _most(self, number_for: Callable[[int], Coroutine[Any, Any, int]]) -> int:
         """The largest number to try of which all come."""
@@ -231,7 +223,7 @@ class _Probe:
             return otherwise
 
     async def _ask(self, call: Call) -> _TimedAnswer:
-        return await _within(self._seconds, _answer(self._llm, call))
+        return await _within(self.seconds, _answer(self.llm, call))
 
 
 _QUESTION = [{"role": "user", "content": "Say hello to the world in plain words."}]
@@ -247,6 +239,10 @@ async def _answer(llm: LLM, call: Call) -> _TimedAnswer:
             answer.logs = answer.logs or len(piece.logs)
     answer.whole_s = time.perf_counter() - start
     return answer
+
+
+async def _scored(model: Scorer, context: str = "Hello", text: str = " world") -> Likelihoods:
+    return await model.loglikelihoods([Asked((context,), text)], context=CallContext())
 
 
 async def _within(seconds: float, question: Coroutine[Any, Any, Got]) -> Got:
