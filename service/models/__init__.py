@@ -53,17 +53,16 @@ class Models:
         self.privacy = Privacy(settings)
         self.adapters = dict(adapters)
         self.latency = latency or LatencyEstimator()
-        self.writers: dict[str, MeteredModel] = {}
-        self.scorers: dict[str, MeteredScorer] = {}
-        for alias, adapter in self.adapters.items():
-            configured = settings.models[alias]
-            breaker = CircuitBreaker(configured.failures, configured.cool_down_s)
-            self.scorers[alias] = metered = self._metered(adapter, self.latency, breaker)
-            if isinstance(metered, MeteredModel):
-                self.writers[alias] = metered
+        self.scorers = {alias: self._metered(adapter) for alias, adapter in self.adapters.items()}
+        self.writers = {
+            alias: model for alias, model in self.scorers.items() if isinstance(model, MeteredModel)
+        }
         self._probes = Probes(
             settings.data / "capabilities",
-            {alias: self._probed(adapter) for alias, adapter in self.adapters.items()},
+            {
+                alias: self._metered(adapter, probing=True)
+                for alias, adapter in self.adapters.items()
+            },
             {alias: self.identity(alias) for alias in settings.models},
             clock,
             failed=lambda message: telemetry.log.warning("capabilities_not_kept", error=message),
@@ -124,20 +123,19 @@ class Models:
             for alias, model in settings.models.items()
             if not model.costs and model.backend != "local"
         }
-        working = {*settings.roles.model_dump(exclude_none=True).values(), *settings.fallback}
-        if settings.shadow.model is not None:
-            working.add(settings.shadow.model)
-        return (free | working) & self.scorers.keys()
+        roles = settings.roles.model_dump().values()
+        return self.scorers.keys() & {*free, *roles, *settings.fallback, settings.shadow.model}
 
     def kept_by(self, settings: Settings) -> dict[str, ScorerAdapter]:
         """Returns the opened adapters whose configuration is the same in `settings`. Drops the
         measured speed of all others."""
-        kept = {}
-        for alias, adapter in self.adapters.items():
-            if settings.models.get(alias) == self._settings.models[alias]:
-                kept[alias] = adapter
-            else:
-                self.latency.forget(alias)
+        kept = {
+            alias: adapter
+            for alias, adapter in self.adapters.items()
+            if settings.models.get(alias) == self._settings.models[alias]
+        }
+        for alias in self.adapters.keys() - kept.keys():
+            self.latency.forget(alias)
         return kept
 
     async def close(self, *, successor: Models | None = None) -> None:
@@ -146,26 +144,27 @@ class Models:
             if successor is None or successor.adapters.get(alias) is not adapter:
                 await self.scorers[alias].close()
 
-    def _metered(
-        self, adapter: ScorerAdapter, latency: LatencyEstimator, breaker: CircuitBreaker
-    ) -> MeteredScorer:
-        alias = adapter.alias
-        configured = self._settings.models[alias]
+    def _metered(self, adapter: ScorerAdapter, *, probing: bool = False) -> MeteredScorer:
+        """Wraps an adapter. `probing`: its calls are paid for and counted, but change neither the
+        model's circuit breaker nor its estimated speed."""
+        configured = self._settings.models[adapter.alias]
         budget = Budget(
-            alias,
+            adapter.alias,
             self._spendings,
             self._clock,
             price=configured.price,
             daily=configured.budget,
             costs=configured.costs,
         )
-        redact = self.privacy.outgoing(alias)
-        meters = Meters(latency, breaker, budget, self._telemetry, redact)
+        meters = Meters(
+            LatencyEstimator() if probing else self.latency,
+            CircuitBreaker(sys.maxsize, 0)
+            if probing
+            else CircuitBreaker(configured.failures, configured.cool_down_s),
+            budget,
+            self._telemetry,
+            self.privacy.outgoing(adapter.alias),
+        )
         if isinstance(adapter, ModelAdapter):
             return MeteredModel(adapter, meters)
         return MeteredScorer(adapter, meters)
-
-    def _probed(self, adapter: ScorerAdapter) -> MeteredScorer:
-        """Wraps an adapter for probes: they are paid for and counted, but change neither the
-        model's circuit breaker nor its estimated speed."""
-        return self._metered(adapter, LatencyEstimator(), CircuitBreaker(sys.maxsize, 0))

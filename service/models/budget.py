@@ -41,8 +41,8 @@ class Budget:
         Calls that are running are not stopped, so a day may end slightly over budget."""
         if not self._costs:
             return
-        bound = payer is not None and payer.budget is not None
-        if self._unknown and (self._daily is not None or bound):
+        limit = payer.budget if payer is not None else None
+        if self._unknown and (self._daily is not None or limit is not None):
             raise ModelOverBudget(
                 f"nobody knows what {self._alias} costs, or has cost: {self._unknown}"
             )
@@ -50,12 +50,10 @@ class Budget:
             raise ModelOverBudget(
                 f"models.{self._alias}.budget: {self._daily:g} dollars a day are spent"
             )
-        if payer is None or payer.budget is None:
+        if payer is None or limit is None:
             return
-        if await self._spent(key_id=payer.key_id) >= payer.budget:
-            raise ModelOverBudget(
-                f"key {payer.name!r}: its {payer.budget:g} dollars a day are spent"
-            )
+        if await self._spent(key_id=payer.key_id) >= limit:
+            raise ModelOverBudget(f"key {payer.name!r}: its {limit:g} dollars a day are spent")
 
     async def _spent(self, **of: str) -> float:
         """Dollars spent today. Infinite if the store can't be read: then the request is answered
@@ -73,8 +71,8 @@ class Budget:
         if usage.cost is None:
             self._unknown = f"set models.{self._alias}.price"
             return
+        key_id = payer.key_id if payer is not None else ""
         try:
-            key_id = payer.key_id if payer is not None else ""
             await self._spendings.add(self._clock(), self._alias, key_id, usage.cost)
             self._unknown = ""
         except Exception as error:  # the answer must not be lost with its bill

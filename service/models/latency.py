@@ -79,10 +79,7 @@ class LatencyEstimator:
 
     def _learn(self, alias: str, read: float, write: float | None) -> None:
         """Moves the running averages towards a new measurement."""
-        rates = self._rates.get(alias)
-        if rates is None:
-            self._rates[alias] = TokenRates(read, write or 0.0, self._clock())
-            return
+        rates = self._rates.setdefault(alias, TokenRates(read, write or 0.0, 0.0))
         rates.read += NEWEST * (read - rates.read)
         if write is not None:
             rates.write += NEWEST * (write - rates.write) if rates.write else write

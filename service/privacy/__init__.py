@@ -9,8 +9,7 @@ from collections.abc import Callable, Sequence
 
 from service.config import Settings
 from service.privacy.patterns import Outgoing, PatternRedactor, count_redactions
-from service.privacy.redaction import Redaction, possible_ids
-from service.privacy.view import EMBEDDER, View, Views
+from service.privacy.redaction import EMBEDDER, Redaction, View, Views, possible_ids
 
 __all__ = [
     "EMBEDDER",
@@ -30,17 +29,13 @@ class Privacy:
 
     def __init__(self, settings: Settings) -> None:
         privacy = settings.privacy
-        outside = {alias for alias, model in settings.models.items() if model.leaves_the_house}
-        if settings.embed.leaves_the_house:
-            outside.add(EMBEDDER)
-        self.outside = frozenset(outside)
-        self._patterns = PatternRedactor(privacy.phone_regions)
-        keys = privacy.item_attributes
-        if keys is None:
-            keys = list(settings.catalog.filterable)
+        models = {alias for alias, model in settings.models.items() if model.leaves_the_house}
+        embedder = {EMBEDDER} if settings.embed.leaves_the_house else set()
+        self.outside = frozenset(models | embedder)
+        shown = privacy.item_attributes
         self._redaction = Redaction(
-            self._patterns,
-            frozenset(keys),
+            PatternRedactor(privacy.phone_regions),
+            frozenset(settings.catalog.filterable if shown is None else shown),
             frozenset(privacy.user_attributes),
             tuple(privacy.names),
         )
@@ -52,7 +47,7 @@ class Privacy:
     def outgoing(self, alias: str) -> Callable[[str], Outgoing]:
         """Returns the function that every text to this model passes last: a `PatternRedactor` for a
         model outside; for one in the house a function that changes nothing."""
-        return self._patterns if self.leaves(alias) else Outgoing
+        return self._redaction.patterns if self.leaves(alias) else Outgoing
 
     def views(
         self, *, allowed: bool, names: Sequence[str] = (), ids: Sequence[str | None] = ()
@@ -62,7 +57,4 @@ class Privacy:
         `allowed`: whether the person lets models outside see anything. `names`, `ids`: what is
         removed from the person's own words.
         """
-        redaction = self._redaction
-        if self.outside:
-            redaction = redaction.for_request(names, ids)
-        return Views(self.outside, allowed, redaction)
+        return Views(self.outside, allowed, self._redaction.for_request(names, ids))

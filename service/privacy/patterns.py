@@ -9,7 +9,7 @@ Whatever isn't private stays in the text as it was written.
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from itertools import accumulate
 from typing import NewType
 
@@ -37,28 +37,27 @@ HIDDEN = "\u200b"
 """Replaces every invisible character in a plain copy."""
 
 
+_BY_CATEGORY = {
+    **dict.fromkeys(("Cf", "Mn", "Me"), HIDDEN),
+    **dict.fromkeys(("Zs", "Zl", "Zp"), " "),
+    "Pd": "-",
+}
+"""What replaces characters of these Unicode categories, if they are no digits."""
+
+
 class _Plain(dict[int, str]):
     """A table for `str.translate` from characters to plain ones. It works each out on first use."""
 
     def __missing__(self, code: int) -> str:
-        self[code] = plain = _plain_char(chr(code))
-        return plain
-
-
-def _plain_char(char: str) -> str:
-    kind, digit = unicodedata.category(char), unicodedata.digit(char, None)
-    if digit is not None:
-        return str(digit)
-    if kind in {"Cf", "Mn", "Me"}:
-        return HIDDEN
-    if kind in {"Zs", "Zl", "Zp"}:
-        return " "
-    if kind == "Pd":
-        return "-"
-    letters = "".join(
-        part for part in unicodedata.normalize("NFKD", char) if unicodedata.category(part) != "Mn"
-    )
-    return letters if len(letters) == 1 else char
+        char = chr(code)
+        digit = unicodedata.digit(char, None)
+        parts = unicodedata.normalize("NFKD", char)
+        letters = "".join(part for part in parts if unicodedata.category(part) != "Mn")
+        plain = _BY_CATEGORY.get(unicodedata.category(char), letters)
+        if digit is not None:
+            plain = str(digit)
+        self[code] = plain if len(plain) == 1 else char
+        return self[code]
 
 
 _PLAIN = _Plain({ord("\n"): "\n", ord("。"): ".", ord("｡"): "."})
@@ -255,10 +254,6 @@ class PatternRedactor:
     def _marked(self, text: str) -> str:
         """Replaces everything private by `⟦kind⟧`. Making a prompt leaves these brackets as they
         are."""
-
-        def phones(plain: str) -> Iterator[Span]:
-            return _phones(plain, self._regions)
-
         return masked(
             text,
             (
@@ -266,7 +261,7 @@ class PatternRedactor:
                 ("iban", _ibans),
                 ("phone", _abroad),
                 ("card", _cards),
-                ("phone", phones),
+                ("phone", partial(_phones, regions=self._regions)),
             ),
         )
 

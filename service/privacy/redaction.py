@@ -4,9 +4,9 @@ words, and every attribute that configuration doesn't list."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from service.privacy.patterns import (
     HIDDEN,
@@ -17,11 +17,13 @@ from service.privacy.patterns import (
     masked,
     plain_copy,
 )
-from service.schema import Candidate, Item, Recent, UserState
+from service.schema import Attributes, Candidate, Item, Recent, Scalar, UserState
 
 LONGEST = 2_100
 """How many characters of a text are searched: the 2,000 that a prompt shows, and 100 more, so that
 an address that begins within the 2,000 is found whole."""
+EMBEDDER = ""
+"""Stands for the embedder where a model's alias is expected."""
 LEAST_ID = 3
 """Ids of fewer characters are not removed: they are too often ordinary words."""
 
@@ -127,15 +129,7 @@ class Redaction:
             *(candidate.item for candidate in candidates),
         ]
         ids = _folded(item.id for item in items if len(item.id) >= LEAST_ID and not _titled(item))
-        allowed = {
-            key: value for key, value in state.attributes.items() if key in self.user_attributes
-        }
-        declared = {
-            key: [self._value(part, ids) for part in value]
-            if isinstance(value, list)
-            else self._value(value, ids)
-            for key, value in allowed.items()
-        }
+        declared = _redacted(state.attributes, self.user_attributes, partial(self.words, ids=ids))
         recent = tuple(self._entry(entry, ids) for entry in state.recent)
         shown = [
             candidate.model_copy(update={"item": self.item(candidate.item)})
@@ -147,7 +141,7 @@ class Redaction:
     def words(self, text: str, ids: Sequence[str] = ()) -> str:
         """Redacts a person's own words for a prompt; leaves `⟦kind⟧` for what it removed."""
         return masked(
-            self.patterns.marked(_line(text)),
+            self._form(text),
             (
                 ("id", _mentions((*self.own, *ids))),
                 ("address", _addresses),
@@ -170,21 +164,11 @@ class Redaction:
 
     def item(self, item: Item) -> Item:
         """Reduces an item to its title (its text if it has none) and its listed attributes."""
-        shown = {
-            key: value for key, value in item.attributes.items() if key in self.item_attributes
-        }
-        attributes = {
-            key: [self._fact(part) for part in value]
-            if isinstance(value, list)
-            else self._fact(value)
-            for key, value in shown.items()
-        }
-        text = "" if item.title else self.patterns.marked(_line(item.text))
         return item.model_copy(
             update={
-                "title": self.patterns.marked(_line(item.title)),
-                "text": text,
-                "attributes": attributes,
+                "title": self._form(item.title),
+                "text": "" if item.title else self._form(item.text),
+                "attributes": _redacted(item.attributes, self.item_attributes, self._form),
                 "url": None,
                 "image_url": None,
             }
@@ -192,18 +176,86 @@ class Redaction:
 
     def _entry(self, entry: Recent, ids: Sequence[str]) -> Recent:
         item = self.item(entry.item) if entry.item is not None else None
-        event = entry.event.model_copy(
-            update={"text": self.words(entry.event.text, ids) if entry.event.text else None}
-        )
+        text = self.words(entry.event.text, ids) if entry.event.text else None
+        event = entry.event.model_copy(update={"text": text})
         return entry.model_copy(update={"item": item, "event": event})
 
-    def _value(
-        self, value: str | int | float | bool, ids: Sequence[str]
-    ) -> str | int | float | bool:
-        return self.words(value, ids) if isinstance(value, str) else value
+    def _form(self, text: str) -> str:
+        return self.patterns.marked(_line(text))
 
-    def _fact(self, value: str | int | float | bool) -> str | int | float | bool:
-        return self.patterns.marked(_line(value)) if isinstance(value, str) else value
+
+def _redacted(
+    attributes: Attributes, shown: Container[str], redact: Callable[[str], str]
+) -> Attributes:
+    """The attributes with the `shown` keys, every text in them redacted."""
+
+    def value_of(value: Scalar) -> Scalar:
+        return redact(value) if isinstance(value, str) else value
+
+    return {
+        key: [value_of(part) for part in value] if isinstance(value, list) else value_of(value)
+        for key, value in attributes.items()
+        if key in shown
+    }
+
+
+@dataclass(frozen=True)
+class View:
+    """What one model may see of one request.
+
+    `allowed`: whether it may see anything of the person. `redaction`: what changes the data before
+    the model sees it; None for a model in the house, which sees everything.
+    """
+
+    allowed: bool
+    redaction: Redaction | None = None
+
+    def shown(
+        self, state: UserState, candidates: Sequence[Candidate], instruction: str | None
+    ) -> tuple[UserState, Sequence[Candidate], str | None]:
+        """Returns the person, the candidates (in their order) and the instruction as the model may
+        see them."""
+        if self.redaction is None:
+            return state, candidates, instruction
+        return self.redaction.shown(state, candidates, instruction)
+
+    def words(self, text: str) -> str:
+        """Returns a person's own words as a prompt for this model may contain them."""
+        return text if self.redaction is None else self.redaction.words(text)
+
+    def sent(self, text: str) -> str:
+        """Returns a person's own words as they may be sent alone, without a prompt around them."""
+        return text if self.redaction is None else self.redaction.sent(text)
+
+    def form(self, text: str) -> str:
+        """Removes what is private by its form from a text that isn't a person's own words."""
+        return text if self.redaction is None else self.redaction.patterns(text)
+
+    def facets(self, values: Mapping[str, Sequence[str]]) -> Mapping[str, Sequence[str]]:
+        """Returns the catalogue's attribute values, by key, that the model may see."""
+        return values if self.redaction is None else self.redaction.facets(values)
+
+
+@dataclass(frozen=True)
+class Views:
+    """What each model may see of one request.
+
+    `outside`: aliases of the models outside the house. `allowed`: whether the person lets those see
+    anything.
+    """
+
+    outside: frozenset[str]
+    allowed: bool
+    redaction: Redaction
+
+    def of(self, alias: str) -> View:
+        if alias not in self.outside:
+            return View(allowed=True)
+        return View(self.allowed, self.redaction)
+
+    @property
+    def embedder(self) -> View:
+        return self.of(EMBEDDER)
 
 
 _WORDS = re.compile(r"[\w.:-]+"), re.compile(r"\S*/\S*")
