@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from service.build import build
 from service.config import HOUSE, Settings
-from service.engine import books, cpu, feeds, groceries, server
+from service.engine import books, feeds, groceries, server
 from service.engine.fetch import unpack
 from service.engine.movielens import _item
 from service.errors import BadRequest, ConfigError
@@ -226,9 +226,9 @@ def test_the_engine_counts_in_what_the_cpu_is_fast_in(
     tmp_path: Path, flags: str, dtype: str, int8: bool
 ) -> None:
     (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags : fpu {flags}\n")
-    assert cpu.dtype(tmp_path / "cpuinfo") == [f"--dtype={dtype}"]
-    assert cpu.int8(tmp_path / "cpuinfo") == int8
-    assert cpu.dtype(tmp_path / "none") == []
+    assert server.dtype(tmp_path / "cpuinfo") == [f"--dtype={dtype}"]
+    assert server.int8(tmp_path / "cpuinfo") == int8
+    assert server.dtype(tmp_path / "none") == []
 
 
 def test_an_archive_without_the_file_is_refused(tmp_path: Path) -> None:

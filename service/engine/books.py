@@ -35,7 +35,16 @@ def feeds(files: Mapping[str, Path], least: int = CORE) -> dict[str, Iterable[di
     ratings = core(_ratings(_rows(files["BX-Book-Ratings.csv"]), books), least)
     return {
         "items": [_item(books[isbn]) for isbn in dict.fromkeys(isbn for _, isbn in ratings)],
-        "events": [_event(who, isbn, rating) for (who, isbn), rating in ratings.items()],
+        "events": [
+            {
+                "user_id": who,
+                "item_id": isbn,
+                "type": "rating",
+                "value": rating / 2,
+                "occurred_at": CRAWLED,
+            }
+            for (who, isbn), rating in ratings.items()
+        ],
     }
 
 
@@ -67,9 +76,9 @@ def core(ratings: Ratings, least: int) -> Ratings:
     while True:
         people, books = Counter(who for who, _ in ratings), Counter(isbn for _, isbn in ratings)
         kept = {
-            pair: rating
-            for pair, rating in ratings.items()
-            if people[pair[0]] >= least and books[pair[1]] >= least
+            (who, isbn): rating
+            for (who, isbn), rating in ratings.items()
+            if people[who] >= least and books[isbn] >= least
         }
         if len(kept) == len(ratings):
             return kept
@@ -77,21 +86,10 @@ def core(ratings: Ratings, least: int) -> Ratings:
 
 
 def _item(row: Mapping[str, str]) -> dict[str, Any]:
-    attributes: dict[str, Any] = {"author": _text(row["Book-Author"])}
     year = row["Year-Of-Publication"]
-    if year.isdigit() and int(year):
-        attributes["year"] = int(year)
+    dated = {"year": int(year)} if year.isdigit() and int(year) else {}
+    attributes = {"author": _text(row["Book-Author"]), **dated}
     return {"id": row["ISBN"], "title": _text(row["Book-Title"]), "attributes": attributes}
-
-
-def _event(who: str, isbn: str, rating: int) -> dict[str, Any]:
-    return {
-        "user_id": who,
-        "item_id": isbn,
-        "type": "rating",
-        "value": rating / 2,
-        "occurred_at": CRAWLED,
-    }
 
 
 def _text(raw: str) -> str:

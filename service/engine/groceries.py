@@ -36,37 +36,38 @@ COLUMNS = ["household_id", "product_id", "transaction_timestamp"]
 
 def feeds(files: Mapping[str, Path], least: int = BUYERS) -> dict[str, Iterable[dict[str, Any]]]:
     products = {
-        row["product_id"]: _item(row) for row in _rows(files["products.parquet"]) if _is_goods(row)
+        row["product_id"]: _item(row)
+        for row in _rows(files["products.parquet"])
+        if row["product_type"] and row["department"] not in NO_GOODS
     }
     items = {item["id"]: item for item in products.values()}
     first_bought: dict[tuple[int, str], datetime] = {}
-    for row in _rows(files["transactions.parquet"], COLUMNS, [("household_id", "<=", HOUSEHOLDS)]):
-        item, at = products.get(row["product_id"]), row["transaction_timestamp"]
-        if item is not None:
-            pair = row["household_id"], item["id"]
+    some = [("household_id", "<=", HOUSEHOLDS)]
+    for row in _rows(files["transactions.parquet"], columns=COLUMNS, filters=some):
+        if item := products.get(row["product_id"]):
+            pair, at = (row["household_id"], item["id"]), row["transaction_timestamp"]
             first_bought[pair] = min(at, first_bought.get(pair, at))
     buyers = Counter(item_id for _, item_id in first_bought)
     kept = {item_id: item for item_id, item in items.items() if buyers[item_id] >= least}
     return {
         "items": kept.values(),
         "events": [
-            _event(household, item_id, at)
+            {
+                "user_id": str(household),
+                "item_id": item_id,
+                "type": "purchase",
+                "occurred_at": at.replace(tzinfo=UTC).isoformat(),
+            }
             for (household, item_id), at in first_bought.items()
             if item_id in kept
         ],
     }
 
 
-def _rows(
-    file: Path, columns: list[str] | None = None, filters: list[tuple[str, str, int]] | None = None
-) -> Any:
+def _rows(file: Path, **options: Any) -> Any:
     """The rows of a Parquet file as dictionaries."""
-    for batch in pyarrow.parquet.read_table(file, columns=columns, filters=filters).to_batches():
+    for batch in pyarrow.parquet.read_table(file, **options).to_batches():
         yield from batch.to_pylist()
-
-
-def _is_goods(row: Mapping[str, Any]) -> bool:
-    return bool(row["product_type"]) and row["department"] not in NO_GOODS
 
 
 def _item(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,12 +88,3 @@ def _item(row: Mapping[str, Any]) -> dict[str, Any]:
 def _words(text: str) -> set[str]:
     """The words of three letters or more, without the S of a plural."""
     return {word.rstrip("S") for word in re.findall(r"[A-Z]{3,}", text)}
-
-
-def _event(household: int, item_id: str, at: datetime) -> dict[str, Any]:
-    return {
-        "user_id": str(household),
-        "item_id": item_id,
-        "type": "purchase",
-        "occurred_at": at.replace(tzinfo=UTC).isoformat(),
-    }

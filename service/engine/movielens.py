@@ -26,21 +26,20 @@ def feeds(files: Mapping[str, Path]) -> dict[str, Iterator[dict[str, Any]]]:
 def _rows(file: Path) -> Iterator[dict[str, str]]:
     """The rows of a tab-separated file without quotes, whose columns are named `name:type`."""
     with file.open(encoding="utf-8") as lines:
-        reader = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-        for row in reader:
+        for row in csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE):
             yield {name.split(":")[0]: value for name, value in row.items()}
 
 
 def _item(row: dict[str, str]) -> dict[str, Any]:
-    attributes: dict[str, Any] = {}
-    if row["release_year"].isdigit():
-        attributes["year"] = int(row["release_year"])
-    if genres := [genre for genre in row["class"].split() if genre != "unknown"]:
-        attributes["genre"] = genres
+    year = row["release_year"]
+    attributes = {
+        "year": int(year) if year.isdigit() else None,
+        "genre": [genre for genre in row["class"].split() if genre != "unknown"],
+    }
     return {
         "id": row["item_id"],
         "title": display_title(row["movie_title"]),
-        "attributes": attributes,
+        "attributes": {key: value for key, value in attributes.items() if value},
     }
 
 

