@@ -20,9 +20,7 @@ from service.errors import ModelError
 from service.llm import Asked, Call, ModelAdapter, OutgoingAsked, ScorerAdapter
 from service.llm.scripted import ScriptedLLM
 from service.models import LatencyEstimator, MeteredModel, MeteredScorer
-from service.models.breaker import CircuitBreaker
-from service.models.budget import Budget
-from service.models.metered import Meters
+from service.models.meters import Budget, CircuitBreaker, Meters
 from service.privacy import Outgoing
 from service.telemetry import Telemetry
 

@@ -22,7 +22,7 @@ from service.errors import (
 )
 from service.llm import Call, ModelAdapter, OutgoingCall, Piece
 from service.llm.scripted import ScriptedLLM
-from service.models.breaker import CircuitBreaker
+from service.models.meters import CircuitBreaker
 from service.schema import FASTER, PRIOR, ApiKey, Price, Ranking, RecommendRequest, Usage
 from tests.conftest import FILMS, backwards, metered
 

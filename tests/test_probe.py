@@ -18,7 +18,7 @@ from service.llm import Call
 from service.llm.openai import VLLM
 from service.llm.probe import Probes
 from service.llm.scripted import ScriptedLLM
-from service.models.latency import LatencyEstimator
+from service.models.meters import LatencyEstimator
 from service.schema import RecommendRequest, Usage
 from tests.conftest import MODELS, Make, backwards, metered
 from tests.fake_openai import FakeOpenAI, Manner

@@ -24,7 +24,7 @@ from service.errors import (
 )
 from service.llm import Asked, Call, Likelihoods, OutgoingCall, Piece
 from service.llm.scripted import ScriptedLLM
-from service.models.latency import LatencyEstimator
+from service.models.meters import LatencyEstimator
 from service.prompts import LETTERS, PromptLibrary
 from service.rank import Context, Ladder, Order, Strategy, rank, reason_to_skip
 from service.rank.first_token import FirstToken

@@ -58,9 +58,8 @@ def _pins(lock: Path) -> list[str]:
     return sorted(pins, key=_numeric_order)
 
 
-def _numeric_order(pin: str) -> list[int | str]:
-    pieces = re.split(r"(\d+)", pin.split("==")[0])
-    return [int(piece) if piece.isdigit() else piece for piece in pieces]
+def _numeric_order(pin: str) -> str:
+    return re.sub(r"\d+", lambda number: number[0].zfill(9), pin.split("==")[0])
 
 
 def _fetch(pin: str, folder: Path) -> Path:

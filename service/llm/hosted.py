@@ -23,7 +23,7 @@ from service.errors import (
     ModelUnreachable,
 )
 from service.llm import About, Likelihoods, OutgoingAsked, OutgoingCall
-from service.llm.openai import Compatible, rest_of, schema_body, streaming
+from service.llm.openai import Compatible, rest_of, streaming
 from service.schema import Price, Usage
 
 CONNECT_S = 5.0
@@ -44,6 +44,7 @@ class Hosted(Compatible):
     """
 
     warn: Callable[[str], None] = lambda message: None
+    _unable = "hosted models know no grammars and no token ids"
     _left_out: set[str] = field(default_factory=set, init=False)
 
     @cached_property
@@ -89,11 +90,6 @@ class Hosted(Compatible):
         return await lite.acompletion(
             **{name: body[name] for name in body if name not in self._left_out}
         )
-
-    def _body(self, call: OutgoingCall) -> dict[str, Any]:
-        if call.grammar or call.tokens:
-            raise ModelIncapable("hosted models know no grammars and no token ids")
-        return schema_body(call)
 
     async def token(self, word: str) -> int:
         raise ModelIncapable("hosted models know no token ids")

@@ -53,6 +53,7 @@ class Compatible:
     extra: Mapping[str, Any] = field(default_factory=dict)
     context: int | None = None
     price: Price | None = None
+    _unable = "backend openai knows no grammars and no token ids; backend vllm does"
     _closed: bool = field(default=False, init=False)
 
     @cached_property
@@ -62,9 +63,11 @@ class Compatible:
         import httpx
         import openai
 
-        timeout = httpx.Timeout(None, connect=CONNECT_S)
         return openai.AsyncOpenAI(
-            base_url=self.base_url, api_key=self.api_key or "none", max_retries=0, timeout=timeout
+            base_url=self.base_url,
+            api_key=self.api_key or "none",
+            max_retries=0,
+            timeout=httpx.Timeout(None, connect=CONNECT_S),
         )
 
     async def about(self) -> About:
@@ -111,9 +114,7 @@ class Compatible:
         """Fields of the request beyond those that every one has. Raises `ModelIncapable` for what
         not every such server can do."""
         if call.grammar or call.tokens:
-            raise ModelIncapable(
-                "backend openai knows no grammars and no token ids; backend vllm does"
-            )
+            raise ModelIncapable(self._unable)
         return schema_body(call)
 
     def _logs(self, choice: Any, tokens: Sequence[int]) -> tuple[float, ...]:
@@ -200,11 +201,10 @@ class VLLM(Compatible):
     _tokens: dict[str, list[int]] = field(default_factory=dict, init=False)
 
     async def about(self) -> About:
-        """By `/models` and vLLM's own `/version`, which stands beside /v1."""
+        """By `/models` and `/version`."""
         about = await super().about()
         with suppress(ModelIncapable, InvalidOutput), self._translated():
-            url = self._client.base_url.copy_with(path="/version")
-            answer = await self._client.get(str(url), cast_to=dict[str, Any])
+            answer = await self._client.get(self._beside("/version"), cast_to=dict[str, Any])
             return About({**about.identity, "version": str(answer["version"])}, about.context)
         return about
 
@@ -243,17 +243,19 @@ class VLLM(Compatible):
     ) -> Likelihoods:
         """By `prompt_logprobs`. For every text the server reads the context again, whatever its
         prefix cache holds."""
-        contexts = [
-            [token for piece in question.context for token in await self._tokenized(piece)]
+        prompts = [
+            (
+                [token for piece in question.context for token in await self._tokenized(piece)],
+                await self._tokenized(question.text),
+            )
             for question in asked
         ]
-        texts = [await self._tokenized(question.text) for question in asked]
-        if not all(contexts) or not all(texts):
+        if not all(context and text for context, text in prompts):
             raise InvalidOutput("a context or text without tokens can't be scored")
         with self._translated():
             completion = await self._client.completions.create(
                 model=self.model,
-                prompt=[context + text for context, text in zip(contexts, texts, strict=True)],
+                prompt=[context + text for context, text in prompts],
                 max_tokens=1,
                 temperature=0,
                 extra_body={"prompt_logprobs": 0},
@@ -262,23 +264,30 @@ class VLLM(Compatible):
             logs = {
                 choice.index: cast(Any, choice).prompt_logprobs for choice in completion.choices
             }
-            values: list[float] = []
-            for n, (context, text) in enumerate(zip(contexts, texts, strict=True)):
-                places = enumerate(text, len(context))
-                values.append(
-                    sum(float(logs[n][place][str(token)]["logprob"]) for place, token in places)
+            values = [
+                sum(
+                    float(logs[n][place][str(token)]["logprob"])
+                    for place, token in enumerate(text, len(context))
                 )
+                for n, (context, text) in enumerate(prompts)
+            ]
         return Likelihoods(values, await self._usage(completion.usage))
 
+    def _beside(self, path: str) -> str:
+        """The URL of vLLM's own `path`, which stands beside /v1."""
+        return str(self._client.base_url.copy_with(path=path))
+
     async def _tokenized(self, text: str) -> list[int]:
-        """A text's token ids, by vLLM's own `/tokenize`, which stands beside /v1."""
+        """A text's token ids, by `/tokenize`."""
         if text not in self._tokens:
             if len(self._tokens) >= REMEMBERED:
                 self._tokens.clear()
             with self._translated():
-                url = self._client.base_url.copy_with(path="/tokenize")
-                body = {"model": self.model, "prompt": text, "add_special_tokens": False}
-                answer = await self._client.post(str(url), body=body, cast_to=dict[str, Any])
+                answer = await self._client.post(
+                    self._beside("/tokenize"),
+                    body={"model": self.model, "prompt": text, "add_special_tokens": False},
+                    cast_to=dict[str, Any],
+                )
                 self._tokens[text] = [int(token) for token in answer["tokens"]]
         return self._tokens[text]
 

@@ -176,7 +176,7 @@ class _Probe:
             token_logprobs=by_id > 0,
             # only where ids don't work: in one step of vLLM the two kinds of questions spoil each
             # other's answers
-            top_logprobs=by_id or await self._most(self._likeliest),
+            top_logprobs=by_id or await self._most(self.llm.likeliest),
             prompt_logprobs=await self._tried(self._scores_texts(), otherwise=False),
             context=about.context,
             cached_tokens=again.usage.cached_tokens > 0,
@@ -193,14 +193,11 @@ class _Probe:
         return "enforced" if "".join(text.split()) == f'{{"{WORD}":"{WORD}"}}' else "accepted"
 
     async def _scores_texts(self) -> bool:
-        return len((await _within(self.seconds, _scored(self.llm))).values) == 1
+        return len((await _scored(self.llm)).values) == 1
 
     async def _logs_by_id(self, count: int) -> int:
         """How many log-probabilities come for so many ids, whichever tokens they are."""
         return (await self._ask(Call(_QUESTION, max_tokens=1, tokens=tuple(range(count))))).logs
-
-    async def _likeliest(self, count: int) -> int:
-        return await _within(self.seconds, self.llm.likeliest(count))
 
     async def _most(self, number_for: Callable[[int], Coroutine[Any, Any, int]]) -> int:
         """The largest number to try of which all come."""
@@ -213,7 +210,7 @@ class _Probe:
         """The answer, or `otherwise` if the model can't answer this question. Raises if it can't
         answer any."""
         try:
-            return await question
+            return await _within(self.seconds, question)
         except (ModelIncapable, InvalidOutput):
             return otherwise
         except ModelOverloaded:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from typing import cast
 
@@ -13,6 +14,16 @@ from service.schema import Price, Usage
 Answer = str | Sequence[float] | ModelError
 
 
+def alike(asked: Asked) -> float:
+    """A stand-in for a logarithm, between −len(text) and 0: by the piece of the context that looks
+    most like the text."""
+    match = max(
+        (SequenceMatcher(None, piece, asked.text).ratio() for piece in asked.context), default=0.0
+    )
+    return -len(asked.text) * (1 - match)
+
+
+@dataclass(kw_only=True, eq=False)
 class ScriptedLLM:
     """Answers calls by functions, and keeps every call in `calls`.
 
@@ -23,31 +34,21 @@ class ScriptedLLM:
     where a stage would find a metered model.
     """
 
+    answer: Callable[[Call], Answer] = field(kw_only=False)
+    likely: Callable[[Asked], float] = alike
+    alias: str = "scripted"
+    obeys: bool = True
     price: Price | None = None
-
-    def __init__(
-        self,
-        answer: Callable[[Call], Answer],
-        *,
-        likely: Callable[[Asked], float] | None = None,
-        alias: str = "scripted",
-        obeys: bool = True,
-    ) -> None:
-        self.alias = alias
-        self.calls: list[Call] = []
-        self._answer = answer
-        self._obeys = obeys
-        self._likely = likely or alike
+    calls: list[Call] = field(default_factory=list)
 
     async def stream(self, call: Call | OutgoingCall) -> AsyncGenerator[Piece, None]:
         call = cast(Call, call)
         self.calls.append(call)
-        only = re.fullmatch(r'start: "([^"]*)"\s*', call.grammar or "") if self._obeys else None
-        answer = self._answer(call)
-        if only is not None and not isinstance(answer, ModelError):
-            answer = only[1]
+        answer = self.answer(call)
         if isinstance(answer, ModelError):
             raise answer
+        only = re.fullmatch(r'start: "([^"]*)"\s*', call.grammar or "") if self.obeys else None
+        answer = only[1] if only is not None else answer
         read = sum(len(message["content"].split()) for message in call.messages)
         written = 1
         if isinstance(answer, str):
@@ -79,16 +80,7 @@ class ScriptedLLM:
         questions = cast(Sequence[Asked], asked)
         tokens = sum(len(question.text.split()) for question in questions)
         usage = Usage(prompt_tokens=tokens, total_tokens=tokens)
-        return Likelihoods([self._likely(question) for question in questions], usage)
+        return Likelihoods([self.likely(question) for question in questions], usage)
 
     async def close(self) -> None:
         pass
-
-
-def alike(asked: Asked) -> float:
-    """A stand-in for a logarithm, between −len(text) and 0: by the piece of the context that looks
-    most like the text."""
-    match = max(
-        (SequenceMatcher(None, piece, asked.text).ratio() for piece in asked.context), default=0.0
-    )
-    return -len(asked.text) * (1 - match)

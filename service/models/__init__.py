@@ -12,10 +12,8 @@ from service.config import Settings
 from service.errors import ModelError
 from service.llm import ModelAdapter, OutputConstraint, ScorerAdapter
 from service.llm.probe import Probes
-from service.models.breaker import CircuitBreaker
-from service.models.budget import Budget
-from service.models.latency import LatencyEstimator
-from service.models.metered import MeteredModel, MeteredScorer, Meters
+from service.models.metered import MeteredModel, MeteredScorer
+from service.models.meters import Budget, CircuitBreaker, LatencyEstimator, Meters
 from service.privacy import Privacy
 from service.schema import FASTER, PRIOR, Capabilities
 from service.store.spendings import Spendings

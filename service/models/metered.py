@@ -3,9 +3,9 @@ breaker."""
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from service.context import CallContext, Exchange
 from service.errors import ModelError
@@ -19,28 +19,12 @@ from service.llm import (
     Piece,
     ScorerAdapter,
 )
-from service.models.breaker import CircuitBreaker
-from service.models.budget import Budget
-from service.models.latency import LatencyEstimator
-from service.privacy import Outgoing
+from service.models.meters import Meters
 from service.schema import Price, Usage
-from service.telemetry import Telemetry
 
 CHARS_A_TOKEN = 3
 """Rough characters per token, to guess the usage of a cancelled call, for which no server reports
 it."""
-
-
-@dataclass(frozen=True)
-class Meters:
-    """What the wrapper of one model updates on each call; `redact` is applied to every text it
-    sends."""
-
-    latency: LatencyEstimator
-    breaker: CircuitBreaker
-    budget: Budget
-    telemetry: Telemetry
-    redact: Callable[[str], Outgoing]
 
 
 class MeteredScorer:
