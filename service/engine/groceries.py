@@ -40,7 +40,6 @@ def feeds(files: Mapping[str, Path], least: int = BUYERS) -> dict[str, Iterable[
         for row in _rows(files["products.parquet"])
         if row["product_type"] and row["department"] not in NO_GOODS
     }
-    items = {item["id"]: item for item in products.values()}
     first_bought: dict[tuple[int, str], datetime] = {}
     some = [("household_id", "<=", HOUSEHOLDS)]
     for row in _rows(files["transactions.parquet"], columns=COLUMNS, filters=some):
@@ -48,7 +47,7 @@ def feeds(files: Mapping[str, Path], least: int = BUYERS) -> dict[str, Iterable[
             pair, at = (row["household_id"], item["id"]), row["transaction_timestamp"]
             first_bought[pair] = min(at, first_bought.get(pair, at))
     buyers = Counter(item_id for _, item_id in first_bought)
-    kept = {item_id: item for item_id, item in items.items() if buyers[item_id] >= least}
+    kept = {item["id"]: item for item in products.values() if buyers[item["id"]] >= least}
     return {
         "items": kept.values(),
         "events": [

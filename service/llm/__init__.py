@@ -68,19 +68,19 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Asked:
+class _AskedOf(Generic[Text]):
     """How likely is `text` after `context`? The context comes in the pieces by which it grows."""
 
-    context: tuple[str, ...]
-    text: str
+    context: tuple[Text, ...]
+    text: Text
 
 
-@dataclass(frozen=True)
-class OutgoingAsked:
+class Asked(_AskedOf[str]):
+    """What a stage asks of a model."""
+
+
+class OutgoingAsked(_AskedOf[Outgoing]):
     """An `Asked` as it is sent: its texts may leave."""
-
-    context: tuple[Outgoing, ...]
-    text: Outgoing
 
     @classmethod
     def of(cls, asked: Asked, redact: Callable[[str], Outgoing]) -> OutgoingAsked:
