@@ -28,8 +28,7 @@ class Access:
         own = self._settings.api_key
         if own is not None and hmac.compare_digest(given, own.get_secret_value().encode()):
             return OWNER
-        key = await self._store.keys.find(given.decode(errors="replace"), self._clock())
-        if key is not None:
+        if key := await self._store.keys.find(given.decode(errors="replace"), self._clock()):
             return key
         if own is None and not await asyncio.to_thread(self._store.keys.exist):
             return ANYONE

@@ -4,7 +4,6 @@ import asyncio
 import shutil
 from collections.abc import Awaitable, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from service import retrieve
@@ -61,7 +60,7 @@ class Diagnostics:
             *(self._why_unready(alias, seconds) for alias in aliases.values())
         )
         parts = {
-            "store": await read_part(self._read_store(), seconds),
+            "store": await read_part(asyncio.to_thread(self._store.check), seconds),
             "catalog": await read_part(self._read_catalog(), seconds),
             "collaborative": await read_part(self._read_training(), seconds),
             "disk": await read_part(self._read_disk(), seconds),
@@ -88,10 +87,6 @@ class Diagnostics:
             roles["shadow"] = settings.shadow.model
         return roles
 
-    async def _read_store(self) -> Part:
-        await asyncio.to_thread(self._store.check)
-        return {}
-
     async def _read_catalog(self) -> Part:
         await self._catalog.health.examine()
         backlog = await self._catalog.backlog.count()
@@ -107,14 +102,20 @@ class Diagnostics:
         last = await self._store.trainings.latest()
         if last is None:
             return {"trained_at": None, "events": 0, "items": 0}
-        trained_at = last.trained_at.isoformat()
-        return {"trained_at": trained_at, "events": last.events, "items": last.items}
+        return {
+            "trained_at": last.trained_at.isoformat(),
+            "events": last.events,
+            "items": last.items,
+        }
 
     async def _read_disk(self) -> Part:
         """Free space on the fuller of the disks that hold the data. Raises `DiskFull` if it is
         nearly full, or if the last write was refused."""
-        folders = self._settings.data, self._store.file.path.parent
-        free = min([await asyncio.to_thread(_free_bytes, folder) for folder in folders])
+        disks = [
+            await asyncio.to_thread(shutil.disk_usage, folder)
+            for folder in (self._settings.data, self._store.file.path.parent)
+        ]
+        free = min(disk.free for disk in disks)
         for refused in (self._store.file.full, self._catalog.full):
             if refused is not None:
                 raise refused
@@ -125,11 +126,10 @@ class Diagnostics:
             )
         return {"free_mb": free >> 20}
 
-    async def _read_upkeep(self) -> Part:
+    async def _read_upkeep(self) -> None:
         """Raises the error that ended the catalogue's last round of background work, if one did."""
         if self._catalog.failing is not None:
             raise self._catalog.failing
-        return {}
 
     def _log_changes(self, parts: Mapping[str, Part]) -> None:
         """Logs a part's problem when it begins or changes, and when it ends."""
@@ -176,19 +176,15 @@ class Diagnostics:
         )
 
 
-async def read_part(reading: Awaitable[Part], seconds: float) -> Part:
-    """Returns a part's state: what `reading` returns, or why it failed or took more than
-    `seconds`."""
+async def read_part(reading: Awaitable[Part | None], seconds: float) -> Part:
+    """Returns a part's state: the figures that `reading` returns, or why it failed or took more
+    than `seconds`."""
     try:
         async with asyncio.timeout(seconds):
-            return {"ok": True, **await reading}
+            return {"ok": True, **(await reading or {})}
     except TimeoutError:
         return {"ok": False, "why": f"no answer within {seconds:g} s"}
     except WhyrankError as error:
         return {"ok": False, "why": error.message}
     except Exception as error:  # whatever is wrong with it: who asks what works needs an answer
         return {"ok": False, "why": repr(error)}
-
-
-def _free_bytes(folder: Path) -> int:
-    return shutil.disk_usage(folder).free

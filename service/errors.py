@@ -26,7 +26,7 @@
 
 A `ModelError` never reaches the caller of a ranking: a simpler strategy answers, and its code
 becomes the answer's `degraded.reason`. The message of a damaged file says what brings it back.
-Each class carries its `code`, HTTP `status`, whether a retry may help and after how many seconds.
+Each class carries its `code`, HTTP `status`, and after how many seconds a retry may help.
 """
 
 import re
@@ -38,10 +38,10 @@ from pydantic_core import ErrorDetails
 TYPE_NAME = re.compile(r"(?:function-|list\[|union\[|constrained-)|(?:str|int|float|bool)$")
 
 
-def path_of(place: Iterable[int | str]) -> list[str]:
-    """The keys and indexes that lead to an error, without the names that pydantic adds for each
-    type of a union."""
-    return [str(part) for part in place if not TYPE_NAME.match(str(part))]
+def path_of(place: Iterable[int | str]) -> str:
+    """The keys and indexes that lead to an error, joined by dots, without the names that pydantic
+    adds for each type of a union."""
+    return ".".join(str(part) for part in place if not TYPE_NAME.match(str(part)))
 
 
 BOUNDS = {
@@ -65,14 +65,13 @@ def in_words(errors: Sequence[ErrorDetails]) -> str:
     Of a value that could be of several types and breaks the length limit of one, only the limit is
     named, not how it misses the other types.
     """
-    places_of_limits = {
-        ".".join(path_of(error["loc"])) for error in errors if error["type"] in BOUNDS
-    }
-    lines = []
-    for error in errors:
-        place = ".".join(path_of(error["loc"]))
-        if error["type"] in BOUNDS or place not in places_of_limits:
-            lines.append(f"{place}: {_reason(error)}".removeprefix(": "))
+    placed = [(path_of(error["loc"]), error) for error in errors]
+    places_of_limits = {place for place, error in placed if error["type"] in BOUNDS}
+    lines = [
+        f"{place}: {_reason(error)}".removeprefix(": ")
+        for place, error in placed
+        if error["type"] in BOUNDS or place not in places_of_limits
+    ]
     return "; ".join(lines[:5])
 
 
@@ -96,7 +95,6 @@ class WhyrankError(Exception):
 
     code: str = "internal"
     status: int = 500
-    retryable: bool = False
     retry_after_s: int = 1
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
@@ -147,7 +145,6 @@ class Forbidden(BadRequest):
 class RateLimited(BadRequest):
     code = "rate_limited"
     status = 429
-    retryable = True
 
     def __init__(self, message: str, retry_after_s: int) -> None:
         super().__init__(message)
@@ -165,7 +162,6 @@ class PromptError(WhyrankError):
 class StorageError(WhyrankError):
     code = "storage_unavailable"
     status = 503
-    retryable = True
     retry_after_s = 10
 
 
@@ -181,13 +177,11 @@ class DiskFull(StorageError):
 
 class StoreDamaged(StorageError):
     code = "store_damaged"
-    retryable = False
     retry_after_s = 60
 
 
 class CatalogDamaged(StorageError):
     code = "catalog_damaged"
-    retryable = False
     retry_after_s = 60
 
 
@@ -197,7 +191,6 @@ class ModelError(WhyrankError):
 
     code = "unreachable"
     status = 503
-    retryable = True
 
     def __init__(self, message: str, *, rest_s: float = 0) -> None:
         super().__init__(message)
@@ -213,22 +206,19 @@ class ModelOverloaded(ModelError):
 
 
 class ModelUnreachable(ModelError):
-    code = "unreachable"
+    """The server can't be reached, or answers with an error of its own."""
 
 
 class ModelIncapable(ModelError):
     code = "no_capability"
-    retryable = False
 
 
 class ModelNotAllowed(ModelError):
     code = "not_allowed"
-    retryable = False
 
 
 class ModelOverBudget(ModelError):
     code = "budget"
-    retryable = False
 
 
 class InvalidOutput(ModelError):

@@ -15,17 +15,16 @@ from datetime import UTC, datetime
 
 def as_json(line: bytes) -> bytes:
     """The line itself if it is a JSON object, else an object that holds its text."""
-    try:
+    with suppress(ValueError):
         if isinstance(json.loads(line), dict):
             return line.rstrip(b"\n") + b"\n"
-    except ValueError:
-        pass
-    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-    text = line.decode(errors="replace").rstrip()
-    return (
-        json.dumps({"event": "native", "line": text, "level": "warning", "timestamp": now}).encode()
-        + b"\n"
-    )
+    wrapped = {
+        "event": "native",
+        "line": line.decode(errors="replace").rstrip(),
+        "level": "warning",
+        "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+    }
+    return json.dumps(wrapped).encode() + b"\n"
 
 
 def write(data: bytes) -> None:
