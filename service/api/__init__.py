@@ -1,7 +1,6 @@
 """The HTTP APIs: `create_app(settings)` makes the whole service."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import Depends, FastAPI
@@ -9,22 +8,17 @@ from starlette.middleware.cors import CORSMiddleware
 
 from service import __version__
 from service.api import (
-    admin,
     chat,
-    docs,
     embeddings,
-    events,
     gorse,
-    health,
-    items,
     metarank,
+    operations,
     personalize,
     recommend,
+    records,
     rerank,
-    users,
 )
-from service.api.edge import Edge, Gate, with_required_keys
-from service.api.envelope import REFUSALS, install
+from service.api.edge import REFUSALS, Edge, Gate, install, with_required_keys
 from service.api.needs import refuse_unknown_queries
 from service.build import Service, build, guard
 from service.config import Settings
@@ -43,17 +37,13 @@ ROUTERS = (
     rerank,
     chat,
     embeddings,
-    events,
-    items,
-    users,
+    records,
     gorse,
     metarank,
     personalize,
-    health,
-    admin,
-    docs,
+    operations,
 )
-OURS = (recommend, events, items, users, admin)
+OURS = (recommend, records)
 """Those that imitate no other API and serve no probes or scrapers: they refuse query parameters
 that they don't know."""
 
@@ -75,17 +65,11 @@ def create_app(
     Raises `ConfigError` for an address that others can reach while no key is needed.
     """
     guard(settings)
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with admin.live(app, await make(settings)):
-            yield
-
     app = ServiceApp(
         title="whyrank",
         version=__version__,
         description=ABOUT,
-        lifespan=lifespan,
+        lifespan=lambda app: operations.live(app, make(settings)),
         docs_url=None,
         redoc_url=None,
         responses=REFUSALS,

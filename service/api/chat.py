@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictInt, ValidationError
+from pydantic_core import to_jsonable_python
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from service.api.envelope import enveloped
+from service.api.edge import enveloped
 from service.api.needs import (
     Asker,
     CallDep,
@@ -126,9 +127,6 @@ class ChatBody(Asker):
     prompt_id: Text | None = Field(None, description="As on /v1/recommendations.")
     prompt_version: Text | None = Field(None, description="As on /v1/recommendations.")
     explain: Literal["none", "short", "full"] = Field("short", description="Reasons for the picks.")
-    deadline_ms: Annotated[StrictInt, Field(ge=1, le=600_000)] | None = Field(
-        None, description="Answer within this time."
-    )
 
 
 class Pick(ItemFields):
@@ -226,10 +224,12 @@ async def complete(
     head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": body.model}
     first = await anext(parts)  # an error before the first word still gets its own status
     if not body.stream:
-        return Completion(**head, **_content(await _last(first, parts), body.fields))
-    events = _chunks(request, body, head, first, parts)
+        reply = await _last(first, parts)
+        choice = ChatChoice(message=ChatAnswer(content=reply.text))
+        extras = _extras(reply, body.fields)
+        return Completion(**head, choices=[choice], usage=_usage(reply.usage), **extras)
     return EventSourceResponse(
-        events,
+        _chunks(request, body, head, first, parts),
         ping=settings.service.ping_s,
         shutdown_grace_period=settings.service.deadline_ms / 1000,
     )
@@ -238,8 +238,7 @@ async def complete(
 @router.get("/models", summary="What `model` may name")
 async def models(models: ModelsDep, space: EmbeddingsDep) -> ModelList:
     """Strategies as ids, configured models, and the embedding."""
-    ids = [*models.names, space.name]
-    return ModelList(data=[Listed(id=model_id) for model_id in ids])
+    return ModelList(data=[Listed(id=model_id) for model_id in (*models.names, space.name)])
 
 
 @router.get("/models/{model_id:path}", summary="One of what `model` may name")
@@ -261,7 +260,6 @@ def _chat_request(request: Request, body: ChatBody) -> ChatRequest:
     if body.n not in (None, 1):
         raise OneChoice("n: only 1 is answered", param="n")
     same = ChatRequest.model_fields.keys() & ChatBody.model_fields.keys() - {"user_id", "documents"}
-    documents = [document(given, place) for place, given in enumerate(body.documents or ())]
     try:
         return ChatRequest(
             turns=[
@@ -272,7 +270,7 @@ def _chat_request(request: Request, body: ChatBody) -> ChatRequest:
             shape=_shape(body.response_format),
             note=request.state.key.allows("write"),
             user_id=user_id_of(request, body),
-            documents=documents or None,
+            documents=[document(given)[0] for given in body.documents or ()] or None,
             **{name: getattr(body, name) for name in same},
         )
     except ValidationError as error:
@@ -283,28 +281,23 @@ def _chat_request(request: Request, body: ChatBody) -> ChatRequest:
 
 def _shape(response_format: dict[str, Any] | None) -> dict[str, Any] | None:
     """The JSON schema that is asked for; {} for any JSON object, None for text."""
-    wanted = response_format or {}
-    kind = wanted.get("type", "text")
-    if kind == "text":
-        return None
-    if kind == "json_object":
-        return {}
-    inner = wanted.get("json_schema")
-    schema = inner.get("schema") if isinstance(inner, dict) else None
-    if kind != "json_schema" or not isinstance(schema, dict):
-        raise BadRequest(
-            "response_format: text, json_object, or json_schema with a json_schema.schema",
-            param="response_format",
-        )
-    return schema
+    match {"type": "text", **(response_format or {})}:
+        case {"type": "text"}:
+            return None
+        case {"type": "json_object"}:
+            return {}
+        case {"type": "json_schema", "json_schema": {"schema": dict(schema)}}:
+            return schema
+    raise BadRequest(
+        "response_format: text, json_object, or json_schema with a json_schema.schema",
+        param="response_format",
+    )
 
 
 async def _last(first: str | ChatReply, parts: AsyncGenerator[str | ChatReply, None]) -> ChatReply:
     """The last part, which is the whole reply."""
-    last = first
     async with aclosing(parts):
-        async for part in parts:
-            last = part
+        last = [first, *[part async for part in parts]][-1]
     assert isinstance(last, ChatReply)
     return last
 
@@ -332,15 +325,6 @@ def _extras(reply: ChatReply, fields: Sequence[ItemField]) -> dict[str, Any]:
     }
 
 
-def _content(reply: ChatReply, fields: Sequence[ItemField]) -> dict[str, Any]:
-    """The fields of an answer in one piece."""
-    return {
-        "choices": [ChatChoice(message=ChatAnswer(content=reply.text))],
-        "usage": _usage(reply.usage),
-        **_extras(reply, fields),
-    }
-
-
 async def _chunks(
     request: Request,
     body: ChatBody,
@@ -352,9 +336,8 @@ async def _chunks(
     after an error too."""
 
     def chunk(choices: list[dict[str, Any]], **fields: Any) -> ServerSentEvent:
-        return ServerSentEvent(
-            json.dumps({**head, "object": "chat.completion.chunk", "choices": choices, **fields})
-        )
+        data = {**head, "object": "chat.completion.chunk", "choices": choices, **fields}
+        return ServerSentEvent(json.dumps(data, default=to_jsonable_python))
 
     def delta(content: dict[str, str], finish: str | None = None, **fields: Any) -> ServerSentEvent:
         choice = {"index": 0, "delta": content, "finish_reason": finish, "logprobs": None}
@@ -367,21 +350,10 @@ async def _chunks(
             while isinstance(part, str):
                 yield delta({"content": part})
                 part = await anext(parts)
-        extras = _extras(part, body.fields)
-        yield delta({}, "stop", **{name: _jsonable(value) for name, value in extras.items()})
+        yield delta({}, "stop", **_extras(part, body.fields))
         if (body.stream_options or {}).get("include_usage"):
             yield chunk([], usage=_usage(part.usage))
     except Exception as error:
         envelope = json.loads(bytes(enveloped(request, error).body))
         yield ServerSentEvent(json.dumps({"error": envelope["error"]}))
     yield ServerSentEvent("[DONE]")
-
-
-def _jsonable(value: Any) -> Any:
-    """A value with the models of a list as data."""
-    if isinstance(value, list):
-        return [
-            element.model_dump(mode="json") if isinstance(element, BaseModel) else element
-            for element in value
-        ]
-    return value

@@ -2,27 +2,42 @@
 
 `Edge` wraps everything: it sets the request id and the path as routes match it, and counts and
 times requests. `Gate` stands within CORS, so that a page may read a refusal: it checks key, scope,
-rate and size before the body is read, and answers whatever crashes behind it.
+rate and size before the body is read, and answers whatever crashes behind it. `enveloped` makes the
+body of error responses, which is the same for all errors.
 """
 
 import math
 import time
 import uuid
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote, unquote
 
 import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
-from starlette.requests import ClientDisconnect, Request
+from pydantic import BaseModel, Field
+from pydantic_core import ErrorDetails
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.envelope import enveloped
 from service.build import Service
 from service.config import Limits
-from service.errors import BadRequest, Forbidden, RateLimited
+from service.errors import (
+    BadRequest,
+    Forbidden,
+    ModelError,
+    RateLimited,
+    Unauthorized,
+    WhyrankError,
+    in_words,
+    path_of,
+)
 from service.schema import ApiKey, KeyScope
 
 OPEN = {"GET /healthz", "GET /readyz"}
@@ -103,6 +118,15 @@ PLAIN = ":@!$&'()*+,;=~"
 3986, `pchar`)."""
 GONE = 499
 """The status that is counted where the client left before the answer."""
+TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
+ROUTING_CODES = {404: "route_not_found", 405: "method_not_allowed"}
+MOST_CHARS = 1_000
+"""Longest message of an error."""
 
 
 def with_required_keys(openapi: dict[str, Any]) -> dict[str, Any]:
@@ -174,7 +198,8 @@ class Gate:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._rates = KeyRates()
+        self._windows = MovingWindowRateLimiter(MemoryStorage())
+        """The requests of each key in the last minute, in the memory of this process."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -211,42 +236,30 @@ class Gate:
             key = await _service(scope).access.caller(_key_in(headers))
             scope["state"]["key"] = key
             if name:
-                _permit(key, SCOPES.get(name, "admin"))
-                self._rates.count(key, limits.rate)
+                needed = SCOPES.get(name, "admin")
+                if not key.allows(needed):
+                    scopes = " and ".join(key.scopes)
+                    raise Forbidden(f"key {key.name!r} is for {scopes}; this needs {needed}")
+                self._count(key, limits.rate)
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > limits.body_bytes:
             raise _too_large(limits)
 
-
-def _permit(key: ApiKey, needed: KeyScope) -> None:
-    """Raises `Forbidden` for a key without the scope that is needed."""
-    if not key.allows(needed):
-        raise Forbidden(f"key {key.name!r} is for {' and '.join(key.scopes)}; this needs {needed}")
-
-
-class KeyRates:
-    """Counts the requests of each key in a moving minute, in the memory of this process."""
-
-    def __init__(self) -> None:
-        self._windows = MovingWindowRateLimiter(MemoryStorage())
-
-    def count(self, key: ApiKey, otherwise: int | None) -> None:
-        """Counts a request. Raises `RateLimited`, which says when the next one is let through.
-        `otherwise`: the rate of a key without one."""
+    def _count(self, key: ApiKey, otherwise: int | None) -> None:
+        """Counts a request of a key. Raises `RateLimited`, which says when the next one is let
+        through. `otherwise`: the rate of a key without one."""
         rate = key.rate or otherwise
         if rate is None:
             return
         limit = RateLimitItemPerMinute(rate)
-        if self._windows.hit(limit, key.key_id):
-            return
-        reset_time = self._windows.get_window_stats(limit, key.key_id).reset_time
-        wait = max(math.ceil(reset_time - time.time()), 1)
-        raise RateLimited(f"at most {rate} requests a minute; the next in {wait} s", wait)
+        if not self._windows.hit(limit, key.key_id):
+            reset_time = self._windows.get_window_stats(limit, key.key_id).reset_time
+            wait = max(math.ceil(reset_time - time.time()), 1)
+            raise RateLimited(f"at most {rate} requests a minute; the next in {wait} s", wait)
 
 
 def _service(scope: Scope) -> Service:
-    service: Service = scope["app"].state.service
-    return service
+    return cast(Service, scope["app"].state.service)
 
 
 def _route(scope: Scope) -> str:
@@ -283,3 +296,104 @@ def _bounded(receive: Receive, limits: Limits) -> Receive:
         return message
 
     return next_message
+
+
+# ── errors ────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Wrong(BaseModel):
+    """What is wrong."""
+
+    message: str = Field(
+        description="In words, with what would mend it.",
+        examples=["top_n: at most 100 (limits.top_n)"],
+    )
+    type: str = Field(description="Of which kind, as OpenAI's.", examples=["invalid_request_error"])
+    param: str | None = Field(
+        description="The field or setting, if one is wrong.", examples=["top_n"]
+    )
+    code: str = Field(description="For programs.", examples=["invalid_request"])
+
+
+class Refusal(BaseModel):
+    """The body of every error."""
+
+    error: Wrong = Field(description="As OpenAI's clients read it.")
+    message: str = Field(description="The error's, for clients that look here.")
+    detail: str = Field(description="The error's, for clients that look here.")
+    id: str = Field(
+        description="The request's, as in `x-request-id` and in the log.",
+        examples=["req-124a585a1b4b401982fd"],
+    )
+
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": Refusal, "description": "The request can't be answered so"},
+    "5XX": {"model": Refusal, "description": "Not the caller's fault; 503 says when to come back"},
+}
+"""The error responses of every route, for OpenAPI."""
+
+
+def enveloped(request: Request, error: Exception) -> JSONResponse:
+    """The response for whatever a route raised. What is our fault is logged, under the same request
+    id."""
+    log = request.app.state.service.telemetry.log
+    if not isinstance(error, WhyrankError):
+        log.error("crashed", exc_info=error, route=request.url.path)
+        error = WhyrankError("an error on our side; the log has it under this id")
+    elif not isinstance(error, BadRequest | ModelError):
+        log.error("failed", code=error.code, error=error.message)
+    message, param = _sendable(error.message), error.param and _sendable(error.param)
+    kind = TYPES.get(
+        error.status, "invalid_request_error" if error.status < 500 else "server_error"
+    )
+    inner = {"message": message, "type": kind, "param": param, "code": error.code}
+    body = {"error": inner, "message": message, "detail": message, "id": request.state.request_id}
+    answer = JSONResponse(body, error.status)
+    if isinstance(error, Unauthorized):
+        answer.headers["www-authenticate"] = "Bearer"
+    if error.status in {429, 503}:
+        answer.headers["retry-after"] = str(error.retry_after_s)
+    return answer
+
+
+def _sendable(text: str) -> str:
+    """A text as it can be sent: without lone surrogates, which a message may quote from a request,
+    and not too long."""
+    text = text.encode("utf-8", "replace").decode()
+    return text if len(text) <= MOST_CHARS else text[:MOST_CHARS] + "…"
+
+
+def install(app: FastAPI) -> None:
+    """Makes the app answer the framework's own refusals with the envelope. All other errors reach
+    `Gate`, which does."""
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        details: list[ErrorDetails] = list(error.errors())
+        for detail in details:
+            if detail["loc"][0] == "body":
+                detail["loc"] = detail["loc"][1:]
+        param = path_of(details[0]["loc"]) or None
+        return enveloped(request, BadRequest(in_words(details), param=param))
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        refusal = BadRequest(f"{request.method} {request.url.path}: {error.detail}")
+        refusal.status = error.status_code
+        refusal.code = ROUTING_CODES.get(error.status_code, BadRequest.code)
+        answer = enveloped(request, refusal)
+        answer.headers.update(error.headers or {})
+        if error.status_code == 405:
+            answer.headers["allow"] = _methods(request)
+        return answer
+
+
+def _methods(request: Request) -> str:
+    """All methods of the path; the framework names those of the first route only."""
+    methods = (
+        route.methods
+        for route in request.app.routes
+        if route.matches(request.scope)[0] is not Match.NONE
+    )
+    return ", ".join(sorted(set().union(*methods)))

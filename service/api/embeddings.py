@@ -1,9 +1,8 @@
 """`/v1/embeddings`: texts as vectors, by the embedder of the catalogue."""
 
-import base64
+from base64 import b64encode
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
@@ -63,25 +62,17 @@ class Embeddings(BaseModel):
 async def embeddings(body: EmbeddingsBody, space: EmbeddingsDep) -> Embeddings:
     """Unit vectors in input order. Their inner products with items' vectors are the cosines by
     which items are retrieved."""
-    inputs: list[Any] = [body.input] if isinstance(body.input, str) else list(body.input)
-    if inputs and isinstance(inputs[0], int):
-        inputs = [inputs]
+    single = isinstance(body.input, str) or isinstance(body.input[0], int)
+    inputs: Any = [body.input] if single else body.input
     if body.dimensions not in (None, space.dimension):
         raise BadRequest(f"dimensions: this space has {space.dimension}", param="dimensions")
     vectors, tokens = await space.embed(inputs)
-    data = [
-        Embedding(
-            index=n,
-            embedding=_base64(vector) if body.encoding_format == "base64" else vector.tolist(),
-        )
-        for n, vector in enumerate(vectors)
-    ]
+    if body.encoding_format == "base64":
+        written = [b64encode(vector.astype("<f4").tobytes()).decode() for vector in vectors]
+    else:
+        written = vectors.tolist()
     return Embeddings(
-        data=data,
+        data=[Embedding(index=n, embedding=vector) for n, vector in enumerate(written)],
         model=space.name,
         usage={"prompt_tokens": tokens, "total_tokens": tokens},
     )
-
-
-def _base64(vector: Any) -> str:
-    return base64.b64encode(np.asarray(vector, dtype="<f4").tobytes()).decode()

@@ -28,7 +28,6 @@ from service.api.gorse_rows import (
 )
 from service.api.needs import (
     CallDep,
-    FeedBody,
     FeedDep,
     IngestDep,
     JsonRoute,
@@ -36,14 +35,14 @@ from service.api.needs import (
     RecommenderDep,
     RecordsDep,
     Segment,
+    cursor_of,
     feed_body,
+    key_of,
+    page_of,
+    walk_of,
 )
-from service.api.pages import cursor_of, cut, key_of, walk_of
 from service.errors import BadRequest
-from service.ingest import Ingest
-from service.records import Records
-from service.schema import Feed as FeedName
-from service.schema import Filter, IngestReport, RecommendRequest
+from service.schema import Feed, Filter, IngestReport, RecommendRequest
 
 router = APIRouter(prefix="/api", tags=["Gorse"], route_class=JsonRoute)
 
@@ -187,8 +186,8 @@ async def list_items(
             "q: no search here; ask /v1/recommendations with it as instruction", param="q"
         )
     items = await records.list_items(key_of("items", cursor), n + 1)
-    page, following = cut("items", items, n, lambda item: item.id)
-    return Items(cursor=following or "", items=[GorseItem.of(item) for item in page])
+    page = page_of("items", items, n, lambda item: item.id)
+    return Items(cursor=page.next_cursor or "", items=[GorseItem.of(item) for item in page.data])
 
 
 @router.get("/item/{item_id}", summary="One item")
@@ -236,8 +235,8 @@ async def insert_users(feed: FeedDep, ingest: IngestDep) -> RowAffected:
 async def list_users(records: RecordsDep, cursor: CursorQuery = "", n: NQuery = 10) -> UserPage:
     """By id; also users who have events but were never sent."""
     users = await records.list_users(key_of("users", cursor), n + 1)
-    page, following = cut("users", users, n, lambda user: user.user_id)
-    return UserPage(cursor=following or "", users=[GorseUser.of(user) for user in page])
+    page = page_of("users", users, n, lambda user: user.user_id)
+    return UserPage(cursor=page.next_cursor or "", users=[GorseUser.of(user) for user in page.data])
 
 
 @router.get("/user/{user_id}", summary="One user")
@@ -315,7 +314,7 @@ async def recommend_in(
 # ── shared by the routes ──────────────────────────────────────────────────────────────────────────
 
 
-async def _take(ingest: Ingest, name: FeedName, feed: FeedBody) -> RowAffected:
+async def _take(ingest: IngestDep, name: Feed, feed: FeedDep) -> RowAffected:
     return _affected(feed.report(await ingest.foreign_rows("gorse", feed.rows, name)))
 
 
@@ -330,7 +329,7 @@ PATCHED_FIELDS = {
 
 
 async def _change(
-    ingest: Ingest,
+    ingest: IngestDep,
     name: Literal["items", "users"],
     key: str,
     of: Callable[[Any], Pascal],
@@ -339,9 +338,8 @@ async def _change(
     """Changes the item or user with the id `key`, which `of` turns into a row of Gorse's."""
     changes = patch.model_dump(by_alias=True, exclude_none=True)
     patched = patch.model_dump(exclude_none=True)
-    labels = patched.get("labels")
     fields = set[str]().union(*(PATCHED_FIELDS[field] for field in patched))
-    if isinstance(labels, dict):
+    if isinstance(labels := patched.get("labels"), dict):
         fields |= {"title", "text", "url", "image_url"} & labels.keys()
 
     def with_changes(known: Any) -> dict[str, Any]:
@@ -358,14 +356,16 @@ def _affected(report: IngestReport) -> RowAffected:
     )
 
 
-async def _page(records: Records, cursor: str, n: int, kind: str | None = None) -> Feedbacks:
+async def _page(records: RecordsDep, cursor: str, n: int, kind: str | None = None) -> Feedbacks:
     after, until = walk_of("feedback", cursor) or (0, await records.end_of_log())
     events, place = await records.list_last_said(after, n, until=until, kind=kind)
     following = "" if place is None else cursor_of("feedback", f"{place}-{until}")
     return Feedbacks(cursor=following, feedback=[GorseFeedback.of(event) for _, event in events])
 
 
-async def _of_user(records: Records, user_id: str, kind: str | None = None) -> list[GorseFeedback]:
+async def _of_user(
+    records: RecordsDep, user_id: str, kind: str | None = None
+) -> list[GorseFeedback]:
     rows: list[GorseFeedback] = []
     until = await records.end_of_log()
     place: int | None = 0

@@ -1,9 +1,7 @@
 """Gorse's items, users, feedback and answers, in its spelling."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_pascal
@@ -41,7 +39,7 @@ class GorseFeedback(Sent):
     comment: str = Field("", description="In words: the event's text.", examples=[""])
 
     @classmethod
-    def of(cls, event: Event) -> GorseFeedback:
+    def of(cls, event: Event) -> Self:
         return cls(
             feedback_type=event.type,
             user_id=event.user_id or "",
@@ -76,7 +74,7 @@ class GorseItem(Sent):
     )
 
     @classmethod
-    def of(cls, item: Item) -> GorseItem:
+    def of(cls, item: Item) -> Self:
         labels = {key: value for key, value in item.attributes.items() if key != "categories"}
         categories = item.attributes.get("categories", [])
         own_fields = {
@@ -105,7 +103,7 @@ class GorseUser(Sent):
     comment: str = Field("", description="The attribute `comment`.", examples=[""])
 
     @classmethod
-    def of(cls, user: User) -> GorseUser:
+    def of(cls, user: User) -> Self:
         labels = {key: value for key, value in user.attributes.items() if key != "comment"}
         return cls(
             user_id=user.user_id,
@@ -156,18 +154,19 @@ class Score(Pascal):
     score: float = Field(description="In (0, 1), falling strictly.", examples=[0.908])
 
 
-class Items(Pascal):
+class GorsePage(Pascal):
     cursor: str = Field(description="Of the next page; empty: this is the last.", examples=[""])
+
+
+class Items(GorsePage):
     items: list[GorseItem] = Field(description="By id.")
 
 
-class UserPage(Pascal):
-    cursor: str = Field(description="Of the next page; empty: this is the last.", examples=[""])
+class UserPage(GorsePage):
     users: list[GorseUser] = Field(description="By id.")
 
 
-class Feedbacks(Pascal):
-    cursor: str = Field(description="Of the next page; empty: this is the last.", examples=[""])
+class Feedbacks(GorsePage):
     feedback: list[GorseFeedback] = Field(description="In the order in which it arrived.")
 
 

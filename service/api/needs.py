@@ -1,10 +1,14 @@
-"""What several routes need, as types for FastAPI: parts of the service, feeds, who asks, ids."""
+"""What several routes need, as types for FastAPI: parts of the service, feeds, who asks, ids, lists
+in pages."""
 
-from collections.abc import Callable, Coroutine
-from typing import Annotated, Any
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Coroutine, Sequence
+from itertools import starmap
+from typing import Annotated, Any, Generic, TypeVar
 from urllib.parse import unquote
 
-from fastapi import Depends, Path, Request, Response
+from fastapi import Depends, Path, Query, Request, Response
 from fastapi.dependencies.utils import get_flat_dependant
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt
@@ -96,16 +100,13 @@ class NothingTaken(BadRequest):
 
 
 class FeedBody:
-    """The elements of a feed's body: one object, an array, or JSON lines.
+    """The elements of a feed's body: one object, an array, or JSON lines. In place of a line that
+    is no JSON stands its `Rejection`; `rows` are all others."""
 
-    `rows`: those that are JSON; `places`: their indexes in the body; `broken`: lines that are no
-    JSON.
-    """
-
-    def __init__(self, rows: list[Any], places: list[int], broken: list[Rejection]) -> None:
-        self.rows = rows
-        self._places = places
-        self._broken = broken
+    def __init__(self, elements: list[Any]) -> None:
+        self._broken = [element for element in elements if isinstance(element, Rejection)]
+        self._places = [n for n, row in enumerate(elements) if not isinstance(row, Rejection)]
+        self.rows = [elements[place] for place in self._places]
 
     def only(self) -> Any:
         """The only element. Raises `BadRequest` for several."""
@@ -132,29 +133,28 @@ async def _feed(request: Request) -> FeedBody:
     body = await request.body()
     if body:
         require_content_type(request, JSON, LINES)
-    limit = request.app.state.service.settings.limits.batch
-    broken: list[Rejection] = []
     try:
         value = parse_json(body)
-        rows = value if isinstance(value, list) else [value]
-        places = list(range(len(rows)))
+        elements = value if isinstance(value, list) else [value]
     except InvalidJson:
         lines = [line for line in body.splitlines() if line.strip()]
         if len(lines) < 2:
             raise
-        rows, places = [], []
-        for index, line in enumerate(lines):
-            try:
-                rows.append(parse_json(line))
-                places.append(index)
-            except InvalidJson as error:
-                broken.append(Rejection(index=index, code="invalid", message=error.message))
-    count = len(rows) + len(broken)
-    if not count and not request.url.path.startswith("/api/"):  # Gorse takes an empty list
+        elements = list(starmap(_element, enumerate(lines)))
+    if not elements and not request.url.path.startswith("/api/"):  # Gorse takes an empty list
         raise BadRequest("the body holds nothing: send one object, an array, or JSON lines")
-    if count > limit:
-        raise BadRequest(f"{count} elements; at most {limit} a request (limits.batch)")
-    return FeedBody(rows, places, broken)
+    limit = request.app.state.service.settings.limits.batch
+    if len(elements) > limit:
+        raise BadRequest(f"{len(elements)} elements; at most {limit} a request (limits.batch)")
+    return FeedBody(elements)
+
+
+def _element(index: int, line: bytes) -> Any:
+    """The value in a line of JSON, or the rejection of a line that is none."""
+    try:
+        return parse_json(line)
+    except InvalidJson as error:
+        return Rejection(index=index, code="invalid", message=error.message)
 
 
 EMPTY_AS_NONE = BeforeValidator(lambda value: None if value == "" else value)
@@ -194,15 +194,15 @@ def user_id_of(request: Request, body: Asker) -> str | None:
     in_metadata = (body.metadata or {}).get("user_id")
     if in_metadata is not None and not isinstance(in_metadata, str):
         raise BadRequest("metadata.user_id: a string is needed", param="metadata.user_id")
-    header = _utf8(request.headers.get("x-user-id"))
-    web_ui = _utf8(request.headers.get("x-openwebui-user-id"))
-    return body.user_id or body.user or in_metadata or header or web_ui or None
+    in_headers = _header(request, "x-user-id") or _header(request, "x-openwebui-user-id")
+    return body.user_id or body.user or in_metadata or in_headers or None
 
 
-def _utf8(header: str | None) -> str | None:
+def _header(request: Request, name: str) -> str:
     """A header in the encoding that most clients mean; it was read as Latin-1."""
+    header = request.headers.get(name, "")
     try:
-        return header.encode("latin-1").decode() if header is not None else None
+        return header.encode("latin-1").decode()
     except UnicodeError:
         return header
 
@@ -248,11 +248,12 @@ PathId = Annotated[
 def feed_body(noun: type[BaseModel]) -> dict[str, Any]:
     """OpenAPI for a feed's body of one or many `noun`s."""
     single = noun.model_json_schema()
-    schema = {"anyOf": [single, {"type": "array", "items": single}]}
     example = single["examples"][0]
-    examples = {"one": {"value": example}, "many": {"value": [example]}}
     content = {
-        JSON: {"schema": schema, "examples": examples},
+        JSON: {
+            "schema": {"anyOf": [single, {"type": "array", "items": single}]},
+            "examples": {"one": {"value": example}, "many": {"value": [example]}},
+        },
         LINES: {"example": f"{to_json(example).decode()}\n"},
     }
     return {"requestBody": {"required": True, "content": content}}
@@ -267,3 +268,84 @@ def shown_body(model: type[BaseModel], **lists: type[BaseModel]) -> dict[str, An
         schema["properties"][name]["items"] = inner = element.model_json_schema()
         schema["examples"][0][name] = inner["examples"]
     return {"requestBody": {"required": True, "content": {JSON: {"schema": schema}}}}
+
+
+# ── pages ─────────────────────────────────────────────────────────────────────────────────────────
+
+Row = TypeVar("Row")
+LimitQuery = Annotated[int, Query(ge=1, le=1_000, description="How many at most.", examples=[100])]
+CursorQuery = Annotated[
+    str | None,
+    Query(
+        description="`next_cursor` of the page before; absent: from the start.",
+        examples=["aXRlbXM6MTgx"],
+    ),
+]
+
+
+class Page(BaseModel, Generic[Row]):
+    """A part of a list. Rows that were there at the first page come once, whatever arrives
+    meanwhile."""
+
+    data: list[Row] = Field(description="The rows, in the order of their key.")
+    next_cursor: str | None = Field(
+        description="`cursor` of the next page; null: this is the last.",
+        examples=["aXRlbXM6MTgx", None],
+    )
+
+
+def cursor_of(name: str, key: str | int) -> str:
+    """The cursor after a row's key: of the key, not of a count, so that rows that arrive meanwhile
+    neither repeat nor hide others. `name`: the list's, so that no cursor works on another list."""
+    return urlsafe_b64encode(f"{name}:{key}".encode()).decode().rstrip("=")
+
+
+def key_of(name: str, cursor: str | None) -> str:
+    """The key in a cursor; empty, which is before all keys, for none. Raises `BadRequest` for a
+    cursor that this list never gave."""
+    if not cursor:
+        return ""
+    try:
+        decoded = urlsafe_b64decode(cursor.encode() + b"=" * (-len(cursor) % 4)).decode()
+    except ValueError:
+        decoded = ""
+    if not decoded.startswith(f"{name}:"):
+        raise BadRequest(
+            "cursor: not one of this list; send next_cursor as it came, or none to begin",
+            param="cursor",
+        )
+    return decoded.removeprefix(f"{name}:")
+
+
+def place_of(name: str, cursor: str | None) -> int:
+    """The place in the log that a cursor holds; 0 for none."""
+    key = key_of(name, cursor)
+    if key and not (key.isascii() and key.isdigit() and len(key) <= 18):
+        raise BadRequest(
+            "cursor: holds no place in the log; send next_cursor as it came, or none to begin",
+            param="cursor",
+        )
+    return int(key or 0)
+
+
+def walk_of(name: str, cursor: str | None) -> tuple[int, int] | None:
+    """Two places in the log that a cursor holds: where the next page begins, and where the last one
+    ends. None for no cursor."""
+    key = key_of(name, cursor)
+    places = re.fullmatch(r"(\d{1,18})-(\d{1,18})", key, flags=re.ASCII)
+    if key and places is None:
+        raise BadRequest(
+            "cursor: holds no places in the log; send Cursor as it came, or none to begin",
+            param="cursor",
+        )
+    return (int(places[1]), int(places[2])) if places is not None else None
+
+
+def page_of(
+    name: str, rows: Sequence[Row], limit: int, key: Callable[[Row], str | int]
+) -> Page[Row]:
+    """The page of the first `limit` rows, with a cursor if there are more. `rows`: one more than
+    `limit`, if there are so many; `key`: what a cursor names a row by."""
+    data = list(rows[:limit])
+    following = cursor_of(name, key(data[-1])) if len(rows) > limit else None
+    return Page(data=data, next_cursor=following)

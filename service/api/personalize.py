@@ -9,9 +9,7 @@ from pydantic.alias_generators import to_camel
 
 from service.api.needs import FeedBody, FeedDep, IngestDep, JsonRoute, shown_body
 from service.api.shapes import by_field
-from service.ingest import Ingest
-from service.schema import Feed as FeedName
-from service.schema import IngestReport
+from service.schema import Feed, IngestReport
 
 router = APIRouter(tags=["Amazon Personalize"], route_class=JsonRoute)
 
@@ -117,14 +115,11 @@ async def put_users(feed: FeedDep, ingest: IngestDep) -> IngestReport:
     return await _take(ingest, "users", "users", feed)
 
 
-async def _take(ingest: Ingest, name: FeedName, key: str, feed: FeedBody) -> IngestReport:
+async def _take(ingest: IngestDep, name: Feed, key: str, feed: FeedDep) -> IngestReport:
     """Ingests each element of the body's list `key` as a row of its own, so that a bad element
     stops no other. A body without such a list is ingested whole, which refuses it."""
     body = feed.only()
     elements = body.get(key) if isinstance(body, dict) else None
-    if isinstance(elements, list) and elements:
-        rows = [{**body, key: [element]} for element in elements]
-    else:
-        rows = [body]
-    taken = await ingest.foreign_rows("personalize", rows, name)
-    return FeedBody(rows, list(range(len(rows))), []).report(taken)
+    several = elements if isinstance(elements, list) else []
+    rows = [{**body, key: [element]} for element in several] or [body]
+    return FeedBody(rows).report(await ingest.foreign_rows("personalize", rows, name))

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from service.api.envelope import enveloped
+from service.api.edge import enveloped
 from service.api.needs import CallDep, JsonRoute, RecommenderDep, SettingsDep
 from service.schema import ItemField, Ranked, Ranking, Reason, RecommendRequest
 
@@ -36,19 +36,13 @@ def _example_answers() -> dict[str, Any]:
         model="small",
         state_version=12,
     )
-    reasoned = {
-        "reason": why.reason,
-        "evidence": why.evidence,
-        "signals": {**first.signals, "grounded": why.grounded},
-    }
+    signals = {**first.signals, "grounded": why.grounded}
+    reasoned = {"reason": why.reason, "evidence": why.evidence, "signals": signals}
     whole = plain.model_copy(update={"items": [first.model_copy(update=reasoned)]})
-    events = b"".join(
-        event.encode()
-        for event in (_event("ranking", plain), _event("reason", why), _event("done", whole))
-    )
+    events = (_event("ranking", plain), _event("reason", why), _event("done", whole))
     return {
         "application/json": {"example": whole.model_dump(mode="json")},
-        "text/event-stream": {"example": events.decode()},
+        "text/event-stream": {"example": b"".join(event.encode() for event in events).decode()},
     }
 
 
@@ -100,9 +94,8 @@ async def recommendations(
     if not body.stream:
         return _with_fields(await recommender.recommend(body, call), body.fields)
     parts = await recommender.stream(body, call)
-    events = _events(request, parts, body.fields)
     return EventSourceResponse(
-        events,
+        _events(request, parts, body.fields),
         ping=settings.service.ping_s,
         shutdown_grace_period=settings.service.deadline_ms / 1000,
     )

@@ -39,8 +39,6 @@ ROUTES = (
     "/reranks",
     "/compatible-api/v1/reranks",
 )
-SEARCH_UNIT = 100
-"""How many documents Cohere bills as one search."""
 EXAMPLE: list[JsonValue] = [
     "a space horror film",
     {"id": "183"},
@@ -194,9 +192,9 @@ async def rerank(
             "fields: TEI's bare list has no room for them; send `documents` instead of `texts`",
             param="fields",
         )
-    cut: list[int] = []
-    json_query = settings.rerank.json_query
-    wanted = _rerank_request(request, body, given, cut, json_query=json_query)
+    fitted = [document(raw, body.rank_fields) for raw in given]
+    documents = [sent for sent, _ in fitted]
+    wanted = _rerank_request(request, body, documents, json_query=settings.rerank.json_query)
     reranked = await recommender.rerank(wanted, call)
     ranked = list(zip(reranked.places, reranked.ranking.items, strict=True))
     if body.documents is None:
@@ -213,6 +211,7 @@ async def rerank(
         _result(place, row, given[place], wanted.documents[place], body, repeat=repeat)
         for place, row in ranked
     ]
+    cut = [place for place, (_, too_long) in enumerate(fitted) if too_long]
     warnings = [*reranked.warnings, *_warnings(body, cut)]
     return _answer(request, body, reranked.ranking, results, len(given), warnings)
 
@@ -229,22 +228,19 @@ def _warnings(body: RerankBody, cut: list[int]) -> list[str]:
     """What of the body was not taken. `cut`: places of documents that were too long."""
     warnings = []
     if cut:
-        places = ", ".join(map(str, cut[:100]))
-        warnings.append(f"cut to what a document may hold: {places}")
+        warnings.append(f"cut to what a document may hold: {', '.join(map(str, cut[:100]))}")
     if unknown := sorted(body.model_extra or ()):
         warnings.append(f"fields nobody reads: {', '.join(unknown)}")
     return warnings
 
 
 def _rerank_request(
-    request: Request, body: RerankBody, given: list[Any], cut: list[int], *, json_query: bool
+    request: Request, body: RerankBody, documents: list[Document], *, json_query: bool
 ) -> RerankRequest:
-    """The request in the recommender's terms. Places of documents that had to be cut are added to
-    `cut`. Raises `BadRequest`."""
+    """The request in the recommender's terms. Raises `BadRequest`."""
     query = words_in(body.query)
     parsed = _parsed_query(query) if json_query else None
     instructions = (parsed.instruction if parsed else query, body.instruction, body.instruct)
-    documents = [document(raw, place, body.rank_fields, cut) for place, raw in enumerate(given)]
     try:
         return RerankRequest(
             query=" ".join(filter(None, instructions)),
@@ -317,7 +313,8 @@ def _answer(
         usage=usage.model_dump(include={"prompt_tokens", "completion_tokens", "total_tokens"}),
         meta={
             "api_version": {"version": "1" if request.url.path.startswith("/v1") else "2"},
-            "billed_units": {"search_units": ceil(count / SEARCH_UNIT)},
+            # Cohere bills 100 documents as one search
+            "billed_units": {"search_units": ceil(count / 100)},
             "tokens": {
                 "input_tokens": usage.prompt_tokens,
                 "output_tokens": usage.completion_tokens,

@@ -1,6 +1,7 @@
 """Reads fields that clients send in several shapes: texts, parts, documents."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from math import isfinite
 from typing import Any
 
@@ -24,12 +25,13 @@ def either(shapes: str) -> WrapValidator:
 
 def words_in(raw: Any) -> str:
     """The text in a string, in `{text}` or in `{content: [{text}, …]}`; empty for a picture."""
-    if isinstance(raw, str):
-        return raw
-    if isinstance(raw, list):
-        return "\n".join(filter(None, map(words_in, raw)))
-    if isinstance(raw, Mapping):
-        return words_in(raw.get("text")) or words_in(raw.get("content"))
+    match raw:
+        case str():
+            return raw
+        case list():
+            return "\n".join(filter(None, map(words_in, raw)))
+        case Mapping():
+            return words_in(raw.get("text")) or words_in(raw.get("content"))
     return ""
 
 
@@ -42,41 +44,30 @@ def own_id(raw: str | Mapping[str, Any]) -> str | None:
 
 
 def document(
-    raw: str | Mapping[str, Any],
-    place: int,
-    fields: list[str] | None = None,
-    cut: list[int] | None = None,
-) -> Document:
-    """Makes a `Document` of what a client sent. A text alone may be an item's id, and then adds
-    what the catalogue has. `fields`: keys of an object whose values make up its text.
-
-    A document that exceeds a limit is cut, and its `place` is appended to `cut`.
-    """
-    values: dict[str, Any] = {"text": raw} if isinstance(raw, str) else _values(raw, fields or [])
+    raw: str | Mapping[str, Any], fields: Sequence[str] | None = None
+) -> tuple[Document, bool]:
+    """Makes a `Document` of what a client sent, and says whether it had to be cut because it
+    exceeds a limit. A text alone may be an item's id, and then adds what the catalogue has.
+    `fields`: keys of an object whose values make up its text."""
+    values: dict[str, Any] = {"text": raw} if isinstance(raw, str) else _values(raw, fields or ())
     try:
-        return Document.model_validate(values)
+        return Document.model_validate(values), False
     except ValidationError as error:
         wrong = {str(detail["loc"][0]) for detail in error.errors(include_url=False)}
-        if cut is not None and wrong - {"id", *SHOWN_ONLY}:
-            cut.append(place)
         fitted = {name: FITTED[name](values[name]) for name in wrong}
-        return Document.model_validate({**values, **fitted})
+        return Document.model_validate({**values, **fitted}), bool(wrong - {"id", *SHOWN_ONLY})
 
 
-def _values(raw: Mapping[str, Any], fields: list[str]) -> dict[str, Any]:
+def _values(raw: Mapping[str, Any], fields: Sequence[str]) -> dict[str, Any]:
     """The values for a `Document` in an object. Fields that a document doesn't know become
     attributes."""
-    if fields:
-        text = "\n".join(words_in(raw[name]) for name in fields if raw.get(name))
-    else:
-        text = words_in(raw)
     title, attributes = raw.get("title"), raw.get("attributes")
     known = {"text", "content", "id", "item_id", "title", "image", "attributes", *fields}
     others = {name: value for name, value in raw.items() if name not in known and _plain(value)}
     return {
         "id": own_id(raw),
         "title": title if isinstance(title, str) and "title" not in fields else "",
-        "text": text,
+        "text": words_in([raw.get(name) for name in fields] if fields else raw),
         "attributes": {**others, **(attributes if isinstance(attributes, dict) else {})},
         **{name: raw.get(name) for name in SHOWN_ONLY},
     }
@@ -92,16 +83,12 @@ MOST_VALUES = 100
 
 def _fitting(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """The attributes that a document may have, with texts cut to the allowed length."""
-    plain = {
-        name: value
+    short = (
+        (name, list(map(_short, value)) if isinstance(value, list) else _short(value))
         for name, value in attributes.items()
         if 0 < len(name) <= LONGEST_KEY and _plain(value)
-    }
-    short = {
-        name: list(map(_short, value)) if isinstance(value, list) else _short(value)
-        for name, value in plain.items()
-    }
-    return dict(list(short.items())[:MOST_VALUES])
+    )
+    return dict(islice(short, MOST_VALUES))
 
 
 def _short(value: Any) -> Any:

@@ -1,10 +1,10 @@
-"""`/v1/users`: what people declare about themselves, and whatever else is known of them."""
-
-from __future__ import annotations
+"""`/v1/events`, `/v1/items`, `/v1/users`: what people do, what can be shown, and what is known of
+whom."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import UTC, datetime
+from typing import Self
 
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
@@ -12,19 +12,25 @@ from pydantic import BaseModel, Field
 
 from service.api.needs import (
     LINES,
+    CursorQuery,
     FeedDep,
     IngestDep,
     JsonRoute,
+    LimitQuery,
+    Page,
     PathId,
     PreviewerDep,
     RecordsDep,
     feed_body,
+    key_of,
+    page_of,
+    place_of,
 )
-from service.api.pages import CursorQuery, LimitQuery, Page, cut, key_of, place_of
 from service.schema import (
     Attributes,
     Event,
     IngestReport,
+    Item,
     LoggedRanking,
     ProfileSource,
     Ranked,
@@ -37,7 +43,54 @@ from service.schema import (
     Value,
 )
 
-router = APIRouter(prefix="/v1/users", tags=["feeds"], route_class=JsonRoute)
+router = APIRouter(prefix="/v1", tags=["feeds"], route_class=JsonRoute)
+
+
+# ── events ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@router.post("/events", summary="Take events, one or many", openapi_extra=feed_body(Event))
+async def events(feed: FeedDep, ingest: IngestDep) -> IngestReport:
+    """Accepted events are on disk before this answers, and the very next ranking knows them.
+    Sending an event again is harmless."""
+    return feed.report(await ingest.events(feed.rows))
+
+
+# ── items ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@router.post(
+    "/items", summary="Insert or replace items, one or many", openapi_extra=feed_body(Item)
+)
+async def put_items(feed: FeedDep, ingest: IngestDep) -> IngestReport:
+    """Accepted items are on disk before this answers; their vectors are computed in the background
+    (`/readyz` shows how many wait)."""
+    return feed.report(await ingest.items(feed.rows))
+
+
+@router.get("/items", summary="All items, a page at a time")
+async def list_items(
+    records: RecordsDep, cursor: CursorQuery = None, limit: LimitQuery = 100
+) -> Page[Item]:
+    """By id. Items that were there at the first page come once, whatever arrives or changes
+    meanwhile."""
+    rows = await records.list_items(key_of("items", cursor), limit + 1)
+    return page_of("items", rows, limit, lambda item: item.id)
+
+
+@router.get("/items/{item_id}", summary="One item")
+async def get_item(item_id: PathId, records: RecordsDep) -> Item:
+    """As it was last sent, with defaults filled in."""
+    return await records.item(item_id)
+
+
+@router.delete("/items/{item_id}", status_code=204, summary="Take an item out of the catalogue")
+async def delete_item(item_id: PathId, records: RecordsDep) -> None:
+    """Events about it are kept, and count again if the item returns."""
+    await records.delete_item(item_id)
+
+
+# ── users ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 class State(BaseModel):
@@ -61,7 +114,7 @@ class State(BaseModel):
     avoid: list[str] = Field(description="What they don't like, in their own words.")
 
     @classmethod
-    def of(cls, person: UserState) -> State:
+    def of(cls, person: UserState) -> Self:
         return cls(
             version=person.version,
             source=person.source,
@@ -110,25 +163,26 @@ def _example_export() -> str:
     return "".join(map(_line, (User(user_id="127"), event, shown)))
 
 
-@router.post("", summary="Insert or replace users, one or many", openapi_extra=feed_body(User))
+@router.post(
+    "/users", summary="Insert or replace users, one or many", openapi_extra=feed_body(User)
+)
 async def put_users(feed: FeedDep, ingest: IngestDep) -> IngestReport:
     """Fields that are left out get their defaults; `PATCH` changes some fields only. Events of the
     users stay."""
     return feed.report(await ingest.users(feed.rows))
 
 
-@router.get("", summary="All users, a page at a time")
+@router.get("/users", summary="All users, a page at a time")
 async def list_users(
     records: RecordsDep, cursor: CursorQuery = None, limit: LimitQuery = 100
 ) -> Page[User]:
     """By id. Users who acted without declaring anything are among them; visitors, who have only a
     session, are not."""
     rows = await records.list_users(key_of("users", cursor), limit + 1)
-    data, following = cut("users", rows, limit, lambda user: user.user_id)
-    return Page(data=data, next_cursor=following)
+    return page_of("users", rows, limit, lambda user: user.user_id)
 
 
-@router.get("/{user_id}/events", summary="What a user did, a page at a time")
+@router.get("/users/{user_id}/events", summary="What a user did, a page at a time")
 async def list_events(
     user_id: PathId,
     records: RecordsDep,
@@ -137,37 +191,37 @@ async def list_events(
 ) -> Page[Event]:
     """In the order in which they arrived."""
     rows = await records.list_events(user_id, place_of("events", cursor), limit + 1)
-    data, following = cut("events", rows, limit, lambda row: row[0])
-    return Page(data=[event for _, event in data], next_cursor=following)
+    page = page_of("events", rows, limit, lambda row: row[0])
+    return Page(data=[event for _, event in page.data], next_cursor=page.next_cursor)
 
 
-@router.get("/{user_id}", summary="One user")
+@router.get("/users/{user_id}", summary="One user")
 async def get_user(user_id: PathId, records: RecordsDep) -> User:
     """What they declared; defaults for a user who only acted."""
     return await records.user(user_id)
 
 
-@router.patch("/{user_id}", summary="Change some fields of a user")
+@router.patch("/users/{user_id}", summary="Change some fields of a user")
 async def patch_user(user_id: PathId, change: UserPatch, records: RecordsDep) -> User:
     """Answers with all fields, as the next ranking will see them."""
     return await records.patch_user(user_id, change)
 
 
-@router.delete("/{user_id}", status_code=204, summary="Forget a user")
+@router.delete("/users/{user_id}", status_code=204, summary="Forget a user")
 async def delete_user(user_id: PathId, records: RecordsDep) -> None:
     """Deletes them with their events and what they were shown. The popularity of items, which names
     nobody, stays."""
     await records.forget(user_id)
 
 
-@router.get("/{user_id}/state", summary="What a ranking would know of a user now")
+@router.get("/users/{user_id}/state", summary="What a ranking would know of a user now")
 async def get_state(user_id: PathId, previewer: PreviewerDep) -> State:
     """As of every event accepted so far."""
     return State.of(await previewer.state(user_id))
 
 
 @router.get(
-    "/{user_id}/export",
+    "/users/{user_id}/export",
     summary="All that is stored of a user",
     response_class=StreamingResponse,
     responses={
