@@ -155,12 +155,9 @@ class Diagnostics:
         able = self._models.capabilities(alias)
         if not problem and able and not self._fits(role, able):
             problem = f"no_capability: it lacks what this role needs (whyrank models probe {alias})"
-        part: Part = {"ok": not problem, "alias": alias}
-        if able:
-            part["capabilities"] = able.model_dump(mode="json")
-        if problem:
-            part["why"] = problem
-        return part
+        told = {"capabilities": able.model_dump(mode="json") if able else None, "why": problem}
+        known = {name: value for name, value in told.items() if value}
+        return {"ok": not problem, "alias": alias, **known}
 
     def _fits(self, role: str, able: Capabilities) -> bool:
         """Whether a model has the capabilities that a role needs."""

@@ -3,23 +3,21 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from service import __version__
 from service.api import (
     chat,
     embeddings,
+    foreign,
     gorse,
-    metarank,
     operations,
-    personalize,
     recommend,
     records,
     rerank,
 )
 from service.api.edge import REFUSALS, Edge, Gate, install, with_required_keys
-from service.api.needs import refuse_unknown_queries
 from service.build import Service, build, guard
 from service.config import Settings
 
@@ -39,13 +37,9 @@ ROUTERS = (
     embeddings,
     records,
     gorse,
-    metarank,
-    personalize,
+    foreign,
     operations,
 )
-OURS = (recommend, records)
-"""Those that imitate no other API and serve no probes or scrapers: they refuse query parameters
-that they don't know."""
 
 
 class ServiceApp(FastAPI):
@@ -76,8 +70,7 @@ def create_app(
     )
     install(app)
     for module in ROUTERS:
-        dependencies = [Depends(refuse_unknown_queries)] if module in OURS else []
-        app.include_router(module.router, dependencies=dependencies)
+        app.include_router(module.router)
     app.add_middleware(Gate)
     if origins := settings.service.cors:
         app.add_middleware(

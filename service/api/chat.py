@@ -304,8 +304,10 @@ async def _last(first: str | ChatReply, parts: AsyncGenerator[str | ChatReply, N
 
 def _usage(usage: Usage) -> dict[str, Any]:
     """The tokens as OpenAI counts them."""
-    counts = usage.model_dump(include={"prompt_tokens", "completion_tokens", "total_tokens"})
-    return {**counts, "prompt_tokens_details": {"cached_tokens": usage.cached_tokens}}
+    return {
+        **usage.model_dump(include={"prompt_tokens", "completion_tokens", "total_tokens"}),
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+    }
 
 
 def _extras(reply: ChatReply, fields: Sequence[ItemField]) -> dict[str, Any]:

@@ -341,11 +341,10 @@ async def _change(
     fields = set[str]().union(*(PATCHED_FIELDS[field] for field in patched))
     if isinstance(labels := patched.get("labels"), dict):
         fields |= {"title", "text", "url", "image_url"} & labels.keys()
-
-    def with_changes(known: Any) -> dict[str, Any]:
-        return of(known).model_dump(by_alias=True) | changes
-
-    return _affected(await ingest.change_foreign("gorse", name, key, with_changes, fields))
+    report = await ingest.change_foreign(
+        "gorse", name, key, lambda known: of(known).model_dump(by_alias=True) | changes, fields
+    )
+    return _affected(report)
 
 
 def _affected(report: IngestReport) -> RowAffected:
@@ -359,8 +358,10 @@ def _affected(report: IngestReport) -> RowAffected:
 async def _page(records: RecordsDep, cursor: str, n: int, kind: str | None = None) -> Feedbacks:
     after, until = walk_of("feedback", cursor) or (0, await records.end_of_log())
     events, place = await records.list_last_said(after, n, until=until, kind=kind)
-    following = "" if place is None else cursor_of("feedback", f"{place}-{until}")
-    return Feedbacks(cursor=following, feedback=[GorseFeedback.of(event) for _, event in events])
+    return Feedbacks(
+        cursor="" if place is None else cursor_of("feedback", f"{place}-{until}"),
+        feedback=[GorseFeedback.of(event) for _, event in events],
+    )
 
 
 async def _of_user(

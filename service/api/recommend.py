@@ -4,14 +4,25 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from service.api.edge import enveloped
-from service.api.needs import CallDep, JsonRoute, RecommenderDep, SettingsDep
+from service.api.needs import (
+    CallDep,
+    JsonRoute,
+    RecommenderDep,
+    SettingsDep,
+    refuse_unknown_queries,
+)
 from service.schema import ItemField, Ranked, Ranking, Reason, RecommendRequest
 
-router = APIRouter(prefix="/v1", tags=["recommend"], route_class=JsonRoute)
+router = APIRouter(
+    prefix="/v1",
+    tags=["recommend"],
+    route_class=JsonRoute,
+    dependencies=[Depends(refuse_unknown_queries)],
+)
 
 REASON = {"item_id", "rank", "reason", "evidence"}
 """Fields of a reason that are sent."""

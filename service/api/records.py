@@ -6,7 +6,7 @@ from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Self
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
@@ -25,6 +25,7 @@ from service.api.needs import (
     key_of,
     page_of,
     place_of,
+    refuse_unknown_queries,
 )
 from service.schema import (
     Attributes,
@@ -43,7 +44,12 @@ from service.schema import (
     Value,
 )
 
-router = APIRouter(prefix="/v1", tags=["feeds"], route_class=JsonRoute)
+router = APIRouter(
+    prefix="/v1",
+    tags=["feeds"],
+    route_class=JsonRoute,
+    dependencies=[Depends(refuse_unknown_queries)],
+)
 
 
 # ── events ────────────────────────────────────────────────────────────────────────────────────────

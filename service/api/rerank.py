@@ -226,12 +226,11 @@ for _path in ROUTES:
 
 def _warnings(body: RerankBody, cut: list[int]) -> list[str]:
     """What of the body was not taken. `cut`: places of documents that were too long."""
-    warnings = []
-    if cut:
-        warnings.append(f"cut to what a document may hold: {', '.join(map(str, cut[:100]))}")
-    if unknown := sorted(body.model_extra or ()):
-        warnings.append(f"fields nobody reads: {', '.join(unknown)}")
-    return warnings
+    told = {
+        "cut to what a document may hold": [str(place) for place in cut[:100]],
+        "fields nobody reads": sorted(body.model_extra or ()),
+    }
+    return [f"{what}: {', '.join(names)}" for what, names in told.items() if names]
 
 
 def _rerank_request(
