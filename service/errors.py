@@ -91,11 +91,19 @@ def _reason(error: ErrorDetails) -> str:
 
 class WhyrankError(Exception):
     """Base of all errors raised on purpose. `param` names the offending field or setting, if there
-    is one."""
+    is one. A kind of error says its `code`, `status` and `retry_after_s` where its class begins;
+    what it doesn't say is as in the class above it."""
 
     code: str = "internal"
     status: int = 500
     retry_after_s: int = 1
+
+    def __init_subclass__(
+        cls, code: str | None = None, status: int | None = None, retry_after_s: int | None = None
+    ) -> None:
+        cls.code = code or cls.code
+        cls.status = status or cls.status
+        cls.retry_after_s = retry_after_s or cls.retry_after_s
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
@@ -103,17 +111,13 @@ class WhyrankError(Exception):
         self.param = param
 
 
-class BadRequest(WhyrankError):
-    code = "invalid_request"
-    status = 422
+class BadRequest(WhyrankError, code="invalid_request", status=422):
+    """The caller can mend it."""
 
 
-class NotFound(BadRequest):
+class NotFound(BadRequest, code="not_found", status=404):
     """Nothing has that name. The code comes from `kind`: `NotFound("model", …)` has
     `model_not_found`."""
-
-    code = "not_found"
-    status = 404
 
     def __init__(self, kind: str, name: str, *, param: str | None = None, known: str = "") -> None:
         super().__init__(
@@ -122,104 +126,90 @@ class NotFound(BadRequest):
         self.code = f"{kind}_not_found"
 
 
-class InvalidJson(BadRequest):
-    code = "invalid_json"
-    status = 400
+class InvalidJson(BadRequest, code="invalid_json", status=400):
+    """A body that can't be read."""
 
 
-class UnsupportedMedia(BadRequest):
-    code = "unsupported_media_type"
-    status = 415
+class UnsupportedMedia(BadRequest, code="unsupported_media_type", status=415):
+    """A body that doesn't say it is JSON."""
 
 
-class Unauthorized(BadRequest):
-    code = "unauthorized"
-    status = 401
+class Unauthorized(BadRequest, code="unauthorized", status=401):
+    """No key, or a wrong, expired or revoked one."""
 
 
-class Forbidden(BadRequest):
-    code = "forbidden"
-    status = 403
+class Forbidden(BadRequest, code="forbidden", status=403):
+    """A key that is for other things."""
 
 
-class RateLimited(BadRequest):
-    code = "rate_limited"
-    status = 429
+class RateLimited(BadRequest, code="rate_limited", status=429):
+    """More requests a minute than allowed."""
 
     def __init__(self, message: str, retry_after_s: int) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
 
 
-class ConfigError(WhyrankError):
-    code = "bad_config"
+class ConfigError(WhyrankError, code="bad_config"):
+    """Refused at start; names file, key and reason."""
 
 
-class PromptError(WhyrankError):
-    code = "bad_prompt"
+class PromptError(WhyrankError, code="bad_prompt"):
+    """A template can't be loaded or rendered."""
 
 
-class StorageError(WhyrankError):
-    code = "storage_unavailable"
-    status = 503
-    retry_after_s = 10
+class StorageError(WhyrankError, code="storage_unavailable", status=503, retry_after_s=10):
+    """The data can't be read or written just now."""
 
 
-class CatalogBusy(StorageError):
-    code = "catalog_busy"
-    retry_after_s = 1
+class CatalogBusy(StorageError, code="catalog_busy", retry_after_s=1):
+    """Other writers kept coming first."""
 
 
-class DiskFull(StorageError):
-    code = "disk_full"
-    status = 507
+class DiskFull(StorageError, code="disk_full", status=507):
+    """Nothing is written; reads go on."""
 
 
-class StoreDamaged(StorageError):
-    code = "store_damaged"
-    retry_after_s = 60
+class StoreDamaged(StorageError, code="store_damaged", retry_after_s=60):
+    """A file of the database is damaged."""
 
 
-class CatalogDamaged(StorageError):
-    code = "catalog_damaged"
-    retry_after_s = 60
+class CatalogDamaged(StorageError, code="catalog_damaged", retry_after_s=60):
+    """A file of the catalogue is damaged."""
 
 
-class ModelError(WhyrankError):
+class ModelError(WhyrankError, code="unreachable", status=503):
     """`code` is also the `degraded.reason` of the answer that had to do without the model.
     `rest_s`: how many seconds the model's server asked us to wait before the next call."""
-
-    code = "unreachable"
-    status = 503
 
     def __init__(self, message: str, *, rest_s: float = 0) -> None:
         super().__init__(message)
         self.rest_s = rest_s
 
 
-class ModelTimeout(ModelError):
-    code = "timeout"
+class ModelTimeout(ModelError, code="timeout"):
+    """No answer in time."""
 
 
-class ModelOverloaded(ModelError):
-    code = "overload"
+class ModelOverloaded(ModelError, code="overload"):
+    """The server has too much to do."""
 
 
 class ModelUnreachable(ModelError):
     """The server can't be reached, or answers with an error of its own."""
 
 
-class ModelIncapable(ModelError):
-    code = "no_capability"
+class ModelIncapable(ModelError, code="no_capability"):
+    """The model can't do what is asked of it."""
 
 
-class ModelNotAllowed(ModelError):
-    code = "not_allowed"
+class ModelNotAllowed(ModelError, code="not_allowed"):
+    """This person may not be shown to it."""
 
 
-class ModelOverBudget(ModelError):
-    code = "budget"
+class ModelOverBudget(ModelError, code="budget"):
+    """The day's budget or the caller's is spent."""
 
 
-class InvalidOutput(ModelError):
-    code = "invalid_output"
+class InvalidOutput(ModelError, code="invalid_output"):
+    """The model's answer can't be used."""

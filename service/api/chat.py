@@ -51,10 +51,8 @@ EXAMPLE: list[JsonValue] = [
 """A conversation, for OpenAPI."""
 
 
-class OneChoice(BadRequest):
+class OneChoice(BadRequest, status=400):
     """More than one choice was asked for. The status is OpenAI's."""
-
-    status = 400
 
 
 class Message(BaseModel):

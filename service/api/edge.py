@@ -153,9 +153,8 @@ def canonical(raw_path: bytes) -> str:
     )
 
 
-class TooLarge(BadRequest):
-    code = "body_too_large"
-    status = 413
+class TooLarge(BadRequest, code="body_too_large", status=413):
+    """A body of more bytes than `limits.body_bytes`."""
 
 
 class Edge:

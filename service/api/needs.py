@@ -84,10 +84,8 @@ def parse_json(body: bytes) -> Any:
         raise InvalidJson(f"not JSON: {error}") from error
 
 
-class NothingTaken(BadRequest):
+class NothingTaken(BadRequest, code="nothing_accepted"):
     """No element of a feed was accepted."""
-
-    code = "nothing_accepted"
 
 
 class FeedBody:

@@ -66,10 +66,8 @@ async def metrics(diagnostics: DiagnosticsDep) -> Response:
 # ── reload ────────────────────────────────────────────────────────────────────────────────────────
 
 
-class NotReloaded(BadRequest):
+class NotReloaded(BadRequest, code="bad_config"):
     """The configuration can't be used, or not without a restart; nothing was changed."""
-
-    code = "bad_config"
 
 
 class Reloaded(BaseModel):

@@ -50,11 +50,8 @@ TextOrObject = Annotated[Text | dict[str, Any], either("a text or an object")]
 Ignored = Annotated[Any, Field(description="Taken and without effect.")]
 
 
-class NoDocuments(BadRequest):
+class NoDocuments(BadRequest, code="no_documents", status=400):
     """There is nothing to rank. With an empty list in a 200, Gorse would delete the user's list."""
-
-    code = "no_documents"
-    status = 400
 
 
 class RerankBody(Asker):
