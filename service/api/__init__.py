@@ -8,10 +8,9 @@ from starlette.middleware.cors import CORSMiddleware
 
 from service import __version__
 from service.api import (
-    chat,
-    embeddings,
     foreign,
     gorse,
+    openai,
     operations,
     recommend,
     records,
@@ -33,8 +32,7 @@ share one body; every answer has `x-request-id`.
 ROUTERS = (
     recommend,
     rerank,
-    chat,
-    embeddings,
+    openai,
     records,
     gorse,
     foreign,

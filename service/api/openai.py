@@ -1,9 +1,10 @@
-"""`/v1/chat/completions` and `/v1/models`, as OpenAI clients expect them: recommendations by
-conversation."""
+"""`/v1/chat/completions`, `/v1/models` and `/v1/embeddings`, as OpenAI clients expect them:
+recommendations by conversation, and texts as vectors, by the embedder of the catalogue."""
 
 import json
 import time
 import uuid
+from base64 import b64encode
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Annotated, Any, Literal
@@ -40,7 +41,7 @@ from service.schema import (
     Usage,
 )
 
-router = APIRouter(prefix="/v1", tags=["chat"], route_class=JsonRoute)
+router = APIRouter(prefix="/v1", route_class=JsonRoute)
 
 READ_ROLES = {"user", "assistant"}
 """Roles whose messages are read. Those of the system, of developers and of tools are taken and not
@@ -200,6 +201,7 @@ class ModelList(BaseModel):
 
 @router.post(
     "/chat/completions",
+    tags=["chat"],
     summary="Talk about what to show next",
     response_model=Completion,
     responses={200: {"content": {"text/event-stream": {}}}},
@@ -233,13 +235,13 @@ async def complete(
     )
 
 
-@router.get("/models", summary="What `model` may name")
+@router.get("/models", tags=["chat"], summary="What `model` may name")
 async def models(models: ModelsDep, space: EmbeddingsDep) -> ModelList:
     """Strategies as ids, configured models, and the embedding."""
     return ModelList(data=[Listed(id=model_id) for model_id in (*models.names, space.name)])
 
 
-@router.get("/models/{model_id:path}", summary="One of what `model` may name")
+@router.get("/models/{model_id:path}", tags=["chat"], summary="One of what `model` may name")
 async def model(
     model_id: Annotated[str, Segment, Path(description="An id of the list.", examples=["whyrank"])],
     models: ModelsDep,
@@ -357,3 +359,72 @@ async def _chunks(
         envelope = json.loads(bytes(enveloped(request, error).body))
         yield ServerSentEvent(json.dumps({"error": envelope["error"]}))
     yield ServerSentEvent("[DONE]")
+
+
+# ── embeddings ────────────────────────────────────────────────────────────────────────────────────
+
+Tokens = Annotated[list[Annotated[StrictInt, Field(ge=0)]], Field(min_length=1)]
+Input = Annotated[
+    Text
+    | Annotated[list[Text], Field(min_length=1)]
+    | Tokens
+    | Annotated[list[Tokens], Field(min_length=1)],
+    either("a text, some texts, or their token ids; at least one"),
+]
+
+
+class EmbeddingsBody(BaseModel):
+    """OpenAI's request. Fields of OpenAI's that are not listed are taken without effect."""
+
+    model_config = ConfigDict(
+        extra="allow", json_schema_extra={"examples": [{"input": ["a space horror film"]}]}
+    )
+
+    input: Input = Field(
+        description="One text or several; or their token ids by the embedder's own tokenizer.",
+        examples=[["a space horror film"]],
+    )
+    model: Text | None = Field(
+        None, description="Any: there is one space. Its name is in the answer."
+    )
+    encoding_format: Literal["float", "base64"] | None = Field(
+        None, description="base64: little-endian float32; else floats."
+    )
+    dimensions: Annotated[StrictInt, Field(ge=1)] | None = Field(
+        None, description="Only the space's own number."
+    )
+
+
+class Embedding(BaseModel):
+    object: Literal["embedding"] = Field("embedding", description="Always this.")
+    index: int = Field(description="The text's place in the request, from 0.")
+    embedding: list[float] | str = Field(description="A unit vector, or its bytes in base64.")
+
+
+class Embeddings(BaseModel):
+    object: Literal["list"] = Field("list", description="Always this.")
+    data: list[Embedding] = Field(description="One for each text, in input order.")
+    model: str = Field(description="The embedder that made them.")
+    usage: dict[str, int] = Field(description="Tokens read: `prompt_tokens`, `total_tokens`.")
+
+
+@router.post(
+    "/embeddings", tags=["embeddings"], summary="Texts as vectors of the catalogue's space"
+)
+async def embeddings(body: EmbeddingsBody, space: EmbeddingsDep) -> Embeddings:
+    """Unit vectors in input order. Their inner products with items' vectors are the cosines by
+    which items are retrieved."""
+    single = isinstance(body.input, str) or isinstance(body.input[0], int)
+    inputs: Any = [body.input] if single else body.input
+    if body.dimensions not in (None, space.dimension):
+        raise BadRequest(f"dimensions: this space has {space.dimension}", param="dimensions")
+    vectors, tokens = await space.embed(inputs)
+    if body.encoding_format == "base64":
+        written = [b64encode(vector.astype("<f4").tobytes()).decode() for vector in vectors]
+    else:
+        written = vectors.tolist()
+    return Embeddings(
+        data=[Embedding(index=n, embedding=vector) for n, vector in enumerate(written)],
+        model=space.name,
+        usage={"prompt_tokens": tokens, "total_tokens": tokens},
+    )
