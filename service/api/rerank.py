@@ -208,8 +208,7 @@ async def rerank(
         _result(place, row, given[place], wanted.documents[place], body, repeat=repeat)
         for place, row in ranked
     ]
-    cut = [place for place, (_, too_long) in enumerate(fitted) if too_long]
-    warnings = [*reranked.warnings, *_warnings(body, cut)]
+    warnings = [*reranked.warnings, *_warnings(body, [too_long for _, too_long in fitted])]
     return _answer(request, body, reranked.ranking, results, len(given), warnings)
 
 
@@ -221,10 +220,11 @@ for _path in ROUTES:
     )(rerank)
 
 
-def _warnings(body: RerankBody, cut: list[int]) -> list[str]:
-    """What of the body was not taken. `cut`: places of documents that were too long."""
+def _warnings(body: RerankBody, too_long: list[bool]) -> list[str]:
+    """What of the body was not taken. `too_long`: of each document, whether it had to be cut."""
+    cut = [str(place) for place, is_too_long in enumerate(too_long) if is_too_long]
     told = {
-        "cut to what a document may hold": [str(place) for place in cut[:100]],
+        "cut to what a document may hold": cut[:100],
         "fields nobody reads": sorted(body.model_extra or ()),
     }
     return [f"{what}: {', '.join(names)}" for what, names in told.items() if names]
