@@ -12,7 +12,7 @@ WEIGHTS := tiny small minilm movielens-100k groceries books
 CLIENTS := cohere openai3 litellm langchain llama-index
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test up lint bench bench-rank bench-domains bench-groceries bench-books verify clients $(CLIENTS:%=clients-%) lock clean
+.PHONY: help setup pulled-minilm pulled-tiny demo test up lint bench bench-rank bench-domains bench-groceries bench-books verify clients $(CLIENTS:%=clients-%) lock clean
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -39,10 +39,17 @@ lint: setup  ## Style, types and the laws of the house
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: setup lint clients-cohere  ## Linters, types and all tests, one of them against a real vLLM serving `tiny`
-	$(BIN)/whyrank models pull minilm
-	$(BIN)/whyrank models pull tiny
-	$(BIN)/pytest -n 2 --dist loadfile
+test: setup lint clients-cohere pulled-minilm pulled-tiny  ## Linters, types and all tests, one of them against a real vLLM serving `tiny`
+	$(BIN)/pytest -n 3 --dist loadfile
+
+# What tests need is made side by side
+ifeq ($(MAKECMDGOALS),test)
+MAKEFLAGS += --jobs=3
+endif
+
+# Two progress bars would write over each other: `cat` takes none
+pulled-minilm pulled-tiny: pulled-%: setup
+	@set -o pipefail; $(BIN)/whyrank models pull $* | cat
 
 bench: setup  ## The service's own time around the model call
 	$(BIN)/whyrank models pull minilm

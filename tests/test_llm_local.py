@@ -4,8 +4,6 @@ import asyncio
 from pathlib import Path
 
 import pytest
-import torch
-from transformers import AutoModelForCausalLM
 
 from service.build import build
 from service.config import Settings
@@ -27,7 +25,9 @@ def local() -> Local:
 @pytest.fixture(scope="module")
 def one_by_one(local: Local) -> dict[str, float]:
     """Each title after the context by the general classes, in float32, alone."""
+    import torch  # seconds, for who collects this file and runs another
     from tokenizers import Tokenizer
+    from transformers import AutoModelForCausalLM
 
     tokenizer = Tokenizer.from_file(str(MODELS / "tiny" / "tokenizer.json"))
     model = AutoModelForCausalLM.from_pretrained(MODELS / "tiny", dtype=torch.float32).eval()

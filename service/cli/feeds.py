@@ -16,7 +16,7 @@ from rich.markup import escape
 from service.build import Service
 from service.cli.shell import console, errors, progress, run
 from service.config import Settings
-from service.feeds.times import TimeUnit
+from service.feeds.cells import TimeUnit
 from service.schema import Event, Feed, ForeignReport, IngestReport, Item, Rejection, User
 
 if TYPE_CHECKING:

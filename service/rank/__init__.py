@@ -11,7 +11,7 @@ from typing import Literal, Protocol, cast
 from service.context import CallContext
 from service.errors import InvalidOutput, ModelError, ModelNotAllowed, ModelTimeout, PromptError
 from service.llm import LLM, OutputConstraint
-from service.privacy import View
+from service.privacy.redaction import View
 from service.prompts import Prompt
 from service.rank.fusion import Terms, fused_order, z_scores
 from service.schema import (
