@@ -31,9 +31,9 @@ from service.config import HOUSE, Settings
 from service.engine import feeds as sets
 from service.engine import server
 from service.feeds.files import open_feed
-from service.llm.scripted import ScriptedLLM
 from service.schema import Feed, RecommendRequest
 from tests.conftest import MODELS, backwards, free_port, on_real_tiny, sent
+from tests.scripted import ScriptedLLM
 
 RUNS = 200
 ROWS = 100_000

@@ -18,11 +18,11 @@ from service.build import Service, build
 from service.config import HOUSE, Settings
 from service.errors import ModelError
 from service.llm import Asked, Call, ModelAdapter, OutgoingAsked, ScorerAdapter
-from service.llm.scripted import ScriptedLLM
 from service.models import LatencyEstimator, MeteredModel, MeteredScorer
 from service.models.meters import Budget, CircuitBreaker, Meters
 from service.privacy import Outgoing
 from service.telemetry import Telemetry
+from tests.scripted import ScriptedLLM
 
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -18,9 +18,9 @@ from service.api import create_app
 from service.build import Service
 from service.config import HOUSE, Settings
 from service.llm import Call, OutgoingCall, Piece
-from service.llm.scripted import ScriptedLLM
 from service.schema import Ranking
 from tests.conftest import ALIEN, FILMS, MODELS, Make, backwards, free_port
+from tests.scripted import ScriptedLLM
 from tests.slow_engine import SlowEngine, kept
 
 Serve = Callable[[Any], Any]

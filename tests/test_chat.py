@@ -24,9 +24,9 @@ from service.chat.shape import check, filled
 from service.config import Settings
 from service.errors import BadRequest, ModelError, ModelUnreachable
 from service.llm import Call, OutgoingCall
-from service.llm.scripted import ScriptedLLM
 from service.schema import ChatReply, ChatRequest, Item, Turn
 from tests.conftest import ALIEN, FILMS, Make, backwards, letters_of
+from tests.scripted import ScriptedLLM
 
 Serve = Callable[[Any], Any]
 ITEMS = {name: [item] for item in map(Item.model_validate, FILMS) for name in (item.title, item.id)}

@@ -22,9 +22,9 @@ from pydantic import SecretStr
 
 from service.api import create_app
 from service.config import HOUSE, Settings
-from service.llm.scripted import ScriptedLLM
 from tests.clients import PAGE, blocks
 from tests.conftest import Make
+from tests.scripted import ScriptedLLM
 from tests.snippets import snippets
 from tests.test_rerank import HISTORY, shown_first
 

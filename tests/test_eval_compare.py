@@ -21,9 +21,9 @@ from service.build import build
 from service.config import Settings
 from service.errors import BadRequest, ModelError, ModelOverloaded
 from service.llm import Call
-from service.llm.scripted import ScriptedLLM
 from service.schema import PRIOR, RecommendRequest
 from tests.conftest import FILMS, backwards, letters_of
+from tests.scripted import ScriptedLLM
 
 PEOPLE = ("u", "v")
 Answer = Callable[[Call], str | ModelError]

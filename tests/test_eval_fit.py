@@ -16,8 +16,8 @@ from service.build import build
 from service.config import HOUSE, MEANINGS, Settings
 from service.errors import BadRequest, ConfigError
 from service.llm import Call
-from service.llm.scripted import ScriptedLLM
 from tests.conftest import letters_of
+from tests.scripted import ScriptedLLM
 from tests.test_eval_run import reader, toy
 
 BEGIN = "sources fitted", "the same, served"

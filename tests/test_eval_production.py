@@ -20,9 +20,9 @@ from service.cli import app
 from service.config import HOUSE, Settings
 from service.errors import BadRequest
 from service.llm import ModelAdapter
-from service.llm.scripted import ScriptedLLM
 from service.schema import Ranking, RecommendRequest
 from tests.conftest import FILMS, MODELS, backwards
+from tests.scripted import ScriptedLLM
 from tests.test_shadow import forwards, shadowed
 
 IDS = [str(film["id"]) for film in FILMS]

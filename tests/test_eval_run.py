@@ -24,8 +24,8 @@ from service.build import build
 from service.config import HOUSE, MEANINGS, Settings
 from service.errors import BadRequest, ConfigError, ModelOverloaded, ModelUnreachable, PromptError
 from service.llm import Asked, Call
-from service.llm.scripted import ScriptedLLM
 from tests.fake_openai import FakeOpenAI
+from tests.scripted import ScriptedLLM
 
 GENRES = ("Horror", "Romance", "War", "Comedy")
 CASES = 60

@@ -12,9 +12,9 @@ from service.explain.check import grounded, wanted, wished
 from service.explain.lines import grammar
 from service.explain.wording import CHINESE, ENGLISH
 from service.llm import Asked, Call, Likelihoods, OutgoingAsked, OutputConstraint, Scorer
-from service.llm.scripted import ScriptedLLM
 from service.prompts import PromptLibrary, visible
 from service.schema import Candidate, Event, Item, Reason, Recent, UserState
+from tests.scripted import ScriptedLLM
 from tests.statements import statements
 
 ALIEN = Item(id="alien", title="Alien", attributes={"year": 1979, "genre": ["Horror", "Sci-Fi"]})

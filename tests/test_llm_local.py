@@ -10,8 +10,8 @@ from service.config import Settings
 from service.errors import InvalidOutput, ModelUnreachable
 from service.llm import Asked
 from service.llm.local import Local
-from service.llm.scripted import ScriptedLLM
 from tests.conftest import MODELS, sent
+from tests.scripted import ScriptedLLM
 
 CONTEXT = ("Films that one person liked:\n", "Alien\n", "The Thing\n")
 TITLES = ["The Shining", "The Fly", "Before Sunrise", "Amélie", "沙丘", "\N{GHOST}", "x" * 300]

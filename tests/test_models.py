@@ -21,10 +21,10 @@ from service.errors import (
     ModelUnreachable,
 )
 from service.llm import Call, ModelAdapter, OutgoingCall, Piece
-from service.llm.scripted import ScriptedLLM
 from service.models.meters import CircuitBreaker
 from service.schema import FASTER, PRIOR, ApiKey, Price, Ranking, RecommendRequest, Usage
 from tests.conftest import FILMS, backwards, metered
+from tests.scripted import ScriptedLLM
 
 IDS = [str(film["id"]) for film in FILMS]
 FOR_ALL = RecommendRequest(user_id="u", candidates=IDS, explain="none")

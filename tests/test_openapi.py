@@ -29,8 +29,8 @@ from service.api import create_app
 from service.api.edge import OPEN, SCOPES
 from service.build import Service, build
 from service.config import HOUSE, Settings
-from service.llm.scripted import ScriptedLLM
 from tests.conftest import CHROMIUM, FILMS, MODELS, backwards, needs_chromium
+from tests.scripted import ScriptedLLM
 
 EXAMPLES = 60 if os.environ.get("HOSTILE") == "all" else 3
 

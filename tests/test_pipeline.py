@@ -9,9 +9,9 @@ from service.build import build
 from service.config import Settings
 from service.errors import BadRequest, ModelUnreachable, NotFound
 from service.llm import Asked, Call, OutgoingCall, Piece
-from service.llm.scripted import ScriptedLLM
 from service.schema import Ranking, Reason, RecommendRequest
 from tests.conftest import FILMS, Make, backwards
+from tests.scripted import ScriptedLLM
 
 NOW = datetime.now(UTC)
 

@@ -17,11 +17,11 @@ from service.errors import ModelError
 from service.llm import Call
 from service.llm.openai import VLLM
 from service.llm.probe import Probes
-from service.llm.scripted import ScriptedLLM
 from service.models.meters import LatencyEstimator
 from service.schema import RecommendRequest, Usage
 from tests.conftest import MODELS, Make, backwards, metered
 from tests.fake_openai import FakeOpenAI, Manner
+from tests.scripted import ScriptedLLM
 
 Serve = Callable[[Any], Any]
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -23,7 +23,6 @@ from service.errors import (
     ModelUnreachable,
 )
 from service.llm import Asked, Call, Likelihoods, OutgoingCall, Piece
-from service.llm.scripted import ScriptedLLM
 from service.models.meters import LatencyEstimator
 from service.prompts import LETTERS, PromptLibrary
 from service.rank import Context, Ladder, Order, Strategy, rank, reason_to_skip
@@ -35,6 +34,7 @@ from service.rank.likelihood import Likelihood
 from service.rank.listwise import Listwise, parse, permutation
 from service.rank.pointwise import Pointwise
 from service.schema import MIN_GAP, Candidate, Event, Item, Recent, Usage, UserState
+from tests.scripted import ScriptedLLM
 
 finite = st.floats(-1e9, 1e9)
 

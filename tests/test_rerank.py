@@ -14,9 +14,9 @@ from service.api import create_app
 from service.api.rerank import ROUTES
 from service.config import Settings
 from service.llm import Call
-from service.llm.scripted import ScriptedLLM
 from service.schema import Document, RerankRequest
 from tests.conftest import ALIEN, FILMS, Make, letters_of
+from tests.scripted import ScriptedLLM
 
 Serve = Callable[[Any], Any]
 DOCS = [

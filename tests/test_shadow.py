@@ -14,10 +14,10 @@ from service.context import CallContext
 from service.errors import ConfigError, ModelUnreachable
 from service.jobs.shadow import of_share
 from service.llm import Call, ModelAdapter, OutgoingCall, Piece
-from service.llm.scripted import ScriptedLLM
 from service.records import Shadowed
 from service.schema import ApiKey, Ranking, RecommendRequest, ShadowRanking
 from tests.conftest import FILMS, backwards, letters_of
+from tests.scripted import ScriptedLLM
 from tests.test_keys import Serve
 from tests.test_reload import running
 

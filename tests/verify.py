@@ -42,7 +42,6 @@ from service.engine import server
 from service.explain import Style, Subject, Writer, explain
 from service.llm import Asked, Scorer
 from service.llm.local import Local
-from service.llm.scripted import ScriptedLLM
 from service.prompts import Prompt
 from service.schema import Item, Ranked, Reason, RecommendRequest
 from tests import llama_cpp
@@ -50,6 +49,7 @@ from tests import test_clients as clients
 from tests import test_promises as promises
 from tests.conftest import FILMS, MODELS, Make, free_port, metered_scorer, on_real_tiny
 from tests.injections import TITLES, neutral
+from tests.scripted import ScriptedLLM
 from tests.slow_engine import Kept, SlowEngine, kept
 from tests.statements import statements
 from tests.test_api import started

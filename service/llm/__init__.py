@@ -1,4 +1,4 @@
-"""Language models: one protocol of one method, the real ones and the scripted one behind it.
+"""Language models: one protocol of one method, and the models behind it.
 
 Stages ask a `Scorer` or an `LLM`, which is metered and redacts what it is given; adapters, which
 speak a server's language, take only `Outgoing` texts.

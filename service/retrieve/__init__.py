@@ -2,11 +2,16 @@
 one prior of their lists."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
+from service.retrieve.collaborative import collaborative
+from service.retrieve.context import context
 from service.retrieve.documents import documents, load_bm25
 from service.retrieve.fusion import blank, candidate_of, fuse, prior_of
-from service.retrieve.sources import SOURCES, Lookup, RetrievalQuery
+from service.retrieve.lookup import Lookup, RetrievalQuery
+from service.retrieve.popular import popular
+from service.retrieve.similar import similar
+from service.retrieve.wish import wish
 from service.schema import Candidate, Item
 
 __all__ = [
@@ -18,6 +23,15 @@ __all__ = [
     "prior_of",
     "retrieve",
 ]
+
+SOURCES: dict[str, Callable[[Lookup], Awaitable[list[str]]]] = {
+    "similar": similar,
+    "collaborative": collaborative,
+    "context": context,
+    "query": wish,
+    "popular": popular,
+}
+"""By their names in the configuration."""
 
 
 async def retrieve(lookup: Lookup) -> list[Candidate]:

@@ -10,7 +10,7 @@ import numpy as np
 from service.catalog import Catalog, Scope, Vectors, asked_terms, terms_of, words_of
 from service.errors import ModelError
 from service.retrieve.fusion import candidate_of, fuse, fused_ids
-from service.retrieve.sources import Lookup
+from service.retrieve.lookup import Lookup
 from service.schema import Candidate, Item
 
 AT_ONCE = 32

@@ -1,4 +1,4 @@
-"""A language model for tests and dry runs: answers by a function of the call."""
+"""A language model for tests: answers by a function of the call."""
 
 import re
 from collections.abc import AsyncGenerator, Callable, Sequence

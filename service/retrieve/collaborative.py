@@ -1,0 +1,11 @@
+"""Source `collaborative`."""
+
+from service.retrieve.lookup import Lookup
+
+
+async def collaborative(lookup: Lookup) -> list[str]:
+    """Items that people with similar likes liked."""
+    query = lookup.query
+    if query.factors is None:
+        return []
+    return await lookup.catalog.search.favoured(query.factors, query.depth, query.scope)

@@ -1,0 +1,69 @@
+"""What a source of candidates is given. Each source is a file of this package: it returns ids of
+items within the query's scope, best first, at most `query.depth`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from service.catalog import Catalog, Scope, UserFactors
+from service.schema import Candidate, UserState
+from service.store import Store
+
+
+@dataclass(frozen=True)
+class RetrievalQuery:
+    """What to retrieve.
+
+    `k`: how many candidates; `weights`: of the sources, by name; `given`: rank these ids instead of
+    searching. `instruction`: the person's wish; `meant`: the same, redacted for the embedder;
+    `embeds`: whether the embedder may see anything of this person. `context_items`: ids of the
+    items that the person is looking at. `factors`: the person's collaborative vector. `avoid`:
+    attribute values that no retrieved item may have. `popularity`, `vectors`: whether to add these
+    to candidates.
+    """
+
+    k: int
+    weights: Mapping[str, float]
+    scope: Scope
+    given: Sequence[str] | None = None
+    instruction: str | None = None
+    meant: str | None = None
+    embeds: bool = True
+    context_items: Sequence[str] = ()
+    factors: UserFactors | None = None
+    avoid: frozenset[str] = frozenset()
+    popularity: bool = False
+    vectors: bool = False
+
+    @property
+    def depth(self) -> int:
+        """How many items each source returns. More than `k`, as an item far down in several lists
+        may beat the first of one."""
+        return 4 * self.k
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """Input of a source: the query, the person's state, and the data to search."""
+
+    store: Store
+    catalog: Catalog
+    state: UserState
+    query: RetrievalQuery
+
+    async def weighed(self, candidates: list[Candidate]) -> list[Candidate]:
+        """Adds popularity and vectors to candidates, if the query wants them. An item without
+        likes gets the popularity of the least popular candidate."""
+        query, ids = self.query, [candidate.item.id for candidate in candidates]
+        votes = await self.store.popularity.votes(ids) if query.popularity else {}
+        least = min(votes.values(), default=0.0)
+        vectors = await self.catalog.vectors(ids) if query.vectors else {}
+        tuples = {item_id: tuple(vector.tolist()) for item_id, vector in vectors.items()}
+        return [
+            candidate.model_copy(
+                update={
+                    "popularity": votes.get(candidate.item.id, least),
+                    "vector": tuples.get(candidate.item.id),
+                }
+            )
+            for candidate in candidates
+        ]

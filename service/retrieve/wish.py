@@ -1,0 +1,13 @@
+"""Source `query`."""
+
+from service.retrieve.lookup import Lookup
+
+
+async def wish(lookup: Lookup) -> list[str]:
+    """Items that match an instruction by its words and by its meaning."""
+    query = lookup.query
+    if not query.instruction:
+        return []
+    return await lookup.catalog.search.by_text(
+        query.instruction, query.depth, query.scope, meant=query.meant
+    )
