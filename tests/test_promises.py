@@ -70,6 +70,8 @@ TARGETS: dict[str, Here | str] = {
     "help": HERE,
     "setup": TEST,
     "lint": TEST,
+    "pulled-minilm": TEST,
+    "pulled-tiny": TEST,
     "test": ITSELF,
     "demo": Here("MODEL=tiny", OTHER_ENGINE),
     "up": UP,
@@ -418,11 +420,16 @@ class Clone:
     @property
     def environment(self) -> dict[str, str]:
         """By which commands find this clone's models at this clone's ports, and ask them for
-        little; the configuration is the shipped one."""
+        little; the configuration is the shipped one, but for likelihoods, which the engine's
+        stand-in has at once: `tests/test_llm_local.py` asks the weights in process."""
         engine = f"http://127.0.0.1:{self.ports['engine']}/v1"
         fake = json.dumps({"backend": "vllm", "model": "fake", "base_url": engine, "weight": 0.5})
         stand_in = os.pathsep.join([str(self.folder / "stand-in"), str(HOUSE)])
         return {
+            "WHYRANK_MODELS__TINY-LOCAL__BACKEND": "vllm",
+            "WHYRANK_MODELS__TINY-LOCAL__BASE_URL": engine,
+            "WHYRANK_MODELS__SMALL-LOCAL__BACKEND": "vllm",
+            "WHYRANK_MODELS__SMALL-LOCAL__BASE_URL": engine,
             "WHYRANK_MODELS__SMALL__BASE_URL": engine,
             "WHYRANK_MODELS__TINY__BASE_URL": engine,
             "WHYRANK_MODELS__GPT": fake,
@@ -553,10 +560,9 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
 
 @contextmanager
 def up(made: Clone) -> Iterator[None]:
-    """`make up`, until Ctrl-C stops what it started. Likelihoods are the engine's, whose stand-in
-    has them at once: commands load `tiny` often enough."""
+    """`make up`, until Ctrl-C stops what it started."""
     shadow = json.dumps({"model": "candidate", "share": 1})
-    given = {"WHYRANK_DATA": "served", "WHYRANK_SHADOW": shadow, "WHYRANK_ROLES__SCORE": "tiny"}
+    given = {"WHYRANK_DATA": "served", "WHYRANK_SHADOW": shadow}
     clean = {name: value for name, value in os.environ.items() if not name.startswith("WHYRANK_")}
     log = made.folder / "up.log"
     with log.open("wb") as out:
