@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from service.schema.records import Attributes, Event, Item, Label, Moment, Value
 
@@ -113,8 +113,8 @@ class Price(Value):
         """The cost of a usage in US dollars."""
         cached_tokens = min(usage.cached_tokens, usage.prompt_tokens)
         cached_price = self.input if self.cached is None else self.cached
-        fresh_cost = (usage.prompt_tokens - cached_tokens) * self.input
-        read_cost = fresh_cost + cached_tokens * cached_price
+        fresh_tokens = usage.prompt_tokens - cached_tokens
+        read_cost = fresh_tokens * self.input + cached_tokens * cached_price
         return (read_cost + usage.completion_tokens * self.output) / 1_000_000
 
 
@@ -153,11 +153,9 @@ def _omitted_unless_set() -> Any:
     )
 
 
-class ItemFields(BaseModel):
+class ItemFields(BaseModel, use_attribute_docstrings=True):
     """Fields of an item that a row of an answer repeats, each only if the request lists it under
     `fields`."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     text: str = _omitted_unless_set()
     """More words about the item, empty where it has none; only if `fields` asks for it."""
@@ -231,7 +229,7 @@ DegradedReason = Literal[
 ]
 
 
-class Degraded(Value):
+class Degraded(Value, populate_by_name=True, serialize_by_alias=True):
     """Something else answered than was wanted."""
 
     from_: str = Field(alias="from")
@@ -241,10 +239,6 @@ class Degraded(Value):
     reason: DegradedReason
     """Why: the code of the model's error; `budget`: it is spent; `not_allowed`: this person may not
     be shown to it."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True
-    )
 
 
 class Repairs(Value):

@@ -11,7 +11,6 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     FiniteFloat,
     StrictBool,
@@ -32,13 +31,15 @@ MAX_RATE = 100_000
 KeyScope = Literal["read", "write", "admin"]
 
 
-class Value(BaseModel):
+class Value(
+    BaseModel,
+    frozen=True,
+    extra="forbid",
+    ser_json_inf_nan="constants",
+    use_attribute_docstrings=True,
+):
     """A frozen noun that refuses unknown fields. The docstring under a field is its description in
     OpenAPI."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", ser_json_inf_nan="constants", use_attribute_docstrings=True
-    )
 
 
 def _check_encodable(text: str) -> str:
@@ -118,20 +119,19 @@ class Content(Value):
     """When it appeared: a time with a zone, or epoch milliseconds."""
 
 
-class Item(Content):
+class Item(
+    Content,
+    json_schema_extra={
+        "examples": [
+            {
+                "id": "181",
+                "title": "Return of the Jedi",
+                "attributes": {"year": 1983, "genre": ["Action", "Sci-Fi"]},
+            }
+        ]
+    },
+):
     """Something that can be shown: a film, a product, a song, a person."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": "181",
-                    "title": "Return of the Jedi",
-                    "attributes": {"year": 1983, "genre": ["Action", "Sci-Fi"]},
-                }
-            ]
-        }
-    )
 
     id: Id
     """The caller's own."""
@@ -149,16 +149,15 @@ class Item(Content):
         ]
 
 
-class User(Value):
+class User(
+    Value,
+    json_schema_extra={
+        "examples": [
+            {"user_id": "127", "attributes": {"age": 33, "likes": ["Sci-Fi"]}, "locale": "en"}
+        ]
+    },
+):
     """What a person declared."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"user_id": "127", "attributes": {"age": 33, "likes": ["Sci-Fi"]}, "locale": "en"}
-            ]
-        }
-    )
 
     user_id: Id
     """The caller's own."""
@@ -172,12 +171,8 @@ class User(Value):
     """May a model write a profile of them?"""
 
 
-class UserPatch(Value):
+class UserPatch(Value, json_schema_extra={"examples": [{"locale": "de", "allow_hosted": False}]}):
     """Only the fields that are given change."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"locale": "de", "allow_hosted": False}]}
-    )
 
     attributes: AttributesIn | None = None
     """Replaces the whole dictionary."""
@@ -189,22 +184,21 @@ class UserPatch(Value):
     """May a model write a profile of them?"""
 
 
-class Event(Value):
+class Event(
+    Value,
+    json_schema_extra={
+        "examples": [
+            {
+                "user_id": "127",
+                "item_id": "181",
+                "type": "rating",
+                "value": 5,
+                "occurred_at": "2026-01-31T12:00:00Z",
+            }
+        ]
+    },
+):
     """One thing a person did, or a visitor known by `session_id` alone."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "user_id": "127",
-                    "item_id": "181",
-                    "type": "rating",
-                    "value": 5,
-                    "occurred_at": "2026-01-31T12:00:00Z",
-                }
-            ]
-        }
-    )
 
     event_id: Id = ""
     """The caller's own: sent again, it changes nothing. Absent: made of who, type, item, time and
@@ -245,8 +239,8 @@ class Event(Value):
         if not self.event_id:
             who = self.user_id if self.user_id is not None else f"\x1f{self.session_id}"
             parts = (who, self.type, self.item_id, self.occurred_at.isoformat(), self.value)
-            text = "\x1e".join(map(repr, parts)).encode()
-            object.__setattr__(self, "event_id", hashlib.sha256(text).hexdigest()[:32])
+            digest = hashlib.sha256("\x1e".join(map(repr, parts)).encode()).hexdigest()
+            object.__setattr__(self, "event_id", digest[:32])
         return self
 
 

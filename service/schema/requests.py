@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from service.schema.rankings import ItemField, Ranking, Usage
 from service.schema.records import (
@@ -131,11 +131,9 @@ def _describe_recommend_request(schema: dict[str, Any]) -> None:
     ]
 
 
-class RecommendRequest(CatalogRequest):
+class RecommendRequest(CatalogRequest, json_schema_extra=_describe_recommend_request):
     """What to rank, for whom, and how. Everything is optional: with nothing known, popularity
     answers."""
-
-    model_config = ConfigDict(json_schema_extra=_describe_recommend_request)
 
     top_n: int = Field(10, ge=1, description="How many items to return.")
     context_items: list[Id] = Field(
