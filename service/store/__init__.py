@@ -1,5 +1,5 @@
-"""The durable log, and what people declared about themselves, in SQLite: a module for each table,
-one migration history.
+"""The durable log, and what people declared about themselves, in SQLite: a module for each table or
+two that are written together, and one migration history.
 
 A write is on disk (`synchronous=FULL`) when its method returns; every read sees every finished
 write, from any process. Methods are coroutines; the work runs on a thread.
@@ -14,11 +14,10 @@ from sqlalchemy import Connection, make_url, select
 
 from service.schema import Event, User
 from service.store.database import make_engine, metadata, micros, migrate, on_thread, writing
-from service.store.events import Events, events
+from service.store.events import Events, Popularity, events
 from service.store.file import DatabaseFile
 from service.store.keys import Keys
 from service.store.nulls import Nulls
-from service.store.popularity import Popularity
 from service.store.rankings import Rankings, Shadows, rankings, shadows
 from service.store.spendings import Spendings
 from service.store.trainings import Trainings

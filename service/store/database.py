@@ -4,7 +4,7 @@ a time is stored."""
 import asyncio
 import errno
 import json
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import wraps
@@ -13,12 +13,17 @@ from typing import Any, ParamSpec, TypeVar
 
 from sqlalchemy import (
     URL,
+    Column,
+    ColumnElement,
     Connection,
     Engine,
     ExceptionContext,
     MetaData,
     Row,
     Select,
+    Table,
+    Text,
+    UpdateBase,
     create_engine,
     event,
     inspect,
@@ -36,6 +41,10 @@ VISITOR = "\x1f"
 """The first character of the log key of a visitor who is known by a session alone; an id can't hold
 control characters."""
 MIGRATIONS = Path(__file__).with_name("migrations")
+notes = Table(
+    "notes", metadata, Column("key", Text, primary_key=True), Column("value", Text, nullable=False)
+)
+"""What the tables below the log note of their own making."""
 
 
 def make_engine(file: DatabaseFile) -> Engine:
@@ -95,8 +104,9 @@ def migrate(engine: Engine, file: DatabaseFile) -> None:
     with engine.connect() as connection:
         tables = inspect(connection).get_table_names()
         if "alembic_version" in tables:
-            query = "SELECT version_num FROM alembic_version"
-            revision = connection.exec_driver_sql(query).scalar()
+            revision = connection.exec_driver_sql(
+                "SELECT version_num FROM alembic_version"
+            ).scalar()
     file.check_after_opening()
     if revision is not None and revision not in known:
         raise ConfigError(
@@ -152,6 +162,16 @@ class StoredTable:
         """Reads the first value of a query's first row; None if there is no row."""
         with self._engine.connect() as connection:
             return connection.scalar(query)
+
+    def _write(self, statement: UpdateBase, rows: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Executes a statement, for each of `rows` if there are any, in its own transaction."""
+        with writing(self._engine) as connection:
+            connection.execute(statement, rows or None)
+
+
+def matching(*wanted: tuple[ColumnElement[Any], object]) -> list[ColumnElement[bool]]:
+    """The conditions that columns have the values that are wanted; None: any value will do."""
+    return [column == value for column, value in wanted if value is not None]
 
 
 def micros(moment: datetime) -> int:

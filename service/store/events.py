@@ -1,7 +1,8 @@
 """The event log: append-only, each person's event id stored once, read in the order in which things
-happened."""
+happened; and the items' popularity, which is counted with it."""
 
-from collections.abc import Collection, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from itertools import compress
 from typing import Any
@@ -18,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    delete,
     func,
     literal,
     select,
@@ -28,13 +30,14 @@ from service.schema import Event
 from service.store.database import (
     VISITOR,
     StoredTable,
+    matching,
     metadata,
     micros,
     moment,
+    notes,
     on_thread,
     writing,
 )
-from service.store.popularity import Popularity
 from service.store.users import bump_versions
 
 PAGE = 1_000
@@ -59,11 +62,103 @@ events = Table(
     Index("events_in_order", "who", "occurred_at", "seq"),
 )
 
+popularity = Table(
+    "popularity",
+    metadata,
+    Column("item_id", Text, primary_key=True),
+    Column("log2_votes", Float, nullable=False),
+    Index("most_popular", "log2_votes"),
+)
+BY_VOTES = select(popularity.c.item_id).order_by(
+    popularity.c.log2_votes.desc(), popularity.c.item_id
+)
+"""Selects item ids, most popular first; ties by id."""
+
 
 def log_key(user_id: str | None, session_id: str | None) -> str:
     """The key of a person's log: the user's id, else one of the session that no user id can
     equal."""
     return user_id if user_id is not None else f"{VISITOR}{session_id}"
+
+
+class Popularity(StoredTable):
+    """Time-decayed popularity from the log, by forward decay (Cormode et al., ICDE 2009).
+
+    An event of weight w at time t counts w · 2^(t/h) for a half-life h: the order of the sums is
+    the order of the decayed counts at any later moment, so no sum is ever updated because time
+    passed. Sums are kept as base-2 logarithms.
+    """
+
+    def __init__(
+        self, engine: Engine, *, weigh: Callable[[Event], float], half_life_days: float
+    ) -> None:
+        super().__init__(engine)
+        self._weigh = weigh
+        self._half_life_s = half_life_days * 86_400
+
+    def add(self, connection: Connection, batch: Iterable[Event]) -> None:
+        """Count events, within the caller's transaction."""
+        votes: dict[str, float] = {}
+        for event in batch:
+            weight = self._weigh(event)
+            if event.item_id is not None and weight > 0:
+                vote = math.log2(weight) + event.occurred_at.timestamp() / self._half_life_s
+                votes[event.item_id] = _add_logs(votes.get(event.item_id, -math.inf), vote)
+        if not votes:
+            return
+        known = select(popularity).where(popularity.c.item_id.in_(votes))
+        before = {row.item_id: row.log2_votes for row in connection.execute(known)}
+        rows = [
+            {"item_id": item_id, "log2_votes": _add_logs(before.get(item_id, -math.inf), vote)}
+            for item_id, vote in votes.items()
+        ]
+        upsert = insert(popularity)
+        upsert = upsert.on_conflict_do_update(
+            index_elements=["item_id"], set_={"log2_votes": upsert.excluded.log2_votes}
+        )
+        connection.execute(upsert, rows)
+
+    @on_thread
+    def top(self, limit: int, offset: int = 0) -> list[str]:
+        """Item ids, most popular first; ties by id."""
+        return [row.item_id for row in self._rows(BY_VOTES.limit(limit).offset(offset))]
+
+    @on_thread
+    def among(self, ids: list[str]) -> list[str]:
+        """Those of `ids` that have votes, most popular first."""
+        return [row.item_id for row in self._rows(BY_VOTES.where(popularity.c.item_id.in_(ids)))]
+
+    @on_thread
+    def votes(self, ids: Sequence[str]) -> dict[str, float]:
+        """log2 of the decayed votes of those of `ids` that have any, up to one constant for all
+        items."""
+        rows = self._rows(select(popularity).where(popularity.c.item_id.in_(ids)))
+        return {row.item_id: row.log2_votes for row in rows}
+
+    def recount_if_changed(self, meaning: str) -> None:
+        """Count anew from the log when the sums were made with another meaning of events or another
+        half-life."""
+        made_with = f"{meaning}|{self._half_life_s}"
+        if self._value(select(notes.c.value).where(notes.c.key == "popularity")) == made_with:
+            return
+        columns = events.c.item_id, events.c.type, events.c.value, events.c.occurred_at
+        note = insert(notes).values(key="popularity", value=made_with)
+        with writing(self._engine) as connection:
+            connection.execute(delete(popularity))
+            log = connection.execute(select(*columns).where(events.c.item_id.is_not(None)))
+            voting = (
+                Event.model_construct(
+                    item_id=row.item_id,
+                    type=row.type,
+                    value=row.value,
+                    occurred_at=moment(row.occurred_at),
+                )
+                for row in log
+            )
+            self.add(connection, voting)
+            connection.execute(
+                note.on_conflict_do_update(index_elements=["key"], set_={"value": made_with})
+            )
 
 
 class Events(StoredTable):
@@ -90,8 +185,10 @@ class Events(StoredTable):
                 stored = {(row.who, row.event_id) for row in connection.execute(query)}
                 is_new = [_take(key, stored) for key in keys]
             if any(is_new):
-                times = select(events.c.who, func.count()).where(added).group_by(events.c.who)
-                bump_versions(connection, times)
+                bump_versions(
+                    connection,
+                    select(events.c.who, func.count()).where(added).group_by(events.c.who),
+                )
                 self._popularity.add(connection, compress(batch, is_new))
         return is_new
 
@@ -134,8 +231,7 @@ class Events(StoredTable):
             .group_by(*parts)
             .order_by(*last)
         )
-        with self._engine.connect() as connection:
-            return [(row[0], row[1], row[2], row[3]) for row in connection.execute(query)]
+        return [(row[0], row[1], row[2], row[3]) for row in self._rows(query)]
 
     @on_thread
     def page(self, who: str, after: int, limit: int) -> list[tuple[int, Event]]:
@@ -174,13 +270,10 @@ class Events(StoredTable):
             select(events)
             .where(events.c.item_id.is_not(None), ~events.c.who.startswith(VISITOR))
             .where(events.c.seq > after, events.c.seq <= until)
+            .where(*matching((events.c.who, who), (events.c.type, kind)))
             .order_by(events.c.seq)
             .limit(size)
         )
-        if who is not None:
-            query = query.where(events.c.who == who)
-        if kind is not None:
-            query = query.where(events.c.type == kind)
         with self._engine.connect() as connection:
             rows = connection.execute(query).all()
             if not rows:
@@ -196,9 +289,8 @@ class Events(StoredTable):
     @on_thread
     def remove(self, who: str, item_id: str, kind: str | None = None) -> int:
         """Delete a person's events about an item, of one type or all; returns how many."""
-        query = events.delete().where(events.c.who == who, events.c.item_id == item_id)
-        if kind is not None:
-            query = query.where(events.c.type == kind)
+        about = events.c.who == who, events.c.item_id == item_id
+        query = events.delete().where(*about, *matching((events.c.type, kind)))
         with writing(self._engine) as connection:
             count = connection.execute(query).rowcount
             if count:
@@ -267,3 +359,9 @@ def _event(row: Any) -> Event:
         ranking_id=ranking_id,
         position=position,
     )
+
+
+def _add_logs(a: float, b: float) -> float:
+    """log2(2^a + 2^b) without overflow."""
+    high, low = max(a, b), min(a, b)
+    return high + math.log2(1 + 2 ** (low - high))

@@ -46,13 +46,14 @@ class Keys(StoredTable):
                 raise BadRequest(
                     f"there is a key {key.name!r}, or was: choose another name", param="name"
                 )
-            row = keys.insert().values(
-                hash=_hash(secret),
-                created_at=micros(key.created_at),
-                expires_at=None if key.expires_at is None else micros(key.expires_at),
-                **key.model_dump(include={"key_id", "name", "scopes", "rate", "budget"}),
+            connection.execute(
+                keys.insert().values(
+                    hash=_hash(secret),
+                    created_at=micros(key.created_at),
+                    expires_at=None if key.expires_at is None else micros(key.expires_at),
+                    **key.model_dump(include={"key_id", "name", "scopes", "rate", "budget"}),
+                )
             )
-            connection.execute(row)
         return f"wr-{key.key_id}-{secret}"
 
     @on_thread

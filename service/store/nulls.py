@@ -4,6 +4,7 @@ is computed once.
 A key is made of the model, the template and the text; a title that changes has another key.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
@@ -11,7 +12,7 @@ from sqlalchemy import Column, Engine, Float, Table, Text, select
 from sqlalchemy.dialects.sqlite import insert
 
 from service.errors import StorageError
-from service.store.database import StoredTable, metadata, on_thread, writing
+from service.store.database import StoredTable, metadata
 
 MOST = 200_000
 """How many are kept in memory."""
@@ -30,16 +31,13 @@ class Nulls(StoredTable):
         """Those that are known."""
         missing = [key for key in keys if key not in self._known]
         if missing:
-            stored = await self._read(missing)
+            rows = await asyncio.to_thread(
+                self._rows, select(nulls).where(nulls.c.key.in_(missing))
+            )
             if len(self._known) > MOST:
                 self._known.clear()
-            self._known |= stored
+            self._known |= {row.key: row.value for row in rows}
         return {key: self._known[key] for key in keys if key in self._known}
-
-    @on_thread
-    def _read(self, keys: Sequence[str]) -> dict[str, float]:
-        query = select(nulls).where(nulls.c.key.in_(keys))
-        return {row.key: row.value for row in self._rows(query)}
 
     async def put(self, values: Mapping[str, float]) -> None:
         """Keeps the values in memory, and on disk if that can be written: no ranking may fail for
@@ -47,10 +45,5 @@ class Nulls(StoredTable):
         if values:
             self._known |= values
             with suppress(StorageError):
-                await self._write(values)
-
-    @on_thread
-    def _write(self, values: Mapping[str, float]) -> None:
-        rows = [{"key": key, "value": value} for key, value in values.items()]
-        with writing(self._engine) as connection:
-            connection.execute(insert(nulls).on_conflict_do_nothing(), rows)
+                rows = [{"key": key, "value": value} for key, value in values.items()]
+                await asyncio.to_thread(self._write, insert(nulls).on_conflict_do_nothing(), rows)

@@ -20,7 +20,15 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert
 
 from service.schema import LoggedRanking, Ranking
-from service.store.database import StoredTable, metadata, micros, moment, on_thread, writing
+from service.store.database import (
+    StoredTable,
+    matching,
+    metadata,
+    micros,
+    moment,
+    on_thread,
+    writing,
+)
 
 rankings = Table(
     "rankings",
@@ -68,23 +76,22 @@ class Rankings(StoredTable):
     @on_thread
     def log(self, ranking: Ranking, *, who: str | None, domain: str, shown_at: int) -> None:
         """Keep a ranking. `shown_at`: microseconds since 1970."""
-        row = insert(rankings).values(
-            ranking_id=ranking.ranking_id,
-            who=who,
-            shown_at=shown_at,
-            domain=domain,
-            strategy=ranking.strategy,
-            model=ranking.model,
-            state_version=ranking.state_version,
-            ranking=ranking.model_dump(mode="json"),
+        self._write(
+            insert(rankings).values(
+                ranking_id=ranking.ranking_id,
+                who=who,
+                shown_at=shown_at,
+                domain=domain,
+                strategy=ranking.strategy,
+                model=ranking.model,
+                state_version=ranking.state_version,
+                ranking=ranking.model_dump(mode="json"),
+            )
         )
-        with writing(self._engine) as connection:
-            connection.execute(row)
 
     @on_thread
     def get(self, ranking_id: str) -> Ranking | None:
-        query = select(rankings.c.ranking).where(rankings.c.ranking_id == ranking_id)
-        fields = self._value(query)
+        fields = self._value(select(rankings.c.ranking).where(rankings.c.ranking_id == ranking_id))
         return None if fields is None else Ranking.model_validate(fields)
 
     @on_thread
@@ -134,12 +141,10 @@ class Shadows(StoredTable):
         query = (
             select(shadows, *shown)
             .join(rankings, rankings.c.ranking_id == shadows.c.ranking_id)
-            .where(shadows.c.seq > after)
+            .where(shadows.c.seq > after, *matching((shadows.c.who, who)))
         )
         if since is not None:
             query = query.where(rankings.c.shown_at >= micros(since))
-        if who is not None:
-            query = query.where(shadows.c.who == who)
         return [
             Shadowed(
                 seq=row.seq,

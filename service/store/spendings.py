@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import Column, Float, Integer, Table, Text, func, select
 from sqlalchemy.dialects.sqlite import insert
 
-from service.store.database import StoredTable, metadata, on_thread, writing
+from service.store.database import StoredTable, matching, metadata, on_thread
 
 spendings = Table(
     "spendings",
@@ -26,11 +26,8 @@ class Spendings(StoredTable):
     def spent(self, at: datetime, *, alias: str | None = None, key_id: str | None = None) -> float:
         """Dollars spent on the day of `at`: on the model `alias`, or on all; by one key, or by
         all."""
-        query = select(func.sum(spendings.c.dollars)).where(spendings.c.day == _day(at))
-        if alias is not None:
-            query = query.where(spendings.c.alias == alias)
-        if key_id is not None:
-            query = query.where(spendings.c.key_id == key_id)
+        wanted = matching((spendings.c.alias, alias), (spendings.c.key_id, key_id))
+        query = select(func.sum(spendings.c.dollars)).where(spendings.c.day == _day(at), *wanted)
         return self._value(query) or 0.0
 
     @on_thread
@@ -43,10 +40,7 @@ class Spendings(StoredTable):
             "dollars": spendings.c.dollars + new.excluded.dollars,
             "calls": spendings.c.calls + 1,
         }
-        with writing(self._engine) as connection:
-            connection.execute(
-                new.on_conflict_do_update(index_elements=["day", "alias", "key_id"], set_=sums)
-            )
+        self._write(new.on_conflict_do_update(index_elements=["day", "alias", "key_id"], set_=sums))
 
 
 def _day(at: datetime) -> str:

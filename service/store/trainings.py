@@ -15,8 +15,7 @@ import numpy.typing as npt
 from sqlalchemy import ColumnElement, delete, select
 from sqlalchemy.dialects.sqlite import insert
 
-from service.store.database import StoredTable, on_thread, writing
-from service.store.popularity import notes
+from service.store.database import StoredTable, notes, on_thread
 
 PREFIX = "training."
 KEPT = 3
@@ -50,9 +49,8 @@ class Trainings(StoredTable):
             "trained_at": training.trained_at.isoformat(),
             "gram": base64.b64encode(training.gram.astype("<f8").tobytes()).decode(),
         }
-        row = insert(notes).values(key=PREFIX + training.version, value=json.dumps(fields))
-        with writing(self._engine) as connection:
-            connection.execute(row)
+        key = PREFIX + training.version
+        self._write(insert(notes).values(key=key, value=json.dumps(fields)))
 
     async def get(self, version: str) -> Training | None:
         """The training of a version; None if it is no longer kept. A version never changes, so the
@@ -75,8 +73,7 @@ class Trainings(StoredTable):
         """Delete all but the last `KEPT`. Call it once the latest one's factors are written."""
         is_training = notes.c.key.startswith(PREFIX)
         last = select(notes.c.key).where(is_training).order_by(notes.c.key.desc()).limit(KEPT)
-        with writing(self._engine) as connection:
-            connection.execute(delete(notes).where(is_training, notes.c.key.not_in(last)))
+        self._write(delete(notes).where(is_training, notes.c.key.not_in(last)))
 
 
 def _from_json(value: str) -> Training:
