@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from service.catalog.filters import IN_FILTER, Facets, Scope, count_facets, ids_in, literal, where
 from service.catalog.rows import (
     SHOWN,
     Kind,
@@ -26,7 +25,16 @@ from service.catalog.rows import (
     rows_of,
     vector_rows,
 )
-from service.catalog.search import Search
+from service.catalog.search import (
+    IN_FILTER,
+    Facets,
+    Scope,
+    Search,
+    count_facets,
+    ids_in,
+    literal,
+    where,
+)
 from service.catalog.table import (
     ItemTable,
     OnTable,
@@ -244,9 +252,9 @@ class Catalog(OnTable):
             return {}
         literals = ", ".join(map(literal, sorted(wanted)))
         query = self._table.lance.query().where(f"title IN ({literals}) OR id IN ({literals})")
-        items = map(item_of, await query.select(SHOWN).to_list())
+        rows = await query.select(SHOWN).to_list()
         matches: dict[str, list[Item]] = {}
-        for item in sorted(items, key=lambda item: item.id):
+        for item in sorted(map(item_of, rows), key=lambda item: item.id):
             for name in {item.title, item.id} & wanted:
                 matches.setdefault(name, []).append(item)
         return matches
@@ -267,8 +275,8 @@ class Catalog(OnTable):
 
     async def vectors(self, ids: Iterable[str]) -> dict[str, Vectors]:
         """The unit vectors, each of shape [dimension], of those of `ids` that have one."""
-        rows = await self.search.by_id(ids)
-        return {item_id: row.vector for item_id, row in rows.items() if row.vector is not None}
+        rows = (await self.search.by_id(ids)).values()
+        return {row.item.id: row.vector for row in rows if row.vector is not None}
 
     async def factors(self, ids: Iterable[str]) -> tuple[str, dict[str, Vectors]]:
         """The version of the factors, and the factors, each of shape [factors], of those of `ids`

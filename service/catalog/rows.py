@@ -80,17 +80,19 @@ def vector_columns(name: str, size: int) -> list[pa.Field]:
 
 def declared_columns(filterable: Mapping[str, Kind]) -> list[pa.Field]:
     """The columns of the filterable keys."""
-    plain = {plain_column(key): kind for key, kind in filterable.items()}
-    kinds = plain | {filter_column(key, kind): kind for key, kind in filterable.items()}
+    kinds = {
+        **{plain_column(key): kind for key, kind in filterable.items()},
+        **{filter_column(key, kind): kind for key, kind in filterable.items()},
+    }
     return [pa.field(name, ARROW[kind]) for name, kind in kinds.items()]
 
 
 def declared_values(attributes: Attributes, filterable: Mapping[str, Kind]) -> dict[str, Any]:
     """What stands in the columns of the filterable keys for an item with these attributes."""
     fitting = {key: fit(kind, attributes.get(key)) for key, kind in filterable.items()}
-    plain = {plain_column(key): value for key, value in fitting.items()}
-    return plain | {
-        filter_column(key, filterable[key]): folded(value) for key, value in fitting.items()
+    return {
+        **{plain_column(key): value for key, value in fitting.items()},
+        **{filter_column(key, filterable[key]): folded(value) for key, value in fitting.items()},
     }
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from service.catalog.filters import conditions, ids_in
 from service.catalog.rows import (
     DERIVED,
     DISTANCES,
@@ -22,6 +21,7 @@ from service.catalog.rows import (
     rows_of,
     vector_rows,
 )
+from service.catalog.search import conditions, ids_in
 from service.catalog.table import OnTable, guarded
 from service.damage import newest_known
 from service.errors import CatalogBusy, CatalogDamaged
@@ -96,7 +96,8 @@ class Indexes(OnTable):
         """Column and kind of every index but the vectors', by its name."""
         from lancedb.index import FTS, BTree, LabelList
 
-        wanted: dict[str, tuple[str, BTree | FTS | LabelList]] = {
+        kinds = {filter_column(key, kind): kind for key, kind in self._table.filterable.items()}
+        return {
             "id_idx": ("id", BTree()),
             TERMS_INDEX: (
                 "terms",
@@ -109,11 +110,10 @@ class Indexes(OnTable):
                     ascii_folding=False,
                 ),
             ),
-        }
-        kinds = {filter_column(key, kind): kind for key, kind in self._table.filterable.items()}
-        return wanted | {
-            f"{column}_idx": (column, LabelList() if kind == "list" else BTree())
-            for column, kind in kinds.items()
+            **{
+                f"{column}_idx": (column, LabelList() if kind == "list" else BTree())
+                for column, kind in kinds.items()
+            },
         }
 
     async def _derive_anew(self) -> None:
@@ -166,11 +166,10 @@ class Indexes(OnTable):
 
         lance = self._table.lance
         indexed = {index.columns[0] for index in await lance.list_indices()}
-        vectors = {
+        indexes = self._wanted() | {
             f"{column}_idx": (column, HnswSq(distance_type=DISTANCES[column]))
             for column in DISTANCES.keys() & indexed
         }
-        indexes = self._wanted() | vectors
         for name, (column, config) in indexes.items():
             await self._table.commit(
                 partial(lance.create_index, column, config=config, name=name, replace=True)
@@ -222,9 +221,8 @@ class Health(OnTable):
     async def _search_like(self, row: Mapping[str, Any]) -> None:
         """A search of each kind, among all rows; those by text and by id would match this one."""
         lance = self._table.lance
-        sizes = {"vector": self._table.dimension, "factors": self._table.factors}
         with self._table.naming_damage("vectors"):
-            for column, size in sizes.items():
+            for column, size in ("vector", self._table.dimension), ("factors", self._table.factors):
                 near = lance.query().nearest_to(np.ones(size, dtype=np.float32)).column(column)
                 await near.limit(1).select(["id", "_distance"]).to_arrow()
         with self._table.naming_damage("indexes"):
