@@ -51,11 +51,12 @@ class Plan:
     def for_documents(self, count: int, line_tokens: int) -> Self:
         """The same plan for ranking `count` documents that have content. No model is asked if there
         is only one. Popularity gets no weight, so that blank documents stay last."""
-        depth = min(self.context.depth, count)
         return replace(
             self,
             ladder=self.ladder if count > 1 else replace(self.ladder, steps=[]),
-            context=replace(self.context, depth=depth, line_tokens=line_tokens),
+            context=replace(
+                self.context, depth=min(self.context.depth, count), line_tokens=line_tokens
+            ),
             weights=self.weights.model_copy(update={"popularity": 0}),
         )
 
@@ -247,8 +248,9 @@ class Planner:
             )
         else:
             held = models.constraint(alias)
-            made = make(models.writers[alias], weights.model, held)
             key = option.strategy, alias, weights.model, held
-            strategy = self._strategies.setdefault(key, made)
+            strategy = self._strategies.setdefault(
+                key, make(models.writers[alias], weights.model, held)
+            )
         why = ModelIncapable(f"{alias} can't do what {option.strategy} needs")
         return strategy if option.able else GuardedStrategy(strategy, why=why)

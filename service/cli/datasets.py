@@ -110,11 +110,12 @@ def _with_model(settings: Settings, alias: str) -> Settings:
     """The same settings, with this alias to rank, to explain and in the local engine."""
     if alias not in settings.models:
         raise typer.BadParameter(f"no model {alias!r}; configured: {', '.join(settings.models)}")
-    changes = {
-        "roles": settings.roles.model_copy(update={"rank": alias, "explain": alias}),
-        "engine": settings.engine.model_copy(update={"model": alias}),
-    }
-    return settings.model_copy(update=changes)
+    return settings.model_copy(
+        update={
+            "roles": settings.roles.model_copy(update={"rank": alias, "explain": alias}),
+            "engine": settings.engine.model_copy(update={"model": alias}),
+        }
+    )
 
 
 async def _ingest_films(service: Service, films: Path) -> None:

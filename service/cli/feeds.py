@@ -303,8 +303,10 @@ async def _take_chunks(
     while lines := list(islice(file.lines, size)):
         readable = [line for line in lines if line.row is not None]
         refused += [(line, line.reason) for line in lines if line.row is None]
-        rejections = await take([line.row for line in readable])
-        refused += [(readable[rejection.index], rejection.message) for rejection in rejections]
+        refused += [
+            (readable[rejection.index], rejection.message)
+            for rejection in await take([line.row for line in readable])
+        ]
         line_number = lines[-1].number
         step(line_number, 0)
         if strict and refused:

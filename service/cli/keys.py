@@ -4,7 +4,6 @@ import asyncio
 import re
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -15,17 +14,11 @@ from rich.table import Table
 from service.build import open_store
 from service.cli.shell import console, errors
 from service.errors import reasons
-from service.schema import ApiKey, Moment
+from service.schema import ApiKey, KeyScope, Moment
 
 app = typer.Typer(
     help="Who may call the service, for what, how often and until when.", no_args_is_help=True
 )
-
-
-class ScopeOption(StrEnum):
-    read = "read"
-    write = "write"
-    admin = "admin"
 
 
 @app.command()
@@ -33,7 +26,7 @@ def create(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="Whose key it is, as you will look for it.")],
     scope: Annotated[
-        list[ScopeOption],
+        list[KeyScope],
         typer.Option(help="read: ask; write: feeds; admin: all. Give it again for another."),
     ],
     rate: Annotated[int | None, typer.Option(help="Requests a minute; else limits.rate.")] = None,
@@ -49,7 +42,7 @@ def create(
     one."""
     try:
         expires_at = None if expires is None else _parse_expiry(expires)
-        scopes = tuple(option.value for option in dict.fromkeys(scope))
+        scopes = tuple(dict.fromkeys(scope))
         key = ApiKey(name=name, scopes=scopes, rate=rate, budget=budget, expires_at=expires_at)
     except ValidationError as error:
         raise typer.BadParameter(reasons(error)) from error

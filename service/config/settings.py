@@ -87,8 +87,11 @@ class Settings(BaseSettings):
         """Gives each role without an alias to the first model that can do it."""
         writers = [alias for alias, model in self.models.items() if model.backend != "local"]
         rank = self.roles.rank or next(iter(writers), None)
-        score = self.roles.score or (None if writers else next(iter(self.models), None))
-        filled = {"rank": rank, "explain": self.roles.explain or rank, "score": score}
+        filled = {
+            "rank": rank,
+            "explain": self.roles.explain or rank,
+            "score": self.roles.score or (None if writers else next(iter(self.models), None)),
+        }
         object.__setattr__(self, "roles", self.roles.model_copy(update=filled))
         return self
 

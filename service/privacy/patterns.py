@@ -56,8 +56,7 @@ class _Plain(dict[int, str]):
         plain = _BY_CATEGORY.get(unicodedata.category(char), letters)
         if digit is not None:
             plain = str(digit)
-        self[code] = plain if len(plain) == 1 else char
-        return self[code]
+        return self.setdefault(code, plain if len(plain) == 1 else char)
 
 
 _PLAIN = _Plain({ord("\n"): "\n", ord("。"): ".", ord("｡"): "."})

@@ -175,10 +175,13 @@ class Redaction:
         )
 
     def _entry(self, entry: Recent, ids: Sequence[str]) -> Recent:
-        item = self.item(entry.item) if entry.item is not None else None
         text = self.words(entry.event.text, ids) if entry.event.text else None
-        event = entry.event.model_copy(update={"text": text})
-        return entry.model_copy(update={"item": item, "event": event})
+        return entry.model_copy(
+            update={
+                "item": self.item(entry.item) if entry.item is not None else None,
+                "event": entry.event.model_copy(update={"text": text}),
+            }
+        )
 
     def _form(self, text: str) -> str:
         return self.patterns.marked(_line(text))

@@ -296,9 +296,8 @@ class _Attempts:
 
     async def _attempt(self, strategy: Strategy, later: Sequence[Strategy]) -> _Answer | None:
         now = asyncio.get_running_loop().time
-        name, model = strategy.name, strategy.model
         expected = strategy.tokens(len(self.judged), self.context)
-        estimate_s = self.latency.seconds(model, expected)
+        estimate_s = self.latency.seconds(strategy.model, expected)
         began = now()
         left_s = self.context.deadline - began
         in_time = estimate_s is not None and SAFETY * estimate_s <= left_s
@@ -310,9 +309,9 @@ class _Attempts:
         try:
             async with asyncio.timeout(left_s - reserved_s):
                 scores = await self._scores(strategy)
-                return _Answer(name, model, strategy.weight, scores, estimate_s)
+                return _Answer(strategy.name, strategy.model, strategy.weight, scores, estimate_s)
         except TimeoutError:
-            self.latency.record_timeout(model, expected, now() - began)
+            self.latency.record_timeout(strategy.model, expected, now() - began)
             self._fail(strategy, ModelTimeout.code, now() - began)
         except PromptError:
             self._fail(strategy, InvalidOutput.code, now() - began)
@@ -321,11 +320,11 @@ class _Attempts:
         return None
 
     def _fail(self, strategy: Strategy, code: str, waited_s: float = 0) -> None:
-        reason = cast(DegradedReason, code)  # each ModelError's code is one of the allowed reasons
         self.failed.append(
             Tried(
                 strategy=f"{strategy.name}:{strategy.model}",
-                reason=reason,
+                # each ModelError's code is one of the allowed reasons
+                reason=cast(DegradedReason, code),
                 waited_ms=_ms(waited_s),
             )
         )

@@ -32,8 +32,7 @@ class Pointwise(AskingStrategy):
         async def log_odds(candidate: Candidate) -> float:
             async with free:
                 call = question(state, [candidate], context, "yes or no", tokens=ids)
-                answer = await ask(self._llm, call)
-            yes, other_yes, no, other_no = answer.logs
+                yes, other_yes, no, other_no = (await ask(self._llm, call)).logs
             return float(np.logaddexp(yes, other_yes) - np.logaddexp(no, other_no))
 
         return Scores(await together([log_odds(candidate) for candidate in candidates]))
