@@ -13,13 +13,12 @@ from pathlib import Path
 from sqlalchemy import Connection, make_url, select
 
 from service.schema import Event, User
+from service.store.accounts import Keys, Spendings
 from service.store.database import make_engine, metadata, micros, migrate, on_thread, writing
 from service.store.events import Events, Popularity, events
 from service.store.file import DatabaseFile
-from service.store.keys import Keys
 from service.store.nulls import Nulls
 from service.store.rankings import Rankings, Shadows, rankings, shadows
-from service.store.spendings import Spendings
 from service.store.trainings import Trainings
 from service.store.users import Users, users
 
@@ -101,8 +100,7 @@ class Store:
         Raises a `StorageError` if that can't be done."""
         with self._fresh_connection() as connection:
             for table in metadata.sorted_tables:
-                keys = [[*table.primary_key], *([*index.columns] for index in table.indexes)]
-                for columns in keys:
+                for columns in [*table.primary_key], *([*index.columns] for index in table.indexes):
                     for order in (columns, [column.desc() for column in columns]):
                         connection.execute(select(table).order_by(*order).limit(1)).all()
 

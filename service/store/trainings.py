@@ -49,8 +49,7 @@ class Trainings(StoredTable):
             "trained_at": training.trained_at.isoformat(),
             "gram": base64.b64encode(training.gram.astype("<f8").tobytes()).decode(),
         }
-        key = PREFIX + training.version
-        self._write(insert(notes).values(key=key, value=json.dumps(fields)))
+        self._write(insert(notes).values(key=PREFIX + training.version, value=json.dumps(fields)))
 
     async def get(self, version: str) -> Training | None:
         """The training of a version; None if it is no longer kept. A version never changes, so the

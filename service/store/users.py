@@ -57,8 +57,11 @@ class Users(StoredTable):
                 change = {
                     name: value for name, value in declared.items() if only is None or name in only
                 }
-                raised = {**change, "version": users.c.version + 1}
-                connection.execute(row.on_conflict_do_update(index_elements=["who"], set_=raised))
+                connection.execute(
+                    row.on_conflict_do_update(
+                        index_elements=["who"], set_={**change, "version": users.c.version + 1}
+                    )
+                )
 
     @on_thread
     def patch(self, user_id: str, change: UserPatch) -> User | None:
