@@ -117,9 +117,12 @@ class Service:
         self.diagnostics = Diagnostics(
             settings, store=store, catalog=catalog, models=self.models, telemetry=telemetry
         )
-        trainer = Trainer(settings, store=store, catalog=catalog, clock=clock)
         self.jobs = Jobs(
-            settings, catalog=catalog, models=self.models, trainer=trainer, telemetry=telemetry
+            settings,
+            catalog=catalog,
+            models=self.models,
+            trainer=Trainer(settings, store=store, catalog=catalog, clock=clock),
+            telemetry=telemetry,
         )
 
     def _conversation(self) -> Conversation:
@@ -303,17 +306,18 @@ def _check_local(alias: str, settings: Settings) -> None:
         raise ConfigError(f"no weights: whyrank models pull {settings.models[alias].model}")
 
 
-@lru_cache(maxsize=4)
-def _weights_in_process(alias: str, folder: Path, threads: int, cache_mb: int) -> ScorerAdapter:
-    """Loads a model's weights; all services of a process share them."""
-    return Local(alias, folder, threads=threads, cache_mb=cache_mb)
+_local = lru_cache(maxsize=4)(Local)
+"""All services of a process share the weights of a model."""
 
 
 def _open(alias: str, settings: Settings, telemetry: Telemetry) -> ScorerAdapter:
     model = settings.models[alias]
     if model.backend == "local":
-        return _weights_in_process(
-            alias, settings.weights_path(alias), model.threads, model.cache_mb
+        return _local(
+            alias,
+            settings.weights_path(alias),
+            threads=model.threads,
+            cache_mb=model.cache_mb,
         )
     options: dict[str, Any] = {
         "model": model.model,

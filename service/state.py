@@ -83,15 +83,12 @@ async def read(
     keys = requester.log_keys()
     if not keys and not requester.unlogged:
         return UserState()
-    # the types of events that may decide whether their item is recommended
-    hiding = [
-        kind
-        for kind, meaning in meanings.items()
-        if meaning.consumes or meaning.blocks or meaning.unblocks or meaning.takes_back is not None
+    hides = [kind for kind, meaning in meanings.items() if _hides(meaning)]
+    people = await asyncio.gather(*(store.person(key, hides) for key in keys))
+    events = [
+        *sorted(chain(*(person.events for person in people)), key=lambda event: event.occurred_at),
+        *requester.unlogged,
     ]
-    people = await asyncio.gather(*(store.person(key, hiding) for key in keys))
-    logged = chain(*(person.events for person in people))
-    events = [*sorted(logged, key=lambda event: event.occurred_at), *requester.unlogged]
     liked = [
         event
         for event in events
@@ -266,6 +263,11 @@ def seen(
         consumed
         | {item_id for item_id, at in blocked.items() if at > unblocked.get(item_id, at - 1)}
     )
+
+
+def _hides(meaning: Meaning) -> bool:
+    """May an event of a type decide whether its item is recommended?"""
+    return meaning.consumes or meaning.blocks or meaning.unblocks or meaning.takes_back is not None
 
 
 def _consumed(meaning: Meaning, at: int, now: datetime) -> bool:

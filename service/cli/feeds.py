@@ -46,7 +46,6 @@ Format = Literal[
     "metarank",
     "personalize",
 ]
-FeedArgument = Annotated[Feed | None, typer.Argument(help="What the file holds.")]
 FileArgument = Annotated[
     str | None,
     typer.Argument(
@@ -127,7 +126,7 @@ NaN, NA and empty cells are no values. Items are embedded before this returns.
 
 def ingest(
     context: typer.Context,
-    feed: FeedArgument = None,
+    feed: Annotated[Feed | None, typer.Argument(help="What the file holds.")] = None,
     file: FileArgument = None,
     format: FormatOption = "auto",  # noqa: A002  the option's name
     map_: MapOption = None,
@@ -145,8 +144,10 @@ def ingest(
     re_index: ReIndexOption = False,
 ) -> None:
     """The command whose help is `INGEST_HELP`."""
-    settings: Settings = context.obj
-    _rebuild(settings, re_embed=re_embed, re_index=re_index)
+    if re_index:
+        run(context.obj, _re_index)
+    if re_embed:
+        run(context.obj, _re_embed, re_embed=True)
     if (re_index or re_embed) and feed is None:
         return
     if feed is None or file is None:
@@ -164,18 +165,10 @@ def ingest(
         "scale": scale,
     }
     job = check_rows if dry_run else store_rows
-    with _open(settings, feed, file, format, mapping, options) as feed_file:
-        refused = run(settings, partial(job, feed=feed, file=feed_file, strict=strict))
+    with _open(context.obj, feed, file, format, mapping, options) as feed_file:
+        refused = run(context.obj, partial(job, feed=feed, file=feed_file, strict=strict))
     if strict and refused:
         raise typer.Exit(1)
-
-
-def _rebuild(settings: Settings, *, re_embed: bool, re_index: bool) -> None:
-    """Makes indexes and vectors of the stored items anew, as asked for."""
-    if re_index:
-        run(settings, _re_index)
-    if re_embed:
-        run(settings, _re_embed, re_embed=True)
 
 
 async def _re_index(service: Service) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import re
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -14,11 +15,14 @@ from rich.table import Table
 from service.build import open_store
 from service.cli.shell import console, errors
 from service.errors import reasons
-from service.schema import ApiKey, KeyScope, Moment
+from service.schema import ApiKey, Moment
 
 app = typer.Typer(
     help="Who may call the service, for what, how often and until when.", no_args_is_help=True
 )
+
+ScopeOption = StrEnum("ScopeOption", "read write admin")
+"""A `KeyScope`; Typer knows no lists of literals."""
 
 
 @app.command()
@@ -26,7 +30,7 @@ def create(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="Whose key it is, as you will look for it.")],
     scope: Annotated[
-        list[KeyScope],
+        list[ScopeOption],
         typer.Option(help="read: ask; write: feeds; admin: all. Give it again for another."),
     ],
     rate: Annotated[int | None, typer.Option(help="Requests a minute; else limits.rate.")] = None,
@@ -42,7 +46,7 @@ def create(
     one."""
     try:
         expires_at = None if expires is None else _parse_expiry(expires)
-        scopes = tuple(dict.fromkeys(scope))
+        scopes = tuple(option.value for option in dict.fromkeys(scope))
         key = ApiKey(name=name, scopes=scopes, rate=rate, budget=budget, expires_at=expires_at)
     except ValidationError as error:
         raise typer.BadParameter(reasons(error)) from error

@@ -88,8 +88,10 @@ def probe(
     if capabilities:
         table = Table("", *capabilities)
         for field, label in CAPABILITY_LABELS.items():
-            values = [getattr(capability, field) for capability in capabilities.values()]
-            table.add_row(label, *map(_format_capability, values))
+            table.add_row(
+                label,
+                *(_format_capability(getattr(able, field)) for able in capabilities.values()),
+            )
         console.print(table)
     for name, result in results.items():
         if isinstance(result, ModelError):

@@ -103,8 +103,13 @@ def _describe_work(ranking: Ranking) -> str:
         f"{usage.prompt_tokens} tokens read ({usage.cached_tokens} cached), "
         f"{usage.completion_tokens} written"
     )
-    why = ranking.choice.why if ranking.choice else None
-    parts = used, tokens, why, f"{ranking.timings.total_ms / 1000:.1f} s", ranking.ranking_id
+    parts = (
+        used,
+        tokens,
+        ranking.choice.why if ranking.choice else "",
+        f"{ranking.timings.total_ms / 1000:.1f} s",
+        ranking.ranking_id,
+    )
     return " · ".join(part for part in parts if part)
 
 

@@ -51,8 +51,11 @@ class _Plain(dict[int, str]):
     def __missing__(self, code: int) -> str:
         char = chr(code)
         digit = unicodedata.digit(char, None)
-        parts = unicodedata.normalize("NFKD", char)
-        letters = "".join(part for part in parts if unicodedata.category(part) != "Mn")
+        letters = "".join(
+            part
+            for part in unicodedata.normalize("NFKD", char)
+            if unicodedata.category(part) != "Mn"
+        )
         plain = _BY_CATEGORY.get(unicodedata.category(char), letters)
         if digit is not None:
             plain = str(digit)

@@ -133,8 +133,11 @@ class GuardedStrategy:
     ) -> None:
         self._strategy = strategy
         self._view = view
-        forbidden = ModelNotAllowed("this person may not be shown to a hosted model")
-        self._why = why if view.allowed else forbidden
+        self._why = (
+            why
+            if view.allowed
+            else ModelNotAllowed("this person may not be shown to a hosted model")
+        )
         self.name = strategy.name
         self.model = strategy.model
         self.weight = strategy.weight
@@ -181,7 +184,7 @@ class Order:
 def slots(candidates: Sequence[Candidate], context: Context) -> list[int]:
     """Places of the candidates that the model judges, in the order in which it sees them. Blank
     candidates are not judged."""
-    places = list(range(_judgeable(candidates, context)))
+    places = list(range(min(len(candidates) - _blanks(candidates), context.depth)))
     if context.shown == "shuffled":
         return sorted(places, key=lambda place: sha256(candidates[place].item.id.encode()).digest())
     return places[::-1] if context.shown == "reversed" else places
@@ -373,7 +376,7 @@ def _fused(
         _by_place(judged, answer.scores.values),
         Terms(answer.weight, context.popularity, context.diversity),
         popularity=[candidate.popularity for candidate in candidates],
-        vectors=[candidate.vector for candidate in candidates[: _judgeable(candidates, context)]],
+        vectors=[candidate.vector for candidate in candidates[: len(judged)]],
         last=_blanks(candidates),
     )
     own = {name: _by_place(judged, raw) for name, raw in answer.scores.signals.items()}
@@ -385,10 +388,6 @@ def _fused(
 def _blanks(candidates: Sequence[Candidate]) -> int:
     """Counts the blank candidates, which are always the last ones."""
     return sum(candidate.blank for candidate in candidates)
-
-
-def _judgeable(candidates: Sequence[Candidate], context: Context) -> int:
-    return min(len(candidates) - _blanks(candidates), context.depth)
 
 
 def _by_place(places: Sequence[int], values: Sequence[float]) -> list[float]:

@@ -68,8 +68,13 @@ class FirstToken(AskingStrategy):
             blank = Candidate.model_construct(
                 item=Item.model_construct(id="", title="an item"), prior=0.0
             )
-            unasked = replace(context, instruction=None)
-            call = question(UserState(), [blank] * len(ids), unasked, "letter", tokens=ids)
+            call = question(
+                UserState(),
+                [blank] * len(ids),
+                replace(context, instruction=None),
+                "letter",
+                tokens=ids,
+            )
             logs = (await ask(self._llm, call)).logs
             mean = sum(logs) / len(logs)
             self._slots[key] = [log - mean for log in logs]

@@ -48,8 +48,11 @@ def choose(asked: str, names: Sequence[str], options: Sequence[Option]) -> list[
     """
     ordered = sorted(options, key=lambda option: names.index(option.strategy))
     if asked == "auto":
-        last = sorted(options, key=lambda option: option.strategy == LIKELIHOOD.name)
-        models = [option.model for option in last]  # in the order of those that write
+        # in the order of those that write
+        models = [
+            option.model
+            for option in sorted(options, key=lambda option: option.strategy == LIKELIHOOD.name)
+        ]
         likely_first = names[:1] == [LIKELIHOOD.name]
         ordered.sort(
             key=lambda option: (
