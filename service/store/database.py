@@ -44,7 +44,7 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 notes = Table(
     "notes", metadata, Column("key", Text, primary_key=True), Column("value", Text, nullable=False)
 )
-"""What the tables below the log note of their own making."""
+"""Texts by key: what the popularity was counted with, and the trainings."""
 
 
 def make_engine(file: DatabaseFile) -> Engine:
@@ -98,8 +98,9 @@ def _make_durable(connection: Any, _record: object) -> None:
 def migrate(engine: Engine, file: DatabaseFile) -> None:
     """Open the database and bring its tables to this version's. Raises `ConfigError` for those of a
     newer one."""
-    scripts = (MIGRATIONS / "versions").glob("[0-9]*.py")
-    known = sorted(script.stem.partition("_")[0] for script in scripts)
+    known = sorted(
+        script.stem.partition("_")[0] for script in MIGRATIONS.glob("versions/[0-9]*.py")
+    )
     revision = None
     with engine.connect() as connection:
         tables = inspect(connection).get_table_names()

@@ -92,8 +92,9 @@ class Users(StoredTable):
     @on_thread
     def known(self, ids: Sequence[str]) -> dict[str, User]:
         """Those of `ids` who ever acted or declared anything."""
-        query = select(users).where(users.c.who.in_(ids))
-        return {row.who: _user(row) for row in self._rows(query)}
+        return {
+            row.who: _user(row) for row in self._rows(select(users).where(users.c.who.in_(ids)))
+        }
 
     @on_thread
     def page(self, after: str, limit: int) -> list[User]:
