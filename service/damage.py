@@ -61,7 +61,13 @@ def explained(error: Exception, folder: Path, part: Part | None = None) -> Stora
         return StorageError(
             f"{folder}: {message}: may this process read and write it, and open enough files?"
         )
-    if not _is_damage(error, message):
+    # bytes that decode to no text or JSON are damage; any other `ValueError` is a mistake of ours
+    is_damage = (
+        isinstance(error, UnicodeDecodeError | json.JSONDecodeError)
+        or type(error).__name__ in {"ArrowInvalid", "RustPanic"}
+        or DAMAGE.search(message) is not None
+    )
+    if not is_damage:
         return None
     files = _damaged_files(folder / "items.lance", message)
     return CatalogDamaged(
@@ -72,16 +78,6 @@ def explained(error: Exception, folder: Path, part: Part | None = None) -> Stora
 def disk_full(folder: Path, message: str) -> DiskFull:
     return DiskFull(
         f"{folder} can't be written ({message}): free some space on its disk, or raise the quota"
-    )
-
-
-def _is_damage(error: Exception, message: str) -> bool:
-    """Do damaged files cause the error? Bytes that decode to no text or JSON are damage too; any
-    other `ValueError` is a mistake of our code."""
-    return (
-        isinstance(error, UnicodeDecodeError | json.JSONDecodeError)
-        or type(error).__name__ in {"ArrowInvalid", "RustPanic"}
-        or DAMAGE.search(message) is not None
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from service.catalog import Catalog, Vectors
 from service.schema import Event, Interest, Item, Meaning, Recent, User, UserState
-from service.store import Store
+from service.store import Store, StoredPerson
 from service.store.database import moment
 from service.store.events import log_key
 
@@ -100,9 +100,8 @@ async def read(
         [*liked[-LEARN_FROM:], *disliked[-LEARN_FROM:]], key=lambda event: event.occurred_at
     )
     items, vectors = await catalog.get(_items_of(shown)), await catalog.vectors(_items_of(rated))
-    own = people[0] if requester.user_id is not None else None
-    own_events = own is not None and own.events
-    user = (own.declared if own is not None else None) or User.model_construct(user_id="")
+    own = people[0] if requester.user_id is not None else StoredPerson(None, 0, [], [])
+    user = own.declared or User.model_construct(user_id="")
     return UserState(
         version=sum(person.version for person in people),
         recent=recent(shown, items, meanings),
@@ -113,7 +112,7 @@ async def read(
         allow_hosted=user.allow_hosted,
         avoid=avoided(events, meanings),
         seen=seen([*chain(*(person.latest for person in people))], meanings, now),
-        source="events" if own_events else "session" if events else "popularity",
+        source="events" if own.events else "session" if events else "popularity",
     )
 
 

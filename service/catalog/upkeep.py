@@ -142,10 +142,12 @@ class Indexes(OnTable):
         False when other writers kept coming first: that fails nothing, as searches read what no
         index holds yet.
         """
-        optimize = partial(self._table.lance.optimize, cleanup_older_than=KEPT)
         try:
             await self._table.commit(self._index_vectors, attempts=TIDY_ATTEMPTS)
-            await self._table.commit(optimize, attempts=TIDY_ATTEMPTS)
+            await self._table.commit(
+                partial(self._table.lance.optimize, cleanup_older_than=KEPT),
+                attempts=TIDY_ATTEMPTS,
+            )
         except CatalogBusy:
             return False
         return True

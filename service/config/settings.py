@@ -224,10 +224,9 @@ class Settings(BaseSettings):
                 f"{file}: api_key: a secret; set WHYRANK_API_KEY in the environment",
                 param="api_key",
             )
-        known = {*cls.model_fields, "config"}
         for name in sorted(os.environ):
             section = name.removeprefix("WHYRANK_").lower().split("__")[0]
-            if name.startswith("WHYRANK_") and section not in known:
+            if name.startswith("WHYRANK_") and section not in {*cls.model_fields, "config"}:
                 raise ConfigError(f"environment {name}: no such setting", param=name)
         try:
             # a key is null where all that stood under it is commented out

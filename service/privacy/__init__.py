@@ -32,10 +32,13 @@ class Privacy:
         models = {alias for alias, model in settings.models.items() if model.leaves_the_house}
         embedder = {EMBEDDER} if settings.embed.leaves_the_house else set()
         self.outside = frozenset(models | embedder)
-        shown = privacy.item_attributes
         self._redaction = Redaction(
             PatternRedactor(privacy.phone_regions),
-            frozenset(settings.catalog.filterable if shown is None else shown),
+            frozenset(
+                settings.catalog.filterable
+                if privacy.item_attributes is None
+                else privacy.item_attributes
+            ),
             frozenset(privacy.user_attributes),
             tuple(privacy.names),
         )

@@ -233,7 +233,6 @@ async def rank(
     attempts = _Attempts(state, [candidates[place] for place in judged], context, ladder, latency)
     answer = await attempts.first_answer() if len(judged) > 1 else UNASKED
     places, values, signals = _fused(candidates, judged, answer, context)
-    failed, scores, estimate_s = attempts.failed, answer.scores, answer.estimate_s
     to = f"{answer.strategy}:{answer.model}" if answer.model else answer.strategy
     return Order(
         [candidates[place] for place in places],
@@ -241,18 +240,20 @@ async def rank(
         signals,
         strategy=answer.strategy,
         model=answer.model,
-        prompt=scores.prompt or (context.prompt.ref if answer.model else None),
+        prompt=answer.scores.prompt or (context.prompt.ref if answer.model else None),
         choice=Choice(
             asked=ladder.asked,
             why=ladder.why,
-            estimate_ms=None if estimate_s is None else _ms(estimate_s),
+            estimate_ms=None if answer.estimate_s is None else _ms(answer.estimate_s),
             took_ms=_ms(now() - start),
-            tried=tuple(failed),
+            tried=tuple(attempts.failed),
         ),
-        degraded=Degraded(from_=failed[0].strategy, to=to, reason=failed[0].reason)
-        if failed
+        degraded=Degraded(
+            from_=attempts.failed[0].strategy, to=to, reason=attempts.failed[0].reason
+        )
+        if attempts.failed
         else None,
-        repairs=scores.repairs,
+        repairs=answer.scores.repairs,
     )
 
 
