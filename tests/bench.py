@@ -28,8 +28,8 @@ from eval.suite import Arm, Suite
 from service.build import build, open_store
 from service.cli.feeds import CHUNK
 from service.config import HOUSE, Settings
-from service.engine import feeds as sets
 from service.engine import server
+from service.engine.fetch import pull_set
 from service.feeds.files import open_feed
 from service.schema import Feed, RecommendRequest
 from tests.conftest import MODELS, backwards, free_port, on_real_tiny, sent
@@ -41,7 +41,7 @@ ROWS = 100_000
 
 async def test_overhead(tmp_path: Path) -> None:
     found = Settings.load(HOUSE / "configs" / "cpu.yaml")
-    feeds = sets.pull("movielens-100k", found.data, lambda what, done, total: None)
+    feeds = pull_set("movielens-100k", found.data, lambda what, done, total: None)
     embed = found.embed.model_copy(update={"path": MODELS / "minilm"})
     settings = found.model_copy(update={"data": tmp_path, "embed": embed})
     service = await build(
@@ -84,7 +84,7 @@ async def test_likelihood(tmp_path: Path) -> None:
     from service.llm.openai import VLLM
 
     found = Settings.load(HOUSE / "configs" / "cpu.yaml")
-    feeds = sets.pull("movielens-100k", found.data, lambda what, done, total: None)
+    feeds = pull_set("movielens-100k", found.data, lambda what, done, total: None)
     with open_feed(feeds / "items.jsonl", "items") as file:
         titles = [line.row["title"] for line in file.lines if line.row]
     local = Local("tiny", MODELS / "tiny", threads=2, cache_mb=256)
@@ -152,7 +152,7 @@ async def test_overhead_of_evaluation(tmp_path: Path) -> None:
     """What `whyrank eval run` adds to a ranking: one at a time, the run's time less the rankings'
     own."""
     found = Settings.load(HOUSE / "configs" / "cpu.yaml")
-    feeds = sets.pull("movielens-100k", found.data, lambda what, done, total: None)
+    feeds = pull_set("movielens-100k", found.data, lambda what, done, total: None)
     make_cases(Data.read(feeds), "temporal", tmp_path / "cases", Options(found.events.of("movies")))
     settings = found.changed({"embed": {"path": str(MODELS / "minilm")}})
     suite = Suite(data=[tmp_path / "cases"], strategies=["prior"])

@@ -14,8 +14,8 @@ from tokenizers import Tokenizer
 
 from service.build import build
 from service.config import HOUSE, Settings
-from service.engine import books, feeds, groceries, server
-from service.engine.fetch import unpack
+from service.engine import books, groceries, server
+from service.engine.fetch import pull_set, unpack
 from service.engine.movielens import _item
 from service.errors import BadRequest, ConfigError
 from service.llm.local import Local
@@ -334,6 +334,6 @@ def test_books_are_editions_in_one_and_ratings_in_stars(tmp_path: Path) -> None:
 
 def test_a_data_set_that_is_here_is_not_fetched_again(tmp_path: Path) -> None:
     (tmp_path / "books").mkdir()
-    assert feeds.pull("books", tmp_path, lambda what, done, total: None) == tmp_path / "books"
+    assert pull_set("books", tmp_path, lambda what, done, total: None) == tmp_path / "books"
     with pytest.raises(BadRequest, match="known: movielens-100k, groceries, books"):
-        feeds.pull("netflix", tmp_path, lambda what, done, total: None)
+        pull_set("netflix", tmp_path, lambda what, done, total: None)

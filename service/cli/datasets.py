@@ -49,11 +49,11 @@ def data(
         return
     if sample is not None:
         raise typer.BadParameter(f"{name} {sample}: only 'sample' takes another name")
-    from service.engine import feeds
+    from service.engine import fetch
 
     with progress() as step:
-        path = feeds.pull(name, context.obj.data, step)
-    console.print(f"{path}\n[dim]{escape(feeds.SETS[name].terms)}[/]")
+        path = fetch.pull_set(name, context.obj.data, step)
+    console.print(f"{path}\n[dim]{escape(fetch.SETS[name].TERMS)}[/]")
 
 
 def _write_sample(name: str | None, out: Path | None, seed: int) -> None:
@@ -76,20 +76,20 @@ def demo(
 ) -> None:
     """The whole job on real films: fetch, ingest, start vLLM, rank and justify for three people,
     stop."""
-    from service.engine import feeds, weights
+    from service.engine import fetch
 
     start = time.monotonic()
     settings = _with_model(context.obj, model)
     with until_stopped():
         with progress() as step:
             for alias in dict.fromkeys(["minilm", model, *_local_scorers(settings)]):
-                weights.pull(alias, settings.data / "models", step)
-            films = feeds.pull("movielens-100k", settings.data, step)
+                fetch.pull_weights(alias, settings.data / "models", step)
+            films = fetch.pull_set("movielens-100k", settings.data, step)
         run(settings, lambda service: _ingest_films(service, films))
         with running_engine(settings):
             run(settings, _rank_for_users)
     console.print(
-        f"[dim]{time.monotonic() - start:.0f} s in all. {feeds.SETS['movielens-100k'].terms}.[/]"
+        f"[dim]{time.monotonic() - start:.0f} s in all. {fetch.SETS['movielens-100k'].TERMS}.[/]"
     )
     console.print(
         "Next: [bold]make up[/] serves it on http://127.0.0.1:8080; the README sends it an event."

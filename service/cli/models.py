@@ -30,12 +30,12 @@ CAPABILITY_LABELS = {
 @app.command("list")
 def list_models(context: typer.Context) -> None:
     """What is configured, and whether its weights are here."""
-    from service.engine.weights import SOURCES
+    from service.engine.fetch import WEIGHTS
 
     settings: Settings = context.obj
     table = Table("alias", "model", "licence", "weights", "serves")
-    for alias in dict.fromkeys([*settings.models, *SOURCES]):
-        source, model = SOURCES.get(alias), settings.models.get(alias)
+    for alias in dict.fromkeys([*settings.models, *WEIGHTS]):
+        source, model = WEIGHTS.get(alias), settings.models.get(alias)
         path = settings.data / "models" / alias if model is None else settings.weights_path(alias)
         remote = model is not None and model.backend in {"openai", "litellm"}
         table.add_row(
@@ -58,11 +58,11 @@ def pull(
     ],
 ) -> None:
     """Fetch and convert a model's weights; nothing to do if they are here."""
-    from service.engine import weights
+    from service.engine import fetch
 
     with progress() as step:
-        path = weights.pull(alias, context.obj.data / "models", step)
-    console.print(f"{weights.SOURCES[alias].title} ({weights.SOURCES[alias].licence}) is in {path}")
+        path = fetch.pull_weights(alias, context.obj.data / "models", step)
+    console.print(f"{fetch.WEIGHTS[alias].title} ({fetch.WEIGHTS[alias].licence}) is in {path}")
 
 
 @app.command()

