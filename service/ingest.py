@@ -4,6 +4,7 @@ returns."""
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence, Set
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Literal
@@ -32,27 +33,18 @@ CHUNK = 2_000
 """How many rows in another system's format are stored at once."""
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Ingest:
     """`notes`: pass the same to every call of a feed that comes in parts. They collect its
     warnings, and the reports then have none."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        store: Store,
-        catalog: Catalog,
-        records: Records,
-        telemetry: Telemetry,
-        clock: Callable[[], datetime],
-    ) -> None:
-        self._settings = settings
-        self._store = store
-        self._catalog = catalog
-        self._records = records
-        self._telemetry = telemetry
-        self._clock = clock
-        self._warned: set[str] = set()
+    settings: Settings = field(kw_only=False)
+    store: Store
+    catalog: Catalog
+    records: Records
+    telemetry: Telemetry
+    clock: Callable[[], datetime]
+    _warned: set[str] = field(default_factory=set, init=False)
 
     # ── rows of ours ──────────────────────────────────────────────────────────────────────────────
 
@@ -60,18 +52,23 @@ class Ingest:
         """Stores events. Those stored before change nothing and count as duplicates."""
         gathered = notes or Notes()
         events, rejected = self._checked_events(rows, gathered)
-        fresh = await self._store.events.add(events)
-        warnings = [] if notes else gathered.sentences()
-        return self._report("events", sum(fresh), len(fresh) - sum(fresh), rejected, warnings)
+        fresh = await self.store.events.add(events)
+        return self._report(
+            "events",
+            sum(fresh),
+            len(fresh) - sum(fresh),
+            rejected,
+            [] if notes else gathered.sentences(),
+        )
 
     async def items(self, rows: Sequence[Any], notes: Notes | None = None) -> IngestReport:
         """Inserts or replaces items by id. They are embedded later, in the background."""
-        async with self._records.changing:
+        async with self.records.changing:
             return await self._put_items(rows, notes)
 
     async def users(self, rows: Sequence[Any], notes: Notes | None = None) -> IngestReport:
         """Inserts or replaces users with their declared attributes, by id."""
-        async with self._records.changing:
+        async with self.records.changing:
             return await self._put_users(rows, notes)
 
     def check(
@@ -91,26 +88,27 @@ class Ingest:
             return checks[feed](rows, notes)
         sorted_rows = foreign.sorted_out(shape, feed, rows)
         accepted, rejected = checks[feed]([part.row for part in sorted_rows.parts], notes)
-        placed = foreign.placed(sorted_rows.parts, rejected)
-        return accepted, one_a_row([*sorted_rows.rejected, *placed])
+        return accepted, one_a_row(
+            [*sorted_rows.rejected, *foreign.placed(sorted_rows.parts, rejected)]
+        )
 
     async def embed_pending(
         self, step: Callable[[int, int], None] = lambda done, total: None
     ) -> int:
         """Embeds all waiting items now, then tidies the indexes. Returns how many were embedded;
         calls `step(done, total)` after each batch."""
-        count = await self._catalog.backlog.embed(step)
-        await self._catalog.indexes.tidy()
+        count = await self.catalog.backlog.embed(step)
+        await self.catalog.indexes.tidy()
         return count
 
     async def re_index(self) -> list[str]:
         """Rebuilds all indexes of the items; returns the indexed columns."""
-        return await self._catalog.indexes.remake()
+        return await self.catalog.indexes.remake()
 
     async def _put_items(self, rows: Sequence[Any], notes: Notes | None = None) -> IngestReport:
         gathered = notes or Notes()
         items, rejected = self._checked_items(rows, gathered)
-        await self._catalog.put(items)
+        await self.catalog.put(items)
         return self._report("items", len(items), 0, rejected, [] if notes else gathered.sentences())
 
     async def _put_users(
@@ -118,14 +116,14 @@ class Ingest:
     ) -> IngestReport:
         gathered = notes or Notes()
         users, rejected = self._checked_users(rows, gathered)
-        await self._store.users.put(users, only)
+        await self.store.users.put(users, only)
         return self._report("users", len(users), 0, rejected, [] if notes else gathered.sentences())
 
     def _checked_items(
         self, rows: Sequence[Any], notes: Notes
     ) -> tuple[list[Item], list[Rejection]]:
         def fitted(item: Item) -> Item:
-            attributes = self._catalog.fitted(item.attributes, notes.misfit)
+            attributes = self.catalog.fitted(item.attributes, notes.misfit)
             return (
                 item.model_copy(update={"attributes": attributes})
                 if attributes != item.attributes
@@ -142,9 +140,9 @@ class Ingest:
     def _checked_events(
         self, rows: Sequence[Any], notes: Notes
     ) -> tuple[list[Event], list[Rejection]]:
-        latest = self._clock() + timedelta(seconds=self._settings.events.future_tolerance_s)
-        meanings = self._settings.events.of(self._settings.service.domain)
-        known, unknown = self._settings.events.known, Counter[str]()
+        latest = self.clock() + timedelta(seconds=self.settings.events.future_tolerance_s)
+        meanings = self.settings.events.of(self.settings.service.domain)
+        known, unknown = self.settings.events.known, Counter[str]()
 
         def fitted(event: Event) -> Event:
             if event.occurred_at > latest:
@@ -159,7 +157,7 @@ class Ingest:
         events, rejected = checked_rows("events", Event, rows, notes, fitted)
         for kind in unknown.keys() - self._warned:
             self._warned.add(kind)
-            self._telemetry.log.warning("event_type_without_meaning", type=kind, weight=0)
+            self.telemetry.log.warning("event_type_without_meaning", type=kind, weight=0)
         notes.noticed.update(
             {state.without_meaning(kind, known): count for kind, count in unknown.items()}
         )
@@ -173,9 +171,12 @@ class Ingest:
         rejected: list[Rejection],
         warnings: Sequence[str] = (),
     ) -> IngestReport:
-        counts = {"accepted": accepted, "duplicate": duplicates, "rejected": len(rejected)}
-        for outcome, count in counts.items():
-            self._telemetry.events.labels(feed, outcome).inc(count)
+        for outcome, count in (
+            ("accepted", accepted),
+            ("duplicate", duplicates),
+            ("rejected", len(rejected)),
+        ):
+            self.telemetry.events.labels(feed, outcome).inc(count)
         return IngestReport(
             accepted=accepted, duplicates=duplicates, rejected=rejected, warnings=list(warnings)
         )
@@ -203,7 +204,7 @@ class Ingest:
         }
         for name, put in puts.items():
             for batch in _batches([part for part in sorted_rows.parts if part.feed == name]):
-                async with self._records.changing if name != "events" else nullcontext():
+                async with self.records.changing if name != "events" else nullcontext():
                     report = await put(await self._renewed(shape, batch, gathered))
                 accepted += report.accepted
                 duplicates += report.duplicates
@@ -226,8 +227,8 @@ class Ingest:
     ) -> ForeignReport:
         """Changes `fields` of a stored item or user to the values that `row(stored)` has, which is
         in another system's format. Raises `NotFound`."""
-        async with self._records.changing:
-            record = self._records.item if feed == "items" else self._records.user
+        async with self.records.changing:
+            record = self.records.item if feed == "items" else self.records.user
             known = await record(key)
             sorted_rows = foreign.sorted_out(shape, feed, [row(known)])
             rows = [
@@ -238,10 +239,8 @@ class Ingest:
                 report = await self._put_items(rows)
             else:
                 report = await self._put_users(rows, only=fields)
-        refused = self._report(feed, 0, 0, sorted_rows.rejected)
-        return ForeignReport(
-            accepted=report.accepted, rejected=[*refused.rejected, *report.rejected]
-        )
+        refused = self._report(feed, 0, 0, sorted_rows.rejected).rejected
+        return ForeignReport(accepted=report.accepted, rejected=[*refused, *report.rejected])
 
     async def _renewed(
         self, shape: Shape, batch: Sequence[foreign.FeedRow], notes: Notes
@@ -252,18 +251,18 @@ class Ingest:
             return [part.row for part in batch]
         ids = [part.key for part in batch]
         if batch[0].feed == "users":
-            users = await self._store.users.known(ids)
+            users = await self.store.users.known(ids)
             return [
                 foreign.renewed(
                     shape, users[part.key].model_dump() if part.key in users else {}, part.row
                 )
                 for part in batch
             ]
-        items = await self._catalog.get(ids)
+        items = await self.catalog.get(ids)
         rows = [
             {
                 **part.row,
-                "attributes": self._catalog.fitted(part.row["attributes"], notes.misfit),
+                "attributes": self.catalog.fitted(part.row["attributes"], notes.misfit),
             }
             for part in batch
         ]

@@ -3,6 +3,7 @@ users."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
@@ -28,17 +29,15 @@ T = TypeVar("T")
 Stored = User | Event | LoggedRanking | ShadowRanking
 
 
+@dataclass(eq=False, repr=False)
 class Records:
     """`settled`: waits until all rankings shown so far are in the log. `changing`: the lock that
     every read-modify-write of items and users holds."""
 
-    def __init__(
-        self, store: Store, catalog: Catalog, settled: Callable[[], Awaitable[None]]
-    ) -> None:
-        self._store = store
-        self._catalog = catalog
-        self._settled = settled
-        self.changing = asyncio.Lock()
+    _store: Store
+    _catalog: Catalog
+    _settled: Callable[[], Awaitable[None]]
+    changing: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     # ── items ─────────────────────────────────────────────────────────────────────────────────────
 

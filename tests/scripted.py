@@ -79,8 +79,10 @@ class ScriptedLLM:
     ) -> Likelihoods:
         questions = cast(Sequence[Asked], asked)
         tokens = sum(len(question.text.split()) for question in questions)
-        usage = Usage(prompt_tokens=tokens, total_tokens=tokens)
-        return Likelihoods([self.likely(question) for question in questions], usage)
+        return Likelihoods(
+            [self.likely(question) for question in questions],
+            Usage(prompt_tokens=tokens, total_tokens=tokens),
+        )
 
     async def close(self) -> None:
         pass

@@ -2,6 +2,7 @@
 times as other systems write them."""
 
 import re
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
@@ -164,18 +165,14 @@ def _is_number(value: Any) -> bool:
 
 def _parsed(text: str) -> datetime:
     for parse in (datetime.fromisoformat, parsedate_to_datetime, _patterned):
-        try:
+        with suppress(ValueError, TypeError, IndexError):
             moment = parse(text.strip())
-        except (ValueError, TypeError, IndexError):
-            continue
-        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     raise ValueError(text)
 
 
 def _patterned(text: str) -> datetime:
     for pattern in PATTERNS:
-        try:
+        with suppress(ValueError):
             return datetime.strptime(text, pattern)
-        except ValueError:
-            continue
     raise ValueError(text)

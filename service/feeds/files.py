@@ -248,8 +248,11 @@ def _table(
 ) -> Iterator[FileRow]:
     """The rows of a text table. The layout has the columns' names, or the first line."""
     known = layout or Layout(lambda _feed, row, _notes: dict(row))
-    encoding = encoding_of(file.name, file.data, mapping.encoding or known.encoding)
-    text = file.data = io.TextIOWrapper(file.data, encoding=encoding, newline="")
+    text = file.data = io.TextIOWrapper(
+        file.data,
+        encoding=encoding_of(file.name, file.data, mapping.encoding or known.encoding),
+        newline="",
+    )
     header = text.readline().rstrip("\r\n")
     if not header.strip():
         raise BadRequest(f"{file.name}: empty; a table begins with the names of its columns")

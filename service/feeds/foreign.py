@@ -1,5 +1,4 @@
-"""Rows of Gorse, Metarank and Amazon Personalize as rows of ours. Functions of values; nothing is
-stored.
+"""Rows of Gorse, Metarank and Amazon Personalize as rows of ours. Functions of values.
 
 A foreign row is read as parts, each a row for one of our feeds. What a foreign system asks for (a
 string here, a list there) is checked under its own field names; the rest (lengths, numbers,
@@ -91,8 +90,10 @@ def sorted_out(shape: Shape, feed: Feed | None, rows: Sequence[Any]) -> Sorted:
         before = len(parts), len(rejected)
         for where, element in _elements(shape, row):
             try:
-                found = READERS[shape](feed, object_of(element, "the row"))
-                parts += [FeedRow(part.feed, part.row, index, where) for part in found]
+                parts += [
+                    FeedRow(part.feed, part.row, index, where)
+                    for part in READERS[shape](feed, object_of(element, "the row"))
+                ]
             except BadRequest as error:
                 rejected.append(
                     Rejection(index=index, code=error.code, message=where + error.message)
@@ -399,9 +400,11 @@ def _personalize_events(element: Row, actor: Row) -> list[Row]:
         "occurred_at": time,
         "ranking_id": ranking,
     }
-    impression = list_of(element, "impression") if element.get("impression") else []
     items = [
-        id_of({"item": item_id}, "item", f"impression.{n}") for n, item_id in enumerate(impression)
+        id_of({"item": item_id}, "item", f"impression.{n}")
+        for n, item_id in enumerate(
+            list_of(element, "impression") if element.get("impression") else ()
+        )
     ]
     return [without_none(event), *impressions_of(items, actor, ranking, time, event_id)]
 

@@ -169,25 +169,25 @@ def _amazon(feed: Feed, row: Mapping[str, Any], notes: Notes) -> Row:
         return _amazon_review(row, notes)
     if feed == "users":
         raise BadRequest("amazon-reviews has no users' file; who reviews is known by the events")
-    texts = [row.get("description"), row.get("features") or row.get("feature")]
     item = {
         "id": row.get("parent_asin") or row.get("asin"),
         "title": row.get("title"),
-        "text": " ".join(_texts_in(texts)),
+        "text": " ".join(
+            _texts_in([row.get("description"), row.get("features") or row.get("feature")])
+        ),
         "image_url": _first_image(row),
     }
+    others = {key: value for key, value in row.items() if key not in AMAZON_KEYS}
+    scalars = {key: value for key, value in others.items() if isinstance(value, str | int | float)}
+    notes.left_out.update(
+        key for key, value in others.items() if key not in scalars and value not in (None, [], {})
+    )
     attributes = {
         "categories": list(dict.fromkeys(_texts_in(row.get("categories") or row.get("category")))),
         "price": _price(row.get("price")),
         "brand": row.get("brand") or row.get("store"),
+        **scalars,
     }
-    for key, value in row.items():
-        if key in AMAZON_KEYS or key in IMAGES:
-            continue
-        if isinstance(value, str | int | float):
-            attributes[key] = value
-        elif value not in (None, [], {}):
-            notes.left_out[key] += 1
     return {
         **without_missing(item),
         "attributes": {
@@ -197,31 +197,32 @@ def _amazon(feed: Feed, row: Mapping[str, Any], notes: Notes) -> Row:
 
 
 def _amazon_review(row: Mapping[str, Any], notes: Notes) -> Row:
-    event = {
-        "user_id": row.get("reviewerID") or row.get("user_id"),
-        "item_id": row.get("parent_asin") or row.get("asin"),
-        "type": "rating",
-        "value": row.get("overall", row.get("rating")),
-        "occurred_at": time_of(
-            row.get("unixReviewTime", row.get("timestamp")),
-            "unixReviewTime" if "unixReviewTime" in row else "timestamp",
-        ),
-        "text": row.get("summary") or row.get("title"),
-    }
     notes.left_out.update(key for key in row if key not in AMAZON_REVIEW_KEYS)
-    return without_missing(event)
+    return without_missing(
+        {
+            "user_id": row.get("reviewerID") or row.get("user_id"),
+            "item_id": row.get("parent_asin") or row.get("asin"),
+            "type": "rating",
+            "value": row.get("overall", row.get("rating")),
+            "occurred_at": time_of(
+                row.get("unixReviewTime", row.get("timestamp")),
+                "unixReviewTime" if "unixReviewTime" in row else "timestamp",
+            ),
+            "text": row.get("summary") or row.get("title"),
+        }
+    )
 
 
+IMAGES = ("imUrl", "imageURLHighRes", "imageURL", "images", "image")
 AMAZON_KEYS = {
     "asin", "parent_asin", "title", "description", "features", "feature", "categories", "category",
-    "price", "brand", "store",
+    "price", "brand", "store", *IMAGES,
 }  # fmt: skip
-"""Of a product, the keys whose values have a place of their own in our row; beside `IMAGES`."""
+"""Of a product, the keys whose values have a place of their own in our row."""
 AMAZON_REVIEW_KEYS = {
     "reviewerID", "user_id", "asin", "parent_asin", "overall", "rating", "unixReviewTime",
     "timestamp", "summary", "title",
 }  # fmt: skip
-IMAGES = ("imUrl", "imageURLHighRes", "imageURL", "images", "image")
 
 
 def _first_image(row: Mapping[str, Any]) -> str | None:

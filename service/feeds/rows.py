@@ -156,10 +156,9 @@ class Notes:
         if self.left_out:
             warnings.append(f"left out, as there is no room for it: {_counts(self.left_out)}")
         for (key, kind), count in self.misfits.most_common(30):
-            example = self.examples[key, kind]
             warnings.append(
                 f"attributes.{key} left out of {count} rows: declared {kind} "
-                f"(catalog.filterable), found {example}"
+                f"(catalog.filterable), found {self.examples[key, kind]}"
             )
         for (kind, lowest, highest), (low, high, count) in self.outside.items():
             warnings.append(

@@ -114,7 +114,26 @@ class OutputConstraint:
     schema: bool = True
 
 
-class ScorerAdapter(Protocol):
+class Described(Protocol):
+    """A model under its configured alias, and what it says of itself."""
+
+    @property
+    def alias(self) -> str: ...
+    async def about(self) -> About: ...
+
+
+class KnowsTokens(Protocol):
+    """A model that writes, token by token.
+
+    `token`: the id of a word that is a single token; `ModelIncapable` if it is none. `likeliest`:
+    of so many likeliest first tokens asked for, how many came.
+    """
+
+    async def token(self, word: str) -> int: ...
+    async def likeliest(self, count: int) -> int: ...
+
+
+class ScorerAdapter(Described, Protocol):
     """A model that tells likelihoods. Raises only `ModelError`s.
 
     A server may keep the first context for the next call. `apart`: each answer depends on its own
@@ -123,10 +142,7 @@ class ScorerAdapter(Protocol):
     """
 
     @property
-    def alias(self) -> str: ...
-    @property
     def price(self) -> Price | None: ...
-    async def about(self) -> About: ...
     async def loglikelihoods(
         self, asked: Sequence[OutgoingAsked], *, apart: bool = False
     ) -> Likelihoods: ...
@@ -134,34 +150,23 @@ class ScorerAdapter(Protocol):
 
 
 @runtime_checkable
-class ModelAdapter(ScorerAdapter, Protocol):
-    """A model that writes, under its configured alias. All methods raise only `ModelError`s;
-    closing the iterator of `stream` stops the model's work.
-
-    `token`: the id of a word that is a single token; `ModelIncapable` if it is none. `likeliest`:
-    of so many likeliest first tokens asked for, how many came.
-    """
+class ModelAdapter(ScorerAdapter, KnowsTokens, Protocol):
+    """A model that writes. All methods raise only `ModelError`s; closing the iterator of `stream`
+    stops the model's work."""
 
     def stream(self, call: OutgoingCall) -> AsyncGenerator[Piece, None]: ...
-    async def token(self, word: str) -> int: ...
-    async def likeliest(self, count: int) -> int: ...
 
 
-class Scorer(Protocol):
+class Scorer(Described, Protocol):
     """A model that tells likelihoods, as stages ask it: see `ScorerAdapter`."""
 
-    @property
-    def alias(self) -> str: ...
-    async def about(self) -> About: ...
     async def loglikelihoods(
         self, asked: Sequence[Asked], *, context: CallContext, apart: bool = False
     ) -> Likelihoods: ...
 
 
 @runtime_checkable
-class LLM(Scorer, Protocol):
+class LLM(Scorer, KnowsTokens, Protocol):
     """A model that writes, as stages ask it: see `ModelAdapter`."""
 
     def stream(self, call: Call) -> AsyncGenerator[Piece, None]: ...
-    async def token(self, word: str) -> int: ...
-    async def likeliest(self, count: int) -> int: ...

@@ -7,7 +7,7 @@ take is an error, or a warning for what the answer doesn't depend on.
 import asyncio
 import importlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -22,7 +22,7 @@ from service.errors import (
     ModelTimeout,
     ModelUnreachable,
 )
-from service.llm import About, Likelihoods, OutgoingAsked, OutgoingCall
+from service.llm import About, OutgoingCall
 from service.llm.openai import Compatible, rest_of, streaming
 from service.schema import Price, Usage
 
@@ -44,7 +44,11 @@ class Hosted(Compatible):
     """
 
     warn: Callable[[str], None] = lambda message: None
-    _unable = "hosted models know no grammars and no token ids"
+    _unable = {
+        "grammar": "hosted models know no grammars and no token ids",
+        "token": "hosted models know no token ids",
+        "likelihoods": "hosted models tell no likelihoods",
+    }
     _left_out: set[str] = field(default_factory=set, init=False)
 
     @cached_property
@@ -52,9 +56,9 @@ class Hosted(Compatible):
         """Arguments that every completion gets."""
         import httpx
 
-        where = {"api_key": self.api_key, "api_base": self.base_url}
         return {
-            **{name: value for name, value in where.items() if value},
+            **({"api_key": self.api_key} if self.api_key else {}),
+            **({"api_base": self.base_url} if self.base_url else {}),
             "model": self.model,
             "num_retries": 0,
             "max_retries": 0,
@@ -90,14 +94,6 @@ class Hosted(Compatible):
         return await lite.acompletion(
             **{name: body[name] for name in body if name not in self._left_out}
         )
-
-    async def token(self, word: str) -> int:
-        raise ModelIncapable("hosted models know no token ids")
-
-    async def loglikelihoods(
-        self, asked: Sequence[OutgoingAsked], *, apart: bool = False
-    ) -> Likelihoods:
-        raise ModelIncapable("hosted models tell no likelihoods")
 
     async def _usage(self, reported: Any) -> Usage:
         """The reported tokens with their cost by LiteLLM's table; no cost where that has none."""

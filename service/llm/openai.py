@@ -53,7 +53,11 @@ class Compatible:
     extra: Mapping[str, Any] = field(default_factory=dict)
     context: int | None = None
     price: Price | None = None
-    _unable = "backend openai knows no grammars and no token ids; backend vllm does"
+    _unable = {
+        "grammar": "backend openai knows no grammars and no token ids; backend vllm does",
+        "token": "backend openai knows no token ids",
+        "likelihoods": "backend openai tells no likelihoods",
+    }
     _closed: bool = field(default=False, init=False)
 
     @cached_property
@@ -75,10 +79,14 @@ class Compatible:
         identity, context = {}, None
         with suppress(ModelIncapable, InvalidOutput), self._translated():
             listed = await self._client.get("/models", cast_to=dict[str, Any])
-            models = (model for model in listed["data"] if model["id"] == self.model)
-            mine: dict[str, Any] = next(models, {})
-            names = ("id", "root", "max_model_len")
-            identity = {name: str(mine[name]) for name in names if mine.get(name) is not None}
+            mine: dict[str, Any] = next(
+                (model for model in listed["data"] if model["id"] == self.model), {}
+            )
+            identity = {
+                name: str(mine[name])
+                for name in ("id", "root", "max_model_len")
+                if mine.get(name) is not None
+            }
             # vLLM's name, else llama.cpp's
             context = mine.get("max_model_len") or dict(mine.get("meta") or {}).get("n_ctx")
         return About(identity, self.context or (context if isinstance(context, int) else None))
@@ -107,14 +115,15 @@ class Compatible:
         )
 
     async def _complete(self, **arguments: Any) -> Any:
-        defaults = {"model": self.model, "temperature": 0}
-        return await self._client.chat.completions.create(**{**defaults, **arguments})
+        return await self._client.chat.completions.create(
+            **{"model": self.model, "temperature": 0, **arguments}
+        )
 
     def _body(self, call: OutgoingCall) -> dict[str, Any]:
         """Fields of the request beyond those that every one has. Raises `ModelIncapable` for what
         not every such server can do."""
         if call.grammar or call.tokens:
-            raise ModelIncapable(self._unable)
+            raise ModelIncapable(self._unable["grammar"])
         return schema_body(call)
 
     def _logs(self, choice: Any, tokens: Sequence[int]) -> tuple[float, ...]:
@@ -122,7 +131,7 @@ class Compatible:
         return ()
 
     async def token(self, word: str) -> int:
-        raise ModelIncapable("backend openai knows no token ids")
+        raise ModelIncapable(self._unable["token"])
 
     async def likeliest(self, count: int) -> int:
         """By `top_logprobs`. Not to be used on a server that takes token ids: where one step of
@@ -140,7 +149,7 @@ class Compatible:
     async def loglikelihoods(
         self, asked: Sequence[OutgoingAsked], *, apart: bool = False
     ) -> Likelihoods:
-        raise ModelIncapable("backend openai tells no likelihoods")
+        raise ModelIncapable(self._unable["likelihoods"])
 
     async def close(self) -> None:
         """Closes the connections; later calls raise `ModelUnreachable`."""

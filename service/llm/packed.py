@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import lru_cache, reduce
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
 from threading import Lock
 from time import perf_counter
@@ -63,8 +63,10 @@ class _KeptContext:
     @property
     def size(self) -> int:
         """Bytes."""
-        tensors = [self.hidden, *(tensor for layer in self.layers for tensor in layer)]
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        return sum(
+            tensor.numel() * tensor.element_size()
+            for tensor in (self.hidden, *chain.from_iterable(self.layers))
+        )
 
 
 class PackedModel:
@@ -142,8 +144,9 @@ class PackedModel:
             scored = self._values(torch.cat([*parts, hidden]), targets)
             values.update(zip(questions, scored, strict=True))
             read += branch.new
-        usage = Usage(prompt_tokens=read, total_tokens=read)
-        return Likelihoods([values[question] for question in asked], usage)
+        return Likelihoods(
+            [values[question] for question in asked], Usage(prompt_tokens=read, total_tokens=read)
+        )
 
     def _path(self, context: Sequence[str]) -> list[int]:
         """A context's tokens. Each piece is tokenized alone, so that longer contexts begin with the
@@ -267,8 +270,7 @@ class _Tree:
 
     def steps(self, node: int, text: Sequence[int]) -> Steps:
         """The steps of a text after a node. Its last token gets no node: nothing follows it."""
-        nodes = accumulate(text[:-1], self.child, initial=node)
-        return list(zip(nodes, text, strict=False))
+        return list(zip(accumulate(text[:-1], self.child, initial=node), text, strict=False))
 
     def mask(self, rows: int) -> torch.Tensor:
         """[rows, known + rows]: which nodes each new node sees: its ancestors and itself. Rows of

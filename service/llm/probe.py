@@ -90,8 +90,11 @@ class Probes:
             capabilities = None if anew else await asyncio.to_thread(self._read, file, mark)
             if capabilities is None:
                 capabilities = await probe(model, about, at=self._clock(), seconds=seconds)
-                kept = _KeptCapabilities(fingerprint=mark, capabilities=capabilities)
-                await asyncio.to_thread(self._write, file, kept)
+                await asyncio.to_thread(
+                    self._write,
+                    file,
+                    _KeptCapabilities(fingerprint=mark, capabilities=capabilities),
+                )
             self._prints[alias], self.known[alias] = mark, capabilities
             return capabilities
 
@@ -177,7 +180,7 @@ class _Probe:
             # only where ids don't work: in one step of vLLM the two kinds of questions spoil each
             # other's answers
             top_logprobs=by_id or await self._most(self.llm.likeliest),
-            prompt_logprobs=await self._tried(self._scores_texts(), otherwise=False),
+            prompt_logprobs=await self._tried(_scored(self.llm), otherwise=None) is not None,
             context=about.context,
             cached_tokens=again.usage.cached_tokens > 0,
             read_tps=_rate(plain.usage.prompt_tokens - plain.usage.cached_tokens, plain.first_s),
@@ -191,9 +194,6 @@ class _Probe:
     async def _follows_schema(self) -> Literal["enforced", "accepted"]:
         text = (await self._ask(Call(_QUESTION, max_tokens=48, schema=SCHEMA))).text
         return "enforced" if "".join(text.split()) == f'{{"{WORD}":"{WORD}"}}' else "accepted"
-
-    async def _scores_texts(self) -> bool:
-        return len((await _scored(self.llm)).values) == 1
 
     async def _logs_by_id(self, count: int) -> int:
         """How many log-probabilities come for so many ids, whichever tokens they are."""

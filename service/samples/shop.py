@@ -112,8 +112,10 @@ class Shopper:
 @cache
 def products() -> dict[str, Product]:
     """By id. Read at the first use, since most commands need no sample."""
-    rows = TypeAdapter(list[Product]).validate_python(_read("shop_products.yaml"))
-    return {product.id: product for product in rows}
+    return {
+        product.id: product
+        for product in TypeAdapter(list[Product]).validate_python(_read("shop_products.yaml"))
+    }
 
 
 @cache
@@ -129,41 +131,39 @@ def _read(name: str) -> Any:
 def tables(seed: int) -> dict[str, list[Row]]:
     """Rows by file name. Needs no clock: the times of events lie in the `DAYS` before `END`."""
     return {
-        "products.csv": [_product_row(product) for product in products().values()],
-        "people.csv": [_person_row(person) for person in shoppers()],
+        "products.csv": [
+            {
+                "id": product.id,
+                "title": product.title,
+                "text": f"{product.english}\n{product.chinese}",
+                "category": product.category,
+                "kind": product.kind,
+                "brand": product.brand,
+                "price": product.price,
+                "stock": product.stock,
+                "good_for": product.good_for,
+                "lasts_days": product.lasts_days,
+                "available": product.stock > 0,
+                "url": f"https://shop.example/{product.id}",
+                "published_at": product.published_at.isoformat(),
+            }
+            for product in products().values()
+        ],
+        "people.csv": [
+            {
+                "user_id": person.user_id,
+                "locale": person.locale,
+                "allow_hosted": person.allow_hosted,
+                "city": person.city,
+                "household": person.household,
+                "interests": person.interests,
+            }
+            for person in shoppers()
+        ],
         "events.csv": sorted(
             (event for person in shoppers() for event in _events(person, seed)),
             key=lambda event: str(event["occurred_at"]),
         ),
-    }
-
-
-def _product_row(product: Product) -> Row:
-    return {
-        "id": product.id,
-        "title": product.title,
-        "text": f"{product.english}\n{product.chinese}",
-        "category": product.category,
-        "kind": product.kind,
-        "brand": product.brand,
-        "price": product.price,
-        "stock": product.stock,
-        "good_for": product.good_for,
-        "lasts_days": product.lasts_days,
-        "available": product.stock > 0,
-        "url": f"https://shop.example/{product.id}",
-        "published_at": product.published_at.isoformat(),
-    }
-
-
-def _person_row(person: Shopper) -> Row:
-    return {
-        "user_id": person.user_id,
-        "locale": person.locale,
-        "allow_hosted": person.allow_hosted,
-        "city": person.city,
-        "household": person.household,
-        "interests": person.interests,
     }
 
 
@@ -239,8 +239,12 @@ def _events(person: Shopper, seed: int) -> list[Row]:
 
 
 def _newcomer_events(person: Shopper, random: Random) -> list[Row]:
-    start = END - timedelta(days=random.randint(1, 6), hours=random.randint(3, 10))
-    visit = Visit(person, 1, start, random)
+    visit = Visit(
+        person,
+        1,
+        END - timedelta(days=random.randint(1, 6), hours=random.randint(3, 10)),
+        random,
+    )
     for type_, words in person.only:
         if type_ == "search":
             visit.does(type_, text=words)
@@ -277,8 +281,11 @@ def _spread(things: Sequence[Thing], visits: int) -> dict[int, list[Thing]]:
 def _viewed_products(person: Shopper, now: datetime, random: Random) -> list[str]:
     """Ids of some products that are out by `now`, drawn by how much they appeal, each once."""
     published = [product for product in products().values() if product.published_at < now]
-    appeals = [_appeal(person, product) for product in published]
-    drawn = random.choices(published, appeals, k=random.randint(2, 6))
+    drawn = random.choices(
+        published,
+        [_appeal(person, product) for product in published],
+        k=random.randint(2, 6),
+    )
     return list(dict.fromkeys(product.id for product in drawn))
 
 
@@ -333,8 +340,11 @@ def _buy(visit: Visit, product_id: str, random: Random) -> None:
     """Views it, and often what is of the same kind, before the purchase."""
     wanted = products()[product_id]
     for product in products().values():
-        same_kind = (product.category, product.kind) == (wanted.category, wanted.kind)
-        alternative = same_kind and product is not wanted and product.published_at < visit.at
+        alternative = (
+            (product.category, product.kind) == (wanted.category, wanted.kind)
+            and product is not wanted
+            and product.published_at < visit.at
+        )
         if alternative and random.random() < 0.5:
             visit.does("view", product=product.id)
     visit.does("view", "add_to_cart", "purchase", product=product_id)
