@@ -9,7 +9,7 @@ from hashlib import sha256
 from service.candidates import first_of
 from service.catalog import READ, Catalog, words_of
 from service.config import Limits
-from service.errors import BadRequest
+from service.errors import check_limit
 from service.plan import Plan
 from service.prompts import shown_of
 from service.schema import Candidate, Item, Ranking, RerankRequest
@@ -81,15 +81,8 @@ class DocumentReader:
         data; a document without an id, or with one used before, gets one made from its content.
         Raises `BadRequest` if the request exceeds a limit."""
         limits = self.limits
-        if len(request.documents) > limits.documents:
-            raise BadRequest(
-                f"documents: at most {limits.documents} (limits.documents)", param="documents"
-            )
-        if len(request.query) > limits.query_chars:
-            raise BadRequest(
-                f"query: at most {limits.query_chars} characters (limits.query_chars)",
-                param="query",
-            )
+        check_limit("documents", len(request.documents), limits.documents, "documents")
+        check_limit("query", len(request.query), limits.query_chars, "query_chars", " characters")
         known = await self.catalog.get(
             document.name for document in request.documents if document.name is not None
         )

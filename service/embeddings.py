@@ -5,7 +5,7 @@ from typing import Any
 
 from service.catalog import Catalog
 from service.config import Limits
-from service.errors import BadRequest
+from service.errors import check_limit
 
 
 class EmbeddingSpace:
@@ -19,6 +19,5 @@ class EmbeddingSpace:
     async def embed(self, texts: Sequence[str | Sequence[int]]) -> tuple[Any, int]:
         """Unit vectors, shape [len(texts), dimension], of texts or their token ids; and how many
         tokens were read. Raises `BadRequest` for too many."""
-        if len(texts) > self._most:
-            raise BadRequest(f"input: at most {self._most} (limits.inputs)", param="input")
+        check_limit("input", len(texts), self._most, "inputs")
         return await self._embedder.counted(texts)

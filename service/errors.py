@@ -115,6 +115,12 @@ class BadRequest(WhyrankError, code="invalid_request", status=422):
     """The caller can mend it."""
 
 
+def check_limit(field: str, size: int, most: int, setting: str, unit: str = "") -> None:
+    """Raises `BadRequest` for a field that is larger than a setting of `limits` allows."""
+    if size > most:
+        raise BadRequest(f"{field}: at most {most}{unit} (limits.{setting})", param=field)
+
+
 class NotFound(BadRequest, code="not_found", status=404):
     """Nothing has that name. The code comes from `kind`: `NotFound("model", …)` has
     `model_not_found`."""

@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 from service.config import Settings, Weights
 from service.context import CallContext
-from service.errors import BadRequest, ModelIncapable, NotFound
+from service.errors import BadRequest, ModelIncapable, NotFound, check_limit
 from service.llm import OutputConstraint
 from service.models import Models
 from service.prompts import Prompt, PromptLibrary
@@ -76,12 +76,8 @@ class Planner:
         """Plans a request. Raises `BadRequest` if it exceeds a limit or names an unknown strategy,
         `NotFound` for an unknown model or prompt."""
         limits = self._settings.limits
-        if request.top_n > limits.top_n:
-            raise BadRequest(f"top_n: at most {limits.top_n} (limits.top_n)", param="top_n")
-        if len(request.candidates or ()) > limits.candidates:
-            raise BadRequest(
-                f"candidates: at most {limits.candidates} (limits.candidates)", param="candidates"
-            )
+        check_limit("top_n", request.top_n, limits.top_n, "top_n")
+        check_limit("candidates", len(request.candidates or ()), limits.candidates, "candidates")
         return self.unbounded(request, call)
 
     def plan_documents(
