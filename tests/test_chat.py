@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from service import chat
 from service.api import create_app
 from service.catalog import Facets
+from service.chat import picks, reading
 from service.chat.shape import check, filled
 from service.config import Settings
 from service.errors import BadRequest, ModelError, ModelUnreachable
@@ -39,13 +39,13 @@ SHOWN = (
 )
 
 
-def talk(*said: str, shown: str = SHOWN) -> chat.Talk:
+def talk(*said: str, shown: str = SHOWN) -> reading.Talk:
     """After each thing said but the last, the same picks."""
     turns = [Turn(role="user", text="surprise me"), Turn(role="assistant", text=shown)]
     for n, text in enumerate(said):
         turns += [Turn(role="assistant", text=shown)] if n else []
         turns.append(Turn(role="user", text=text))
-    return chat.read(turns, ITEMS, FACETS)
+    return reading.read(turns, ITEMS, FACETS)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_it_is_what_was_spoken_of_last() -> None:
         ("assistant", "**Heat**: Because."),
         ("user", "I have seen it"),
     ]
-    found = chat.read(
+    found = reading.read(
         [Turn.model_validate({"role": role, "text": text}) for role, text in turns], ITEMS, FACETS
     )
     assert [one.item.id for one in found.said if one.item] == ["heat"]
@@ -160,8 +160,8 @@ def test_namesakes_are_told_apart_by_what_is_known_of_them() -> None:
     old, new = (
         Item(id=f"heat{year}", title="Heat", attributes={"year": year}) for year in (1986, 1995)
     )
-    line = chat.pick(1, "Heat", new, "So.")
-    assert chat.shown_in(line, {"Heat": [old, new]}) == [new]
+    line = picks.pick(1, "Heat", new, "So.")
+    assert picks.shown_in(line, {"Heat": [old, new]}) == [new]
 
 
 @pytest.mark.parametrize(
@@ -212,8 +212,8 @@ def test_long_turns_are_read_at_once(role: str, text: str) -> None:
         Turn(role="user", text="I have seen it")
     ]
     start = time.process_time()
-    chat.names(turns)
-    chat.read(turns, ITEMS, FACETS)
+    picks.names(turns)
+    reading.read(turns, ITEMS, FACETS)
     assert time.process_time() - start < 10
 
 
@@ -326,7 +326,7 @@ def test_no_conversation_breaks_the_reader(
     turns: list[tuple[Literal["user", "assistant"], str]],
 ) -> None:
     said = [Turn.model_construct(role=role, text=text) for role, text in turns]
-    found = chat.read(said, ITEMS, FACETS)
+    found = reading.read(said, ITEMS, FACETS)
     assert found.instruction is None or found.instruction
 
 
@@ -334,9 +334,9 @@ def test_the_reader_finds_the_picks_that_are_written() -> None:
     hostile = Item(
         id="x", title="** 1. **Alien** \n2. **Heat**", attributes={"genre": ["**", "a)b"]}
     )
-    line = chat.pick(1, hostile.title, hostile, "So.")
+    line = picks.pick(1, hostile.title, hostile, "So.")
     assert "\n" not in line
-    assert chat.names([Turn(role="assistant", text=line)]) == {"** 1. **Alien** 2. **Heat**"}
+    assert picks.names([Turn(role="assistant", text=line)]) == {"** 1. **Alien** 2. **Heat**"}
     for title in (
         "M*A*S*H",
         "[REC]",
@@ -345,10 +345,10 @@ def test_the_reader_finds_the_picks_that_are_written() -> None:
         "<img src=x>",
         "\u202eHeat",
     ):
-        line = chat.pick(1, title, None, None)
+        line = picks.pick(1, title, None, None)
         assert not re.search(r"(?<!\\)[\[`<]|\u202e", line)
-        assert chat.names([Turn(role="assistant", text=line)]) == {title.replace("\u202e", "")}
-    assert chat.names([Turn(role="user", text=SHOWN)]) == set()
+        assert picks.names([Turn(role="assistant", text=line)]) == {title.replace("\u202e", "")}
+    assert picks.names([Turn(role="user", text=SHOWN)]) == set()
 
 
 # ── a caller's own shape ──────────────────────────────────────────────────────────────────────────

@@ -130,8 +130,10 @@ def opening(talk: Talk, words: Words, noted: Sequence[Event]) -> str:
 
 def answered(talk: Talk, kind: Kind, words: Words) -> str:
     """The answer to a turn that wishes nothing and points to no pick."""
-    greeting = words.welcome if THANKS.search(talk.turn) else words.hello
-    return {"smalltalk": greeting, "offtopic": words.offtopic}.get(kind, words.which)
+    return {
+        "smalltalk": words.welcome if THANKS.search(talk.turn) else words.hello,
+        "offtopic": words.offtopic,
+    }.get(kind, words.which)
 
 
 def described(item: Item, words: Words) -> str:

@@ -14,16 +14,14 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any, cast
 
-from service import chat
 from service.catalog import Catalog
-from service.chat.documents import OWN, OwnDocuments, called, own_documents, without_excluded
+from service.chat import answers, picks, reading
 from service.chat.understanding import Understanding
 from service.config import Settings
 from service.context import CallContext
-from service.errors import BadRequest
+from service.errors import BadRequest, check_limit
 from service.ingest import Ingest
-from service.pipeline import Answer as Stream
-from service.pipeline import Recommender
+from service.pipeline import Answer, Recommender
 from service.schema import (
     LONGEST_INSTRUCTION,
     ChatReply,
@@ -44,8 +42,16 @@ EXPLAINED = 3
 PICKS = 5
 """How many items an answer recommends if the request doesn't say."""
 
-Answer = AsyncGenerator[str | ChatReply, None]
+TITLE_CHARS = 80
+OWN = "\x1f"
+"""First character of the id that a document without one gets. It is a control character, which no
+item's id contains. No events are stored about such documents."""
+
+Spoken = AsyncGenerator[str | ChatReply, None]
 """Yields the text in pieces, then the reply."""
+OwnDocuments = Sequence[tuple[Document, Item]]
+"""Each of the caller's documents with the title that answers show, and as an item, with an id
+too."""
 
 
 @dataclass(frozen=True)
@@ -54,54 +60,48 @@ class _Turn:
     pays for model calls, and the caller's documents."""
 
     request: ChatRequest
-    talk: chat.Talk
-    words: chat.Words
+    talk: reading.Talk
+    words: answers.Words
     call: CallContext
     own: OwnDocuments
 
 
+@dataclass(frozen=True)
 class Conversation:
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        catalog: Catalog,
-        recommender: Recommender,
-        understanding: Understanding,
-        ingest: Ingest,
-        clock: Callable[[], datetime],
-    ) -> None:
-        self._settings = settings
-        self._catalog = catalog
-        self._recommender = recommender
-        self._understanding = understanding
-        self._ingest = ingest
-        self._clock = clock
+    settings: Settings
+    catalog: Catalog
+    recommender: Recommender
+    understanding: Understanding
+    ingest: Ingest
+    clock: Callable[[], datetime]
 
-    async def answer(self, request: ChatRequest, call: CallContext | None = None) -> Answer:
+    async def answer(self, request: ChatRequest, call: CallContext | None = None) -> Spoken:
         """Yields the text in pieces, then the reply; with a JSON schema (`shape`), a single piece
         of JSON. An invalid request raises here, before iteration begins."""
         call = call or CallContext()
         self._check(request, call)
         start = asyncio.get_running_loop().time()
-        facets = await self._catalog.facets()
-        own = await own_documents(self._catalog, request)
-        talk = chat.read(request.turns, await called(self._catalog, request, own), facets)
+        facets = await self.catalog.facets()
+        own = await _own_documents(self.catalog, request)
+        talk = reading.read(request.turns, await _called(self.catalog, request, own), facets)
         if talk.many is not None:
-            top_n = min(talk.many, request.top_n or self._settings.limits.top_n)
+            top_n = min(talk.many, request.top_n or self.settings.limits.top_n)
             request = request.model_copy(update={"top_n": top_n})
-        views = await self._understanding.views(request, talk)
-        kind = talk.kind or await self._understanding.kind(talk.turn, views)
-        turn = _Turn(request, talk, chat.spoken(request.locale, talk.turn), call, own)
+        views = await self.understanding.views(request, talk)
+        kind = talk.kind or await self.understanding.kind(talk.turn, views)
+        turn = _Turn(request, talk, answers.spoken(request.locale, talk.turn), call, own)
         if kind == "recommend":
             noted = await self._note(request, talk)
-            left = await without_excluded(self._catalog, request, talk, own)
+            left = await _without_excluded(self.catalog, request, talk, own)
             if left is None:
-                opening = chat.opening(talk, turn.words, noted)
-                answer = _say(f"{opening}\n\n{turn.words.nothing}", kind, noted)
+                answer = _say(
+                    f"{answers.opening(talk, turn.words, noted)}\n\n{turn.words.nothing}",
+                    kind,
+                    noted,
+                )
             else:
                 part = call.part()
-                values = await self._understanding.values(left, talk, facets, views, part)
+                values = await self.understanding.values(left, talk, facets, views, part)
                 spent_s = asyncio.get_running_loop().time() - start
                 wanted = self._wanted(left, talk, values, spent_s)
                 stream = await self._stream(left.documents, wanted, call)
@@ -109,70 +109,65 @@ class Conversation:
         elif talk.about and kind in {"why", "about"}:
             answer = self._about(turn, kind)
         else:
-            answer = _say(chat.answered(talk, kind, turn.words), kind)
+            answer = _say(answers.answered(talk, kind, turn.words), kind)
         return answer if request.shape is None else self._shaped(request.shape, answer)
 
     def _check(self, request: ChatRequest, call: CallContext) -> None:
         """Raises `BadRequest` or `NotFound` for a request that can't be answered."""
-        limits = self._settings.limits
-        if len(request.turns) > limits.messages:
-            raise BadRequest(
-                f"messages: at most {limits.messages} (limits.messages)", param="messages"
-            )
+        limits = self.settings.limits
+        check_limit("messages", len(request.turns), limits.messages, "messages")
         most = limits.message_chars
         if any(len(turn.text) > most for turn in request.turns if turn.role == "user"):
             raise BadRequest(
                 f"messages: each at most {most} characters (limits.message_chars)", param="messages"
             )
-        if len(request.documents or ()) > limits.documents:
-            raise BadRequest(
-                f"documents: at most {limits.documents} (limits.documents)", param="documents"
-            )
+        check_limit("documents", len(request.documents or ()), limits.documents, "documents")
         if request.shape is not None:
             from service.chat.shape import check  # takes a tenth of a second, and few ask for it
 
             check(request.shape)
-        self._catalog.check_filters(request.filters)
+        self.catalog.check_filters(request.filters)
         asked = self._asked(request, None).model_copy(update={"candidates": request.candidates})
-        self._recommender.check(asked, call)
+        self.recommender.check(asked, call)
 
-    async def _note(self, request: ChatRequest, talk: chat.Talk) -> list[Event]:
+    async def _note(self, request: ChatRequest, talk: reading.Talk) -> list[Event]:
         """Stores what the last turn says about the person as events. Sending the same turn again
         adds none."""
         if not request.note or (request.user_id is None and request.session_id is None):
             return []
         turns = [turn.text for turn in request.turns]
         events = [
-            Event(
-                event_id=_digest([turns, remark.kind, remark.about, remark.topic]),
+            Event(  # its id is the same for the same turn
+                event_id=sha256(
+                    json.dumps([turns, remark.kind, remark.about, remark.topic]).encode()
+                ).hexdigest()[:32],
                 user_id=request.user_id,
                 session_id=request.session_id,
                 type=remark.kind,
                 item_id=remark.about,
                 text=remark.topic or None,
-                occurred_at=self._clock(),
+                occurred_at=self.clock(),
             )
             for remark in talk.said
             if not (remark.about or "").startswith(OWN)
         ]
         if events:
-            await self._ingest.events([event.model_dump() for event in events])
+            await self.ingest.events([event.model_dump() for event in events])
         return events
 
     # ── as a request for a list ───────────────────────────────────────────────────────────────────
 
     def _wanted(
-        self, request: ChatRequest, talk: chat.Talk, values: list[str], spent_s: float
+        self, request: ChatRequest, talk: reading.Talk, values: list[str], spent_s: float
     ) -> RecommendRequest:
         """Makes a recommendation request of the conversation."""
-        wishes = [wish for wish in (talk.instruction, ", ".join(values)) if wish]
         update: dict[str, Any] = {"exclude": list(dict.fromkeys([*request.exclude, *talk.exclude]))}
         if request.candidates is not None:
             update["candidates"] = request.candidates
         else:
             update |= {"filters": {**talk.filters, **request.filters}, "avoid": [*talk.avoid]}
-        instruction = ". ".join(wishes)[:LONGEST_INSTRUCTION]
-        return self._asked(request, instruction, spent_s).model_copy(update=update)
+        wishes = ". ".join(filter(None, (talk.instruction, ", ".join(values))))
+        return self._asked(request, wishes[:LONGEST_INSTRUCTION], spent_s).model_copy(update=update)
 
     def _asked(
         self, request: ChatRequest, instruction: str | None, spent_s: float = 0
@@ -181,7 +176,7 @@ class Conversation:
         left."""
         shared = RecommendRequest.model_fields.keys() & ChatRequest.model_fields.keys()
         shared -= {"candidates", "filters", "exclude", "top_n", "deadline_ms"}
-        deadline_ms = request.deadline_ms or self._settings.service.deadline_ms
+        deadline_ms = request.deadline_ms or self.settings.service.deadline_ms
         return RecommendRequest(
             **{name: getattr(request, name) for name in shared},
             top_n=request.top_n or PICKS,
@@ -191,17 +186,19 @@ class Conversation:
 
     async def _stream(
         self, documents: list[Document] | None, wanted: RecommendRequest, call: CallContext
-    ) -> Stream:
+    ) -> Answer:
         """Ranks the catalogue, or the caller's documents."""
         if documents is None:
-            return await self._recommender.stream(wanted, call)
+            return await self.recommender.stream(wanted, call)
         shared = RerankRequest.model_fields.keys() & RecommendRequest.model_fields.keys()
-        rerank = RerankRequest(
-            query=wanted.instruction or "",
-            documents=documents,
-            **{name: getattr(wanted, name) for name in shared},
+        return await self.recommender.rerank_stream(
+            RerankRequest(
+                query=wanted.instruction or "",
+                documents=documents,
+                **{name: getattr(wanted, name) for name in shared},
+            ),
+            call,
         )
-        return await self._recommender.rerank_stream(rerank, call)
 
     # ── in words ──────────────────────────────────────────────────────────────────────────────────
 
@@ -210,14 +207,14 @@ class Conversation:
         turn: _Turn,
         noted: list[Event],
         wanted: RecommendRequest,
-        stream: Stream,
+        stream: Answer,
         usage: Usage,
-    ) -> Answer:
+    ) -> Spoken:
         """Yields an opening, then a line for each item as soon as its reason is known. If no item
         passes the filters read from the conversation, says so and ranks without them. `usage`: of
         understanding the wish."""
         words = turn.words
-        text = chat.opening(turn.talk, words, noted)
+        text = answers.opening(turn.talk, words, noted)
         yield text
         ranking = cast(Ranking, await anext(stream))
         if not ranking.items and turn.talk.filters:
@@ -225,20 +222,24 @@ class Conversation:
             text += f"\n\n{words.dropped}"
             yield f"\n\n{words.dropped}"
             wanted = wanted.model_copy(update={"filters": turn.request.filters})
-            stream = await self._recommender.stream(wanted, turn.call)
+            stream = await self.recommender.stream(wanted, turn.call)
             ranking = cast(Ranking, await anext(stream))
         titles = [item.title or item.item_id for item in ranking.items]
-        items = await self._catalog.get(item.item_id for item in ranking.items)
+        items = await self.catalog.get(item.item_id for item in ranking.items)
         gap = "\n\n"
         async with aclosing(stream):
-            async for part in _with_unexplained(stream):
-                if isinstance(part, Ranking):
-                    ranking = part
-                    continue
-                title, item = titles[part.rank - 1], items.get(part.item_id)
-                piece = gap + chat.pick(part.rank, title, item, part.reason)
-                yield piece
-                text, gap = text + piece, "\n"
+            async for part in stream:
+                ranking = part if isinstance(part, Ranking) else ranking
+                rows: Sequence[Ranked | Reason] = (
+                    [part]
+                    if isinstance(part, Reason)
+                    else [row for row in part.items if row.reason is None]
+                )
+                for row in rows:
+                    title, item = titles[row.rank - 1], items.get(row.item_id)
+                    piece = gap + picks.pick(row.rank, title, item, row.reason)
+                    yield piece
+                    text, gap = text + piece, "\n"
         if not ranking.items:
             yield f"\n\n{words.nothing}"
             text += f"\n\n{words.nothing}"
@@ -246,17 +247,17 @@ class Conversation:
             text=text, kind="recommend", ranking=ranking, noted=noted, usage=ranking.usage + usage
         )
 
-    async def _about(self, turn: _Turn, kind: chat.Kind) -> Answer:
+    async def _about(self, turn: _Turn, kind: reading.Kind) -> Spoken:
         """Describes items shown before, or explains why they were recommended, by a new ranking."""
         text, usage, ranking = "", Usage(), None
         for item in turn.talk.about[:EXPLAINED]:
             if kind == "why":
                 ranking = await self._again(turn, item)
                 usage += ranking.usage
-                moved_by = await self._catalog.get(ranking.items[0].attribution)
-                said = chat.justified(item, ranking.items[0], moved_by, turn.words)
+                moved_by = await self.catalog.get(ranking.items[0].attribution)
+                said = answers.justified(item, ranking.items[0], moved_by, turn.words)
             else:
-                said = chat.described(item, turn.words)
+                said = answers.described(item, turn.words)
             piece = f"\n\n{said}" if text else said
             yield piece
             text += piece
@@ -273,42 +274,92 @@ class Conversation:
             rankings = [part async for part in stream if isinstance(part, Ranking)]
         return rankings[-1]
 
-    async def _shaped(self, shape: Mapping[str, Any], answer: Answer) -> Answer:
+    async def _shaped(self, shape: Mapping[str, Any], answer: Spoken) -> Spoken:
         """Converts an answer into JSON of the caller's schema, as a single piece."""
         from service.chat.shape import filled
 
         async with aclosing(answer):
             *_, reply = [part async for part in answer if isinstance(part, ChatReply)]
         items = reply.ranking.items if reply.ranking is not None else []
-        known = await self._catalog.get(item.item_id for item in items)
-        picks = [_pick(item, known.get(item.item_id)) for item in items]
-        text = json.dumps(filled(shape, reply.text, picks), ensure_ascii=False)
+        known = await self.catalog.get(item.item_id for item in items)
+        values = [_values(item, known.get(item.item_id)) for item in items]
+        text = json.dumps(filled(shape, reply.text, values), ensure_ascii=False)
         yield text
         yield reply.model_copy(update={"text": text})
 
 
-def _digest(parts: Sequence[Any]) -> str:
-    """An id that is always the same for the same values of JSON."""
-    return sha256(json.dumps(parts).encode()).hexdigest()[:32]
-
-
-async def _with_unexplained(stream: Stream) -> AsyncGenerator[Ranking | Reason | Ranked, None]:
-    """Yields what the stream yields, and before its last ranking the items without a reason."""
-    async for part in stream:
-        if isinstance(part, Ranking):
-            for item in part.items:
-                if item.reason is None:
-                    yield item
-        yield part
-
-
-async def _say(text: str, kind: chat.Kind, noted: Sequence[Event] = ()) -> Answer:
+async def _say(text: str, kind: reading.Kind, noted: Sequence[Event] = ()) -> Spoken:
     yield text
     yield ChatReply(text=text, kind=kind, noted=[*noted])
 
 
-def _pick(row: Ranked, item: Item | None) -> dict[str, Any]:
+def _values(row: Ranked, item: Item | None) -> dict[str, Any]:
     """Values that a JSON answer may use for an item: its rank, reason and attributes."""
     own = item.model_dump(include={"url", "image_url", "text"}) if item is not None else {}
     attributes = item.attributes if item is not None else {}
     return {**attributes, **own, **row.model_dump(exclude={"signals", "attribution"})}
+
+
+# ── the caller's own documents ────────────────────────────────────────────────────────────────
+
+
+async def _own_documents(catalog: Catalog, request: ChatRequest) -> OwnDocuments:
+    """The caller's documents, in their order."""
+    documents = request.documents or []
+    known = await catalog.get(one.name for one in documents if one.name is not None)
+    own = []
+    for n, document in enumerate(documents):
+        item_id = document.name or f"{OWN}{n}"
+        titled = _titled(document, known)
+        item = titled.over(known.get(item_id))
+        update = {"id": item_id, "title": item.title or document.text[:TITLE_CHARS]}
+        own.append((titled, item.model_copy(update=update)))
+    return own
+
+
+async def _called(
+    catalog: Catalog, request: ChatRequest, own: OwnDocuments
+) -> dict[str, list[Item]]:
+    """Items by the names that earlier answers may have used; the caller's documents by their
+    titles and ids."""
+    names = picks.names(request.turns)
+    return await catalog.called(names) | {
+        name: [item]
+        for _, item in own
+        for name in {picks.plain(picks.shown(item.title)), item.id} & names
+    }
+
+
+async def _without_excluded(
+    catalog: Catalog, request: ChatRequest, talk: reading.Talk, own: OwnDocuments
+) -> ChatRequest | None:
+    """The request without the documents or candidates that the person excluded; None if none
+    remain."""
+    exclude = {*request.exclude, *talk.exclude}
+    avoid = {value.casefold() for value in talk.avoid}
+    if request.documents is not None:
+        documents = [
+            document
+            for document, item in own
+            if item.id not in exclude and not avoid & _texts(item)
+        ]
+        return request.model_copy(update={"documents": documents}) if documents else None
+    if request.candidates is not None:
+        known = await catalog.get(request.candidates) if avoid else {}
+        exclude |= {item.id for item in known.values() if avoid & _texts(item)}
+        ids = [item_id for item_id in request.candidates if item_id not in exclude]
+        return request.model_copy(update={"candidates": ids}) if ids else None
+    return request
+
+
+def _titled(document: Document, known: Mapping[str, Item]) -> Document:
+    """Gives a document without title and id its first line as title."""
+    if document.title or document.id is not None or document.name in known:
+        return document
+    first = document.text.strip().partition("\n")[0]
+    return document.model_copy(update={"title": first[:TITLE_CHARS]})
+
+
+def _texts(item: Item) -> set[str]:
+    """An item's textual attribute values in lower case."""
+    return {value.casefold() for _, value in item.facts() if isinstance(value, str)}

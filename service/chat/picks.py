@@ -135,8 +135,7 @@ def object_of(
     verb, so the whole text is read."""
     if not verb[0].isascii() and _CHINESE_LETTER.search(verb[0]):
         return meant(text, picks, it)
-    after = re.split(r"[.;!?]|,? \b(?:but|not)\b", text[verb.end() :])[0]
-    return pointed_at(after, picks, it)
+    return pointed_at(re.split(r"[.;!?]|,? \b(?:but|not)\b", text[verb.end() :])[0], picks, it)
 
 
 def pointed_at(phrase: str, picks: Sequence[Item | None], it: Item | None) -> list[Item]:

@@ -275,8 +275,7 @@ def _years(text: str, facets: Facets) -> Filter | None:
         return Filter(gte=first, lt=first + 10)
     if year := YEAR.search(text):
         value = int(year[2])
-        bounds = {"before": "lt", "until": "lte", "after": "gt", "since": "gte"}
-        bound = bounds.get(year[1].lower())
+        bound = {"before": "lt", "until": "lte", "after": "gt", "since": "gte"}.get(year[1].lower())
         return Filter.model_validate({bound: value} if bound else {"gte": value, "lte": value})
     low, high = facets.ends["year"]
     for age in AGE.finditer(text):

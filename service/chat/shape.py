@@ -6,6 +6,7 @@ a field gets null if the schema allows that, else the emptiest value that it all
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from math import floor, inf
 from typing import Any
@@ -169,21 +170,19 @@ class _NotAllowed(ValueError):
 PickFields = Mapping[str, Any]
 
 
+@dataclass(frozen=True)
 class _Filler:
     """Makes values for a schema's parts. `outside`: what is known where no pick is spoken of."""
 
-    def __init__(
-        self, root: Mapping[str, Any], picks: Sequence[PickFields], outside: PickFields
-    ) -> None:
-        self._root = root
-        self._picks = picks
-        self._outside = outside
-        self._steps = iter(range(VALUES))
+    root: Mapping[str, Any]
+    picks: Sequence[PickFields]
+    outside: PickFields
+    steps: Iterator[int] = field(default_factory=lambda: iter(range(VALUES)))
 
     def value(self, schema: Any, name: str, pick: PickFields, depth: int) -> Any:
         """A value for a part of the schema. `name`: the field's; `pick`: the one it speaks of,
         or `outside`."""
-        if depth > DEPTH or next(self._steps, None) is None:
+        if depth > DEPTH or next(self.steps, None) is None:
             raise ValueError(f"nested deeper than {DEPTH}, or more than {VALUES} values")
         if not isinstance(schema, Mapping):
             return None
@@ -206,12 +205,18 @@ class _Filler:
         """The first choice that is known to hold, else one that claims nothing. Any, where nothing
         is known that could contradict it."""
         parts = {str(part).casefold() for part in (known if isinstance(known, list) else [known])}
-        for choice in choices:
-            if choice is not None and (choice == known or str(choice).casefold() in parts):
-                return choice
-        for choice in choices:
-            if choice is None or (isinstance(choice, str) and choice.casefold() in SAYS_NOTHING):
-                return choice
+        held = [
+            choice
+            for choice in choices
+            if choice is not None and (choice == known or str(choice).casefold() in parts)
+        ]
+        silent = [
+            choice
+            for choice in choices
+            if choice is None or (isinstance(choice, str) and choice.casefold() in SAYS_NOTHING)
+        ]
+        if held or silent:
+            return [*held, *silent][0]
         if known in (None, [], ""):
             return choices[0]
         raise _NotAllowed(f"{name}: {known!r} is none of {list(choices)[:10]}; allow null")
@@ -245,7 +250,7 @@ class _Filler:
         inner = schema.get("items", {})
         shape = self._at(inner["$ref"]) if "$ref" in inner else inner
         least = schema.get("minItems", 0)
-        if pick is self._outside:
+        if pick is self.outside:
             values = self._every_pick(
                 inner, name if shape.get("type") == "object" else "title", depth
             )
@@ -262,7 +267,7 @@ class _Filler:
         """A value for each pick. Picks that the schema's values don't allow are left out, unless
         none would remain."""
         values, refused = list[Any](), list[_NotAllowed]()
-        for pick in self._picks:
+        for pick in self.picks:
             try:
                 values.append(
                     self.value(schema, name, {**pick, "text": pick.get("reason")}, depth + 1)
@@ -301,7 +306,7 @@ class _Filler:
 
     def _at(self, reference: str) -> Any:
         """The part of the schema that a reference such as `#/$defs/Film` names."""
-        part: Any = self._root
+        part: Any = self.root
         for step in reference.removeprefix("#/").split("/"):
             part = part[step.replace("~1", "/").replace("~0", "~")] if step != "#" else part
         return part

@@ -5,7 +5,7 @@ import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from service.catalog import Catalog, Facets, Vectors
 from service.chat.reading import Kind, Talk
@@ -80,30 +80,22 @@ STRANGE = 0.25
 """A turn whose best cosine is not above this resembles no example: its kind is unknown."""
 
 
+@dataclass
 class Understanding:
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        store: Store,
-        catalog: Catalog,
-        prompts: PromptLibrary,
-        models: Models,
-    ) -> None:
-        self._settings = settings
-        self._store = store
-        self._catalog = catalog
-        self._prompts = prompts
-        self._models = models
-        self._examples: dict[Kind, Vectors] = {}
+    settings: Settings
+    store: Store
+    catalog: Catalog
+    prompts: PromptLibrary
+    models: Models
+    _examples: dict[Kind, Vectors] = field(default_factory=dict)
 
     async def views(self, request: ChatRequest, talk: Talk) -> Views:
         """Returns what each model may see of a conversation."""
-        privacy = self._models.privacy
+        privacy = self.models.privacy
         if not privacy.outside:
             return privacy.views(allowed=True)
-        user = await self._store.users.get(request.user_id) if request.user_id is not None else None
-        known = await self._catalog.get(possible_ids([talk.turn, *talk.wishes[-1:]]))
+        user = await self.store.users.get(request.user_id) if request.user_id is not None else None
+        known = await self.catalog.get(possible_ids([talk.turn, *talk.wishes[-1:]]))
         return privacy.views(
             allowed=user is None or user[0].allow_hosted,
             names=request.redact,
@@ -119,10 +111,10 @@ class Understanding:
         with suppress(ModelError):  # the embedder's
             if not self._examples:
                 self._examples = {
-                    kind: await self._catalog.embedder.embed(texts)
+                    kind: await self.catalog.embedder.embed(texts)
                     for kind, texts in EXAMPLES.items()
                 }
-            return kind_of(await self._catalog.embedder.embed_one(view.sent(turn)), self._examples)
+            return kind_of(await self.catalog.embedder.embed_one(view.sent(turn)), self._examples)
         return "recommend"
 
     async def values(
@@ -130,9 +122,9 @@ class Understanding:
     ) -> list[str]:
         """Asks a model which of the catalogue's values the latest wish means. Empty if rules found
         filters, or if the model fails or takes more than a quarter of the deadline."""
-        alias = self._settings.roles.chat or self._settings.roles.explain
+        alias = self.settings.roles.chat or self.settings.roles.explain
         no_model = request.model in {FASTER, PRIOR} or request.strategy == "prior"
-        if no_model or talk.filters or not talk.wishes or alias not in self._models.writers:
+        if no_model or talk.filters or not talk.wishes or alias not in self.models.writers:
             return []
         view = views.of(alias)
         known = choosable(Facets(view.facets(facets.values)))
@@ -141,9 +133,9 @@ class Understanding:
         wish = view.words(talk.wishes[-1])[:LONGEST_INSTRUCTION]
         try:
             question = self._question(request, wish, known, call)
-            seconds = (request.deadline_ms or self._settings.service.deadline_ms) / 1000
+            seconds = (request.deadline_ms or self.settings.service.deadline_ms) / 1000
             async with asyncio.timeout(seconds / 4):
-                text = await _ask(self._models.writers[alias], question)
+                text = await _ask(self.models.writers[alias], question)
         except (ModelError, NotFound, PromptError, TimeoutError):
             return []
         spelled = {value.casefold(): value for value in known}
@@ -153,8 +145,8 @@ class Understanding:
     def _question(
         self, request: ChatRequest, wish: str, known: list[str], call: CallContext
     ) -> Call:
-        prompt = self._prompts.find(
-            "chat", request.domain or self._settings.service.domain, request.locale
+        prompt = self.prompts.find(
+            "chat", request.domain or self.settings.service.domain, request.locale
         )
         return Call(
             prompt.render({"instruction": wish, "values": ", ".join(known)}),
