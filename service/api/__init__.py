@@ -16,7 +16,7 @@ from service.api import (
     records,
     rerank,
 )
-from service.api.edge import REFUSALS, Edge, Gate, install, with_required_keys
+from service.api.edge import HANDLERS, REFUSALS, Edge, Gate, with_required_keys
 from service.build import Service, build, guard
 from service.config import Settings
 
@@ -28,16 +28,6 @@ Send what users do to `/v1/events`; ask `/v1/recommendations`. The very next ans
 Every answer is complete and valid; when the model could not do its part, `degraded` says so. Errors
 share one body; every answer has `x-request-id`.
 """
-
-ROUTERS = (
-    recommend,
-    rerank,
-    openai,
-    records,
-    gorse,
-    foreign,
-    operations,
-)
 
 
 class ServiceApp(FastAPI):
@@ -65,9 +55,9 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         responses=REFUSALS,
+        exception_handlers=HANDLERS,
     )
-    install(app)
-    for module in ROUTERS:
+    for module in (recommend, rerank, openai, records, gorse, foreign, operations):
         app.include_router(module.router)
     app.add_middleware(Gate)
     if origins := settings.service.cors:

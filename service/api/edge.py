@@ -13,14 +13,13 @@ from typing import Any, cast
 from urllib.parse import quote, unquote
 
 import structlog
-from fastapi import FastAPI, Request
+from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from pydantic import BaseModel, Field
-from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
@@ -237,8 +236,9 @@ class Gate:
             if name:
                 needed = SCOPES.get(name, "admin")
                 if not key.allows(needed):
-                    scopes = " and ".join(key.scopes)
-                    raise Forbidden(f"key {key.name!r} is for {scopes}; this needs {needed}")
+                    raise Forbidden(
+                        f"key {key.name!r} is for {' and '.join(key.scopes)}; this needs {needed}"
+                    )
                 self._count(key, limits.rate)
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > limits.body_bytes:
@@ -263,11 +263,9 @@ def _service(scope: Scope) -> Service:
 
 def _route(scope: Scope) -> str:
     """The route that will answer, as `GET /v1/items/{item_id}`; empty if none will."""
-    for route in scope["app"].routes:
-        if route.matches(scope)[0] is Match.FULL:
-            method = "GET" if scope["method"] == "HEAD" else scope["method"]
-            return f"{method} {route.path}"
-    return ""
+    method = "GET" if scope["method"] == "HEAD" else scope["method"]
+    routes = (route for route in scope["app"].routes if route.matches(scope)[0] is Match.FULL)
+    return next((f"{method} {route.path}" for route in routes), "")
 
 
 def _key_in(headers: dict[bytes, bytes]) -> bytes:
@@ -346,8 +344,12 @@ def enveloped(request: Request, error: Exception) -> JSONResponse:
     kind = TYPES.get(
         error.status, "invalid_request_error" if error.status < 500 else "server_error"
     )
-    inner = {"message": message, "type": kind, "param": param, "code": error.code}
-    body = {"error": inner, "message": message, "detail": message, "id": request.state.request_id}
+    body = {
+        "error": {"message": message, "type": kind, "param": param, "code": error.code},
+        "message": message,
+        "detail": message,
+        "id": request.state.request_id,
+    }
     answer = JSONResponse(body, error.status)
     if isinstance(error, Unauthorized):
         answer.headers["www-authenticate"] = "Bearer"
@@ -363,36 +365,34 @@ def _sendable(text: str) -> str:
     return text if len(text) <= MOST_CHARS else text[:MOST_CHARS] + "…"
 
 
-def install(app: FastAPI) -> None:
-    """Makes the app answer the framework's own refusals with the envelope. All other errors reach
-    `Gate`, which does."""
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        details: list[ErrorDetails] = list(error.errors())
-        for detail in details:
-            if detail["loc"][0] == "body":
-                detail["loc"] = detail["loc"][1:]
-        param = path_of(details[0]["loc"]) or None
-        return enveloped(request, BadRequest(in_words(details), param=param))
-
-    @app.exception_handler(HTTPException)
-    async def http(request: Request, error: HTTPException) -> JSONResponse:
-        refusal = BadRequest(f"{request.method} {request.url.path}: {error.detail}")
-        refusal.status = error.status_code
-        refusal.code = ROUTING_CODES.get(error.status_code, BadRequest.code)
-        answer = enveloped(request, refusal)
-        answer.headers.update(error.headers or {})
-        if error.status_code == 405:
-            answer.headers["allow"] = _methods(request)
-        return answer
+async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+    details = error.errors()
+    for detail in details:
+        if detail["loc"][0] == "body":
+            detail["loc"] = detail["loc"][1:]
+    param = path_of(details[0]["loc"]) or None
+    return enveloped(request, BadRequest(in_words(details), param=param))
 
 
-def _methods(request: Request) -> str:
-    """All methods of the path; the framework names those of the first route only."""
-    methods = (
-        route.methods
-        for route in request.app.routes
-        if route.matches(request.scope)[0] is not Match.NONE
-    )
-    return ", ".join(sorted(set().union(*methods)))
+async def _unrouted(request: Request, error: HTTPException) -> JSONResponse:
+    refusal = BadRequest(f"{request.method} {request.url.path}: {error.detail}")
+    refusal.status = error.status_code
+    refusal.code = ROUTING_CODES.get(error.status_code, BadRequest.code)
+    answer = enveloped(request, refusal)
+    answer.headers.update(error.headers or {})
+    if error.status_code == 405:  # the framework names the methods of the path's first route only
+        allowed = (
+            route.methods
+            for route in request.app.routes
+            if route.matches(request.scope)[0] is not Match.NONE
+        )
+        answer.headers["allow"] = ", ".join(sorted(set().union(*allowed)))
+    return answer
+
+
+HANDLERS: dict[int | type[Exception], Any] = {
+    RequestValidationError: _invalid,
+    HTTPException: _unrouted,
+}
+"""Answer the framework's own refusals with the envelope. All other errors reach `Gate`, which
+does."""

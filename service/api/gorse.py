@@ -37,7 +37,6 @@ from service.api.needs import (
     Segment,
     cursor_of,
     feed_body,
-    key_of,
     page_of,
     walk_of,
 )
@@ -185,8 +184,7 @@ async def list_items(
         raise BadRequest(
             "q: no search here; ask /v1/recommendations with it as instruction", param="q"
         )
-    items = await records.list_items(key_of("items", cursor), n + 1)
-    page = page_of("items", items, n, lambda item: item.id)
+    page = await page_of("items", cursor, n, records.list_items, lambda item: item.id)
     return Items(cursor=page.next_cursor or "", items=[GorseItem.of(item) for item in page.data])
 
 
@@ -234,8 +232,7 @@ async def insert_users(feed: FeedDep, ingest: IngestDep) -> RowAffected:
 @router.get("/users", summary="All users, a page at a time")
 async def list_users(records: RecordsDep, cursor: CursorQuery = "", n: NQuery = 10) -> UserPage:
     """By id; also users who have events but were never sent."""
-    users = await records.list_users(key_of("users", cursor), n + 1)
-    page = page_of("users", users, n, lambda user: user.user_id)
+    page = await page_of("users", cursor, n, records.list_users, lambda user: user.user_id)
     return UserPage(cursor=page.next_cursor or "", users=[GorseUser.of(user) for user in page.data])
 
 
@@ -289,8 +286,12 @@ async def recommend(
             "write-back-type: send what was shown to POST /api/feedback instead",
             param="write-back-type",
         )
-    filters = {"categories": Filter(any=[*category])} if category else {}
-    request = RecommendRequest(user_id=user_id, top_n=n + offset, filters=filters, explain="none")
+    request = RecommendRequest(
+        user_id=user_id,
+        top_n=n + offset,
+        filters={"categories": Filter(any=[*category])} if category else {},
+        explain="none",
+    )
     ranked = (await recommender.recommend(request, call)).items[offset:]
     if version == "2":
         return [Score(id=item.item_id, score=item.score) for item in ranked]
@@ -341,10 +342,11 @@ async def _change(
     fields = set[str]().union(*(PATCHED_FIELDS[field] for field in patched))
     if isinstance(labels := patched.get("labels"), dict):
         fields |= {"title", "text", "url", "image_url"} & labels.keys()
-    report = await ingest.change_foreign(
-        "gorse", name, key, lambda known: of(known).model_dump(by_alias=True) | changes, fields
+    return _affected(
+        await ingest.change_foreign(
+            "gorse", name, key, lambda known: of(known).model_dump(by_alias=True) | changes, fields
+        )
     )
-    return _affected(report)
 
 
 def _affected(report: IngestReport) -> RowAffected:

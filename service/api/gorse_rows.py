@@ -104,10 +104,11 @@ class GorseUser(Sent):
 
     @classmethod
     def of(cls, user: User) -> Self:
-        labels = {key: value for key, value in user.attributes.items() if key != "comment"}
         return cls(
             user_id=user.user_id,
-            labels=_labels(labels),
+            labels=_labels(
+                {key: value for key, value in user.attributes.items() if key != "comment"}
+            ),
             comment=str(user.attributes.get("comment", "")),
         )
 

@@ -3,7 +3,7 @@ in pages."""
 
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from itertools import starmap
 from typing import Annotated, Any, Generic, TypeVar
 from urllib.parse import unquote
@@ -238,14 +238,18 @@ def feed_body(noun: type[BaseModel]) -> dict[str, Any]:
     """OpenAPI for a feed's body of one or many `noun`s."""
     single = noun.model_json_schema()
     example = single["examples"][0]
-    content = {
-        JSON: {
-            "schema": {"anyOf": [single, {"type": "array", "items": single}]},
-            "examples": {"one": {"value": example}, "many": {"value": [example]}},
-        },
-        LINES: {"example": f"{to_json(example).decode()}\n"},
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                JSON: {
+                    "schema": {"anyOf": [single, {"type": "array", "items": single}]},
+                    "examples": {"one": {"value": example}, "many": {"value": [example]}},
+                },
+                LINES: {"example": f"{to_json(example).decode()}\n"},
+            },
+        }
     }
-    return {"requestBody": {"required": True, "content": content}}
 
 
 def shown_body(model: type[BaseModel], **lists: type[BaseModel]) -> dict[str, Any]:
@@ -306,9 +310,8 @@ def key_of(name: str, cursor: str | None) -> str:
     return decoded.removeprefix(f"{name}:")
 
 
-def place_of(name: str, cursor: str | None) -> int:
-    """The place in the log that a cursor holds; 0 for none."""
-    key = key_of(name, cursor)
+def place_of(key: str) -> int:
+    """The place in the log that a cursor's key is; 0 for none."""
     if key and not (key.isascii() and key.isdigit() and len(key) <= 18):
         raise BadRequest(
             "cursor: holds no place in the log; send next_cursor as it came, or none to begin",
@@ -330,11 +333,17 @@ def walk_of(name: str, cursor: str | None) -> tuple[int, int] | None:
     return (int(places[1]), int(places[2])) if places is not None else None
 
 
-def page_of(
-    name: str, rows: Sequence[Row], limit: int, key: Callable[[Row], str | int]
+async def page_of(
+    name: str,
+    cursor: str | None,
+    limit: int,
+    read: Callable[[str, int], Awaitable[Sequence[Row]]],
+    key: Callable[[Row], str | int],
 ) -> Page[Row]:
-    """The page of the first `limit` rows, with a cursor if there are more. `rows`: one more than
-    `limit`, if there are so many; `key`: what a cursor names a row by."""
+    """The page of at most `limit` rows after a cursor, with a cursor if there are more. `read`:
+    reads so many rows after a key; `key`: what a cursor names a row by."""
+    rows = await read(key_of(name, cursor), limit + 1)
     data = list(rows[:limit])
-    following = cursor_of(name, key(data[-1])) if len(rows) > limit else None
-    return Page(data=data, next_cursor=following)
+    return Page(
+        data=data, next_cursor=cursor_of(name, key(data[-1])) if len(rows) > limit else None
+    )

@@ -224,10 +224,14 @@ async def complete(
     head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": body.model}
     first = await anext(parts)  # an error before the first word still gets its own status
     if not body.stream:
-        reply = await _last(first, parts)
-        choice = ChatChoice(message=ChatAnswer(content=reply.text))
-        extras = _extras(reply, body.fields)
-        return Completion(**head, choices=[choice], usage=_usage(reply.usage), **extras)
+        async with aclosing(parts):
+            *_, reply = [part async for part in parts if isinstance(part, ChatReply)]
+        return Completion(
+            **head,
+            choices=[ChatChoice(message=ChatAnswer(content=reply.text))],
+            usage=_usage(reply.usage),
+            **_extras(reply, body.fields),
+        )
     return EventSourceResponse(
         _chunks(request, body, head, first, parts),
         ping=settings.service.ping_s,
@@ -294,14 +298,6 @@ def _shape(response_format: dict[str, Any] | None) -> dict[str, Any] | None:
     )
 
 
-async def _last(first: str | ChatReply, parts: AsyncGenerator[str | ChatReply, None]) -> ChatReply:
-    """The last part, which is the whole reply."""
-    async with aclosing(parts):
-        last = [first, *[part async for part in parts]][-1]
-    assert isinstance(last, ChatReply)
-    return last
-
-
 def _usage(usage: Usage) -> dict[str, Any]:
     """The tokens as OpenAI counts them."""
     return {
@@ -342,8 +338,9 @@ async def _chunks(
         return ServerSentEvent(json.dumps(data, default=to_jsonable_python))
 
     def delta(content: dict[str, str], finish: str | None = None, **fields: Any) -> ServerSentEvent:
-        choice = {"index": 0, "delta": content, "finish_reason": finish, "logprobs": None}
-        return chunk([choice], **fields)
+        return chunk(
+            [{"index": 0, "delta": content, "finish_reason": finish, "logprobs": None}], **fields
+        )
 
     yield delta({"role": "assistant", "content": ""})
     try:
@@ -419,10 +416,11 @@ async def embeddings(body: EmbeddingsBody, space: EmbeddingsDep) -> Embeddings:
     if body.dimensions not in (None, space.dimension):
         raise BadRequest(f"dimensions: this space has {space.dimension}", param="dimensions")
     vectors, tokens = await space.embed(inputs)
-    if body.encoding_format == "base64":
-        written = [b64encode(vector.astype("<f4").tobytes()).decode() for vector in vectors]
-    else:
-        written = vectors.tolist()
+    written = (
+        [b64encode(vector.astype("<f4").tobytes()).decode() for vector in vectors]
+        if body.encoding_format == "base64"
+        else vectors.tolist()
+    )
     return Embeddings(
         data=[Embedding(index=n, embedding=vector) for n, vector in enumerate(written)],
         model=space.name,

@@ -43,12 +43,11 @@ async def readyz(diagnostics: DiagnosticsDep, response: Response) -> dict[str, A
     """503 if no request can be answered. A missing model only makes the service `degraded`: the
     prior answers then."""
     parts = await diagnostics.readiness()
+    if all(part["ok"] for part in parts.values()):
+        return {"status": "ready", "parts": parts}
     usable = parts["store"]["ok"] and parts["catalog"]["ok"]
     response.status_code = 200 if usable else 503
-    status = "degraded" if usable else "not ready"
-    if all(part["ok"] for part in parts.values()):
-        status = "ready"
-    return {"status": status, "parts": parts}
+    return {"status": "degraded" if usable else "not ready", "parts": parts}
 
 
 @router.get(
@@ -161,12 +160,11 @@ async def reload(request: Request) -> Reloaded:
     """Models, roles, fallback, ranking, explanation and limits change for the requests that come
     from then on; those under way are answered with the former ones. SIGHUP does the same. 422 for a
     configuration that can't be used, or that changes what needs a restart: nothing changes then."""
-    current: Live = request.app.state.live
+    state = request.app.state
     try:
-        changed = await current.reload()
+        return Reloaded(changed=await state.live.reload(), models=state.service.models.names)
     except ConfigError as error:
         raise NotReloaded(error.message, param=error.param) from error
-    return Reloaded(changed=changed, models=request.app.state.service.models.names)
 
 
 # ── documentation ─────────────────────────────────────────────────────────────────────────────────

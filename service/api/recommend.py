@@ -47,8 +47,11 @@ def _example_answers() -> dict[str, Any]:
         model="small",
         state_version=12,
     )
-    signals = {**first.signals, "grounded": why.grounded}
-    reasoned = {"reason": why.reason, "evidence": why.evidence, "signals": signals}
+    reasoned = {
+        "reason": why.reason,
+        "evidence": why.evidence,
+        "signals": {**first.signals, "grounded": why.grounded},
+    }
     whole = plain.model_copy(update={"items": [first.model_copy(update=reasoned)]})
     events = (_event("ranking", plain), _event("reason", why), _event("done", whole))
     return {
@@ -59,8 +62,9 @@ def _example_answers() -> dict[str, Any]:
 
 def _with_fields(ranking: Ranking, names: Sequence[ItemField]) -> Ranking:
     """The ranking with these fields of the items in its rows."""
-    rows = [row.model_copy(update=row.item_fields(names)) for row in ranking.items]
-    return ranking.model_copy(update={"items": rows})
+    return ranking.model_copy(
+        update={"items": [row.model_copy(update=row.item_fields(names)) for row in ranking.items]}
+    )
 
 
 def _event(name: str, value: Ranking | Reason) -> ServerSentEvent:
@@ -104,9 +108,8 @@ async def recommendations(
     """
     if not body.stream:
         return _with_fields(await recommender.recommend(body, call), body.fields)
-    parts = await recommender.stream(body, call)
     return EventSourceResponse(
-        _events(request, parts, body.fields),
+        _events(request, await recommender.stream(body, call), body.fields),
         ping=settings.service.ping_s,
         shutdown_grace_period=settings.service.deadline_ms / 1000,
     )

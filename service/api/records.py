@@ -22,7 +22,6 @@ from service.api.needs import (
     PreviewerDep,
     RecordsDep,
     feed_body,
-    key_of,
     page_of,
     place_of,
     refuse_unknown_queries,
@@ -80,8 +79,7 @@ async def list_items(
 ) -> Page[Item]:
     """By id. Items that were there at the first page come once, whatever arrives or changes
     meanwhile."""
-    rows = await records.list_items(key_of("items", cursor), limit + 1)
-    return page_of("items", rows, limit, lambda item: item.id)
+    return await page_of("items", cursor, limit, records.list_items, lambda item: item.id)
 
 
 @router.get("/items/{item_id}", summary="One item")
@@ -157,16 +155,19 @@ def _example_export() -> str:
         items=[Ranked(rank=1, item_id="181", score=0.908)],
         strategy="prior",
     )
-    event = Event(
-        user_id="127",
-        item_id="181",
-        type="play",
-        occurred_at=at,
-        ranking_id=ranking.ranking_id,
-        position=0,
+    values = (
+        User(user_id="127"),
+        Event(
+            user_id="127",
+            item_id="181",
+            type="play",
+            occurred_at=at,
+            ranking_id=ranking.ranking_id,
+            position=0,
+        ),
+        LoggedRanking(shown_at=at, domain="movies", ranking=ranking),
     )
-    shown = LoggedRanking(shown_at=at, domain="movies", ranking=ranking)
-    return "".join(map(_line, (User(user_id="127"), event, shown)))
+    return "".join(map(_line, values))
 
 
 @router.post(
@@ -184,8 +185,7 @@ async def list_users(
 ) -> Page[User]:
     """By id. Users who acted without declaring anything are among them; visitors, who have only a
     session, are not."""
-    rows = await records.list_users(key_of("users", cursor), limit + 1)
-    return page_of("users", rows, limit, lambda user: user.user_id)
+    return await page_of("users", cursor, limit, records.list_users, lambda user: user.user_id)
 
 
 @router.get("/users/{user_id}/events", summary="What a user did, a page at a time")
@@ -196,8 +196,13 @@ async def list_events(
     limit: LimitQuery = 100,
 ) -> Page[Event]:
     """In the order in which they arrived."""
-    rows = await records.list_events(user_id, place_of("events", cursor), limit + 1)
-    page = page_of("events", rows, limit, lambda row: row[0])
+    page = await page_of(
+        "events",
+        cursor,
+        limit,
+        lambda key, most: records.list_events(user_id, place_of(key), most),
+        lambda row: row[0],
+    )
     return Page(data=[event for _, event in page.data], next_cursor=page.next_cursor)
 
 

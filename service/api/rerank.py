@@ -189,9 +189,8 @@ async def rerank(
             "fields: TEI's bare list has no room for them; send `documents` instead of `texts`",
             param="fields",
         )
-    fitted = [document(raw, body.rank_fields) for raw in given]
-    documents = [sent for sent, _ in fitted]
-    wanted = _rerank_request(request, body, documents, json_query=settings.rerank.json_query)
+    sent, too_long = zip(*(document(raw, body.rank_fields) for raw in given), strict=True)
+    wanted = _rerank_request(request, body, [*sent], json_query=settings.rerank.json_query)
     reranked = await recommender.rerank(wanted, call)
     ranked = list(zip(reranked.places, reranked.ranking.items, strict=True))
     if body.documents is None:
@@ -208,7 +207,7 @@ async def rerank(
         _result(place, row, given[place], wanted.documents[place], body, repeat=repeat)
         for place, row in ranked
     ]
-    warnings = [*reranked.warnings, *_warnings(body, [too_long for _, too_long in fitted])]
+    warnings = [*reranked.warnings, *_warnings(body, too_long)]
     return _answer(request, body, reranked.ranking, results, len(given), warnings)
 
 
@@ -220,7 +219,7 @@ for _path in ROUTES:
     )(rerank)
 
 
-def _warnings(body: RerankBody, too_long: list[bool]) -> list[str]:
+def _warnings(body: RerankBody, too_long: tuple[bool, ...]) -> list[str]:
     """What of the body was not taken. `too_long`: of each document, whether it had to be cut."""
     cut = [str(place) for place, is_too_long in enumerate(too_long) if is_too_long]
     told = {
@@ -278,12 +277,11 @@ def _result(
 ) -> Result:
     """A row of the ranking. `given`: the document as it came; `sent`: as it was ranked; `repeat`:
     with its text."""
-    from_catalogue = row.item_id if row.item_id == sent.text else None
     return Result(
         index=place,
         relevance_score=row.score,
         rank=row.rank,
-        item_id=own_id(given) or from_catalogue,
+        item_id=own_id(given) or (row.item_id if row.item_id == sent.text else None),
         reason=row.reason,
         evidence=row.evidence if row.reason else None,
         document=Told(text=words_in(given)) if repeat else None,

@@ -117,7 +117,10 @@ def _scalar(value: Any) -> bool:
 def by_field(schema: dict[str, Any]) -> None:
     """Adds an example to a model's schema, made of the first example of each field. For
     `json_schema_extra`."""
-    fields = schema["properties"].items()
     schema["examples"] = [
-        {name: field["examples"][0] for name, field in fields if "examples" in field}
+        {
+            name: field["examples"][0]
+            for name, field in schema["properties"].items()
+            if "examples" in field
+        }
     ]
