@@ -4,6 +4,7 @@ import asyncio
 import shutil
 from collections.abc import Awaitable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 from service import retrieve
@@ -24,31 +25,23 @@ Part = dict[str, Any]
 """State of one part: `ok`; `why`, if it isn't ok; and figures about the part."""
 
 
+@dataclass(frozen=True)
 class Diagnostics:
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        store: Store,
-        catalog: Catalog,
-        models: Models,
-        telemetry: Telemetry,
-    ) -> None:
-        self._settings = settings
-        self._store = store
-        self._catalog = catalog
-        self._models = models
-        self._telemetry = telemetry
-        self._logged: dict[str, str] = {}
-        """The problem last logged for each part, by the part's name; empty if it had none."""
+    settings: Settings
+    store: Store
+    catalog: Catalog
+    models: Models
+    telemetry: Telemetry
+    logged: dict[str, str] = field(default_factory=dict)
+    """The problem last logged for each part, by the part's name; empty if it had none."""
 
     async def prepare(self) -> None:
         """Loads, before the first request, what it would have to wait for, and checks store and
         catalogue. Raises a `StorageError` or `ConfigError` if they are damaged."""
-        await asyncio.to_thread(self._store.check)
-        await self._catalog.health.examine()
+        await asyncio.to_thread(self.store.check)
+        await self.catalog.health.examine()
         with suppress(ModelError):  # an embedder outside may be away
-            await self._catalog.embedder.embed_one("a first text")
+            await self.catalog.embedder.embed_one("a first text")
         await asyncio.to_thread(load_client)
         await asyncio.to_thread(retrieve.load_bm25)
 
@@ -60,7 +53,7 @@ class Diagnostics:
             *(self._why_unready(alias, seconds) for alias in aliases.values())
         )
         parts = {
-            "store": await read_part(asyncio.to_thread(self._store.check), seconds),
+            "store": await read_part(asyncio.to_thread(self.store.check), seconds),
             "catalog": await read_part(self._read_catalog(), seconds),
             "collaborative": await read_part(self._read_training(), seconds),
             "disk": await read_part(self._read_disk(), seconds),
@@ -75,31 +68,31 @@ class Diagnostics:
         """Returns the metrics in Prometheus' text format. If the catalogue can't be read, the
         embedding backlog is its last known value."""
         with suppress(StorageError):
-            self._telemetry.backlog.set(await self._catalog.backlog.count())
-        return self._telemetry.exposition()
+            self.telemetry.backlog.set(await self.catalog.backlog.count())
+        return self.telemetry.exposition()
 
     def _roles(self) -> dict[str, str]:
         """Aliases of the models in use, by role, as `rank`, `fallback[0]` or `shadow`."""
-        settings = self._settings
-        roles: dict[str, str] = settings.roles.model_dump(exclude_none=True)
-        roles |= {f"fallback[{n}]": alias for n, alias in enumerate(settings.fallback)}
-        if settings.shadow.model is not None:
-            roles["shadow"] = settings.shadow.model
-        return roles
+        roles = {
+            **self.settings.roles.model_dump(),
+            **{f"fallback[{n}]": alias for n, alias in enumerate(self.settings.fallback)},
+            "shadow": self.settings.shadow.model,
+        }
+        return {role: alias for role, alias in roles.items() if alias is not None}
 
     async def _read_catalog(self) -> Part:
-        await self._catalog.health.examine()
-        backlog = await self._catalog.backlog.count()
-        self._telemetry.backlog.set(backlog)
+        await self.catalog.health.examine()
+        backlog = await self.catalog.backlog.count()
+        self.telemetry.backlog.set(backlog)
         return {
-            "items": await self._catalog.count(),
-            "dimension": self._catalog.dimension,
+            "items": await self.catalog.count(),
+            "dimension": self.catalog.dimension,
             "embedding_backlog": backlog,
         }
 
     async def _read_training(self) -> Part:
         """Figures on the last training of the collaborative source. No training yet is no error."""
-        last = await self._store.trainings.latest()
+        last = await self.store.trainings.latest()
         if last is None:
             return {"trained_at": None, "events": 0, "items": 0}
         return {
@@ -113,46 +106,46 @@ class Diagnostics:
         nearly full, or if the last write was refused."""
         disks = [
             await asyncio.to_thread(shutil.disk_usage, folder)
-            for folder in (self._settings.data, self._store.file.path.parent)
+            for folder in (self.settings.data, self.store.file.path.parent)
         ]
         free = min(disk.free for disk in disks)
-        for refused in (self._store.file.full, self._catalog.full):
+        for refused in (self.store.file.full, self.catalog.full):
             if refused is not None:
                 raise refused
         if free < LEAST_FREE:
             raise DiskFull(
-                f"{free >> 20} MB are free for {self._settings.data}; below {LEAST_FREE >> 20} "
+                f"{free >> 20} MB are free for {self.settings.data}; below {LEAST_FREE >> 20} "
                 "writes may fail"
             )
         return {"free_mb": free >> 20}
 
     async def _read_upkeep(self) -> None:
         """Raises the error that ended the catalogue's last round of background work, if one did."""
-        if self._catalog.failing is not None:
-            raise self._catalog.failing
+        if self.catalog.failing is not None:
+            raise self.catalog.failing
 
     def _log_changes(self, parts: Mapping[str, Part]) -> None:
         """Logs a part's problem when it begins or changes, and when it ends."""
         for name, part in parts.items():
             why = part.get("why", "")
-            if why != self._logged.get(name, ""):
-                log = self._telemetry.log.error if why else self._telemetry.log.info
+            if why != self.logged.get(name, ""):
+                log = self.telemetry.log.error if why else self.telemetry.log.info
                 log("part_not_ready" if why else "part_ready", part=name, why=why)
-            self._logged[name] = why
+            self.logged[name] = why
 
     async def _why_unready(self, alias: str, seconds: float) -> str:
         """Says why a model doesn't work; returns an empty text if it does. A model that costs money
         is not called for this: its last probe and its circuit breaker tell."""
-        if not self._settings.models[alias].costs:
-            return await self._models.why_unusable(alias, seconds)
-        if self._models.capabilities(alias) is None:
+        if not self.settings.models[alias].costs:
+            return await self.models.why_unusable(alias, seconds)
+        if self.models.capabilities(alias) is None:
             return f"no answer yet: 'whyrank models probe {alias}' asks it"
-        return "resting after failures" if self._models.scorers[alias].resting else ""
+        return "resting after failures" if self.models.scorers[alias].resting else ""
 
     def _model_part(self, role: str, alias: str, problem: str) -> Part:
         """State of the model of a role. It is not ok if it has a problem, or lacks a capability
         that the role needs."""
-        able = self._models.capabilities(alias)
+        able = self.models.capabilities(alias)
         if not problem and able and not self._fits(role, able):
             problem = f"no_capability: it lacks what this role needs (whyrank models probe {alias})"
         told = {"capabilities": able.model_dump(mode="json") if able else None, "why": problem}
@@ -165,8 +158,8 @@ class Diagnostics:
             return SPECS["likelihood"].needs(able)
         if role != "rank":
             return True
-        asked = self._settings.rank.strategy
-        names = [*self._settings.rank.prefer] if asked == "auto" else [asked]
+        asked = self.settings.rank.strategy
+        names = [*self.settings.rank.prefer] if asked == "auto" else [asked]
         return any(
             name == "prior" or (SPECS[name].make is not None and SPECS[name].needs(able))
             for name in names

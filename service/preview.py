@@ -57,29 +57,22 @@ class _Looked:
         return seen_through(self.views.of(self.alias), Subject(self.person, chosen, instruction))
 
 
+@dataclass(frozen=True)
 class Previewer:
-    def __init__(
-        self,
-        settings: Settings,
-        stages: Stages,
-        models: Models,
-        library: PromptLibrary,
-        records: Records,
-    ) -> None:
-        self._settings = settings
-        self._stages = stages
-        self._models = models
-        self._library = library
-        self._records = records
+    settings: Settings
+    stages: Stages
+    models: Models
+    library: PromptLibrary
+    records: Records
 
     def prompts(self) -> list[Prompt]:
-        return list(self._library.all().values())
+        return list(self.library.all().values())
 
     async def state(self, user_id: str) -> UserState:
         """Returns a user's state as a ranking would use it now. Raises `NotFound`."""
-        await self._records.user(user_id)
-        plan = self._stages.planner.plan(RecommendRequest(user_id=user_id), CallContext())
-        return (await self._stages.people.read(plan))[0]
+        await self.records.user(user_id)
+        plan = self.stages.planner.plan(RecommendRequest(user_id=user_id), CallContext())
+        return (await self.stages.people.read(plan))[0]
 
     async def preview(
         self, request: RecommendRequest, task: PreviewTask, model: str | None = None
@@ -95,34 +88,39 @@ class Previewer:
         if task != "explain":
             strategy = "likelihood" if task == "score" else request.strategy
             request = request.model_copy(update={"model": alias, "strategy": strategy})
-        plan = self._stages.planner.plan(request, CallContext())
-        person, views = await self._stages.people.read(plan)
+        plan = self.stages.planner.plan(request, CallContext())
+        person, views = await self.stages.people.read(plan)
         prompt = plan.context.prompt
         if task != "rank":
             locale = request.locale or (person.locale if task == "explain" else None)
-            prompt = self._library.find(task, plan.domain, locale)
-        outside = self._models.privacy.leaves(alias)
+            prompt = self.library.find(task, plan.domain, locale)
+        outside = self.models.privacy.leaves(alias)
         if not views.of(alias).allowed:
             return Preview(prompt.ref, [], None, alias, outside)
         shown = {"score": self._scored, "rank": self._ranked, "explain": self._explained}[task]
-        redact = self._models.privacy.outgoing(alias)
+        redact = self.models.privacy.outgoing(alias)
         messages: list[Message] = [
             {**message, "content": redact(message["content"])}
             for message in await shown(_Looked(plan, person, prompt, alias, views))
         ]
-        folder = self._settings.weights_path(alias)
-        tokens = await asyncio.to_thread(count_tokens, messages, folder / "tokenizer.json")
-        redacted = count_redactions(message["content"] for message in messages)
-        return Preview(prompt.ref, messages, tokens, alias, outside, redacted)
+        tokenizer = self.settings.weights_path(alias) / "tokenizer.json"
+        return Preview(
+            prompt.ref,
+            messages,
+            tokens=await asyncio.to_thread(count_tokens, messages, tokenizer),
+            model=alias,
+            leaves=outside,
+            redacted=count_redactions(message["content"] for message in messages),
+        )
 
     def _alias(self, task: PreviewTask, request: RecommendRequest, model: str | None) -> str:
         """The model that does a task: `model`, else as configured. Raises `BadRequest` if there is
         none, or if it can't do the task."""
-        models = self._settings.models
+        models = self.settings.models
         alias = model or (
-            self._settings.roles.explain
+            self.settings.roles.explain
             if task == "explain"
-            else self._stages.planner.alias(task, request)
+            else self.stages.planner.alias(task, request)
         )
         if alias is None:
             raise BadRequest(
@@ -152,42 +150,42 @@ class Previewer:
     async def _judged(self, looked: _Looked) -> list[Candidate]:
         """The candidates that a model judges, in the order in which it sees them."""
         plan = looked.plan
-        candidates = await self._stages.finder.find(plan, looked.person, looked.views)
+        candidates = await self.stages.finder.find(plan, looked.person, looked.views)
         return [candidates[place] for place in slots(candidates, plan.context)]
 
     async def _ranked(self, looked: _Looked) -> list[Message]:
         """The ranking prompt. If a request would take several such prompts, the first."""
         plan, context = looked.plan, looked.plan.context
         judged = await self._judged(looked)
-        writing = (step for step in plan.ladder.steps if SPECS[step.name].make is not None)
-        step = next(writing, None)
+        step = next((step for step in plan.ladder.steps if SPECS[step.name].make is not None), None)
         windows = max(1, -(-len(judged) // context.window))
         window = judged[::windows] if step is None or step.in_letters else judged[:1]
         answer = SPECS[step.name].answer if step is not None else "order"
-        if answer == "order" and not self._models.constraint(looked.alias).grammar:
+        if answer == "order" and not self.models.constraint(looked.alias).grammar:
             answer = "order as JSON"
         seen = looked.seen(window, plan.request.instruction)
-        shown = variables(
-            seen.state,
-            seen.chosen,
-            instruction=seen.instruction,
-            locale=plan.request.locale or looked.person.locale,
-            line_tokens=context.line_tokens,
-            answer=answer,
+        return looked.prompt.render(
+            variables(
+                seen.state,
+                seen.chosen,
+                instruction=seen.instruction,
+                locale=plan.request.locale or looked.person.locale,
+                line_tokens=context.line_tokens,
+                answer=answer,
+            )
         )
-        return looked.prompt.render(shown)
 
     async def _explained(self, looked: _Looked) -> list[Message]:
         """The prompt for reasons. If a request would take several such prompts, the first.
         Attribution is left out if it would call a model outside: a preview sends nothing
         there."""
         plan, views = looked.plan, looked.views
-        candidates = await self._stages.finder.find(plan, looked.person, views)
-        style = self._stages.explainer.style(plan, looked.person)
+        candidates = await self.stages.finder.find(plan, looked.person, views)
+        style = self.stages.explainer.style(plan, looked.person)
         seen = looked.seen(candidates[: plan.request.top_n], plan.request.instruction)
         attribution: Attribution = []
-        attributor = self._stages.explainer.attributor(plan, views)
-        if attributor is not None and not self._models.privacy.leaves(attributor.scorer.alias):
+        attributor = self.stages.explainer.attributor(plan, views)
+        if attributor is not None and not self.models.privacy.leaves(attributor.scorer.alias):
             attribution = await attributor.attribute(
                 seen.state,
                 seen.chosen[: style.top],
@@ -195,8 +193,12 @@ class Previewer:
                 line_tokens=style.line_tokens,
                 until=style.deadline,
             )
-        supports = supports_of(seen.state, seen.chosen, attribution)
-        renderings = material(seen, style, self._models.constraint(looked.alias), supports)
+        renderings = material(
+            seen,
+            style,
+            self.models.constraint(looked.alias),
+            supports_of(seen.state, seen.chosen, attribution),
+        )
         blank = variables(
             seen.state,
             [],

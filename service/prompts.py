@@ -226,9 +226,14 @@ def _read_prompt(environment: Environment, folder: Path, file: Path) -> Prompt:
         templates = {role: environment.from_string(text) for role, text in parts.items()}
     except TemplateError as error:
         raise PromptError(f"{file}: {error}") from error
-    digest = hashlib.sha256("".join([source, *sources[1:]]).encode()).hexdigest()
     return Prompt(
-        PromptRef(id=front.id, version=front.version, sha=digest[:12]), front.sampling, templates
+        PromptRef(
+            id=front.id,
+            version=front.version,
+            sha=hashlib.sha256("".join([source, *sources[1:]]).encode()).hexdigest()[:12],
+        ),
+        front.sampling,
+        templates,
     )
 
 

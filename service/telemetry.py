@@ -60,8 +60,9 @@ class Telemetry:
         structlog.contextvars.clear_contextvars()
 
     def ranked(self, ranking: Ranking) -> None:
-        model = ranking.model or "none"
-        self.rankings.labels(ranking.strategy, model).observe(ranking.timings.total_ms / 1000)
+        self.rankings.labels(ranking.strategy, ranking.model or "none").observe(
+            ranking.timings.total_ms / 1000
+        )
         if ranking.degraded:
             self.degraded.labels(ranking.degraded.from_, ranking.degraded.reason).inc()
             self.log.warning(
@@ -117,16 +118,17 @@ def _logging_as_json() -> Iterator[None]:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[*first, structlog.stdlib.add_logger_name],
-        processors=[
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-    )
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*first, structlog.stdlib.add_logger_name],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
     level = logging.root.level
     logging.root.addHandler(handler)
     logging.root.setLevel(logging.WARNING)
@@ -188,5 +190,4 @@ class Stopwatch:
         self._last = now
 
     def timings(self) -> Timings:
-        total_ms = round((time.perf_counter() - self._start) * 1000, 2)
-        return Timings(total_ms=total_ms, **self._parts)
+        return Timings(total_ms=round((time.perf_counter() - self._start) * 1000, 2), **self._parts)

@@ -115,8 +115,12 @@ async def explain(
     failure = InvalidOutput.code if asked and answer is None else ""
     try:
         for n, candidate in enumerate(subject.chosen):
-            line, failed = await _line(answer, asked, n)
-            failure = failure or failed
+            line = ""
+            if answer is not None and n in asked:
+                try:
+                    line = await answer.of(asked.index(n))
+                except ModelError as error:
+                    failure = failure or error.code
             claim = claim_of(line, seen.chosen[n].item, claims[n], shown, language)
             support = supports[n] if claim is None else claims[n]
             reason = reasons.reason(candidate, n + 1, support, claim)
@@ -128,19 +132,7 @@ async def explain(
     finally:
         if answer is not None:
             await answer.close()
-    degraded = _degraded(writer, failure) if writer is not None and failure else None
-    yield Explained(call.usage, degraded)
-
-
-async def _line(answer: Each | Loose | None, asked: Sequence[int], n: int) -> tuple[str, str]:
-    """Returns the model's line on the n-th item, empty if it isn't asked about it, and the error's
-    code if the call failed."""
-    if answer is None or n not in asked:
-        return "", ""
-    try:
-        return await answer.of(asked.index(n)), ""
-    except ModelError as error:
-        return "", error.code
+    yield Explained(call.usage, _degraded(writer, failure) if writer and failure else None)
 
 
 async def _attribute(

@@ -91,10 +91,12 @@ class Language:
         """Says what the chosen item shares with a liked one. `common`: the shared values; `item`:
         the liked item; `entry`: its event; `others`: as in `sentence`."""
         value = "" if entry.event.value is None else f" {entry.event.value:g}"
-        sentence = self.shares.format(
-            what=self._list(common), title=self.title(item), verb=entry.verb, value=value
+        return self._with_others(
+            self.shares.format(
+                what=self._list(common), title=self.title(item), verb=entry.verb, value=value
+            ),
+            others,
         )
-        return self._with_others(sentence, others)
 
     def matched(self, wished: Sequence[str], others: Sequence[Item]) -> str:
         """Says which of the wished attributes the chosen item has. `others`: as in `sentence`."""
