@@ -60,9 +60,10 @@ CURL = "tests/test_clients.py::test_what_the_page_gives_to_curl_is_answered"
 UP = "tests/test_promises.py::clone"
 OTHER_ENGINE = {
     f"WHYRANK_MODELS__{alias}__BASE_URL": "http://127.0.0.1:{other}/v1"
-    for alias in ("SMALL", "TINY")
-}
-"""Where commands start an engine: at the usual port there is one already."""
+    for alias in ("SMALL", "TINY", "SMALL-LOCAL", "TINY-LOCAL")
+} | {f"WHYRANK_MODELS__{alias}-LOCAL__BACKEND": "vllm" for alias in ("SMALL", "TINY")}
+"""Where commands start an engine: at the usual port there is one already. It has likelihoods at
+once; other commands load `tiny` often enough."""
 OTHER_STORE = Here(environment={"WHYRANK_DATA": "{folder}/keys"})
 """From its first key on a service asks everybody for one."""
 
@@ -420,16 +421,11 @@ class Clone:
     @property
     def environment(self) -> dict[str, str]:
         """By which commands find this clone's models at this clone's ports, and ask them for
-        little; the configuration is the shipped one, but for likelihoods, which the engine's
-        stand-in has at once: `tests/test_llm_local.py` asks the weights in process."""
+        little; the configuration is the shipped one."""
         engine = f"http://127.0.0.1:{self.ports['engine']}/v1"
         fake = json.dumps({"backend": "vllm", "model": "fake", "base_url": engine, "weight": 0.5})
         stand_in = os.pathsep.join([str(self.folder / "stand-in"), str(HOUSE)])
         return {
-            "WHYRANK_MODELS__TINY-LOCAL__BACKEND": "vllm",
-            "WHYRANK_MODELS__TINY-LOCAL__BASE_URL": engine,
-            "WHYRANK_MODELS__SMALL-LOCAL__BACKEND": "vllm",
-            "WHYRANK_MODELS__SMALL-LOCAL__BASE_URL": engine,
             "WHYRANK_MODELS__SMALL__BASE_URL": engine,
             "WHYRANK_MODELS__TINY__BASE_URL": engine,
             "WHYRANK_MODELS__GPT": fake,
@@ -560,9 +556,10 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
 
 @contextmanager
 def up(made: Clone) -> Iterator[None]:
-    """`make up`, until Ctrl-C stops what it started."""
+    """`make up`, until Ctrl-C stops what it started. Likelihoods are the engine's, whose stand-in
+    has them at once: commands load `tiny` often enough."""
     shadow = json.dumps({"model": "candidate", "share": 1})
-    given = {"WHYRANK_DATA": "served", "WHYRANK_SHADOW": shadow}
+    given = {"WHYRANK_DATA": "served", "WHYRANK_SHADOW": shadow, "WHYRANK_ROLES__SCORE": "tiny"}
     clean = {name: value for name, value in os.environ.items() if not name.startswith("WHYRANK_")}
     log = made.folder / "up.log"
     with log.open("wb") as out:
