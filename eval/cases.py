@@ -76,9 +76,10 @@ class Data:
         )
 
     def audit(self) -> None:
-        """Raises `BadRequest` for what is no case folder, and if the log holds an event of a case's
-        user at or after the case, or on an answer that is not part of the case's history (an item
-        that was only seen before may be an answer)."""
+        """Checks a case folder for leaks. Raises `BadRequest` if it is no case folder; if the log
+        holds an event of a case's user at or after the case; or if it holds one on an answer
+        that is not part of the case's history (an item that was only seen before may be an
+        answer)."""
         if not self.cases or not (self.folder / "protocol.json").exists():
             cure = "'whyrank eval cases' makes one (--protocol given for your own)"
             raise BadRequest(f"{self.folder} is no case folder: {cure}")

@@ -141,8 +141,8 @@ class _Fitting:
         return Arm(name="fit", data=self.folder, strategy="prior", changes=dict(changes))
 
     async def sources(self) -> dict[str, float]:
-        """Source weights of the prior. Sources that never name a candidate keep what is
-        configured."""
+        """Learns the weight of each source in the prior. A source that never names a candidate
+        keeps its configured weight."""
         base = self.run.base
         pools = [await self._pool(case) for case in self.validation]
         weights = {name: float(getattr(base.retrieve, name)) for name in SOURCES}

@@ -98,8 +98,9 @@ class Run:
     async def open(
         cls, suite: Suite, settings: Settings, out: Path, make: Make, limit: int | None = None
     ) -> AsyncIterator[Run]:
-        """Checks everything that can be checked without a model. `limit`: only the first so many
-        cases. Raises `BadRequest`, `ConfigError` or `PromptError`."""
+        """Opens a run of `suite` in the folder `out`, after checking everything that can be
+        checked without a model. `make` builds the service of each arm. `limit`: only the first
+        so many cases. Raises `BadRequest`, `ConfigError` or `PromptError`."""
         run = cls(suite, settings, out, make, limit)
         try:
             await run._check()

@@ -173,7 +173,7 @@ class CatalogBusy(StorageError, code="catalog_busy", retry_after_s=1):
 
 
 class DiskFull(StorageError, code="disk_full", status=507):
-    """Nothing is written; reads go on."""
+    """The disk is full: writes are refused, reads go on."""
 
 
 class StoreDamaged(StorageError, code="store_damaged", retry_after_s=60):

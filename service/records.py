@@ -144,8 +144,8 @@ class Records:
         return await self._store.events.length()
 
     async def unsay(self, user_id: str, item_id: str, kind: str | None = None) -> int:
-        """Deletes a user's events on an item; returns how many. The item's popularity is not
-        corrected."""
+        """Deletes a user's events on an item, only those of the type `kind` if it is given; returns
+        how many. The item's popularity is not corrected."""
         return await self._store.events.remove(
             user_id, item_id, None if kind is None else label(kind)
         )

@@ -246,7 +246,8 @@ class Gate:
 
     def _count(self, key: ApiKey, otherwise: int | None) -> None:
         """Counts a request of a key. Raises `RateLimited`, which says when the next one is let
-        through. `otherwise`: the rate of a key without one."""
+        through. `otherwise`: requests a minute for a key without a rate of its own; None: any
+        number."""
         rate = key.rate or otherwise
         if rate is None:
             return
@@ -281,7 +282,8 @@ def _too_large(limits: Limits) -> TooLarge:
 
 
 def _bounded(receive: Receive, limits: Limits) -> Receive:
-    """Receives a body and counts it, as it may not announce its size. Raises `TooLarge`."""
+    """Wraps `receive` so that a body's bytes are counted, as it may not announce its size; the
+    wrapper raises `TooLarge` past the limit."""
     received = 0
 
     async def next_message() -> Message:

@@ -131,7 +131,7 @@ ARN = "arn:aws:personalize:us-west-2:123456789012:dataset/films/ITEMS"
 
 
 class Camel(BaseModel):
-    """In Personalize's spelling."""
+    """Base of bodies whose fields are written in camelCase, as Amazon Personalize has them."""
 
     model_config = ConfigDict(alias_generator=to_camel, json_schema_extra=by_field)
 

@@ -204,7 +204,8 @@ async def modify_item(item_id: PathId, patch: ItemPatch, ingest: IngestDep) -> R
     "/item/{item_id}", summary="Take an item out of the catalogue", response_model_exclude_none=True
 )
 async def delete_item(item_id: PathId, records: RecordsDep) -> RowAffected:
-    """Unlike in Gorse, the feedback on the item stays, and is used again if the item returns."""
+    """Deletes an item. Unlike in Gorse, the feedback on it stays, and is used again if the item
+    returns."""
     await records.delete_item(item_id)
     return RowAffected(row_affected=1)
 
@@ -231,7 +232,7 @@ async def insert_users(feed: FeedDep, ingest: IngestDep) -> RowAffected:
 
 @router.get("/users", summary="All users, a page at a time")
 async def list_users(records: RecordsDep, cursor: CursorQuery = "", n: NQuery = 10) -> UserPage:
-    """By id; also users who have events but were never sent."""
+    """A page of users by id, including those who are only known from their events."""
     page = await page_of("users", cursor, n, records.list_users, lambda user: user.user_id)
     return UserPage(cursor=page.next_cursor or "", users=[GorseUser.of(user) for user in page.data])
 

@@ -1,5 +1,5 @@
-"""What several routes need, as types for FastAPI: parts of the service, feeds, who asks, ids, lists
-in pages."""
+"""FastAPI dependencies and parameter types that routes share: parts of the service, feeds, the
+caller, ids, paging."""
 
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -89,8 +89,8 @@ class NothingTaken(BadRequest, code="nothing_accepted"):
 
 
 class FeedBody:
-    """The elements of a feed's body: one object, an array, or JSON lines. In place of a line that
-    is no JSON stands its `Rejection`; `rows` are all others."""
+    """The elements of a feed's body: one object, an array, or JSON lines. A line that isn't
+    JSON is replaced by a `Rejection`; `rows` are the elements that aren't rejections."""
 
     def __init__(self, elements: list[Any]) -> None:
         self._broken = [element for element in elements if isinstance(element, Rejection)]

@@ -56,8 +56,8 @@ router = APIRouter(
 
 @router.post("/events", summary="Take events, one or many", openapi_extra=feed_body(Event))
 async def events(feed: FeedDep, ingest: IngestDep) -> IngestReport:
-    """Accepted events are on disk before this answers, and the very next ranking knows them.
-    Sending an event again is harmless."""
+    """Stores events. Those accepted are on disk before this answers, and the very next ranking
+    uses them. Sending an event again is harmless."""
     return feed.report(await ingest.events(feed.rows))
 
 

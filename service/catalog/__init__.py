@@ -75,7 +75,8 @@ __all__ = [
 
 
 class Catalog(OnTable):
-    """The items. Made by `await Catalog.open(folder, embed=…, filterable=…, factors=…)`.
+    """The stored items, and the indexes in which they are searched. Made by
+    `await Catalog.open(folder, embed=…, filterable=…, factors=…)`.
 
     `search` returns ids of items that fit; `backlog` embeds the rows whose vector is still to come;
     `indexes` keeps and makes the indexes; `health` says whether the files can be read.

@@ -1,4 +1,4 @@
-"""What is answered in words of ours, in English and Chinese, around picks and checked reasons."""
+"""Fixed phrases, in English and Chinese, that frame the picks and their checked reasons."""
 
 import re
 from collections.abc import Mapping, Sequence

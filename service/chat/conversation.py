@@ -248,7 +248,8 @@ class Conversation:
         )
 
     async def _about(self, turn: _Turn, kind: reading.Kind) -> Spoken:
-        """Describes items shown before, or explains why they were recommended, by a new ranking."""
+        """Describes items shown before, or explains why they were recommended: ranks them anew to
+        get their reasons."""
         text, usage, ranking = "", Usage(), None
         for item in turn.talk.about[:EXPLAINED]:
             if kind == "why":

@@ -1,5 +1,5 @@
-"""Understands a turn where rules don't suffice: its kind by the nearest example, and the
-catalogue's values that a wish means by asking a model."""
+"""Understands a turn where rules don't suffice: finds its kind by the nearest example, and asks a
+model which of the catalogue's values a wish means."""
 
 import asyncio
 import re

@@ -97,7 +97,8 @@ def demo(
 
 
 def _local_scorers(settings: Settings) -> list[str]:
-    """The model whose weights have to be pulled to compute likelihoods in this process, if any."""
+    """Names the model whose weights are needed to compute likelihoods in this process; empty if
+    none is."""
     score = settings.models[settings.roles.score] if settings.roles.score else None
     return (
         [score.model]

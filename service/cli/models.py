@@ -29,7 +29,7 @@ CAPABILITY_LABELS = {
 
 @app.command("list")
 def list_models(context: typer.Context) -> None:
-    """What is configured, and whether its weights are here."""
+    """List the configured models, and whether their weights are on this machine."""
     from service.engine.fetch import WEIGHTS
 
     settings: Settings = context.obj

@@ -105,8 +105,8 @@ class Model(Section):
 
     @property
     def leaves_the_house(self) -> bool:
-        """Whether a request to it leaves this machine and its private network; `hosted` overrules
-        what the URL says. What private data it may see depends on this."""
+        """Whether a request to this server leaves this machine and its private network; `hosted`
+        overrules what the URL says. It decides which private data the server may see."""
         if self.hosted is not None or self.backend == "local":
             return bool(self.hosted)
         return _is_external(self.base_url)

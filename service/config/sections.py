@@ -68,7 +68,7 @@ class ServiceSettings(Section):
 
     @property
     def loopback(self) -> bool:
-        """Whether only this machine can reach it."""
+        """Whether only this machine can reach the address that is listened on."""
         return self.host in {"127.0.0.1", "localhost", "::1"}
 
 

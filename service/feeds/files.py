@@ -230,7 +230,7 @@ def _json_array(
 
 
 def _check_keys(file: FeedFile, feed: Feed, mapping: FileMapping, layout: Layout | None) -> None:
-    """Raises `BadRequest` if no key of the first row is a field of ours, with a mapping to try."""
+    """Raises `BadRequest`, which suggests a mapping, if the first row has no known field."""
     keys = first_object(head_of(file.data).decode("utf-8", "replace"))
     if keys and layout is None and not mapping.map and not keys.keys() & FIELDS[feed].keys():
         raise BadRequest(

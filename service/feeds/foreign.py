@@ -438,7 +438,7 @@ def _personalize_properties(element: Row) -> Row:
 
 
 def _split_lists(attributes: Row) -> Row:
-    """Attributes with lists for texts as `Comedy|Romance`."""
+    """Returns the attributes, texts such as `Comedy|Romance` split into lists."""
     return {
         key: [word for word in value.split("|") if word]
         if isinstance(value, str) and "|" in value

@@ -122,7 +122,8 @@ class Notes:
     """Other sentences, and for how many rows each holds."""
 
     def became_attribute(self, key: str, fields: Collection[str]) -> None:
-        """Counts an unknown key. `fields`: those that the row lacks, one of which may be meant."""
+        """Counts a key that is no known field and was kept as an attribute. `fields`: the known
+        fields that the row lacks; the key may be one of them, misspelled."""
         self.attributes[key] += 1
         if self.attributes[key] == 1 and (meant := meant_by(key, fields)):
             self.near[key] = meant

@@ -35,8 +35,8 @@ class Trainer:
         self._keeping: set[asyncio.Task[int]] = set()
 
     async def train_if_outgrown(self) -> None:
-        """Trains if the log has grown by `training.growth` since the last training, or if its
-        settings changed. A training that failed is repeated at the next call."""
+        """Trains if the log has grown by the share `training.growth` since the last training, or if
+        its settings changed. A training that failed is tried again at the next call."""
         length = await self._store.events.length()
         if length <= self._tried or not await self._outgrown(length):
             return

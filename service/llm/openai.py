@@ -37,7 +37,7 @@ REMEMBERED = 65_536
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Compatible:
-    """A model of a server, by its URL.
+    """A model on a server with an OpenAI-compatible API.
 
     There are no retries, as a retry would spend the caller's deadline, and there is no read
     time-out, as the caller's deadline closes the socket.

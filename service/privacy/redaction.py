@@ -223,7 +223,7 @@ class View:
         return self.redaction.shown(state, candidates, instruction)
 
     def words(self, text: str) -> str:
-        """Returns a person's own words as a prompt for this model may contain them."""
+        """Returns a text that a person wrote, redacted as this model's prompts have to be."""
         return text if self.redaction is None else self.redaction.words(text)
 
     def sent(self, text: str) -> str:
@@ -280,7 +280,7 @@ def possible_ids(texts: Iterable[str]) -> list[str]:
 
 
 def _line(text: str) -> str:
-    """Puts the first `LONGEST` characters of a text on one line, as a prompt does."""
+    """Returns the first `LONGEST` characters of a text on one line, as prompts show it."""
     return " ".join(text[:LONGEST].split())
 
 

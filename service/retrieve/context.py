@@ -5,6 +5,6 @@ from service.retrieve.similar import nearest
 
 
 async def context(lookup: Lookup) -> list[str]:
-    """Items near those that the person is looking at now."""
+    """Items whose vectors are near those of the items that the person is looking at now."""
     vectors = await lookup.catalog.vectors(lookup.query.context_items)
     return await nearest(lookup, [(vector, 1.0) for vector in vectors.values()])

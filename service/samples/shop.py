@@ -337,7 +337,7 @@ def _needs_another(product: Product, bought_at: datetime, now: datetime) -> bool
 
 
 def _buy(visit: Visit, product_id: str, random: Random) -> None:
-    """Views it, and often what is of the same kind, before the purchase."""
+    """Adds a purchase to a visit, after a view of the product and often of others of its kind."""
     wanted = products()[product_id]
     for product in products().values():
         alternative = (

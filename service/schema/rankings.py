@@ -301,7 +301,8 @@ class Timings(Value):
 
 
 class Ranking(Value):
-    """The answer: always valid, complete and typed."""
+    """The answer to a request for a ranking: each candidate at most once, best first, and how they
+    were ranked."""
 
     ranking_id: str
     """Send it with the events that follow: it joins a click to what was shown."""

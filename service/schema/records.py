@@ -198,7 +198,7 @@ class Event(
         ]
     },
 ):
-    """One thing a person did, or a visitor known by `session_id` alone."""
+    """One thing done by a person, or by a visitor who is known by `session_id` alone."""
 
     event_id: Id = ""
     """The caller's own: sent again, it changes nothing. Absent: made of who, type, item, time and
