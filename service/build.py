@@ -290,7 +290,7 @@ def open_models(
             continue
         try:
             if local:
-                _check_local(alias, settings)
+                _check_local(alias, settings)  # nothing else of a local model may be passed over
             opened[alias] = (kept or {}).get(alias) or _open(alias, settings, telemetry)
         except ConfigError as error:
             if alias in needed and not local:

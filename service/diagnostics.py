@@ -25,7 +25,7 @@ Part = dict[str, Any]
 """State of one part: `ok`; `why`, if it isn't ok; and figures about the part."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Diagnostics:
     settings: Settings
     store: Store

@@ -190,11 +190,12 @@ class RemoteEmbedder:
         return (await self.counted(texts))[0]
 
     async def embed_one(self, text: str) -> Vectors:
-        if text not in self._known:
+        clean = self._redact(text)
+        if clean not in self._known:
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
-            self._known[text] = (await self.embed([text]))[0]
-        return self._known[text]
+            self._known[clean] = (await self.embed([clean]))[0]
+        return self._known[clean]
 
     async def counted(self, texts: Sequence[str | Sequence[int]]) -> tuple[Vectors, int]:
         clean = [self._redact(text) if isinstance(text, str) else text for text in texts]

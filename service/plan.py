@@ -245,8 +245,8 @@ class Planner:
         else:
             held = models.constraint(alias)
             key = option.strategy, alias, weights.model, held
-            strategy = self._strategies.setdefault(
-                key, make(models.writers[alias], weights.model, held)
-            )
+            if key not in self._strategies:
+                self._strategies[key] = make(models.writers[alias], weights.model, held)
+            strategy = self._strategies[key]
         why = ModelIncapable(f"{alias} can't do what {option.strategy} needs")
         return strategy if option.able else GuardedStrategy(strategy, why=why)

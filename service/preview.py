@@ -57,7 +57,7 @@ class _Looked:
         return seen_through(self.views.of(self.alias), Subject(self.person, chosen, instruction))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Previewer:
     settings: Settings
     stages: Stages

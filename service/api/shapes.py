@@ -67,7 +67,9 @@ def _values(raw: Mapping[str, Any], fields: Sequence[str]) -> dict[str, Any]:
     return {
         "id": own_id(raw),
         "title": title if isinstance(title, str) and "title" not in fields else "",
-        "text": words_in([raw.get(name) for name in fields] if fields else raw),
+        "text": "\n".join(words_in(raw[name]) for name in fields if raw.get(name))
+        if fields
+        else words_in(raw),
         "attributes": {**others, **(attributes if isinstance(attributes, dict) else {})},
         **{name: raw.get(name) for name in SHOWN_ONLY},
     }

@@ -289,7 +289,8 @@ class Search(OnTable):
         async def search(limit: int) -> pa.Table:
             if vector is None:
                 return await by_words.limit(limit).to_arrow()
-            by_meaning = self._nearest("vector", [vector], f"vector IS NOT NULL AND {condition}")
+            among = f"vector IS NOT NULL AND {condition}"
+            by_meaning = self._nearest("vector", [vector], among, thorough=False)
             tables = await asyncio.gather(by_meaning(limit), by_words.limit(limit).to_arrow())
             ids = _by_reciprocal_ranks([table["id"].to_pylist() for table in tables])
             return pa.table({"id": pa.array(ids[:limit], pa.string())})
@@ -297,9 +298,15 @@ class Search(OnTable):
         return (await _until_enough(search, k, scope))[0]
 
     def _nearest(
-        self, column: str, vectors: Sequence[Sequence[float] | Vectors], condition: str
+        self,
+        column: str,
+        vectors: Sequence[Sequence[float] | Vectors],
+        condition: str,
+        *,
+        thorough: bool = True,
     ) -> Callable[[int], Awaitable[pa.Table]]:
-        """A search that returns, of each vector, so many nearest rows that meet a condition."""
+        """A search that returns, of each vector, so many nearest rows that meet a condition.
+        `thorough`: an index misses fewer of them, and takes longer."""
         asked = [np.asarray(vector, dtype=np.float32) for vector in vectors]
         query = (
             self._table.lance.query()
@@ -309,6 +316,8 @@ class Search(OnTable):
             .where(condition)
             .select(["id", "_distance"])
         )
+        if not thorough:
+            return lambda limit: query.limit(limit).to_arrow()
         return lambda limit: query.ef(max(2 * limit, 100)).limit(limit).to_arrow()
 
     def _where(self, scope: Scope) -> str:

@@ -66,7 +66,7 @@ class _Turn:
     own: OwnDocuments
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Conversation:
     settings: Settings
     catalog: Catalog

@@ -329,7 +329,8 @@ def _number(schema: Mapping[str, Any], kind: str, known: Any) -> Any:
     number: Any = known if isinstance(known, int | float) and not isinstance(known, bool) else 0
     number = floor(number) if kind == "integer" else number
     above, below = schema.get("exclusiveMinimum", -inf), schema.get("exclusiveMaximum", inf)
-    step = 1 if kind == "integer" else min(1, (below - above) / 2)
+    between = above > -inf and below < inf and kind != "integer"
+    step = min(1, (below - above) / 2) if between else 1
     number = min(max(number, schema.get("minimum", -inf)), schema.get("maximum", inf))
     number = above + step if number <= above else number
     return below - step if number >= below else number

@@ -80,7 +80,7 @@ STRANGE = 0.25
 """A turn whose best cosine is not above this resembles no example: its kind is unknown."""
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Understanding:
     settings: Settings
     store: Store

@@ -17,7 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from functools import lru_cache, reduce
+from functools import lru_cache
 from itertools import accumulate, chain
 from pathlib import Path
 from threading import Lock
@@ -257,8 +257,9 @@ class _Tree:
 
     def child(self, node: int, token: int) -> int:
         """The child of a node with this token; made if there is none."""
-        child = self.children.setdefault((node, token), self.size)
-        if child == self.size:
+        child = self.children.get((node, token))
+        if child is None:
+            child = self.children[node, token] = self.size
             self.tokens.append(token)
             self.parents.append(node)
             self.depths.append(self.depths[node] + 1 if node >= 0 else 0)
@@ -266,23 +267,37 @@ class _Tree:
 
     def grow(self, tokens: Sequence[int]) -> int:
         """The last node of a path from the root; nodes that are missing are made."""
-        return reduce(self.child, tokens, -1)
+        node = -1
+        for token in tokens:
+            node = self.child(node, token)
+        return node
 
     def steps(self, node: int, text: Sequence[int]) -> Steps:
         """The steps of a text after a node. Its last token gets no node: nothing follows it."""
-        return list(zip(accumulate(text[:-1], self.child, initial=node), text, strict=False))
+        steps = []
+        for token in text[:-1]:
+            steps.append((node, token))
+            node = self.child(node, token)
+        return [*steps, (node, text[-1])]
 
     def mask(self, rows: int) -> torch.Tensor:
         """[rows, known + rows]: which nodes each new node sees: its ancestors and itself. Rows of
         padding see themselves only."""
         seen = np.eye(rows, self.known + rows, self.known, dtype=np.bool_)
         for row, node in enumerate(self.parents[self.known :]):
-            while 0 <= node < self.known:
-                seen[row, node] = True
-                node = self.parents[node]
-            if node >= 0:
+            if node >= self.known:
                 seen[row] |= seen[node - self.known]
+            else:
+                seen[row, self._ancestry(node)] = True
         return torch.from_numpy(seen)
+
+    def _ancestry(self, node: int) -> list[int]:
+        """A node and all its ancestors."""
+        nodes = []
+        while node >= 0:
+            nodes.append(node)
+            node = self.parents[node]
+        return nodes
 
 
 # ── the model ─────────────────────────────────────────────────────────────────────────────────────

@@ -60,4 +60,7 @@ class Privacy:
         `allowed`: whether the person lets models outside see anything. `names`, `ids`: what is
         removed from the person's own words.
         """
-        return Views(self.outside, allowed, self._redaction.for_request(names, ids))
+        redaction = self._redaction
+        if self.outside:
+            redaction = redaction.for_request(names, ids)
+        return Views(self.outside, allowed, redaction)

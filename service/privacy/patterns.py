@@ -49,17 +49,19 @@ class _Plain(dict[int, str]):
     """A table for `str.translate` from characters to plain ones. It works each out on first use."""
 
     def __missing__(self, code: int) -> str:
-        char = chr(code)
-        digit = unicodedata.digit(char, None)
-        letters = "".join(
-            part
-            for part in unicodedata.normalize("NFKD", char)
-            if unicodedata.category(part) != "Mn"
-        )
-        plain = _BY_CATEGORY.get(unicodedata.category(char), letters)
-        if digit is not None:
-            plain = str(digit)
-        return self.setdefault(code, plain if len(plain) == 1 else char)
+        self[code] = _plain_char(chr(code))
+        return self[code]
+
+
+def _plain_char(char: str) -> str:
+    digit, category = unicodedata.digit(char, None), unicodedata.category(char)
+    if digit is not None:
+        return str(digit)
+    if category in _BY_CATEGORY:
+        return _BY_CATEGORY[category]
+    parts = unicodedata.normalize("NFKD", char)
+    letters = "".join(part for part in parts if unicodedata.category(part) != "Mn")
+    return letters if len(letters) == 1 else char
 
 
 _PLAIN = _Plain({ord("\n"): "\n", ord("。"): ".", ord("｡"): "."})

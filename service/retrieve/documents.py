@@ -31,7 +31,9 @@ async def documents(
     items = {item.id: item for item in sorted(given, key=lambda item: (words_of(item), item.id))}
     texts = {item_id: words_of(item) for item_id, item in items.items()}
     known = list(await catalog.get(items))
-    lexical = await asyncio.to_thread(_by_words, query.instruction or "", texts)
+    lexical: list[str] = []
+    if query.instruction:
+        lexical = await asyncio.to_thread(_by_words, query.instruction, texts)
     first_words = {item_id: texts[item_id] for item_id in [*lexical, *items]}
     vectors, wish = await _vectors(lookup, first_words, known, until)
     favoured: list[str] = []

@@ -54,6 +54,8 @@ class Lookup:
         """Adds popularity and vectors to candidates, if the query wants them. An item without
         likes gets the popularity of the least popular candidate."""
         query, ids = self.query, [candidate.item.id for candidate in candidates]
+        if not (query.popularity or query.vectors):
+            return candidates
         votes = await self.store.popularity.votes(ids) if query.popularity else {}
         least = min(votes.values(), default=0.0)
         vectors = await self.catalog.vectors(ids) if query.vectors else {}

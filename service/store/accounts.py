@@ -8,6 +8,7 @@ protects it. Rows are never deleted: a service that ever had a key is never agai
 import hmac
 import re
 import secrets
+from collections.abc import Sequence
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
@@ -75,17 +76,19 @@ class Keys(StoredTable):
             )
         return f"wr-{key.key_id}-{secret}"
 
-    @on_thread
-    def find(self, given: str, now: datetime) -> ApiKey | None:
-        """The key with this text; None if there is none, and if it has expired or was revoked."""
+    async def find(self, given: str, now: datetime) -> ApiKey | None:
+        """The key with this text; None if there is none, and if it has expired or was revoked. What
+        can't be a key costs no read."""
         match = SHAPE.fullmatch(given)
-        if match is None:
-            return None
-        for row in self._rows(select(keys).where(keys.c.key_id == match[1])):
+        for row in await self._with_id(match[1]) if match is not None else []:
             key = _key(row)
-            if hmac.compare_digest(row.hash, _hash(match[2])) and key.valid(now):
+            if match and hmac.compare_digest(row.hash, _hash(match[2])) and key.valid(now):
                 return key
         return None
+
+    @on_thread
+    def _with_id(self, key_id: str) -> Sequence[Row[Any]]:
+        return self._rows(select(keys).where(keys.c.key_id == key_id))
 
     @on_thread
     def all(self) -> list[ApiKey]:
