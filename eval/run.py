@@ -91,6 +91,7 @@ class Run:
         self.limit = limit
         self._make = make
         self._services: dict[str, Service] = {}
+        self._making = asyncio.Lock()
         self._settings: dict[str, Settings] = {}
 
     @classmethod
@@ -191,9 +192,10 @@ class Run:
         first use. `shown`: the order in which the model sees the candidates."""
         settings = self.settings(arm, shown)
         key = repr(settings)
-        if key not in self._services:
-            self._services[key] = await self._make(settings)
-            await fill(self._services[key], self.data[arm.data], settings.data)
+        async with self._making:  # of two made at once, one would never be closed
+            if key not in self._services:
+                self._services[key] = await self._make(settings)
+                await fill(self._services[key], self.data[arm.data], settings.data)
         return self._services[key]
 
     def settings(self, arm: Arm, shown: str | None = None) -> Settings:

@@ -46,6 +46,7 @@ class SlowEngine:
         self.asked: dict[str, list[Asked]] = {"rank": [], "explain": [], "probe": []}
         self.heard = {task: asyncio.Event() for task in self.asked}
         self.url = ""
+        self._writers: list[asyncio.StreamWriter] = []
 
     def llm(self) -> VLLM:
         return VLLM("tiny", model="tiny", base_url=self.url)
@@ -58,8 +59,14 @@ class SlowEngine:
             yield self
         finally:
             server.close()
+            for writer in self._writers:
+                writer.close()
+            await asyncio.gather(
+                *(writer.wait_closed() for writer in self._writers), return_exceptions=True
+            )
 
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         sizes = [
             line.split(": ")[1]
