@@ -89,7 +89,7 @@ verify: setup clients  ## The long checks: hostile titles, engines that die or a
 	$(BIN)/whyrank data movielens-100k
 	$(BIN)/whyrank data groceries
 	$(BIN)/whyrank data books
-	HOSTILE=all $(BIN)/pytest tests/verify.py tests/test_hostile.py tests/test_privacy.py tests/test_openapi.py -q -s
+	HOSTILE=all $(BIN)/pytest tests/verify.py tests/test_catalog.py tests/test_hostile.py tests/test_privacy.py tests/test_openapi.py -q -s
 
 clients: $(CLIENTS:%=clients-%)  ## The client libraries that `verify` runs, each family in an environment of its own
 
