@@ -254,19 +254,19 @@ async def test_a_broken_prompt_fails_before_a_token_is_spent(
 async def test_a_killed_run_goes_on_and_asks_nothing_twice(
     suite: Suite, play: Play, tmp_path: Path
 ) -> None:
-    whole = await play(suite, out="whole")
+    whole = await play(suite, out="whole", limit=20)
     asked = len(play.llm.calls)  # type: ignore[attr-defined]
     out = tmp_path / "killed"
     stopped = ScriptedLLM(
         lambda call: reader(call) if len(stopped.calls) < 50 else _stop(), alias="tiny"
     )
     with pytest.raises(ExceptionGroup):
-        await play(suite, out="killed", answer=stopped)
+        await play(suite, out="killed", answer=stopped, limit=20)
     kept = len([*rows(out)])
     with (out / "rows.jsonl").open("a") as torn:
         torn.write('{"arm": "half a li')
     rest = ScriptedLLM(reader, alias="tiny")
-    found = await play(suite, out="killed", answer=rest)
+    found = await play(suite, out="killed", answer=rest, limit=20)
     assert 0 < kept < len([*rows(out)]) == len([*rows(tmp_path / "whole")])
     assert (
         len(rest.calls) + 49 <= asked + 5
@@ -283,7 +283,7 @@ def _stop() -> str:
 
 
 async def test_the_same_seed_gives_the_same_numbers(suite: Suite, play: Play) -> None:
-    one, two = await play(suite, out="one"), await play(suite, out="two")
+    one, two = [await play(suite, out=out, limit=20) for out in ("one", "two")]
     assert [(line.arm, line.values, line.interval, line.versus) for line in one.lines] == [
         (line.arm, line.values, line.interval, line.versus) for line in two.lines
     ]
