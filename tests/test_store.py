@@ -13,9 +13,9 @@ from alembic.script import ScriptDirectory
 from service.errors import ConfigError, StorageError, StoreDamaged
 from service.schema import Event, LoggedRanking, Ranking, User, UserPatch
 from service.store import Store
-from service.store.computed import KEPT, Training
 from service.store.database import MIGRATIONS, micros
 from service.store.events import PAGE, log_key
+from service.store.trainings import KEPT, Training
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

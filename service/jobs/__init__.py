@@ -14,8 +14,8 @@ from service.errors import ModelError
 from service.models import PROBE_S, Models
 from service.retrieve import factorization
 from service.store import Store
-from service.store.computed import Training
 from service.store.database import micros
+from service.store.trainings import Training
 from service.telemetry import Telemetry
 
 

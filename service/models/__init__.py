@@ -16,7 +16,7 @@ from service.models.metered import MeteredModel, MeteredScorer
 from service.models.meters import Budget, CircuitBreaker, LatencyEstimator, Meters
 from service.privacy import Privacy
 from service.schema import FASTER, PRIOR, Capabilities
-from service.store.accounts import Spendings
+from service.store.spendings import Spendings
 from service.telemetry import Telemetry
 
 __all__ = ["PROBE_S", "LatencyEstimator", "MeteredModel", "MeteredScorer", "Models"]

@@ -10,7 +10,7 @@ from time import monotonic
 from service.errors import ModelError, ModelOverBudget
 from service.privacy import Outgoing
 from service.schema import ApiKey, Price, Usage
-from service.store.accounts import Spendings
+from service.store.spendings import Spendings
 from service.telemetry import Telemetry
 
 TRIPPING = {"overload", "unreachable", "timeout"}

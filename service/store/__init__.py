@@ -13,17 +13,19 @@ from pathlib import Path
 from sqlalchemy import Connection, make_url, select
 
 from service.schema import Event, User
-from service.store.accounts import Keys, Spendings
-from service.store.computed import Nulls, Trainings
 from service.store.database import make_engine, metadata, micros, migrate, on_thread, writing
 from service.store.events import Events, Popularity, events
 from service.store.file import DatabaseFile
+from service.store.keys import Keys
+from service.store.nulls import Nulls
 from service.store.rankings import Rankings, Shadows, rankings, shadows
+from service.store.spendings import Spendings
+from service.store.trainings import Trainings
 from service.store.users import Users, users
 
 __all__ = ["Store", "StoredPerson"]
 
-OF_A_PERSON = users, events, rankings, shadows
+OF_A_PERSON = (users, events, rankings, shadows)
 """The tables whose rows belong to a person."""
 
 

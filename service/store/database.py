@@ -91,7 +91,8 @@ def make_engine(file: DatabaseFile) -> Engine:
 def _make_durable(connection: Any, _record: object) -> None:
     # the driver must not open transactions of its own; `begin` does
     connection.isolation_level = None
-    for setting in "busy_timeout=15000", "journal_mode=WAL", "synchronous=FULL", "secure_delete=ON":
+    settings = ("busy_timeout=15000", "journal_mode=WAL", "synchronous=FULL", "secure_delete=ON")
+    for setting in settings:
         connection.execute(f"PRAGMA {setting}")
 
 

@@ -1,61 +1,21 @@
-"""What models computed, kept so that it need not be computed again: the likelihoods of texts; and
-of each training of a matrix factorisation what it takes to fold a person in."""
+"""What each training of a matrix factorisation found, beside the items' factors: what it takes to
+fold a person in."""
 
-import asyncio
 import base64
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Column, ColumnElement, Engine, Float, Table, Text, delete, select
+from sqlalchemy import ColumnElement, delete, select
 from sqlalchemy.dialects.sqlite import insert
 
-from service.errors import StorageError
-from service.store.database import StoredTable, metadata, notes, on_thread
+from service.store.database import StoredTable, notes, on_thread
 
 PREFIX = "training."
 KEPT = 3
 """How many trainings are kept."""
-MOST = 200_000
-"""How many likelihoods are kept in memory."""
-
-nulls = Table(
-    "nulls", metadata, Column("key", Text, primary_key=True), Column("value", Float, nullable=False)
-)
-
-
-class Nulls(StoredTable):
-    """The likelihoods of texts without any history: each depends on the text and the model alone. A
-    key is made of the model, the template and the text; a title that changes has another key."""
-
-    def __init__(self, engine: Engine) -> None:
-        super().__init__(engine)
-        self._known: dict[str, float] = {}
-
-    async def get(self, keys: Sequence[str]) -> dict[str, float]:
-        """Those that are known."""
-        missing = [key for key in keys if key not in self._known]
-        if missing:
-            rows = await asyncio.to_thread(
-                self._rows, select(nulls).where(nulls.c.key.in_(missing))
-            )
-            if len(self._known) > MOST:
-                self._known.clear()
-            self._known |= {row.key: row.value for row in rows}
-        return {key: self._known[key] for key in keys if key in self._known}
-
-    async def put(self, values: Mapping[str, float]) -> None:
-        """Keeps the values in memory, and on disk if that can be written: no ranking may fail for
-        what can be computed again."""
-        if values:
-            self._known |= values
-            with suppress(StorageError):
-                rows = [{"key": key, "value": value} for key, value in values.items()]
-                await asyncio.to_thread(self._write, insert(nulls).on_conflict_do_nothing(), rows)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""The keys of those who may call, and what was spent on their account.
+"""The keys of those who may call.
 
 Of a key's secret only the hash is stored. A key reads `wr-<id>-<secret>`: the id selects the row,
 the secret's hash is compared in constant time. A secret is 256 random bits, so a plain SHA-256
@@ -13,14 +13,12 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Float, Integer, Row, Table, Text, func, select
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import JSON, BigInteger, Column, Float, Integer, Row, Table, Text, select
 
 from service.errors import BadRequest, NotFound
 from service.schema import ApiKey
 from service.store.database import (
     StoredTable,
-    matching,
     metadata,
     micros,
     moment,
@@ -40,16 +38,6 @@ keys = Table(
     Column("expires_at", BigInteger),
     Column("revoked_at", BigInteger),
     Column("budget", Float),
-)
-
-spendings = Table(
-    "spendings",
-    metadata,
-    Column("day", Text, primary_key=True),
-    Column("alias", Text, primary_key=True),
-    Column("key_id", Text, primary_key=True),
-    Column("dollars", Float, nullable=False),
-    Column("calls", Integer, nullable=False),
 )
 
 SHAPE = re.compile(r"wr-([0-9a-f]{12})-([0-9a-f]{64})")
@@ -111,31 +99,6 @@ class Keys(StoredTable):
         return self._value(select(keys.c.key_id).limit(1)) is not None
 
 
-class Spendings(StoredTable):
-    """What was spent on models: a row for each day (of UTC), model and key, so that budgets hold
-    across restarts."""
-
-    @on_thread
-    def spent(self, at: datetime, *, alias: str | None = None, key_id: str | None = None) -> float:
-        """Dollars spent on the day of `at`: on the model `alias`, or on all; by one key, or by
-        all."""
-        wanted = matching((spendings.c.alias, alias), (spendings.c.key_id, key_id))
-        query = select(func.sum(spendings.c.dollars)).where(spendings.c.day == _day(at), *wanted)
-        return self._value(query) or 0.0
-
-    @on_thread
-    def add(self, at: datetime, alias: str, key_id: str, dollars: float) -> None:
-        """Count one call of the model `alias` for a key."""
-        new = insert(spendings).values(
-            day=_day(at), alias=alias, key_id=key_id, dollars=dollars, calls=1
-        )
-        sums = {
-            "dollars": spendings.c.dollars + new.excluded.dollars,
-            "calls": spendings.c.calls + 1,
-        }
-        self._write(new.on_conflict_do_update(index_elements=["day", "alias", "key_id"], set_=sums))
-
-
 def _hash(secret: str) -> str:
     return sha256(secret.encode()).hexdigest()
 
@@ -151,7 +114,3 @@ def _key(row: Row[Any]) -> ApiKey:
         expires_at=None if row.expires_at is None else moment(row.expires_at),
         revoked_at=None if row.revoked_at is None else moment(row.revoked_at),
     )
-
-
-def _day(at: datetime) -> str:
-    return at.date().isoformat()
