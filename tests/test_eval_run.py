@@ -1,5 +1,6 @@
 """Truths are planted, and must be found, with a model that really reads its prompt."""
 
+import asyncio
 import json
 import random
 import re
@@ -142,6 +143,19 @@ async def test_an_evaluation_casts_no_shadow_and_needs_none_to_go_on(
         changed = settings.changed({"service": {"domain": "generic"}, "shadow": shadow})
         async with Run.open(suite, changed, tmp_path / "run", maker, limit=1) as run:
             assert {run.settings(arm).shadow.model for arm in run.arms} == {None}
+
+
+async def test_workers_that_need_a_service_at_once_share_one(
+    suite: Suite, settings: Settings, tmp_path: Path
+) -> None:
+    """Of two, one would never be closed."""
+    llms = {"tiny": ScriptedLLM(reader, alias="tiny")}
+    maker = partial(build, llms=llms, prompts=suite.prompt_folder or HOUSE / "prompts")
+    changed = settings.changed({"service": {"domain": "generic"}})
+    async with Run.open(suite, changed, tmp_path / "run", maker, limit=1) as run:
+        asked = next(arm for arm in run.arms if arm.name.startswith("listwise"))
+        services = await asyncio.gather(*(run.service(asked, "reversed") for _ in range(3)))
+        assert len(set(map(id, services))) == 1
 
 
 Play = Callable[..., Any]
