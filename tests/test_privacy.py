@@ -24,7 +24,7 @@ from service.context import CallContext
 from service.errors import BadRequest, NotFound
 from service.prompts import LETTERS
 from service.schema import ChatRequest, RecommendRequest, RerankRequest, UserState
-from tests.conftest import MODELS
+from tests.conftest import MODELS, Make
 from tests.fake_openai import FakeOpenAI
 from tests.test_redact import CARDS, IBANS, WAYS
 
@@ -507,3 +507,11 @@ def test_an_empty_person_passes_the_veil(settings: Settings) -> None:
         [],
         None,
     )
+
+
+async def test_no_part_of_a_service_shows_its_settings_where_a_log_prints_it(make: Make) -> None:
+    """A crash's log may show the values of a function's names, and settings hold secrets."""
+    service = await make()
+    parts = {name: part for name, part in vars(service).items() if name != "settings"}
+    parts["understanding"] = service.chat.understanding
+    assert [name for name, part in parts.items() if "Settings(" in repr(part)] == []
