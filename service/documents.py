@@ -55,14 +55,21 @@ class Documents:
             if len(item.text) > READ or (item.id in judged and len(shown_of(item)) > size)
         ]
         shown = f", of those shown to a model {size} tokens (rerank.line_tokens)" if judged else ""
-        warnings = {
-            f"a model judged {depth} of {count} documents (rank.depth); the others follow in "
-            "the prior's order": judged and depth < count,
-            f"cut to the first {READ} characters{shown}: documents {first_of(cut)}": cut,
-            f"no time to embed {unembedded} of {count} documents: only their words count; "
-            "raise deadline_ms": unembedded,
-        }
-        return [warning for warning, applies in warnings.items() if applies]
+        unjudged = (
+            f"a model judged {depth} of {count} documents (rank.depth); the others follow in the "
+            "prior's order"
+        )
+        unread = f"cut to the first {READ} characters{shown}: documents {first_of(cut)}"
+        by_words = (
+            f"no time to embed {unembedded} of {count} documents: only their words count; raise "
+            "deadline_ms"
+        )
+        warnings = [
+            (unjudged, bool(judged) and depth < count),
+            (unread, bool(cut)),
+            (by_words, unembedded > 0),
+        ]
+        return [warning for warning, applies in warnings if applies]
 
 
 def says_something(item: Item) -> bool:

@@ -111,13 +111,13 @@ def opening(talk: Talk, words: Words, noted: Sequence[Event]) -> str:
         for remark in talk.said
         if remark not in kept
     ]
-    heeded = {
-        words.seen: words.titles(items["seen"]),
-        words.disliked: words.titles(items["dislike"]),
-        words.avoided: words.comma.join(remark.topic for remark in kept if remark.topic),
-        words.left_out: words.comma.join(here_only),
-    }
-    sentences = [sentence.format(what) for sentence, what in heeded.items() if what]
+    heeded = [
+        (words.seen, words.titles(items["seen"])),
+        (words.disliked, words.titles(items["dislike"])),
+        (words.avoided, words.comma.join(remark.topic for remark in kept if remark.topic)),
+        (words.left_out, words.comma.join(here_only)),
+    ]
+    sentences = [sentence.format(what) for sentence, what in heeded if what]
     if sentences:
         return " ".join([*sentences, words.picks])
     wish = talk.wishes[-1] if talk.wishes else ""
