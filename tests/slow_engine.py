@@ -47,6 +47,7 @@ class SlowEngine:
         self.heard = {task: asyncio.Event() for task in self.asked}
         self.url = ""
         self._writers: list[asyncio.StreamWriter] = []
+        self._ended = False
 
     def llm(self) -> VLLM:
         return VLLM("tiny", model="tiny", base_url=self.url)
@@ -58,7 +59,11 @@ class SlowEngine:
         try:
             yield self
         finally:
+            # asyncio loses a socket that was accepted just before its server closes
+            asyncio.get_running_loop().remove_reader(server.sockets[0])
+            await asyncio.sleep(0)
             server.close()
+            self._ended = True
             for writer in self._writers:
                 writer.close()
             await asyncio.gather(
@@ -66,6 +71,9 @@ class SlowEngine:
             )
 
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._ended:  # accepted last
+            writer.close()
+            return
         self._writers.append(writer)
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         sizes = [
