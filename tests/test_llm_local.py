@@ -156,6 +156,18 @@ async def test_two_that_are_loaded_at_once_do_not_mix_their_numbers() -> None:
     assert all(one.values[0] < 0 for one in found)
 
 
+async def test_a_processor_without_avx512_scores_in_float32(
+    one_by_one: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    local = Local("tiny", MODELS / "tiny", threads=1, cache_mb=8)
+    found = await local.loglikelihoods([sent(CONTEXT, title) for title in TITLES])
+    for title, value in zip(TITLES, found.values, strict=True):
+        assert value == pytest.approx(one_by_one[title], abs=0.01)
+
+
 async def test_weights_without_work_are_not_loaded(settings: Settings) -> None:
     """They cost no money, but gigabytes of the service's memory."""
     idle: list[Asked] = []

@@ -403,7 +403,10 @@ def _load(folder: Path) -> _Decoder:
 @torch.inference_mode()  # type: ignore[untyped-decorator]  # torch is not type-checked here
 def _faster(kind: Any, config: Any) -> Any:
     """The faster of bfloat16 and float32: by the fastest of a few passes of 128 tokens through two
-    layers of the model's widths. The passes take turns, so that a busy machine slows both."""
+    layers of the model's widths. The passes take turns, so that a busy machine slows both. float32
+    where the processor lacks what bfloat16 needs (AVX-512)."""
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return torch.float32
     small = deepcopy(config)
     small.num_hidden_layers, small.vocab_size, small.pad_token_id = 2, 256, None
     model, tokens = kind(small).eval(), torch.arange(128)
