@@ -207,8 +207,8 @@ def test_picks_are_found_in_answers_that_were_json(shown: str) -> None:
     ],
 )
 def test_long_turns_are_read_at_once(role: str, text: str) -> None:
-    """20 of them: what grows with the square of the length would take minutes."""
-    turns = [Turn.model_validate({"role": role, "text": text})] * 20 + [
+    """5 of them: what grows with the square of the length would take minutes."""
+    turns = [Turn.model_validate({"role": role, "text": text})] * 5 + [
         Turn(role="user", text="I have seen it")
     ]
     start = time.process_time()
