@@ -754,7 +754,7 @@ async def test_reasons_that_come_too_late_are_told_by_templates_in_time(
         await served(make, serve, settings, llm=engine.llm()) as client,
     ):
         await client.post("/v1/events", json=LIKED)
-        took = []
+        took: list[float] = []
         while not took or (took[-1] > 1.65 and len(took) < 3):  # the machine may be busy
             start = asyncio.get_running_loop().time()
             async with streamed(client, candidates=SHARING, deadline_ms=1_500) as answer:
