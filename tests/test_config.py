@@ -87,7 +87,8 @@ def test_a_meaning_is_what_was_said_of_it_over_the_domains_and_the_general_one(
         goods, movies, other = (
             settings.events.of(domain) for domain in ("shop", "movies", "other")
         )
-        assert goods["purchase"] == Meaning(weight=1, consumes=True, verb="bought", repeat_after=30)
+        bought = MEANINGS["purchase"].model_copy(update={"repeat_after": 30})
+        assert goods["purchase"] == bought
         assert goods["like"] == Meaning(weight=0.9, consumes=False, verb="liked")
         assert movies["like"] == Meaning(weight=0.9, consumes=True, verb="loved")
         assert movies["play"] == Meaning(weight=0.6, consumes=False, verb="played")
@@ -111,7 +112,8 @@ def test_the_docs_say_what_every_event_type_means() -> None:
         domains = [domain for domain, meanings in DOMAIN_MEANINGS.items() if kind in meanings]
         for domain in domains:
             assert DOMAIN_MEANINGS[domain][kind].consumes is not meaning.consumes
-        back = f", also after a `{meaning.takes_back}`" if meaning.takes_back else ""
+        takes_back = meaning.takes_back and not meaning.consumes
+        back = f", also after a `{meaning.takes_back}`" if takes_back else ""
         more = f"; in {', '.join(f'`{domain}`' for domain in domains)}: yes" if domains else ""
         assert f"| `{kind}` | {counts} | {again}{back}{more} |" in table, kind
 

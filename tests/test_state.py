@@ -86,6 +86,21 @@ def test_a_like_that_was_taken_back_hides_nothing_a_play_still_does() -> None:
     assert seen(latest, MEANINGS, NOON) == {"b", "c"}
 
 
+def test_what_is_in_the_cart_is_hidden_until_it_is_taken_out_or_bought() -> None:
+    latest = [
+        ("pen", "add_to_cart", 5),
+        ("ink", "add_to_cart", 5),
+        ("ink", "remove_from_cart", 6),
+        ("nib", "remove_from_cart", 5),
+        ("nib", "add_to_cart", 6),
+        ("soap", "add_to_cart", micros(NOON - timedelta(days=41))),
+        ("soap", "purchase", micros(NOON - timedelta(days=40))),
+    ]
+    again = {**MEANINGS, "purchase": MEANINGS["purchase"].model_copy(update={"repeat_after": 30})}
+    assert seen(latest, again, NOON) == {"pen", "nib"}
+    assert seen(latest, MEANINGS, NOON) == {"pen", "nib", "soap"}
+
+
 def test_a_like_today_and_tastes_of_decades_ago_stay_finite_unit_vectors() -> None:
     vectors = {name: np.eye(3, dtype=np.float32)[n] for n, name in enumerate("abc")}
     years = 60 * 24 * 365 * 28
