@@ -1,11 +1,13 @@
 """Learns the weights of fusion on one half of the people, and reports once on the other half.
 
-One weight after the other is set to the value with the best mean nDCG@10: those of the prior's
-sources, what popularity takes off, what likeness takes off, then the model's share against that
-prior and, for likelihoods, how much of the title's own likelihood is taken off. A model that does
-not beat a shuffle of its window gets the share 0.
+The weights of the prior's sources are learned listwise (`eval.listwise`), by how much people have
+liked. Then one weight after the other is set to the value with the best mean nDCG@10: what
+popularity takes off, what likeness takes off, the model's share against that prior and, for
+likelihoods, how much of the title's own likelihood is taken off. A model that does not beat a
+shuffle of its window gets the share 0.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -17,7 +19,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from eval import stats
+from eval import listwise, stats
 from eval.cases import Case
 from eval.metrics import metric
 from eval.results import SHUFFLES
@@ -26,7 +28,7 @@ from eval.run import Allowance, Run, now
 from eval.store import Make
 from eval.suite import Arm, Suite
 from service.build import Service
-from service.config import SOURCES, Settings, Weights
+from service.config import HISTORIES, SOURCES, Settings, SourceWeight, Weights
 from service.errors import BadRequest
 from service.pipeline import Recommender
 from service.schema import Ranked
@@ -34,12 +36,15 @@ from service.schema import Ranked
 WIDE = 400
 """Candidates fetched per person, so that any weighting of the sources finds its own best among
 them."""
-SHARES = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0)
 POPULARITY = (-0.2, -0.1, 0.0, 0.05, 0.1, 0.2, 0.3)
 DIVERSITY = (0.0, 0.05, 0.1, 0.2, 0.4)
 MODEL = tuple(n / 20 for n in range(21))
 NULL = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-ROUNDS = 3
+RIDGE = 1.0
+"""How strongly weights are drawn to those of all people together, and these to equal weights."""
+START = 3.0
+"""The equal weight: softmax of scores from 0 to 1 needs weights of this size to tell items
+apart."""
 HEADLINE = metric("nDCG@10")
 FEWEST = 20
 """Cases that each half must have."""
@@ -69,11 +74,12 @@ class Fit:
 
 @dataclass(frozen=True)
 class Pool:
-    """One person's candidates. `ranks`: by item, its rank in each source that names it; `relevant`:
-    the answers."""
+    """One person's candidates. `scores`: by item, its score in each source that found it;
+    `relevant`: the answers; `likes`: how many items the person likes."""
 
-    ranks: dict[str, dict[str, int]]
+    scores: dict[str, dict[str, float]]
     relevant: frozenset[str]
+    likes: int
 
 
 async def fit(
@@ -96,7 +102,7 @@ async def fit(
         work = _Fitting(run, target, tell)
         sources = await work.sources()
         terms = await work.terms(sources)
-    changes = {"retrieve": sources, "rank": terms}
+    changes: dict[str, dict[str, Any]] = {"retrieve": {**sources}, "rank": {**terms}}
     better = plain.changed(changes)
     learned = sha256(repr(changes).encode()).hexdigest()[:8]
     async with Run.open(suite, better, out / f"model-{learned}", make, allowance.limit) as run:
@@ -137,36 +143,32 @@ class _Fitting:
                 f"other"
             )
 
+    @property
+    def _configured(self) -> Weights:
+        return self.run.base.configured(self.run.base.service.domain, self.alias)
+
     def arm(self, changes: Mapping[str, Any]) -> Arm:
         return Arm(name="fit", data=self.folder, strategy="prior", changes=dict(changes))
 
-    async def sources(self) -> dict[str, float]:
-        """Learns the weight of each source in the prior. A source that never names a candidate
-        keeps its configured weight."""
-        base = self.run.base
+    async def sources(self) -> dict[str, SourceWeight]:
+        """Learns the weight of each source in the prior, by history. A source that never finds a
+        candidate keeps its configured weight."""
+        configured = self.run.base.retrieve.of(self.run.base.service.domain)
         pools = [await self._pool(case) for case in self.validation]
-        weights = {name: float(getattr(base.retrieve, name)) for name in SOURCES}
         present = [
             name
             for name in SOURCES
-            if any(name in ranks for pool in pools for ranks in pool.ranks.values())
+            if any(name in scores for pool in pools for scores in pool.scores.values())
         ]
-        best = _mean_ndcg(pools, weights)
-        self.tell(f"sources as configured: {100 * best:.2f}")
-        for _ in range(ROUNDS):
-            previous = dict(weights)
-            for name, share in product(present, SHARES):
-                tried = {**weights, name: share}
-                if not any(tried.values()):
-                    continue
-                value = _mean_ndcg(pools, tried)
-                if value > best + 1e-12:
-                    best, weights = value, tried
-            if weights == previous:
-                break
-        named = ", ".join(f"{name} {weights[name]:g}" for name in present)
-        self.tell(f"sources fitted: {100 * best:.2f} with {named}")
-        return weights
+        before = _mean_ndcg(pools, configured)
+        self.tell(f"sources as configured: {100 * before:.2f}")
+        learned = {**configured, **learn_sources(pools, present)}
+        after = _mean_ndcg(pools, learned)
+        if after < before:
+            learned = configured
+        named = ", ".join(f"{name} {_in_words(learned[name])}" for name in present)
+        self.tell(f"sources fitted: {100 * max(after, before):.2f} with {named}")
+        return learned
 
     async def _pool(self, case: Case) -> Pool:
         changes = {
@@ -179,10 +181,9 @@ class _Fitting:
         )
         items = (await service.recommender.recommend(request)).items
         depth = 4 * self.run.base.retrieve.k  # as deep as serving looks
-        ranks = {item.item_id: _ranks(item, depth) for item in items}
-        return Pool(ranks, frozenset(case.relevant))
+        return Pool(_scores(items, depth), frozenset(case.relevant), len(case.history))
 
-    async def terms(self, sources: Mapping[str, float]) -> dict[str, float]:
+    async def terms(self, sources: Mapping[str, SourceWeight]) -> dict[str, float]:
         """What popularity and likeness take off, measured by the service itself."""
         terms = {"popularity": 0.0, "diversity": 0.0}
         best = float(np.mean(await self._measure(self.validation, sources, terms)))
@@ -198,7 +199,10 @@ class _Fitting:
         return terms
 
     async def _measure(
-        self, cases: Sequence[Case], sources: Mapping[str, float], terms: Mapping[str, float]
+        self,
+        cases: Sequence[Case],
+        sources: Mapping[str, SourceWeight],
+        terms: Mapping[str, float],
     ) -> list[float]:
         arm = self.arm({"retrieve": dict(sources), "rank": {**terms, "fitted": False}})
         service = await self.run.service(arm)
@@ -211,7 +215,7 @@ class _Fitting:
         cases = [case for case in self.validation if case.case_id in kept]
         floor = [_shuffled(kept[case.case_id], case) for case in cases]
         likely = any(kept[case.case_id].likelihoods for case in cases)
-        nulls = NULL if likely else (self.run.base.configured(self.alias).null,)
+        nulls = NULL if likely else (self._configured.null,)
 
         def curve(share: float, null: float) -> list[float]:
             return [_fused(kept[case.case_id], case, share, null) for case in cases]
@@ -265,11 +269,11 @@ class _Fitting:
         return {row.case: row for row in rows(self.run.out) if row.model == self.alias}
 
     async def test(
-        self, plain: Settings, changes: Mapping[str, Mapping[str, float]], share: float, null: float
+        self, plain: Settings, changes: Mapping[str, Mapping[str, Any]], share: float, null: float
     ) -> dict[str, Any]:
-        """On people whom nothing was learned from: plain reciprocal-rank fusion of the sources, the
-        prior as configured, as fitted, and with the model's share."""
-        weights = {name: getattr(plain.retrieve, name) for name in SOURCES}
+        """On people whom nothing was learned from: the unweighted sum of the sources, the prior as
+        configured, as fitted, and with the model's share."""
+        weights = plain.retrieve.of(plain.service.domain)
         terms = {"popularity": plain.rank.popularity, "diversity": plain.rank.diversity}
         equal = await self._measure(self.tested, dict.fromkeys(SOURCES, 1.0), {})
         configured = await self._measure(self.tested, weights, terms)
@@ -279,8 +283,8 @@ class _Fitting:
         alone = [_fused(kept[case.case_id], case, 0.0, null) for case in answered]
         fused = [_fused(kept[case.case_id], case, share, null) for case in answered]
         return {
-            "plain reciprocal ranks": _percent(np.mean(equal)),
-            "fitted - plain": _gap(stats.paired(fitted, equal)),
+            "equal weights": _percent(np.mean(equal)),
+            "fitted - equal": _gap(stats.paired(fitted, equal)),
             "prior as configured": _percent(np.mean(configured)),
             "prior as fitted": _percent(np.mean(fitted)),
             "fitted - configured": _gap(stats.paired(fitted, configured)),
@@ -293,22 +297,62 @@ def _tested(case: Case) -> bool:
     return sha256(case.user_id.encode()).digest()[0] % 2 == 1
 
 
-def _ranks(item: Ranked, depth: int) -> dict[str, int]:
-    """An item's rank in each source that names it among its first `depth`."""
-    ranks = {name: item.signals.get(f"source.{name}") for name in SOURCES}
-    return {name: int(rank) for name, rank in ranks.items() if rank is not None and rank <= depth}
+def learn_sources(pools: Sequence[Pool], names: Sequence[str]) -> dict[str, SourceWeight]:
+    """Learns weights of these sources from 0 to 1: four for each, by history. Kinds of history with
+    fewer than `FEWEST` pools get the weights of all people."""
+    kinds: dict[int, list[listwise.JudgedList]] = {}
+    for pool in pools:
+        if pool.relevant & pool.scores.keys():
+            kind = bisect_left(HISTORIES, pool.likes)
+            kinds.setdefault(kind, []).append(_judged(pool, names))
+    everybody = [judged for kind in sorted(kinds) for judged in kinds[kind]]
+    shared = np.full(len(names), START)
+    if everybody:
+        shared = listwise.learn(everybody, shared, RIDGE)
+    rows = [
+        listwise.learn(kinds[kind], shared, RIDGE) if len(kinds.get(kind, ())) >= FEWEST else shared
+        for kind in range(len(HISTORIES) + 1)
+    ]
+    scaled = np.round([row / max(row.max(), 1e-9) for row in rows], 3)
+    return {name: tuple(scaled[:, place].tolist()) for place, name in enumerate(names)}
 
 
-def _mean_ndcg(pools: Sequence[Pool], weights: Mapping[str, float]) -> float:
+def _judged(pool: Pool, names: Sequence[str]) -> listwise.JudgedList:
+    rows = [[scores.get(name, 0.0) for name in names] for scores in pool.scores.values()]
+    chosen = [item in pool.relevant for item in pool.scores]
+    return listwise.JudgedList(np.array(rows), np.array(chosen))
+
+
+def _scores(items: Sequence[Ranked], depth: int) -> dict[str, dict[str, float]]:
+    """By item its score in each source that finds it among its first `depth`, from 0 to 1 among
+    those."""
+    scores: dict[str, dict[str, float]] = {}
+    for name in SOURCES:
+        ranked = {
+            item.item_id: item.signals[f"score.{name}"]
+            for item in items
+            if item.signals.get(f"source.{name}", depth + 1) <= depth
+        }
+        for item_id, score in Recommender.unit(ranked, depth).items():
+            scores.setdefault(item_id, {})[name] = score
+    return scores
+
+
+def _mean_ndcg(pools: Sequence[Pool], weights: Mapping[str, SourceWeight]) -> float:
     """Of the prior that these weights make. Close to what is served, not equal: when fewer
-    candidates are served, a person's several tastes are merged from shorter lists, and ranks can
-    differ."""
+    candidates are served, a person's several tastes are merged from shorter lists."""
 
     def ndcg(pool: Pool) -> float:
-        priors = {item: Recommender.prior_of(ranks, weights) for item, ranks in pool.ranks.items()}
+        at = Weights(**weights, model=0).at(pool.likes)
+        priors = {item: Recommender.prior_of(scores, at) for item, scores in pool.scores.items()}
         return HEADLINE.of(sorted(priors, key=lambda item: (-priors[item], item)), pool.relevant)
 
     return sum(map(ndcg, pools)) / len(pools)
+
+
+def _in_words(weight: SourceWeight) -> str:
+    """One number, or four by history."""
+    return "/".join(f"{part:g}" for part in (weight if isinstance(weight, tuple) else (weight,)))
 
 
 async def _served(service: Service, run: Run, job: RunJob) -> float:

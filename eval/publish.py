@@ -12,7 +12,7 @@ from eval.page import page
 from eval.report import Report, Slice
 from eval.stats import signed
 from eval.suite import STANDALONE
-from service.config import SOURCES
+from service.config import SOURCES, Retrieve, SourceWeight
 
 
 def write(report: Report, out: Path) -> list[Path]:
@@ -76,13 +76,21 @@ def _sources(report: Report) -> list[str]:
     if not names:
         return []
     cells = [[line.arm, *(str(line.sources.get(name, "")) for name in names)] for line in lines]
-    weights = report.manifest["settings"]["retrieve"]
-    configured = ", ".join(f"{name} {weights[name]:g}" for name in SOURCES)
+    manifest = report.manifest
+    retrieve = Retrieve.model_validate(manifest["settings"]["retrieve"])
+    weights = retrieve.of(manifest["domain"])
+    configured = ", ".join(f"{name} {_weight(weights[name])}" for name in SOURCES)
     text = (
         f"{report.headline} less that of each source of the prior alone (95 %); configured "
         f"weights: {configured}."
     )
     return [text, "", *_board(["arm", *(f"− {name}" for name in names)], cells), ""]
+
+
+def _weight(weight: SourceWeight) -> str:
+    """One number, or four by history."""
+    parts = weight if isinstance(weight, tuple) else (weight,)
+    return "/".join(f"{part:g}" for part in parts)
 
 
 def _in_slice(subset: Slice, arm: str) -> str:

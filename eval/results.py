@@ -112,8 +112,12 @@ class Results:
 
     def _add_bounds(self) -> None:
         """What any reordering of the window that the model sees could at worst and at best reach:
-        shuffled and oracle, for each prior. Shuffled is the mean of ten shuffles of each case."""
+        shuffled and oracle, for each prior that a model is asked beside. Shuffled is the mean of
+        ten shuffles of each case."""
+        beside = {f"prior {name}" for name in self.manifest["suite"].get("priors", {})}
         for prior in [arm for arm in self.rows if arm.partition(" ")[0] == "prior"]:
+            if prior in beside:
+                continue
             size = self.manifest["windows"][prior]
             for key, (row, *_) in list(self.rows[prior].items()):
                 window, rest = row.items[:size], row.items[size:]

@@ -16,7 +16,7 @@ from service.errors import BadRequest, reasons
 from service.schema import Label, Locale, RecommendRequest
 
 WEIGHED = {*SOURCES, "weight", "null", "popularity", "diversity"}
-STANDALONE = ("similar", "collaborative", "popular")
+STANDALONE = tuple(name for name in SOURCES if name not in {"context", "query"})
 """Sources that find something without an instruction or an item to start from."""
 TUNABLE = {"retrieve", "rank", "explain", "models", "locale"}
 """Settings that a suite may vary: everything else would change the data that its arms share."""

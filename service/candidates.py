@@ -54,11 +54,12 @@ class Finder:
     async def _lookup(self, plan: Plan, person: UserState, views: Views) -> Lookup:
         """Makes the retrieval query. It excludes items that the person has seen, unless the caller
         lists the candidates."""
-        request, weights, view = plan.request, plan.weights, views.embedder
+        request, view = plan.request, views.embedder
+        weights, sources = plan.weights, plan.weights.at(len(person.likes))
         instruction = request.instruction
         factors = (
             await factorization.taste(self._store, self._catalog, person)
-            if weights.collaborative
+            if sources["collaborative"]
             else None
         )
         exclude = frozenset(request.exclude)
@@ -69,7 +70,7 @@ class Finder:
             scope = Scope(only=frozenset(given))
         query = RetrievalQuery(
             k=plan.retrieved if given is None else len(given),
-            weights=weights.sources,
+            weights=sources,
             scope=scope,
             given=given,
             instruction=instruction,

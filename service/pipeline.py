@@ -17,7 +17,7 @@ from service.privacy import Views
 from service.rank.fusion import Terms, fused_order
 from service.rank.selection import SPECS
 from service.ranker import Ranker, ranking_of
-from service.retrieve import blank, prior_of
+from service.retrieve import blank, prior_of, unit
 from service.schema import (
     Candidate,
     Capabilities,
@@ -115,6 +115,7 @@ class Recommender:
         return [name for name, spec in SPECS.items() if spec.needs(able)]
 
     prior_of = staticmethod(prior_of)
+    unit = staticmethod(unit)
 
     @staticmethod
     def fuse(prior: Sequence[float], model: Sequence[float], share: float) -> list[int]:

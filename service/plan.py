@@ -149,7 +149,7 @@ class Planner:
 
     def weights(self, domain: str, alias: str | None) -> Weights:
         """The fusion weights for a model: fitted if there are any, else as configured."""
-        return self._fitted.get(f"{domain}.{alias}") or self._settings.configured(alias)
+        return self._fitted.get(f"{domain}.{alias}") or self._settings.configured(domain, alias)
 
     def alias(self, role: Literal["rank", "score"], request: RecommendRequest) -> str | None:
         """The model that a request names, else that of `roles.rank` or `roles.score`; None if there

@@ -54,7 +54,7 @@ def ranking_of(
                 item_id=candidate.item.id,
                 score=order.scores[place],
                 title=candidate.item.title,
-                signals={**order.signals[place], **(_source_ranks(candidate) if full else {})},
+                signals={**order.signals[place], **(_by_source(candidate) if full else {})},
                 item=candidate.item,
             )
             for place, candidate in enumerate(order.candidates[:top_n])
@@ -72,5 +72,7 @@ def ranking_of(
     )
 
 
-def _source_ranks(candidate: Candidate) -> dict[str, float]:
-    return {f"source.{name}": float(place) for name, place in candidate.sources.items()}
+def _by_source(candidate: Candidate) -> dict[str, float]:
+    """The candidate's rank in each source that found it, and its score there."""
+    ranks = {f"source.{name}": float(place) for name, place in candidate.sources.items()}
+    return ranks | {f"score.{name}": score for name, score in candidate.scores.items()}

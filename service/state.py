@@ -27,9 +27,6 @@ LEARN_FROM = 100
 """How many of the latest likes, and of the latest dislikes, the interests are made from."""
 RANK_DECAY = 0.97
 """An event counts this much less than the next later one, on top of its type's half-life."""
-LIKE_DECAY = 0.9
-"""A like counts this much less than the next later one where people of similar taste are
-searched."""
 NEGLIGIBLE = 20
 """An opinion that is this many halvings weaker than the strongest like is dropped."""
 LIKENESS = 0.75
@@ -225,11 +222,7 @@ def likes(
             before = held.pop(event.item_id, 0.0)
             if weight > 0:
                 held[event.item_id] = max(weight, before)
-    last = [*held.items()][-LEARN_FROM:]
-    return tuple(
-        (item_id, weight * LIKE_DECAY ** (len(last) - n))
-        for n, (item_id, weight) in enumerate(last, 1)
-    )
+    return tuple(held.items())[-LEARN_FROM:]
 
 
 def avoided(events: Sequence[Event], meanings: Mapping[str, Meaning]) -> frozenset[str]:

@@ -52,7 +52,7 @@ async def test_search_finds_by_meaning_words_and_filter(tmp_path: Path) -> None:
         "shining",
     }
     vector = (await catalog.vectors(["alien"]))["alien"]
-    assert (await catalog.search.similar([vector], 2, Scope()))[0][0] == "alien"
+    assert next(iter((await catalog.search.similar([vector], 2, Scope()))[0])) == "alien"
     filters = {
         "year": Filter(gte=1995),
         "genre": Filter(any=["Romance"]),
@@ -254,21 +254,22 @@ async def test_factors_are_searched_by_inner_product_within_the_scope(tmp_path: 
     catalog = await with_factors(tmp_path)
     assert await catalog.put_factors("1", axes(alien=3, thing=2, amelie=1, heat=-1, ghost=9)) == 4
     taste = UserFactors((1, 0, 0, 0), "1")
-    assert await catalog.search.favoured(taste, 9, Scope()) == ["alien", "thing", "amelie", "heat"]
+    order = ["alien", "thing", "amelie", "heat"]
+    assert list(await catalog.search.favoured(taste, 9, Scope())) == order
     many = frozenset({"alien", *(f"ghost{n}" for n in range(IN_FILTER + 1))})
     for exclude in (frozenset({"alien"}), many):
-        assert await catalog.search.favoured(taste, 2, Scope(exclude=exclude)) == [
+        assert list(await catalog.search.favoured(taste, 2, Scope(exclude=exclude))) == [
             "thing",
             "amelie",
         ]
-    assert await catalog.search.favoured(
-        taste, 9, Scope(only=frozenset({"heat", "thing", "solaris"}))
+    assert list(
+        await catalog.search.favoured(taste, 9, Scope(only=frozenset({"heat", "thing", "solaris"})))
     ) == ["thing", "heat"]
-    assert await catalog.search.favoured(
-        taste, 9, Scope(filters={"genre": Filter(any=["Romance"])})
+    assert list(
+        await catalog.search.favoured(taste, 9, Scope(filters={"genre": Filter(any=["Romance"])}))
     ) == ["amelie"]
     await catalog.put([Item.model_validate({**FILMS[0], "available": False})])
-    assert await catalog.search.favoured(taste, 1, Scope()) == ["thing"]
+    assert list(await catalog.search.favoured(taste, 1, Scope())) == ["thing"]
 
 
 async def test_a_retraining_replaces_all_factors_at_once(tmp_path: Path) -> None:
@@ -282,11 +283,11 @@ async def test_a_retraining_replaces_all_factors_at_once(tmp_path: Path) -> None
         "2",
         {"thing": 1, "heat": 2},
     )
-    assert await one.search.favoured(UserFactors((1, 0, 0, 0), "2"), 9, Scope()) == [
+    assert list(await one.search.favoured(UserFactors((1, 0, 0, 0), "2"), 9, Scope())) == [
         "heat",
         "thing",
     ]
-    assert await one.search.favoured(UserFactors((1, 0, 0, 0), "1"), 9, Scope()) == []
+    assert list(await one.search.favoured(UserFactors((1, 0, 0, 0), "1"), 9, Scope())) == []
     assert await one.put_factors("3", {}) == 0
     assert await two.factors(["thing"]) == ("", {})
 
@@ -300,7 +301,7 @@ async def test_a_changed_item_keeps_its_factors_and_a_vector_search_does_not_min
     await catalog.backlog.embed()
     assert "alien" in (await catalog.factors(["alien"]))[1]
     vector = (await catalog.vectors(["alien"]))["alien"]
-    assert (await catalog.search.similar([vector], 1, Scope()))[0] == ["alien"]
+    assert list((await catalog.search.similar([vector], 1, Scope()))[0]) == ["alien"]
     assert len(await catalog.search.by_text("Aliens", 3, Scope(), meant="Aliens")) == 3
 
 
@@ -314,7 +315,7 @@ async def test_a_table_without_factors_or_with_others_gets_the_columns_when_open
         catalog = await with_factors(tmp_path, count)
         assert await catalog.factors(["alien"]) == ("", {})
         assert await catalog.put_factors("1", {"alien": np.ones(count, dtype=np.float32)}) == 1
-        assert await catalog.search.favoured(UserFactors((1,) * count, "1"), 5, Scope()) == [
+        assert list(await catalog.search.favoured(UserFactors((1,) * count, "1"), 5, Scope())) == [
             "alien"
         ]
         assert await catalog.count() == len(FILMS)
@@ -351,8 +352,45 @@ LARGE = INDEX_FROM if os.environ.get("HOSTILE") == "all" else 2_000
 @pytest.fixture
 def large(monkeypatch: pytest.MonkeyPatch) -> int:
     """How many items get an index: as many as the product says in `make verify`, else fewer."""
+    monkeypatch.setattr("service.catalog.search.RESIDENT", 0)
     monkeypatch.setattr("service.catalog.upkeep.INDEX_FROM", LARGE)
     return LARGE
+
+
+async def test_a_catalogue_is_searched_in_memory_as_it_is_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog = await with_factors(tmp_path)
+    await catalog.put([Item(id="bare"), Item(id="gone", title="Gone", available=False)])
+    await catalog.put_factors("1", axes(alien=3, thing=2, amelie=1, heat=-1, gone=7))
+    vectors = [*(await catalog.vectors(["alien", "heat"])).values()]
+    taste = UserFactors((1, 0, 0, 0), "1")
+    scopes = [
+        Scope(),
+        Scope(exclude=frozenset({"alien", "nobody"})),
+        Scope(only=frozenset({"heat", "gone", "nobody"})),
+        Scope(filters={"genre": Filter(any=["Romance"])}),
+        Scope(only=frozenset({"amelie", "gone"}), filters={"year": Filter(gte=1)}),
+    ]
+
+    async def answers() -> list[Any]:
+        return [
+            [
+                *await catalog.search.similar(vectors, 20, scope),
+                await catalog.search.favoured(taste, 20, scope),
+                dict.fromkeys(await catalog.search.admitted(["gone", "heat", "x"], scope), 0.0),
+            ]
+            for scope in scopes
+        ]
+
+    resident = await answers()
+    monkeypatch.setattr("service.catalog.search.RESIDENT", 0)
+    await catalog.put([Item(id="another", title="Another")])  # what was held is of an older version
+    await catalog.delete("another")
+    for here, there in zip(resident, await answers(), strict=True):
+        for mine, other in zip(here, there, strict=True):
+            assert mine == pytest.approx(other, abs=1e-5)
+            assert sorted(mine.values(), reverse=True) == list(mine.values())
 
 
 async def test_a_large_catalogue_gets_a_vector_index_that_finds_what_is_near(
@@ -374,7 +412,7 @@ async def test_a_large_catalogue_gets_a_vector_index_that_finds_what_is_near(
     near, late = await catalog.search.similar(asked, 20, Scope(exclude=frozenset({"i0"})))
     exact = [f"i{n}" for n in np.argsort(-(space @ asked[0])) if n != 0][:20]
     assert len(set(near) & set(exact)) >= 18
-    assert late[0] == "late"
+    assert next(iter(late)) == "late"
 
 
 async def test_a_large_catalogue_finds_what_is_favoured(tmp_path: Path, large: int) -> None:
@@ -388,8 +426,12 @@ async def test_a_large_catalogue_finds_what_is_favoured(tmp_path: Path, large: i
         await catalog.indexes.tidy()
         asked = rng.standard_normal(32)
         exact = [f"i{n}" for n in np.argsort(-(space @ asked))][:50]
-        found = await catalog.search.favoured(
-            UserFactors(tuple(asked.tolist()), version), 50, Scope(exclude=frozenset({exact[0]}))
+        found = list(
+            await catalog.search.favoured(
+                UserFactors(tuple(asked.tolist()), version),
+                50,
+                Scope(exclude=frozenset({exact[0]})),
+            )
         )
         assert len(set(found) & set(exact)) >= 45, (version, len(set(found) & set(exact)))
 

@@ -7,7 +7,7 @@ from implicit.cpu.als import AlternatingLeastSquares
 from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
-from service.retrieve.factorization import FEWEST, Factors, fold_in, train
+from service.retrieve.factorization import FEWEST, Factors, fold_in, likes, train
 
 KNOBS: dict[str, Any] = {"factors": 8, "alpha": 5, "regularization": 0.02, "iterations": 15}
 
@@ -25,17 +25,17 @@ def blocks(
 
 
 def learned(opinions: list[tuple[str, str, float]], **changes: Any) -> Factors:
-    found = train(opinions, **{**KNOBS, **changes})
+    found = train(likes(opinions), **{**KNOBS, **changes})
     assert found is not None
     return found
 
 
-def best(found: Factors, likes: list[str], k: int, alpha: float = 5) -> list[str]:
-    vectors = np.array([found.items[item] for item in likes], dtype=np.float64)
-    weights = np.ones(len(likes))
+def best(found: Factors, liked: list[str], k: int, alpha: float = 5) -> list[str]:
+    vectors = np.array([found.items[item] for item in liked], dtype=np.float64)
+    weights = np.ones(len(liked))
     person = fold_in(vectors, weights, found.gram, alpha=alpha, regularization=found.regularization)
     scores = {
-        item: float(vector @ person) for item, vector in found.items.items() if item not in likes
+        item: float(vector @ person) for item, vector in found.items.items() if item not in liked
     }
     return sorted(scores, key=lambda item: -scores[item])[:k]
 
@@ -115,7 +115,7 @@ def test_a_dislike_takes_a_like_back_until_it_is_liked_again() -> None:
     ],
 )
 def test_nothing_is_learned_from_too_little(opinions: list[tuple[str, str, float]]) -> None:
-    assert train(opinions, **KNOBS) is None
+    assert train(likes(opinions), **KNOBS) is None
 
 
 @pytest.mark.parametrize("weight", [1e-9, 0.2, 1.0])

@@ -1,6 +1,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -273,4 +274,24 @@ def test_weights_that_an_older_build_fitted_know_no_collaborative_source(
     (folder / "movies.tiny.yaml").write_text(
         "weights: {similar: 0.5, context: 1, query: 1, popular: 1, model: 0.2}\n"
     )
-    assert settings.fitted()["movies.tiny"].sources["collaborative"] == 0
+    assert settings.fitted()["movies.tiny"].at(9)["collaborative"] == 0
+
+
+def test_a_source_weighs_the_same_for_all_or_by_how_much_somebody_liked(
+    settings: Settings,
+) -> None:
+    changed = settings.changed({"retrieve": {"similar": [0.4, 0.3, 0.2, 0.1], "popular": 0.7}})
+    weights = changed.configured("movies", None)
+    seen = [weights.at(likes)["similar"] for likes in (0, 1, 3, 4, 20, 21, 500)]
+    assert seen == [0.4, 0.3, 0.3, 0.2, 0.2, 0.1, 0.1]
+    assert {weights.at(likes)["popular"] for likes in (0, 2, 9, 99)} == {0.7}
+    assert changed.configured("movies", None).at(9)["sequence"] == 0.4
+    assert changed.configured("shop", None).at(9)["sequence"] == 0
+    own = settings.changed({"retrieve": {"sequence": 0.2}})
+    assert own.configured("shop", None).at(9)["sequence"] == 0.2
+
+
+@pytest.mark.parametrize("weight", [2, -0.1, [0.1, 0.2, 0.3], [0.1, 0.2, 0.3, 7], "much"])
+def test_a_weight_that_is_none_is_refused_by_its_key(settings: Settings, weight: Any) -> None:
+    with pytest.raises(ConfigError, match=r"retrieve\.similar"):
+        settings.changed({"retrieve": {"similar": weight}})

@@ -18,7 +18,7 @@ from service.errors import BadRequest, ConfigError
 from service.llm import Call
 from tests.conftest import letters_of
 from tests.scripted import ScriptedLLM
-from tests.test_eval_run import reader, toy
+from tests.test_eval_run import DENIED, reader, toy
 
 BEGIN = "sources fitted", "the same, served"
 PROMPTS = HOUSE / "prompts"
@@ -41,7 +41,7 @@ def cases(tmp_path: Path) -> Path:
 async def test_a_model_that_reads_gets_a_share_and_one_that_guesses_gets_none(
     cases: Path, settings: Settings, tmp_path: Path
 ) -> None:
-    blind = settings.changed({"retrieve": {"similar": 0.0, "collaborative": 0.0}})
+    blind = settings.changed({"retrieve": DENIED})
     for answer, name in ((reader, "reads"), (guesser, "guesses")):
         maker = partial(build, llms={"tiny": ScriptedLLM(answer, alias="tiny")}, prompts=PROMPTS)
         told: list[str] = []
@@ -57,9 +57,8 @@ async def test_a_model_that_reads_gets_a_share_and_one_that_guesses_gets_none(
         assert counted[1] == served[1]  # weights are weighed by the same arithmetic that serves
         test = found.record["test"]
         if answer is reader:
-            assert (
-                found.weights.similar + found.weights.collaborative > 0
-            )  # the fit finds the sources it was denied
+            weights = found.weights.at(9)  # the fit finds the sources it was denied
+            assert sum(weights.values()) > weights["popular"]
             assert test["fitted - configured"]["low"] > 0
         else:
             assert found.weights.model == 0

@@ -49,6 +49,12 @@ def reader(call: Call) -> str:
     return " ".join(letter for letter, _, _ in order)
 
 
+DENIED = dict.fromkeys(
+    ("similar", "closest", "lexical", "collaborative", "item_item", "sequence"), 0
+)
+"""Weights that leave the prior no source of anybody's own taste."""
+
+
 def toy(path: Path) -> Path:
     """People of one taste each, asked for one item among nine, of which two are of their taste."""
     dice = random.Random(0)
@@ -128,7 +134,7 @@ def suite(tmp_path: Path) -> Suite:
         prompts=["generic/rank", "generic/twin", "generic/blind"],
         prompt_folder=prompts(tmp_path / "prompts"),
         models=["tiny"],
-        settings={"": {"retrieve": {"similar": 0, "collaborative": 0}}},
+        settings={"": {"retrieve": DENIED}},
         baseline="listwise:tiny:generic/rank",
         probes=10,
     )
@@ -398,7 +404,7 @@ async def test_settings_and_data_of_several_names_are_each_compared_with_their_o
 ) -> None:
     toy(tmp_path / "toy2")
     make(Data.read(tmp_path / "toy2"), "given", tmp_path / "more", Options(MEANINGS, seed=1))
-    blind = {"retrieve": {"similar": 0, "collaborative": 0}}
+    blind = {"retrieve": DENIED}
     many = suite.model_copy(
         update={
             "data": [tmp_path / "cases", tmp_path / "more"],
@@ -491,7 +497,7 @@ async def test_an_arm_below_a_source_of_its_own_prior_is_flagged(
 ) -> None:
     """Popularity knows nothing of anybody's taste here, and is given all of the weight but a
     trace."""
-    weights = {"similar": 0.001, "collaborative": 0, "popular": 1}
+    weights = {**DENIED, "similar": 0.001, "popular": 1}
     found = await play(
         suite.model_copy(
             update={

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from service.build import build
-from service.config import Settings
+from service.config import SOURCES, Settings
 from service.errors import BadRequest, ModelUnreachable, NotFound
 from service.llm import Asked, Call, OutgoingCall, Piece
 from service.schema import Ranking, Reason, RecommendRequest
@@ -60,7 +60,7 @@ def blocks(people: int = 40) -> list[dict[str, Any]]:
 
 ALIKE = [{"id": f"f{n}", "title": "Film"} for n in range(30)]
 """Films that only those who liked them tell apart."""
-TOGETHER = {"similar": 0, "collaborative": 1, "popular": 0}
+TOGETHER = {**dict.fromkeys(SOURCES, 0), "collaborative": 1}
 
 
 async def test_a_like_changes_the_very_next_choice_of_people_with_the_same_taste(
@@ -106,6 +106,27 @@ async def test_another_process_uses_a_training_at_once(make: Make, settings: Any
         for other in (one, two):
             ranking = await other.recommender.recommend(request)
             assert {int(item.item_id[1:]) % 2 for item in ranking.items} == {0}
+
+
+@pytest.mark.parametrize("source", ["collaborative", "item_item", "sequence"])
+async def test_an_event_in_one_process_changes_the_next_answer_of_another(
+    make: Make, settings: Any, source: str
+) -> None:
+    """Each source alone; nothing is trained between the event and the answer."""
+    only = settings.changed({"retrieve": {**dict.fromkeys(SOURCES, 0), source: 1}})
+    one, two = await make(films=ALIKE, changed=only), await make(films=[], changed=only)
+    await one.ingest.events(blocks())
+    await one.jobs.trainer.train()
+    request = ask(user_id="u", strategy="prior", top_n=8, explain="full")
+    for event, parity in ((rated("u", "f7"), 1), (rated("u", "f7", 1, minutes=1), None)):
+        await one.ingest.events([event])
+        ranking = await two.recommender.recommend(request)
+        signs = [
+            {*item.signals} & {f"source.{source}", f"score.{source}"} for item in ranking.items
+        ]
+        assert all(len(sign) == (2 if parity else 0) for sign in signs)
+        if parity:
+            assert {int(item.item_id[1:]) % 2 for item in ranking.items} == {parity}
 
 
 async def test_the_background_trains_when_the_log_has_grown(make: Make, settings: Any) -> None:

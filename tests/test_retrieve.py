@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from eval.suite import STANDALONE
 from service.build import Service
-from service.config import HOUSE, Retrieve, Settings
+from service.config import HOUSE, Retrieve, Settings, SourceWeight
 from service.schema import RecommendRequest
 from tests.conftest import Make
 
@@ -73,10 +74,10 @@ def test_no_shipped_default_is_measured_below_one_of_its_sources(name: str) -> N
     asked = re.search(r"^Asked: (\d+) of (\d+) cases", page, flags=re.MULTILINE)
     assert asked is not None
     assert asked[1] == asked[2]
-    shipped = ", ".join(f"{source} {weight:g}" for source, weight in weights().items())
+    shipped = ", ".join(f"{source} {in_words(weight)}" for source, weight in weights(name).items())
     assert f"configured weights: {shipped}." in page
     header, rows = differences(page)
-    assert header == ["− similar", "− collaborative", "− popular"]
+    assert header == [f"− {name}" for name in STANDALONE]
     assert "prior" in rows
     for arm in rows.keys() & {*SHIPPED}:
         highs = [float(re.findall(r"…([-+][\d.]+)\)", cell)[0]) for cell in rows[arm]]
@@ -85,12 +86,12 @@ def test_no_shipped_default_is_measured_below_one_of_its_sources(name: str) -> N
         ] == [], arm
 
 
-def weights() -> dict[str, float]:
-    retrieve = Retrieve()
-    return {
-        source: getattr(retrieve, source)
-        for source in ("similar", "collaborative", "context", "query", "popular")
-    }
+def weights(page: str) -> dict[str, SourceWeight]:
+    return Retrieve().of("shop" if page == "groceries" else "movies")
+
+
+def in_words(weight: SourceWeight) -> str:
+    return "/".join(f"{part:g}" for part in (weight if isinstance(weight, tuple) else (weight,)))
 
 
 def differences(page: str) -> tuple[list[str], dict[str, list[str]]]:

@@ -7,13 +7,16 @@ from collections import Counter
 from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from service.cli import app
-from service.config import HOUSE
-from tests.conftest import MODELS
+from service.config import HOUSE, Settings
+from service.feeds.files import open_feed
+from service.schema import Feed, RecommendRequest
+from tests.conftest import MODELS, Make
 
 TITLE_BYTES = 64
 """What a prompt of the default `rank.line_tokens` shows of a title before it cuts it."""
@@ -163,6 +166,57 @@ def test_what_is_used_up_is_bought_again_and_what_disappoints_is_not(tmp_path: P
     for event in events:
         item = shop.get(event["item_id"])
         assert item is None or event["occurred_at"] > item["published_at"]
+
+
+STEPS = (1, 2, 5)
+"""After so many events of theirs a newcomer asks."""
+
+
+async def test_a_newcomer_to_the_shop_sees_their_own_category_and_not_their_cart(
+    tmp_path: Path, make: Make, settings: Settings
+) -> None:
+    """Eight people whom the log does not know do their first one, two and five things again. Their
+    own category is the commonest of those; on average it fills three of the first five places, and
+    of what is popular one at most."""
+    products, people, _ = made(tmp_path, "--seed", "3")
+    category = {product["id"]: product["category"] for product in products}
+    strangers = [one["user_id"] for one in people if one["user_id"] not in NEWCOMERS][::3]
+    events = sorted(rows_of(tmp_path, "events"), key=lambda event: event["occurred_at"])
+    shop = Settings.load(HOUSE / "configs" / "shop.yaml")
+    own = {"service": shop.service.model_dump(), "catalog": shop.catalog.model_dump()}
+    service = await make(
+        films=rows_of(tmp_path, "items", "products"), changed=settings.changed(own)
+    )
+    await service.ingest.events([one for one in events if one["user_id"] not in strangers])
+    assert await service.jobs.trainer.train() > 0
+
+    async def first_five(who: str) -> list[str]:
+        request = RecommendRequest(user_id=who, top_n=5, strategy="prior", explain="none")
+        return [item.item_id for item in (await service.recommender.recommend(request)).items]
+
+    best_sellers = await first_five("nobody")
+    counts: dict[int, list[int]] = {step: [] for step in STEPS}
+    popular = []
+    for who in strangers:
+        did = [one for one in events if one["user_id"] == who and one.get("item_id")]
+        for step in STEPS:
+            begun = [{**one, "user_id": f"{who} {step}"} for one in did[:step]]
+            await service.ingest.events(begun)
+            categories = Counter(category[one["item_id"]] for one in begun)
+            shown = await first_five(f"{who} {step}")
+            in_cart = {one["item_id"] for one in begun if one["type"] == "add_to_cart"}
+            assert not in_cart & {*shown}
+            mine = categories.most_common(1)[0][0]
+            counts[step].append(sum(category[item] == mine for item in shown))
+            popular.append(sum(category[item] == mine for item in best_sellers))
+    means = {step: sum(of) / len(of) for step, of in counts.items()}
+    assert min(means.values()) >= 3, means
+    assert sum(popular) / len(popular) <= 1.2
+
+
+def rows_of(folder: Path, feed: Feed, name: str | None = None) -> list[dict[str, Any]]:
+    with open_feed(folder / f"{name or feed}.csv", feed) as file:
+        return [line.row for line in file.lines if line.row is not None]
 
 
 @pytest.fixture

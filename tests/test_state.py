@@ -5,7 +5,7 @@ import pytest
 
 from service.config import MEANINGS
 from service.schema import Event
-from service.state import LEARN_FROM, LIKE_DECAY, anchored, interests, likes, opinion, seen
+from service.state import LEARN_FROM, anchored, interests, likes, opinion, seen
 from service.store.database import micros
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -112,7 +112,7 @@ def test_a_like_today_and_tastes_of_decades_ago_stay_finite_unit_vectors() -> No
         assert all(np.linalg.norm(taste.vector) == pytest.approx(1, abs=1e-5) for taste in found)
 
 
-def test_later_likes_count_more_and_a_dislike_takes_one_back() -> None:
+def test_the_latest_likes_are_known_and_a_dislike_takes_one_back() -> None:
     events = [
         event("like", "a"),
         event("click", "b"),
@@ -121,7 +121,7 @@ def test_later_likes_count_more_and_a_dislike_takes_one_back() -> None:
         event("search"),
         event("view", "c"),
     ]
-    assert likes(events, MEANINGS) == (("b", 0.3 * LIKE_DECAY), ("c", 1.0))
+    assert likes(events, MEANINGS) == (("b", 0.3), ("c", 1.0))
     assert likes([*events, event("like", "a")], MEANINGS)[-1] == ("a", 1.0)
     many = likes([event("like", f"i{n}") for n in range(3 * LEARN_FROM)], MEANINGS)
     assert (len(many), many[-1][0]) == (LEARN_FROM, f"i{3 * LEARN_FROM - 1}")

@@ -294,6 +294,7 @@ def test_an_older_versions_database_is_brought_up_to_date(tmp_path: Path) -> Non
     opened(tmp_path).close()
     with sqlite3.connect(tmp_path / "a.db") as other:
         other.execute("DROP TABLE shadows")
+        other.execute("DROP TABLE neighbours")
         other.execute("UPDATE alembic_version SET version_num = '0004'")
     other.close()
     store = opened(tmp_path)

@@ -5,17 +5,20 @@ DataFusion's SQL, and all that a caller wrote goes through `literal`. Facets tel
 filtered by: the commonest words of each key, and where most of its numbers lie.
 """
 
+from __future__ import annotations
+
 import asyncio
 import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
+from service.catalog.resident import READ, RESIDENT, Mask, Resident
 from service.catalog.rows import (
     DISTANCES,
     KINDS_OF_WORDS,
@@ -33,6 +36,9 @@ from service.catalog.words import UserFactors, Vectors, asked_terms
 from service.errors import BadRequest, ModelError
 from service.schema import Filter, Item
 
+if TYPE_CHECKING:
+    from lancedb.query import FullTextQuery  # imported when a catalogue is opened
+
 REMEMBERED = 5_000
 """How many rows are kept in memory between two writes."""
 IN_FILTER = 500
@@ -43,6 +49,9 @@ FACETS = 60
 NAMED = 10
 """How many of them a sentence names."""
 SIGNS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+
+Scores = dict[str, float]
+"""By id of an item how well it fits, best first."""
 
 
 # ── scopes and facets ─────────────────────────────────────────────────────────────────────────────
@@ -179,14 +188,17 @@ class StoredItem:
 
 
 class Search(OnTable):
-    """Reads items by id. Every other method returns ids of items that the scope and their
-    availability admit."""
+    """Reads items by id. Every other method names only items that the scope and their availability
+    admit."""
 
     def __init__(self, table: ItemTable) -> None:
         super().__init__(table)
         self._version = -1
         self._remembered: dict[str, StoredItem | None] = {}
         """Of the table's version `_version`; None for an id that the table does not have."""
+        self._held: tuple[int, Resident | None] = (-1, None)
+        """A version of the table, and its vectors; None: they are too many."""
+        self._holding = asyncio.Lock()
 
     @guarded
     async def by_id(self, ids: Iterable[str]) -> dict[str, StoredItem]:
@@ -227,12 +239,17 @@ class Search(OnTable):
         known = set(table["id"].to_pylist())
         return [item_id for item_id in wanted if item_id in known]
 
+    @guarded
     async def admitted(self, ids: Iterable[str], scope: Scope) -> list[str]:
         """Those of `ids`, in their order, that the catalogue knows and the scope admits."""
         wanted = [item_id for item_id in dict.fromkeys(ids) if scope.admits(item_id)]
         if scope.filters:
             among = Scope(only=scope.only and frozenset(wanted), filters=scope.filters)
             return await self.known(wanted, self._where(among))
+        held = await self._resident()
+        if held is not None:
+            usable = held.available | (scope.only is not None)
+            return [name for name in wanted if name in held.places and usable[held.places[name]]]
         return [
             item_id
             for item_id, row in (await self.by_id(wanted)).items()
@@ -243,28 +260,51 @@ class Search(OnTable):
     async def some(self, k: int, scope: Scope) -> list[str]:
         """Any k admissible items: what a catalogue without events and vectors can still show."""
         query = self._table.lance.query().where(self._where(scope)).select(["id"])
-        return (await _until_enough(lambda limit: query.limit(limit).to_arrow(), k, scope))[0]
+        return [*(await _until_enough(lambda n: query.limit(n).to_arrow(), k, scope))[0]]
 
     @guarded
     async def similar(
         self, vectors: Sequence[Sequence[float] | Vectors], k: int, scope: Scope
-    ) -> list[list[str]]:
-        """For each vector the ids of the k nearest by cosine, nearest first; one query for all of
+    ) -> list[Scores]:
+        """For each vector the cosines of the k nearest, nearest first; one query for all of
         them."""
-        condition = f"vector IS NOT NULL AND {self._where(scope)}"
         if not vectors:
             return []
-        return await _until_enough(
-            self._nearest("vector", vectors, condition), k, scope, len(vectors)
-        )
+        units = [np.asarray(vector) / np.linalg.norm(vector) for vector in vectors]
+        held = await self._resident()
+        if held is not None:
+            return held.nearest("vector", units, k, await self._mask(held, scope))
+        condition = f"vector IS NOT NULL AND {self._where(scope)}"
+        return await _until_enough(self._nearest("vector", units, condition), k, scope, len(units))
 
     @guarded
-    async def favoured(self, taste: UserFactors, k: int, scope: Scope) -> list[str]:
-        """Ids of the k items whose factors have the greatest inner product with a person's,
+    async def favoured(self, taste: UserFactors, k: int, scope: Scope) -> Scores:
+        """The inner products of the k items whose factors have the greatest with a person's,
         greatest first."""
+        held = await self._resident()
+        if held is not None:
+            current = held.factors_of == taste.factors_of
+            admitted = await self._mask(held, scope) & current
+            return held.nearest("factors", [taste.vector], k, admitted)[0]
         condition = f"factors_of = {literal(taste.factors_of)} AND {self._where(scope)}"
         nearest = self._nearest("factors", [taste.vector], condition)
         return (await _until_enough(nearest, k, scope))[0]
+
+    @guarded
+    async def by_terms(
+        self, weighted: Sequence[tuple[Sequence[str], float]], k: int, scope: Scope
+    ) -> Scores:
+        """Full text search by several lists of terms, each with a weight > 0: Σ weight · BM25 of
+        the k items with the greatest sums, greatest first. Terms: as of `terms_of`."""
+        from lancedb.query import BooleanQuery, Occur
+
+        queries: list[tuple[Occur, FullTextQuery]] = [
+            (Occur.SHOULD, _match(terms, weight)) for terms, weight in weighted if terms
+        ]
+        if not queries:
+            return {}
+        by_words = self._by_words(BooleanQuery(queries), self._where(scope))
+        return (await _until_enough(lambda n: by_words.limit(n).to_arrow(), k, scope))[0]
 
     @guarded
     async def by_text(self, text: str, k: int, scope: Scope, *, meant: str | None) -> list[str]:
@@ -273,18 +313,13 @@ class Search(OnTable):
         `meant`: what the embedder is shown of the text. Where that is nothing, and while the
         embedder fails, full text alone is searched; of a text without a word, the vector alone.
         """
-        condition, terms = self._where(scope), " ".join(asked_terms(text))
+        condition, terms = self._where(scope), asked_terms(text)
         vector = None
         with suppress(ModelError):
             vector = await self._table.embedder.embed_one(meant) if meant else None
         if not terms:
-            return (await self.similar([vector], k, scope))[0] if vector is not None else []
-        by_words = (
-            self._table.lance.query()
-            .nearest_to_text(terms, "terms")
-            .where(condition)
-            .select(["id", "_score"])
-        )
+            return [*(await self.similar([vector], k, scope))[0]] if vector is not None else []
+        by_words = self._by_words(_match(terms), condition)
 
         async def search(limit: int) -> pa.Table:
             if vector is None:
@@ -295,7 +330,33 @@ class Search(OnTable):
             ids = _by_reciprocal_ranks([table["id"].to_pylist() for table in tables])
             return pa.table({"id": pa.array(ids[:limit], pa.string())})
 
-        return (await _until_enough(search, k, scope))[0]
+        return [*(await _until_enough(search, k, scope))[0]]
+
+    async def _resident(self) -> Resident | None:
+        """The vectors as they are now, if the catalogue is small."""
+        async with self._holding:
+            lance = self._table.lance
+            version = await lance.version()
+            if version != self._held[0]:
+                small = await lance.count_rows() <= RESIDENT
+                rows = await lance.query().select(READ).to_arrow() if small else None
+                self._held = version, Resident.of(rows) if rows is not None else None
+            return self._held[1]
+
+    async def _mask(self, held: Resident, scope: Scope) -> Mask:
+        """Which rows the scope and their availability admit."""
+        admitted = held.available if scope.only is None else held.among(scope.only)
+        if scope.filters:
+            within = Scope(only=scope.only, filters=scope.filters)
+            query = self._table.lance.query().where(self._where(within))
+            rows = await query.select(["id"]).to_arrow()
+            admitted = admitted & held.among(rows["id"].to_pylist())
+        return admitted & ~held.among(scope.exclude)
+
+    def _by_words(self, query: FullTextQuery, condition: str) -> Any:
+        """A full-text search among rows that meet a condition."""
+        words = self._table.lance.query().nearest_to_text(query)
+        return words.where(condition).select(["id", "_score"])
 
     def _nearest(
         self,
@@ -324,9 +385,25 @@ class Search(OnTable):
         return where(scope, self._table.filterable)
 
 
+def _match(terms: Sequence[str], weight: float = 1.0) -> FullTextQuery:
+    """A query for rows with any of the terms; their BM25 counts `weight` times."""
+    from lancedb.query import FullTextOperator, MatchQuery
+
+    return MatchQuery(
+        " ".join(terms),
+        "terms",
+        boost=weight,
+        fuzziness=0,
+        max_expansions=50,
+        operator=FullTextOperator.OR,
+        prefix_length=0,
+        document_granularity=None,
+    )
+
+
 async def _until_enough(
     search: Callable[[int], Awaitable[pa.Table]], k: int, scope: Scope, queries: int = 1
-) -> list[list[str]]:
+) -> list[Scores]:
     """For each query: fetch, drop what may not take a place, and fetch more until k are left or
     there is no more."""
     limit = k
@@ -336,11 +413,25 @@ async def _until_enough(
         if queries > 1:
             numbers = table["query_index"].to_numpy()
             tables = [table.filter(pa.array(numbers == n)) for n in range(queries)]
-        fetched = [part["id"].to_pylist() for part in tables]
-        kept = [list(filter(scope.admits, ids)) for ids in fetched]
-        if all(len(good) >= k or len(ids) < limit for good, ids in zip(kept, fetched, strict=True)):
-            return [good[:k] for good in kept]
+        fetched = [_scores(part) for part in tables]
+        kept = [[*filter(scope.admits, scores)] for scores in fetched]
+        if all(len(ids) >= k or len(all_) < limit for ids, all_ in zip(kept, fetched, strict=True)):
+            return [
+                {item_id: scores[item_id] for item_id in ids[:k]}
+                for ids, scores in zip(kept, fetched, strict=True)
+            ]
         limit *= 4
+
+
+def _scores(rows: pa.Table) -> Scores:
+    """What rows of a search say of each id, in their order: a score as it is, a distance as 1 less
+    it, which is the cosine or the inner product; 0 where a row says nothing."""
+    ids = rows["id"].to_pylist()
+    if "_score" in rows.column_names:
+        return dict(zip(ids, rows["_score"].to_pylist(), strict=True))
+    if "_distance" in rows.column_names:
+        return dict(zip(ids, (1 - rows["_distance"].to_numpy()).tolist(), strict=True))
+    return dict.fromkeys(ids, 0.0)
 
 
 def _by_reciprocal_ranks(lists: Iterable[Sequence[str]]) -> list[str]:

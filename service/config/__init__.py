@@ -11,6 +11,7 @@ hold.
 from service.config.models import Embed, Model, Roles
 from service.config.sections import (
     DOMAIN_MEANINGS,
+    HISTORIES,
     MEANINGS,
     SOURCES,
     CatalogSettings,
@@ -24,6 +25,7 @@ from service.config.sections import (
     Retrieve,
     ServiceSettings,
     ShadowSettings,
+    SourceWeight,
     StoreSettings,
     TrainingSettings,
     Weights,
@@ -32,6 +34,7 @@ from service.config.settings import HOUSE, Settings
 
 __all__ = [
     "DOMAIN_MEANINGS",
+    "HISTORIES",
     "HOUSE",
     "MEANINGS",
     "SOURCES",
@@ -50,6 +53,7 @@ __all__ = [
     "ServiceSettings",
     "Settings",
     "ShadowSettings",
+    "SourceWeight",
     "StoreSettings",
     "TrainingSettings",
     "Weights",

@@ -1,5 +1,6 @@
 """Sections of the configuration but for models."""
 
+from bisect import bisect_left
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -166,20 +167,42 @@ class TrainingSettings(Section):
     every_s: float = Field(300, gt=0)
 
 
-class SourceWeights(Section):
-    """The weight of each source of candidates in the fused prior; 0 switches it off.
+HISTORIES = (0, 3, 20)
+"""The most likes of a person without any, of one with few and of one with some."""
+SourceWeight = Share | tuple[Share, Share, Share, Share]
+"""One weight for everybody; or one for people with no likes, 1 to 3, 4 to 20, and more."""
+SEQUENCE = 0.4
+"""The weight of `sequence` where none is configured."""
+UNORDERED = frozenset({"shop"})
+"""Domains in which the order of likes says nothing by default: what is bought on one day has
+none."""
 
-    `similar` and `popular` serve people whose likes nobody shares yet, and a service with too few
-    people to learn from; of the two, `similar`, the person's own taste, counts more. Beside
-    `collaborative` their defaults are so small that they improve groceries and books without a
-    measurable loss for films (docs/ranking.md).
+
+class SourceWeights(Section):
+    """The weight of each source of candidates in the fused prior; 0 switches it off. A list of four
+    numbers: for people with no likes, 1 to 3, 4 to 20, and more.
+
+    What says most of a person with few likes is their own taste by content (`similar`, `closest`,
+    `lexical`); of others, what people like them liked (`collaborative`, `item_item`, `sequence`).
+    Without a weight of its own `sequence` has 0.4, and 0 in the domain `shop`. How the defaults
+    were measured: docs/ranking.md.
     """
 
-    similar: Share = 0.05
-    collaborative: Share = 1.0
-    context: Share = 1.0
-    query: Share = 1.0
-    popular: Share = 0.01
+    similar: SourceWeight = (0.3, 0.3, 0.1, 0.1)
+    closest: SourceWeight = (0.3, 0.3, 0.15, 0.15)
+    lexical: SourceWeight = (0.7, 0.7, 0.3, 0.3)
+    collaborative: SourceWeight = 1.0
+    item_item: SourceWeight = 0.5
+    sequence: SourceWeight | None = None
+    context: SourceWeight = 1.0
+    query: SourceWeight = 1.0
+    popular: SourceWeight = (0.2, 0.2, 0.1, 0.1)
+
+    def of(self, domain: str) -> dict[str, SourceWeight]:
+        """The weight of each source by its name, in a domain."""
+        ordered = 0.0 if domain in UNORDERED else SEQUENCE
+        weights = {name: getattr(self, name) for name in SOURCES}
+        return {name: ordered if weight is None else weight for name, weight in weights.items()}
 
 
 SOURCES = tuple(SourceWeights.model_fields)
@@ -262,10 +285,14 @@ class Weights(SourceWeights):
     def _unnamed_sources_are_off(cls, given: Any) -> Any:
         return {**dict.fromkeys(SOURCES, 0), **given} if isinstance(given, dict) else given
 
-    @property
-    def sources(self) -> dict[str, float]:
-        """The weight of each source by its name."""
-        return {name: getattr(self, name) for name in SOURCES}
+    def at(self, likes: int) -> dict[str, float]:
+        """The weight of each source, by its name, for a person with so many likes."""
+        kind = bisect_left(HISTORIES, likes)
+        weights = {name: getattr(self, name) for name in SOURCES}
+        return {
+            name: weight[kind] if isinstance(weight, tuple) else weight or 0.0
+            for name, weight in weights.items()
+        }
 
 
 class ExplainSettings(Section):

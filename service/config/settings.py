@@ -11,7 +11,6 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from service.config.models import Embed, Model, Roles
 from service.config.sections import (
-    SOURCES,
     CatalogSettings,
     EngineSettings,
     EventSettings,
@@ -170,11 +169,12 @@ class Settings(BaseSettings):
         """Where `whyrank fit` writes what it found."""
         return self.rank.weights or self.data / "weights"
 
-    def configured(self, alias: str | None) -> Weights:
-        """Fusion's weights for a model while none were fitted; `alias` None: without a model."""
+    def configured(self, domain: str, alias: str | None) -> Weights:
+        """Fusion's weights in a domain for a model while none were fitted; `alias` None: without a
+        model."""
         model = self.models[alias] if alias is not None else None
         return Weights(
-            **{name: getattr(self.retrieve, name) for name in SOURCES},
+            **self.retrieve.of(domain),
             model=model.weight if model is not None else 0,
             null=model.null if model is not None else 0,
             popularity=self.rank.popularity,

@@ -136,7 +136,11 @@ ENGLISH = Language(
     origins={
         "query": "Ranked by how close it is to what you asked for.",
         "context": "Ranked by how close it is to what you are looking at.",
+        "lexical": "Ranked by the words that it shares with what you liked.",
         "similar": "Ranked by how close in content it is to what you liked.",
+        "closest": "Ranked by how close in content it is to one thing that you liked.",
+        "sequence": "Ranked by what people liked after what you liked last.",
+        "item_item": "Ranked by how often it is liked together with what you liked.",
         "collaborative": "Ranked by the taste of people who like what you like.",
         "popular": "Popular with others.",
     },
@@ -163,7 +167,11 @@ CHINESE = Language(
     origins={
         "query": "按与你的要求的接近程度排列。",
         "context": "按与你正在看的内容的接近程度排列。",
+        "lexical": "按与你喜欢的内容共有的词语排列。",
         "similar": "按与你喜欢的内容的接近程度排列。",
+        "closest": "按与你喜欢的某一内容的接近程度排列。",
+        "sequence": "按人们在喜欢你最近喜欢的内容之后喜欢什么来排列。",
+        "item_item": "按与你喜欢的内容一起被喜欢的次数排列。",
         "collaborative": "按和你喜好相同的人的口味排列。",
         "popular": "很受其他人欢迎。",
     },

@@ -3,7 +3,7 @@ models."""
 
 import asyncio
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
@@ -12,15 +12,17 @@ from service.catalog import Catalog
 from service.config import Settings
 from service.errors import ModelError
 from service.models import PROBE_S, Models
-from service.retrieve import factorization
-from service.store import Store
+from service.retrieve import factorization, neighbours
+from service.retrieve.factorization import Factors
+from service.store import Neighbours, Store
 from service.store.database import micros
 from service.store.trainings import Training
 from service.telemetry import Telemetry
 
 
 class Trainer:
-    """Trains the collaborative source on the whole event log, again whenever the log has grown."""
+    """Trains the sources that learn from likes (`collaborative`, `item_item`, `sequence`) on the
+    whole event log, again whenever the log has grown."""
 
     def __init__(
         self, settings: Settings, *, store: Store, catalog: Catalog, clock: Callable[[], datetime]
@@ -48,22 +50,17 @@ class Trainer:
             raise
 
     async def train(self) -> int:
-        """Learns a vector of factors for every liked item, on a thread, and stores them. Returns
-        how many items have factors; 0, and nothing stored, if too few people or items are liked."""
+        """Learns, on a thread, a vector of factors and a row of neighbours for every liked item,
+        and stores them. Returns how many items have factors; 0, and nothing stored, if too few
+        people or items are liked."""
         length, now = await self._store.events.length(), self._clock()
         rows = await self._store.events.opinions(
             [name for name, meaning in self._meanings.items() if meaning.weight]
         )
-        factors = await asyncio.to_thread(
-            factorization.train,
-            (
-                (who, item_id, self._meanings[kind].opinion(value))
-                for who, item_id, kind, value in rows
-            ),
-            **self._training.model_dump(exclude={"growth", "every_s"}),
-        )
-        if factors is None:
+        lessons = await asyncio.to_thread(self._learn, rows)
+        if lessons is None:
             return 0
+        factors, tables = lessons
         learned = Training(
             f"{micros(now):017d}-{uuid.uuid4().hex[:8]}",
             trained_at=now,
@@ -74,17 +71,32 @@ class Trainer:
             items=len(factors.items),
             made_with=self._made_with,
         )
-        keeping = asyncio.create_task(self._keep(learned, factors.items))
+        keeping = asyncio.create_task(self._keep(learned, factors.items, tables))
         self._keeping.add(keeping)
         keeping.add_done_callback(self._keeping.discard)
         return await asyncio.shield(keeping)  # half of it would pass for a whole one
+
+    def _learn(
+        self, rows: Sequence[tuple[str, str, str, float | None]]
+    ) -> tuple[Factors, dict[str, Neighbours]] | None:
+        """`rows`: (person, item, event type, value) by time."""
+        liked = factorization.likes(
+            (who, item_id, self._meanings[kind].opinion(value))
+            for who, item_id, kind, value in rows
+        )
+        sizes = self._training.model_dump(exclude={"growth", "every_s"})
+        factors = factorization.train(liked, **sizes)
+        return None if factors is None else (factors, neighbours.learn(liked))
 
     async def close(self) -> None:
         """Waits until the factors of a finished training are stored."""
         if self._keeping:
             await asyncio.wait(self._keeping)
 
-    async def _keep(self, learned: Training, factors: Mapping[str, Any]) -> int:
+    async def _keep(
+        self, learned: Training, factors: Mapping[str, Any], tables: Mapping[str, Neighbours]
+    ) -> int:
+        await self._store.neighbours.put(learned.version, tables)
         await self._store.trainings.add(learned)
         count = await self._catalog.put_factors(learned.version, factors)
         await self._store.trainings.forget_old()
@@ -103,7 +115,7 @@ class Trainer:
         """A hash of all settings that affect the result of a training."""
         training = self._training.model_dump(exclude={"growth", "every_s"})
         meanings = sorted(self._meanings.items())
-        return sha256(repr((training, meanings)).encode()).hexdigest()[:16]
+        return sha256(repr((training, neighbours.METHOD, meanings)).encode()).hexdigest()[:16]
 
 
 class Jobs:

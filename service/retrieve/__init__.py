@@ -1,15 +1,19 @@
-"""Retrieves candidates: several sources each rank items, and weighted reciprocal rank fusion makes
-one prior of their lists."""
+"""Retrieves candidates: several sources each score items, and the weighted sum of their scores is
+one prior."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
+from service.retrieve.closest import closest
 from service.retrieve.collaborative import collaborative
 from service.retrieve.context import context
 from service.retrieve.documents import documents, load_bm25
-from service.retrieve.fusion import blank, candidate_of, fuse, prior_of
+from service.retrieve.fusion import Fusion, Scores, blank, prior_of, unit
+from service.retrieve.item_item import item_item
+from service.retrieve.lexical import lexical
 from service.retrieve.lookup import Lookup, RetrievalQuery
 from service.retrieve.popular import popular
+from service.retrieve.sequence import sequence
 from service.retrieve.similar import similar
 from service.retrieve.wish import wish
 from service.schema import Candidate, Item
@@ -22,11 +26,16 @@ __all__ = [
     "load_bm25",
     "prior_of",
     "retrieve",
+    "unit",
 ]
 
-SOURCES: dict[str, Callable[[Lookup], Awaitable[list[str]]]] = {
+SOURCES: dict[str, Callable[[Lookup], Awaitable[Scores]]] = {
     "similar": similar,
+    "closest": closest,
+    "lexical": lexical,
     "collaborative": collaborative,
+    "item_item": item_item,
+    "sequence": sequence,
     "context": context,
     "query": wish,
     "popular": popular,
@@ -46,25 +55,25 @@ async def retrieve(lookup: Lookup) -> list[Candidate]:
         return []
     used = {name: weight for name, weight in query.weights.items() if weight > 0}
     lists = await asyncio.gather(*(SOURCES[name](lookup) for name in used))
-    ranks = fuse({name: (used[name], ids) for name, ids in zip(used, lists, strict=True)})
-    ids = await _kept(lookup, ranks)
-    items = await lookup.catalog.get(ids)
-    candidates = [candidate_of(items[item_id], ranks.get(item_id, {}), used) for item_id in items]
+    found = {name: unit(scores, query.depth) for name, scores in zip(used, lists, strict=True)}
+    fusion = Fusion(found, used)
+    items = await lookup.catalog.get(await _kept(lookup, fusion.priors))
+    candidates = [fusion.candidate(item) for item in items.values()]
     unknown = sorted(set(query.given or ()) - set(items))
     candidates += [blank(Item.model_construct(id=item_id)) for item_id in unknown]
     return await lookup.weighed(candidates)
 
 
-async def _kept(lookup: Lookup, ranks: Mapping[str, object]) -> list[str]:
+async def _kept(lookup: Lookup, priors: Scores) -> list[str]:
     """Ids of the first `k` items that the sources found; if they found fewer, other admissible
     items are added. A given list is returned whole."""
     query = lookup.query
-    ids = (await _without_avoided(lookup, list(ranks)))[: query.k]
+    ids = (await _without_avoided(lookup, list(priors)))[: query.k]
     if query.given is not None:
         return ids + sorted(set(query.given) - set(ids))
     if len(ids) < query.k:
         others = await lookup.catalog.search.some(query.depth, query.scope)
-        unnamed = [item_id for item_id in others if item_id not in ranks]
+        unnamed = [item_id for item_id in others if item_id not in priors]
         ids += await _without_avoided(lookup, unnamed)
     return ids[: query.k]
 

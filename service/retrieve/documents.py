@@ -2,15 +2,20 @@
 items."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 
 from service.catalog import Catalog, Scope, Vectors, asked_terms, terms_of, words_of
 from service.errors import ModelError
-from service.retrieve.fusion import candidate_of, fuse, fused_ids
+from service.retrieve.collaborative import collaborative
+from service.retrieve.fusion import Fusion, Scores, best_of, by_place, summed, unit
+from service.retrieve.item_item import item_item
+from service.retrieve.lexical import latest_terms
 from service.retrieve.lookup import Lookup
+from service.retrieve.sequence import sequence
 from service.schema import Candidate, Item
 
 AT_ONCE = 32
@@ -27,38 +32,38 @@ async def documents(
     `similar` gets its weight. Ties are broken by content, so that the order of `given` doesn't
     matter.
     """
-    query, catalog = lookup.query, lookup.catalog
+    query, catalog, depth = lookup.query, lookup.catalog, lookup.query.depth
     items = {item.id: item for item in sorted(given, key=lambda item: (words_of(item), item.id))}
     texts = {item_id: words_of(item) for item_id, item in items.items()}
     known = list(await catalog.get(items))
-    lexical: list[str] = []
-    if query.instruction:
-        lexical = await asyncio.to_thread(_by_words, query.instruction, texts)
+    asked = [(asked_terms(query.instruction), 1.0)] if query.instruction else []
+    liked = await latest_terms(lookup)
+    lexical, like_lexical = await asyncio.to_thread(_by_terms, texts, asked, liked)
     first_words = {item_id: texts[item_id] for item_id in [*lexical, *items]}
     vectors, wish = await _vectors(lookup, first_words, known, until)
-    favoured: list[str] = []
-    if query.factors is not None and known:
-        favoured = await catalog.search.favoured(
-            query.factors, len(known), Scope(only=frozenset(known))
-        )
     interests = [
-        (interest.weight, _nearest(np.asarray(interest.vector), vectors, items))
+        (interest.weight, unit(_nearest(np.asarray(interest.vector), vectors, items), depth))
         for interest in lookup.state.interests
     ]
+    by_wish = [by_place(lexical), by_place(_nearest(wish, vectors, items))]
+    within = replace(lookup, query=replace(query, scope=Scope(only=frozenset(known))))
     lists = {
-        "query": fused_ids([(1.0, lexical), (1.0, _nearest(wish, vectors, items))]),
-        "similar": fused_ids(interests),
-        "collaborative": favoured,
-        "popular": await lookup.store.popularity.among(known),
+        "query": summed((1.0, scores) for scores in by_wish),
+        "similar": summed(interests),
+        "closest": await _closest(lookup, vectors, items),
+        "lexical": like_lexical,
+        "collaborative": await collaborative(within),
+        "item_item": await item_item(within),
+        "sequence": await sequence(within),
+        "popular": by_place(await lookup.store.popularity.among(known)),
     }
     weights = {name: query.weights[name] for name in lists}
-    if not favoured:
+    if not lists["collaborative"]:
         weights["similar"] = max(weights["similar"], weights["collaborative"])
-    ranks = fuse({name: (weights[name], ids) for name, ids in lists.items() if weights[name] > 0})
-    candidates = [
-        candidate_of(items[item_id], ranks.get(item_id, {}), weights)
-        for item_id in dict.fromkeys([*ranks, *items])
-    ]
+    fusion = Fusion(
+        {name: unit(scores, depth) for name, scores in lists.items() if weights[name] > 0}, weights
+    )
+    candidates = [fusion.candidate(items[item_id]) for item_id in {**fusion.priors, **items}]
     judged = query.embeds and (interests or query.instruction)
     return await lookup.weighed(candidates), len(items) - len(vectors) if judged else 0
 
@@ -95,31 +100,48 @@ def load_bm25() -> None:
     import bm25s  # noqa: F401  this is all that it shall do
 
 
-def _by_words(query: str, texts: Mapping[str, str]) -> list[str]:
-    """Ids of the texts that contain words of the query, best BM25 score first."""
-    words = asked_terms(query)
-    terms = [terms_of(text) for text in texts.values()] if words else []
+def _by_terms(
+    texts: Mapping[str, str], *queries: Sequence[tuple[Sequence[str], float]]
+) -> list[Scores]:
+    """For each query, which is lists of terms with weights: Σ weight · BM25 of the texts where that
+    is above 0, highest first."""
+    terms = [terms_of(text) for text in texts.values()] if any(queries) else []
     if not any(terms):
-        return []
+        return [{} for _ in queries]
     import bm25s
 
     index = bm25s.BM25()
     index.index(terms, show_progress=False)
-    scores = index.get_scores(words)
     return [
-        item_id
-        for score, item_id in sorted(zip(scores, texts, strict=True), key=lambda pair: -pair[0])
-        if score > 0
+        summed(
+            (weight, _above_zero(texts, index.get_scores(list(words))))
+            for words, weight in query
+            if words
+        )
+        for query in queries
     ]
+
+
+def _above_zero(ids: Iterable[str], scores: Sequence[float]) -> Scores:
+    pairs = zip(ids, scores, strict=True)
+    return {item_id: float(score) for item_id, score in pairs if score > 0}
+
+
+async def _closest(
+    lookup: Lookup, vectors: Mapping[str, Vectors], order: Mapping[str, object]
+) -> Scores:
+    """The greatest cosine of each document with one of the latest liked items."""
+    latest = await lookup.catalog.vectors(item_id for item_id, _ in lookup.latest)
+    return best_of(_nearest(vector, vectors, order) for vector in latest.values())
 
 
 def _nearest(
     vector: Vectors | None, vectors: Mapping[str, Vectors], order: Mapping[str, object]
-) -> list[str]:
-    """Ids by the cosine of their vector with `vector`, highest first; ties in the order of
-    `order`. Empty without a vector."""
+) -> Scores:
+    """Cosines of vectors with `vector`, highest first; ties in the order of `order`. Empty without
+    a vector."""
     ids = [item_id for item_id in order if item_id in vectors]
     if vector is None or not ids:
-        return []
+        return {}
     cosines = np.stack([vectors[item_id] for item_id in ids]) @ vector
-    return [ids[place] for place in np.argsort(-cosines, kind="stable")]
+    return {ids[place]: float(cosines[place]) for place in np.argsort(-cosines, kind="stable")}

@@ -19,6 +19,10 @@ from service.store import Store
 FEWEST = 20
 """Fewest people with likes, and fewest liked items, for a training."""
 
+LIKE_DECAY = 0.9
+"""A like counts this much less than the next later one where people of similar taste are
+searched."""
+
 Values = npt.NDArray[np.float64]
 
 
@@ -33,7 +37,7 @@ class Factors:
 
 
 def train(
-    opinions: Iterable[tuple[str, str, float]],
+    liked: Mapping[tuple[str, str], float],
     *,
     factors: int,
     alpha: float,
@@ -41,13 +45,12 @@ def train(
     iterations: int,
     seed: int = 0,
 ) -> Factors | None:
-    """Learns factors of all liked items. `opinions`: (person, item, opinion in [-1, 1]) by time.
+    """Learns factors of all liked items. `liked`: weight in (0, 1] of each (person, item).
 
     `regularization`: λ divided by the mean confidence that an item's likes sum to, so that one
     value suits logs of any size. Deterministic. Returns None if too few people or items are liked.
     Computes for seconds: call it on a thread.
     """
-    liked = _likes(opinions)
     people = {who: n for n, who in enumerate(sorted({who for who, _ in liked}))}
     items = {item_id: n for n, item_id in enumerate(sorted({item_id for _, item_id in liked}))}
     if len(people) < FEWEST or len(items) < FEWEST:
@@ -77,9 +80,10 @@ def train(
     )
 
 
-def _likes(opinions: Iterable[tuple[str, str, float]]) -> dict[tuple[str, str], float]:
-    """Weight in (0, 1] of each (person, item) that is liked: the greatest of several likes. A
-    dislike cancels the likes before it."""
+def likes(opinions: Iterable[tuple[str, str, float]]) -> dict[tuple[str, str], float]:
+    """Weight in (0, 1] of each (person, item) that is liked, in the order of time: the greatest of
+    several likes. A dislike cancels the likes before it. `opinions`: (person, item, opinion in [-1,
+    1]) by time."""
     liked: dict[tuple[str, str], float] = {}
     for who, item_id, opinion in opinions:
         before = liked.pop((who, item_id), 0.0)
@@ -107,7 +111,12 @@ async def taste(store: Store, catalog: Catalog, state: UserState) -> UserFactors
     like has factors."""
     version, factors = await catalog.factors(item_id for item_id, _ in state.likes)
     training = await store.trainings.get(version) if factors else None
-    known = [(factors[item_id], weight) for item_id, weight in state.likes if item_id in factors]
+    last = len(state.likes) - 1
+    known = [
+        (factors[item_id], weight * LIKE_DECAY ** (last - n))
+        for n, (item_id, weight) in enumerate(state.likes)
+        if item_id in factors
+    ]
     if training is None or training.gram.shape[0] != len(known[0][0]):
         return None
     vector = fold_in(

@@ -1,42 +1,101 @@
-"""Weighted reciprocal rank fusion of the sources' ranked lists (Cormack et al., SIGIR 2009), and
-candidates with the prior that it gives them."""
+"""Fuses what the sources say into one prior: each source's scores are brought to the range from 0
+to 1, weighted and summed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 
 from service.schema import Candidate, Item
 
 RRF = 60
-"""The constant of reciprocal rank fusion."""
+"""The constant of reciprocal rank fusion (Cormack et al., SIGIR 2009)."""
+
+Scores = dict[str, float]
+"""By id of an item how well it fits, best first."""
 
 
-def fuse(lists: Mapping[str, tuple[float, Sequence[str]]]) -> dict[str, dict[str, int]]:
-    """Fuses weighted lists. Returns each id's rank in every list that has it, ordered by Σ weight /
-    (60 + rank), highest first, ties by id."""
-    ranks: dict[str, dict[str, int]] = {}
-    priors: dict[str, float] = {}
-    for name, (weight, ids) in lists.items():
-        for rank, item_id in enumerate(ids, 1):
-            ranks.setdefault(item_id, {})[name] = rank
-            priors[item_id] = priors.get(item_id, 0.0) + weight / (RRF + rank)
-    order = sorted(ranks, key=lambda item_id: (-priors[item_id], item_id))
-    return {item_id: ranks[item_id] for item_id in order}
+def by_place(ids: Iterable[str]) -> Scores:
+    """Scores of a list that says an order only: 1 / (60 + rank)."""
+    return {item_id: 1 / (RRF + rank) for rank, item_id in enumerate(ids, 1)}
 
 
-def fused_ids(lists: Sequence[tuple[float, Sequence[str]]]) -> list[str]:
-    """Fuses several weighted lists of ids into one list."""
-    return list(fuse({str(n): weighted for n, weighted in enumerate(lists)}))
+def unit(scores: Scores, depth: int) -> Scores:
+    """The scores of one source in the range from 0 to 1; the best gets 1.
+
+    A list of `depth` items was cut off there, so its last item is worth as little as those that it
+    leaves out: 0. A shorter list is whole, so 0 stays 0.
+    """
+    if not scores:
+        return {}
+    best, least = max(scores.values()), min(scores.values())
+    floor = least if len(scores) >= depth else min(0.0, least)
+    spread = best - floor
+    if spread <= 0:
+        return dict.fromkeys(scores, 1.0)
+    return {item_id: (score - floor) / spread for item_id, score in scores.items()}
 
 
-def prior_of(ranks: Mapping[str, int], weights: Mapping[str, float]) -> float:
-    """Σ weight / (60 + rank) over an item's ranks in the sources."""
-    return sum(weights[name] / (RRF + rank) for name, rank in ranks.items())
+def summed(weighted: Iterable[tuple[float, Scores]]) -> Scores:
+    """Σ weight · score of each item over several sources, highest first, ties by id."""
+    sums: Scores = {}
+    for weight, scores in weighted:
+        for item_id, score in scores.items():
+            sums[item_id] = sums.get(item_id, 0.0) + weight * score
+    return _by_score(sums)
+
+
+def best_of(lists: Iterable[Scores]) -> Scores:
+    """The greatest score of each item in several lists, highest first, ties by id."""
+    best: Scores = {}
+    for scores in lists:
+        for item_id, score in scores.items():
+            best[item_id] = max(score, best.get(item_id, score))
+    return _by_score(best)
+
+
+def _by_score(scores: Scores) -> Scores:
+    """Highest first, ties by id."""
+    order = sorted(scores, key=lambda item_id: (-scores[item_id], item_id))
+    return {item_id: scores[item_id] for item_id in order}
+
+
+def prior_of(scores: Mapping[str, float], weights: Mapping[str, float]) -> float:
+    """Σ weight · score over the sources that found an item."""
+    return sum(weights[name] * score for name, score in scores.items())
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """What the sources found. `lists`: by name of a source its scores, from 0 to 1, best first;
+    `weights`: of the sources, each above 0."""
+
+    lists: Mapping[str, Scores]
+    weights: Mapping[str, float]
+
+    @cached_property
+    def priors(self) -> Scores:
+        """Of all items that were found, highest first."""
+        return summed((self.weights[name], scores) for name, scores in self.lists.items())
+
+    @cached_property
+    def _ranks(self) -> dict[str, dict[str, int]]:
+        return {
+            name: {item_id: rank for rank, item_id in enumerate(scores, 1)}
+            for name, scores in self.lists.items()
+        }
+
+    def candidate(self, item: Item) -> Candidate:
+        """An item as a candidate: its prior, and its rank and score in each source that found
+        it."""
+        finders = [name for name, scores in self.lists.items() if item.id in scores]
+        return Candidate.model_construct(
+            item=item,
+            prior=self.priors.get(item.id, 0.0),
+            sources={name: self._ranks[name][item.id] for name in finders},
+            scores={name: self.lists[name][item.id] for name in finders},
+        )
 
 
 def blank(item: Item) -> Candidate:
     """Makes a candidate of an item without content; its prior is 0, and no model judges it."""
     return Candidate.model_construct(item=item, prior=0.0, blank=True)
-
-
-def candidate_of(item: Item, ranks: dict[str, int], weights: Mapping[str, float]) -> Candidate:
-    """Makes a candidate of an item. `ranks`: its rank in each source that found it."""
-    return Candidate.model_construct(item=item, prior=prior_of(ranks, weights), sources=ranks)

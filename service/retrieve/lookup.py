@@ -1,12 +1,17 @@
-"""What a source of candidates is given. Each source is a file of this package: it returns ids of
+"""What a source of candidates is given. Each source is a file of this package: it returns scores of
 items within the query's scope, best first, at most `query.depth`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from service.catalog import Catalog, Scope, UserFactors
+from service.retrieve.fusion import Scores
+from service.retrieve.neighbours import summed_rows
 from service.schema import Candidate, UserState
 from service.store import Store
+
+LATEST = 10
+"""How many of the latest likes are compared with other items one by one."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,27 @@ class Lookup:
     catalog: Catalog
     state: UserState
     query: RetrievalQuery
+
+    @property
+    def latest(self) -> Sequence[tuple[str, float]]:
+        """(item id, weight) of the latest likes, oldest first."""
+        return self.state.likes[-LATEST:]
+
+    @property
+    def new(self) -> Scope:
+        """The query's scope without the latest likes, each of which is most like itself."""
+        scope = self.query.scope
+        return replace(scope, exclude=scope.exclude | {item_id for item_id, _ in self.latest})
+
+    async def neighbours(self, source: str, likes: Sequence[tuple[str, float]]) -> Scores:
+        """Items that a learned source names beside or after liked ones: their rows of its table,
+        weighted and summed. `likes`: (item id, weight)."""
+        table = await self.store.neighbours.get(source) if likes else None
+        if table is None:
+            return {}
+        scores = summed_rows(table, likes)
+        admitted = await self.catalog.search.admitted(scores, self.query.scope)
+        return {item_id: scores[item_id] for item_id in admitted[: self.query.depth]}
 
     async def weighed(self, candidates: list[Candidate]) -> list[Candidate]:
         """Adds popularity and vectors to candidates, if the query wants them. An item without

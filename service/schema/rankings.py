@@ -61,15 +61,17 @@ class UserState(Value):
 class Candidate(Value):
     """An item that may be ranked.
 
-    `prior`: fused score of the sources, higher is better. `sources`: 1-based rank in each source
-    that named the item. `popularity`: log2 of its decayed votes, comparable within one list;
-    `vector`: its unit vector; both are set only if fusion weighs them. `blank`: only the item's id
-    is known, so it stays last, is shown to no model and gets no reason.
+    `prior`: weighted sum of the sources' scores, higher is better. `sources`: 1-based rank in each
+    source that found the item; `scores`: its score there, from 0 to 1. `popularity`: log2 of its
+    decayed votes, comparable within one list; `vector`: its unit vector; both are set only if
+    fusion weighs them. `blank`: only the item's id is known, so it stays last, is shown to no model
+    and gets no reason.
     """
 
     item: Item
     prior: float
     sources: dict[str, int] = {}
+    scores: dict[str, float] = {}
     popularity: float = 0
     vector: tuple[float, ...] | None = None
     blank: bool = False

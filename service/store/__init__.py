@@ -17,13 +17,14 @@ from service.store.database import make_engine, metadata, micros, migrate, on_th
 from service.store.events import Events, Popularity, events
 from service.store.file import DatabaseFile
 from service.store.keys import Keys
+from service.store.neighbours import Neighbours, NeighbourTables
 from service.store.nulls import Nulls
 from service.store.rankings import Rankings, Shadows, rankings, shadows
 from service.store.spendings import Spendings
 from service.store.trainings import Trainings
 from service.store.users import Users, users
 
-__all__ = ["Store", "StoredPerson"]
+__all__ = ["Neighbours", "Store", "StoredPerson"]
 
 OF_A_PERSON = (users, events, rankings, shadows)
 """The tables whose rows belong to a person."""
@@ -69,6 +70,7 @@ class Store:
         self.shadows = Shadows(self._engine)
         self.nulls = Nulls(self._engine)
         self.trainings = Trainings(self._engine)
+        self.neighbours = NeighbourTables(self._engine)
         self.keys = Keys(self._engine)
         self.spendings = Spendings(self._engine)
         self.popularity.recount_if_changed(meaning)

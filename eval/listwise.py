@@ -1,0 +1,47 @@
+"""Learns weights of features such that the items that people chose come first in their lists.
+
+The loss is the listwise softmax cross entropy (ListNet's top-one form: Cao et al., ICML 2007): of a
+list with features X, shape [items, features], and weights w, the mean over its relevant items of
+-log softmax(X w); and a ridge towards given weights. No weight is below 0.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Values = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class JudgedList:
+    """One person's candidates. `features`: shape [items, features]; `relevant`: which items were
+    chosen, at least one."""
+
+    features: Values
+    relevant: npt.NDArray[np.bool_]
+
+
+def learn(lists: Sequence[JudgedList], towards: Values, ridge: float) -> Values:
+    """The weights, shape [features], of the least mean loss over the lists plus `ridge` · |w -
+    towards|² / lists."""
+    from scipy.optimize import minimize
+
+    flat = np.concatenate([one.features for one in lists])
+    starts = np.cumsum([0, *(len(one.features) for one in lists)])[:-1]
+    whose = np.repeat(np.arange(len(lists)), [len(one.features) for one in lists])
+    shares = np.concatenate([one.relevant / one.relevant.sum() for one in lists])
+
+    def loss(weights: Values) -> tuple[float, Values]:
+        scores = flat @ weights
+        scores -= np.maximum.reduceat(scores, starts)[whose]
+        masses = np.exp(scores)
+        sums = np.add.reduceat(masses, starts)
+        error = float(np.sum(np.log(sums)) - shares @ scores)
+        gradient = flat.T @ (masses / sums[whose] - shares)
+        away = weights - towards
+        return error + ridge * float(away @ away), gradient + 2 * ridge * away
+
+    bounds = [(0, None)] * len(towards)
+    return np.asarray(minimize(loss, towards, jac=True, method="L-BFGS-B", bounds=bounds).x)
