@@ -50,7 +50,7 @@ def test_from_a_log_to_a_leaderboard_and_into_a_case(tmp_path: Path) -> None:
     assert ran.exit_code == 0, ran.output
     assert "prior" in ran.output
     again = run("eval", "run", suite, "--out", tmp_path / "run", "--limit", "12")
-    assert "48/48" in again.output.replace(" ", "")
+    assert "96/96" in again.output.replace(" ", "")
     report = run(
         "eval",
         "report",
