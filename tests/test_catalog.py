@@ -292,6 +292,17 @@ async def test_a_retraining_replaces_all_factors_at_once(tmp_path: Path) -> None
     assert await two.factors(["thing"]) == ("", {})
 
 
+async def test_what_nobody_likes_any_more_loses_its_factors_whatever_their_length(
+    tmp_path: Path,
+) -> None:
+    """LanceDB takes lists of some length for vectors, and a missing one for a bad one."""
+    catalog = await with_factors(tmp_path, 64)
+    ones = np.ones(64, dtype=np.float32)
+    await catalog.put_factors("1", {"alien": ones, "thing": ones})
+    assert await catalog.put_factors("2", {"alien": ones}) == 1
+    assert (await catalog.factors(["alien", "thing"]))[1].keys() == {"alien"}
+
+
 async def test_a_changed_item_keeps_its_factors_and_a_vector_search_does_not_mind_them(
     tmp_path: Path,
 ) -> None:

@@ -167,7 +167,9 @@ class Catalog(OnTable):
                 vectors = np.stack([factors.get(item_id, nothing) for item_id in changed])
                 versions = [version if item_id in factors else None for item_id in changed]
                 update = vector_rows("factors", changed, vectors.astype(np.float32), versions)
-                await lance.merge_insert("id").when_matched_update_all().execute(update)
+                # a row without a vector is none that is bad
+                merge = lance.merge_insert("id").when_matched_update_all()
+                await merge.execute(update, on_bad_vectors="null")
             return changed
 
         return sum(item_id in factors for item_id in await self._table.commit(replace))
