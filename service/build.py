@@ -40,6 +40,7 @@ from service.preview import Previewer
 from service.privacy import PatternRedactor
 from service.prompts import PromptLibrary
 from service.ranker import Ranker
+from service.retrieve.factorization import one_thread_each
 from service.records import Records
 from service.store import Store
 from service.telemetry import Telemetry
@@ -187,6 +188,7 @@ async def build(
     process. `re_embed`: drops vectors made by another embedder, to make them anew, instead of
     refusing to open the catalogue.
     """
+    one_thread_each()
     telemetry = Telemetry()
     library = PromptLibrary(
         prompts,

@@ -25,16 +25,8 @@ from service.catalog.rows import (
     rows_of,
     vector_rows,
 )
-from service.catalog.search import (
-    IN_FILTER,
-    Facets,
-    Scope,
-    Search,
-    count_facets,
-    ids_in,
-    literal,
-    where,
-)
+from service.catalog.scopes import IN_FILTER, Scope, ids_in, literal, where
+from service.catalog.search import Facets, Search, count_facets
 from service.catalog.table import (
     ItemTable,
     OnTable,

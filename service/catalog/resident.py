@@ -53,18 +53,24 @@ class Resident:
         mask[[self.places[item_id] for item_id in ids if item_id in self.places]] = True
         return mask
 
-    def nearest(
-        self, column: str, asked: Sequence[Sequence[float] | Vectors], k: int, admitted: Mask
-    ) -> list[dict[str, float]]:
-        """For each of `asked` the k admitted rows of the greatest inner product with it, greatest
-        first: the product by id. `admitted`: the rows that may be named."""
-        rows = np.flatnonzero(admitted & self.filled[column])
-        products = self.columns[column][rows] @ np.asarray(asked, dtype=np.float32).T
-        return [self._first(rows, products[:, n], k) for n in range(len(asked))]
+    def products(
+        self, column: str, asked: Sequence[Sequence[float] | Vectors], admitted: Mask
+    ) -> Vectors:
+        """Inner products, shape [len(asked), rows], of each of `asked` with each row; -inf where a
+        row has no vector or is not admitted."""
+        products = np.asarray(asked, dtype=np.float32) @ self.columns[column].T
+        products[:, ~(admitted & self.filled[column])] = -np.inf
+        return products
 
-    def _first(self, rows: npt.NDArray[np.intp], values: Vectors, k: int) -> dict[str, float]:
-        best = np.argsort(-values, kind="stable")[:k]
-        return dict(zip(self.ids[rows[best]], values[best].tolist(), strict=True))
+    def first(self, values: Vectors, k: int) -> dict[str, float]:
+        """The k greatest of a value for each row, without -inf: the value by id, greatest first."""
+        best = np.arange(len(values))
+        if k < len(values):
+            best = np.sort(np.argpartition(-values, k)[:k])
+        best = best[np.argsort(-values[best], kind="stable")]
+        found = values[best]
+        count = int(np.count_nonzero(found > -np.inf))
+        return dict(zip(self.ids[best[:count]], found[:count].tolist(), strict=True))
 
 
 def _matrix(cells: pa.FixedSizeListArray) -> Vectors:

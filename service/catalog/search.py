@@ -1,14 +1,12 @@
 """Items by their ids, and ids of the items that fit best: by text, by vector, by factors, or any.
 
-Always within a scope, which says which items may take a place: its filters become conditions in
-DataFusion's SQL, and all that a caller wrote goes through `literal`. Facets tell what can be
-filtered by: the commonest words of each key, and where most of its numbers lie.
+Always within a scope, which says which items may take a place. Facets tell what can be filtered
+by: the commonest words of each key, and where most of its numbers lie.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -23,118 +21,31 @@ from service.catalog.rows import (
     DISTANCES,
     KINDS_OF_WORDS,
     SHOWN,
-    Kind,
-    filter_column,
-    fits,
-    folded,
     item_of,
     plain_column,
     vectors_by_id,
 )
+from service.catalog.scopes import Scope, ids_in, literal, where
 from service.catalog.table import ItemTable, OnTable, guarded
 from service.catalog.words import UserFactors, Vectors, asked_terms
-from service.errors import BadRequest, ModelError
-from service.schema import Filter, Item
+from service.errors import ModelError
+from service.schema import Item
 
 if TYPE_CHECKING:
     from lancedb.query import FullTextQuery  # imported when a catalogue is opened
 
 REMEMBERED = 5_000
 """How many rows are kept in memory between two writes."""
-IN_FILTER = 500
-"""More excluded ids than this are dropped after the search: a longer NOT IN costs more than
-over-fetching."""
 FACETS = 60
 """How many values of a key are counted as facets."""
 NAMED = 10
 """How many of them a sentence names."""
-SIGNS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 Scores = dict[str, float]
 """By id of an item how well it fits, best first."""
 
 
-# ── scopes and facets ─────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True)
-class Scope:
-    """Which items may take a place: only these ids (None: all), none of those, and what the filters
-    allow."""
-
-    only: frozenset[str] | None = None
-    exclude: frozenset[str] = frozenset()
-    filters: Mapping[str, Filter] | None = None
-
-    def admits(self, item_id: str) -> bool:
-        """Do `only` and `exclude` allow this item? Filters are not asked."""
-        return item_id not in self.exclude and (self.only is None or item_id in self.only)
-
-
-def where(scope: Scope, filterable: Mapping[str, Kind]) -> str:
-    """The condition for all that the scope allows. Unavailable items are allowed where `only` names
-    them."""
-    tests = ["available"] if scope.only is None else [ids_in(scope.only)]
-    if 0 < len(scope.exclude) <= IN_FILTER:
-        tests.append(f"NOT {ids_in(scope.exclude)}")
-    for key, wanted in (scope.filters or {}).items():
-        tests += conditions(key, wanted, filterable)
-    return " AND ".join(tests)
-
-
-def conditions(key: str, wanted: Filter, filterable: Mapping[str, Kind]) -> list[str]:
-    """The conditions of one filter. Raises `BadRequest` for what can't be filtered by."""
-    kinds: Mapping[str, Kind] = {**filterable, "id": "str"}
-    if key not in kinds:
-        raise BadRequest(
-            f"filters.{key}: not filterable; declared: {', '.join(['id', *filterable])} "
-            "(catalog.filterable)",
-            param=f"filters.{key}",
-        )
-    kind = kinds[key]
-    column = "id" if key == "id" else filter_column(key, kind)
-    tests = []
-    for name, bound in wanted.model_dump(include={*SIGNS}, exclude_none=True).items():
-        if kind in {"list", "bool"}:
-            raise BadRequest(
-                f"filters.{key}: {name} needs an ordered value; {key} is a {kind}",
-                param=f"filters.{key}",
-            )
-        tests.append(f"{column} {SIGNS[name]} {_checked(key, kind, bound)}")
-    for values, negation in ((wanted.any, ""), (wanted.none, "NOT ")):
-        if values is not None:
-            literals = ", ".join(_checked(key, kind, value) for value in values)
-            test = (
-                f"array_has_any({column}, [{literals}])"
-                if kind == "list"
-                else f"{column} IN ({literals})"
-            )
-            # an item without a value has none of them
-            tests.append(f"COALESCE({negation}{test}, {'true' if negation else 'false'})")
-    if not tests:
-        raise BadRequest(
-            f"filters.{key} sets no condition: gt, gte, lt, lte, any or none",
-            param=f"filters.{key}",
-        )
-    return tests
-
-
-def _checked(key: str, kind: Kind, value: Any) -> str:
-    if not fits(kind, value):
-        raise BadRequest(
-            f"filters.{key}: {json.dumps(value)[:80]} is not a {kind}", param=f"filters.{key}"
-        )
-    return literal(value if key == "id" else folded(value))
-
-
-def ids_in(ids: Iterable[str]) -> str:
-    return f"id IN ({', '.join(map(literal, sorted(ids)))})"
-
-
-def literal(value: str | int | float | bool) -> str:
-    """An SQL literal; in DataFusion's strings only the quote is special, and doubling it escapes
-    it."""
-    return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else json.dumps(value)
+# ── facets ────────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True)
@@ -270,12 +181,29 @@ class Search(OnTable):
         them."""
         if not vectors:
             return []
-        units = [np.asarray(vector) / np.linalg.norm(vector) for vector in vectors]
+        units = _units(vectors)
         held = await self._resident()
         if held is not None:
-            return held.nearest("vector", units, k, await self._mask(held, scope))
+            products = held.products("vector", units, await self._mask(held, scope))
+            return [held.first(cosines, k) for cosines in products]
         condition = f"vector IS NOT NULL AND {self._where(scope)}"
         return await _until_enough(self._nearest("vector", units, condition), k, scope, len(units))
+
+    @guarded
+    async def near_any(
+        self, vectors: Sequence[Sequence[float] | Vectors], k: int, scope: Scope
+    ) -> Scores:
+        """The greatest cosine with one of the vectors, of the k items with the greatest, greatest
+        first."""
+        held = await self._resident()
+        if held is not None and vectors:
+            products = held.products("vector", _units(vectors), await self._mask(held, scope))
+            return held.first(products.max(axis=0), k)
+        best: Scores = {}
+        for scores in await self.similar(vectors, k, scope):
+            for item_id, score in scores.items():
+                best[item_id] = max(score, best.get(item_id, score))
+        return {name: best[name] for name in sorted(best, key=lambda name: -best[name])[:k]}
 
     @guarded
     async def favoured(self, taste: UserFactors, k: int, scope: Scope) -> Scores:
@@ -285,7 +213,7 @@ class Search(OnTable):
         if held is not None:
             current = held.factors_of == taste.factors_of
             admitted = await self._mask(held, scope) & current
-            return held.nearest("factors", [taste.vector], k, admitted)[0]
+            return held.first(held.products("factors", [taste.vector], admitted)[0], k)
         condition = f"factors_of = {literal(taste.factors_of)} AND {self._where(scope)}"
         nearest = self._nearest("factors", [taste.vector], condition)
         return (await _until_enough(nearest, k, scope))[0]
@@ -383,6 +311,10 @@ class Search(OnTable):
 
     def _where(self, scope: Scope) -> str:
         return where(scope, self._table.filterable)
+
+
+def _units(vectors: Sequence[Sequence[float] | Vectors]) -> list[Vectors]:
+    return [np.asarray(vector) / np.linalg.norm(vector) for vector in vectors]
 
 
 def _match(terms: Sequence[str], weight: float = 1.0) -> FullTextQuery:

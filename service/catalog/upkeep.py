@@ -21,7 +21,7 @@ from service.catalog.rows import (
     rows_of,
     vector_rows,
 )
-from service.catalog.search import conditions, ids_in
+from service.catalog.scopes import conditions, ids_in
 from service.catalog.table import OnTable, guarded
 from service.damage import newest_known
 from service.errors import CatalogBusy, CatalogDamaged

@@ -57,13 +57,14 @@ def train(
         return None
     from implicit.cpu.als import AlternatingLeastSquares
     from scipy.sparse import csr_matrix
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import ThreadpoolController  # a new one knows what was loaded just now
 
     cells = [people[who] for who, _ in liked], [items[item_id] for _, item_id in liked]
     confidence = 1 + alpha * np.fromiter(liked.values(), dtype=np.float32, count=len(liked))
     matrix = csr_matrix((confidence, cells), shape=(len(people), len(items)))
     regularization *= float(confidence.sum()) / len(items)
-    with threadpool_limits(1, "blas"):  # its threads and the solver's own would fight
+    # the threads of BLAS and the solver's own would fight
+    with ThreadpoolController().limit(limits=1, user_api="blas"):
         model = AlternatingLeastSquares(
             factors=factors,
             regularization=regularization,
@@ -78,6 +79,14 @@ def train(
         precise.T @ precise,
         regularization,
     )
+
+
+def one_thread_each() -> None:
+    """Lets a product of matrices use one core, in the whole process: those of a request are so
+    small that a second core only waits for the first."""
+    from threadpoolctl import ThreadpoolController
+
+    ThreadpoolController().limit(limits=1, user_api="blas")
 
 
 def likes(opinions: Iterable[tuple[str, str, float]]) -> dict[tuple[str, str], float]:
