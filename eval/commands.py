@@ -18,6 +18,7 @@ from eval.leaks import find_leaks
 from eval.production import production as from_production
 from eval.protocols import LIKED, PROTOCOLS, Options, make
 from eval.publish import markdown as as_markdown
+from eval.ranker import Kind, RankerTarget, fit_ranker
 from eval.rows import RunRow, rows
 from eval.run import Allowance, Progress, Run
 from eval.side_by_side import compare_models as compare_models
@@ -28,11 +29,12 @@ from eval.terminal import (
     print_case,
     print_comparison,
     print_fit,
+    print_rankers,
     print_report,
     run_progress,
 )
 from service.build import build
-from service.config import HOUSE, Settings
+from service.config import HOUSE, RankerHistory, Settings
 from service.errors import BadRequest
 
 app = typer.Typer(
@@ -163,12 +165,37 @@ async def _run(suite: Suite, settings: Settings, out: Path, allowance: Allowance
         status.stop()
 
 
+FitCases = Annotated[
+    Path | None, typer.Argument(help="A case folder, as 'whyrank eval cases' makes it.")
+]
+FitOut = Annotated[
+    Path | None,
+    typer.Option(help="Where the model's answers go; a killed fit goes on from there."),
+]
+RankerOption = Annotated[
+    Kind | None,
+    typer.Option(
+        help="Learn a ranker over all sources instead, without a model: linear, trees (1,000 "
+        "lists and more), or what validation favours."
+    ),
+]
+RefreshOption = Annotated[
+    bool, typer.Option(help="With --ranker: promote it also if it is only as good as what serves.")
+]
+HistoryOption = Annotated[
+    bool, typer.Option(help="Show the rankers that were learned, and which serves.")
+]
+RollbackOption = Annotated[bool, typer.Option(help="Let the ranker before the serving one serve.")]
+
+
 def fit(
     context: typer.Context,
-    data: Annotated[Path, typer.Argument(help="A case folder, as 'whyrank eval cases' makes it.")],
-    out: Annotated[
-        Path, typer.Option(help="Where the model's answers go; a killed fit goes on from there.")
-    ],
+    data: FitCases = None,
+    out: FitOut = None,
+    ranker: RankerOption = None,
+    refresh: RefreshOption = False,
+    history: HistoryOption = False,
+    rollback: RollbackOption = False,
     model: Annotated[
         str | None, typer.Option(help="Alias whose share to fit; default: the one that ranks.")
     ] = None,
@@ -185,14 +212,31 @@ def fit(
 
     Source weights, what popularity and likeness take off, and the model's share: 0 if it does not
     beat a shuffle.
+
+    With --ranker: learn an order of the candidates from earlier cuts of the same log, judge it on
+    people it has not seen, and promote it if it is better than what serves by its whole interval.
+    The service takes it up at its next start or reload.
     """
     settings: Settings = context.obj
+    if history or rollback:
+        _show_rankers(settings, roll_back=rollback)
+        return
+    if data is None or out is None:
+        raise typer.BadParameter("which cases, and where to? as in: whyrank fit cases --out fit")
+    if ranker is not None:
+        _fit_ranker(RankerTarget(data, ranker, refresh), settings, out)
+        return
     alias = model or settings.roles.rank
     if alias not in settings.models:
         raise BadRequest(f"no model {alias!r}; configured: {', '.join(settings.models)}")
     way = strategy or ("likelihood" if settings.models[alias].backend == "local" else "listwise")
-    target = fitting.FitTarget(data, alias, way)
     allowance = Allowance(limit, concurrency, spend)
+    _fit_weights(fitting.FitTarget(data, alias, way), settings, out, allowance)
+
+
+def _fit_weights(
+    target: fitting.FitTarget, settings: Settings, out: Path, allowance: Allowance
+) -> None:
     lines: list[str] = []
     with console.status("fitting …") as status:
 
@@ -205,6 +249,26 @@ def fit(
     for line in dict.fromkeys(line for line in lines if not line.startswith("asking")):
         console.print(f"· {escape(line)}")
     print_fit(fitted)
+
+
+def _show_rankers(settings: Settings, *, roll_back: bool) -> None:
+    history = RankerHistory(settings.rankers_folder / settings.service.domain)
+    if roll_back:
+        before = history.roll_back()
+        console.print(f"now serves: {'the prior' if before is None else f'ranker {before}'}")
+    print_rankers(history)
+
+
+def _fit_ranker(target: RankerTarget, settings: Settings, out: Path) -> None:
+    with console.status("learning …") as status:
+
+        def tell(line: str) -> None:
+            status.update(line)
+            console.print(f"· {escape(line)}", highlight=False)
+
+        maker = partial(build, llms={}, scorers={})
+        asyncio.run(fit_ranker(target, settings, out, maker, tell))
+    print_rankers(RankerHistory(settings.rankers_folder / settings.service.domain))
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 The loss is the listwise softmax cross entropy (ListNet's top-one form: Cao et al., ICML 2007): of a
 list with features X, shape [items, features], and weights w, the mean over its relevant items of
--log softmax(X w); and a ridge towards given weights. No weight is below 0.
+-log softmax(X w); and a ridge towards given weights.
 """
 
 from collections.abc import Sequence
@@ -23,9 +23,11 @@ class JudgedList:
     relevant: npt.NDArray[np.bool_]
 
 
-def learn(lists: Sequence[JudgedList], towards: Values, ridge: float) -> Values:
+def learn(
+    lists: Sequence[JudgedList], towards: Values, ridge: float, *, positive: bool = True
+) -> Values:
     """The weights, shape [features], of the least mean loss over the lists plus `ridge` · |w -
-    towards|² / lists."""
+    towards|² / lists. `positive`: no weight is below 0."""
     from scipy.optimize import minimize
 
     flat = np.concatenate([one.features for one in lists])
@@ -43,5 +45,5 @@ def learn(lists: Sequence[JudgedList], towards: Values, ridge: float) -> Values:
         away = weights - towards
         return error + ridge * float(away @ away), gradient + 2 * ridge * away
 
-    bounds = [(0, None)] * len(towards)
+    bounds = [(0 if positive else None, None)] * len(towards)
     return np.asarray(minimize(loss, towards, jac=True, method="L-BFGS-B", bounds=bounds).x)

@@ -314,6 +314,8 @@ def make(data: Data, protocol: str, out: Path, options: Options) -> dict[str, An
     summary = {
         "protocol": protocol,
         "seed": options.seed,
+        "share": options.share,
+        "cut": options.cut,
         "data": str(data.folder),
         "cases": len(cases),
         "people": len({event.user_id for event in data.events}),

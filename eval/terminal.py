@@ -17,6 +17,7 @@ from eval.publish import write
 from eval.report import Comparison, Report
 from eval.rows import RunJob, RunRow, prompt_sha
 from eval.run import Run
+from service.config import RankerHistory
 
 console = Console()
 WIDE = 150
@@ -160,3 +161,26 @@ def _ranking_table(row: RunRow, case: Case, titles: dict[str, str]) -> Table:
             title = escape(titles.get(item, ""))
             ranking.add_row(str(place), escape(item), title, f"{score:.4f}", hit)
     return ranking
+
+
+def print_rankers(history: RankerHistory) -> None:
+    """Every ranker that was learned: what it is, whether it was promoted and why, and which
+    serves."""
+    records, serving = history.all(), history.serving
+    if not records:
+        console.print("no ranker was learned yet: whyrank fit cases --out fit --ranker auto")
+        return
+    table = Table("#", "learned", "kind", "lists", "nDCG@10", "verdict", "because")
+    for number, record in records.items():
+        verdict = "serves" if number == serving else "promoted" if record.promoted else "refused"
+        found = record.found
+        table.add_row(
+            str(number),
+            record.at[:16].replace("T", " "),
+            record.kind,
+            str(found.get("lists", "")),
+            f"{found.get('learned', 0):.2f}",
+            verdict,
+            record.why,
+        )
+    console.print(table)

@@ -40,8 +40,9 @@ from service.preview import Previewer
 from service.privacy import PatternRedactor
 from service.prompts import PromptLibrary
 from service.ranker import Ranker
-from service.retrieve.factorization import one_thread_each
 from service.records import Records
+from service.retrieve import LearnedRanker
+from service.retrieve.factorization import one_thread_each
 from service.store import Store
 from service.telemetry import Telemetry
 
@@ -67,13 +68,36 @@ class Outside:
 def _stages(settings: Settings, outside: Outside, models: Models) -> Stages:
     store, catalog = outside.store, outside.catalog
     return Stages(
-        Planner(settings, prompts=outside.prompts, models=models, nulls=store.nulls),
+        Planner(
+            settings,
+            prompts=outside.prompts,
+            models=models,
+            nulls=store.nulls,
+            rankers=_rankers(settings, catalog.embedder.name, outside.telemetry),
+        ),
         People(settings, store=store, catalog=catalog, privacy=models.privacy, clock=outside.clock),
         Finder(store, catalog),
         DocumentReader(catalog, settings.limits),
         Ranker(settings, models.latency),
         Explainer(settings, prompts=outside.prompts, models=models),
     )
+
+
+def _rankers(settings: Settings, embedder: str, telemetry: Telemetry) -> dict[str, LearnedRanker]:
+    """The rankers that serve, by domain. One that was learned in another embedding space is left
+    out, with a warning."""
+    rankers = {}
+    for domain, record in settings.rankers().items():
+        if record.embedder == embedder:
+            rankers[domain] = LearnedRanker(record.features, record.weights, record.trees)
+        else:
+            telemetry.log.warning(
+                "ranker_left_out",
+                domain=domain,
+                why=f"learned with the embedder {record.embedder}, not {embedder}: 'whyrank fit "
+                "--ranker auto' learns it anew",
+            )
+    return rankers
 
 
 class Service:

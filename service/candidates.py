@@ -81,6 +81,8 @@ class Finder:
             avoid=person.avoid | frozenset(request.avoid),
             popularity=bool(weights.popularity),
             vectors=bool(weights.diversity),
+            features=request.explain == "full",
+            ranker=plan.ranker,
         )
         return Lookup(self._store, self._catalog, person, query)
 

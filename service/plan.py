@@ -15,6 +15,7 @@ from service.prompts import Prompt, PromptLibrary
 from service.rank import Context, GuardedStrategy, Ladder, Strategy
 from service.rank.likelihood import KeptNulls, Likelihood
 from service.rank.selection import SPECS, STRATEGIES, Option, choose, names_to_try
+from service.retrieve import LearnedRanker
 from service.schema import (
     FASTER,
     LONGEST_INSTRUCTION,
@@ -32,7 +33,8 @@ FINISH_S = 0.25
 class Plan:
     """A request, with what configuration decides about it.
 
-    `retrieved`: how many candidates are retrieved if the request lists none.
+    `retrieved`: how many candidates are retrieved if the request lists none. `ranker`: orders what
+    was retrieved; None: its prior does.
     """
 
     request: RecommendRequest
@@ -42,6 +44,7 @@ class Plan:
     weights: Weights
     context: Context
     retrieved: int
+    ranker: LearnedRanker | None = None
 
     @property
     def known(self) -> bool:
@@ -63,9 +66,16 @@ class Plan:
 
 class Planner:
     def __init__(
-        self, settings: Settings, *, prompts: PromptLibrary, models: Models, nulls: KeptNulls
+        self,
+        settings: Settings,
+        *,
+        prompts: PromptLibrary,
+        models: Models,
+        nulls: KeptNulls,
+        rankers: Mapping[str, LearnedRanker],
     ) -> None:
         self._settings = settings
+        self._rankers = rankers
         self._prompts = prompts
         self._models = models
         self._nulls = nulls
@@ -145,6 +155,7 @@ class Planner:
                 call=call,
             ),
             retrieved=max(settings.retrieve.k, request.top_n),
+            ranker=self._rankers.get(domain),
         )
 
     def weights(self, domain: str, alias: str | None) -> Weights:

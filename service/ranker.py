@@ -73,6 +73,13 @@ def ranking_of(
 
 
 def _by_source(candidate: Candidate) -> dict[str, float]:
-    """The candidate's rank in each source that found it, and its score there."""
+    """The candidate's rank in each source that found it, its score there, and what else a learned
+    ranker orders by."""
     ranks = {f"source.{name}": float(place) for name, place in candidate.sources.items()}
-    return ranks | {f"score.{name}": score for name, score in candidate.scores.items()}
+    scores = {f"score.{name}": score for name, score in candidate.scores.items()}
+    others = {
+        f"feature.{name}": value
+        for name, value in candidate.features.items()
+        if not name.startswith("score.")
+    }
+    return ranks | scores | others

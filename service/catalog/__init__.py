@@ -92,6 +92,11 @@ class Catalog(OnTable):
         """What ended the last round of work in the background; None since one succeeded."""
 
     @property
+    def numbers(self) -> list[str]:
+        """The filterable keys whose values are numbers."""
+        return [key for key, kind in self._table.filterable.items() if kind in {"int", "float"}]
+
+    @property
     def full(self) -> DiskFull | None:
         """Why the last write was refused; None since one succeeded."""
         return self._table.full

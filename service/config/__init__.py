@@ -9,6 +9,7 @@ hold.
 """
 
 from service.config.models import Embed, Model, Roles
+from service.config.rankers import RankerHistory, RankerRecord
 from service.config.sections import (
     DOMAIN_MEANINGS,
     HISTORIES,
@@ -47,6 +48,8 @@ __all__ = [
     "Model",
     "PrivacySettings",
     "Rank",
+    "RankerHistory",
+    "RankerRecord",
     "Rerank",
     "Retrieve",
     "Roles",

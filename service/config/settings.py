@@ -10,6 +10,7 @@ from pydantic import PrivateAttr, SecretStr, ValidationError, field_validator, m
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from service.config.models import Embed, Model, Roles
+from service.config.rankers import RankerRecord, histories
 from service.config.sections import (
     CatalogSettings,
     EngineSettings,
@@ -168,6 +169,19 @@ class Settings(BaseSettings):
     def weights_folder(self) -> Path:
         """Where `whyrank fit` writes what it found."""
         return self.rank.weights or self.data / "weights"
+
+    def rankers(self) -> dict[str, RankerRecord]:
+        """The learned rankers that serve, by domain; none if `rank.fitted` is false. Raises
+        `ConfigError` naming a file that can't be used."""
+        if not self.rank.fitted:
+            return {}
+        served = {name: one.served() for name, one in histories(self.rankers_folder).items()}
+        return {domain: record for domain, record in served.items() if record is not None}
+
+    @property
+    def rankers_folder(self) -> Path:
+        """Where `whyrank fit --ranker` keeps what it learned, a folder for each domain."""
+        return self.weights_folder / "rankers"
 
     def configured(self, domain: str, alias: str | None) -> Weights:
         """Fusion's weights in a domain for a model while none were fitted; `alias` None: without a

@@ -8,8 +8,10 @@ from service.retrieve.closest import closest
 from service.retrieve.collaborative import collaborative
 from service.retrieve.context import context
 from service.retrieve.documents import documents, load_bm25
+from service.retrieve.features import features
 from service.retrieve.fusion import Fusion, Scores, blank, prior_of, unit
 from service.retrieve.item_item import item_item
+from service.retrieve.learned import LearnedRanker, reordered
 from service.retrieve.lexical import lexical
 from service.retrieve.lookup import Lookup, RetrievalQuery
 from service.retrieve.popular import popular
@@ -19,6 +21,7 @@ from service.retrieve.wish import wish
 from service.schema import Candidate, Item
 
 __all__ = [
+    "LearnedRanker",
     "Lookup",
     "RetrievalQuery",
     "blank",
@@ -58,10 +61,36 @@ async def retrieve(lookup: Lookup) -> list[Candidate]:
     found = {name: unit(scores, query.depth) for name, scores in zip(used, lists, strict=True)}
     fusion = Fusion(found, used)
     items = await lookup.catalog.get(await _kept(lookup, fusion.priors))
-    candidates = [fusion.candidate(item) for item in items.values()]
+    candidates = await _learned(lookup, [fusion.candidate(item) for item in items.values()])
     unknown = sorted(set(query.given or ()) - set(items))
     candidates += [blank(Item.model_construct(id=item_id)) for item_id in unknown]
     return await lookup.weighed(candidates)
+
+
+async def _learned(lookup: Lookup, candidates: list[Candidate]) -> list[Candidate]:
+    """The candidates in the order of the learned ranker, if there is one, and with their features,
+    if the query wants them."""
+    query, catalog = lookup.query, lookup.catalog
+    if not candidates or (query.ranker is None and not query.features):
+        return candidates
+    likes = lookup.state.likes
+    liked = await catalog.get(item_id for item_id, _ in likes)
+    table = features(
+        candidates,
+        [*liked.values()],
+        likes=len(likes),
+        votes=await lookup.store.popularity.votes([each.item.id for each in candidates]),
+        weights=query.weights,
+        numbers=catalog.numbers,
+    )
+    if query.features:
+        candidates = [
+            each.model_copy(update={"features": dict(zip(table.names, row, strict=True))})
+            for each, row in zip(candidates, table.values.tolist(), strict=True)
+        ]
+    if query.ranker is None:
+        return candidates
+    return reordered(candidates, query.ranker.scores(table), query.weights)
 
 
 async def _kept(lookup: Lookup, priors: Scores) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from service.catalog import Catalog, Scope, UserFactors
 from service.retrieve.fusion import Scores
+from service.retrieve.learned import LearnedRanker
 from service.retrieve.neighbours import summed_rows
 from service.schema import Candidate, UserState
 from service.store import Store
@@ -23,7 +24,7 @@ class RetrievalQuery:
     `embeds`: whether the embedder may see anything of this person. `context_items`: ids of the
     items that the person is looking at. `factors`: the person's collaborative vector. `avoid`:
     attribute values that no retrieved item may have. `popularity`, `vectors`: whether to add these
-    to candidates.
+    to candidates. `ranker`: orders what was found; `features`: whether to add what it orders by.
     """
 
     k: int
@@ -38,6 +39,8 @@ class RetrievalQuery:
     avoid: frozenset[str] = frozenset()
     popularity: bool = False
     vectors: bool = False
+    features: bool = False
+    ranker: LearnedRanker | None = None
 
     @property
     def depth(self) -> int:

@@ -62,9 +62,10 @@ class Candidate(Value):
     """An item that may be ranked.
 
     `prior`: weighted sum of the sources' scores, higher is better. `sources`: 1-based rank in each
-    source that found the item; `scores`: its score there, from 0 to 1. `popularity`: log2 of its
-    decayed votes, comparable within one list; `vector`: its unit vector; both are set only if
-    fusion weighs them. `blank`: only the item's id is known, so it stays last, is shown to no model
+    source that found the item; `scores`: its score there, from 0 to 1. `features`: what a
+    learned ranker orders by, set only if asked for. `popularity`: log2 of its decayed votes,
+    comparable within one list; `vector`: its unit vector; both are set only if fusion weighs them.
+    `blank`: only the item's id is known, so it stays last, is shown to no model
     and gets no reason.
     """
 
@@ -72,6 +73,7 @@ class Candidate(Value):
     prior: float
     sources: dict[str, int] = {}
     scores: dict[str, float] = {}
+    features: dict[str, float] = {}
     popularity: float = 0
     vector: tuple[float, ...] | None = None
     blank: bool = False

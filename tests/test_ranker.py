@@ -1,0 +1,206 @@
+"""A ranker learns what is planted, serves what it learned, and is promoted only if that is
+better."""
+
+import json
+import random
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from eval import ranker
+from eval.cases import Data
+from eval.protocols import Options, make
+from eval.ranker import FoundRanker, Kind, RankerTarget, fit_ranker
+from service.build import build
+from service.cli import app
+from service.config import MEANINGS, RankerHistory, RankerRecord, Settings
+from service.errors import BadRequest, ConfigError
+from service.schema import RecommendRequest
+
+PEOPLE, ITEMS, LIKES = 40, 80, 15
+Folder = Path
+
+
+@pytest.fixture
+def cases(tmp_path: Path) -> Folder:
+    """Everybody likes what has about the year that they like, which no source knows of; titles and
+    the likes of others say little."""
+    dice = random.Random(0)
+    items = [
+        {"id": f"i{n:02}", "title": f"Item {dice.randrange(9)}", "attributes": {"year": 1900 + n}}
+        for n in range(ITEMS)
+    ]
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    events = []
+    for n in range(PEOPLE):
+        middle = dice.randrange(10, ITEMS - 10)
+        near = sorted(range(ITEMS), key=lambda item: abs(item - middle) + dice.random() * 12)
+        for place, item in enumerate(dice.sample(near[: LIKES + 3], LIKES)):
+            at = start + timedelta(hours=n, minutes=place)
+            events.append(
+                {"user_id": f"u{n}", "item_id": f"i{item:02}", "type": "like", "occurred_at": at}
+            )
+    log = tmp_path / "log"
+    log.mkdir()
+    for name, rows in (("items", items), ("events", events)):
+        lines = (json.dumps(row, default=str) + "\n" for row in rows)
+        (log / f"{name}.jsonl").write_text("".join(lines))
+    options = Options(MEANINGS, share=0.3)
+    make(Data.read(log), "temporal", tmp_path / "cases", options)
+    return tmp_path / "cases"
+
+
+@pytest.fixture
+def own(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings with years to filter by; few lists are enough."""
+    monkeypatch.setattr(ranker, "FEWEST", 20)
+    monkeypatch.setattr(ranker, "LISTS", 2 * PEOPLE)
+    return settings.changed({"catalog": {"filterable": {"year": "int"}}})
+
+
+async def learned(
+    cases: Folder, settings: Settings, out: Path, kind: Kind = "linear", *, refresh: bool = False
+) -> FoundRanker:
+    maker = partial(build, llms={}, scorers={})
+    target = RankerTarget(cases, kind, refresh)
+    return await fit_ranker(target, settings, out, maker, lambda line: None)
+
+
+async def test_what_is_planted_is_learned_promoted_and_served(
+    cases: Folder, own: Settings, tmp_path: Path
+) -> None:
+    found = await learned(cases, own, tmp_path / "fit")
+    assert found.versus.low > 0.05
+    assert found.record.promoted
+    weights = dict(zip(found.record.features, found.record.weights, strict=True))
+    assert max(weights, key=lambda name: weights[name]) in {"gap.year", "gap_latest.year"}
+    history = RankerHistory(own.rankers_folder / own.service.domain)
+    assert history.serving == found.number == 1
+
+    service = await build(own, llms={}, scorers={})
+    try:
+        data = Data.read(cases)
+        await service.ingest.items([item.model_dump() for item in data.items])
+        await service.ingest.embed_pending()
+        await service.ingest.events([event.model_dump() for event in data.events])
+        for case in data.cases[:5]:
+            request = RecommendRequest(
+                user_id=case.user_id, strategy="prior", explain="full", top_n=50
+            )
+            items = (await service.recommender.recommend(request)).items
+            rows = np.array(
+                [
+                    [
+                        item.signals.get(f"feature.{name}", item.signals.get(name, 0.0))
+                        for name in found.record.features
+                    ]
+                    for item in items
+                ]
+            )
+            spread = rows.std(axis=0)
+            scores = (
+                (rows - rows.mean(axis=0))
+                / np.where(spread < 1e-9, 1, spread)
+                @ [*weights.values()]
+            )
+            assert (np.diff(scores) <= 1e-6).all()  # the list is in the order that was learned
+    finally:
+        await service.close()
+
+    again = await learned(cases, own, tmp_path / "again")
+    assert not again.record.promoted  # as good as what serves is not better
+    assert (history.serving, sorted(history.all())) == (1, [1, 2])
+    assert (await learned(cases, own, tmp_path / "again", refresh=True)).record.promoted == (
+        again.versus.difference >= 0
+    )
+
+
+async def test_trees_are_learned_and_served_in_the_same_order(
+    cases: Folder, own: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ranker.TREES, "min_data_in_leaf", 20)
+    monkeypatch.setattr(ranker, "ROUNDS", 30)
+    found = await learned(cases, own, tmp_path / "fit", "trees")
+    assert found.record.kind == "trees"
+    assert found.versus.low > 0
+    serving = own.rankers()[own.service.domain]
+    assert serving == found.record
+
+
+async def test_too_few_lists_and_cases_that_cannot_be_cut_are_refused(
+    cases: Folder, own: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranker, "FEWEST", 10_000)
+    with pytest.raises(BadRequest, match=r"\d+ lists hold something .* a ranker needs 10000"):
+        await learned(cases, own, tmp_path / "fit")
+    about = json.loads((cases / "protocol.json").read_text())
+    (cases / "protocol.json").write_text(json.dumps({**about, "protocol": "given"}))
+    with pytest.raises(BadRequest, match="can't be cut again"):
+        await learned(cases, own, tmp_path / "fit")
+    assert not own.rankers()
+
+
+def record(name: str = "votes", **fields: object) -> RankerRecord:
+    plain = {
+        "kind": "linear",
+        "embedder": "other",
+        "features": (name,),
+        "weights": (1.0,),
+        "at": "2026-01-01T00:00:00",
+        "promoted": True,
+        "why": "because",
+    }
+    return RankerRecord.model_validate({**plain, **fields})
+
+
+async def test_a_ranker_of_another_embedder_is_left_out(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    RankerHistory(settings.rankers_folder / settings.service.domain).add(record())
+    service = await build(settings, llms={}, scorers={})
+    await service.close()
+    assert "ranker_left_out" in capsys.readouterr().err
+
+
+def test_history_is_shown_and_a_rollback_is_one_command(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WHYRANK_CONFIG", str(tmp_path / "config.yaml"))
+    (tmp_path / "config.yaml").write_text(f"data: {tmp_path / 'data'}\n")
+
+    def typed(*words: str) -> str:
+        result = CliRunner().invoke(app, ["fit", *words])
+        return " ".join(result.output.split())
+
+    assert "no ranker was learned yet" in typed("--history")
+    assert "no ranker serves" in typed("--rollback")
+    history = RankerHistory(tmp_path / "data" / "weights" / "rankers" / "generic")
+    for promoted in (True, False, True):
+        history.add(record(promoted=promoted))
+    shown = typed("--history")
+    assert (shown.count("serves"), shown.count("refused"), shown.count("promoted")) == (1, 1, 1)
+    assert "now serves: ranker 1" in typed("--rollback")
+    assert "now serves: the prior" in typed("--rollback")
+    assert history.serving is None
+    assert "which cases" in typed()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("0001.json", "{"),
+        ("0001.json", '{"kind": "linear", "embedder": "e", "features": ["a"], "weights": []}'),
+        ("serving", "seven"),
+        ("serving", "7"),
+    ],
+)
+def test_a_ranker_that_cannot_be_read_is_named(settings: Settings, name: str, text: str) -> None:
+    history = RankerHistory(settings.rankers_folder / "movies")
+    history.add(record())
+    (history.folder / name).write_text(text)
+    with pytest.raises(ConfigError, match=name if text != "7" else "0007"):
+        settings.rankers()
