@@ -114,9 +114,8 @@ class Results:
         """What any reordering of the window that the model sees could at worst and at best reach:
         shuffled and oracle, for each prior that a model is asked beside. Shuffled is the mean of
         ten shuffles of each case."""
-        beside = {f"prior {name}" for name in self.manifest["suite"].get("priors", {})}
         for prior in [arm for arm in self.rows if arm.partition(" ")[0] == "prior"]:
-            if prior in beside:
+            if prior in self._named_priors:
                 continue
             size = self.manifest["windows"][prior]
             for key, (row, *_) in list(self.rows[prior].items()):
@@ -130,8 +129,15 @@ class Results:
                     replace(row, items=[*order, *rest]) for order in mixed
                 ]
 
+    @property
+    def _named_priors(self) -> set[str]:
+        """The suite's other priors: arms of their own, not baselines."""
+        return {f"prior {name}" for name in self.manifest["suite"].get("priors", {})}
+
     def baseline_of(self, arm: str) -> str:
         """The baseline for an arm: of the same settings and data, else the one that was named."""
+        if arm in self._named_priors:
+            return self.baseline
         same_settings = sibling(self.baseline, arm)
         return same_settings if same_settings in self.rows else self.baseline
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from eval import ranker
@@ -119,16 +120,23 @@ async def test_what_is_planted_is_learned_promoted_and_served(
     )
 
 
-async def test_trees_are_learned_and_served_in_the_same_order(
+def test_trees_are_learned_by_the_command_and_serve(
     cases: Folder, own: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(ranker.TREES, "min_data_in_leaf", 20)
     monkeypatch.setattr(ranker, "ROUNDS", 30)
-    found = await learned(cases, own, tmp_path / "fit", "trees")
-    assert found.record.kind == "trees"
-    assert found.versus.low > 0
+    text = yaml.safe_dump(
+        own.model_dump(mode="json", include={"data", "embed", "catalog", "service"})
+    )
+    (tmp_path / "config.yaml").write_text(text)
+    monkeypatch.setenv("WHYRANK_CONFIG", str(tmp_path / "config.yaml"))
+    words = ["fit", str(cases), "--out", str(tmp_path / "fit"), "--ranker", "trees"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    assert "serves" in result.output
     serving = own.rankers()[own.service.domain]
-    assert serving == found.record
+    assert serving.kind == "trees"
+    assert serving.found["learned"] > serving.found["served"]
 
 
 async def test_too_few_lists_and_cases_that_cannot_be_cut_are_refused(
