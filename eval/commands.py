@@ -15,6 +15,7 @@ from eval import fit as fitting
 from eval import report as reports
 from eval.cases import FETCHED, Data
 from eval.leaks import find_leaks
+from eval.own import own_data
 from eval.production import production as from_production
 from eval.protocols import LIKED, PROTOCOLS, Options, make
 from eval.publish import markdown as as_markdown
@@ -45,6 +46,8 @@ app = typer.Typer(
 Out = Annotated[Path, typer.Argument(help="A run's folder.")]
 Protocol = StrEnum("Protocol", {name: name for name in PROTOCOLS})  # type: ignore[misc]  # its members are the protocols
 DEFAULT = Protocol("temporal")
+OWN_CUT = 0.8
+"""The share of the service's own log that is known to the cases that judge a ranker."""
 Limit = Annotated[
     int | None, typer.Option(min=1, help="Only the first N cases (they stand in random order).")
 ]
@@ -166,7 +169,11 @@ async def _run(suite: Suite, settings: Settings, out: Path, allowance: Allowance
 
 
 FitCases = Annotated[
-    Path | None, typer.Argument(help="A case folder, as 'whyrank eval cases' makes it.")
+    Path | None,
+    typer.Argument(
+        help="A case folder, as 'whyrank eval cases' makes it; with --ranker, none: the "
+        "service's own log."
+    ),
 ]
 FitOut = Annotated[
     Path | None,
@@ -215,17 +222,18 @@ def fit(
 
     With --ranker: learn an order of the candidates from earlier cuts of the same log, judge it on
     people it has not seen, and promote it if it is better than what serves by its whole interval.
-    The service takes it up at its next start or reload.
+    Without cases: from the service's own log. A running service takes it up within a minute.
     """
     settings: Settings = context.obj
     if history or rollback:
         _show_rankers(settings, roll_back=rollback)
         return
-    if data is None or out is None:
+    if out is None or (data is None and ranker is None):
         raise typer.BadParameter("which cases, and where to? as in: whyrank fit cases --out fit")
     if ranker is not None:
-        _fit_ranker(RankerTarget(data, ranker, refresh), settings, out)
+        _fit_ranker(data, ranker, settings, out, refresh=refresh)
         return
+    assert data is not None
     alias = model or settings.roles.rank
     if alias not in settings.models:
         raise BadRequest(f"no model {alias!r}; configured: {', '.join(settings.models)}")
@@ -259,16 +267,34 @@ def _show_rankers(settings: Settings, *, roll_back: bool) -> None:
     print_rankers(history)
 
 
-def _fit_ranker(target: RankerTarget, settings: Settings, out: Path) -> None:
+def _fit_ranker(
+    data: Path | None, kind: Kind, settings: Settings, out: Path, *, refresh: bool
+) -> None:
     with console.status("learning …") as status:
 
         def tell(line: str) -> None:
             status.update(line)
             console.print(f"· {escape(line)}", highlight=False)
 
-        maker = partial(build, llms={}, scorers={})
-        asyncio.run(fit_ranker(target, settings, out, maker, tell))
+        async def learn() -> None:
+            cases = data or await _own_cases(settings, out)
+            maker = partial(build, llms={}, scorers={})
+            await fit_ranker(RankerTarget(cases, kind, refresh), settings, out, maker, tell)
+
+        asyncio.run(learn())
     print_rankers(RankerHistory(settings.rankers_folder / settings.service.domain))
+
+
+async def _own_cases(settings: Settings, out: Path) -> Path:
+    """Makes cases of the service's own log, as it is served: what was liked after one moment."""
+    service = await build(settings, llms={}, scorers={})
+    try:
+        data = await own_data(service, out / "log")
+    finally:
+        await service.close()
+    meanings = settings.events.of(settings.service.domain)
+    make(data, "global-time", out / "cases", Options(meanings, cut=OWN_CUT))
+    return out / "cases"
 
 
 @app.command()

@@ -129,7 +129,6 @@ async def fit_ranker(
     kinds = _kinds(target.kind, len(learnable))
     scores, winners = await asyncio.to_thread(_across_folds, learnable, tests, names, kinds, tell)
     versus = stats.paired(scores, served)
-    better = versus.low > 0 or (target.refresh and versus.difference >= 0)
     kind = winners.most_common(1)[0][0]
     model = await asyncio.to_thread(_learn, kind, learnable, names)
     record = RankerRecord(
@@ -138,7 +137,7 @@ async def fit_ranker(
         features=names,
         **model.fields,
         at=now(),
-        promoted=better,
+        promoted=is_better(versus, refresh=target.refresh),
         why=f"nDCG@10 {versus} against what served, {versus.cases} cases",
         found={
             "data": {"folder": str(target.folder), "sha": data.sha},
@@ -151,6 +150,11 @@ async def fit_ranker(
     )
     number = RankerHistory(settings.rankers_folder / settings.service.domain).add(record)
     return FoundRanker(number, record, versus)
+
+
+def is_better(versus: stats.Paired, *, refresh: bool) -> bool:
+    """Is a ranker to be promoted? By its whole interval; for a refresh by the mean."""
+    return versus.low > 0 or (refresh and versus.difference >= 0)
 
 
 # ── lists ─────────────────────────────────────────────────────────────────────────────────────────

@@ -42,7 +42,6 @@ from service.prompts import PromptLibrary
 from service.ranker import Ranker
 from service.records import Records
 from service.retrieve import LearnedRanker
-from service.retrieve.factorization import one_thread_each
 from service.store import Store
 from service.telemetry import Telemetry
 
@@ -212,7 +211,6 @@ async def build(
     process. `re_embed`: drops vectors made by another embedder, to make them anew, instead of
     refusing to open the catalogue.
     """
-    one_thread_each()
     telemetry = Telemetry()
     library = PromptLibrary(
         prompts,

@@ -15,7 +15,8 @@ import yaml
 
 from service.api import create_app
 from service.build import Service, build
-from service.config import HOUSE, Settings
+from service.config import HOUSE, RankerHistory, RankerRecord, Settings
+from service.embed import Embedder
 from service.schema import Ranking
 from tests.conftest import FILMS, MODELS
 from tests.slow_engine import SlowEngine
@@ -91,6 +92,41 @@ async def test_one_line_moves_ranking_to_another_model_and_back(
         assert {shape(one.model_dump(mode="json")) for one in (near, far, back)} == {
             shape(near.model_dump(mode="json"))
         }
+
+
+async def test_a_ranker_serves_as_soon_as_it_is_promoted_and_no_longer_than_that(
+    tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This one turns the prior around."""
+    monkeypatch.setattr("service.api.operations.RANKERS_EVERY_S", 0.02)
+    turning = RankerRecord(
+        kind="linear",
+        embedder=Embedder(MODELS / "minilm").name,
+        features=("prior",),
+        weights=(-1.0,),
+        at="2026-01-01T00:00:00",
+        promoted=True,
+        why="a test",
+    )
+    async with running(tmp_path, serve) as service:
+
+        async def order() -> list[str]:
+            asked = {**ASKED, "strategy": "prior", "explain": "none"}
+            answer = await service.client.post("/v1/recommendations", json=asked)
+            return [item["item_id"] for item in answer.json()["items"]]
+
+        async def until(wanted: str) -> None:
+            async with asyncio.timeout(20):
+                while (await order())[0] != wanted:
+                    pass
+
+        plain = await order()
+        settings = Settings.load(service.file)
+        history = RankerHistory(settings.rankers_folder / settings.service.domain)
+        history.add(turning)
+        await until(plain[-1])
+        history.roll_back()
+        await until(plain[0])
 
 
 def shape(value: Any) -> Any:

@@ -21,6 +21,8 @@ from service.errors import BadRequest, ConfigError
 router = APIRouter(tags=["operations"])
 
 EXPOSITION = "text/plain; version=0.0.4"
+RANKERS_EVERY_S = 30.0
+"""How often is looked whether another learned ranker is to serve."""
 LONGEST_S = 600
 """Longest time of a request: so long after a reload nothing needs the former models any more."""
 SWAGGER_UI = Path(str(files("fastapi_offline"))) / "static"
@@ -90,6 +92,7 @@ class Live:
     def _take(self, service: Service) -> None:
         """Makes a service the current one."""
         self._app.state.service = self._service = service
+        self._serving = service.settings.serving
         self._work = asyncio.create_task(service.jobs.run())
 
     async def reload(self) -> list[str]:
@@ -118,6 +121,16 @@ class Live:
         except Exception as error:
             log.error("not_reloaded", error=str(error))
 
+    async def follow_rankers(self) -> None:
+        """Reloads whenever another ranker is to serve, until cancelled."""
+        while True:
+            await asyncio.sleep(RANKERS_EVERY_S)
+            with suppress(ConfigError, OSError):  # which serves can't be read: the former does
+                serving = await asyncio.to_thread(lambda: self._service.settings.serving)
+                if serving != self._serving:
+                    self._serving = serving
+                    await self.reload_on_signal()
+
     async def _retire(self, old: Service, new: Service) -> None:
         """Hands over what `old` holds once its last request is finished, or the service stops."""
         with suppress(TimeoutError):
@@ -145,7 +158,11 @@ async def live(app: FastAPI, making: Awaitable[Service]) -> AsyncIterator[None]:
     loop = asyncio.get_running_loop()
     with suppress(NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread
         loop.add_signal_handler(signal.SIGHUP, lambda: current.begin(current.reload_on_signal()))
+    following = asyncio.create_task(current.follow_rankers())
     yield
+    following.cancel()
+    with suppress(asyncio.CancelledError):
+        await following
     with suppress(NotImplementedError, RuntimeError, ValueError):
         loop.remove_signal_handler(signal.SIGHUP)
     await current.close()

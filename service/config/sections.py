@@ -221,6 +221,13 @@ ModelStrategy = Literal["likelihood", "first_token", "listwise", "keyed", "point
 """The strategies that ask a model."""
 
 
+class RankerTraining(Section):
+    """When a ranker is learned from the service's own log, in a process of its own: every so many
+    hours; none: never, or by `whyrank fit --ranker auto --out FOLDER` from a timer of yours."""
+
+    every_h: float | None = Field(None, gt=0)
+
+
 class Rank(Section):
     """How a model ranks the candidates.
 
@@ -239,7 +246,7 @@ class Rank(Section):
     item's log-popularity is subtracted from its score; `diversity`: how much likeness to a
     better-placed item is (maximal marginal relevance). `fitted`: whether weights that `whyrank fit`
     found replace the configured ones; `weights`: their folder; default: weights/ under the data
-    folder.
+    folder. `training`: when a ranker is learned by itself.
     """
 
     strategy: Literal["auto", ModelStrategy, "prior"] = "auto"
@@ -260,6 +267,7 @@ class Rank(Section):
     diversity: Share = 0
     fitted: bool = True
     weights: Path | None = None
+    training: RankerTraining = RankerTraining()
 
     @model_validator(mode="after")
     def _check_recent(self) -> Self:

@@ -170,6 +170,16 @@ class Settings(BaseSettings):
         """Where `whyrank fit` writes what it found."""
         return self.rank.weights or self.data / "weights"
 
+    @property
+    def serving(self) -> dict[str, int | None]:
+        """The number of the ranker that serves, by domain."""
+        return {name: one.serving for name, one in histories(self.rankers_folder).items()}
+
+    @property
+    def file(self) -> Path | None:
+        """The file that these settings were read from."""
+        return self._file
+
     def rankers(self) -> dict[str, RankerRecord]:
         """The learned rankers that serve, by domain; none if `rank.fitted` is false. Raises
         `ConfigError` naming a file that can't be used."""

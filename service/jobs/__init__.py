@@ -11,6 +11,7 @@ from typing import Any
 from service.catalog import Catalog
 from service.config import Settings
 from service.errors import ModelError
+from service.jobs.learning import RankerLearning
 from service.models import PROBE_S, Models
 from service.retrieve import factorization, neighbours
 from service.retrieve.factorization import Factors
@@ -139,6 +140,7 @@ class Jobs:
         self._telemetry.leave_request()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_training())
+            tasks.create_task(RankerLearning(self._settings, self._telemetry).run())
             for alias in sorted(self._models.in_use()):
                 tasks.create_task(self._keep_probing(alias))
             tasks.create_task(

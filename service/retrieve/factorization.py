@@ -57,34 +57,27 @@ def train(
         return None
     from implicit.cpu.als import AlternatingLeastSquares
     from scipy.sparse import csr_matrix
+    from threadpoolctl import threadpool_limits
 
     cells = [people[who] for who, _ in liked], [items[item_id] for _, item_id in liked]
     confidence = 1 + alpha * np.fromiter(liked.values(), dtype=np.float32, count=len(liked))
     matrix = csr_matrix((confidence, cells), shape=(len(people), len(items)))
     regularization *= float(confidence.sum()) / len(items)
-    one_thread_each()  # also what was loaded just now: its threads and the solver's own would fight
-    model = AlternatingLeastSquares(
-        factors=factors,
-        regularization=regularization,
-        iterations=iterations,
-        num_threads=1,
-        random_state=seed,
-    )
-    model.fit(matrix, show_progress=False)
+    with threadpool_limits(1, "blas"):  # its threads and the solver's own would fight
+        model = AlternatingLeastSquares(
+            factors=factors,
+            regularization=regularization,
+            iterations=iterations,
+            num_threads=1,
+            random_state=seed,
+        )
+        model.fit(matrix, show_progress=False)
     precise = model.item_factors.astype(np.float64)
     return Factors(
         {item_id: model.item_factors[n] for item_id, n in items.items()},
         precise.T @ precise,
         regularization,
     )
-
-
-def one_thread_each() -> None:
-    """Lets a product of matrices use one core, in the whole process: those of a request are so
-    small that a second core only waits for the first. Holds for libraries that are loaded now."""
-    from threadpoolctl import ThreadpoolController
-
-    ThreadpoolController().limit(limits=1, user_api="blas")
 
 
 def likes(opinions: Iterable[tuple[str, str, float]]) -> dict[tuple[str, str], float]:
