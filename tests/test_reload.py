@@ -17,6 +17,7 @@ from service.api import create_app
 from service.build import Service, build
 from service.config import HOUSE, RankerHistory, RankerRecord, Settings
 from service.embed import Embedder
+from service.retrieve.learned import LEAST_LIKES
 from service.schema import Ranking
 from tests.conftest import FILMS, MODELS
 from tests.slow_engine import SlowEngine
@@ -120,6 +121,9 @@ async def test_a_ranker_serves_as_soon_as_it_is_promoted_and_no_longer_than_that
                 while (await order())[0] != wanted:
                     pass
 
+        for film in FILMS[:LEAST_LIKES]:  # whoever liked less is left to the prior
+            liked = {"user_id": "u", "item_id": film["id"], "type": "like"}
+            await service.client.post("/v1/events", json=liked)
         plain = await order()
         settings = Settings.load(service.file)
         history = RankerHistory(settings.rankers_folder / settings.service.domain)

@@ -11,7 +11,7 @@ from service.retrieve.documents import documents, load_bm25
 from service.retrieve.features import features
 from service.retrieve.fusion import Fusion, Scores, blank, prior_of, unit
 from service.retrieve.item_item import item_item
-from service.retrieve.learned import LearnedRanker, reordered
+from service.retrieve.learned import LEAST_LIKES, LearnedRanker, reordered
 from service.retrieve.lexical import lexical
 from service.retrieve.lookup import Lookup, RetrievalQuery
 from service.retrieve.popular import popular
@@ -70,10 +70,10 @@ async def retrieve(lookup: Lookup) -> list[Candidate]:
 async def _learned(lookup: Lookup, candidates: list[Candidate]) -> list[Candidate]:
     """The candidates in the order of the learned ranker, if there is one, and with their features,
     if the query wants them."""
-    query, catalog = lookup.query, lookup.catalog
-    if not candidates or (query.ranker is None and not query.features):
+    query, catalog, likes = lookup.query, lookup.catalog, lookup.state.likes
+    ranker = query.ranker if len(likes) >= LEAST_LIKES else None
+    if not candidates or (ranker is None and not query.features):
         return candidates
-    likes = lookup.state.likes
     liked = await catalog.get(item_id for item_id, _ in likes)
     table = features(
         candidates,
@@ -88,9 +88,9 @@ async def _learned(lookup: Lookup, candidates: list[Candidate]) -> list[Candidat
             each.model_copy(update={"features": dict(zip(table.names, row, strict=True))})
             for each, row in zip(candidates, table.values.tolist(), strict=True)
         ]
-    if query.ranker is None:
+    if ranker is None:
         return candidates
-    return reordered(candidates, query.ranker.scores(table), query.weights)
+    return reordered(candidates, ranker.scores(table), query.weights)
 
 
 async def _kept(lookup: Lookup, priors: Scores) -> list[str]:
