@@ -100,8 +100,17 @@ class FeatureList:
     relevant: frozenset[str]
 
     @property
+    def rankable(self) -> bool:
+        """Does a ranker order it? The service gives people with few likes no features."""
+        return "likes" in self.names
+
+    @property
     def chosen(self) -> npt.NDArray[np.bool_]:
         return np.array([item_id in self.relevant for item_id in self.ids], dtype=np.bool_)
+
+    @property
+    def prior_ndcg(self) -> float:
+        return HEADLINE.of(list(self.ids), self.relevant)
 
     def ndcg(self, scores: Values) -> float:
         order = np.argsort(-scores, kind="stable")
@@ -119,7 +128,7 @@ async def fit_ranker(
     lists = [one async for one in _lists(data, home, tell)]
     served, tests, embedder = await home.judged(data, tell)
     names = _names([*lists, *tests])
-    learnable = [one for one in lists if one.chosen.any()]
+    learnable = [one for one in lists if one.rankable and one.chosen.any()]
     if len(learnable) < FEWEST:
         raise BadRequest(
             f"{target.folder}: {len(learnable)} lists hold something that was liked later; a "
@@ -190,11 +199,7 @@ class _Home:
         lists, embedder = await self.lists(data, data.cases)
         tell(f"{len(data.cases)} cases retrieved")
         if self._served.service.domain not in self._served.rankers():
-            return (
-                [one.ndcg(-np.arange(len(one.ids), dtype=np.float64)) for one in lists],
-                lists,
-                embedder,
-            )
+            return [one.prior_ndcg for one in lists], lists, embedder
         service = await self._service(self._served, data)
         try:
             rankings = await _recommended(service, self._served, data.cases)
@@ -340,8 +345,9 @@ def _across_folds(
         winners[best] += 1
         model = _learn(best, known, names)
         for place, one in enumerate(tests):
-            if _fold(one.user) == fold and len(one.ids):
-                scores[place] = one.ndcg(model.score(_table(one, names)))
+            if _fold(one.user) == fold:
+                table = _table(one, names)
+                scores[place] = one.ndcg(model.score(table)) if one.rankable else one.prior_ndcg
         tell(f"fold {fold + 1} of {FOLDS}: {best}")
     return scores, winners
 

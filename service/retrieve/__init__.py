@@ -69,10 +69,9 @@ async def retrieve(lookup: Lookup) -> list[Candidate]:
 
 async def _learned(lookup: Lookup, candidates: list[Candidate]) -> list[Candidate]:
     """The candidates in the order of the learned ranker, if there is one, and with their features,
-    if the query wants them."""
+    if the query wants them. Candidates of people with few likes stay as they are."""
     query, catalog, likes = lookup.query, lookup.catalog, lookup.state.likes
-    ranker = query.ranker if len(likes) >= LEAST_LIKES else None
-    if not candidates or (ranker is None and not query.features):
+    if not candidates or len(likes) < LEAST_LIKES or not (query.ranker or query.features):
         return candidates
     liked = await catalog.get(item_id for item_id, _ in likes)
     table = features(
@@ -88,9 +87,9 @@ async def _learned(lookup: Lookup, candidates: list[Candidate]) -> list[Candidat
             each.model_copy(update={"features": dict(zip(table.names, row, strict=True))})
             for each, row in zip(candidates, table.values.tolist(), strict=True)
         ]
-    if ranker is None:
+    if query.ranker is None:
         return candidates
-    return reordered(candidates, ranker.scores(table), query.weights)
+    return reordered(candidates, query.ranker.scores(table), query.weights)
 
 
 async def _kept(lookup: Lookup, priors: Scores) -> list[str]:
