@@ -21,6 +21,7 @@ import yaml
 
 from eval import listwise, stats
 from eval.cases import Case
+from eval.leaderboard import weight_in_words
 from eval.metrics import metric
 from eval.results import SHUFFLES
 from eval.rows import RunJob, RunRow, rows
@@ -166,7 +167,7 @@ class _Fitting:
         after = _mean_ndcg(pools, learned)
         if after < before:
             learned = configured
-        named = ", ".join(f"{name} {_in_words(learned[name])}" for name in present)
+        named = ", ".join(f"{name} {weight_in_words(learned[name])}" for name in present)
         self.tell(f"sources fitted: {100 * max(after, before):.2f} with {named}")
         return learned
 
@@ -348,11 +349,6 @@ def _mean_ndcg(pools: Sequence[Pool], weights: Mapping[str, SourceWeight]) -> fl
         return HEADLINE.of(sorted(priors, key=lambda item: (-priors[item], item)), pool.relevant)
 
     return sum(map(ndcg, pools)) / len(pools)
-
-
-def _in_words(weight: SourceWeight) -> str:
-    """One number, or four by history."""
-    return "/".join(f"{part:g}" for part in (weight if isinstance(weight, tuple) else (weight,)))
 
 
 async def _served(service: Service, run: Run, job: RunJob) -> float:

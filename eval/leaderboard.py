@@ -7,6 +7,7 @@ from eval import stats
 from eval.report import ArmLine, Report
 from eval.results import is_bound
 from eval.stats import signed
+from service.config import SourceWeight
 
 LEGEND = (
     "Metrics × 100 (novelty in bits; p and rates as they are). “could see”: the smallest true "
@@ -130,3 +131,8 @@ def size(report: Report, name: str) -> str:
     """How many cases of a folder were asked."""
     cases = report.protocols[name].get("cases", "?")
     return f"{report.asked.get(name, 0)} of {cases} cases of {name}"
+
+
+def weight_in_words(weight: SourceWeight) -> str:
+    """One number, or four by history."""
+    return "/".join(f"{part:g}" for part in (weight if isinstance(weight, tuple) else (weight,)))

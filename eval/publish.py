@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from eval.leaderboard import LEGEND, hundred, notes, size, table, verdict
+from eval.leaderboard import LEGEND, hundred, notes, size, table, verdict, weight_in_words
 from eval.page import page
 from eval.report import Report, Slice
 from eval.stats import signed
 from eval.suite import STANDALONE
-from service.config import SOURCES, Retrieve, SourceWeight
+from service.config import SOURCES, Retrieve
 
 
 def write(report: Report, out: Path) -> list[Path]:
@@ -79,18 +79,12 @@ def _sources(report: Report) -> list[str]:
     manifest = report.manifest
     retrieve = Retrieve.model_validate(manifest["settings"]["retrieve"])
     weights = retrieve.of(manifest["domain"])
-    configured = ", ".join(f"{name} {_weight(weights[name])}" for name in SOURCES)
+    configured = ", ".join(f"{name} {weight_in_words(weights[name])}" for name in SOURCES)
     text = (
         f"{report.headline} less that of each source of the prior alone (95 %); configured "
         f"weights: {configured}."
     )
     return [text, "", *_board(["arm", *(f"− {name}" for name in names)], cells), ""]
-
-
-def _weight(weight: SourceWeight) -> str:
-    """One number, or four by history."""
-    parts = weight if isinstance(weight, tuple) else (weight,)
-    return "/".join(f"{part:g}" for part in parts)
 
 
 def _in_slice(subset: Slice, arm: str) -> str:

@@ -27,11 +27,12 @@ import numpy.typing as npt
 from eval import listwise, protocols, stats
 from eval.cases import Case, Data
 from eval.metrics import metric
-from eval.run import now
+from eval.run import DEADLINE_MS, now
 from eval.store import Make, fill, housed
 from service.build import Service
 from service.config import RankerHistory, RankerRecord, Settings
 from service.errors import BadRequest
+from service.pipeline import Recommender
 from service.schema import Ranked, RecommendRequest
 
 LISTS = 2_000
@@ -60,7 +61,6 @@ TREES = {
 }
 ROUNDS = 300
 AT_ONCE = 4
-DEADLINE_MS = 600_000
 HEADLINE = metric("nDCG@10")
 
 Kind = Literal["auto", "linear", "trees"]
@@ -376,12 +376,14 @@ def _fold(user: str) -> int:
 def _learn(kind: str, lists: Sequence[FeatureList], names: tuple[str, ...]) -> _Model:
     if kind == "trees":
         return _trees(lists, names)
-    judged = [listwise.JudgedList(_z_scores(_table(one, names)), one.chosen) for one in lists]
+    judged = [
+        listwise.JudgedList(Recommender.z_scores(_table(one, names)), one.chosen) for one in lists
+    ]
     weights = listwise.learn(
         judged, np.zeros(len(names)), float(kind.partition(" ")[2]), positive=False
     )
     return _Model(
-        lambda values: np.asarray(_z_scores(values) @ weights),
+        lambda values: np.asarray(Recommender.z_scores(values) @ weights),
         {"weights": tuple(np.round(weights, 6).tolist())},
     )
 
@@ -409,12 +411,6 @@ def _table(one: FeatureList, names: Sequence[str]) -> Values:
         one.values[:, places[name]] if name in places else np.zeros(len(one.ids)) for name in names
     ]
     return np.stack(columns, axis=1)
-
-
-def _z_scores(values: Values) -> Values:
-    """As the service makes them of the features of a linear ranker."""
-    spread = values.std(axis=0)
-    return np.asarray((values - values.mean(axis=0)) / np.where(spread < 1e-9, 1, spread))
 
 
 def _percent(value: Any) -> float:

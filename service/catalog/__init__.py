@@ -26,7 +26,7 @@ from service.catalog.rows import (
     vector_rows,
 )
 from service.catalog.scopes import IN_FILTER, Scope, ids_in, literal, where
-from service.catalog.search import Facets, Search, count_facets
+from service.catalog.search import Facets, Scores, Search, count_facets
 from service.catalog.table import (
     ItemTable,
     OnTable,
@@ -58,6 +58,7 @@ __all__ = [
     "Facets",
     "Kind",
     "Scope",
+    "Scores",
     "UserFactors",
     "Vectors",
     "asked_terms",

@@ -11,7 +11,7 @@ from service.retrieve.documents import documents, load_bm25
 from service.retrieve.features import features
 from service.retrieve.fusion import Fusion, Scores, blank, prior_of, unit
 from service.retrieve.item_item import item_item
-from service.retrieve.learned import LEAST_LIKES, LearnedRanker, reordered
+from service.retrieve.learned import LEAST_LIKES, LearnedRanker, reordered, z_scores
 from service.retrieve.lexical import lexical
 from service.retrieve.lookup import Lookup, RetrievalQuery
 from service.retrieve.popular import popular
@@ -30,6 +30,7 @@ __all__ = [
     "prior_of",
     "retrieve",
     "unit",
+    "z_scores",
 ]
 
 SOURCES: dict[str, Callable[[Lookup], Awaitable[Scores]]] = {

@@ -5,13 +5,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from service.catalog import Scores as Scores
 from service.schema import Candidate, Item
 
 RRF = 60
 """The constant of reciprocal rank fusion (Cormack et al., SIGIR 2009)."""
-
-Scores = dict[str, float]
-"""By id of an item how well it fits, best first."""
 
 
 def by_place(ids: Iterable[str]) -> Scores:
