@@ -1,14 +1,4 @@
-# The service without torch: an embedder is exported in a first stage, then only what serving needs is kept.
-FROM python:3.11-slim AS embedder
-WORKDIR /app
-RUN pip install --no-cache-dir uv==0.13.9
-COPY requirements/dev.lock requirements/minilm.lock requirements/
-RUN uv pip install --system --no-deps --require-hashes --torch-backend cpu -r requirements/dev.lock
-COPY pyproject.toml README.md LICENSE ./
-COPY service service
-COPY configs configs
-RUN WHYRANK_DATA=/models python -m service.cli models pull minilm
-
+# The service without torch and without a model to fetch: the embedder comes with a package.
 FROM python:3.11-slim
 WORKDIR /app
 RUN pip install --no-cache-dir uv==0.13.9 && useradd --create-home whyrank && install -d -o whyrank /data
@@ -17,8 +7,7 @@ RUN uv pip install --system --no-deps --require-hashes -r requirements/service.l
 COPY service service
 COPY prompts prompts
 COPY configs configs
-COPY --from=embedder /models/models/minilm /models/minilm
-ENV WHYRANK_DATA=/data WHYRANK_EMBED__PATH=/models/minilm WHYRANK_SERVICE__HOST=0.0.0.0 WHYRANK_CONFIG=configs/gpu.yaml
+ENV WHYRANK_DATA=/data WHYRANK_SERVICE__HOST=0.0.0.0 WHYRANK_CONFIG=configs/gpu.yaml
 USER whyrank
 VOLUME /data
 EXPOSE 8080

@@ -12,7 +12,7 @@ WEIGHTS := tiny small minilm movielens-100k groceries books
 CLIENTS := cohere openai3 litellm langchain llama-index
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pulled-minilm pulled-tiny demo test up lint bench bench-rank bench-domains bench-groceries bench-books verify clients $(CLIENTS:%=clients-%) lock clean
+.PHONY: help setup pulled-tiny demo test up lint bench bench-rank bench-domains bench-groceries bench-books verify clients $(CLIENTS:%=clients-%) lock clean
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -39,7 +39,7 @@ lint: setup  ## Style, types and the laws of the house
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: setup lint clients-cohere pulled-minilm pulled-tiny  ## Linters, types and all tests, one of them against a real vLLM serving `tiny`
+test: setup lint clients-cohere pulled-tiny  ## Linters, types and all tests, one of them against a real vLLM serving `tiny`
 	$(BIN)/pytest -n 2 --dist loadfile
 
 # What tests need is made side by side
@@ -47,12 +47,11 @@ ifeq ($(MAKECMDGOALS),test)
 MAKEFLAGS += --jobs=3
 endif
 
-# Two progress bars would write over each other: `cat` takes none
-pulled-minilm pulled-tiny: pulled-%: setup
-	@set -o pipefail; $(BIN)/whyrank models pull $* | cat
+# Beside other output a progress bar would be written over: `cat` takes none
+pulled-tiny: setup
+	@set -o pipefail; $(BIN)/whyrank models pull tiny | cat
 
 bench: setup  ## The service's own time around the model call
-	$(BIN)/whyrank models pull minilm
 	$(BIN)/whyrank data movielens-100k
 	$(BIN)/pytest tests/bench.py -q -s
 
@@ -60,7 +59,6 @@ bench: setup  ## The service's own time around the model call
 page = $(if $(LIMIT),.whyrank/eval/$(1),docs)/$(2).md
 
 bench-rank: setup  ## Who ranks MovieLens-100K best: writes docs/ranking.md (hours); LIMIT=300: beside the run
-	$(BIN)/whyrank models pull minilm
 	$(BIN)/whyrank models pull tiny
 	$(BIN)/whyrank models pull small
 	$(BIN)/whyrank data movielens-100k
@@ -74,7 +72,6 @@ bench-domains: bench-groceries bench-books  ## The same on groceries and books, 
 bench-groceries: PROTOCOL := temporal
 bench-books: PROTOCOL := random
 bench-groceries bench-books: bench-%: setup
-	$(BIN)/whyrank models pull minilm
 	$(BIN)/whyrank models pull tiny
 	$(BIN)/whyrank data $*
 	$(BIN)/whyrank eval cases $* --protocol $(PROTOCOL) --out .whyrank/eval/$*

@@ -18,11 +18,12 @@ BATCH = 2_000
 def housed(settings: Settings, data: Data, under: Path) -> Settings:
     """The settings with a store for this data in a folder of its own below `under`, paths to models
     and weights as they were, and no shadow model."""
+    path = settings.embed.path
     return settings.changed(
         {
             "store": {"url": None},
             "data": str(under / f"{data.folder.name}-{_fingerprint(settings)}-{data.sha[:8]}"),
-            "embed": {"path": str(settings.embedder_path.resolve())},
+            "embed": {"path": path and str(path.resolve())},
             "models": {
                 alias: {"path": str(settings.weights_path(alias).resolve())}
                 for alias in settings.models
@@ -39,6 +40,7 @@ def _fingerprint(settings: Settings) -> str:
     retrieve = settings.retrieve
     parts = (
         settings.service.domain,
+        settings.embed,
         settings.events,
         settings.catalog,
         retrieve.popular_half_life_days,

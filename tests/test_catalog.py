@@ -22,17 +22,16 @@ from service.catalog import (
     UserFactors,
     Vectors,
 )
-from service.embed import Embedder
+from service.embed import MultilingualEmbedder
 from service.errors import BadRequest, CatalogBusy
 from service.schema import Filter, Item
-from tests.conftest import FILMS, MODELS
+from tests.conftest import FILMS
 
 
 async def opened(folder: Path, **filterable: str) -> Catalog:
-    embed = Embedder(MODELS / "minilm")
     return await Catalog.open(
         folder / "c",
-        embed=embed,
+        embed=MultilingualEmbedder(),
         filterable=filterable or {"year": "int", "genre": "list"},  # type: ignore[arg-type]
     )
 

@@ -22,7 +22,6 @@ from tests.fake_openai import FakeOpenAI
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WHYRANK_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("WHYRANK_CONFIG", str(HOUSE / "configs" / "test.yaml"))
-    monkeypatch.setenv("WHYRANK_EMBED__PATH", str(MODELS / "minilm"))
     monkeypatch.setenv(
         "WHYRANK_MODELS__TINY__BASE_URL", "http://127.0.0.1:9/v1"
     )  # nobody's, whoever serves on the usual one

@@ -10,7 +10,6 @@ from service.cli import app
 from service.config import DOMAIN_MEANINGS, HOUSE, MEANINGS, Settings
 from service.errors import ConfigError
 from service.schema import Meaning
-from tests.conftest import MODELS
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in (HOUSE / "configs").glob("*.yaml")))
@@ -222,7 +221,6 @@ def test_without_any_model_the_prior_ranks_and_the_doctor_finds_nothing_wrong(
     )
     monkeypatch.setenv("WHYRANK_CONFIG", str(tmp_path / "shop.yaml"))
     monkeypatch.setenv("WHYRANK_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("WHYRANK_EMBED__PATH", str(MODELS / "minilm"))
     assert run("ingest", "items", str(tmp_path / "goods.csv")).exit_code == 0
     assert run("ingest", "events", str(tmp_path / "log.csv")).exit_code == 0
     ranking = json.loads(run("recommend", "maya", "--json").stdout)
@@ -247,7 +245,6 @@ def test_the_doctor_pulls_no_model_that_vllm_fetches_itself(
     (tmp_path / "shop.yaml").write_text(f"models: {{qwen: {VLLM.replace('8001', '9')}}}")
     monkeypatch.setenv("WHYRANK_CONFIG", str(tmp_path / "shop.yaml"))
     monkeypatch.setenv("WHYRANK_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("WHYRANK_EMBED__PATH", str(MODELS / "minilm"))
     output = " ".join(run("doctor").output.split())
     assert "vLLM fetches Qwen/Qwen3-8B itself" in output
     assert "models pull" not in output

@@ -23,7 +23,7 @@ from service.config import HOUSE, Settings
 from service.damage import latest_manifest
 from service.errors import DiskFull
 from service.schema import Item
-from tests.conftest import FILMS, MODELS, Make, free_port
+from tests.conftest import FILMS, Make, free_port, sentence_transformer
 from tests.test_api import Serve, served, started
 
 Hurt = Callable[[Path], None]
@@ -68,8 +68,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 async def _fill(folder: Path) -> None:
     found = Settings.load(HOUSE / "configs" / "test.yaml")
-    embed = found.embed.model_copy(update={"path": MODELS / "minilm"})
-    service = await build(found.model_copy(update={"data": folder / "closed", "embed": embed}))
+    service = await build(found.model_copy(update={"data": folder / "closed"}))
     await service.ingest.items(FILMS)
     await service.ingest.events([like(f"e{n}") for n in range(500)])
     await service.ingest.embed_pending()
@@ -82,7 +81,6 @@ def data(filled: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> P
     """A data folder that commands use."""
     monkeypatch.setenv("WHYRANK_DATA", str(settings.data))
     monkeypatch.setenv("WHYRANK_CONFIG", str(HOUSE / "configs" / "test.yaml"))
-    monkeypatch.setenv("WHYRANK_EMBED__PATH", str(MODELS / "minilm"))
     monkeypatch.setenv("WHYRANK_MODELS__TINY__BASE_URL", "http://127.0.0.1:9/v1")
     shutil.copytree(filled / "closed", settings.data)
     return settings.data
@@ -203,9 +201,7 @@ async def examined(data: Path) -> None:
 
 
 def settings_of(data: Path) -> Settings:
-    found = Settings.load(HOUSE / "configs" / "test.yaml")
-    embed = found.embed.model_copy(update={"path": MODELS / "minilm"})
-    return found.model_copy(update={"data": data, "embed": embed})
+    return Settings.load(HOUSE / "configs" / "test.yaml").model_copy(update={"data": data})
 
 
 async def vectors_apart(data: Path) -> Path:
@@ -267,7 +263,10 @@ def test_writes_that_vanished_with_a_manifest_are_missed(data: Path) -> None:
 def test_an_embedder_that_cannot_be_read_names_its_file(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    shutil.copytree(MODELS / "minilm", tmp_path / "minilm")
+    whole = sentence_transformer(tmp_path / "whole")
+    monkeypatch.setenv("WHYRANK_EMBED__PATH", str(whole))
+    assert run("ingest", "--re-embed").exit_code == 0
+    shutil.copytree(whole, tmp_path / "minilm")
     monkeypatch.setenv("WHYRANK_EMBED__PATH", str(tmp_path / "minilm"))
     halve(tmp_path / "minilm" / name)
     for words in (("serve",), ("doctor",)):

@@ -1,5 +1,6 @@
 """Embedders: in process, and anybody's /v1/embeddings over a real socket."""
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,9 +15,10 @@ from typer.testing import CliRunner
 from service.build import build
 from service.cli import app
 from service.config import HOUSE, Settings
+from service.embed import MultilingualEmbedder
 from service.errors import BadRequest, ConfigError, ModelError
 from service.schema import RecommendRequest
-from tests.conftest import FILMS, MODELS, Make
+from tests.conftest import FILMS, Make, sentence_transformer
 
 Serve = Callable[[Any], Any]
 
@@ -119,14 +121,13 @@ async def test_another_embedder_is_another_space_until_all_is_embedded_anew(
 
 def test_the_command_moves_the_catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WHYRANK_DATA", str(tmp_path))
-    monkeypatch.setenv("WHYRANK_EMBED__PATH", str(MODELS / "minilm"))
     config = ["--config", str(HOUSE / "configs" / "test.yaml")]
     films = tmp_path / "films.jsonl"
     films.write_text('{"id": "a", "title": "Alien"}\n')
     assert CliRunner().invoke(app, [*config, "ingest", "items", str(films)]).exit_code == 0
     ran = CliRunner().invoke(app, [*config, "ingest", "--re-embed"])
     assert ran.exit_code == 0, ran.output
-    assert "items: 1 embedded by minilm" in " ".join(ran.output.split())
+    assert "items: 1 embedded by use-multilingual" in " ".join(ran.output.split())
     bare = CliRunner().invoke(app, [*config, "ingest"])
     assert bare.exit_code == 2
     assert "which feed from which file" in bare.output
@@ -159,11 +160,71 @@ async def test_token_ids_that_are_none_are_refused(make: Make) -> None:
 
 def test_onnxruntime_tells_its_maker_nothing(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from service.embed import Embedder; "
-        "Embedder(Path(sys.argv[1]))"
+        "import asyncio, sys; from pathlib import Path; from service.embed import OnnxEmbedder; "
+        "asyncio.run(OnnxEmbedder(Path(sys.argv[1])).embed_one('alien'))"
     )
-    alone = {"HOME": str(tmp_path), "PATH": ""}  # without CI, where it is silent anyhow
-    subprocess.run(
-        [sys.executable, "-c", code, str(MODELS / "minilm")], env=alone, cwd=HOUSE, check=True
-    )
-    assert not list(tmp_path.iterdir()), "a device id, or reports that wait to be sent"
+    model = sentence_transformer(tmp_path / "model")
+    (home := tmp_path / "home").mkdir()
+    alone = {"HOME": str(home), "PATH": ""}  # without CI, where it is silent anyhow
+    subprocess.run([sys.executable, "-c", code, model], env=alone, cwd=HOUSE, check=True)
+    assert not list(home.iterdir()), "a device id, or reports that wait to be sent"
+
+
+async def test_a_sentence_transformer_in_a_folder_serves_the_catalogue(
+    settings: Settings, tmp_path: Path
+) -> None:
+    path = sentence_transformer(tmp_path / "model")
+    service = await build(settings.changed({"embed": {"path": str(path)}}), llms={})
+    await service.ingest.items(FILMS)
+    await service.ingest.embed_pending()
+    vectors, tokens = await service.embeddings.embed(["alien", "a film of alien", [2]])
+    assert (service.embeddings.dimension, tokens) == (8, 6)
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1)
+    assert np.allclose(vectors[0], vectors[2])
+    assert service.embeddings.name.startswith("minilm-")
+    asked = RecommendRequest(instruction="Solaris", strategy="prior", top_n=1)
+    assert (await service.recommender.recommend(asked)).items[0].item_id == "solaris"
+    with pytest.raises(BadRequest, match="token ids are below 6"):
+        await service.embeddings.embed([[6]])
+    await service.close()
+
+
+# ── the embedder that comes with the service ──────────────────────────────────────────────────────
+
+SAID = {
+    "a tea pot": ["eine Teekanne", "una tetera", "une théière", "茶壶", "ティーポット", "чайник"],
+    "a film about war": ["ein Film über den Krieg", "una película de guerra", "战争电影"],
+    "diapers for babies": ["Windeln für Babys", "pañales para bebés", "婴儿纸尿裤", "おむつ"],
+    "coffee beans": ["Kaffeebohnen", "granos de café", "咖啡豆", "コーヒー豆", "кофейные зёрна"],
+}
+
+
+async def test_a_text_is_closest_to_its_translations() -> None:
+    embedder = MultilingualEmbedder()
+    english = await embedder.embed(list(SAID))
+    for n, translations in enumerate(SAID.values()):
+        similar = await embedder.embed(translations) @ english.T
+        assert (similar.argmax(axis=1) == n).all(), translations
+
+
+@pytest.mark.parametrize("text", ["", " ", "\x00", "🫖" * 50, "word " * 100_000, "语" * 100_000])
+async def test_any_text_has_a_vector(text: str) -> None:
+    embedder = MultilingualEmbedder()
+    assert np.linalg.norm(await embedder.embed_one(text)) == pytest.approx(1)
+
+
+async def test_token_ids_and_their_text_have_one_vector() -> None:
+    embedder = MultilingualEmbedder()
+    ids = embedder._encoder.sp.encode("a tea pot")
+    vectors, tokens = await embedder.counted(["a tea pot", ids])
+    assert np.allclose(vectors[0], vectors[1], atol=1e-5)
+    assert tokens == 2 * len(ids)
+    assert (await embedder.embed([])).shape == (0, 512)
+
+
+async def test_texts_are_embedded_alike_in_any_company_and_from_threads_at_once() -> None:
+    embedder = MultilingualEmbedder(threads=2)
+    texts = [title for pair in SAID.items() for title in (pair[0], *pair[1])] * 20
+    together = await embedder.embed(texts)
+    alone = await asyncio.gather(*(embedder.embed([text]) for text in texts))
+    assert np.allclose(together, np.concatenate(alone), atol=1e-5)

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from service.cli import app
 from service.config import HOUSE
-from tests.conftest import FILMS, MODELS
+from tests.conftest import FILMS
 from tests.fake_openai import FakeOpenAI
 from tests.test_eval_cases import busy, folder
 
@@ -21,7 +21,6 @@ from tests.test_eval_cases import busy, folder
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WHYRANK_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("WHYRANK_CONFIG", str(HOUSE / "configs" / "test.yaml"))
-    monkeypatch.setenv("WHYRANK_EMBED__PATH", str(MODELS / "minilm"))
 
 
 def run(*words: str | Path) -> Result:

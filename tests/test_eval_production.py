@@ -21,7 +21,7 @@ from service.config import HOUSE, Settings
 from service.errors import BadRequest
 from service.llm import ModelAdapter
 from service.schema import Ranking, RecommendRequest
-from tests.conftest import FILMS, MODELS, backwards
+from tests.conftest import FILMS, backwards
 from tests.scripted import ScriptedLLM
 from tests.test_shadow import forwards, shadowed
 
@@ -211,7 +211,6 @@ async def test_where_there_is_nothing_to_learn_it_says_what_to_do_and_writes_not
 def test_from_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
     monkeypatch.setenv("WHYRANK_DATA", str(settings.data))
     monkeypatch.setenv("WHYRANK_CONFIG", str(HOUSE / "configs" / "test.yaml"))
-    monkeypatch.setenv("WHYRANK_EMBED__PATH", str(MODELS / "minilm"))
 
     def run(*words: str) -> tuple[int, str]:
         found = CliRunner().invoke(app, ["eval", *words])

@@ -24,7 +24,6 @@ from service.errors import BadRequest
 from service.feeds.files import open_feed
 from service.feeds.mapping import FileMapping
 from service.schema import Event, Feed, Item, User
-from tests.conftest import MODELS
 
 Fill = Callable[..., Result]
 
@@ -34,7 +33,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WHYRANK_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("WHYRANK_CONFIG", str(HOUSE / "configs" / "test.yaml"))
-    monkeypatch.setenv("WHYRANK_EMBED__PATH", str(MODELS / "minilm"))
     return tmp_path
 
 

@@ -24,7 +24,7 @@ from service.llm.thinking import Thoughts, answer_of
 from service.privacy import Outgoing
 from service.rank.listwise import letters
 from service.schema import RecommendRequest, Repairs, Usage
-from tests.conftest import FILMS, MODELS
+from tests.conftest import FILMS
 from tests.fake_openai import FakeOpenAI, Manner
 
 KEY = "sk-a-key-nobody-may-see"
@@ -386,7 +386,7 @@ def test_a_service_with_hosted_models_is_up_before_litellm_is_imported(tmp_path:
         alias: model | {"base_url": "http://127.0.0.1:9/v1", "api_key_env": None}
         for alias, model in content["models"].items()
     }
-    content |= {"data": str(tmp_path / "data"), "embed": {"path": str(MODELS / "minilm")}}
+    content |= {"data": str(tmp_path / "data")}
     (tmp_path / "here.yaml").write_text(yaml.safe_dump(content))
     code = f"""
 import asyncio, sys, time

@@ -29,7 +29,7 @@ from service.api import create_app
 from service.api.edge import OPEN, SCOPES
 from service.build import Service, build
 from service.config import HOUSE, Settings
-from tests.conftest import CHROMIUM, FILMS, MODELS, backwards, needs_chromium
+from tests.conftest import CHROMIUM, FILMS, backwards, needs_chromium
 from tests.scripted import ScriptedLLM
 
 EXAMPLES = 60 if os.environ.get("HOSTILE") == "all" else 3
@@ -39,9 +39,7 @@ EXAMPLES = 60 if os.environ.get("HOSTILE") == "all" else 3
 def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A service on a thread of its own: schemathesis waits for each answer."""
     settings = Settings.load(HOUSE / "configs" / "test.yaml")
-    settings = settings.changed(
-        {"data": tmp_path_factory.mktemp("data"), "embed": {"path": MODELS / "minilm"}}
-    )
+    settings = settings.changed({"data": tmp_path_factory.mktemp("data")})
 
     async def ready(_: Settings) -> Service:
         service = await build(settings, llms={"tiny": ScriptedLLM(backwards, alias="tiny")})

@@ -24,7 +24,7 @@ from service.context import CallContext
 from service.errors import BadRequest, NotFound
 from service.prompts import LETTERS
 from service.schema import ChatRequest, RecommendRequest, RerankRequest, UserState
-from tests.conftest import MODELS, Make
+from tests.conftest import Make
 from tests.fake_openai import FakeOpenAI
 from tests.test_redact import CARDS, IBANS, WAYS
 
@@ -476,7 +476,6 @@ def test_the_command_shows_what_would_be_sent(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WHYRANK_DATA", str(tmp_path))
-    monkeypatch.setenv("WHYRANK_EMBED__PATH", str(MODELS / "minilm"))
     monkeypatch.setenv("WHYRANK_MODELS__TINY__HOSTED", "true")
     monkeypatch.setenv("COLUMNS", "200")
     config = ["--config", str(HOUSE / "configs" / "test.yaml")]

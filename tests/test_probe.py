@@ -19,7 +19,7 @@ from service.llm.openai import VLLM
 from service.llm.probe import Probes
 from service.models.meters import LatencyEstimator
 from service.schema import RecommendRequest, Usage
-from tests.conftest import MODELS, Make, backwards, metered
+from tests.conftest import Make, backwards, metered
 from tests.fake_openai import FakeOpenAI, Manner
 from tests.scripted import ScriptedLLM
 
@@ -265,7 +265,6 @@ async def test_the_command_shows_what_was_found(
     settings = yaml.safe_load((HOUSE / "configs" / "test.yaml").read_text()) | {"models": models}
     (tmp_path / "here.yaml").write_text(yaml.safe_dump(settings))
     monkeypatch.setenv("WHYRANK_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("WHYRANK_EMBED__PATH", str(MODELS / "minilm"))
 
     async def run(*words: str) -> Result:
         line = ["--config", str(tmp_path / "here.yaml"), "models", "probe", *words]

@@ -71,7 +71,6 @@ TARGETS: dict[str, Here | str] = {
     "help": HERE,
     "setup": TEST,
     "lint": TEST,
-    "pulled-minilm": TEST,
     "pulled-tiny": TEST,
     "test": ITSELF,
     "demo": Here("MODEL=tiny", OTHER_ENGINE),
@@ -126,8 +125,8 @@ FIRST_RUN = (
 MAPPED = "tests/test_samples.py::test_columns_of_other_names_are_taken_as_the_readme_maps_them"
 
 SNIPPETS: dict[str, Here | str] = {
-    "README.md § Your own shop in five commands, sh 1": FIRST_RUN,
-    "README.md § Your own shop in five commands, sh 2": MAPPED,
+    "README.md § Your own shop in four commands, sh 1": FIRST_RUN,
+    "README.md § Your own shop in four commands, sh 2": MAPPED,
     "README.md § Two commands, sh 1": "make",
     "README.md § Send an event, get another answer, sh 1": HERE,
     "README.md § Send an event, get another answer, sh 2": HERE,
@@ -535,7 +534,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
     write_files(folder)
     models = folder / ".whyrank" / "models"
     models.mkdir()
-    for alias, weights in {"minilm": "minilm", "tiny": "tiny", "small": "tiny"}.items():
+    for alias, weights in {"tiny": "tiny", "small": "tiny"}.items():
         (models / alias).symlink_to(MODELS / weights)
     for name in ("movielens-100k", "groceries", "books"):
         for feed, rows in catalogue().items():

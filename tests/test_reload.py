@@ -16,10 +16,10 @@ import yaml
 from service.api import create_app
 from service.build import Service, build
 from service.config import HOUSE, RankerHistory, RankerRecord, Settings
-from service.embed import Embedder
+from service.embed import MultilingualEmbedder
 from service.retrieve.learned import LEAST_LIKES
 from service.schema import Ranking
-from tests.conftest import FILMS, MODELS
+from tests.conftest import FILMS
 from tests.slow_engine import SlowEngine
 from tests.test_keys import Serve
 
@@ -58,7 +58,7 @@ async def running(folder: Path, serve: Serve) -> AsyncIterator[Running]:
         told: dict[str, Any] = yaml.safe_load((HOUSE / "configs" / "test.yaml").read_text())
         tiny = {"backend": "vllm", "model": "tiny", "base_url": local.url, "weight": 0.9}
         told["models"] = {"tiny": tiny, "far": {**tiny, "base_url": hosted.url, "hosted": True}}
-        told |= {"data": str(folder / "data"), "embed": {"path": str(MODELS / "minilm")}}
+        told |= {"data": str(folder / "data")}
         (file := folder / "whyrank.yaml").write_text(yaml.safe_dump(told, sort_keys=False))
 
         async def ready(settings: Settings) -> Service:
@@ -102,7 +102,7 @@ async def test_a_ranker_serves_as_soon_as_it_is_promoted_and_no_longer_than_that
     monkeypatch.setattr("service.api.operations.RANKERS_EVERY_S", 0.02)
     turning = RankerRecord(
         kind="linear",
-        embedder=Embedder(MODELS / "minilm").name,
+        embedder=MultilingualEmbedder().name,
         features=("prior",),
         weights=(-1.0,),
         at="2026-01-01T00:00:00",

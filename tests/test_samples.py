@@ -16,7 +16,7 @@ from service.cli import app
 from service.config import HOUSE, Settings
 from service.feeds.files import open_feed
 from service.schema import Feed, RecommendRequest
-from tests.conftest import MODELS, Make
+from tests.conftest import Make
 
 TITLE_BYTES = 64
 """What a prompt of the default `rank.line_tokens` shows of a title before it cuts it."""
@@ -226,15 +226,13 @@ def section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     text = (
         (HOUSE / "README.md")
         .read_text()
-        .split("## Your own shop in five commands\n")[1]
+        .split("## Your own shop in four commands\n")[1]
         .split("\n## ")[0]
     )
     monkeypatch.chdir(tmp_path)
     for name, value in re.findall(r"export (WHYRANK_\w+)=([\w./]+)", text):
         monkeypatch.setenv(name, value)
     (tmp_path / "configs").symlink_to(HOUSE / "configs")
-    (tmp_path / ".whyrank/shop/models").mkdir(parents=True)
-    (tmp_path / ".whyrank/shop/models/minilm").symlink_to(MODELS / "minilm")
     return text
 
 

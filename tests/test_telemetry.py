@@ -14,7 +14,7 @@ import pytest
 
 from service.build import build
 from service.config import HOUSE, Settings
-from tests.conftest import FILMS, MODELS, free_port
+from tests.conftest import FILMS, free_port
 from tests.fake_openai import FakeOpenAI
 from tests.test_api import Serve
 
@@ -49,7 +49,6 @@ def environment(data: Path, **more: str) -> dict[str, str]:
         "PYTHONWARNINGS": "default",
         "WHYRANK_DATA": str(data),
         "WHYRANK_CONFIG": str(HOUSE / "configs" / "test.yaml"),
-        "WHYRANK_EMBED__PATH": str(MODELS / "minilm"),
         "WHYRANK_MODELS__TINY__BASE_URL": "http://127.0.0.1:9/v1",
         "WHYRANK_MODELS__GHOST__BACKEND": "local",
         "WHYRANK_MODELS__GHOST__MODEL": "ghost",

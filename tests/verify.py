@@ -394,10 +394,7 @@ def ingested_twice(
     settings: Settings, file: Path
 ) -> asyncio.Future[list[subprocess.CompletedProcess[str]]]:
     """Two processes that ingest a file at once, when both have ended."""
-    environment = os.environ | {
-        "WHYRANK_DATA": str(settings.data),
-        "WHYRANK_EMBED__PATH": str(MODELS / "minilm"),
-    }
+    environment = os.environ | {"WHYRANK_DATA": str(settings.data)}
     whyrank = [
         sys.executable,
         "-m",

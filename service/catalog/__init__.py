@@ -123,7 +123,8 @@ class Catalog(OnTable):
             strangers, dimension = await other_space(lance, embed)
             if strangers and not re_embed:
                 raise ConfigError(
-                    f"the catalogue in {folder} holds {strangers}: run 'whyrank ingest --re-embed'",
+                    f"the catalogue in {folder} holds {strangers}: run 'whyrank ingest "
+                    f"--re-embed', or set embed to what made them (all-MiniLM: embed.path)",
                     param="embed",
                 )
             table = ItemTable(

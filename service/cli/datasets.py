@@ -82,7 +82,7 @@ def demo(
     settings = _with_model(context.obj, model)
     with until_stopped():
         with progress() as step:
-            for alias in dict.fromkeys(["minilm", model, *_local_scorers(settings)]):
+            for alias in dict.fromkeys([model, *_local_scorers(settings)]):
                 fetch.pull_weights(alias, settings.data / "models", step)
             films = fetch.pull_set("movielens-100k", settings.data, step)
         run(settings, lambda service: _ingest_films(service, films))

@@ -54,7 +54,10 @@ def list_models(context: typer.Context) -> None:
 def pull(
     context: typer.Context,
     alias: Annotated[
-        str, typer.Argument(help="tiny, small, minilm; tiny-gguf, small-gguf: for llama.cpp.")
+        str,
+        typer.Argument(
+            help="tiny, small; minilm: embeds English; tiny-gguf, small-gguf: for llama.cpp."
+        ),
     ],
 ) -> None:
     """Fetch and convert a model's weights; nothing to do if they are here."""

@@ -129,11 +129,13 @@ class Roles(Section):
 
 
 class Embed(Section):
-    """What embeds items and queries: by default an ONNX sentence transformer in this process, whose
-    files are in `path`; with `base_url` and `model` a server with OpenAI's `/embeddings`, its API
-    key in the environment variable `api_key_env`. Vectors of different embedders can't be compared:
-    after a change run `whyrank ingest --re-embed`. `hosted`: whether that server is outside, if its
-    URL doesn't tell."""
+    """What embeds items and queries: by default an encoder of 16 languages in this process; with
+    `path` an ONNX sentence transformer whose files are in that folder, as `whyrank models pull
+    minilm` makes one for English; with `base_url` and `model` a server with OpenAI's `/embeddings`,
+    its API key in the environment variable `api_key_env`. Vectors of different embedders can't be
+    compared: after a change run `whyrank ingest --re-embed`. `hosted`: whether that server is
+    outside, if its URL doesn't tell. `threads`: cores that one call may use here. `batch`: texts a
+    call of the sentence transformer, or a request to the server."""
 
     path: Path | None = None
     base_url: str = ""

@@ -154,11 +154,6 @@ class Settings(BaseSettings):
         return self.store.url or f"sqlite:///{(self.data / 'whyrank.db').resolve()}"
 
     @property
-    def embedder_path(self) -> Path:
-        """The folder of the embedder that runs in this process."""
-        return self.embed.path or self.data / "models" / "minilm"
-
-    @property
     def served(self) -> str | None:
         """The alias that the local engine serves; None if no model's backend is vllm."""
         aliases = [alias for alias, model in self.models.items() if model.backend == "vllm"]
