@@ -22,7 +22,7 @@ from service.diagnostics import Diagnostics
 from service.documents import DocumentReader
 from service.embed import Embedder, MultilingualEmbedder, OnnxEmbedder, RemoteEmbedder
 from service.embeddings import EmbeddingSpace
-from service.errors import ConfigError, WhyrankError
+from service.errors import BadRequest, ConfigError, WhyrankError
 from service.explainer import Explainer
 from service.ingest import Ingest
 from service.jobs import Jobs, Trainer
@@ -231,14 +231,22 @@ async def build(
 
 
 async def open_catalog(settings: Settings, embed: Embeds, *, re_embed: bool = False) -> Catalog:
-    """Opens the catalogue alone, without a service."""
-    return await Catalog.open(
+    """Opens the catalogue alone, without a service. Raises `ConfigError` also for a domain's scope
+    that it can't be filtered by."""
+    catalog = await Catalog.open(
         settings.data / "catalog",
         embed=embed,
         filterable=settings.catalog.filterable,
         factors=settings.retrieve.training.factors,
         re_embed=re_embed,
     )
+    for domain, kind in settings.catalog.scopes.items():
+        try:
+            catalog.check_filters(kind)
+        except BadRequest as error:
+            key = f"catalog.scopes.{domain}"
+            raise ConfigError(f"{key}: {error.message}", param=key) from error
+    return catalog
 
 
 def open_store(settings: Settings) -> Store:

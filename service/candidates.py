@@ -45,11 +45,9 @@ class Finder:
         until = now + EMBEDDING_SHARE * (plan.context.deadline - now)
         return await retrieve.documents(lookup, documents, until)
 
-    async def warnings(
-        self, request: RecommendRequest, candidates: Sequence[Candidate]
-    ) -> list[str]:
+    async def warnings(self, plan: Plan, candidates: Sequence[Candidate]) -> list[str]:
         """Warnings about ids and filters of the request that had no effect."""
-        return [*await self._unknown(request), *await self._unmet(request, candidates)]
+        return [*await self._unknown(plan.request), *await self._unmet(plan, candidates)]
 
     async def _lookup(self, plan: Plan, person: UserState, views: Views) -> Lookup:
         """Makes the retrieval query. It excludes items that the person has seen, unless the caller
@@ -64,7 +62,7 @@ class Finder:
         )
         exclude = frozenset(request.exclude)
         hidden = exclude | person.seen | frozenset(request.context_items)
-        given, scope = None, Scope(exclude=hidden, filters=request.filters)
+        given, scope = None, Scope(exclude=hidden, filters=request.filters, kind=plan.kind)
         if request.candidates is not None:
             given = [item_id for item_id in request.candidates if item_id not in exclude]
             scope = Scope(only=frozenset(given))
@@ -106,12 +104,17 @@ class Finder:
             if missing
         ]
 
-    async def _unmet(self, request: RecommendRequest, candidates: Sequence[Candidate]) -> list[str]:
-        """If there are no candidates, warns whether the request's filters are the cause, and names
-        values that the catalogue has."""
-        if candidates or not request.filters:
+    async def _unmet(self, plan: Plan, candidates: Sequence[Candidate]) -> list[str]:
+        """If there are no candidates, warns whether the request's filters or the domain's are the
+        cause, and names values that the catalogue has."""
+        request = plan.request
+        if candidates or not (request.filters or plan.kind):
             return []
-        if await self._catalog.search.some(1, Scope(filters=request.filters)):
+        if plan.kind and not await self._catalog.search.some(1, Scope(kind=plan.kind)):
+            return [f"domain {plan.domain}: no item is of its kind (catalog.scopes.{plan.domain})"]
+        if not request.filters:
+            return []
+        if await self._catalog.search.some(1, Scope(filters=request.filters, kind=plan.kind)):
             return ["filters: all that they admit is excluded, or this person has had it"]
         facets = await self._catalog.facets()
         known = {key: facets.in_words(key) for key in request.filters}

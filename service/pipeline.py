@@ -81,7 +81,7 @@ class Recommender:
         person, views = await self._stages.people.read(plan)
         watch.mark("state_ms")
         candidates = await self._stages.finder.find(plan, person, views)
-        warnings = await self._stages.finder.warnings(request, candidates)
+        warnings = await self._stages.finder.warnings(plan, candidates)
         watch.mark("retrieve_ms")
         return self._answer(_Question(plan, person, views, candidates, warnings), watch)
 

@@ -20,6 +20,7 @@ from service.schema import (
     FASTER,
     LONGEST_INSTRUCTION,
     PRIOR,
+    Filter,
     Meaning,
     RecommendRequest,
     RerankRequest,
@@ -33,12 +34,13 @@ FINISH_S = 0.25
 class Plan:
     """A request, with what configuration decides about it.
 
-    `retrieved`: how many candidates are retrieved if the request lists none. `ranker`: orders what
-    was retrieved; None: its prior does.
+    `kind`: filters that every item of the domain meets. `retrieved`: how many candidates are
+    retrieved if the request lists none. `ranker`: orders what was retrieved; None: its prior does.
     """
 
     request: RecommendRequest
     domain: str
+    kind: Mapping[str, Filter]
     meanings: Mapping[str, Meaning]
     ladder: Ladder
     weights: Weights
@@ -135,6 +137,7 @@ class Planner:
         return Plan(
             request=request,
             domain=domain,
+            kind=settings.catalog.scopes.get(domain, {}),
             meanings=settings.events.of(domain),
             ladder=ladder,
             weights=weights,

@@ -2,7 +2,7 @@
 LanceDB's is without an index, and takes a tenth of the time."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
@@ -24,7 +24,8 @@ Mask = npt.NDArray[np.bool_]
 class Resident:
     """`ids`: of all rows, and `places` of them. `columns`: by name of a column of vectors an array
     of shape [rows, size], zero in rows without one; `filled`: which rows have one. `available`,
-    `factors_of`: by row."""
+    `factors_of`: by row. `meeting`: by condition which rows meet it, as far as it was asked.
+    """
 
     ids: npt.NDArray[np.object_]
     places: Mapping[str, int]
@@ -32,6 +33,7 @@ class Resident:
     filled: Mapping[str, Mask]
     available: Mask
     factors_of: npt.NDArray[np.object_]
+    meeting: dict[str, Mask] = field(default_factory=dict)
 
     @classmethod
     def of(cls, rows: pa.Table) -> Self:

@@ -19,11 +19,17 @@ SIGNS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 @dataclass(frozen=True)
 class Scope:
     """Which items may take a place: only these ids (None: all), none of those, and what the filters
-    allow."""
+    allow, both the request's and those of the domain (`kind`)."""
 
     only: frozenset[str] | None = None
     exclude: frozenset[str] = frozenset()
     filters: Mapping[str, Filter] | None = None
+    kind: Mapping[str, Filter] | None = None
+
+    def conditions(self, filterable: Mapping[str, Kind]) -> list[str]:
+        """The conditions of all filters. Raises `BadRequest` for what can't be filtered by."""
+        filters = [*(self.filters or {}).items(), *(self.kind or {}).items()]
+        return [test for key, wanted in filters for test in conditions(key, wanted, filterable)]
 
     def admits(self, item_id: str) -> bool:
         """Do `only` and `exclude` allow this item? Filters are not asked."""
@@ -36,9 +42,7 @@ def where(scope: Scope, filterable: Mapping[str, Kind]) -> str:
     tests = ["available"] if scope.only is None else [ids_in(scope.only)]
     if 0 < len(scope.exclude) <= IN_FILTER:
         tests.append(f"NOT {ids_in(scope.exclude)}")
-    for key, wanted in (scope.filters or {}).items():
-        tests += conditions(key, wanted, filterable)
-    return " AND ".join(tests)
+    return " AND ".join([*tests, *scope.conditions(filterable)])
 
 
 def conditions(key: str, wanted: Filter, filterable: Mapping[str, Kind]) -> list[str]:

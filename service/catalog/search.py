@@ -10,7 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 REMEMBERED = 5_000
 """How many rows are kept in memory between two writes."""
+MASKS = 64
+"""For how many filters it is kept which rows of a small catalogue meet them."""
 FACETS = 60
 """How many values of a key are counted as facets."""
 NAMED = 10
@@ -154,13 +156,13 @@ class Search(OnTable):
     async def admitted(self, ids: Iterable[str], scope: Scope) -> list[str]:
         """Those of `ids`, in their order, that the catalogue knows and the scope admits."""
         wanted = [item_id for item_id in dict.fromkeys(ids) if scope.admits(item_id)]
-        if scope.filters:
-            among = Scope(only=scope.only and frozenset(wanted), filters=scope.filters)
-            return await self.known(wanted, self._where(among))
         held = await self._resident()
         if held is not None:
-            usable = held.available | (scope.only is not None)
+            usable = await self._meets(held, scope)
             return [name for name in wanted if name in held.places and usable[held.places[name]]]
+        if scope.filters or scope.kind:
+            among = replace(scope, only=scope.only and frozenset(wanted), exclude=frozenset())
+            return await self.known(wanted, self._where(among))
         return [
             item_id
             for item_id, row in (await self.by_id(wanted)).items()
@@ -273,13 +275,22 @@ class Search(OnTable):
 
     async def _mask(self, held: Resident, scope: Scope) -> Mask:
         """Which rows the scope and their availability admit."""
-        admitted = held.available if scope.only is None else held.among(scope.only)
-        if scope.filters:
-            within = Scope(only=scope.only, filters=scope.filters)
-            query = self._table.lance.query().where(self._where(within))
-            rows = await query.select(["id"]).to_arrow()
-            admitted = admitted & held.among(rows["id"].to_pylist())
-        return admitted & ~held.among(scope.exclude)
+        meets = await self._meets(held, scope)
+        only = meets if scope.only is None else meets & held.among(scope.only)
+        return only & ~held.among(scope.exclude)
+
+    async def _meets(self, held: Resident, scope: Scope) -> Mask:
+        """Which rows meet the scope's filters, and are available unless the scope names them."""
+        available = held.available | (scope.only is not None)
+        condition = " AND ".join(scope.conditions(self._table.filterable))
+        if not condition:
+            return available
+        if condition not in held.meeting:
+            if len(held.meeting) >= MASKS:
+                held.meeting.clear()
+            rows = await self._table.lance.query().where(condition).select(["id"]).to_arrow()
+            held.meeting[condition] = held.among(rows["id"].to_pylist())
+        return available & held.meeting[condition]
 
     def _by_words(self, query: FullTextQuery, condition: str) -> Any:
         """A full-text search among rows that meet a condition."""

@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from service.schema import MAX_RATE, Key, Label, Meaning, Name
+from service.schema import MAX_RATE, Filter, Key, Label, Meaning, Name
 
 Share = Annotated[float, Field(ge=0, le=1)]
 MEANINGS: dict[str, Meaning] = {
@@ -103,9 +103,12 @@ class StoreSettings(Section):
 
 class CatalogSettings(Section):
     """The store of items. `filterable`: attribute keys that requests may filter on, with their
-    types; each is a column of the table. `optimize_every_s`: how often the table is compacted."""
+    types; each is a column of the table. `scopes`: by domain, filters that its items meet, where
+    one catalogue has things of several kinds: `{friends: {kind: {any: [person]}}}`; a domain that
+    isn't there ranks them all. `optimize_every_s`: how often the table is compacted."""
 
     filterable: dict[Label, Literal["int", "float", "str", "bool", "list"]] = {}
+    scopes: dict[Label, dict[Label, Filter]] = {}
     optimize_every_s: float = Field(60, gt=0)
 
 
