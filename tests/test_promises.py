@@ -120,7 +120,7 @@ COMMANDS: dict[str, Here | str] = {
 }
 
 FIRST_RUN = (
-    "tests/test_samples.py::test_the_five_commands_of_the_readme_end_in_the_list_that_it_shows"
+    "tests/test_samples.py::test_the_four_commands_of_the_readme_end_in_the_list_that_it_shows"
 )
 MAPPED = "tests/test_samples.py::test_columns_of_other_names_are_taken_as_the_readme_maps_them"
 
