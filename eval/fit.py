@@ -2,9 +2,10 @@
 
 The weights of the prior's sources are learned listwise (`eval.listwise`), by how much people have
 liked. Then one weight after the other is set to the value with the best mean nDCG@10: what
-popularity takes off, what likeness takes off, the model's share against that prior and, for
-likelihoods, how much of the title's own likelihood is taken off. A model that does not beat a
-shuffle of its window gets the share 0.
+popularity takes off, what likeness takes off and, for likelihoods, how much of the title's own
+likelihood is taken off. The model's share against that prior is set for each kind of history, to
+the best value if the interval of what it adds lies above zero, else to 0: then it is not asked for
+such people. A model that does not beat a shuffle of its window gets the share 0 everywhere.
 """
 
 from bisect import bisect_left
@@ -17,6 +18,7 @@ from random import Random
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import yaml
 
 from eval import listwise, stats
@@ -29,7 +31,7 @@ from eval.run import Allowance, Run, now
 from eval.store import Make
 from eval.suite import Arm, Suite
 from service.build import Service
-from service.config import HISTORIES, SOURCES, Settings, SourceWeight, Weights
+from service.config import HISTORIES, SOURCES, Settings, WeightByHistory, Weights, at_history
 from service.errors import BadRequest
 from service.pipeline import Recommender
 from service.schema import Ranked
@@ -151,7 +153,7 @@ class _Fitting:
     def arm(self, changes: Mapping[str, Any]) -> Arm:
         return Arm(name="fit", data=self.folder, strategy="prior", changes=dict(changes))
 
-    async def sources(self) -> dict[str, SourceWeight]:
+    async def sources(self) -> dict[str, WeightByHistory]:
         """Learns the weight of each source in the prior, by history. A source that never finds a
         candidate keeps its configured weight."""
         configured = self.run.base.retrieve.of(self.run.base.service.domain)
@@ -184,7 +186,7 @@ class _Fitting:
         depth = 4 * self.run.base.retrieve.k  # as deep as serving looks
         return Pool(_scores(items, depth), frozenset(case.relevant), len(case.history))
 
-    async def terms(self, sources: Mapping[str, SourceWeight]) -> dict[str, float]:
+    async def terms(self, sources: Mapping[str, WeightByHistory]) -> dict[str, float]:
         """What popularity and likeness take off, measured by the service itself."""
         terms = {"popularity": 0.0, "diversity": 0.0}
         best = float(np.mean(await self._measure(self.validation, sources, terms)))
@@ -202,32 +204,34 @@ class _Fitting:
     async def _measure(
         self,
         cases: Sequence[Case],
-        sources: Mapping[str, SourceWeight],
+        sources: Mapping[str, WeightByHistory],
         terms: Mapping[str, float],
     ) -> list[float]:
         arm = self.arm({"retrieve": dict(sources), "rank": {**terms, "fitted": False}})
         service = await self.run.service(arm)
         return [await _served(service, self.run, RunJob(arm, case)) for case in cases]
 
-    async def share(self, allowance: Allowance) -> tuple[float, float, dict[str, Any]]:
-        """Fits the model's share against the prior and `null`, the weight of a title's own
-        likelihood. Returns both, and the figures that decided."""
+    async def share(self, allowance: Allowance) -> tuple[WeightByHistory, float, dict[str, Any]]:
+        """Fits the model's share against the prior, by history, and `null`, the weight of a title's
+        own likelihood. Returns both, and the figures that decided."""
         kept = await self._ask_model(allowance)
         cases = [case for case in self.validation if case.case_id in kept]
         floor = [_shuffled(kept[case.case_id], case) for case in cases]
         likely = any(kept[case.case_id].likelihoods for case in cases)
         nulls = NULL if likely else (self._configured.null,)
 
-        def curve(share: float, null: float) -> list[float]:
+        def curve(share: WeightByHistory, null: float) -> list[float]:
             return [_fused(kept[case.case_id], case, share, null) for case in cases]
 
         null = max(nulls, key=lambda null: float(np.mean(curve(1.0, null))))
         alone = stats.paired(curve(1.0, null), floor)
-        share = 0.0
+        share: WeightByHistory = 0.0
         if alone.low > 0:
             pairs = product(MODEL, nulls)
             means = {pair: float(np.mean(curve(*pair))) for pair in pairs}
-            share, null = max(means, key=lambda pair: (means[pair], -pair[0]))
+            _, null = max(means, key=lambda pair: (means[pair], -pair[0]))
+            curves = {value: np.array(curve(value, null)) for value in MODEL}
+            share = earned_shares(curves, [_kind(case) for case in cases])
         figures = {
             "prior": _percent(np.mean(curve(0.0, null))),
             "model alone": _percent(np.mean(curve(1.0, null))),
@@ -237,7 +241,7 @@ class _Fitting:
         }
         verdict = "beats" if alone.low > 0 else "does not beat"
         self.tell(
-            f"{self.alias} alone {verdict} the shuffled floor; its share: {share:g}"
+            f"{self.alias} alone {verdict} the shuffled floor; its share: {weight_in_words(share)}"
             + (f", null {null:g}" if likely else "")
         )
         return share, null, figures
@@ -270,7 +274,11 @@ class _Fitting:
         return {row.case: row for row in rows(self.run.out) if row.model == self.alias}
 
     async def test(
-        self, plain: Settings, changes: Mapping[str, Mapping[str, Any]], share: float, null: float
+        self,
+        plain: Settings,
+        changes: Mapping[str, Mapping[str, Any]],
+        share: WeightByHistory,
+        null: float,
     ) -> dict[str, Any]:
         """On people whom nothing was learned from: the unweighted sum of the sources, the prior as
         configured, as fitted, and with the model's share."""
@@ -298,7 +306,7 @@ def _tested(case: Case) -> bool:
     return sha256(case.user_id.encode()).digest()[0] % 2 == 1
 
 
-def learn_sources(pools: Sequence[Pool], names: Sequence[str]) -> dict[str, SourceWeight]:
+def learn_sources(pools: Sequence[Pool], names: Sequence[str]) -> dict[str, WeightByHistory]:
     """Learns weights of these sources from 0 to 1: four for each, by history. Kinds of history with
     fewer than `FEWEST` pools get the weights of all people."""
     kinds: dict[int, list[listwise.JudgedList]] = {}
@@ -339,7 +347,7 @@ def _scores(items: Sequence[Ranked], depth: int) -> dict[str, dict[str, float]]:
     return scores
 
 
-def _mean_ndcg(pools: Sequence[Pool], weights: Mapping[str, SourceWeight]) -> float:
+def _mean_ndcg(pools: Sequence[Pool], weights: Mapping[str, WeightByHistory]) -> float:
     """Of the prior that these weights make. Close to what is served, not equal: when fewer
     candidates are served, a person's several tastes are merged from shorter lists."""
 
@@ -356,11 +364,35 @@ async def _served(service: Service, run: Run, job: RunJob) -> float:
     return HEADLINE.of([item.item_id for item in ranking.items], frozenset(job.case.relevant))
 
 
-def _fused(row: RunRow, case: Case, share: float, null: float) -> float:
+def earned_shares(
+    curves: Mapping[float, npt.NDArray[np.float64]], kinds: Sequence[int]
+) -> WeightByHistory:
+    """A model's share by history: the one with the best mean if it is above the prior alone by an
+    interval above 0, else 0. Kinds of history with fewer than `FEWEST` cases get what all people
+    together get. `curves`: by share what each case gains; `kinds`: of the cases."""
+    of_case = np.array(kinds)
+
+    def earned(among: npt.NDArray[np.bool_]) -> float:
+        best = max(curves, key=lambda share: (float(curves[share][among].mean()), -share))
+        gain = stats.paired(curves[best][among].tolist(), curves[0.0][among].tolist())
+        return best if gain.low > 0 else 0.0
+
+    everybody = earned(np.ones(len(of_case), dtype=np.bool_))
+    masks = [of_case == kind for kind in range(len(HISTORIES) + 1)]
+    none, few, some, many = (earned(mask) if mask.sum() >= FEWEST else everybody for mask in masks)
+    return none, few, some, many
+
+
+def _kind(case: Case) -> int:
+    """Of the four kinds of history the one of this case."""
+    return bisect_left(HISTORIES, len(case.history))
+
+
+def _fused(row: RunRow, case: Case, share: WeightByHistory, null: float) -> float:
     """What nDCG@10 would be if the model had this share, and popularity and likeness took nothing
     off. Items outside the window keep their places behind it."""
     values = [likely - null * alone for likely, alone in row.likelihoods] or row.model_values
-    places = Recommender.fuse(row.prior_values, values, share)
+    places = Recommender.fuse(row.prior_values, values, at_history(share, len(case.history)))
     window = [row.window[place] for place in places]
     return HEADLINE.of(row.behind(window), frozenset(case.relevant))
 

@@ -7,7 +7,7 @@ from eval import stats
 from eval.report import ArmLine, Report
 from eval.results import is_bound
 from eval.stats import signed
-from service.config import SourceWeight
+from service.config import WeightByHistory
 
 LEGEND = (
     "Metrics × 100 (novelty in bits; p and rates as they are). “could see”: the smallest true "
@@ -133,6 +133,6 @@ def size(report: Report, name: str) -> str:
     return f"{report.asked.get(name, 0)} of {cases} cases of {name}"
 
 
-def weight_in_words(weight: SourceWeight) -> str:
+def weight_in_words(weight: WeightByHistory) -> str:
     """One number, or four by history."""
     return "/".join(f"{part:g}" for part in (weight if isinstance(weight, tuple) else (weight,)))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
-from service.config import Settings, Weights
+from service.config import Settings, WeightByHistory, Weights, greatest
 from service.context import CallContext
 from service.errors import BadRequest, ModelIncapable, NotFound, check_limit
 from service.llm import OutputConstraint
@@ -34,7 +34,8 @@ FINISH_S = 0.25
 class Plan:
     """A request, with what configuration decides about it.
 
-    `kind`: filters that every item of the domain meets. `retrieved`: how many candidates are
+    `kind`: filters that every item of the domain meets. `shares`: by model,
+    that of its scores against the prior. `retrieved`: how many candidates are
     retrieved if the request lists none. `ranker`: orders what was retrieved; None: its prior does.
     """
 
@@ -44,6 +45,7 @@ class Plan:
     meanings: Mapping[str, Meaning]
     ladder: Ladder
     weights: Weights
+    shares: Mapping[str, WeightByHistory]
     context: Context
     retrieved: int
     ranker: LearnedRanker | None = None
@@ -82,7 +84,7 @@ class Planner:
         self._models = models
         self._nulls = nulls
         self._fitted = settings.fitted()
-        self._strategies: dict[tuple[str, str, float, OutputConstraint], Strategy] = {}
+        self._strategies: dict[tuple[str, str, OutputConstraint], Strategy] = {}
 
     def plan(self, request: RecommendRequest, call: CallContext) -> Plan:
         """Plans a request. Raises `BadRequest` if it exceeds a limit or names an unknown strategy,
@@ -141,6 +143,7 @@ class Planner:
             meanings=settings.events.of(domain),
             ladder=ladder,
             weights=weights,
+            shares={step.model: self._share(step.model, request, domain) for step in ladder.steps},
             context=Context(
                 prompt,
                 self._score_prompt(request, domain),
@@ -164,6 +167,14 @@ class Planner:
     def weights(self, domain: str, alias: str | None) -> Weights:
         """The fusion weights for a model: fitted if there are any, else as configured."""
         return self._fitted.get(f"{domain}.{alias}") or self._settings.configured(domain, alias)
+
+    def _share(self, alias: str, request: RecommendRequest, domain: str) -> WeightByHistory:
+        """The share of a model's scores against the prior. No log tells how well a model reads a
+        wish: with one it is the greatest that was fitted for any history or configured."""
+        fitted = self.weights(domain, alias).model
+        if request.instruction is None:
+            return fitted
+        return max(greatest(fitted), greatest(self._settings.configured(domain, alias).model))
 
     def alias(self, role: Literal["rank", "score"], request: RecommendRequest) -> str | None:
         """The model that a request names, else that of `roles.rank` or `roles.score`; None if there
@@ -251,16 +262,15 @@ class Planner:
         if make is None:
             strategy: Strategy = Likelihood(
                 models.scorers[alias],
-                weights.model,
                 weights.null,
                 self._nulls,
                 models.identity(alias),
             )
         else:
             held = models.constraint(alias)
-            key = option.strategy, alias, weights.model, held
+            key = option.strategy, alias, held
             if key not in self._strategies:
-                self._strategies[key] = make(models.writers[alias], weights.model, held)
+                self._strategies[key] = make(models.writers[alias], held)
             strategy = self._strategies[key]
         why = ModelIncapable(f"{alias} can't do what {option.strategy} needs")
         return strategy if option.able else GuardedStrategy(strategy, why=why)

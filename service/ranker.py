@@ -5,12 +5,15 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 
-from service.config import Settings
+from service.config import Settings, at_history
 from service.models import LatencyEstimator
 from service.plan import Plan
 from service.privacy import Views
 from service.rank import GuardedStrategy, Ladder, Order, rank, reason_to_skip
 from service.schema import Candidate, Ranked, Ranking, Timings, UserState
+
+NO_SHARE = "a model adds nothing for people who liked so much or so little"
+"""Why none is asked: its share of the order is 0 for them."""
 
 
 class Ranker:
@@ -23,22 +26,29 @@ class Ranker:
     ) -> Order:
         """Orders all candidates. The order's usage sums all calls, including those that failed."""
         context = replace(plan.context, call=plan.context.call.part())
-        ladder = self._ladder(plan.ladder, person, candidates, views)
+        ladder = self._ladder(plan, person, candidates, views)
         order = await rank(person, candidates, context, ladder, self._latency)
         return replace(order, usage=context.call.usage)
 
     def _ladder(
-        self, ladder: Ladder, person: UserState, candidates: Sequence[Candidate], views: Views
+        self, plan: Plan, person: UserState, candidates: Sequence[Candidate], views: Views
     ) -> Ladder:
         """Adapts a plan's ladder to this person. It becomes empty if the strategy is `auto` and no
         model would help. A model outside gets redacted data, or is not called if the person forbids
         it."""
-        sizes = self._settings.rank
-        why = reason_to_skip(person, candidates, sizes.least_history, sizes.clear_prior)
-        if why and ladder.asked == "auto":
-            return Ladder([], ladder.asked, why)
+        ladder, sizes = plan.ladder, self._settings.rank
+        likes = len(person.likes)
+        shares = {alias: at_history(share, likes) for alias, share in plan.shares.items()}
         steps = [GuardedStrategy(step, views.of(step.model)) for step in ladder.steps]
-        return replace(ladder, steps=steps)
+        if ladder.asked == "auto":
+            why = reason_to_skip(person, candidates, sizes.least_history, sizes.clear_prior)
+            if why:
+                return Ladder([], ladder.asked, why)
+            useful = [step for step in steps if shares[step.model]]
+            if steps and not useful:
+                return Ladder([], ladder.asked, NO_SHARE)
+            steps = useful
+        return replace(ladder, steps=steps, shares=shares)
 
 
 def ranking_of(

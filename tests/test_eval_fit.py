@@ -5,11 +5,12 @@ import re
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from eval.cases import Data
-from eval.fit import FitTarget, fit
+from eval.fit import FitTarget, earned_shares, fit
 from eval.protocols import Options, make
 from eval.run import Allowance
 from service.build import build
@@ -77,9 +78,22 @@ async def test_a_model_that_knows_what_no_source_does_is_given_a_share(
     found = await fit(
         FitTarget(cases, "tiny"), settings, tmp_path / "out", maker, lambda line: None, Allowance()
     )
-    assert found.weights.model > 0
+    assert isinstance(found.weights.model, tuple)
+    assert max(found.weights.model) > 0
     assert found.record["validation"]["model alone - shuffled"]["low"] > 0
     assert found.record["test"]["fused - prior"]["low"] > 0
+
+
+def test_a_share_is_earned_by_each_kind_of_history() -> None:
+    """The model helps people with few likes, harms those with many, and nobody has none."""
+    dice = np.random.default_rng(0)
+    kinds = [1] * 40 + [2] * 40 + [3] * 40
+    gains = np.repeat([0.1, 0.0, -0.1], 40) + dice.normal(0, 0.05, 120)
+    gains[40:80] = dice.normal(0, 0.2, 40)
+    prior = np.full(120, 0.3)
+    curves = {0.0: prior, 0.5: prior + gains / 2, 1.0: prior + gains}
+    assert earned_shares(curves, kinds) == (0.0, 1.0, 0.0, 0.0)
+    assert earned_shares({0.0: prior, 0.5: prior + 0.1, 1.0: prior}, [0] * 120) == (0.5,) * 4
 
 
 async def test_too_few_people_are_refused(cases: Path, settings: Settings, tmp_path: Path) -> None:

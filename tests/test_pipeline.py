@@ -9,6 +9,7 @@ from service.build import build
 from service.config import SOURCES, Settings
 from service.errors import BadRequest, ModelUnreachable, NotFound
 from service.llm import Asked, Call, OutgoingCall, Piece
+from service.ranker import NO_SHARE
 from service.schema import Ranking, Reason, RecommendRequest
 from tests.conftest import FILMS, Make, backwards
 from tests.scripted import ScriptedLLM
@@ -492,6 +493,33 @@ async def test_ids_never_reach_the_model(make: Make) -> None:
     await service.recommender.recommend(ask(user_id="user-id-7"))
     assert seen
     assert not any("item-id" in text or "user-id" in text for text in seen)
+
+
+async def test_a_model_is_asked_where_it_has_a_share_and_where_somebody_wishes(make: Make) -> None:
+    service = await make(weight=[0.0, 0.9, 0.0, 0.9])
+    await service.ingest.events([rated("few", "alien")])
+    await service.ingest.events([rated("some", str(film["id"])) for film in FILMS[:4]])
+
+    async def model(**request: Any) -> tuple[str | None, str]:
+        asked = ask(**{"explain": "none", "strategy": "auto", **request})
+        ranking = await service.recommender.recommend(asked)
+        return ranking.model, ranking.choice.why
+
+    assert await model(user_id="few") == ("tiny", "")
+    assert await model(user_id="some") == (None, NO_SHARE)
+    assert await model(user_id="some", instruction="a comedy") == ("tiny", "")
+    assert (await model(user_id="some", strategy="listwise"))[0] == "tiny"
+
+
+async def test_a_model_without_a_share_is_asked_by_name_only(make: Make) -> None:
+    service = await make(weight=0)
+    await service.ingest.events([rated("u", "alien")])
+    for wish in (None, "a comedy"):
+        ranking = await service.recommender.recommend(
+            ask(user_id="u", instruction=wish, strategy="auto")
+        )
+        assert (ranking.model, ranking.choice.why) == (None, NO_SHARE)
+        assert ranking.degraded is None
 
 
 async def test_auto_asks_for_likelihoods_and_says_why_not_where_nothing_is_known(

@@ -127,13 +127,13 @@ async def ranked(
     asked: str = "listwise",
     pace: LatencyEstimator | None = None,
 ) -> Order:
-    steps = Ladder(ladder, asked)
+    steps = Ladder(ladder, asked, shares=dict.fromkeys((step.model for step in ladder), 1.0))
     return await rank(state, shown, within or context(), steps, pace or LatencyEstimator())
 
 
 async def test_the_model_changes_the_order_and_the_tail_stays_behind() -> None:
     model = ScriptedLLM(lambda call: " ".join(reversed(LETTERS[:20])))
-    order = await ranked(candidates(25), Listwise(model, 1))
+    order = await ranked(candidates(25), Listwise(model))
     assert [candidate.item.id for candidate in order.candidates] == [
         f"i{n}" for n in [*range(19, -1, -1), *range(20, 25)]
     ]
@@ -144,14 +144,14 @@ async def test_the_ladder_goes_down_and_says_so() -> None:
     dead = ScriptedLLM(lambda call: ModelUnreachable("refused"), alias="dead")
     full = ScriptedLLM(lambda call: ModelOverloaded("503"), alias="full")
     fine = ScriptedLLM(lambda call: " ".join(LETTERS[:3]), alias="fine")
-    order = await ranked(candidates(3), Listwise(dead, 1), Listwise(full, 1), Listwise(fine, 1))
+    order = await ranked(candidates(3), Listwise(dead), Listwise(full), Listwise(fine))
     assert order.degraded is not None
     assert (order.degraded.from_, order.degraded.to, order.degraded.reason) == (
         "listwise:dead",
         "listwise:fine",
         "unreachable",
     )
-    alone = await ranked(candidates(3), Listwise(full, 1))
+    alone = await ranked(candidates(3), Listwise(full))
     assert alone.degraded is not None
     assert (alone.strategy, alone.degraded.to, alone.degraded.reason) == (
         "prior",
@@ -163,14 +163,14 @@ async def test_the_ladder_goes_down_and_says_so() -> None:
 
 @pytest.mark.parametrize("garbage", ["", "no letters here", "{}", "AAAA", "\x00"])
 async def test_garbage_falls_to_the_prior(garbage: str) -> None:
-    order = await ranked(candidates(4), Listwise(ScriptedLLM(lambda call: garbage), 1))
+    order = await ranked(candidates(4), Listwise(ScriptedLLM(lambda call: garbage)))
     assert order.degraded is not None
     assert order.degraded.reason == "invalid_output"
 
 
 async def test_one_candidate_never_asks_a_model() -> None:
     model = ScriptedLLM(lambda call: "A")
-    assert (await ranked(candidates(1), Listwise(model, 1))).strategy == "prior"
+    assert (await ranked(candidates(1), Listwise(model))).strategy == "prior"
     assert model.calls == []
 
 
@@ -189,7 +189,7 @@ async def test_the_order_in_which_a_model_sees_candidates_does_not_mix_up_whose_
         )
 
     model = ScriptedLLM(by_title)
-    order = await ranked(candidates(4), Listwise(model, 1), within=replace(context(), shown=shown))
+    order = await ranked(candidates(4), Listwise(model), within=replace(context(), shown=shown))
     assert [candidate.item.id for candidate in order.candidates] == ["i3", "i2", "i1", "i0"]
 
 
@@ -222,11 +222,11 @@ def a_person(*titles: str) -> UserState:
 
 
 STRATEGIES: dict[str, Callable[[ScriptedLLM], Strategy]] = {
-    "likelihood": lambda llm: Likelihood(llm, 1, 0.6, Memory()),
-    "first_token": lambda llm: FirstToken(llm, 1),
-    "listwise": lambda llm: Listwise(llm, 1),
-    "keyed": lambda llm: Keyed(llm, 1),
-    "pointwise": lambda llm: Pointwise(llm, 1),
+    "likelihood": lambda llm: Likelihood(llm, 0.6, Memory()),
+    "first_token": lambda llm: FirstToken(llm),
+    "listwise": lambda llm: Listwise(llm),
+    "keyed": lambda llm: Keyed(llm),
+    "pointwise": lambda llm: Pointwise(llm),
 }
 
 
@@ -284,7 +284,7 @@ async def test_likelihood_prefers_what_is_likelier_after_these_titles_than_alone
         )
 
     memory, shown = Memory(), candidates(4)[1:]
-    strategy = Likelihood(ScriptedLLM(lambda call: "", likely=likely), 1, 1.0, memory)
+    strategy = Likelihood(ScriptedLLM(lambda call: "", likely=likely), 1.0, memory)
     order = await ranked(shown, strategy, state=a_person("Heat"))
     assert order.candidates[0].item.id == "i3"
     assert order.signals[0]["likelihood"] - order.signals[0]["null"] == 5
@@ -319,7 +319,7 @@ async def test_a_model_that_likes_the_first_slot_moves_nothing(name: str) -> Non
 
 async def test_letters_without_probability_are_no_answer() -> None:
     order = await ranked(
-        candidates(5), FirstToken(ScriptedLLM(lambda call: [-9.0] * 5), 1), state=a_person("Heat")
+        candidates(5), FirstToken(ScriptedLLM(lambda call: [-9.0] * 5)), state=a_person("Heat")
     )
     assert order.degraded is not None
     assert order.degraded.reason == "invalid_output"
@@ -348,7 +348,7 @@ async def test_a_likelihood_that_is_no_number_leaves_the_prior(value: float) -> 
         lambda call: "", likely=lambda asked: value if asked.text == "Film 2" else -3.0
     )
     memory = Memory()
-    order = await ranked(candidates(5), Likelihood(model, 1, 0.6, memory), state=a_person("Heat"))
+    order = await ranked(candidates(5), Likelihood(model, 0.6, memory), state=a_person("Heat"))
     assert order.degraded is not None
     assert (order.strategy, order.degraded.reason) == ("prior", "invalid_output")
     assert set(memory.kept.values()) == {-3.0}  # what is kept would come back for ever
@@ -389,9 +389,7 @@ class Slow(ScriptedLLM):
 async def test_a_deadline_stops_the_model_and_is_kept() -> None:
     slow = Slow(30, alias="slow")
     start = asyncio.get_running_loop().time()
-    order = await ranked(
-        candidates(5), Listwise(slow, 1), state=a_person("Heat"), within=context(0.2)
-    )
+    order = await ranked(candidates(5), Listwise(slow), state=a_person("Heat"), within=context(0.2))
     assert asyncio.get_running_loop().time() - start < 0.4
     assert slow.stopped
     assert order.degraded is not None
@@ -409,7 +407,7 @@ async def test_time_is_kept_for_the_cheaper_strategy_whose_pace_is_known() -> No
         LatencyEstimator(),
     )
     pace.record_answer("quick", Usage(prompt_tokens=1_000), 0.1, 0.1)
-    ladder = Listwise(slow, 1), Likelihood(quick, 1, 0.6, Memory())
+    ladder = Listwise(slow), Likelihood(quick, 0.6, Memory())
     order = await ranked(
         candidates(5), *ladder, state=a_person("Heat"), within=context(0.4), pace=pace
     )
@@ -421,7 +419,7 @@ async def test_time_is_kept_for_the_cheaper_strategy_whose_pace_is_known() -> No
 async def test_one_that_is_expected_in_time_is_given_all_of_it() -> None:
     slow, pace = Slow(0.25, alias="slow"), LatencyEstimator()
     pace.record_answer("slow", Usage(prompt_tokens=1_000), 0.25, 0.25)
-    ladder = Listwise(slow, 1), Likelihood(slow, 1, 0.6, Memory())
+    ladder = Listwise(slow), Likelihood(slow, 0.6, Memory())
     order = await ranked(
         candidates(5), *ladder, state=a_person("Heat"), within=context(0.5), pace=pace
     )
@@ -436,7 +434,7 @@ async def test_auto_takes_the_first_that_is_expected_in_time_and_says_what_it_to
     )
     pace.record_answer("slow", Usage(prompt_tokens=100), 10, 10)
     pace.record_answer("quick", Usage(prompt_tokens=1_000), 0.1, 0.1)
-    ladder = Listwise(slow, 1), Likelihood(quick, 1, 0.6, Memory())
+    ladder = Listwise(slow), Likelihood(quick, 0.6, Memory())
     order = await ranked(
         candidates(5), *ladder, state=a_person("Heat"), within=context(2), asked="auto", pace=pace
     )

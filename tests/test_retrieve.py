@@ -8,7 +8,7 @@ import pytest
 
 from eval.suite import STANDALONE
 from service.build import Service
-from service.config import HOUSE, Retrieve, Settings, SourceWeight
+from service.config import HOUSE, Retrieve, Settings, WeightByHistory
 from service.schema import RecommendRequest
 from tests.conftest import Make
 
@@ -86,11 +86,11 @@ def test_no_shipped_default_is_measured_below_one_of_its_sources(name: str) -> N
         ] == [], arm
 
 
-def weights(page: str) -> dict[str, SourceWeight]:
+def weights(page: str) -> dict[str, WeightByHistory]:
     return Retrieve().of("shop" if page == "groceries" else "movies")
 
 
-def in_words(weight: SourceWeight) -> str:
+def in_words(weight: WeightByHistory) -> str:
     return "/".join(f"{part:g}" for part in (weight if isinstance(weight, tuple) else (weight,)))
 
 

@@ -26,10 +26,12 @@ from service.config.sections import (
     Retrieve,
     ServiceSettings,
     ShadowSettings,
-    SourceWeight,
     StoreSettings,
     TrainingSettings,
+    WeightByHistory,
     Weights,
+    at_history,
+    greatest,
 )
 from service.config.settings import HOUSE, Settings
 
@@ -56,8 +58,10 @@ __all__ = [
     "ServiceSettings",
     "Settings",
     "ShadowSettings",
-    "SourceWeight",
     "StoreSettings",
     "TrainingSettings",
+    "WeightByHistory",
     "Weights",
+    "at_history",
+    "greatest",
 ]

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from service.config.sections import Section, Share
+from service.config.sections import Section, Share, WeightByHistory
 from service.schema import Price
 
 RESERVED_FIELDS = frozenset(
@@ -51,9 +51,10 @@ class Model(Section):
     against an answer's length, so switch them off, or leave room by `max_tokens`. `context`: tokens
     it can hold, if the server doesn't tell.
 
-    `weight`: its share in the fused ranking until weights were fitted on data; 0 keeps the prior's
-    order. `null`: how much of a title's likelihood without any history is subtracted from its
-    likelihood. `threads`, `cache_mb`: of a local model.
+    `weight`: its share in the fused ranking until weights were fitted on data, one number or four
+    by how much a person liked, as those of sources; where it is 0, `auto` doesn't ask it. `null`:
+    how much of a title's likelihood without any history is subtracted from its likelihood.
+    `threads`, `cache_mb`: of a local model.
 
     `price`: what it costs; default: what LiteLLM's table says. `budget`: US dollars a day
     (UTC); when they are spent the model isn't asked until the next day. After `failures` overloads
@@ -66,7 +67,7 @@ class Model(Section):
     path: Path | None = None
     api_key_env: str | None = None
     hosted: bool | None = None
-    weight: Share = 0.1
+    weight: WeightByHistory = 0.1
     null: Share = 0.6
     threads: int = Field(2, ge=1, le=256)
     cache_mb: int = Field(256, ge=1)

@@ -172,13 +172,25 @@ class TrainingSettings(Section):
 
 HISTORIES = (0, 3, 20)
 """The most likes of a person without any, of one with few and of one with some."""
-SourceWeight = Share | tuple[Share, Share, Share, Share]
+WeightByHistory = Share | tuple[Share, Share, Share, Share]
 """One weight for everybody; or one for people with no likes, 1 to 3, 4 to 20, and more."""
+
+
+def at_history(weight: WeightByHistory, likes: int) -> float:
+    """The weight for a person with so many likes."""
+    return weight[bisect_left(HISTORIES, likes)] if isinstance(weight, tuple) else weight
+
+
 SEQUENCE = 0.4
 """The weight of `sequence` where none is configured."""
 UNORDERED = frozenset({"shop"})
 """Domains in which the order of likes says nothing by default: what is bought on one day has
 none."""
+
+
+def greatest(weight: WeightByHistory) -> float:
+    """The greatest weight that any history has."""
+    return max(weight) if isinstance(weight, tuple) else weight
 
 
 class SourceWeights(Section):
@@ -191,17 +203,17 @@ class SourceWeights(Section):
     were measured: docs/ranking.md.
     """
 
-    similar: SourceWeight = (0.3, 0.3, 0.1, 0.1)
-    closest: SourceWeight = (0.3, 0.3, 0.15, 0.15)
-    lexical: SourceWeight = (0.7, 0.7, 0.3, 0.3)
-    collaborative: SourceWeight = 1.0
-    item_item: SourceWeight = 0.5
-    sequence: SourceWeight | None = None
-    context: SourceWeight = 1.0
-    query: SourceWeight = 1.0
-    popular: SourceWeight = (0.2, 0.2, 0.1, 0.1)
+    similar: WeightByHistory = (0.3, 0.3, 0.1, 0.1)
+    closest: WeightByHistory = (0.3, 0.3, 0.15, 0.15)
+    lexical: WeightByHistory = (0.7, 0.7, 0.3, 0.3)
+    collaborative: WeightByHistory = 1.0
+    item_item: WeightByHistory = 0.5
+    sequence: WeightByHistory | None = None
+    context: WeightByHistory = 1.0
+    query: WeightByHistory = 1.0
+    popular: WeightByHistory = (0.2, 0.2, 0.1, 0.1)
 
-    def of(self, domain: str) -> dict[str, SourceWeight]:
+    def of(self, domain: str) -> dict[str, WeightByHistory]:
         """The weight of each source by its name, in a domain."""
         ordered = 0.0 if domain in UNORDERED else SEQUENCE
         weights = {name: getattr(self, name) for name in SOURCES}
@@ -282,11 +294,11 @@ class Rank(Section):
 
 
 class Weights(SourceWeights):
-    """Weights of fusion: of each source in the prior, of the model against the prior, and of what
-    popularity and likeness subtract. A source that they don't name has the weight 0: weights that
-    were fitted before it existed know nothing of it."""
+    """Weights of fusion: of each source in the prior, of the model against the prior (0: it isn't
+    asked by `auto`), and of what popularity and likeness subtract. A source that they don't name
+    has the weight 0: weights that were fitted before it existed know nothing of it."""
 
-    model: Share
+    model: WeightByHistory
     null: Share = 0.6
     popularity: float = Field(0, ge=-1, le=1)
     diversity: Share = 0
@@ -298,12 +310,7 @@ class Weights(SourceWeights):
 
     def at(self, likes: int) -> dict[str, float]:
         """The weight of each source, by its name, for a person with so many likes."""
-        kind = bisect_left(HISTORIES, likes)
-        weights = {name: getattr(self, name) for name in SOURCES}
-        return {
-            name: weight[kind] if isinstance(weight, tuple) else weight or 0.0
-            for name, weight in weights.items()
-        }
+        return {name: at_history(getattr(self, name) or 0.0, likes) for name in SOURCES}
 
 
 class ExplainSettings(Section):

@@ -135,6 +135,7 @@ class Shadowing:
             plan,
             request=own.request,
             ladder=replace(own.ladder, steps=steps),
+            shares=own.shares,
             context=replace(plan.context, deadline=own.context.deadline, call=own.context.call),
         )
 

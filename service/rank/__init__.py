@@ -88,17 +88,15 @@ class Scores:
 class Strategy(Protocol):
     """A way to score candidates with a model.
 
-    `model`: the model's alias. `weight`: of the model's scores against the prior. `in_letters`:
-    whether prompts label candidates with letters and so hold at most one window. `score` raises
-    only `ModelError`s and `PromptError`s. `tokens` estimates the usage for `count` candidates.
+    `model`: the model's alias. `in_letters`: whether prompts label candidates with letters and so
+    hold at most one window. `score` raises only `ModelError`s and `PromptError`s. `tokens`
+    estimates the usage for `count` candidates.
     """
 
     @property
     def name(self) -> str: ...
     @property
     def model(self) -> str: ...
-    @property
-    def weight(self) -> float: ...
     @property
     def in_letters(self) -> bool: ...
     async def score(
@@ -113,14 +111,14 @@ class StrategySpec:
 
     `needs`: can a model with these capabilities do it? `fast`: may `whyrank-fast` be answered by
     it? `answer`: the form of answer that its prompt asks for; empty where it asks for none.
-    `make(llm, weight, constraint)`: None for a strategy that only needs likelihoods.
+    `make(llm, constraint)`: None for a strategy that only needs likelihoods.
     """
 
     name: str
     needs: Callable[[Capabilities], bool]
     answer: str = ""
     fast: bool = False
-    make: Callable[[LLM, float, OutputConstraint], Strategy] | None = None
+    make: Callable[[LLM, OutputConstraint], Strategy] | None = None
 
 
 class GuardedStrategy:
@@ -140,7 +138,6 @@ class GuardedStrategy:
         )
         self.name = strategy.name
         self.model = strategy.model
-        self.weight = strategy.weight
         self.in_letters = strategy.in_letters
 
     async def score(
@@ -205,11 +202,13 @@ def reason_to_skip(
 @dataclass(frozen=True)
 class Ladder:
     """Strategies to try in order. If all fail, the prior alone ranks. `asked`: the requested
-    strategy; `auto`: any. `why`: why the ladder is as it is."""
+    strategy; `auto`: any. `why`: why the ladder is as it is. `shares`: by model, that of its scores
+    against the prior."""
 
     steps: Sequence[Strategy]
     asked: str = "auto"
     why: str = ""
+    shares: Mapping[str, float] = field(default_factory=dict)
 
 
 async def rank(
@@ -259,11 +258,11 @@ async def rank(
 
 @dataclass(frozen=True)
 class _Answer:
-    """The scores of a strategy, or none. `weight`: theirs against the prior."""
+    """The scores of a strategy, or none. `share`: theirs against the prior."""
 
     strategy: str
     model: str | None
-    weight: float
+    share: float
     scores: Scores
     estimate_s: float | None
 
@@ -313,7 +312,8 @@ class _Attempts:
         try:
             async with asyncio.timeout(left_s - reserved_s):
                 scores = await self._scores(strategy)
-                return _Answer(strategy.name, strategy.model, strategy.weight, scores, estimate_s)
+                share = self.ladder.shares[strategy.model]
+                return _Answer(strategy.name, strategy.model, share, scores, estimate_s)
         except TimeoutError:
             self.latency.record_timeout(strategy.model, expected, now() - began)
             self._fail(strategy, ModelTimeout.code, now() - began)
@@ -375,7 +375,7 @@ def _fused(
     places, values, signals = fused_order(
         [candidate.prior for candidate in candidates],
         _by_place(judged, answer.scores.values),
-        Terms(answer.weight, context.popularity, context.diversity),
+        Terms(answer.share, context.popularity, context.diversity),
         popularity=[candidate.popularity for candidate in candidates],
         vectors=[candidate.vector for candidate in candidates[: len(judged)]],
         last=_blanks(candidates),

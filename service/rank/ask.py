@@ -25,17 +25,13 @@ Ask = Callable[[list[Candidate]], Coroutine[Any, Any, Scores]]
 
 
 class AskingStrategy:
-    """What a strategy that asks a model begins with. `weight`: the model's share against the
-    prior."""
+    """What a strategy that asks a model begins with."""
 
     in_letters = True
 
-    def __init__(
-        self, llm: LLM, weight: float, held: OutputConstraint = OutputConstraint()
-    ) -> None:
+    def __init__(self, llm: LLM, held: OutputConstraint = OutputConstraint()) -> None:
         self._llm = llm
         self.model = llm.alias
-        self.weight = weight
         self._held = held
 
     async def _shaped(self, call: Call, schema: Mapping[str, Any]) -> Piece:

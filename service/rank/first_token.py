@@ -29,10 +29,8 @@ class FirstToken(AskingStrategy):
 
     name = "first_token"
 
-    def __init__(
-        self, llm: LLM, weight: float, held: OutputConstraint = OutputConstraint()
-    ) -> None:
-        super().__init__(llm, weight, held)
+    def __init__(self, llm: LLM, held: OutputConstraint = OutputConstraint()) -> None:
+        super().__init__(llm, held)
         self._slots: dict[tuple[str, int], list[float]] = {}
 
     async def score(

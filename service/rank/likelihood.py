@@ -33,12 +33,9 @@ class Likelihood:
     name = "likelihood"
     in_letters = False
 
-    def __init__(
-        self, scorer: Scorer, weight: float, null: float, nulls: KeptNulls, identity: str = ""
-    ) -> None:
+    def __init__(self, scorer: Scorer, null: float, nulls: KeptNulls, identity: str = "") -> None:
         self._scorer = scorer
         self.model = scorer.alias
-        self.weight = weight
         self._null = null
         self._nulls = nulls
         self._identity = identity or scorer.alias
