@@ -12,7 +12,7 @@ WEIGHTS := tiny small minilm movielens-100k groceries books
 CLIENTS := cohere openai3 litellm langchain llama-index
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pulled-tiny demo test up lint bench bench-rank bench-domains bench-groceries bench-books verify clients $(CLIENTS:%=clients-%) lock clean
+.PHONY: help setup pulled-tiny demo test up lint bench bench-rank bench-domains bench-groceries bench-books bench-history verify clients $(CLIENTS:%=clients-%) lock clean
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -77,6 +77,17 @@ bench-groceries bench-books: bench-%: setup
 	$(BIN)/whyrank eval cases $* --protocol $(PROTOCOL) --out .whyrank/eval/$*
 	$(BIN)/whyrank eval run eval/suites/$*.yaml --out .whyrank/eval/$*-run $(addprefix --limit ,$(LIMIT))
 	$(BIN)/whyrank eval report .whyrank/eval/$*-run --markdown $(call page,$*-run,$*)
+
+# How long a history the people have that are asked about
+EVENTS ?= 20
+
+bench-history: setup  ## How good the order is after 0 to 20 events, on all three data sets: writes docs/history.md
+	for name in movielens-100k groceries books; do $(BIN)/whyrank data $$name; done
+	$(BIN)/whyrank eval cases movielens-100k --out .whyrank/eval/temporal
+	$(BIN)/whyrank eval cases groceries --out .whyrank/eval/groceries
+	$(BIN)/whyrank eval cases books --protocol random --out .whyrank/eval/books
+	$(BIN)/whyrank eval curve eval/suites/movielens.yaml eval/suites/groceries.yaml eval/suites/books.yaml --events $(EVENTS) \
+	  --out .whyrank/eval/history --markdown $(call page,history,history) $(addprefix --people ,$(LIMIT))
 
 verify: setup clients  ## The long checks: hostile titles, engines that die or are too slow, are reasons true and the reason, all clients, all of OpenAPI, every target
 	$(BIN)/whyrank models pull minilm

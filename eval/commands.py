@@ -14,6 +14,7 @@ from rich.markup import escape
 from eval import fit as fitting
 from eval import report as reports
 from eval.cases import FETCHED, Data
+from eval.curve import STEPS, CurveTarget, curve_page, measure_curve
 from eval.leaks import find_leaks
 from eval.own import own_data
 from eval.production import production as from_production
@@ -29,6 +30,7 @@ from eval.terminal import (
     console,
     print_case,
     print_comparison,
+    print_curve,
     print_fit,
     print_rankers,
     print_report,
@@ -316,6 +318,32 @@ def report(
     if markdown is not None:
         markdown.parent.mkdir(parents=True, exist_ok=True)
         markdown.write_text(as_markdown(leaderboard), encoding="utf-8")
+
+
+@app.command()
+def curve(
+    context: typer.Context,
+    suites: Annotated[list[Path], typer.Argument(help="Suites: their first case folders.")],
+    out: Annotated[Path, typer.Option(help="Where the stores are made.")],
+    people: Annotated[int, typer.Option(min=2, help="At most so many of each folder.")] = 200,
+    events: Annotated[
+        int, typer.Option(min=1, help="The longest history; who has less is not asked about.")
+    ] = STEPS[-1],
+    markdown: Annotated[Path | None, typer.Option(help="Also write a page to this file.")] = None,
+) -> None:
+    """How good is the order for somebody of whom 0, 1, 2 … events are known, and does each further
+    event help? Without a model."""
+    curves = []
+    for file in suites:
+        target = CurveTarget(Suite.read(file), people, events)
+        with console.status(f"{file.stem} …") as status:
+            maker = partial(build, llms={}, scorers={})
+            measuring = measure_curve(target, context.obj, out / file.stem, maker, status.update)
+            curves.append(asyncio.run(measuring))
+        print_curve(curves[-1])
+    if markdown is not None:
+        markdown.parent.mkdir(parents=True, exist_ok=True)
+        markdown.write_text(curve_page(curves), encoding="utf-8")
 
 
 @app.command()

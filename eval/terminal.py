@@ -12,6 +12,7 @@ from rich.table import Table
 from eval import fit as fitting
 from eval import run as running
 from eval.cases import Case
+from eval.curve import Curve
 from eval.leaderboard import notes, table, verdict
 from eval.publish import write
 from eval.report import Comparison, Report
@@ -161,6 +162,16 @@ def _ranking_table(row: RunRow, case: Case, titles: dict[str, str]) -> Table:
             title = escape(titles.get(item, ""))
             ranking.add_row(str(place), escape(item), title, f"{score:.4f}", hit)
     return ranking
+
+
+def print_curve(curve: Curve) -> None:
+    """nDCG@10 by how many events are known, against popularity and the step before."""
+    table = Table("events", "nDCG@10", "less popularity", "less the step before")
+    table.title = f"{curve.data}: {curve.people} people"
+    for step in curve.steps:
+        versus = str(step.before or "–")
+        table.add_row(str(step.events), f"{100 * step.ndcg:.2f}", str(step.popular), versus)
+    console.print(table)
 
 
 def print_rankers(history: RankerHistory) -> None:

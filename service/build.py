@@ -281,7 +281,7 @@ def _local_embedder(path: Path | None, threads: int, batch: int) -> Embedder:
     """All services of a process share one: an evaluation makes a service for each of its
     settings."""
     if path is None:
-        return MultilingualEmbedder(threads=threads)
+        return MultilingualEmbedder(threads=threads, batch=batch)
     return OnnxEmbedder(path, threads=threads, batch=batch)
 
 

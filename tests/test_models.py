@@ -332,7 +332,7 @@ async def test_every_model_that_is_advertised_answers_under_every_configuration(
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-nobody")
     shipped = Settings.load(HOUSE / "configs" / f"{name}.yaml")
-    here = {"data": str(settings.data), "embed": {"path": str(settings.embed.path)}}
+    here = {"data": str(settings.data)}
     service = await build(shipped.changed(here), llms={}, scorers={})
     await service.ingest.items(FILMS)
     assert whole(await service.recommender.recommend(FOR_ALL.model_copy(update={"model": model})))

@@ -80,6 +80,7 @@ TARGETS: dict[str, Here | str] = {
     "bench-domains": Here("LIMIT=2"),
     "bench-groceries": "make bench-domains",
     "bench-books": "make bench-domains",
+    "bench-history": Here("LIMIT=2 EVENTS=1"),
     "verify": ITSELF,
     "clients": "make verify",
     "clients-cohere": TEST,
@@ -116,6 +117,7 @@ COMMANDS: dict[str, Here | str] = {
     "eval report": "README.md § Which prompt, model and strategy ranks best on my data?, sh 1",
     "eval show": "README.md § Which prompt, model and strategy ranks best on my data?, sh 1",
     "eval compare": "README.md § Which prompt, model and strategy ranks best on my data?, sh 1",
+    "eval curve": "make bench-history",
     "eval production": "docs/shadow.md § Was it better?, sh 1",
 }
 
@@ -171,7 +173,11 @@ run."""
 
 PLACEHOLDERS = {"DATA": ".whyrank/movielens-100k", "USER": "127", "ALIAS": "small"}
 """Words that stand for a reader's own, and CASE, for one of the cases that were run."""
-FEW = {"eval run": ("--limit", "2"), "compare --suite": ("--limit", "2")}
+FEW = {
+    "eval run": ("--limit", "2"),
+    "compare --suite": ("--limit", "2"),
+    "eval curve": ("--people", "2", "--events", "1"),
+}
 """What is added to commands that hold these words."""
 
 

@@ -2,15 +2,16 @@
 
 import random
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from eval.suite import STANDALONE
-from service.build import Service
-from service.config import HOUSE, Retrieve, Settings, WeightByHistory
+from service.build import Service, build
+from service.config import HOUSE, SOURCES, Retrieve, Settings, WeightByHistory
 from service.schema import RecommendRequest
-from tests.conftest import Make
+from tests.conftest import FILMS, Make
 
 SHELVES = {
     "tea": ("Green tea", "Black tea", "Oolong tea", "Jasmine tea", "Herbal tea"),
@@ -102,3 +103,39 @@ def differences(page: str) -> tuple[list[str], dict[str, list[str]]]:
         [cell.strip() for cell in line.strip("| \n").split(" | ")] for line in table[1].splitlines()
     ]
     return first[1:], {line[0]: line[1:] for line in lines}
+
+
+async def test_what_rises_and_what_is_new_are_sources_of_their_own(
+    make: Make, settings: Settings
+) -> None:
+    dates = {"heat": "2026-03-01", "solaris": "2026-02-01", "alien": "2026-01-01"}
+    published = {film: {"published_at": f"{date}T00:00:00Z"} for film, date in dates.items()}
+    films = [film | published.get(str(film["id"]), {}) for film in FILMS]
+    service = await make(films=films)
+    now = datetime.now(UTC)
+    always = [
+        {"user_id": f"u{n}", "item_id": "thing", "occurred_at": now - timedelta(days=n)}
+        for n in range(100)
+    ]
+    lately = [
+        {"user_id": f"v{n}", "item_id": item, "occurred_at": now - timedelta(hours=n)}
+        for n in range(9)
+        for item in ("amelie", *(["sunrise"] if n < 4 else []))
+    ]
+    await service.ingest.events([{"type": "like", **event} for event in always + lately])
+
+    async def first(source: str, **request: Any) -> list[str]:
+        weights = {name: float(name == source) for name in SOURCES}
+        asked = RecommendRequest(strategy="prior", explain="full", **request)
+        only = await build(settings.changed({"retrieve": weights}), llms={})
+        ranking = await only.recommender.recommend(asked)
+        await only.close()
+        named = f"source.{source}"
+        return [item.item_id for item in ranking.items if named in item.signals]
+
+    assert await first("trending") == ["amelie", "sunrise"]
+    assert await first("trending", exclude=["amelie"]) == ["sunrise"]
+    assert await first("trending", candidates=["thing", "sunrise", "ghost"]) == ["sunrise"]
+    assert await first("fresh") == ["heat", "solaris", "alien"]
+    assert await first("fresh", filters={"year": {"any": [1972, 1979]}}) == ["solaris", "alien"]
+    assert await first("fresh", candidates=["alien", "thing", "heat"]) == ["heat", "alien"]

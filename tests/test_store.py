@@ -103,6 +103,29 @@ async def test_popularity_decays_and_is_recounted_when_meanings_change(tmp_path:
     again.close()
 
 
+async def test_what_rises_is_told_from_what_was_always_liked(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    day = 60 * 24
+    steady = [like(f"u{n}", "steady", n * day // 8) for n in range(80)]
+    ended = [like(f"u{n}", "ended", n * 10) for n in range(40)]
+    rising = [like(f"u{n}", "rising", 10 * day - 60 * n // 10) for n in range(10)]
+    once = [like("u", "once", 10 * day)]
+    for batch in (steady, ended, rising, once):
+        await store.events.add(batch)
+    excess = await store.popularity.rising(10)
+    assert [*excess] == ["rising"], "one like is no trend"
+    assert excess["rising"] > 3
+    assert await store.popularity.rising(10, ["once", "steady", "ghost"]) == {}
+    assert [*await store.popularity.rising(1, ["rising", "steady"])] == ["rising"]
+    store.close()
+    again = opened(tmp_path, meaning="changed")
+    assert await again.popularity.rising(10) == pytest.approx(excess)
+    again.close()
+    empty = Store(f"sqlite:///{tmp_path / 'b.db'}", weigh=liking, half_life_days=1, meaning="")
+    assert await empty.popularity.rising(10) == {}
+    empty.close()
+
+
 async def test_writers_in_many_threads_lose_nothing(tmp_path: Path) -> None:
     stores = [opened(tmp_path) for _ in range(3)]
     await asyncio.gather(*(stores[n % 3].events.add([like("u", f"i{n}", n)]) for n in range(30)))
@@ -290,15 +313,23 @@ def test_the_last_migration_by_name_is_the_last_by_history(tmp_path: Path) -> No
     )
 
 
-def test_an_older_versions_database_is_brought_up_to_date(tmp_path: Path) -> None:
-    opened(tmp_path).close()
+async def test_an_older_versions_database_is_brought_up_to_date(tmp_path: Path) -> None:
+    old = opened(tmp_path)
+    await old.events.add([like("u", "before"), *(like(f"v{n}", "now", 60 * 96) for n in range(5))])
+    rising = await old.popularity.rising(9)
+    assert [*rising] == ["now"]
+    old.close()
     with sqlite3.connect(tmp_path / "a.db") as other:
+        other.execute("DROP INDEX most_lately")
+        other.execute("ALTER TABLE popularity DROP COLUMN log2_lately")
+        other.execute("UPDATE notes SET value = 'of an older version' WHERE key = 'popularity'")
         other.execute("DROP TABLE shadows")
         other.execute("DROP TABLE neighbours")
         other.execute("UPDATE alembic_version SET version_num = '0004'")
     other.close()
     store = opened(tmp_path)
     store.check_all()
+    assert await store.popularity.rising(9) == pytest.approx(rising)
     store.close()
 
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -174,6 +175,18 @@ class Search(OnTable):
         """Any k admissible items: what a catalogue without events and vectors can still show."""
         query = self._table.lance.query().where(self._where(scope)).select(["id"])
         return [*(await _until_enough(lambda n: query.limit(n).to_arrow(), k, scope))[0]]
+
+    @guarded
+    async def newest(self, k: int, scope: Scope) -> list[str]:
+        """The k admissible items that were published last, the newest first; ties by id. Items
+        without a `published_at` are left out."""
+        query = self._table.lance.query().where(
+            f"published_at IS NOT NULL AND {self._where(scope)}"
+        )
+        rows = await query.select(["id", "published_at"]).to_arrow()
+        rows = rows.sort_by([("published_at", "descending"), ("id", "ascending")])
+        ids = (item_id for item_id in rows["id"].to_pylist() if scope.admits(item_id))
+        return [*islice(ids, k)]
 
     @guarded
     async def similar(

@@ -76,7 +76,7 @@ EXAMPLES: dict[Kind, Sequence[str]] = {
 }
 MARGIN = 0.05
 """A turn counts as another kind than a wish only if it is closer to that kind by this cosine."""
-STRANGE = 0.25
+STRANGE = 0.5
 """A turn whose best cosine is not above this resembles no example: its kind is unknown."""
 
 

@@ -136,7 +136,7 @@ class Embed(Section):
     its API key in the environment variable `api_key_env`. Vectors of different embedders can't be
     compared: after a change run `whyrank ingest --re-embed`. `hosted`: whether that server is
     outside, if its URL doesn't tell. `threads`: cores that one call may use here. `batch`: texts a
-    call of the sentence transformer, or a request to the server."""
+    call, or a request to the server."""
 
     path: Path | None = None
     base_url: str = ""

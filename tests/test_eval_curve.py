@@ -1,0 +1,54 @@
+"""Each further event helps, or at least does not harm; and the answers are never known."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from eval.cases import Data
+from eval.curve import CurveTarget, curve_page, measure_curve
+from eval.protocols import Options, make
+from eval.suite import Suite
+from service.build import build
+from service.config import MEANINGS, Settings
+from service.errors import BadRequest
+from tests.test_eval_run import toy
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Suite:
+    data = Data.read(toy(tmp_path / "toy"))
+    make(data, "given", tmp_path / "cases", Options(MEANINGS))
+    return Suite(data=[tmp_path / "cases"])
+
+
+async def test_the_first_event_already_helps(
+    suite: Suite, settings: Settings, tmp_path: Path
+) -> None:
+    told: list[str] = []
+    maker = partial(build, llms={}, scorers={})
+    target = CurveTarget(suite, people=40, events=5)
+    curve = await measure_curve(target, settings, tmp_path / "out", maker, told.append)
+    assert (curve.people, [step.events for step in curve.steps]) == (40, [0, 1, 2, 3, 5])
+    nothing, first, *later = curve.steps
+    assert abs(nothing.popular.difference) < 0.1
+    assert first.before is not None
+    assert first.before.low > 0, "their taste is a genre, and the one event tells it"
+    assert all(step.popular.low > 0 for step in later)
+    assert all(step.before is not None and step.before.high > 0 for step in later)
+    assert told[1].startswith("after 1 events: ")
+    again = await measure_curve(target, settings, tmp_path / "out", maker, told.append)
+    assert again == curve, "the doubles of the first run are gone"
+    page = curve_page([curve])
+    assert "## cases: 40 people" in page
+    assert f"| 1 | {100 * first.ndcg:.2f} | {first.popular} | {first.before} |" in page
+
+
+async def test_a_history_that_nobody_has_is_said(
+    suite: Suite, settings: Settings, tmp_path: Path
+) -> None:
+    maker = partial(build, llms={}, scorers={})
+    with pytest.raises(BadRequest, match="nobody liked 7 items"):
+        await measure_curve(
+            CurveTarget(suite, events=7), settings, tmp_path / "out", maker, lambda line: None
+        )
