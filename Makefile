@@ -12,7 +12,7 @@ WEIGHTS := tiny small minilm movielens-100k groceries books
 CLIENTS := cohere openai3 litellm langchain llama-index
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pulled-tiny demo test up lint bench bench-rank bench-domains bench-groceries bench-books bench-history verify clients $(CLIENTS:%=clients-%) lock clean
+.PHONY: help setup pulled-tiny demo test up lint bench bench-rank bench-domains bench-groceries bench-books bench-history bench-scale verify clients $(CLIENTS:%=clients-%) lock clean
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -88,6 +88,12 @@ bench-history: setup  ## How good the order is after 0 to 20 events, on all thre
 	$(BIN)/whyrank eval cases books --protocol random --out .whyrank/eval/books
 	$(BIN)/whyrank eval curve eval/suites/movielens.yaml eval/suites/groceries.yaml eval/suites/books.yaml --events $(EVENTS) \
 	  --out .whyrank/eval/history --markdown $(call page,history,history) $(addprefix --people ,$(LIMIT))
+
+# How many events there are
+SCALE ?= 10000000
+
+bench-scale: setup  ## How long a training takes on 10 M invented events, and in how much memory (SCALE=100000: on fewer)
+	SCALE=$(SCALE) $(BIN)/pytest tests/scale.py -q -s
 
 verify: setup clients  ## The long checks: hostile titles, engines that die or are too slow, are reasons true and the reason, all clients, all of OpenAPI, every target
 	$(BIN)/whyrank models pull minilm

@@ -81,6 +81,7 @@ TARGETS: dict[str, Here | str] = {
     "bench-groceries": "make bench-domains",
     "bench-books": "make bench-domains",
     "bench-history": Here("LIMIT=2 EVENTS=1"),
+    "bench-scale": VERIFY,
     "verify": ITSELF,
     "clients": "make verify",
     "clients-cohere": TEST,

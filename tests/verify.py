@@ -431,6 +431,7 @@ async def serving(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
 MADE = {
     "demo MODEL=tiny": (),
     "bench": (),
+    "bench-scale SCALE=20000": (),
     "bench-rank LIMIT=3": (".whyrank/eval/movielens/ranking.md",),
     "bench-domains LIMIT=3": (
         ".whyrank/eval/groceries-run/groceries.md",

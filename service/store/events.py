@@ -76,6 +76,8 @@ BY_VOTES = select(popularity.c.item_id).order_by(
 )
 """Selects item ids, most popular first; ties by id."""
 NO_VOTES = -math.inf, -math.inf
+FETCHED = 10_000
+"""Rows of a long answer that are in memory at a time, beside what is made of them."""
 LATELY = 8
 """How much shorter the half-life of votes is that only count lately."""
 NEWEST = 1_000
@@ -256,7 +258,8 @@ class Events(StoredTable):
     @on_thread
     def opinions(self, types: Sequence[str]) -> list[tuple[str, str, str, float | None]]:
         """(log key, item id, type, value) of the whole log's events of these types; the same four
-        only once, ordered by the last time at which they occurred."""
+        only once, ordered by the last time at which they occurred. Equal texts are one object: of
+        a large log they would take most of the memory."""
         parts = events.c.who, events.c.item_id, events.c.type, events.c.value
         last = func.max(events.c.occurred_at), func.max(events.c.seq)
         query = (
@@ -265,7 +268,14 @@ class Events(StoredTable):
             .group_by(*parts)
             .order_by(*last)
         )
-        return [(row[0], row[1], row[2], row[3]) for row in self._rows(query)]
+        texts: dict[str, str] = {}
+        one = texts.setdefault
+        with self._engine.connect() as connection:
+            rows = connection.execution_options(yield_per=FETCHED).execute(query)
+            return [
+                (one(who, who), one(item_id, item_id), one(kind, kind), value)
+                for who, item_id, kind, value in rows
+            ]
 
     @on_thread
     def page(self, who: str, after: int, limit: int) -> list[tuple[int, Event]]:
