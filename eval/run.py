@@ -168,6 +168,7 @@ class Run:
             "windows": {arm.name: self.settings(arm).rank.window for arm in self.arms},
             "data": {folder.name: data.sha for folder, data in self.data.items()},
             "prompts": prompts,
+            "embedders": sorted({one.embeddings.name for one in self._services.values()}),
             "fitted": {name: weights.model_dump() for name, weights in self.base.fitted().items()},
             "versions": {name: importlib.metadata.version(name) for name in packages},
         }
