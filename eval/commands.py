@@ -184,7 +184,7 @@ FitOut = Annotated[
 RankerOption = Annotated[
     Kind | None,
     typer.Option(
-        help="Learn a ranker over all sources instead, without a model: linear, trees (1,000 "
+        help="Learn a ranker over all sources instead, without a model: linear, trees, both (1,000 "
         "lists and more), or what validation favours."
     ),
 ]

@@ -6,9 +6,10 @@ again and again, each time to what the last cut left, and the sources are traine
 these logs, so that nothing later than a list's answers is known to it. A list is the candidates
 that the service retrieves then, with their features.
 
-A linear ranker (`eval.listwise`) or LightGBM's trees (rank_xendcg, Bruch et al., WWW 2021), which
-need more lists: five folds of people decide. For each fold, rankers are learned on three others,
-the one that is best on the fourth is learned from all four, and asked about the fold's own cases.
+A linear ranker (`eval.listwise`), or its sum with LightGBM's trees (rank_xendcg, Bruch et al., WWW
+2021), which need more lists: five folds of people decide. For each fold, rankers are learned on
+three others, the one that is best on the fourth is learned from all four, and asked about the
+fold's own cases.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -63,10 +64,19 @@ ROUNDS = 300
 AT_ONCE = 4
 HEADLINE = metric("nDCG@10")
 
-Kind = Literal["auto", "linear", "trees"]
+Kind = Literal["auto", "linear", "trees", "both"]
 Values = npt.NDArray[np.float64]
-Scorer = Callable[[Values], Values]
-"""Of a list's features, shape [candidates, features], the scores, shape [candidates]."""
+
+
+class Learned(Protocol):
+    """A ranker as the service serves it (`Recommender.learned`)."""
+
+    @property
+    def weights(self) -> tuple[float, ...]: ...
+    @property
+    def trees(self) -> str: ...
+    def scores_of(self, values: Values) -> Values:
+        """Of a list's features, shape [candidates, features], the scores, shape [candidates]."""
 
 
 @dataclass(frozen=True)
@@ -141,10 +151,11 @@ async def fit_ranker(
     kind = winners.most_common(1)[0][0]
     model = await asyncio.to_thread(_learn, kind, learnable, names)
     record = RankerRecord(
-        kind="trees" if kind == "trees" else "linear",
+        kind=_name(kind),
         embedder=embedder,
         features=names,
-        **model.fields,
+        weights=model.weights,
+        trees=model.trees,
         at=now(),
         promoted=is_better(versus, refresh=target.refresh),
         why=f"nDCG@10 {versus} against what served, {versus.cases} cases",
@@ -313,19 +324,18 @@ def _protocol(folder: Path) -> dict[str, Any]:
 # ── learning and judging ──────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True, eq=False)
-class _Model:
-    """`fields`: what a record keeps of it."""
-
-    score: Scorer
-    fields: dict[str, Any]
-
-
 def _kinds(kind: Kind, lists: int) -> list[str]:
+    """What validation chooses from: a kind, and the ridge of its linear part."""
     linear = [f"linear {ridge:g}" for ridge in RIDGES]
+    both = f"both {RIDGES[-1]:g}"
     if kind == "auto":
-        return [*linear, "trees"] if lists >= FEWEST_FOR_TREES else linear
-    return ["trees"] if kind == "trees" else linear
+        return [*linear, both] if lists >= FEWEST_FOR_TREES else linear
+    return linear if kind == "linear" else ["trees"] if kind == "trees" else [both]
+
+
+def _name(kind: str) -> Literal["linear", "trees", "both"]:
+    name = kind.partition(" ")[0]
+    return "both" if name == "both" else "trees" if name == "trees" else "linear"
 
 
 def _across_folds(
@@ -347,7 +357,7 @@ def _across_folds(
         for place, one in enumerate(tests):
             if _fold(one.user) == fold:
                 table = _table(one, names)
-                scores[place] = one.ndcg(model.score(table)) if one.rankable else one.prior_ndcg
+                scores[place] = one.ndcg(model.scores_of(table)) if one.rankable else one.prior_ndcg
         tell(f"fold {fold + 1} of {FOLDS}: {best}")
     return scores, winners
 
@@ -363,7 +373,7 @@ def _best(
 
     def mean(kind: str) -> float:
         model = _learn(kind, others, names)
-        return float(np.mean([one.ndcg(model.score(_table(one, names))) for one in held]))
+        return float(np.mean([one.ndcg(model.scores_of(_table(one, names))) for one in held]))
 
     return max(kinds, key=mean)
 
@@ -373,22 +383,26 @@ def _fold(user: str) -> int:
     return sha256(user.encode()).digest()[1] % FOLDS
 
 
-def _learn(kind: str, lists: Sequence[FeatureList], names: tuple[str, ...]) -> _Model:
-    if kind == "trees":
-        return _trees(lists, names)
+def _learn(kind: str, lists: Sequence[FeatureList], names: tuple[str, ...]) -> Learned:
+    """A ranker as it will serve."""
+    name, _, ridge = kind.partition(" ")
+    weights = _weights(lists, names, float(ridge)) if name != "trees" else ()
+    trees = _trees(lists, names) if name != "linear" else ""
+    return Recommender.learned(names, weights, trees)
+
+
+def _weights(
+    lists: Sequence[FeatureList], names: tuple[str, ...], ridge: float
+) -> tuple[float, ...]:
     judged = [
         listwise.JudgedList(Recommender.z_scores(_table(one, names)), one.chosen) for one in lists
     ]
-    weights = listwise.learn(
-        judged, np.zeros(len(names)), float(kind.partition(" ")[2]), positive=False
-    )
-    return _Model(
-        lambda values: np.asarray(Recommender.z_scores(values) @ weights),
-        {"weights": tuple(np.round(weights, 6).tolist())},
-    )
+    weights = listwise.learn(judged, np.zeros(len(names)), ridge, positive=False)
+    return tuple(np.round(weights, 6).tolist())
 
 
-def _trees(lists: Sequence[FeatureList], names: tuple[str, ...]) -> _Model:
+def _trees(lists: Sequence[FeatureList], names: tuple[str, ...]) -> str:
+    """LightGBM's model in its text form."""
     import lightgbm
 
     rows = lightgbm.Dataset(
@@ -397,11 +411,7 @@ def _trees(lists: Sequence[FeatureList], names: tuple[str, ...]) -> _Model:
         group=[len(one.ids) for one in lists],
         feature_name=[name.replace(".", "_") for name in names],
     )
-    booster = lightgbm.train(TREES, rows, ROUNDS)
-    return _Model(
-        lambda values: np.asarray(booster.predict(values, num_threads=1)),
-        {"trees": booster.model_to_string()},
-    )
+    return str(lightgbm.train(TREES, rows, ROUNDS).model_to_string())
 
 
 def _table(one: FeatureList, names: Sequence[str]) -> Values:

@@ -17,7 +17,7 @@ from service.privacy import Views
 from service.rank.fusion import Terms, fused_order
 from service.rank.selection import SPECS
 from service.ranker import Ranker, ranking_of
-from service.retrieve import blank, prior_of, unit, z_scores
+from service.retrieve import LearnedRanker, blank, prior_of, unit, z_scores
 from service.schema import (
     Candidate,
     Capabilities,
@@ -117,6 +117,7 @@ class Recommender:
     prior_of = staticmethod(prior_of)
     unit = staticmethod(unit)
     z_scores = staticmethod(z_scores)
+    learned = staticmethod(LearnedRanker)
 
     @staticmethod
     def fuse(prior: Sequence[float], model: Sequence[float], share: float) -> list[int]:

@@ -134,18 +134,19 @@ def test_a_ranker_must_be_better_or_for_a_refresh_as_good(
     assert is_better(versus, refresh=True) is refreshed
 
 
+@pytest.mark.parametrize("kind", ["trees", "both"])
 def test_trees_are_learned_by_the_command_and_serve(
-    cases: Folder, own: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cases: Folder, own: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setitem(ranker.TREES, "min_data_in_leaf", 10)
     monkeypatch.setattr(ranker, "LISTS", 3 * PEOPLE)
     monkeypatch.setattr(ranker, "ROUNDS", 60)
-    words = [str(cases), "--out", str(tmp_path / "fit"), "--ranker", "trees"]
+    words = [str(cases), "--out", str(tmp_path / "fit"), "--ranker", kind]
     result = typed(own, tmp_path, monkeypatch, *words)
     assert result.exit_code == 0, result.output
     assert "serves" in result.output
     serving = own.rankers()[own.service.domain]
-    assert serving.kind == "trees"
+    assert (serving.kind, bool(serving.weights)) == (kind, kind == "both")
     assert serving.found["learned"] > serving.found["served"]
 
 

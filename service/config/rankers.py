@@ -19,11 +19,11 @@ CURE = "'whyrank fit --rollback' lets the one before it serve"
 
 class RankerRecord(Section):
     """A learned ranker, and how it was judged. `kind`: `linear`, with a weight of each feature's
-    z-score within a list, or `trees`, a model of LightGBM in its text form. `embedder`: in whose
-    space the features were measured. `promoted`: whether it was better than what served then;
-    `why`: by which figures. `found`: data, lists and figures."""
+    z-score within a list, `trees`, a model of LightGBM in its text form, or `both`. `embedder`: in
+    whose space the features were measured. `promoted`: whether it was better than what served
+    then; `why`: by which figures. `found`: data, lists and figures."""
 
-    kind: Literal["linear", "trees"]
+    kind: Literal["linear", "trees", "both"]
     embedder: str
     features: tuple[str, ...]
     weights: tuple[float, ...] = ()
@@ -35,9 +35,9 @@ class RankerRecord(Section):
 
     @model_validator(mode="after")
     def _check_model(self) -> Self:
-        if self.kind == "linear" and len(self.weights) != len(self.features):
+        if self.kind != "trees" and len(self.weights) != len(self.features):
             raise ValueError("a linear ranker needs a weight for each feature")
-        if self.kind == "trees" and not self.trees:
+        if self.kind != "linear" and not self.trees:
             raise ValueError("a ranker of trees needs its trees")
         return self
 

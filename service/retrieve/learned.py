@@ -21,7 +21,8 @@ LEAST_LIKES = 4
 @dataclass(frozen=True, eq=False)
 class LearnedRanker:
     """`names`: of the features that it was trained on. `weights`: of each feature's z-score within
-    a list; or `trees`: a model of LightGBM in its text form, on the features as they are."""
+    a list; `trees`: a model of LightGBM in its text form, on the features as they are. With both,
+    the z-scores of their scores are summed."""
 
     names: tuple[str, ...]
     weights: tuple[float, ...] = ()
@@ -35,11 +36,16 @@ class LearnedRanker:
             table.values[:, places[name]] if name in places else np.zeros(len(table.values))
             for name in self.names
         ]
-        values = np.stack(columns, axis=1)
-        if not self.trees:
-            return np.asarray(z_scores(values) @ np.array(self.weights))
-        scores = self._booster.predict(values, num_threads=1)
-        return np.asarray(scores, dtype=np.float64)
+        return self.scores_of(np.stack(columns, axis=1))
+
+    def scores_of(self, values: Values) -> Values:
+        """The same of features in the order of `names`."""
+        opinions = []
+        if self.weights:
+            opinions.append(z_scores(values) @ np.array(self.weights))
+        if self.trees:
+            opinions.append(self._booster.predict(values, num_threads=1))
+        return np.asarray(z_scores(np.stack(opinions, axis=1)).sum(axis=1), dtype=np.float64)
 
     @cached_property
     def _booster(self) -> Any:
