@@ -1,16 +1,18 @@
 """How good the order is after so many events: nDCG@10 by length of history.
 
-For each step a person gets a double of a name of their own, with the last n events on what they
-liked. Its answers are the case's; the whole history is excluded at every step, so that all steps
-order the same items. What sources learn from the log, they learn before the doubles come.
+The people who are asked about are strangers: the log that the sources learn from holds nothing of
+them. Then the events on the last thing that each liked come in, then those on the one before, and
+so on. The answers are the case's; the whole history is excluded at every step, so that all steps
+order the same items.
 """
 
 import asyncio
 import shutil
-from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from itertools import islice, takewhile
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +34,8 @@ AT_ONCE = 4
 ABOUT = (
     "# How much is known after so many events?\n\n"
     "nDCG@10 × 100 of the prior, without a model, for people of whom the service knows the last "
-    "0, 1, 2 … things that they liked; what is asked for came later, and stays the same at every "
-    "step. Repeat it with `make bench-history`.\n"
+    "0, 1, 2 … things that they liked, and whose log the sources never saw; what is asked for came "
+    "later, and stays the same at every step. Repeat it with `make bench-history`.\n"
 )
 HEADLINE = metric("nDCG@10")
 
@@ -84,11 +86,10 @@ async def measure_curve(
             f"{data.folder}: nobody liked {target.events} items before their case: "
             f"--events asks for fewer"
         )
-    shutil.rmtree(out / "stores", ignore_errors=True)  # doubles of an earlier run are in the log
-    popular = await _popular(suite, settings, data, cases, out, make)
-    curve = await _prior(target, settings, data, cases, out, make, tell)
+    shutil.rmtree(out / "stores", ignore_errors=True)  # the strangers of an earlier run
+    curve = await _values(target, settings, data, cases, out, make, tell)
     steps, before = list[CurveStep](), None
-    for events, values in curve.items():
+    for events, (values, popular) in curve.items():
         versus = stats.paired(values, before) if before is not None else None
         steps.append(
             CurveStep(events, float(np.mean(values)), stats.paired(values, popular), versus)
@@ -97,15 +98,7 @@ async def measure_curve(
     return Curve(data.folder.name, len(cases), steps)
 
 
-async def _popular(
-    suite: Suite, settings: Settings, data: Data, cases: Sequence[Case], out: Path, make: Make
-) -> list[float]:
-    """nDCG@10 of popularity for each case."""
-    async with _service(_arm(suite, settings, "popular"), settings, data, out, make) as service:
-        return await _asked(service, cases, 0)
-
-
-async def _prior(
+async def _values(
     target: CurveTarget,
     settings: Settings,
     data: Data,
@@ -113,20 +106,24 @@ async def _prior(
     out: Path,
     make: Make,
     tell: Callable[[str], None],
-) -> dict[int, list[float]]:
-    """nDCG@10 of the prior for each case, by how many events are known."""
-    events = defaultdict[str, list[Event]](list)
-    for event in data.events:
-        events[event.user_id or ""].append(event)
-    curve: dict[int, list[float]] = {}
-    async with _service(
-        _arm(target.suite, settings, "prior"), settings, data, out, make
-    ) as service:
+) -> dict[int, tuple[list[float], list[float]]]:
+    """nDCG@10 of the prior and of popularity for each case, by how many events are known."""
+    strangers = {case.user_id for case in cases}
+    others = replace(data, events=[each for each in data.events if each.user_id not in strangers])
+    home = housed(_arm(target.suite, settings, "prior").settings(settings), data, out / "stores")
+    best_sellers = _arm(target.suite, settings, "popular").settings(settings)
+    async with AsyncExitStack() as stack:
+        service = await make(home)
+        stack.push_async_callback(service.close)
+        await fill(service, others, home.data)
+        popular = await make(housed(best_sellers, data, out / "stores"))
+        stack.push_async_callback(popular.close)
+        curve = {}
         for step in (step for step in STEPS if step <= target.events):
-            doubles = [each for case in cases for each in _known(case, events[case.user_id], step)]
-            await service.ingest.events([each.model_dump(mode="python") for each in doubles])
-            curve[step] = await _asked(service, cases, step)
-            tell(f"after {step} events: {100 * float(np.mean(curve[step])):.2f}")
+            known = [each for case in cases for each in _known(case, data.events, step)]
+            await service.ingest.events([each.model_dump(mode="python") for each in known])
+            curve[step] = await _asked(service, cases), await _asked(popular, cases)
+            tell(f"after {step} events: {100 * float(np.mean(curve[step][0])):.2f}")
     return curve
 
 
@@ -135,42 +132,22 @@ def _arm(suite: Suite, settings: Settings, name: str) -> Arm:
     return next(arm for arm in suite.arms(settings) if arm.name.split()[0] == name)
 
 
-@asynccontextmanager
-async def _service(
-    arm: Arm, settings: Settings, data: Data, out: Path, make: Make
-) -> AsyncIterator[Service]:
-    home = housed(arm.settings(settings), data, out / "stores")
-    service = await make(home)
-    try:
-        await fill(service, data, home.data)
-        yield service
-    finally:
-        await service.close()
-
-
-def _double(case: Case, step: int) -> str:
-    return f"{case.case_id} after {step}"
-
-
 def _known(case: Case, events: Sequence[Event], step: int) -> list[Event]:
-    """The events of a person's double on the last `step` items that they liked."""
-    if not step:
-        return []
-    liked = frozenset(case.history[-step:])
-    who = _double(case, step)
-    return [
-        event.model_copy(update={"user_id": who, "event_id": f"{who} {n}"})
-        for n, event in enumerate(events)
-        if event.item_id in liked
-    ]
+    """The person's events on the last `step` items that they liked. `events`: in order of
+    person."""
+    liked = frozenset(case.history[-step:] if step else ())
+    first = bisect_left(events, case.user_id, key=lambda event: event.user_id or "")
+    own = takewhile(lambda event: event.user_id == case.user_id, islice(events, first, None))
+    return [event for event in own if event.item_id in liked]
 
 
-async def _asked(service: Service, cases: Sequence[Case], step: int) -> list[float]:
+async def _asked(service: Service, cases: Sequence[Case]) -> list[float]:
+    """nDCG@10 of each case's list."""
     slots = asyncio.Semaphore(AT_ONCE)
 
     async def ask(case: Case) -> float:
         request = RecommendRequest(
-            user_id=_double(case, step),
+            user_id=case.user_id,
             exclude=[*case.exclude, *case.history],
             candidates=case.candidates,
             top_n=10,

@@ -17,7 +17,8 @@ from tests.test_eval_run import toy
 
 @pytest.fixture
 def suite(tmp_path: Path) -> Suite:
-    data = Data.read(toy(tmp_path / "toy"))
+    (toy(tmp_path / "toy") / "users.jsonl").unlink()  # what people declared tells all
+    data = Data.read(tmp_path / "toy")
     make(data, "given", tmp_path / "cases", Options(MEANINGS))
     return Suite(data=[tmp_path / "cases"])
 
@@ -38,7 +39,7 @@ async def test_the_first_event_already_helps(
     assert all(step.before is not None and step.before.high > 0 for step in later)
     assert told[1].startswith("after 1 events: ")
     again = await measure_curve(target, settings, tmp_path / "out", maker, told.append)
-    assert again == curve, "the doubles of the first run are gone"
+    assert again == curve, "the strangers of the first run are gone"
     page = curve_page([curve])
     assert "## cases: 40 people" in page
     assert f"| 1 | {100 * first.ndcg:.2f} | {first.popular} | {first.before} |" in page
