@@ -81,13 +81,14 @@ async def measure_curve(
     data = Data.read(suite.data[0])
     data.audit()
     cases = [case for case in data.cases if len(case.history) >= target.events][: target.people]
+    data = replace(data, cases=cases)
     if not cases:
         raise BadRequest(
             f"{data.folder}: nobody liked {target.events} items before their case: "
             f"--events asks for fewer"
         )
     shutil.rmtree(out / "stores", ignore_errors=True)  # the strangers of an earlier run
-    curve = await _values(target, settings, data, cases, out, make, tell)
+    curve = await _values(target, settings, data, out, make, tell)
     steps, before = list[CurveStep](), None
     for events, (values, popular) in curve.items():
         versus = stats.paired(values, before) if before is not None else None
@@ -102,13 +103,12 @@ async def _values(
     target: CurveTarget,
     settings: Settings,
     data: Data,
-    cases: Sequence[Case],
     out: Path,
     make: Make,
     tell: Callable[[str], None],
 ) -> dict[int, tuple[list[float], list[float]]]:
     """nDCG@10 of the prior and of popularity for each case, by how many events are known."""
-    strangers = {case.user_id for case in cases}
+    strangers = {case.user_id for case in data.cases}
     others = replace(data, events=[each for each in data.events if each.user_id not in strangers])
     home = housed(_arm(target.suite, settings, "prior").settings(settings), data, out / "stores")
     best_sellers = _arm(target.suite, settings, "popular").settings(settings)
@@ -120,9 +120,9 @@ async def _values(
         stack.push_async_callback(popular.close)
         curve = {}
         for step in (step for step in STEPS if step <= target.events):
-            known = [each for case in cases for each in _known(case, data.events, step)]
+            known = [each for case in data.cases for each in _known(case, data.events, step)]
             await service.ingest.events([each.model_dump(mode="python") for each in known])
-            curve[step] = await _asked(service, cases), await _asked(popular, cases)
+            curve[step] = await _asked(service, data.cases), await _asked(popular, data.cases)
             tell(f"after {step} events: {100 * float(np.mean(curve[step][0])):.2f}")
     return curve
 

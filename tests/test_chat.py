@@ -937,7 +937,7 @@ async def test_embeddings_are_of_the_catalogues_space(client: openai.AsyncOpenAI
     tokens = await client.embeddings.create(model="any", input=[[1, 10, 3414, 16680, 1000, 2]])
     assert np.array(tokens.data[0].embedding) @ vectors[0] > 0.99
     raw = await posted(client, "embeddings", {"input": "x", "encoding_format": "base64"})
-    assert len(base64.b64decode(raw.json()["data"][0]["embedding"])) == 4 * 384
+    assert len(base64.b64decode(raw.json()["data"][0]["embedding"])) == 4 * 512
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_from_a_log_to_a_leaderboard_and_into_a_case(tmp_path: Path) -> None:
     assert ran.exit_code == 0, ran.output
     assert "prior" in ran.output
     again = run("eval", "run", suite, "--out", tmp_path / "run", "--limit", "12")
-    assert "96/96" in again.output.replace(" ", "")
+    assert "120/120" in again.output.replace(" ", "")
     report = run(
         "eval",
         "report",

@@ -28,9 +28,9 @@ async def test_the_first_event_already_helps(
 ) -> None:
     told: list[str] = []
     maker = partial(build, llms={}, scorers={})
-    target = CurveTarget(suite, people=40, events=5)
+    target = CurveTarget(suite, people=24, events=3)
     curve = await measure_curve(target, settings, tmp_path / "out", maker, told.append)
-    assert (curve.people, [step.events for step in curve.steps]) == (40, [0, 1, 2, 3, 5])
+    assert (curve.people, [step.events for step in curve.steps]) == (24, [0, 1, 2, 3])
     nothing, first, *later = curve.steps
     assert abs(nothing.popular.difference) < 0.1
     assert first.before is not None
@@ -41,7 +41,7 @@ async def test_the_first_event_already_helps(
     again = await measure_curve(target, settings, tmp_path / "out", maker, told.append)
     assert again == curve, "the strangers of the first run are gone"
     page = curve_page([curve])
-    assert "## cases: 40 people" in page
+    assert "## cases: 24 people" in page
     assert f"| 1 | {100 * first.ndcg:.2f} | {first.popular} | {first.before} |" in page
 
 

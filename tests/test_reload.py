@@ -23,7 +23,7 @@ from tests.conftest import FILMS
 from tests.slow_engine import SlowEngine
 from tests.test_keys import Serve
 
-ASKED = {"user_id": "u", "candidates": [str(film["id"]) for film in FILMS], "deadline_ms": 20_000}
+ASKED = {"user_id": "u", "candidates": [str(film["id"]) for film in FILMS], "deadline_ms": 60_000}
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Running:
         return await self.client.post("/v1/admin/reload")
 
     async def ask(self) -> Ranking:
-        answer = await self.client.post("/v1/recommendations", json=ASKED, timeout=60)
+        answer = await self.client.post("/v1/recommendations", json=ASKED, timeout=90)
         assert answer.status_code == 200, answer.text
         ranking = Ranking.model_validate(answer.json())
         assert sorted(item.item_id for item in ranking.items) == sorted(ASKED["candidates"])  # type: ignore[call-overload]
