@@ -197,22 +197,22 @@ class SourceWeights(Section):
     """The weight of each source of candidates in the fused prior; 0 switches it off. A list of four
     numbers: for people with no likes, 1 to 3, 4 to 20, and more.
 
-    Who liked nothing is known by what they declared (`similar`, `closest`, `lexical`); of people
-    with one to three likes these and popularity say about as much; of others most is said by what
-    people like them liked (`collaborative`, `item_item`, `sequence`).
+    Of people with few likes or none, popularity says about as much as the content of what they
+    liked or declared (`similar`, `closest`, `lexical`); of others most is said by what people like
+    them liked (`collaborative`, `item_item`, `sequence`).
     Without a weight of its own `sequence` has 0.4, and 0 in the domain `shop`. How the defaults
     were measured: docs/ranking.md.
     """
 
-    similar: WeightByHistory = (0.3, 0.1, 0.1, 0.1)
-    closest: WeightByHistory = (0.3, 0.15, 0.15, 0.15)
-    lexical: WeightByHistory = (0.7, 0.3, 0.3, 0.3)
+    similar: WeightByHistory = 0.1
+    closest: WeightByHistory = 0.15
+    lexical: WeightByHistory = 0.3
     collaborative: WeightByHistory = 1.0
     item_item: WeightByHistory = 0.5
     sequence: WeightByHistory | None = None
     context: WeightByHistory = 1.0
     query: WeightByHistory = 1.0
-    popular: WeightByHistory = (0.2, 1.0, 0.1, 0.1)
+    popular: WeightByHistory = (1.0, 1.0, 0.1, 0.1)
     trending: WeightByHistory = 0.0
     fresh: WeightByHistory = 0.0
 
