@@ -25,9 +25,9 @@ MAX_LETTERS = 2_000
 
 
 class MultilingualEmbedder(LocalEmbedder):
-    """Vectors of 512 numbers, in which a text and its translation are close: Arabic, Chinese,
-    Dutch, English, French, German, Italian, Japanese, Korean, Polish, Portuguese, Russian, Spanish,
-    Thai, Turkish.
+    """Vectors of 512 numbers, in which a text and its translation are close: Arabic, Chinese (in
+    both scripts), Dutch, English, French, German, Italian, Japanese, Korean, Polish, Portuguese,
+    Russian, Spanish, Thai, Turkish.
 
     `threads`: cores that one call may use. `batch`: texts a call; between two of them another
     thread gets its turn. Loading takes a second or two and 150 MB.
