@@ -53,8 +53,9 @@ class Finder:
         """Makes the retrieval query. It excludes items that the person has seen, unless the caller
         lists the candidates."""
         request, view = plan.request, views.embedder
-        weights, sources = plan.weights, plan.weights.at(len(person.likes))
-        instruction = request.instruction
+        weights, instruction = plan.weights, request.instruction
+        asked = instruction is not None or bool(request.context_items)
+        sources = weights.at(len(person.likes), asked=asked)
         factors = (
             await factorization.taste(self._store, self._catalog, person)
             if sources["collaborative"]

@@ -193,6 +193,11 @@ def greatest(weight: WeightByHistory) -> float:
     return max(weight) if isinstance(weight, tuple) else weight
 
 
+def least(weight: WeightByHistory) -> float:
+    """The least weight that any history has."""
+    return min(weight) if isinstance(weight, tuple) else weight
+
+
 class SourceWeights(Section):
     """The weight of each source of candidates in the fused prior; 0 switches it off. A list of four
     numbers: for people with no likes, 1 to 3, 4 to 20, and more.
@@ -311,9 +316,14 @@ class Weights(SourceWeights):
     def _unnamed_sources_are_off(cls, given: Any) -> Any:
         return {**dict.fromkeys(SOURCES, 0), **given} if isinstance(given, dict) else given
 
-    def at(self, likes: int) -> dict[str, float]:
-        """The weight of each source, by its name, for a person with so many likes."""
-        return {name: at_history(getattr(self, name) or 0.0, likes) for name in SOURCES}
+    def at(self, likes: int, *, asked: bool = False) -> dict[str, float]:
+        """The weight of each source, by its name, for a person with so many likes. `asked`: does
+        the request say what is wanted, or looked at? Then popularity, which speaks for people of
+        whom nothing else is known, has the least weight that any history gives it."""
+        weights = {name: at_history(getattr(self, name) or 0.0, likes) for name in SOURCES}
+        if asked:
+            weights["popular"] = least(self.popular)
+        return weights
 
 
 class ExplainSettings(Section):
