@@ -77,5 +77,11 @@ class LocalEmbedder(ABC):
 
 def named_by(name: str, file: Path) -> str:
     """The name with a hash of the file's content: other weights make another space."""
+    return f"{name}-{_hash(file, file.stat().st_mtime_ns)}"
+
+
+@lru_cache(maxsize=8)
+def _hash(file: Path, modified_at: int) -> str:
+    """Of the file's content, which stays the same while it is not modified."""
     with file.open("rb") as content:
-        return f"{name}-{hashlib.file_digest(content, 'sha256').hexdigest()[:12]}"
+        return hashlib.file_digest(content, "sha256").hexdigest()[:12]
