@@ -9,6 +9,8 @@ UV := $(BIN)/uv
 TORCH := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS),--torch-backend cpu)
 COMPILE = $(UV) pip compile --quiet --generate-hashes --python-version 3.11 --no-annotate --no-header
 WEIGHTS := tiny small minilm movielens-100k groceries books
+# Tests write thousands of small files: into memory where 4 GB of it are free for that
+SCRATCH := $(shell df --output=avail /dev/shm 2>/dev/null | awk 'NR == 2 && $$1 > 4e6 { print "/dev/shm" }')
 CLIENTS := cohere openai3 litellm langchain llama-index
 
 .DEFAULT_GOAL := help
@@ -40,7 +42,7 @@ lint: setup  ## Style, types and the laws of the house
 	$(BIN)/lint-imports
 
 test: setup lint clients-cohere pulled-tiny  ## Linters, types and all tests, one of them against a real vLLM serving `tiny`
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(addprefix TMPDIR=,$(SCRATCH)) $(BIN)/pytest -n 3 --dist loadfile
 
 # What tests need is made side by side
 ifeq ($(MAKECMDGOALS),test)
