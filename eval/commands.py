@@ -16,11 +16,12 @@ from eval import report as reports
 from eval.cases import FETCHED, Data
 from eval.curve import STEPS, CurveTarget, curve_page, measure_curve
 from eval.leaks import find_leaks
+from eval.learners import Kind
 from eval.own import own_data
 from eval.production import production as from_production
 from eval.protocols import LIKED, PROTOCOLS, Options, make
 from eval.publish import markdown as as_markdown
-from eval.ranker import Kind, RankerTarget, fit_ranker
+from eval.ranker import RankerTarget, fit_ranker
 from eval.rows import RunRow, rows
 from eval.run import Allowance, Progress, Run
 from eval.side_by_side import compare_models as compare_models
@@ -192,9 +193,11 @@ RefreshOption = Annotated[
     bool, typer.Option(help="With --ranker: promote it also if it is only as good as what serves.")
 ]
 HistoryOption = Annotated[
-    bool, typer.Option(help="Show the rankers that were learned, and which serves.")
+    bool, typer.Option(help="Show the rankers that were learned, and which serve.")
 ]
-RollbackOption = Annotated[bool, typer.Option(help="Let the ranker before the serving one serve.")]
+RollbackOption = Annotated[
+    bool, typer.Option(help="Take the latest serving ranker back, for the one before it.")
+]
 
 
 def fit(
@@ -222,8 +225,8 @@ def fit(
     Source weights, what popularity and likeness take off, and the model's share: 0 if it does not
     beat a shuffle.
 
-    With --ranker: learn an order of the candidates from earlier cuts of the same log, judge it on
-    people it has not seen, and promote it if it is better than what serves by its whole interval.
+    With --ranker: learn from earlier cuts of the log how to order candidates, for people with 1 to
+    3 likes, 4 to 20 and more; promote what is better on others by its whole interval.
     Without cases: from the service's own log. A running service takes it up within a minute.
     """
     settings: Settings = context.obj
@@ -264,8 +267,9 @@ def _fit_weights(
 def _show_rankers(settings: Settings, *, roll_back: bool) -> None:
     history = RankerHistory(settings.rankers_folder / settings.service.domain)
     if roll_back:
-        before = history.roll_back()
-        console.print(f"now serves: {'the prior' if before is None else f'ranker {before}'}")
+        taken = history.roll_back()
+        still = ", ".join(map(str, history.serving))
+        console.print(f"ranker {taken} was taken back; now serve: {still or 'none, but the prior'}")
     print_rankers(history)
 
 

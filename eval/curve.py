@@ -8,11 +8,9 @@ order the same items.
 
 import asyncio
 import shutil
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from itertools import islice, takewhile
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +20,12 @@ from eval.cases import Case, Data
 from eval.metrics import metric
 from eval.run import DEADLINE_MS
 from eval.store import Make, fill, housed
+from eval.strangers import Strangers
 from eval.suite import Arm, Suite
 from service.build import Service
 from service.config import Settings
 from service.errors import BadRequest
-from service.schema import Event, RecommendRequest
+from service.schema import RecommendRequest
 
 STEPS = (0, 1, 2, 3, 5, 8, 13, 20)
 """How many events are known; steps beyond the longest history asked for are left out."""
@@ -108,21 +107,20 @@ async def _values(
     tell: Callable[[str], None],
 ) -> dict[int, tuple[list[float], list[float]]]:
     """nDCG@10 of the prior and of popularity for each case, by how many events are known."""
-    strangers = {case.user_id for case in data.cases}
-    others = replace(data, events=[each for each in data.events if each.user_id not in strangers])
+    strangers = Strangers(data)
     home = housed(_arm(target.suite, settings, "prior").settings(settings), data, out / "stores")
     best_sellers = _arm(target.suite, settings, "popular").settings(settings)
     async with AsyncExitStack() as stack:
         service = await make(home)
         stack.push_async_callback(service.close)
-        await fill(service, others, home.data)
+        await fill(service, strangers.others, home.data)
         popular = await make(housed(best_sellers, data, out / "stores"))
         stack.push_async_callback(popular.close)
         curve = {}
         for step in (step for step in STEPS if step <= target.events):
-            known = [each for case in data.cases for each in _known(case, data.events, step)]
-            await service.ingest.events([each.model_dump(mode="python") for each in known])
-            curve[step] = await _asked(service, data.cases), await _asked(popular, data.cases)
+            await service.ingest.events(strangers.events(step))
+            cases = strangers.cases
+            curve[step] = await _asked(service, cases), await _asked(popular, cases)
             tell(f"after {step} events: {100 * float(np.mean(curve[step][0])):.2f}")
     return curve
 
@@ -132,15 +130,6 @@ def _arm(suite: Suite, settings: Settings, name: str) -> Arm:
     return next(arm for arm in suite.arms(settings) if arm.name.split()[0] == name)
 
 
-def _known(case: Case, events: Sequence[Event], step: int) -> list[Event]:
-    """The person's events on the last `step` items that they liked. `events`: in order of
-    person."""
-    liked = frozenset(case.history[-step:] if step else ())
-    first = bisect_left(events, case.user_id, key=lambda event: event.user_id or "")
-    own = takewhile(lambda event: event.user_id == case.user_id, islice(events, first, None))
-    return [event for event in own if event.item_id in liked]
-
-
 async def _asked(service: Service, cases: Sequence[Case]) -> list[float]:
     """nDCG@10 of each case's list."""
     slots = asyncio.Semaphore(AT_ONCE)
@@ -148,7 +137,7 @@ async def _asked(service: Service, cases: Sequence[Case]) -> list[float]:
     async def ask(case: Case) -> float:
         request = RecommendRequest(
             user_id=case.user_id,
-            exclude=[*case.exclude, *case.history],
+            exclude=case.exclude,
             candidates=case.candidates,
             top_n=10,
             strategy="prior",

@@ -18,7 +18,7 @@ from eval.publish import write
 from eval.report import Comparison, Report
 from eval.rows import RunJob, RunRow, prompt_sha
 from eval.run import Run
-from service.config import RankerHistory
+from service.config import History, RankerHistory
 
 console = Console()
 WIDE = 150
@@ -27,6 +27,8 @@ NARROW = 7
 """Columns of the leaderboard that are shown in a narrower terminal."""
 SHOWN = 20
 """So many items of a case are shown, and all relevant ones."""
+LIKES: dict[History, str] = {"none": "0", "few": "1–3", "some": "4–20", "many": "21 and more"}
+"""How many likes people have, by kind of history."""
 
 
 @contextmanager
@@ -175,19 +177,20 @@ def print_curve(curve: Curve) -> None:
 
 
 def print_rankers(history: RankerHistory) -> None:
-    """Every ranker that was learned: what it is, whether it was promoted and why, and which
-    serves."""
+    """Every ranker that was learned: what it is and for whom, whether it was promoted and why, and
+    which serve."""
     records, serving = history.all(), history.serving
     if not records:
         console.print("no ranker was learned yet: whyrank fit cases --out fit --ranker auto")
         return
-    table = Table("#", "learned", "kind", "lists", "nDCG@10", "verdict", "because")
+    table = Table("#", "learned", "likes", "kind", "lists", "nDCG@10", "verdict", "because")
     for number, record in records.items():
-        verdict = "serves" if number == serving else "promoted" if record.promoted else "refused"
+        verdict = "serves" if number in serving else "promoted" if record.promoted else "refused"
         found = record.found
         table.add_row(
             str(number),
             record.at[:16].replace("T", " "),
+            LIKES[record.history],
             record.kind,
             str(found.get("lists", "")),
             f"{found.get('learned', 0):.2f}",

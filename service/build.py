@@ -17,7 +17,7 @@ from service.candidates import Finder
 from service.catalog import Catalog, Embeds
 from service.chat.conversation import Conversation
 from service.chat.understanding import Understanding
-from service.config import HOUSE, Settings
+from service.config import HOUSE, History, Settings
 from service.diagnostics import Diagnostics
 from service.documents import DocumentReader
 from service.embed import Embedder, MultilingualEmbedder, OnnxEmbedder, RemoteEmbedder
@@ -82,20 +82,25 @@ def _stages(settings: Settings, outside: Outside, models: Models) -> Stages:
     )
 
 
-def _rankers(settings: Settings, embedder: str, telemetry: Telemetry) -> dict[str, LearnedRanker]:
-    """The rankers that serve, by domain. One that was learned in another embedding space is left
-    out, with a warning."""
-    rankers = {}
-    for domain, record in settings.rankers().items():
-        if record.embedder == embedder:
-            rankers[domain] = LearnedRanker(record.features, record.weights, record.trees)
-        else:
-            telemetry.log.warning(
-                "ranker_left_out",
-                domain=domain,
-                why=f"learned with the embedder {record.embedder}, not {embedder}: 'whyrank fit "
-                "--ranker auto' learns it anew",
-            )
+def _rankers(
+    settings: Settings, embedder: str, telemetry: Telemetry
+) -> dict[str, dict[History, LearnedRanker]]:
+    """The rankers that serve, by domain and kind of history. One that was learned in another
+    embedding space is left out, with a warning."""
+    rankers: dict[str, dict[History, LearnedRanker]] = {}
+    for domain, records in settings.rankers().items():
+        for kind, record in records.items():
+            if record.embedder == embedder:
+                ranker = LearnedRanker(record.features, record.weights, record.trees)
+                rankers.setdefault(domain, {})[kind] = ranker
+            else:
+                telemetry.log.warning(
+                    "ranker_left_out",
+                    domain=domain,
+                    history=kind,
+                    why=f"learned with the embedder {record.embedder}, not {embedder}: 'whyrank "
+                    "fit --ranker auto' learns it anew",
+                )
     return rankers
 
 

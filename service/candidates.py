@@ -7,6 +7,7 @@ from itertools import chain
 
 from service import retrieve
 from service.catalog import Catalog, Scope
+from service.config import history_of
 from service.plan import Plan
 from service.privacy import Views
 from service.retrieve import Lookup, RetrievalQuery, factorization
@@ -81,7 +82,7 @@ class Finder:
             popularity=bool(weights.popularity),
             vectors=bool(weights.diversity),
             features=request.explain == "full",
-            ranker=plan.ranker,
+            ranker=plan.rankers.get(history_of(len(person.likes))),
         )
         return Lookup(self._store, self._catalog, person, query)
 

@@ -3,10 +3,10 @@ before any data is read."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
-from service.config import Settings, WeightByHistory, Weights, greatest
+from service.config import History, Settings, WeightByHistory, Weights, greatest
 from service.context import CallContext
 from service.errors import BadRequest, ModelIncapable, NotFound, check_limit
 from service.llm import OutputConstraint
@@ -36,7 +36,8 @@ class Plan:
 
     `kind`: filters that every item of the domain meets. `shares`: by model,
     that of its scores against the prior. `retrieved`: how many candidates are
-    retrieved if the request lists none. `ranker`: orders what was retrieved; None: its prior does.
+    retrieved if the request lists none. `rankers`: order what was retrieved, by the person's kind
+    of history; where there is none, the prior does.
     """
 
     request: RecommendRequest
@@ -48,7 +49,7 @@ class Plan:
     shares: Mapping[str, WeightByHistory]
     context: Context
     retrieved: int
-    ranker: LearnedRanker | None = None
+    rankers: Mapping[History, LearnedRanker] = field(default_factory=dict)
 
     @property
     def known(self) -> bool:
@@ -76,7 +77,7 @@ class Planner:
         prompts: PromptLibrary,
         models: Models,
         nulls: KeptNulls,
-        rankers: Mapping[str, LearnedRanker],
+        rankers: Mapping[str, Mapping[History, LearnedRanker]],
     ) -> None:
         self._settings = settings
         self._rankers = rankers
@@ -161,7 +162,7 @@ class Planner:
                 call=call,
             ),
             retrieved=max(settings.retrieve.k, request.top_n),
-            ranker=self._rankers.get(domain),
+            rankers=self._rankers.get(domain, {}),
         )
 
     def weights(self, domain: str, alias: str | None) -> Weights:

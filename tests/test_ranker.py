@@ -14,14 +14,15 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from eval import ranker
+from eval import learners, lists, ranker
 from eval.cases import Data
+from eval.learners import Kind
 from eval.protocols import Options, make
-from eval.ranker import FoundRanker, Kind, RankerTarget, fit_ranker, is_better
+from eval.ranker import FoundRanker, RankerTarget, fit_ranker, is_better
 from eval.stats import Paired
 from service.build import build
 from service.cli import app
-from service.config import MEANINGS, RankerHistory, RankerRecord, Settings
+from service.config import MEANINGS, History, RankerHistory, RankerRecord, Settings
 from service.errors import BadRequest, ConfigError
 from service.jobs.learning import RankerLearning
 from service.schema import RecommendRequest
@@ -64,28 +65,32 @@ def cases(tmp_path: Path) -> Folder:
 def own(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Settings with years to filter by; few lists are enough."""
     monkeypatch.setattr(ranker, "FEWEST", 20)
-    monkeypatch.setattr(ranker, "LISTS", PEOPLE)
+    monkeypatch.setattr(lists, "LISTS", PEOPLE)
     return settings.changed({"catalog": {"filterable": {"year": "int"}}})
 
 
 async def learned(
     cases: Folder, settings: Settings, out: Path, kind: Kind = "linear"
-) -> FoundRanker:
+) -> dict[History, FoundRanker]:
+    """By kind of history."""
     maker = partial(build, llms={}, scorers={})
     target = RankerTarget(cases, kind)
-    return await fit_ranker(target, settings, out, maker, lambda line: None)
+    found = await fit_ranker(target, settings, out, maker, lambda line: None)
+    return {each.record.history: each for each in found}
 
 
 async def test_what_is_planted_is_learned_promoted_and_served(
     cases: Folder, own: Settings, tmp_path: Path
 ) -> None:
-    found = await learned(cases, own, tmp_path / "fit")
+    by_history = await learned(cases, own, tmp_path / "fit")
+    assert [*by_history] == ["few", "some"]  # nobody has liked more
+    found = by_history["some"]
     assert found.versus.low > 0
     assert found.record.promoted
     weights = dict(zip(found.record.features, found.record.weights, strict=True))
     assert max(weights, key=lambda name: weights[name]) in {"gap.year", "gap_latest.year"}
     history = RankerHistory(own.rankers_folder / own.service.domain)
-    assert history.serving == found.number == 1
+    assert found.number in history.serving
 
     service = await build(own, llms={}, scorers={})
     try:
@@ -118,8 +123,9 @@ async def test_what_is_planted_is_learned_promoted_and_served(
         await service.close()
 
     again = await learned(cases, own, tmp_path / "again")
-    assert not again.record.promoted  # as good as what serves is not better
-    assert (history.serving, sorted(history.all())) == (1, [1, 2])
+    assert not again["some"].record.promoted  # as good as what serves is not better
+    assert found.number in history.serving
+    assert len(history.all()) == 4
 
 
 @pytest.mark.parametrize(
@@ -138,14 +144,14 @@ def test_a_ranker_must_be_better_or_for_a_refresh_as_good(
 def test_trees_are_learned_by_the_command_and_serve(
     cases: Folder, own: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setitem(ranker.TREES, "min_data_in_leaf", 10)
-    monkeypatch.setattr(ranker, "LISTS", 3 * PEOPLE)
-    monkeypatch.setattr(ranker, "ROUNDS", 60)
+    monkeypatch.setitem(learners.TREES, "min_data_in_leaf", 10)
+    monkeypatch.setattr(lists, "LISTS", 3 * PEOPLE)
+    monkeypatch.setattr(learners, "ROUNDS", 60)
     words = [str(cases), "--out", str(tmp_path / "fit"), "--ranker", kind]
     result = typed(own, tmp_path, monkeypatch, *words)
     assert result.exit_code == 0, result.output
     assert "serves" in result.output
-    serving = own.rankers()[own.service.domain]
+    serving = own.rankers()[own.service.domain]["some"]
     assert (serving.kind, bool(serving.weights)) == (kind, kind == "both")
     assert serving.found["learned"] > serving.found["served"]
 
@@ -163,7 +169,7 @@ async def test_the_services_own_log_is_learned_from_as_time_went(
         typed, own, tmp_path, monkeypatch, "--out", f"{tmp_path / 'fit'}", "--ranker", "linear"
     )
     assert result.exit_code == 0, result.output
-    (found,) = RankerHistory(own.rankers_folder / own.service.domain).all().values()
+    found = own.rankers()[own.service.domain]["some"]
     assert found.found["protocol"] == "global-time"
     assert found.found["learned"] > found.found["served"]
 
@@ -252,9 +258,12 @@ def test_history_is_shown_and_a_rollback_is_one_command(
         history.add(record(promoted=promoted))
     shown = said("--history")
     assert (shown.count("serves"), shown.count("refused"), shown.count("promoted")) == (1, 1, 1)
-    assert "now serves: ranker 1" in said("--rollback")
-    assert "now serves: the prior" in said("--rollback")
-    assert history.serving is None
+    history.add(record(history="few"))
+    assert [*history.serving] == [3, 4]  # one for each kind of history
+    assert "ranker 4 was taken back; now serve: 3" in said("--rollback")
+    assert "ranker 3 was taken back; now serve: 1" in said("--rollback")
+    assert "ranker 1 was taken back; now serve: none, but the prior" in said("--rollback")
+    assert not history.serving
     assert "which cases" in said()
 
 

@@ -17,7 +17,6 @@ from service.api import create_app
 from service.build import Service, build
 from service.config import HOUSE, RankerHistory, RankerRecord, Settings
 from service.embed import MultilingualEmbedder
-from service.retrieve.learned import LEAST_LIKES
 from service.schema import Ranking
 from tests.conftest import FILMS
 from tests.slow_engine import SlowEngine
@@ -101,6 +100,7 @@ async def test_a_ranker_serves_as_soon_as_it_is_promoted_and_no_longer_than_that
     """This one turns the prior around."""
     monkeypatch.setattr("service.api.operations.RANKERS_EVERY_S", 0.02)
     turning = RankerRecord(
+        history="few",
         kind="linear",
         embedder=MultilingualEmbedder().name,
         features=("prior",),
@@ -121,9 +121,8 @@ async def test_a_ranker_serves_as_soon_as_it_is_promoted_and_no_longer_than_that
                 while (await order())[0] != wanted:
                     pass
 
-        for film in FILMS[:LEAST_LIKES]:  # whoever liked less is left to the prior
-            liked = {"user_id": "u", "item_id": film["id"], "type": "like"}
-            await service.client.post("/v1/events", json=liked)
+        liked = {"user_id": "u", "item_id": FILMS[0]["id"], "type": "like"}
+        await service.client.post("/v1/events", json=liked)
         plain = await order()
         settings = Settings.load(service.file)
         history = RankerHistory(settings.rankers_folder / settings.service.domain)

@@ -19,6 +19,7 @@ from service.config.sections import (
     EngineSettings,
     EventSettings,
     ExplainSettings,
+    History,
     Limits,
     PrivacySettings,
     Rank,
@@ -32,6 +33,7 @@ from service.config.sections import (
     Weights,
     at_history,
     greatest,
+    history_of,
 )
 from service.config.settings import HOUSE, Settings
 
@@ -46,6 +48,7 @@ __all__ = [
     "EngineSettings",
     "EventSettings",
     "ExplainSettings",
+    "History",
     "Limits",
     "Model",
     "PrivacySettings",
@@ -64,4 +67,5 @@ __all__ = [
     "Weights",
     "at_history",
     "greatest",
+    "history_of",
 ]

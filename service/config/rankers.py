@@ -1,28 +1,30 @@
 """The learned rankers of a domain: a file each, in the order in which they were learned, and which
-of them serves."""
+of them serve."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import ValidationError, model_validator
 
-from service.config.sections import Section
+from service.config.sections import History, Section
 from service.errors import BadRequest, ConfigError, reasons
 
 NONE = "none"
 SERVING = "serving"
-"""The name of the file that says which ranker serves."""
+"""The name of the file that says which rankers serve."""
 CURE = "'whyrank fit --rollback' lets the one before it serve"
 
 
 class RankerRecord(Section):
-    """A learned ranker, and how it was judged. `kind`: `linear`, with a weight of each feature's
+    """A learned ranker, and how it was judged. `history`: of which people it orders the candidates,
+    by how much they have liked. `kind`: `linear`, with a weight of each feature's
     z-score within a list, `trees`, a model of LightGBM in its text form, or `both`. `embedder`: in
     whose space the features were measured. `promoted`: whether it was better than what served
     then; `why`: by which figures. `found`: data, lists and figures."""
 
+    history: History = "many"
     kind: Literal["linear", "trees", "both"]
     embedder: str
     features: tuple[str, ...]
@@ -54,42 +56,54 @@ class RankerHistory:
         return {number: _read(file) for number, file in self._files().items()}
 
     @property
-    def serving(self) -> int | None:
-        """The number of the ranker that serves; None: none does."""
+    def serving(self) -> tuple[int, ...]:
+        """The numbers of the rankers that serve, at most one for each kind of history, ascending.
+        Raises `ConfigError` if the file that names them can't be used."""
         file = self.folder / SERVING
         text = file.read_text().strip() if file.exists() else NONE
         try:
-            return None if text == NONE else int(text)
+            return () if text == NONE else tuple(sorted(map(int, text.split())))
         except ValueError as error:
             raise ConfigError(
-                f"{file}: {text[:40]!r} is no number of a ranker; write one, or {NONE!r}, into it"
+                f"{file}: {text[:40]!r} are no numbers of rankers; write some, or {NONE!r}, into it"
             ) from error
 
-    def served(self) -> RankerRecord | None:
-        """The ranker that serves. Raises `ConfigError` for a file that is gone or can't be used."""
-        number = self.serving
-        return None if number is None else _read(self._file(number))
+    def served(self) -> dict[History, RankerRecord]:
+        """The rankers that serve, by kind of history. Raises `ConfigError` for a file that is gone
+        or can't be used."""
+        records = [_read(self._file(number)) for number in self.serving]
+        return {record.history: record for record in records}
 
     def add(self, record: RankerRecord) -> int:
-        """Keeps a ranker; one that was promoted serves from the next start or reload on. Returns
-        its number."""
+        """Keeps a ranker; one that was promoted serves from the next start or reload on, in the
+        place of the one of its kind of history. Returns its number."""
         number = max(self._files(), default=0) + 1
         self.folder.mkdir(parents=True, exist_ok=True)
         _write(self._file(number), record.model_dump_json(indent=2) + "\n")
         if record.promoted:
-            _write(self.folder / SERVING, f"{number}\n")
+            self._serve([*self._serving_others(record.history), number])
         return number
 
-    def roll_back(self) -> int | None:
-        """Lets the promoted ranker before the serving one serve, or none if there is none. Returns
-        its number. Raises `BadRequest` if no ranker serves."""
-        number = self.serving
-        if number is None:
+    def roll_back(self) -> int:
+        """Takes the latest of the serving rankers back, for the promoted one of its kind of history
+        before it, if there is one. Returns the number that was taken back. Raises `BadRequest` if
+        no ranker serves."""
+        if not self.serving:
             raise BadRequest("no ranker serves: there is nothing to roll back")
-        earlier = [file for file in self._files().items() if file[0] < number]
-        before = max((n for n, file in earlier if _read(file).promoted), default=None)
-        _write(self.folder / SERVING, f"{before or NONE}\n")
-        return before
+        latest = self.serving[-1]
+        kind = _read(self._file(latest)).history
+        earlier = {n: _read(file) for n, file in self._files().items() if n < latest}
+        before = [n for n, one in earlier.items() if one.promoted and one.history == kind]
+        self._serve([*self._serving_others(kind), *before[-1:]])
+        return latest
+
+    def _serving_others(self, kind: History) -> list[int]:
+        """The numbers of serving rankers for other kinds of history."""
+        records = {number: _read(self._file(number)) for number in self.serving}
+        return [number for number, record in records.items() if record.history != kind]
+
+    def _serve(self, numbers: Sequence[int]) -> None:
+        _write(self.folder / SERVING, " ".join(map(str, sorted(numbers))) or NONE)
 
     def _files(self) -> dict[int, Path]:
         """By number, in ascending order."""

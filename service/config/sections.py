@@ -3,7 +3,7 @@
 from bisect import bisect_left
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -172,8 +172,16 @@ class TrainingSettings(Section):
 
 HISTORIES = (0, 3, 20)
 """The most likes of a person without any, of one with few and of one with some."""
+History = Literal["none", "few", "some", "many"]
+"""The four kinds of history by their names."""
 WeightByHistory = Share | tuple[Share, Share, Share, Share]
 """One weight for everybody; or one for people with no likes, 1 to 3, 4 to 20, and more."""
+
+
+def history_of(likes: int) -> History:
+    """The kind of history of a person with so many likes."""
+    names: tuple[History, ...] = get_args(History)
+    return names[bisect_left(HISTORIES, likes)]
 
 
 def at_history(weight: WeightByHistory, likes: int) -> float:

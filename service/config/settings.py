@@ -16,6 +16,7 @@ from service.config.sections import (
     EngineSettings,
     EventSettings,
     ExplainSettings,
+    History,
     Limits,
     PrivacySettings,
     Rank,
@@ -166,8 +167,8 @@ class Settings(BaseSettings):
         return self.rank.weights or self.data / "weights"
 
     @property
-    def serving(self) -> dict[str, int | None]:
-        """The number of the ranker that serves, by domain."""
+    def serving(self) -> dict[str, tuple[int, ...]]:
+        """The numbers of the rankers that serve, by domain."""
         return {name: one.serving for name, one in histories(self.rankers_folder).items()}
 
     @property
@@ -175,13 +176,13 @@ class Settings(BaseSettings):
         """The file that these settings were read from."""
         return self._file
 
-    def rankers(self) -> dict[str, RankerRecord]:
-        """The learned rankers that serve, by domain; none if `rank.fitted` is false. Raises
-        `ConfigError` naming a file that can't be used."""
+    def rankers(self) -> dict[str, dict[History, RankerRecord]]:
+        """The learned rankers that serve, by domain and kind of history; none if `rank.fitted` is
+        false. Raises `ConfigError` naming a file that can't be used."""
         if not self.rank.fitted:
             return {}
         served = {name: one.served() for name, one in histories(self.rankers_folder).items()}
-        return {domain: record for domain, record in served.items() if record is not None}
+        return {domain: records for domain, records in served.items() if records}
 
     @property
     def rankers_folder(self) -> Path:

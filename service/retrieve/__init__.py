@@ -12,7 +12,7 @@ from service.retrieve.features import features
 from service.retrieve.fresh import fresh
 from service.retrieve.fusion import Fusion, Scores, blank, prior_of, unit
 from service.retrieve.item_item import item_item
-from service.retrieve.learned import LEAST_LIKES, LearnedRanker, reordered, z_scores
+from service.retrieve.learned import LearnedRanker, reordered, z_scores
 from service.retrieve.lexical import lexical
 from service.retrieve.lookup import Lookup, RetrievalQuery
 from service.retrieve.popular import popular
@@ -74,9 +74,9 @@ async def retrieve(lookup: Lookup) -> list[Candidate]:
 
 async def _learned(lookup: Lookup, candidates: list[Candidate]) -> list[Candidate]:
     """The candidates in the order of the learned ranker, if there is one, and with their features,
-    if the query wants them. Candidates of people with few likes stay as they are."""
+    if the query wants them. Candidates of people who liked nothing stay as they are."""
     query, catalog, likes = lookup.query, lookup.catalog, lookup.state.likes
-    if not candidates or len(likes) < LEAST_LIKES or not (query.ranker or query.features):
+    if not candidates or not likes or not (query.ranker or query.features):
         return candidates
     liked = await catalog.get(item_id for item_id, _ in likes)
     table = features(

@@ -14,9 +14,6 @@ import numpy as np
 from service.retrieve.features import FeatureTable, Values, own_prior
 from service.schema import Candidate
 
-LEAST_LIKES = 4
-"""Whoever liked less is in no list that a ranker was learned from: the prior orders theirs."""
-
 
 @dataclass(frozen=True, eq=False)
 class LearnedRanker:
