@@ -13,7 +13,7 @@ import numpy as np
 from eval import stats
 from eval.cases import Data
 from eval.learners import Kind, across_folds, kinds_to_try, learn, name_of
-from eval.lists import FeatureList, Lists, ServedList, Tell, feature_names, protocol_of
+from eval.lists import KNOWN_LIKES, FeatureList, Lists, ServedList, Tell, feature_names, protocol_of
 from eval.run import now
 from eval.store import Make
 from service.config import History, RankerHistory, RankerRecord, Settings, history_of
@@ -136,10 +136,28 @@ def _learned(
             "lists": len(task.lists),
             "served": _percent(np.mean(_by_person(users, served))),
             "learned": _percent(np.mean(_by_person(users, scores))),
+            "by likes": _by_likes(tests, served, scores),
             "chosen in folds": dict(winners),
         },
     )
     return record, versus
+
+
+def _by_likes(
+    tests: Sequence[FeatureList], served: Sequence[float], scores: Sequence[float]
+) -> dict[str, dict[str, float]]:
+    """After each number of likes that strangers are asked at: what serves, and what was learned."""
+    found: dict[int, list[tuple[float, float]]] = {}
+    for test, before, after in zip(tests, served, scores, strict=True):
+        found.setdefault(test.likes, []).append((before, after))
+    return {
+        str(likes): {
+            "served": _percent(np.mean([before for before, _ in pairs])),
+            "learned": _percent(np.mean([after for _, after in pairs])),
+        }
+        for likes, pairs in sorted(found.items())
+        if likes in KNOWN_LIKES
+    }
 
 
 def _by_person(users: Sequence[str], values: Sequence[float]) -> list[float]:
