@@ -149,7 +149,10 @@ def test_the_image_serves_from_what_its_dockerfile_installs(tmp_path: Path) -> N
     assert step is not None
     python = tmp_path / "venv" / "bin" / "python"
     subprocess.run(
-        [uv, "pip", "install", "--quiet", "--python", python, *step[1].split()],
+        [
+            *(uv, "pip", "install", "--quiet", "--python", python),
+            *("--link-mode", "symlink", *step[1].split()),
+        ],
         cwd=tmp_path,
         check=True,
     )
