@@ -7,20 +7,23 @@ fold's own lists.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
 from hashlib import sha256
+from itertools import chain
 from typing import Literal, Protocol
 
 import numpy as np
 
 from eval import listwise
 from eval.lists import FeatureList, Tell, Values
+from service.config import History
 from service.pipeline import Recommender
 
 FEWEST_FOR_TREES = 1_000
 FOLDS = 5
 RIDGES = (10.0, 100.0, 1_000.0)
-RIDGE_BESIDE_TREES = 100.0
+MIDDLE_RIDGE = 100.0
 TREES = {
     "objective": "rank_xendcg",
     "num_leaves": 15,
@@ -52,57 +55,89 @@ class Learned(Protocol):
         """Of a list's features, shape [candidates, features], the scores, shape [candidates]."""
 
 
-def kinds_to_try(kind: Kind, lists: int) -> list[str]:
-    """What validation chooses from: a kind, and the ridge of its linear part."""
-    linear = [f"linear {ridge:g}" for ridge in RIDGES]
-    both = f"both {RIDGE_BESIDE_TREES:g}"
-    if kind == "auto":
-        return [*linear, both] if lists >= FEWEST_FOR_TREES else linear
-    return linear if kind == "linear" else ["trees"] if kind == "trees" else [both]
+@dataclass(frozen=True)
+class WayToLearn:
+    """A way to learn a ranker. `ridge`: of its linear part; `everybody`: from the lists of people
+    with any history, not only of those whom it is for."""
+
+    kind: Literal["linear", "trees", "both"]
+    ridge: float
+    everybody: bool = False
+
+    def __str__(self) -> str:
+        ridge = "" if self.kind == "trees" else f" {self.ridge:g}"
+        return f"{self.kind}{ridge}, {'all' if self.everybody else 'own'} lists"
 
 
-def name_of(kind: str) -> Literal["linear", "trees", "both"]:
-    name = kind.partition(" ")[0]
-    return "both" if name == "both" else "trees" if name == "trees" else "linear"
+def ways_to_learn(kind: Kind, own: int, everybody: int) -> list[WayToLearn]:
+    """What validation chooses from. `own`: how many lists there are of the people whom the ranker
+    is for; `everybody`: of all."""
+    linear = [WayToLearn("linear", ridge) for ridge in RIDGES]
+    if kind == "linear":
+        return [*linear, WayToLearn("linear", MIDDLE_RIDGE, everybody=True)]
+    if kind != "auto":
+        return [WayToLearn(kind, MIDDLE_RIDGE), WayToLearn(kind, MIDDLE_RIDGE, everybody=True)]
+    found = [*linear, WayToLearn("linear", MIDDLE_RIDGE, everybody=True)]
+    counts = {False: own, True: everybody}
+    return found + [
+        WayToLearn("both", MIDDLE_RIDGE, everybody=which)
+        for which, count in counts.items()
+        if count >= FEWEST_FOR_TREES
+    ]
 
 
 def across_folds(
-    lists: Sequence[FeatureList],
+    lists: Mapping[History, Sequence[FeatureList]],
     tests: Sequence[FeatureList],
+    history: History,
     names: tuple[str, ...],
-    kinds: Sequence[str],
+    tried: Sequence[WayToLearn],
     tell: Tell,
 ) -> tuple[list[float], Counter[str]]:
     """nDCG@10 of each test list, by a ranker that saw nothing of its person, and how often each
-    kind was the best."""
+    way was the best. `tests`: of people with this `history`."""
     scores = [0.0] * len(tests)
     winners: Counter[str] = Counter()
     for fold in range(FOLDS):
-        known = [each for each in lists if _fold(each.user) != fold]
-        best = kinds[0] if len(kinds) == 1 else _best(known, names, kinds, (fold + 1) % FOLDS)
-        winners[best] += 1
-        model = learn(best, known, names)
-        for place, each in enumerate(tests):
-            if _fold(each.user) == fold:
-                scores[place] = each.ndcg(model.scores_of(each.table(names)))
+        known = _of_folds(lists, {*range(FOLDS)} - {fold})
+        best = _best(known, history, names, tried, (fold + 1) % FOLDS)
+        winners[str(best)] += 1
+        model = learn(best, known, history, names)
+        for place, test in enumerate(tests):
+            if _fold(test.user) == fold:
+                scores[place] = test.ndcg(model.scores_of(test.table(names)))
         tell(f"fold {fold + 1} of {FOLDS}: {best}")
     return scores, winners
 
 
 def _best(
-    lists: Sequence[FeatureList], names: tuple[str, ...], kinds: Sequence[str], validation: int
-) -> str:
-    """The kind that is best on each fold when it is learned on the others."""
-    held = [each for each in lists if _fold(each.user) == validation]
-    others = [each for each in lists if _fold(each.user) != validation]
-    if not held or not others:
-        return kinds[0]
+    lists: Mapping[History, Sequence[FeatureList]],
+    history: History,
+    names: tuple[str, ...],
+    tried: Sequence[WayToLearn],
+    validation: int,
+) -> WayToLearn:
+    """The way that is best on one fold when it is learned on the others."""
+    held = _of_folds(lists, {validation})[history]
+    others = _of_folds(lists, {*range(FOLDS)} - {validation})
+    if not held or not others[history]:
+        return tried[0]
 
-    def mean(kind: str) -> float:
-        model = learn(kind, others, names)
+    def mean(way: WayToLearn) -> float:
+        model = learn(way, others, history, names)
         return float(np.mean([each.ndcg(model.scores_of(each.table(names))) for each in held]))
 
-    return max(kinds, key=mean)
+    return max(tried, key=mean)
+
+
+def _of_folds(
+    lists: Mapping[History, Sequence[FeatureList]], folds: Set[int]
+) -> dict[History, list[FeatureList]]:
+    """Those of people in these folds."""
+    return {
+        history: [each for each in some if _fold(each.user) in folds]
+        for history, some in lists.items()
+    }
 
 
 def _fold(user: str) -> int:
@@ -110,11 +145,16 @@ def _fold(user: str) -> int:
     return sha256(user.encode()).digest()[1] % FOLDS
 
 
-def learn(kind: str, lists: Sequence[FeatureList], names: tuple[str, ...]) -> Learned:
-    """A ranker as it will serve."""
-    name, _, ridge = kind.partition(" ")
-    weights = _weights(lists, names, float(ridge)) if name != "trees" else ()
-    trees = _trees(lists, names) if name != "linear" else ""
+def learn(
+    way: WayToLearn,
+    lists: Mapping[History, Sequence[FeatureList]],
+    history: History,
+    names: tuple[str, ...],
+) -> Learned:
+    """A ranker for people with this history, as it will serve."""
+    used = [*chain(*lists.values())] if way.everybody else lists[history]
+    weights = _weights(used, names, way.ridge) if way.kind != "trees" else ()
+    trees = _trees(used, names) if way.kind != "linear" else ""
     return Recommender.learned(names, weights, trees)
 
 

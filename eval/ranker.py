@@ -5,6 +5,7 @@ single like is not what helps somebody with a hundred."""
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from eval import stats
 from eval.cases import Data
-from eval.learners import Kind, across_folds, kinds_to_try, learn, name_of
+from eval.learners import Kind, across_folds, learn, ways_to_learn
 from eval.lists import KNOWN_LIKES, FeatureList, Lists, ServedList, Tell, feature_names, protocol_of
 from eval.run import now
 from eval.store import Make
@@ -43,14 +44,7 @@ class FoundRanker:
     versus: stats.Paired
 
 
-@dataclass(frozen=True)
-class _Task:
-    """What is known of people with one kind of history: `lists` to learn from, `tests` to be judged
-    by."""
-
-    history: History
-    lists: Sequence[FeatureList]
-    tests: Sequence[ServedList]
+ByHistory = Mapping[History, Sequence[FeatureList]]
 
 
 async def fit_ranker(
@@ -65,13 +59,12 @@ async def fit_ranker(
     cuts = [each async for each in lists.of_cuts(data)]
     tests = await lists.of_cases(data)
     strangers = await lists.of_strangers(data)
-    tasks = list(_tasks([*cuts, *(each.features for each in strangers)], [*tests, *strangers]))
-    able = [task for task in tasks if len(task.lists) >= FEWEST and task.tests]
+    learnable = _learnable([*cuts, *(each.features for each in strangers)])
+    able = sorted(name for name, found in learnable.items() if len(found) >= FEWEST)
     if not able:
-        count = max((len(task.lists) for task in tasks), default=0)
         raise BadRequest(
-            f"{target.folder}: {count} lists hold something that was liked later; a ranker needs "
-            f"{FEWEST}"
+            f"{target.folder}: {max(map(len, learnable.values()), default=0)} lists hold something "
+            f"that was liked later; a ranker needs {FEWEST}"
         )
     history = RankerHistory(settings.rankers_folder / settings.service.domain)
     about = {
@@ -79,14 +72,13 @@ async def fit_ranker(
         "protocol": protocol_of(target.folder)["protocol"],
     }
     found = []
-    for task in able:
-        tell(
-            f"{task.history}: {len(task.lists)} lists to learn from, {len(task.tests)} to judge by"
-        )
-        record, versus = await asyncio.to_thread(
-            _learned, task, target, lists.embedder, about, tell
-        )
-        found.append(FoundRanker(history.add(record), record, versus))
+    for name in able:
+        judged = [test for test in (*tests, *strangers) if history_of(test.features.likes) == name]
+        if judged:
+            tell(f"{name}: {len(learnable[name])} lists to learn from, {len(judged)} to judge by")
+            job = _Job(target, name, lists.embedder, about, tell)
+            record, versus = await asyncio.to_thread(_learned, job, learnable, judged)
+            found.append(FoundRanker(history.add(record), record, versus))
     return found
 
 
@@ -95,45 +87,55 @@ def is_better(versus: stats.Paired, *, refresh: bool) -> bool:
     return versus.low > 0 or (refresh and versus.difference >= 0)
 
 
-def _tasks(lists: Iterable[FeatureList], tests: Iterable[ServedList]) -> Iterable[_Task]:
-    """By kind of history. Who likes nothing is left to the prior."""
-    learnable: dict[History, list[FeatureList]] = {}
+def _learnable(lists: Iterable[FeatureList]) -> dict[History, list[FeatureList]]:
+    """By kind of history those that hold something that was liked. Who likes nothing is left to the
+    prior."""
+    found: dict[History, list[FeatureList]] = {}
     for each in lists:
         if each.likes and each.chosen.any():
-            learnable.setdefault(history_of(each.likes), []).append(each)
-    judged: dict[History, list[ServedList]] = {}
-    for test in tests:
-        if test.features.likes:
-            judged.setdefault(history_of(test.features.likes), []).append(test)
-    return [_Task(name, found, judged.get(name, [])) for name, found in sorted(learnable.items())]
+            found.setdefault(history_of(each.likes), []).append(each)
+    return found
+
+
+@dataclass(frozen=True)
+class _Job:
+    """For whom a ranker is learned, and what its record says of where it comes from."""
+
+    target: RankerTarget
+    history: History
+    embedder: str
+    about: Mapping[str, Any]
+    tell: Tell
 
 
 def _learned(
-    task: _Task, target: RankerTarget, embedder: str, about: Mapping[str, Any], tell: Tell
+    job: _Job, lists: ByHistory, judged: Sequence[ServedList]
 ) -> tuple[RankerRecord, stats.Paired]:
     """A ranker, and how much better it orders than what serves."""
-    tests = [test.features for test in task.tests]
-    names = feature_names([*task.lists, *tests])
-    kinds = kinds_to_try(target.kind, len(task.lists))
-    scores, winners = across_folds(task.lists, tests, names, kinds, tell)
-    served = [test.served for test in task.tests]
+    tests = [test.features for test in judged]
+    names = feature_names([*chain(*lists.values()), *tests])
+    own, everybody = len(lists[job.history]), sum(map(len, lists.values()))
+    tried = ways_to_learn(job.target.kind, own, everybody)
+    scores, winners = across_folds(lists, tests, job.history, names, tried, job.tell)
+    served = [test.served for test in judged]
     users = [test.user for test in tests]
     versus = stats.paired(_by_person(users, scores), _by_person(users, served))
-    kind = winners.most_common(1)[0][0]
-    model = learn(kind, task.lists, names)
+    best = winners.most_common(1)[0][0]
+    way = next(each for each in tried if str(each) == best)
+    model = learn(way, lists, job.history, names)
     record = RankerRecord(
-        history=task.history,
-        kind=name_of(kind),
-        embedder=embedder,
+        history=job.history,
+        kind=way.kind,
+        embedder=job.embedder,
         features=names,
         weights=model.weights,
         trees=model.trees,
         at=now(),
-        promoted=is_better(versus, refresh=target.refresh),
+        promoted=is_better(versus, refresh=job.target.refresh),
         why=f"nDCG@10 {versus} against what served, {versus.cases} people",
         found={
-            **about,
-            "lists": len(task.lists),
+            **job.about,
+            "lists": own,
             "served": _percent(np.mean(_by_person(users, served))),
             "learned": _percent(np.mean(_by_person(users, scores))),
             "by likes": _by_likes(tests, served, scores),
