@@ -42,7 +42,7 @@ lint: setup  ## Style, types and the laws of the house
 	$(BIN)/lint-imports
 
 test: setup lint clients-cohere pulled-tiny  ## Linters, types and all tests, one of them against a real vLLM serving `tiny`
-	$(addprefix TMPDIR=,$(SCRATCH)) $(BIN)/pytest -n 3 --dist loadfile
+	$(addprefix TMPDIR=,$(SCRATCH)) $(BIN)/pytest -n 2 --dist loadfile
 
 # What tests need is made side by side
 ifeq ($(MAKECMDGOALS),test)

@@ -63,7 +63,9 @@ def cases(tmp_path: Path) -> Folder:
 
 @pytest.fixture
 def own(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Settings with years to filter by; few lists are enough."""
+    """Settings with years to filter by; few lists and ways to learn are enough."""
+    monkeypatch.setattr(learners, "RIDGES", (100.0,))
+    monkeypatch.setattr(lists, "KNOWN_LIKES", (1, 6))
     monkeypatch.setattr(ranker, "FEWEST", 20)
     monkeypatch.setattr(lists, "LISTS", PEOPLE)
     return settings.changed({"catalog": {"filterable": {"year": "int"}}})
