@@ -188,6 +188,7 @@ def test_report_of_many_rows(tmp_path: Path) -> None:
     }
     arms = ["prior", "popular", *(f"arm-{m}" for m in range(98))]
     parts |= {
+        "domain": settings.service.domain,
         "data": {"cases": Data.read(folder).sha},
         "windows": dict.fromkeys(arms, 20),
         "notes": [],
