@@ -3,6 +3,7 @@ of them serve."""
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -86,16 +87,30 @@ class RankerHistory:
 
     def roll_back(self) -> int:
         """Takes the latest of the serving rankers back, for the promoted one of its kind of history
-        before it, if there is one. Returns the number that was taken back. Raises `BadRequest` if
-        no ranker serves."""
+        before it, if there is one. Returns the number that was taken back. Works with files that
+        can't be used, as it is their cure. Raises `BadRequest` if no ranker serves."""
         if not self.serving:
             raise BadRequest("no ranker serves: there is nothing to roll back")
-        latest = self.serving[-1]
-        kind = _read(self._file(latest)).history
-        earlier = {n: _read(file) for n, file in self._files().items() if n < latest}
-        before = [n for n, one in earlier.items() if one.promoted and one.history == kind]
-        self._serve([*self._serving_others(kind), *before[-1:]])
+        *others, latest = self.serving
+        usable = self._usable()
+        before = [
+            number
+            for number, record in usable.items()
+            if number < latest
+            and record.promoted
+            and latest in usable
+            and record.history == usable[latest].history
+        ]
+        self._serve([*others, *before[-1:]])
         return latest
+
+    def _usable(self) -> dict[int, RankerRecord]:
+        """By number, those whose files can be used."""
+        usable = {}
+        for number, file in self._files().items():
+            with suppress(ConfigError):
+                usable[number] = _read(file)
+        return usable
 
     def _serving_others(self, kind: History) -> list[int]:
         """The numbers of serving rankers for other kinds of history."""
