@@ -10,7 +10,7 @@ TORCH := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS),--torch-backend c
 COMPILE = $(UV) pip compile --quiet --generate-hashes --python-version 3.11 --no-annotate --no-header
 WEIGHTS := tiny small minilm movielens-100k groceries books
 # Tests write thousands of small files: into memory where 4 GB of it are free for that
-SCRATCH := $(shell df --output=avail /dev/shm 2>/dev/null | awk 'NR == 2 && $$1 > 4e6 { print "/dev/shm" }')
+SCRATCH = $(shell df --output=avail /dev/shm 2>/dev/null | awk 'NR == 2 && $$1 > 4e6 { print "/dev/shm" }')
 CLIENTS := cohere openai3 litellm langchain llama-index
 
 .DEFAULT_GOAL := help
