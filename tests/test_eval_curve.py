@@ -1,5 +1,6 @@
 """Each further event helps, or at least does not harm; and the answers are never known."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from eval.cases import Data
 from eval.curve import CurveTarget, curve_page, measure_curve
 from eval.protocols import Options, make
+from eval.strangers import Strangers
 from eval.suite import Suite
 from service.build import build
 from service.config import MEANINGS, Settings
@@ -53,3 +55,16 @@ async def test_a_history_that_nobody_has_is_said(
         await measure_curve(
             CurveTarget(suite, events=7), settings, tmp_path / "out", maker, lambda line: None
         )
+
+
+def test_nothing_of_strangers_is_known_but_what_they_liked_last(suite: Suite) -> None:
+    data = Data.read(suite.data[0])
+    strangers = Strangers(replace(data, cases=data.cases[:3]))
+    users = {case.user_id for case in data.cases[:3]}
+    assert {event.user_id for event in strangers.others.events} == {
+        event.user_id for event in data.events
+    } - users
+    assert strangers.events(0) == []
+    last = {(case.user_id, case.history[-1]) for case in data.cases[:3]}
+    assert {(event["user_id"], event["item_id"]) for event in strangers.events(1)} == last
+    assert all({*case.history} <= {*case.exclude} for case in strangers.cases)

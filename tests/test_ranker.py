@@ -23,10 +23,12 @@ from eval.stats import Paired
 from service.build import build
 from service.cli import app
 from service.config import MEANINGS, History, RankerHistory, RankerRecord, Settings
+from service.embed import MultilingualEmbedder
 from service.errors import BadRequest, ConfigError
 from service.jobs.learning import RankerLearning
 from service.schema import RecommendRequest
 from service.telemetry import Telemetry
+from tests.conftest import FILMS
 
 PEOPLE, ITEMS, LIKES = 40, 80, 15
 Folder = Path
@@ -287,3 +289,28 @@ def test_a_ranker_that_cannot_be_read_is_named(settings: Settings, name: str, te
     if text != "seven":  # that error asks for a number in the file
         history.roll_back()
         assert settings.rankers() == {}  # the cure that the error names
+
+
+@pytest.mark.parametrize(("history", "turned"), [("few", True), ("many", False)])
+async def test_a_ranker_orders_for_its_own_kind_of_history_alone(
+    settings: Settings, history: History, turned: bool
+) -> None:
+    """One that turns the prior around, for somebody with a single like."""
+
+    async def order() -> list[str]:
+        service = await build(settings, llms={}, scorers={})
+        try:
+            await service.ingest.items(FILMS)
+            await service.ingest.embed_pending()
+            await service.ingest.events([{"user_id": "u", "item_id": "alien", "type": "like"}])
+            request = RecommendRequest(user_id="u", strategy="prior", explain="none")
+            return [item.item_id for item in (await service.recommender.recommend(request)).items]
+        finally:
+            await service.close()
+
+    plain = await order()
+    rankers = RankerHistory(settings.rankers_folder / settings.service.domain)
+    name = MultilingualEmbedder().name
+    rankers.add(record("prior", history=history, weights=(-1.0,), embedder=name))
+    assert await order() == (plain[::-1] if turned else plain)
+    assert len({*plain}) == len(plain) > 2
