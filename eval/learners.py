@@ -73,17 +73,14 @@ def ways_to_learn(kind: Kind, own: int, everybody: int) -> list[WayToLearn]:
     """What validation chooses from. `own`: how many lists there are of the people whom the ranker
     is for; `everybody`: of all."""
     linear = [WayToLearn("linear", ridge) for ridge in RIDGES]
+    linear.append(WayToLearn("linear", MIDDLE_RIDGE, everybody=True))
     if kind == "linear":
-        return [*linear, WayToLearn("linear", MIDDLE_RIDGE, everybody=True)]
-    if kind != "auto":
-        return [WayToLearn(kind, MIDDLE_RIDGE), WayToLearn(kind, MIDDLE_RIDGE, everybody=True)]
-    found = [*linear, WayToLearn("linear", MIDDLE_RIDGE, everybody=True)]
+        return linear
     counts = {False: own, True: everybody}
-    return found + [
-        WayToLearn("both", MIDDLE_RIDGE, everybody=which)
-        for which, count in counts.items()
-        if count >= FEWEST_FOR_TREES
-    ]
+    if kind == "auto":
+        enough = [which for which, count in counts.items() if count >= FEWEST_FOR_TREES]
+        return linear + [WayToLearn("both", MIDDLE_RIDGE, everybody=which) for which in enough]
+    return [WayToLearn(kind, MIDDLE_RIDGE, everybody=which) for which in counts]
 
 
 def across_folds(

@@ -148,7 +148,8 @@ def _learned(
 def _by_likes(
     tests: Sequence[FeatureList], served: Sequence[float], scores: Sequence[float]
 ) -> dict[str, dict[str, float]]:
-    """After each number of likes that strangers are asked at: what serves, and what was learned."""
+    """What serves and what was learned, of people with each number of likes that strangers are
+    asked at; they are nearly all who have so few."""
     found: dict[int, list[tuple[float, float]]] = {}
     for test, before, after in zip(tests, served, scores, strict=True):
         found.setdefault(test.likes, []).append((before, after))
