@@ -1,10 +1,12 @@
 """Real parts on a temporary folder: LanceDB, SQLite, the embedder. Only the language model is
 scripted."""
 
+import asyncio
 import os
 import re
 import shutil
 import socket
+import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
@@ -31,6 +33,8 @@ CHROMIUM = (
 needs_chromium = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium here: 'apt-get install chromium' adds it"
 )
+CERTIFICATES = ssl.create_default_context()
+"""Read once: a client would take 28 ms for them."""
 MODELS = Path(os.environ.get("WHYRANK_DATA", HOUSE / ".whyrank")) / "models"
 
 FILMS = [
@@ -192,25 +196,45 @@ async def make(settings: Settings) -> AsyncIterator[Make]:
         await service.close()
 
 
+class PromptServer(uvicorn.Server):
+    """A server that looks at once, not every tenth of a second, whether it is to end and has."""
+
+    def __init__(self, app: Any) -> None:
+        super().__init__(uvicorn.Config(app, log_level="error", lifespan="on", ws="none"))
+        self.to_end = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        await self.to_end.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        await asyncio.sleep(0.001)  # most are closed then
+        await self._wait_tasks_to_complete()
+        await self.lifespan.shutdown()
+
+
 @pytest.fixture
 async def serve() -> AsyncIterator[Callable[[Any], Any]]:
     """`await serve(app)`: a real uvicorn on a free port; returns its base URL."""
-    import asyncio
-
-    running: list[tuple[uvicorn.Server, asyncio.Task[None]]] = []
+    running: list[tuple[PromptServer, asyncio.Task[None]]] = []
 
     async def one(app: Any) -> str:
-        listener = socket.socket()
+        # without the protocol's number asyncio does not switch Nagle's algorithm off
+        listener = socket.socket(proto=socket.IPPROTO_TCP)
         listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on", ws="none"))
+        server = PromptServer(app)
         task = asyncio.create_task(server.serve(sockets=[listener]))
         running.append((server, task))
         while not server.started:
             assert not task.done(), "the server stopped at start"
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.001)
         return f"http://127.0.0.1:{listener.getsockname()[1]}"
 
     yield one
     for server, task in running:
-        server.should_exit = True
+        server.to_end.set()
         await task

@@ -19,7 +19,7 @@ from service.build import Service
 from service.config import HOUSE, Settings
 from service.llm import Call, OutgoingCall, Piece
 from service.schema import Ranking
-from tests.conftest import ALIEN, FILMS, Make, backwards, free_port
+from tests.conftest import ALIEN, CERTIFICATES, FILMS, Make, backwards, free_port
 from tests.scripted import ScriptedLLM
 from tests.slow_engine import SlowEngine, kept
 
@@ -34,7 +34,8 @@ async def served(make: Make, serve: Serve, settings: Settings, **more: Any) -> h
     async def ready(_: Settings) -> Service:
         return service
 
-    return httpx.AsyncClient(base_url=await serve(create_app(settings, ready)))
+    base = await serve(create_app(settings, ready))
+    return httpx.AsyncClient(base_url=base, verify=CERTIFICATES)
 
 
 async def test_an_event_sent_over_http_changes_the_next_answer(

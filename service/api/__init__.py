@@ -16,7 +16,7 @@ from service.api import (
     records,
     rerank,
 )
-from service.api.edge import HANDLERS, REFUSALS, Edge, Gate, with_required_keys
+from service.api.edge import HANDLERS, Edge, Gate, with_required_keys
 from service.build import Service, build, guard
 from service.config import Settings
 
@@ -54,11 +54,10 @@ def create_app(
         lifespan=lambda app: operations.live(app, make(settings)),
         docs_url=None,
         redoc_url=None,
-        responses=REFUSALS,
         exception_handlers=HANDLERS,
     )
     for module in (recommend, rerank, openai, records, gorse, foreign, operations):
-        app.include_router(module.router)
+        app.router.routes += module.router.routes  # `include_router` makes each anew: 55 ms
     app.add_middleware(Gate)
     if origins := settings.service.cors:
         app.add_middleware(

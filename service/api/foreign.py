@@ -12,11 +12,12 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic.alias_generators import to_camel
 
+from service.api.edge import REFUSALS
 from service.api.needs import FeedBody, FeedDep, IngestDep, JsonRoute, shown_body
 from service.api.shapes import by_field
 from service.schema import Feed, IngestReport, Rejection
 
-router = APIRouter(route_class=JsonRoute)
+router = APIRouter(route_class=JsonRoute, responses=REFUSALS)
 
 # ── Metarank ──────────────────────────────────────────────────────────────────────────────────────
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Path, Query
 from pydantic import StringConstraints
 
+from service.api.edge import REFUSALS
 from service.api.gorse_rows import (
     Feedbacks,
     GorseFeedback,
@@ -43,7 +44,7 @@ from service.api.needs import (
 from service.errors import BadRequest
 from service.schema import Feed, Filter, IngestReport, RecommendRequest
 
-router = APIRouter(prefix="/api", tags=["Gorse"], route_class=JsonRoute)
+router = APIRouter(prefix="/api", tags=["Gorse"], route_class=JsonRoute, responses=REFUSALS)
 
 MOST = 10_000
 NQuery = Annotated[int, Query(ge=1, le=MOST, description="How many at most.", examples=[10])]

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictInt, Validat
 from pydantic_core import to_jsonable_python
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from service.api.edge import enveloped
+from service.api.edge import REFUSALS, enveloped
 from service.api.needs import (
     Asker,
     CallDep,
@@ -41,7 +41,7 @@ from service.schema import (
     Usage,
 )
 
-router = APIRouter(prefix="/v1", route_class=JsonRoute)
+router = APIRouter(prefix="/v1", route_class=JsonRoute, responses=REFUSALS)
 
 READ_ROLES = {"user", "assistant"}
 """Roles whose messages are read. Those of the system, of developers and of tools are taken and not

@@ -14,11 +14,12 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import FileResponse, HTMLResponse
 from pydantic import BaseModel, Field
 
+from service.api.edge import REFUSALS
 from service.api.needs import DiagnosticsDep, refuse_unknown_queries
 from service.build import Service
 from service.errors import BadRequest, ConfigError
 
-router = APIRouter(tags=["operations"])
+router = APIRouter(tags=["operations"], responses=REFUSALS)
 
 EXPOSITION = "text/plain; version=0.0.4"
 RANKERS_EVERY_S = 30.0

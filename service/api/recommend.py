@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Depends, Request
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from service.api.edge import enveloped
+from service.api.edge import REFUSALS, enveloped
 from service.api.needs import (
     CallDep,
     JsonRoute,
@@ -22,6 +22,7 @@ router = APIRouter(
     tags=["recommend"],
     route_class=JsonRoute,
     dependencies=[Depends(refuse_unknown_queries)],
+    responses=REFUSALS,
 )
 
 REASON = {"item_id", "rank", "reason", "evidence"}

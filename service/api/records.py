@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
+from service.api.edge import REFUSALS
 from service.api.needs import (
     LINES,
     CursorQuery,
@@ -48,6 +49,7 @@ router = APIRouter(
     tags=["feeds"],
     route_class=JsonRoute,
     dependencies=[Depends(refuse_unknown_queries)],
+    responses=REFUSALS,
 )
 
 

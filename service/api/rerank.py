@@ -14,6 +14,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictInt, ValidationError
 from pydantic_core import from_json
 
+from service.api.edge import REFUSALS
 from service.api.needs import Asker, CallDep, JsonRoute, RecommenderDep, SettingsDep, user_id_of
 from service.api.shapes import document, either, own_id, words_in
 from service.errors import BadRequest, reasons
@@ -29,7 +30,7 @@ from service.schema import (
     Value,
 )
 
-router = APIRouter(tags=["rerank"], route_class=JsonRoute)
+router = APIRouter(tags=["rerank"], route_class=JsonRoute, responses=REFUSALS)
 
 ROUTES = (
     "/v1/rerank",
