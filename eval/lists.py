@@ -12,9 +12,10 @@ import asyncio
 import json
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +29,7 @@ from eval.strangers import Strangers
 from service.build import Service
 from service.config import Settings
 from service.errors import BadRequest
-from service.schema import Ranked, RecommendRequest
+from service.schema import Ranked, Ranking, RecommendRequest
 
 LISTS = 2_000
 """No more cuts are made once there are so many lists."""
@@ -218,8 +219,9 @@ class Lists:
                 explain="full",
                 deadline_ms=DEADLINE_MS,
             )
-            async with slots:
-                return _list(case, (await service.recommender.recommend(request)).items)
+            async with slots, aclosing(await service.recommender.stream(request)) as answer:
+                # the ranking comes first, with all that a ranker reads; reasons are not awaited
+                return _list(case, cast(Ranking, await anext(answer)).items)
 
         return await asyncio.gather(*map(ask, cases))
 
