@@ -17,31 +17,33 @@ Values = npt.NDArray[np.float64]
 @dataclass(frozen=True, eq=False)
 class JudgedList:
     """One person's candidates. `features`: shape [items, features]; `relevant`: which items were
-    chosen, at least one."""
+    chosen, at least one; `weight`: how much it counts."""
 
     features: Values
     relevant: npt.NDArray[np.bool_]
+    weight: float = 1.0
 
 
 def learn(
     lists: Sequence[JudgedList], towards: Values, ridge: float, *, positive: bool = True
 ) -> Values:
-    """The weights, shape [features], of the least mean loss over the lists plus `ridge` · |w -
-    towards|² / lists. `positive`: no weight is below 0."""
+    """The weights, shape [features], of the least loss, summed over the lists by their weight, plus
+    `ridge` · |w - towards|². `positive`: no weight is below 0."""
     from scipy.optimize import minimize
 
     flat = np.concatenate([one.features for one in lists])
     starts = np.cumsum([0, *(len(one.features) for one in lists)])[:-1]
     whose = np.repeat(np.arange(len(lists)), [len(one.features) for one in lists])
-    shares = np.concatenate([one.relevant / one.relevant.sum() for one in lists])
+    counts = np.array([one.weight for one in lists])
+    shares = np.concatenate([one.weight * one.relevant / one.relevant.sum() for one in lists])
 
     def loss(weights: Values) -> tuple[float, Values]:
         scores = flat @ weights
         scores -= np.maximum.reduceat(scores, starts)[whose]
         masses = np.exp(scores)
         sums = np.add.reduceat(masses, starts)
-        error = float(np.sum(np.log(sums)) - shares @ scores)
-        gradient = flat.T @ (masses / sums[whose] - shares)
+        error = float(counts @ np.log(sums) - shares @ scores)
+        gradient = flat.T @ (masses * (counts / sums)[whose] - shares)
         away = weights - towards
         return error + ridge * float(away @ away), gradient + 2 * ridge * away
 

@@ -115,7 +115,7 @@ def _learned(
     tests = [test.features for test in judged]
     names = feature_names([*chain(*lists.values()), *tests])
     own, everybody = len(lists[job.history]), sum(map(len, lists.values()))
-    tried = ways_to_learn(job.target.kind, own, everybody)
+    tried = ways_to_learn(job.target.kind, everybody)
     scores, winners = across_folds(lists, tests, job.history, names, tried, job.tell)
     served = [test.served for test in judged]
     users = [test.user for test in tests]
@@ -138,6 +138,7 @@ def _learned(
             "lists": own,
             "served": _percent(np.mean(_by_person(users, served))),
             "learned": _percent(np.mean(_by_person(users, scores))),
+            "difference": str(versus),
             "by likes": _by_likes(tests, served, scores),
             "chosen in folds": dict(winners),
         },

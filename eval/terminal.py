@@ -27,7 +27,7 @@ NARROW = 7
 """Columns of the leaderboard that are shown in a narrower terminal."""
 SHOWN = 20
 """So many items of a case are shown, and all relevant ones."""
-LIKES: dict[History, str] = {"none": "0", "few": "1–3", "some": "4–20", "many": "21 and more"}
+LIKES: dict[History, str] = {"none": "0", "few": "1–3", "some": "4–20", "many": "21+"}
 """How many likes people have, by kind of history."""
 
 
@@ -177,24 +177,23 @@ def print_curve(curve: Curve) -> None:
 
 
 def print_rankers(history: RankerHistory) -> None:
-    """Every ranker that was learned: what it is and for whom, whether it was promoted and why, and
-    which serve."""
+    """Every ranker that was learned: for whom, how much better it is than what served then (95 %),
+    whether it was promoted for it, and which serve."""
     records, serving = history.all(), history.serving
     if not records:
         console.print("no ranker was learned yet: whyrank fit cases --out fit --ranker auto")
         return
-    table = Table("#", "learned", "likes", "kind", "lists", "nDCG@10", "verdict", "because")
+    table = Table("#", "learned", "likes", "lists", "nDCG@10", "less what served", "verdict")
     for number, record in records.items():
         verdict = "serves" if number in serving else "promoted" if record.promoted else "refused"
         found = record.found
         table.add_row(
             str(number),
-            record.at[:16].replace("T", " "),
+            record.at[:10],
             LIKES[record.history],
-            record.kind,
             str(found.get("lists", "")),
             f"{found.get('learned', 0):.2f}",
+            found.get("difference", record.why),
             verdict,
-            record.why,
         )
     console.print(table)
