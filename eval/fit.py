@@ -15,7 +15,7 @@ from hashlib import sha256
 from itertools import product
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,15 @@ from eval.run import Allowance, Run, now
 from eval.store import Make
 from eval.suite import Arm, Suite
 from service.build import Service
-from service.config import HISTORIES, SOURCES, Settings, WeightByHistory, Weights, at_history
+from service.config import (
+    HISTORIES,
+    SOURCES,
+    History,
+    Settings,
+    WeightByHistory,
+    Weights,
+    at_history,
+)
 from service.errors import BadRequest
 from service.pipeline import Recommender
 from service.schema import Ranked
@@ -54,6 +62,8 @@ FEWEST = 20
 
 Tell = Callable[[str], None]
 """Takes a line about what is being done."""
+Cases = npt.NDArray[np.bool_]
+"""Which cases are meant."""
 
 
 @dataclass(frozen=True)
@@ -226,18 +236,21 @@ class _Fitting:
         null = max(nulls, key=lambda null: float(np.mean(curve(1.0, null))))
         alone = stats.paired(curve(1.0, null), floor)
         share: WeightByHistory = 0.0
+        gains: dict[str, dict[str, float]] = {}
         if alone.low > 0:
             pairs = product(MODEL, nulls)
             means = {pair: float(np.mean(curve(*pair))) for pair in pairs}
             _, null = max(means, key=lambda pair: (means[pair], -pair[0]))
             curves = {value: np.array(curve(value, null)) for value in MODEL}
-            share = earned_shares(curves, [_kind(case) for case in cases])
+            kinds = [_kind(case) for case in cases]
+            share, gains = earned_shares(curves, kinds), gains_by_history(curves, kinds)
         figures = {
             "prior": _percent(np.mean(curve(0.0, null))),
             "model alone": _percent(np.mean(curve(1.0, null))),
             "shuffled window": _percent(np.mean(floor)),
             "model alone - shuffled": _gap(alone),
             "fused": _percent(np.mean(curve(share, null))),
+            **gains,
         }
         verdict = "beats" if alone.low > 0 else "does not beat"
         self.tell(
@@ -372,15 +385,36 @@ def earned_shares(
     together get. `curves`: by share what each case gains; `kinds`: of the cases."""
     of_case = np.array(kinds)
 
-    def earned(among: npt.NDArray[np.bool_]) -> float:
-        best = max(curves, key=lambda share: (float(curves[share][among].mean()), -share))
-        gain = stats.paired(curves[best][among].tolist(), curves[0.0][among].tolist())
-        return best if gain.low > 0 else 0.0
+    def earned(among: Cases) -> float:
+        share, gain = _best_share(curves, among)
+        return share if gain.low > 0 else 0.0
 
     everybody = earned(np.ones(len(of_case), dtype=np.bool_))
     masks = [of_case == kind for kind in range(len(HISTORIES) + 1)]
     none, few, some, many = (earned(mask) if mask.sum() >= FEWEST else everybody for mask in masks)
     return none, few, some, many
+
+
+def gains_by_history(
+    curves: Mapping[float, npt.NDArray[np.float64]], kinds: Sequence[int]
+) -> dict[str, dict[str, float]]:
+    """What the model adds to the prior by its best share, for each kind of history among the
+    cases; the names say kind, cases and share."""
+    of_case, found = np.array(kinds), {}
+    for kind, name in enumerate(get_args(History)):
+        among = of_case == kind
+        if among.sum() > 1:
+            share, gain = _best_share(curves, among)
+            found[f"share {share:g}, {name} likes ({gain.cases} cases)"] = _gap(gain)
+    return found
+
+
+def _best_share(
+    curves: Mapping[float, npt.NDArray[np.float64]], among: Cases
+) -> tuple[float, stats.Paired]:
+    """The share that is best among these cases (the smallest of several), less the share 0."""
+    best = max(curves, key=lambda share: (float(curves[share][among].mean()), -share))
+    return best, stats.paired(curves[best][among].tolist(), curves[0.0][among].tolist())
 
 
 def _kind(case: Case) -> int:

@@ -11,7 +11,7 @@ import yaml
 
 from eval import fit as fitting
 from eval.cases import Data
-from eval.fit import FitTarget, earned_shares, fit
+from eval.fit import FitTarget, earned_shares, fit, gains_by_history
 from eval.protocols import Options, make
 from eval.run import Allowance
 from service.build import build
@@ -77,6 +77,9 @@ async def test_a_model_that_reads_gets_a_share_and_one_that_guesses_gets_none(
     assert settings.fitted() == {f"{settings.service.domain}.tiny": found.weights}
 
 
+KINDS = ("few", "some", "many")
+
+
 async def test_a_model_that_knows_what_no_source_does_is_given_a_share(
     cases: Path, settings: Settings, tmp_path: Path
 ) -> None:
@@ -101,6 +104,10 @@ def test_a_share_is_earned_by_each_kind_of_history() -> None:
     prior = np.full(120, 0.3)
     curves = {0.0: prior, 0.5: prior + gains / 2, 1.0: prior + gains}
     assert earned_shares(curves, kinds) == (0.0, 1.0, 0.0, 0.0)
+    told = gains_by_history(curves, kinds)
+    assert [name.split(", ")[1] for name in told] == [f"{n} likes (40 cases)" for n in KINDS]
+    assert told["share 1, few likes (40 cases)"]["low"] > 0
+    assert told["share 0, many likes (40 cases)"]["difference"] == 0
     assert earned_shares({0.0: prior, 0.5: prior + 0.1, 1.0: prior}, [0] * 120) == (0.5,) * 4
 
 
