@@ -264,7 +264,8 @@ async def test_likelihoods_over_http(tmp_path: Path) -> None:
     assert (
         max(differences) < 2.5
     )  # bfloat16 and float32 of one model differ by 0.8 on 60 titles, 1.7 on 400
-    assert min(correlations) > 0.98
+    assert mean(correlations) > 0.99
+    assert min(correlations) > 0.95  # films that are equally likely but for that change places
 
 
 def test_answers_nobody_would_expect() -> None:
