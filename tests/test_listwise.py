@@ -1,5 +1,7 @@
 """The loss has its least value where planted weights are, and only there."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -31,3 +33,13 @@ def test_a_feature_that_misleads_gets_no_weight_below_zero() -> None:
 def test_a_strong_ridge_keeps_the_weights_that_it_draws_to() -> None:
     towards = np.array([1.0, 3.0])
     assert learn(lists([6, 0], 50), towards, ridge=1e6) == pytest.approx(towards, abs=0.01)
+
+
+def test_a_list_of_weight_two_counts_as_two_lists() -> None:
+    some, others = lists([6, 0], 40), lists([0, 6], 40, seed=1)
+    doubled = [*some, *(replace(each, weight=2.0) for each in others)]
+    found = learn(doubled, np.zeros(2), ridge=0.1)
+    assert found == pytest.approx(
+        learn([*some, *others, *others], np.zeros(2), ridge=0.1), abs=1e-3
+    )
+    assert found[1] > learn([*some, *others], np.zeros(2), ridge=0.1)[1]
