@@ -17,6 +17,7 @@ import numpy as np
 
 from eval import stats
 from eval.cases import Case, Data
+from eval.lists import protocol_of
 from eval.metrics import metric
 from eval.run import DEADLINE_MS
 from eval.store import Make, fill, housed
@@ -52,7 +53,8 @@ class CurveStep:
 
 @dataclass(frozen=True)
 class Curve:
-    """Of one case folder. `people`: how many were asked about at each step."""
+    """Of one case folder. `data`: what its cases were made of; `people`: how many were asked about
+    at each step."""
 
     data: str
     people: int
@@ -95,7 +97,8 @@ async def measure_curve(
             CurveStep(events, float(np.mean(values)), stats.paired(values, popular), versus)
         )
         before = values
-    return Curve(data.folder.name, len(cases), steps)
+    name = Path(protocol_of(data.folder).get("data", data.folder)).name
+    return Curve(name, len(cases), steps)
 
 
 async def _values(

@@ -43,7 +43,7 @@ async def test_the_first_event_already_helps(
     again = await measure_curve(target, settings, tmp_path / "out", maker, told.append)
     assert again == curve, "the strangers of the first run are gone"
     page = curve_page([curve])
-    assert "## cases: 24 people" in page
+    assert "## toy: 24 people" in page
     assert f"| 1 | {100 * first.ndcg:.2f} | {first.popular} | {first.before} |" in page
 
 
