@@ -56,7 +56,7 @@ class Data:
 
     @classmethod
     def read(cls, folder: Path) -> Data:
-        """Raises `BadRequest` naming file, line and reason."""
+        """Reads and checks a data folder. Raises `BadRequest` naming file, line and reason."""
         if not (folder / "items.jsonl").exists():
             cure = f": 'whyrank data {folder.name}' fetches it" if folder.name in FETCHED else ""
             raise BadRequest(f"{folder} is no data folder: it holds no items.jsonl{cure}")
@@ -76,10 +76,9 @@ class Data:
         )
 
     def audit(self) -> None:
-        """Checks a case folder for leaks. Raises `BadRequest` if it is no case folder; if the log
-        holds an event of a case's user at or after the case; or if it holds one on an answer
-        that is not part of the case's history (an item that was only seen before may be an
-        answer)."""
+        """Checks a case folder for leaks. Raises `BadRequest` if it is no case folder, or if its
+        log holds an event of a case's user that lies at or after the case, or that is on an answer
+        outside the case's history (an item that was only seen before may be an answer)."""
         if not self.cases or not (self.folder / "protocol.json").exists():
             cure = "'whyrank eval cases' makes one (--protocol given for your own)"
             raise BadRequest(f"{self.folder} is no case folder: {cure}")
@@ -100,7 +99,7 @@ class Data:
 
     @cached_property
     def sha(self) -> str:
-        """A hash of the folder's files, as they are when it is first asked for."""
+        """The first 16 hex digits of the SHA-256 of the folder's files, computed at first use."""
         digest = sha256()
         for name in ("items.jsonl", "users.jsonl", "events.jsonl", "cases.jsonl"):
             file = self.folder / name
@@ -112,8 +111,8 @@ Noun = TypeVar("Noun", bound=BaseModel)
 
 
 def _read(file: Path, noun: type[Noun]) -> list[Noun]:
-    """A noun a line; none if there is no such file. Raises `BadRequest` naming file, line and
-    reason."""
+    """Reads a file of JSON lines as models of type `noun`; returns an empty list if there is no
+    such file. Raises `BadRequest` naming file, line and reason."""
     nouns = []
     if file.exists():
         with file.open(encoding="utf-8") as lines:
@@ -127,10 +126,10 @@ def _read(file: Path, noun: type[Noun]) -> list[Noun]:
 
 
 def second(event: Event) -> datetime:
-    """When it happened, to the second: cases are cut there, whatever comes within one."""
+    """Returns when the event happened, without microseconds: cases are cut at whole seconds."""
     return event.occurred_at.replace(microsecond=0)
 
 
 def log_order(event: Event) -> tuple[str, datetime, str, str]:
-    """Sorts by person, second, item id and event id."""
+    """Returns the sort key of an event: user id, second, item id, event id."""
     return event.user_id or "", second(event), event.item_id or "", event.event_id

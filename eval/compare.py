@@ -1,5 +1,5 @@
-"""Models beside each other: each ranks the same candidates for the same people. How alike do they
-rank, what does it take?"""
+"""Compares models that rank the same candidates for the same people: how alike they rank, and what
+time, tokens and money each takes."""
 
 from __future__ import annotations
 
@@ -24,12 +24,14 @@ from service.schema import PRIOR, Ranking, RecommendRequest
 
 HEADLINE = metric("nDCG@10")
 ANSWER_S = 300
-"""So long a model may take to show that it is there: weights in this process are loaded first."""
+"""Seconds that a model may take to show that it answers: weights in this process are loaded
+first."""
 
 
 @dataclass(frozen=True)
 class ComparedCase:
-    """Whom to rank for. `relevant`: the answers of their case; empty where there is no case."""
+    """A request to rank for one person. `relevant`: the answers of the person's case; empty where
+    there is no case."""
 
     request: RecommendRequest
     relevant: frozenset[str] = frozenset()
@@ -37,8 +39,8 @@ class ComparedCase:
 
 @dataclass(frozen=True)
 class Answers:
-    """What all models made of one question. `candidates`: what they were asked to rank, in the
-    prior's order; `rankings`: all of it in each model's order, by alias."""
+    """All models' rankings for one question. `candidates`: the ids that the models were asked to
+    rank, in the prior's order; `rankings`: by model alias, all candidates in that model's order."""
 
     question: ComparedCase
     candidates: list[str]
@@ -48,8 +50,8 @@ class Answers:
         return [item.item_id for item in self.rankings[alias].items]
 
     def own(self, alias: str) -> list[str]:
-        """The model's order before it was fused with the prior, or the prior's; empty where the
-        model didn't answer."""
+        """Returns the item ids in the model's order before fusion with the prior; for the prior its
+        own order; empty where the model didn't answer."""
         if alias == PRIOR:
             return self.order(alias)
         ranking = self.rankings[alias]
@@ -61,9 +63,10 @@ class Answers:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How alike the models `one` and `other` rank, as means over people. `tau`: Kendall's τ of what
-    is served, in [−1, 1]; `overlap`: the share of its first k that both name; `own`: τ of their
-    orders before fusion, over the people for whom both answered, None where there are none."""
+    """How alike the models `one` and `other` rank, as means over people. `tau`: Kendall's τ of the
+    served orders, in [−1, 1]; `overlap`: the share of the first k items that both name; `own`: τ of
+    the orders before fusion, over the people for whom both models answered, None where there are
+    none."""
 
     one: str
     other: str
@@ -88,8 +91,8 @@ class Figures:
 
 
 def parse_aliases(given: Sequence[str], settings: Settings) -> list[str]:
-    """Splits aliases as typed, `a` or `a,b`, and names each once. Raises `BadRequest` for an
-    unknown one, and for fewer than two."""
+    """Splits aliases as typed, `a` or `a,b`, and returns each once. Raises `BadRequest` for an
+    unknown alias, and for fewer than two."""
     aliases = list(
         dict.fromkeys(name.strip() for name in ",".join(given).split(",") if name.strip())
     )
@@ -124,8 +127,8 @@ def questions_of_people(file: Path, request: RecommendRequest) -> list[ComparedC
 
 
 def questions_of_cases(cases: Data, request: RecommendRequest) -> list[ComparedCase]:
-    """A question for each case; its own instruction, where it has one, replaces the shared one.
-    Raises `BadRequest` for what is no case folder."""
+    """Returns a question for each case; a case's own instruction replaces that of `request`. Raises
+    `BadRequest` if `cases` is no case folder or leaks."""
     cases.audit()
     return [
         ComparedCase(
@@ -150,7 +153,7 @@ def _request_for(request: RecommendRequest, **fields: Any) -> RecommendRequest:
 
 
 class Panel:
-    """The models that are asked, each through a service whose reasons that model writes too.
+    """The models to compare, each with a service whose reasons that model writes too, if it can.
     Made by `async with Panel.open(…)`."""
 
     def __init__(self, service: Service, members: Mapping[str, Service]) -> None:
@@ -167,9 +170,9 @@ class Panel:
         questions: Sequence[ComparedCase],
         cases: Data | None = None,
     ) -> AsyncIterator[Panel]:
-        """`cases`: their log is put into a store of its own, under the data folder. Raises
-        `BadRequest` for unknown people, and for a model that doesn't answer: a column of the
-        prior's answers would be no comparison."""
+        """Opens a service for each model, and closes all at the end. `cases`: a case folder, whose
+        log is put into a separate store below the data folder. Raises `BadRequest` for unknown
+        people, and for a model that doesn't answer: the prior would answer in its place."""
         plain = settings.changed({"shadow": {"model": None}})
         home = plain if cases is None else housed(plain, cases, settings.data / "compare")
         service, members = await make(home), dict[str, Service]()
@@ -197,8 +200,9 @@ class Panel:
     async def ask(
         self, question: ComparedCase, step: Callable[[str], None] = lambda alias: None
     ) -> Answers:
-        """Asks one model after the other, so that none waits for another's work, and calls `step`
-        with the alias after each. Raises `BadRequest` where there is nothing to rank."""
+        """Asks one model after the other, so that none waits for another's work, calls `step` with
+        the alias after each, and returns all rankings. Raises `BadRequest` if there are fewer than
+        two candidates."""
         candidates = await self._candidates(question.request)
         rankings = {}
         for alias, member in self._members.items():
@@ -211,8 +215,9 @@ class Panel:
         return Answers(question, candidates, rankings)
 
     async def _candidates(self, request: RecommendRequest) -> list[str]:
-        """Takes as many of the prior's first as a model judges: behind them all models keep the
-        prior's order, and would agree."""
+        """Returns the ids of the prior's first items: as many as a model judges, and at least
+        `top_n`. Behind these every model keeps the prior's order. Raises `BadRequest` for fewer
+        than two."""
         settings = self._service.settings
         size = max(request.top_n, min(settings.rank.depth, settings.limits.top_n))
         plain = request.model_copy(update={"strategy": "prior", "explain": "none", "top_n": size})
@@ -226,12 +231,13 @@ class Panel:
         return candidates
 
     def _can_explain(self, alias: str) -> bool:
-        """Can it write reasons? A model in this process only tells likelihoods."""
+        """Returns whether a model can write reasons. A model in this process only tells
+        likelihoods."""
         return alias == PRIOR or self._service.settings.models[alias].backend != "local"
 
 
 async def _check_known(service: Service, people: Sequence[str]) -> None:
-    """Raises `BadRequest` naming the first five who are unknown."""
+    """Raises `BadRequest` if users are unknown, naming the first five of them."""
     unknown = []
     for user in people:
         try:
@@ -245,7 +251,8 @@ async def _check_known(service: Service, people: Sequence[str]) -> None:
 
 
 async def _with_own_reasons(service: Service, alias: str) -> Service:
-    """Returns a service whose reasons this model writes; the given one if it writes none."""
+    """Returns a service whose reasons the model `alias` writes; `service` itself if that holds
+    already, or if the model writes none."""
     settings = service.settings
     if alias in {PRIOR, settings.roles.explain} or settings.models[alias].backend == "local":
         return service
@@ -256,7 +263,8 @@ async def _with_own_reasons(service: Service, alias: str) -> Service:
 
 
 def agreements(answers: Sequence[Answers], k: int) -> list[Agreement]:
-    """Compares every two models, as means over the answers. `k`: of overlap@k."""
+    """Returns the agreement of every two models, as means over the answers. `k`: the depth of
+    overlap@k."""
     pairs = []
     for first, second in combinations(answers[0].rankings, 2):
         served = [(answer.order(first), answer.order(second)) for answer in answers]
@@ -275,7 +283,7 @@ def agreements(answers: Sequence[Answers], k: int) -> list[Agreement]:
 
 
 def figures(answers: Sequence[Answers], alias: str) -> Figures:
-    """What one model took, over all answers."""
+    """Returns what the rankings by the model `alias` took, over all answers."""
     rankings = [answer.rankings[alias] for answer in answers]
     costs = [ranking.usage.cost for ranking in rankings if ranking.usage.cost is not None]
     judged = [answer for answer in answers if answer.question.relevant]

@@ -1,10 +1,9 @@
-"""How good the order is after so many events: nDCG@10 by length of history.
+"""Measures how good the order is after so many known events: nDCG@10 by length of history.
 
-The people who are asked about are strangers: the log that the sources learn from holds nothing of
-them. Then the events on the last thing that each liked come in, then those on the one before, and
-so on. The answers are the case's; the whole history is excluded at every step, so that all steps
-order the same items.
-"""
+The people who are asked about are strangers: the log that the sources learn from holds none of
+their events. Then the events on the last item that each person liked come in, then those on the
+item before it, and so on. The answers are the case's; the whole history is excluded at every step,
+so that all steps order the same items."""
 
 import asyncio
 import shutil
@@ -29,7 +28,7 @@ from service.errors import BadRequest
 from service.schema import RecommendRequest
 
 STEPS = (0, 1, 2, 3, 5, 8, 13, 20)
-"""How many events are known; steps beyond the longest history asked for are left out."""
+"""The numbers of known events to measure at; numbers above `CurveTarget.events` are left out."""
 AT_ONCE = 4
 ABOUT = (
     "# How much is known after so many events?\n\n"
@@ -42,8 +41,9 @@ HEADLINE = metric("nDCG@10")
 
 @dataclass(frozen=True)
 class CurveStep:
-    """`ndcg`: the mean over the people. `popular`: it less that of popularity; `before`: less that
-    of the step before, None at the first."""
+    """Quality after `events` known events. `ndcg`: mean nDCG@10 over the people; `popular`: the
+    difference of `ndcg` to that of popularity; `before`: its difference to the step before, None at
+    the first step."""
 
     events: int
     ndcg: float
@@ -53,8 +53,8 @@ class CurveStep:
 
 @dataclass(frozen=True)
 class Curve:
-    """Of one case folder. `data`: what its cases were made of; `people`: how many were asked about
-    at each step."""
+    """The curve of one case folder. `data`: the name of the data that its cases were made from;
+    `people`: how many people were asked about at each step."""
 
     data: str
     people: int
@@ -74,8 +74,9 @@ class CurveTarget:
 async def measure_curve(
     target: CurveTarget, settings: Settings, out: Path, make: Make, tell: Callable[[str], None]
 ) -> Curve:
-    """Measures by the suite's `prior` and `popular` arms, in stores below `out`. Raises
-    `BadRequest` if nobody liked so many items."""
+    """Measures the curve with the suite's `prior` and `popular` arms, in stores below `out`. `tell`
+    takes a line of text after each step. Raises `BadRequest` if no case has a history of
+    `target.events` items."""
     suite = target.suite
     if suite.domain is not None:
         settings = settings.changed({"service": {"domain": suite.domain}})
@@ -109,7 +110,8 @@ async def _values(
     make: Make,
     tell: Callable[[str], None],
 ) -> dict[int, tuple[list[float], list[float]]]:
-    """nDCG@10 of the prior and of popularity for each case, by how many events are known."""
+    """Returns by number of known events two lists with nDCG@10 of each case: that of the prior, and
+    that of popularity."""
     strangers = Strangers(data)
     home = housed(_arm(target.suite, settings, "prior").settings(settings), data, out / "stores")
     best_sellers = _arm(target.suite, settings, "popular").settings(settings)
@@ -134,7 +136,7 @@ def _arm(suite: Suite, settings: Settings, name: str) -> Arm:
 
 
 async def _asked(service: Service, cases: Sequence[Case]) -> list[float]:
-    """nDCG@10 of each case's list."""
+    """Has `service` rank for each case; returns nDCG@10 of each, in the order of the cases."""
     slots = asyncio.Semaphore(AT_ONCE)
 
     async def ask(case: Case) -> float:

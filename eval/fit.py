@@ -52,18 +52,18 @@ DIVERSITY = (0.0, 0.05, 0.1, 0.2, 0.4)
 MODEL = tuple(n / 20 for n in range(21))
 NULL = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 RIDGE = 1.0
-"""How strongly weights are drawn to those of all people together, and these to equal weights."""
+"""How strongly a history's weights are drawn to those of all people, and these to equal ones."""
 START = 3.0
 """The equal weight: softmax of scores from 0 to 1 needs weights of this size to tell items
 apart."""
 HEADLINE = metric("nDCG@10")
 FEWEST = 20
-"""Cases that each half must have."""
+"""The fewest cases that each half must have, and a kind of history to be fitted by itself."""
 
 Tell = Callable[[str], None]
-"""Takes a line about what is being done."""
+"""A function that takes a line of text about the progress."""
 Cases = npt.NDArray[np.bool_]
-"""Which cases are meant."""
+"""A mask over the cases: true for those that belong to a group."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ async def fit(
 
 
 class _Fitting:
-    """`validation`: cases of the people who are learned from; `tested`: those of the others."""
+    """The steps of a fit. `validation`: cases of the people to learn from; `tested`: of others."""
 
     def __init__(self, run: Run, target: FitTarget, tell: Tell) -> None:
         self.run = run
@@ -197,7 +197,8 @@ class _Fitting:
         return Pool(_scores(items, depth), frozenset(case.relevant), len(case.history))
 
     async def terms(self, sources: Mapping[str, WeightByHistory]) -> dict[str, float]:
-        """What popularity and likeness take off, measured by the service itself."""
+        """Returns how much `popularity` and `diversity` (likeness) take off: the values with the
+        best mean nDCG@10 on the validation cases, as the service itself ranks them."""
         terms = {"popularity": 0.0, "diversity": 0.0}
         best = float(np.mean(await self._measure(self.validation, sources, terms)))
         self.tell(f"the same, served: {100 * best:.2f}")
@@ -260,8 +261,8 @@ class _Fitting:
         return share, null, figures
 
     async def _ask_model(self, allowance: Allowance) -> dict[str, RunRow]:
-        """The rows by case, once the model was asked. Raises `BadRequest` if it answered too few
-        validation cases."""
+        """Asks the model as far as the allowance goes; returns its rows by case id. Raises
+        `BadRequest` if it answered too few validation cases."""
         done = await self.run.go(
             lambda done: self.tell(f"asking {self.alias}: {done.done} of {done.total}"),
             allowance.concurrency,
@@ -293,8 +294,8 @@ class _Fitting:
         share: WeightByHistory,
         null: float,
     ) -> dict[str, Any]:
-        """On people whom nothing was learned from: the unweighted sum of the sources, the prior as
-        configured, as fitted, and with the model's share."""
+        """Returns figures on the other half of the people: nDCG@10 × 100 of equal, configured and
+        fitted weights, and the differences that fitted weights and the model's share make."""
         weights = plain.retrieve.of(plain.service.domain)
         terms = {"popularity": plain.rank.popularity, "diversity": plain.rank.diversity}
         equal = await self._measure(self.tested, dict.fromkeys(SOURCES, 1.0), {})
@@ -315,13 +316,13 @@ class _Fitting:
 
 
 def _tested(case: Case) -> bool:
-    """Half of the people, the same ones whatever the run."""
+    """Returns whether the case's user is in the tested half, the same in every run."""
     return sha256(case.user_id.encode()).digest()[0] % 2 == 1
 
 
 def learn_sources(pools: Sequence[Pool], names: Sequence[str]) -> dict[str, WeightByHistory]:
-    """Learns weights of these sources from 0 to 1: four for each, by history. Kinds of history with
-    fewer than `FEWEST` pools get the weights of all people."""
+    """Learns four weights from 0 to 1, one for each kind of history, for each source in `names`.
+    Kinds of history with fewer than `FEWEST` pools get the weights of all people."""
     kinds: dict[int, list[listwise.JudgedList]] = {}
     for pool in pools:
         if pool.relevant & pool.scores.keys():
@@ -346,8 +347,8 @@ def _judged(pool: Pool, names: Sequence[str]) -> listwise.JudgedList:
 
 
 def _scores(items: Sequence[Ranked], depth: int) -> dict[str, dict[str, float]]:
-    """By item its score in each source that finds it among its first `depth`, from 0 to 1 among
-    those."""
+    """Returns by item id its score in each source that has it among its first `depth`; a source's
+    scores are scaled to 0 to 1 within those."""
     scores: dict[str, dict[str, float]] = {}
     for name in SOURCES:
         ranked = {
@@ -361,8 +362,8 @@ def _scores(items: Sequence[Ranked], depth: int) -> dict[str, dict[str, float]]:
 
 
 def _mean_ndcg(pools: Sequence[Pool], weights: Mapping[str, WeightByHistory]) -> float:
-    """Of the prior that these weights make. Close to what is served, not equal: when fewer
-    candidates are served, a person's several tastes are merged from shorter lists."""
+    """Returns the mean nDCG@10 of the prior that `weights` make, close to that of what is served:
+    there, of fewer candidates, a person's several tastes are merged from shorter lists."""
 
     def ndcg(pool: Pool) -> float:
         at = Weights(**weights, model=0).at(pool.likes)
@@ -380,9 +381,9 @@ async def _served(service: Service, run: Run, job: RunJob) -> float:
 def earned_shares(
     curves: Mapping[float, npt.NDArray[np.float64]], kinds: Sequence[int]
 ) -> WeightByHistory:
-    """A model's share by history: the one with the best mean if it is above the prior alone by an
-    interval above 0, else 0. Kinds of history with fewer than `FEWEST` cases get what all people
-    together get. `curves`: by share what each case gains; `kinds`: of the cases."""
+    """Returns a model's share for each kind of history: the one with the best mean if the interval
+    of its gain over share 0 lies above 0, else 0; of kinds with fewer than `FEWEST` cases, what all
+    earn together. `curves`: by share, nDCG@10 of each case; `kinds`: of the cases."""
     of_case = np.array(kinds)
 
     def earned(among: Cases) -> float:
@@ -398,8 +399,8 @@ def earned_shares(
 def gains_by_history(
     curves: Mapping[float, npt.NDArray[np.float64]], kinds: Sequence[int]
 ) -> dict[str, dict[str, float]]:
-    """What the model adds to the prior by its best share, for each kind of history among the
-    cases; the names say kind, cases and share."""
+    """Returns what the model's best share adds to the prior, for each kind of history with at least
+    two cases; the keys name share, kind and number of cases."""
     of_case, found = np.array(kinds), {}
     for kind, name in enumerate(get_args(History)):
         among = of_case == kind
@@ -412,19 +413,20 @@ def gains_by_history(
 def _best_share(
     curves: Mapping[float, npt.NDArray[np.float64]], among: Cases
 ) -> tuple[float, stats.Paired]:
-    """The share that is best among these cases (the smallest of several), less the share 0."""
+    """Returns the share with the best mean over the cases in `among` (the smallest of several), and
+    the difference that it makes to share 0."""
     best = max(curves, key=lambda share: (float(curves[share][among].mean()), -share))
     return best, stats.paired(curves[best][among].tolist(), curves[0.0][among].tolist())
 
 
 def _kind(case: Case) -> int:
-    """Of the four kinds of history the one of this case."""
+    """Returns the case's kind of history, as a place from 0 (no likes) to 3 (many)."""
     return bisect_left(HISTORIES, len(case.history))
 
 
 def _fused(row: RunRow, case: Case, share: WeightByHistory, null: float) -> float:
-    """What nDCG@10 would be if the model had this share, and popularity and likeness took nothing
-    off. Items outside the window keep their places behind it."""
+    """Returns nDCG@10 of the case with this `share` of the model and this weight `null`, if nothing
+    else were taken off. Items outside the window keep their places behind it."""
     values = [likely - null * alone for likely, alone in row.likelihoods] or row.model_values
     places = Recommender.fuse(row.prior_values, values, at_history(share, len(case.history)))
     window = [row.window[place] for place in places]

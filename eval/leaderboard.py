@@ -17,11 +17,12 @@ LEGEND = (
     "information and full information would reach."
 )
 DEGRADED = 0.05
-"""An arm with more rankings than this that were degraded is flagged."""
+"""An arm is flagged if more than this share of its rankings were degraded."""
 
 
 def table(report: Report) -> tuple[list[str], list[list[str]]]:
-    """The leaderboard as text: header, rows. Metrics times 100; the interval is of the first."""
+    """Returns the leaderboard as text: header and rows. Metrics are times 100, except novelty;
+    intervals and differences are those of the first metric."""
     names = list(report.lines[0].values)
     rates = [
         name
@@ -60,7 +61,7 @@ def _cells(line: ArmLine, names: Sequence[str], rates: Sequence[str], *, second:
 
 
 def _gap_cells(gap: stats.Paired | None) -> list[str]:
-    """The difference, and its interval."""
+    """Returns two cells: the difference × 100 and its interval; both empty for None."""
     if gap is None:
         return ["", ""]
     return [signed(gap.difference), f"{signed(gap.low)}…{signed(gap.high)}"]
@@ -71,7 +72,7 @@ def _p(value: float) -> str:
 
 
 def hundred(value: float) -> str:
-    """× 100; "" for no number."""
+    """Formats `value` times 100, with two decimals; "" for NaN."""
     return "" if math.isnan(value) else f"{100 * value:.2f}"
 
 
@@ -103,7 +104,8 @@ def verdict(report: Report, line: ArmLine) -> str:
 
 
 def notes(report: Report) -> list[str]:
-    """What a reader must know before believing a figure."""
+    """Returns what a reader must know before believing a figure: protocols, missing rankings, the
+    run's notes, and flags on arms."""
     texts = []
     for name, protocol in report.protocols.items():
         facts = [
@@ -128,11 +130,11 @@ def notes(report: Report) -> list[str]:
 
 
 def size(report: Report, name: str) -> str:
-    """How many cases of a folder were asked."""
+    """Says how many cases of the folder `name` were asked, as `200 of 943 cases of films`."""
     cases = report.protocols[name].get("cases", "?")
     return f"{report.asked.get(name, 0)} of {cases} cases of {name}"
 
 
 def weight_in_words(weight: WeightByHistory) -> str:
-    """One number, or four by history."""
+    """Formats a weight: one number, or four with slashes between them, by kind of history."""
     return "/".join(f"{part:g}" for part in (weight if isinstance(weight, tuple) else (weight,)))

@@ -9,18 +9,17 @@ from eval.stats import fisher
 from eval.suite import Arm
 
 LEAK_CASES = 50
-"""Prompts are made and read for so many cases of an arm."""
+"""The most cases of an arm for which prompts are made and read."""
 OTHERS = 100
-"""The answers of a case are compared with so many other items."""
+"""The most other items that the answers of a case are compared with."""
 
 
 async def find_leaks(run: Run) -> dict[str, str]:
-    """A sentence on each arm whose prompt names the answers before the candidates do. Sends
-    nothing; writes `leaks.json`, which reports read.
+    """Returns by arm a sentence on each arm whose prompts name the answers before the candidates
+    do. Asks no model; writes `leaks.json`, which reports read.
 
     A prompt may name any title by chance (the next film of a series): an arm is flagged if its
-    prompts name answers more often than other items, by Fisher's exact test at 0.001.
-    """
+    prompts name answers more often than other items, by Fisher's exact test at 0.001."""
     leaks = {}
     for arm in run.arms:
         if arm.model is not None and arm.strategy != "likelihood":

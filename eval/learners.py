@@ -1,11 +1,10 @@
-"""Learns rankers from lists, and what each is worth on people it has not seen.
+"""Learns rankers from lists, and measures each on people whom it has not seen.
 
-A linear ranker (`eval.listwise`); where there are lists enough, its sum with LightGBM's trees
-(rank_xendcg, Bruch et al., WWW 2021), which was better for every kind of history on films,
-groceries and books. People are in five folds: of each, a ranker that was learned on the four others
-is asked about the lists. Where there are several ways to learn one, they are learned on three of
-the four, and the fourth decides.
-"""
+A ranker is linear (`eval.listwise`); where there are enough lists, it is the sum of a linear ranker
+and LightGBM's trees (rank_xendcg, Bruch et al., WWW 2021), which was better for every kind of
+history on films, groceries and books. People are in five folds: a ranker that was learned on four
+folds orders the lists of the fifth. Where there are several ways to learn a ranker, each is tried
+on three of the four folds, and the fourth decides between them."""
 
 import os
 from collections import Counter
@@ -27,9 +26,9 @@ FEWEST_FOR_TREES = 1_000
 FOLDS = 5
 RIDGES = (10.0, 100.0, 1_000.0)
 RIDGE = 100.0
-"""Of the linear part beside trees."""
+"""The ridge of the linear part of a ranker that may have trees."""
 OTHERS = 0.2
-"""How much a list of somebody with another kind of history counts."""
+"""The weight of a list of somebody with another kind of history; lists of the same kind have 1."""
 TREES = {
     "objective": "rank_xendcg",
     "num_leaves": 15,
@@ -58,7 +57,8 @@ class Learned(Protocol):
     @property
     def trees(self) -> str: ...
     def scores_of(self, values: Values) -> Values:
-        """Of a list's features, shape [candidates, features], the scores, shape [candidates]."""
+        """Returns the scores, shape [candidates], of a list's features, shape [candidates,
+        features]."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,8 @@ class WayToLearn:
 
 
 def ways_to_learn(kind: Kind, count: int) -> list[WayToLearn]:
-    """What validation chooses from, if there are so many lists."""
+    """Returns the ways to learn that validation chooses from. `count`: the number of lists, which
+    decides what `auto` means."""
     if kind == "auto":
         kind = "both" if count >= FEWEST_FOR_TREES else "linear"
     return [WayToLearn(kind, ridge) for ridge in (RIDGES if kind == "linear" else (RIDGE,))]
@@ -87,8 +88,9 @@ def across_folds(
     tried: Sequence[WayToLearn],
     tell: Tell,
 ) -> tuple[list[float], Counter[str]]:
-    """nDCG@10 of each test list, by a ranker that saw nothing of its person, and how often each
-    way was the best. `tests`: of people with this `history`."""
+    """Returns nDCG@10 of each test list, as ordered by a ranker that saw nothing of its person, and
+    in how many folds each way was the best. `tests`: lists of people with this `history`; `tried`:
+    the ways to choose from."""
     scores = [0.0] * len(tests)
     winners: Counter[str] = Counter()
 
@@ -118,7 +120,8 @@ def _best(
     tried: Sequence[WayToLearn],
     validation: int,
 ) -> WayToLearn:
-    """The way that is best on one fold when it is learned on the others."""
+    """Returns the way with the best mean nDCG@10 on the fold `validation` when it is learned on the
+    other folds; the first way if these can't be compared."""
     held = _of_folds(lists, {validation})[history]
     others = _of_folds(lists, {*range(FOLDS)} - {validation})
     if len(tried) == 1 or not held or not others[history]:
@@ -134,7 +137,7 @@ def _best(
 def _of_folds(
     lists: Mapping[History, Sequence[FeatureList]], folds: Set[int]
 ) -> dict[History, list[FeatureList]]:
-    """Those of people in these folds."""
+    """Returns the lists of people in these folds, by kind of history."""
     return {
         history: [each for each in some if _fold(each.user) in folds]
         for history, some in lists.items()
@@ -142,7 +145,8 @@ def _of_folds(
 
 
 def _fold(user: str) -> int:
-    """The same for a person in every run."""
+    """Returns a person's fold. A hash of the user id decides, so that it is the same in every
+    run."""
     return sha256(user.encode()).digest()[1] % FOLDS
 
 
@@ -152,8 +156,9 @@ def learn(
     history: History,
     names: tuple[str, ...],
 ) -> Learned:
-    """A ranker for people with this history, as it will serve. It learns from everybody's lists,
-    from those of others with the weight `OTHERS`."""
+    """Learns a ranker for people with this `history`, and returns it as it will serve. It learns
+    from everybody's lists; those of people with another kind of history have the weight
+    `OTHERS`."""
     used = [*chain(*lists.values())]
     counts = np.repeat(
         [1.0 if kind == history else OTHERS for kind in lists], [*map(len, lists.values())]
@@ -175,7 +180,7 @@ def _weights(
 
 
 def _trees(lists: Sequence[FeatureList], counts: Values, names: tuple[str, ...]) -> str:
-    """LightGBM's model in its text form."""
+    """Learns LightGBM trees; returns the model in LightGBM's text form."""
     import lightgbm
 
     sizes = [len(each.ids) for each in lists]

@@ -1,12 +1,11 @@
 """Lists that a ranker learns from and is judged by: the candidates that the service retrieves for a
 person, with their features and what the person liked next.
 
-Three kinds. Those of the folder's cases. Those of earlier cuts: the folder's own protocol is
-applied to its log again and again, each time to what the last cut left, and the sources are trained
-anew on each of these logs, so that nothing later than a list's answers is known to it. And those of
-strangers (`eval.strangers`), since hardly any case is of a person with few likes: after one like,
-after two, and so on.
-"""
+There are three kinds. Lists of the folder's own cases. Lists of earlier cuts: the folder's own
+protocol is applied to its log again and again, each time to what the last cut left, and the sources
+are trained anew on each of these logs, so that they know nothing later than a list's answers. And
+lists of strangers (`eval.strangers`) after one like, after two, and so on, since hardly any case is
+of a person with few likes."""
 
 import asyncio
 import json
@@ -32,13 +31,13 @@ from service.errors import BadRequest
 from service.schema import Ranked, Ranking, RecommendRequest
 
 LISTS = 2_000
-"""No more cuts are made once there are so many lists."""
+"""The number of lists from which on no further cut is made."""
 CUTS = 8
-"""The most cuts."""
+"""The most cuts that are made."""
 STRANGERS = 200
-"""The most people whose log is held back to ask for them as for strangers."""
+"""The most people who are treated as strangers: their log is held back from the sources."""
 KNOWN_LIKES = (1, 2, 3, 6, 12)
-"""How many of a stranger's likes are known."""
+"""After how many known likes a list of a stranger is made."""
 AT_ONCE = 4
 HEADLINE = metric("nDCG@10")
 
@@ -48,8 +47,9 @@ Values = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class FeatureList:
-    """The candidates of a person with so many `likes`: `ids`, highest prior first, and their
-    features by `names`."""
+    """A person's candidates. `likes`: the length of the person's history; `ids`: the candidates,
+    highest prior first; `values`: their features, shape [candidates, features], in the order of
+    `names`; `relevant`: the answers."""
 
     user: str
     likes: int
@@ -71,7 +71,8 @@ class FeatureList:
         return HEADLINE.of([self.ids[place] for place in order], self.relevant)
 
     def table(self, names: Sequence[str]) -> Values:
-        """The features in the order of `names`; 0 where the list lacks one."""
+        """Returns the features in the order of `names`, shape [candidates, names]; 0 for a feature
+        that the list lacks."""
         places = {name: place for place, name in enumerate(self.names)}
         columns = [
             self.values[:, places[name]] if name in places else np.zeros(len(self.ids))
@@ -82,7 +83,7 @@ class FeatureList:
 
 @dataclass(frozen=True)
 class ServedList:
-    """A list to judge by. `served`: nDCG@10 of what serves now."""
+    """A list to judge a ranker by. `served`: nDCG@10 of the order that the service now serves."""
 
     features: FeatureList
     served: float
@@ -153,7 +154,8 @@ class Lists:
         return found
 
     async def of_strangers(self, data: Data) -> list[ServedList]:
-        """The lists of people whose log the sources did not see, after so many likes each."""
+        """Returns lists of people whose log the sources did not see: of each person one for every
+        number in `KNOWN_LIKES` that is below the length of the history."""
         people = {case.user_id: case for case in data.cases if len(case.history) > 1}
         chosen = [people[user] for user in sorted(people)][:: len(people) // STRANGERS + 1]
         if not chosen:
@@ -188,7 +190,7 @@ class Lists:
         return [ServedList(each, other.prior_ndcg) for each, other in pairs]
 
     async def _serving(self, data: Data, under: str) -> Service | None:
-        """A service with the rankers that serve; None if none do."""
+        """Returns a service with the rankers that serve now; None if the domain has none."""
         if self._served.service.domain not in self._served.rankers():
             return None
         return await self._service(self._served, data, under)
@@ -205,7 +207,7 @@ class Lists:
     async def _asked(
         self, service: Service, settings: Settings, cases: Sequence[Case]
     ) -> list[FeatureList]:
-        """What each case's person is shown, in the order of the cases."""
+        """Returns the list that `service` makes for each case, in the order of the cases."""
         slots = asyncio.Semaphore(AT_ONCE)
         size = min(settings.retrieve.k, settings.limits.top_n)
 
@@ -233,14 +235,15 @@ async def _close(*services: Service | None) -> None:
 
 
 def protocol_of(folder: Path) -> dict[str, Any]:
-    """What the folder's cases were made by: at least `protocol`."""
+    """Returns what the folder's `protocol.json` says; `protocol` is `given` if it says nothing."""
     file = folder / "protocol.json"
     content: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     return {"protocol": "given", **content}
 
 
 def feature_names(lists: Iterable[FeatureList]) -> tuple[str, ...]:
-    """The features that differ within some list, and how much people liked."""
+    """Returns, sorted, the names of the features that vary within at least one list, and
+    `likes`."""
     seen: dict[str, bool] = {}
     for each in lists:
         varied = each.values.std(axis=0) > 0 if len(each.values) else []
@@ -264,7 +267,7 @@ def _list(case: Case, items: Sequence[Ranked]) -> FeatureList:
 
 
 def _features(signals: Mapping[str, float]) -> dict[str, float]:
-    """By the names that a ranker knows them by."""
+    """Returns the features among an item's signals, under the names that a ranker knows."""
     return {
         name.removeprefix("feature."): value
         for name, value in signals.items()

@@ -27,8 +27,8 @@ class JudgedList:
 def learn(
     lists: Sequence[JudgedList], towards: Values, ridge: float, *, positive: bool = True
 ) -> Values:
-    """The weights, shape [features], of the least loss, summed over the lists by their weight, plus
-    `ridge` · |w - towards|². `positive`: no weight is below 0."""
+    """Returns the weights, shape [features], that minimise the loss: summed over the lists by their
+    weight, plus `ridge` · |w - towards|². `positive`: no weight is below 0."""
     from scipy.optimize import minimize
 
     flat = np.concatenate([one.features for one in lists])

@@ -21,8 +21,8 @@ Facts = frozenset[tuple[str, object]]
 
 @dataclass(frozen=True)
 class World:
-    """What metrics beyond relevance are measured against: how often the log's people acted on each
-    item, and what items are. `people`: how many people the log knows."""
+    """What metrics beyond relevance are measured against. `facts`: the attribute values of each
+    item; `actors`: how many people acted on each item; `people`: how many people the log knows."""
 
     facts: Mapping[str, Facts]
     actors: Mapping[str, int]
@@ -62,8 +62,8 @@ class Metric:
     def of(
         self, ranking: Sequence[str], relevant: Collection[str], world: World | None = None
     ) -> float:
-        """In [0, 1] but for novelty, which is in bits. Raises `ValueError` if it needs a `World`
-        and there is none."""
+        """Returns the metric of a ranking: in bits for novelty, else in [0, 1]. Raises `ValueError`
+        if the metric needs a `World` and there is none."""
         if self.name in RELEVANCE:
             hits = tuple(place for place, item in enumerate(ranking[: self.k]) if item in relevant)
             return RELEVANCE[self.name](
@@ -75,7 +75,8 @@ class Metric:
 
 
 def metric(text: str) -> Metric:
-    """`metric("nDCG@10")`; names in any case. Raises `BadRequest` naming the known ones."""
+    """Parses a metric as typed, `nDCG@10`, in upper or lower case. Raises `BadRequest` naming the
+    known metrics."""
     match = re.fullmatch(r"([a-zA-Z]+)(?:@([1-9]\d{0,3}))?", text.strip())
     known = {name.casefold(): name for name in [*RELEVANCE, *BEYOND]}
     if match is None or match[1].casefold() not in known:

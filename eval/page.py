@@ -22,11 +22,11 @@ from eval.results import is_bound
 WIDTH, LEFT, RIGHT, ROW = 860, 250, 70, 26
 PLOT_TOP, PLOT_HEIGHT, BELOW = 16, 340, 46
 DOT = 5
-"""Radius."""
+"""The radius of a dot."""
 CHARACTER, LINE_HEIGHT = 8, 15
-"""Room for a character of a label, and for the label."""
+"""The width of a label's character, and the height of a label."""
 LONGEST_LABEL = 34
-"""Characters of an arm's name."""
+"""The most characters of an arm's name that a label shows."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,8 @@ PLOT = Box(0, 8, WIDTH, PLOT_HEIGHT - 2)
 
 @dataclass(frozen=True)
 class Dot:
-    """An arm's mark in the picture: where it stands, and `due`, the height where its value is."""
+    """An arm's dot in the picture. `x`, `y`: where it is drawn; `due`: the `y` of its value, where
+    it would stand if no other dot were in the way."""
 
     x: float
     y: float
@@ -134,7 +135,8 @@ class Dot:
 
 @dataclass(frozen=True)
 class Label:
-    """A name beside its dot: `x` is the end of the text that is next to the dot, `y` its middle."""
+    """An arm's name beside its dot. `x`: the end of the text that is next to the dot; `y`: the
+    middle of its height; `flip`: the text is left of the dot."""
 
     text: str
     x: float
@@ -149,8 +151,9 @@ class Label:
 
 
 def _latency(report: Report) -> dict[str, Any] | None:
-    """Quality against median seconds, on a logarithmic axis. Dots and labels that would cover
-    others move up or down, and a line leads to where they belong."""
+    """Returns the picture of quality against median seconds, on a logarithmic axis; None if no arm
+    took time. Dots and labels that would cover others move up or down, and a line leads to where
+    they belong."""
     timed = [line for line in report.lines if not is_bound(line.arm)]
     lines = [line for line in timed if (line.rates["seconds_p50"] or 0) > 0]
     if not lines:
@@ -211,8 +214,8 @@ def _css_class(line: ArmLine) -> str:
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder of cases. `data`: the name of what they were made of, if that is known; `cases`: how
-    many of them were asked."""
+    """A folder of cases. `data`: the name of the data that the cases were made from, if it is
+    known; `cases`: how many of the cases were asked."""
 
     name: str
     data: str
@@ -233,8 +236,8 @@ def _folders(report: Report) -> list[Folder]:
 
 
 def _tables(report: Report) -> dict[str, tuple[list[str], list[list[str]]]]:
-    """Cuts the leaderboard into tables no wider than a screen, each with the arms' names. By title:
-    header, rows."""
+    """Cuts the leaderboard into tables no wider than a screen, each with the arms' names. Returns
+    header and rows of each, by title."""
     header, rows = table(report)
     rates = [name for name in header if name in RATES]
     first_rate = len(header) - len(rates)

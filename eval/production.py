@@ -1,8 +1,7 @@
-"""What people liked of what they were shown, and where a shadow model had placed it: a run's folder
-from the service's log.
+"""Writes a run's folder from the service's log: what people liked of what they were shown, and
+where a shadow model had placed it.
 
-No model is asked anything. The folder holds no id of a person.
-"""
+No model is asked anything. The folder holds no id of a person."""
 
 import importlib.metadata
 import json
@@ -23,7 +22,7 @@ from service.records import Shadowed
 from service.schema import Ranking
 
 SHOWN = "shown"
-"""The arm of what people saw."""
+"""The name of the arm whose rankings people saw."""
 PAGE = 200
 METRICS = ("nDCG@10", "MRR@10", "HR@1", "HR@3")
 FLATTERED = (
@@ -36,8 +35,8 @@ FLATTERED = (
 
 @dataclass(frozen=True)
 class LikedRanking:
-    """A ranking as it was shown, beside the shadow model's; `liked`: the ids of items of it that
-    the person then liked."""
+    """`shadowed`: a ranking as it was shown, beside the shadow model's; `liked`: the ids of the
+    shown items that the person then liked."""
 
     shadowed: Shadowed
     liked: list[str]
@@ -179,7 +178,8 @@ def _ranker(ranking: Ranking) -> str:
 
 
 def _rows(shadowed: Shadowed, case: Case, folder: Path) -> Iterator[RunRow]:
-    """Makes a row of each order of the items that were shown, with the time its model took."""
+    """Yields a row for the order that was shown and one for the shadow model's order of the same
+    items, each with the seconds that its model took."""
     candidates = set(case.candidates or ())
     arms = {SHOWN: shadowed.shown, f"shadow:{shadowed.alias}": shadowed.shadow}
     for name, ranking in arms.items():

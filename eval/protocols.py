@@ -42,8 +42,10 @@ class Split:
 
 @dataclass(frozen=True)
 class Options:
-    """`negatives`: of `sampled` and `popularity-matched`. `share`: of `temporal` and `random`.
-    `cut`: of `global-time`, by events. `least`: the opinion from which an event says "liked"."""
+    """What protocols may vary. `meanings`: what each type of event means. `negatives`: how many
+    other items `sampled` and `popularity-matched` put beside the answers. `share`: the share of a
+    person's likes that `temporal` and `random` ask for. `cut`: the share of all events that lies
+    before the cut of `global-time`. `least`: the opinion from which an event says "liked"."""
 
     meanings: Mapping[str, Meaning]
     negatives: int = 19
@@ -61,13 +63,14 @@ class Options:
         )
 
     def settles(self, event: Event) -> bool:
-        """After it the item is no answer any more: liked or consumed, not only seen."""
+        """Returns whether after this event its item can't be an answer any more: it was liked,
+        consumed or blocked, not only seen."""
         meaning = self.meanings.get(event.type)
         return self.likes(event) or (meaning is not None and (meaning.consumes or meaning.blocks))
 
 
 def temporal(data: Data, options: Options) -> Split:
-    """Each person's liked items in time order; the last share of them is asked for."""
+    """Asks for the last `options.share` of each person's liked items in time order."""
     return _per_person(data, options, lambda likes: max(1, round(options.share * len(likes))))
 
 
@@ -108,8 +111,9 @@ def _per_person(data: Data, options: Options, asked: Callable[[Sequence[Event]],
 def _add_case(
     split: Split, options: Options, user: str, events: Sequence[Event], wanted: Sequence[Event]
 ) -> None:
-    """Adds a case to the split, and what was before it to the log. No case is made of a person
-    without a history or without a new item to find."""
+    """Adds a case to the split, and the user's events before it to the log. `wanted`: the likes
+    that are asked for; the case is at the second of the first. No case is made of a person without
+    a history or without a new item to find."""
     at = second(wanted[0])
     before = [event for event in events if second(event) < at]
     history = list(dict.fromkeys(event.item_id for event in before if event.item_id is not None))
@@ -159,8 +163,8 @@ def global_time(data: Data, options: Options) -> Split:
 
 
 def sampled(data: Data, options: Options) -> Split:
-    """The last liked item among random ones. This flatters popularity and text similarity, and is
-    there for comparison with published figures."""
+    """Asks for each person's last liked item among random other items. This flatters popularity and
+    text similarity, and is there for comparison with published figures."""
     items = [item.id for item in data.items]
     dice = random.Random(options.seed)
     split = _with_negatives(
@@ -174,7 +178,8 @@ def sampled(data: Data, options: Options) -> Split:
 
 
 def popularity_matched(data: Data, options: Options) -> Split:
-    """The last liked item among items about as popular as it is: popularity alone can't find it."""
+    """Asks for each person's last liked item among other items that are about as popular:
+    popularity alone can't find it."""
     # as popular as the service will know them to be: the answer's own event must not count
     log = leave_last_out(data, options).log
     counts = Counter(event.item_id for event in log if event.item_id is not None)
@@ -226,8 +231,9 @@ def cold(data: Data, options: Options) -> Split:
 
 
 def given(data: Data, options: Options) -> Split:
-    """The folder's own `cases.jsonl`: history and candidates as they stand there, one case a
-    person. Of these people the log holds that history alone."""
+    """Takes the folder's own `cases.jsonl`, one case a person (that with the longest history), with
+    history and candidates as they stand there. Of these people the log holds that history alone.
+    Raises `BadRequest` if there is no case."""
     if not data.cases:
         raise BadRequest(
             f"{data.folder / 'cases.jsonl'}: protocol 'given' needs it, and it holds no case"
@@ -288,8 +294,8 @@ def _by_person(events: Iterable[Event]) -> dict[str, list[Event]]:
 
 
 def make(data: Data, protocol: str, out: Path, options: Options) -> dict[str, Any]:
-    """Writes a case folder; returns what its `protocol.json` says. Raises `BadRequest` when no case
-    comes out, and for the data's own folder."""
+    """Writes a case folder; returns what its `protocol.json` says. Raises `BadRequest` if the
+    protocol finds no case, or if `out` is the data's own folder."""
     if out.resolve() == data.folder.resolve():
         raise BadRequest(f"{out} is the data itself: choose another --out")
     split = PROTOCOLS[protocol](data, options)
@@ -330,8 +336,8 @@ def make(data: Data, protocol: str, out: Path, options: Options) -> dict[str, An
 
 
 def _sliced(split: Split) -> list[Case]:
-    """The cases with slices that every report can show: how much history there is, and whether at
-    least half of the answers are of the head."""
+    """Returns the cases with two slices that every report can show: `history` (`cold`, `usual` or
+    `heavy`), and `target` (`head` if at least half of the answers are of the head, else `tail`)."""
     counts = Counter(event.item_id for event in split.log if event.item_id is not None)
     head, covered, total = set(), 0, sum(counts.values())
     for item, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])):

@@ -16,8 +16,8 @@ from service.config import SOURCES, Retrieve
 
 
 def write(report: Report, out: Path) -> list[Path]:
-    """`report.json`, `leaderboard.csv`, `slices.csv`, `report.md`, `report.html` in the run's
-    folder."""
+    """Writes `report.json`, `leaderboard.csv`, `slices.csv`, `report.md` and `report.html` into the
+    folder `out`; returns their paths."""
     header, lines = table(report)
     texts = {
         "report.json": json.dumps(asdict(report), indent=1) + "\n",
@@ -70,7 +70,8 @@ def markdown(report: Report) -> str:
 
 
 def _sources(report: Report) -> list[str]:
-    """The differences to the sources of the prior; empty where none was measured alone."""
+    """Returns lines of Markdown with the arms' differences to the sources of the prior; empty if no
+    source was measured alone."""
     lines = [line for line in report.lines if line.sources]
     names = [name for name in STANDALONE if any(name in line.sources for line in lines)]
     if not names:

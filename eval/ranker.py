@@ -1,6 +1,6 @@
-"""Has rankers learned from what people chose, judged on people they have not seen, and promoted if
-they order better than what serves: one for each kind of history, since what helps somebody with a
-single like is not what helps somebody with a hundred."""
+"""Learns rankers from what people chose, judges them on people they have not seen, and promotes
+those that order better than what serves. There is one for each kind of history, since what helps
+somebody with a single like is not what helps somebody with a hundred."""
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,13 +21,13 @@ from service.config import History, RankerHistory, RankerRecord, Settings, histo
 from service.errors import BadRequest
 
 FEWEST = 100
-"""Fewer lists than this teach nothing that lasts."""
+"""The fewest lists that a ranker for a kind of history is learned from."""
 
 
 @dataclass(frozen=True)
 class RankerTarget:
-    """What to learn from: a case folder. `refresh`: promote a ranker also if it is only as good as
-    what serves."""
+    """`folder`: the case folder to learn from; `kind`: the kind of ranker; `refresh`: promote a
+    ranker also if it is only as good as what serves."""
 
     folder: Path
     kind: Kind = "auto"
@@ -36,8 +36,8 @@ class RankerTarget:
 
 @dataclass(frozen=True)
 class FoundRanker:
-    """`number`: under which it is kept; `versus`: nDCG@10 less that of what served, over people of
-    its kind of history."""
+    """A ranker that was learned. `number`: the number under which it is kept; `versus`: its nDCG@10
+    less that of what served, over people of its kind of history."""
 
     number: int
     record: RankerRecord
@@ -51,8 +51,8 @@ async def fit_ranker(
     target: RankerTarget, settings: Settings, out: Path, make: Make, tell: Tell
 ) -> list[FoundRanker]:
     """Learns, judges and keeps the rankers of the configured domain, one for each kind of history
-    of which there are enough lists. Raises `BadRequest` where there are too few of all, and says
-    how many there are."""
+    with at least `FEWEST` lists, and returns them. Raises `BadRequest` if no kind of history has so
+    many, and says how many there are."""
     data = Data.read(target.folder)
     data.audit()
     lists = Lists(settings, out, make, tell)
@@ -83,13 +83,14 @@ async def fit_ranker(
 
 
 def is_better(versus: stats.Paired, *, refresh: bool) -> bool:
-    """Is a ranker to be promoted? By its whole interval; for a refresh by the mean."""
+    """Returns whether to promote a ranker: if the interval of `versus` lies above 0; for a refresh
+    also if its mean is at least 0."""
     return versus.low > 0 or (refresh and versus.difference >= 0)
 
 
 def _learnable(lists: Iterable[FeatureList]) -> dict[History, list[FeatureList]]:
-    """By kind of history those that hold something that was liked. Who likes nothing is left to the
-    prior."""
+    """Returns by kind of history the lists that hold an item that the person liked next. Lists of
+    people without a like are left out: those people are left to the prior."""
     found: dict[History, list[FeatureList]] = {}
     for each in lists:
         if each.likes and each.chosen.any():
@@ -99,7 +100,8 @@ def _learnable(lists: Iterable[FeatureList]) -> dict[History, list[FeatureList]]
 
 @dataclass(frozen=True)
 class _Job:
-    """For whom a ranker is learned, and what its record says of where it comes from."""
+    """What one ranker is learned from. `history`: the kind of history that it is for; `about`: what
+    its record says of the data."""
 
     target: RankerTarget
     history: History
@@ -111,7 +113,7 @@ class _Job:
 def _learned(
     job: _Job, lists: ByHistory, judged: Sequence[ServedList]
 ) -> tuple[RankerRecord, stats.Paired]:
-    """A ranker, and how much better it orders than what serves."""
+    """Learns a ranker; returns its record, and how much better it orders than what serves."""
     tests = [test.features for test in judged]
     names = feature_names([*chain(*lists.values()), *tests])
     own, everybody = len(lists[job.history]), sum(map(len, lists.values()))
@@ -149,8 +151,9 @@ def _learned(
 def _by_likes(
     tests: Sequence[FeatureList], served: Sequence[float], scores: Sequence[float]
 ) -> dict[str, dict[str, float]]:
-    """What serves and what was learned, of people with each number of likes that strangers are
-    asked at; they are nearly all who have so few."""
+    """Returns mean nDCG@10 × 100 of what serves and of what was learned, by number of likes, for
+    the numbers in `KNOWN_LIKES`. Strangers are asked about after so many likes, and nearly all
+    lists with so few are theirs."""
     found: dict[int, list[tuple[float, float]]] = {}
     for test, before, after in zip(tests, served, scores, strict=True):
         found.setdefault(test.likes, []).append((before, after))
@@ -165,7 +168,8 @@ def _by_likes(
 
 
 def _by_person(users: Sequence[str], values: Sequence[float]) -> list[float]:
-    """The mean of each person's lists: several of one person say less than those of several."""
+    """Returns the mean of each person's values: several lists of one person say less than lists of
+    several people."""
     own: dict[str, list[float]] = {}
     for user, value in zip(users, values, strict=True):
         own.setdefault(user, []).append(value)

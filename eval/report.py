@@ -17,7 +17,7 @@ from eval.suite import STANDALONE, sibling
 from service.errors import BadRequest
 
 TOO_GOOD = 0.95
-"""An arm that reaches so much of the oracle is flagged: no honest ranking does."""
+"""An arm that reaches more than this share of the oracle is flagged: no honest ranking does."""
 FEW = 5
 """A slice of fewer cases is not shown."""
 RATES = (
@@ -40,13 +40,13 @@ Pairs = list[tuple[RunRow, RunRow]]
 @dataclass(frozen=True)
 class ArmLine:
     """One arm. `baseline`: the arm of the same settings and data that it is compared with.
-    `values`: mean of each metric.
+    `values`: the mean of each metric.
 
-    `interval`: of the first. `versus`: the first metric against the baseline, `holm`: its p-value
-    adjusted for the number of arms looked at; `also`: against the suite's second baseline. `rates`:
-    operational figures, None where there is none. `sources`: the first metric less that of each
-    source of its prior alone, by the source's name; empty for a source.
-    """
+    `interval`: the 95 % interval of the first metric. `versus`: the first metric's difference to
+    the baseline; `holm`: the p-value of that difference, adjusted for the number of arms looked at;
+    `also`: the difference to the suite's second baseline. `rates`: operational figures, None where
+    there is none. `sources`: the first metric less that of each source of the arm's prior alone, by
+    the source's name; empty for a source."""
 
     arm: str
     baseline: str
@@ -101,8 +101,9 @@ class Report:
 
 
 def report(out: Path, by: Sequence[str] = ()) -> Report:
-    """Folds a run's rows. `by`: attributes of users to slice by, beside history and target. Raises
-    `BadRequest`."""
+    """Folds the rows of the run in `out` into a report. `by`: attributes of users to slice by,
+    beside history and target. Raises `BadRequest` if `out` holds no run that can be scored, or if
+    nobody declares an attribute."""
     results = Results(out)
     suite = results.manifest["suite"]
     headline = results.names[0]
@@ -124,7 +125,7 @@ def report(out: Path, by: Sequence[str] = ()) -> Report:
 
 
 def _lines(results: Results) -> list[ArmLine]:
-    """A line an arm, by name."""
+    """Returns a line for each arm, sorted by the arm's name, with comparisons and flags."""
     arms = sorted(results.rows)
     rivals = [arm for arm in arms if not is_bound(arm) and not results.is_baseline(arm)]
     floors = [arm for arm in arms if arm.partition(" ")[0] == FLOOR or arm.startswith(ALONE)]
@@ -187,7 +188,8 @@ def _line(results: Results, arm: str) -> ArmLine:
 
 
 def _also(results: Results, arm: str) -> stats.Paired | None:
-    """Against the suite's second baseline, where it has one."""
+    """Returns the arm's difference to the suite's second baseline; None if there is none to compare
+    with."""
     second = results.manifest["suite"].get("beside")
     if second is None or arm == second or arm.partition(" ")[0] == CEILING:
         return None
@@ -217,7 +219,8 @@ def _read_json(file: Path, default: dict[str, Any]) -> dict[str, Any]:
 def _rates(
     every: Sequence[RunRow], probes: Mapping[str, Mapping[str, RunRow]]
 ) -> dict[str, float | None]:
-    """Shares in [0, 1], seconds, tokens a ranking, US dollars in all."""
+    """Returns the figures that `RATES` names: shares in [0, 1], correlations in [−1, 1], seconds,
+    mean tokens a ranking, US dollars in all; None where there is nothing to measure."""
     seconds = [row.seconds for row in every]
     costs = [row.cost for row in every if row.cost is not None]
     both = _both_ways(probes, every)
@@ -246,7 +249,7 @@ def _mean(values: Iterable[float]) -> float | None:
 
 
 def _both_ways(probes: Mapping[str, Mapping[str, RunRow]], every: Sequence[RunRow]) -> Pairs:
-    """The same window shown in prior order and reversed."""
+    """Returns pairs of rows for the same window of a case: shown in prior order, and reversed."""
     plain = {row.case: row for row in every if row.order and row.repeat == 0}
     pairs = []
     for case, answers in probes.items():
@@ -267,7 +270,8 @@ def _position_bias(forward: RunRow, backward: RunRow) -> float:
 
 
 def _for_another(probes: Mapping[str, Mapping[str, RunRow]]) -> Pairs:
-    """The same candidates in the same order, for the case's user and for another."""
+    """Returns pairs of rows for the same candidates in the same order: one for the case's user, one
+    for another user."""
     pairs = []
     for answers in probes.values():
         if {"own", "other"} <= answers.keys():
@@ -305,8 +309,9 @@ def _slices(results: Results, by: Sequence[str]) -> list[Slice]:
 
 
 def _groups(results: Results, by: Sequence[str]) -> dict[tuple[str, str], list[CaseKey]]:
-    """Cases that a baseline has, by the name and value of their slices and of these attributes of
-    their users. Raises `BadRequest` for an attribute that nobody declares."""
+    """Returns the keys of the cases that a baseline has, grouped by name and value of the cases'
+    slices and of the attributes in `by` of their users. Raises `BadRequest` for an attribute that
+    nobody declares."""
     groups: dict[tuple[str, str], list[CaseKey]] = defaultdict(list)
     baselines = [arm for arm in results.scores if results.is_baseline(arm)]
     for name, data in results.data.items():
@@ -334,8 +339,8 @@ def _groups(results: Results, by: Sequence[str]) -> dict[tuple[str, str], list[C
 
 @dataclass(frozen=True)
 class Comparison:
-    """`better`: cases where the first arm gains most, with both values; `worse`: where it loses
-    most."""
+    """Two arms compared. `better`: cases where the first arm gains most, with the values of both
+    arms; `worse`: those where it loses most."""
 
     versus: stats.Paired
     better: list[tuple[str, float, float]]

@@ -18,7 +18,8 @@ from service.schema import Event, Item
 
 FLOOR, CEILING = "shuffled", "oracle"
 ALONE = "alone:"
-"""Before the name of an arm: its model's own order, without the prior's share."""
+"""The prefix of an arm that is added for another arm: its model's own order, without the prior's
+share."""
 SHUFFLES = 10
 
 CaseKey = tuple[str, str]
@@ -26,13 +27,14 @@ CaseKey = tuple[str, str]
 
 
 class Results:
-    """`rows`: by arm and case, one a repeat, in one order whatever order they were written in.
-    `probes`: by arm, case id and probe. `scores`: by arm and case, the value of each metric, the
-    mean over repeats. `missing`: how many rankings the run still lacks."""
+    """A run's rows, scored. `rows`: by arm and case, one row a repeat; the order of the cases
+    doesn't depend on the order in which rows were written. `probes`: by arm, case id and probe.
+    `scores`: by arm and case, the value of each metric, the mean over repeats. `missing`: how many
+    rankings the run still lacks."""
 
     def __init__(self, out: Path) -> None:
-        """Raises `BadRequest` for what is no run, for case folders that have changed since, and
-        where the baseline has no row yet."""
+        """Reads the run in `out`. Raises `BadRequest` if `out` holds no run, if its case folders
+        have changed since, or if the baseline has no row yet."""
         manifest = out / "manifest.json"
         if not manifest.exists():
             raise BadRequest(f"{out} holds no run: 'whyrank eval run SUITE --out {out}' makes one")
@@ -67,13 +69,14 @@ class Results:
         }
 
     def _wanted(self) -> int:
-        """How many rankings the run is to have; 0 where it doesn't say."""
+        """Returns how many rankings the run is to have; 0 if its folder doesn't say."""
         file = self.out / "wanted.json"
         return int(json.loads(file.read_text())["rankings"]) if file.exists() else 0
 
     def _read_rows(self) -> int:
-        """Returns how many there are. A hundred thousand are to fit in memory: rows share their
-        ids, and what no report needs is left out."""
+        """Reads the rows into `rows` and `probes`; returns how many there are. A hundred thousand
+        are to fit in memory: rows share their ids, and fields that no report needs are left out.
+        Raises `BadRequest` if the baseline has no row yet."""
         known: dict[str, str] = {}
         count = 0
         for row in rows(self.out):
@@ -104,16 +107,17 @@ class Results:
         return count
 
     def _add_models_alone(self) -> None:
-        """What each model's own order does without the prior."""
+        """Adds an arm, named with `ALONE` in front, for each model's own order without the
+        prior."""
         for arm in list(self.rows):
             for key, (row, *_) in list(self.rows[arm].items()):
                 if row.order:
                     self.rows[ALONE + arm][key] = [replace(row, items=row.behind(row.order))]
 
     def _add_bounds(self) -> None:
-        """What any reordering of the window that the model sees could at worst and at best reach:
-        shuffled and oracle, for each prior that a model is asked beside. Shuffled is the mean of
-        ten shuffles of each case."""
+        """Adds the arms `shuffled` and `oracle` for each prior that a model is asked beside. They
+        reorder the window that the model sees: by chance (ten shuffles of each case), and with all
+        relevant items first."""
         for prior in [arm for arm in self.rows if arm.partition(" ")[0] == "prior"]:
             if prior in self._named_priors:
                 continue
@@ -131,11 +135,13 @@ class Results:
 
     @property
     def _named_priors(self) -> set[str]:
-        """The suite's other priors: arms of their own, not baselines."""
+        """The names of the arms that the suite's `priors` make: arms of their own, not
+        baselines."""
         return {f"prior {name}" for name in self.manifest["suite"].get("priors", {})}
 
     def baseline_of(self, arm: str) -> str:
-        """The baseline for an arm: of the same settings and data, else the one that was named."""
+        """Returns the baseline for an arm: the one of the same settings and data, else the one that
+        the suite names."""
         if arm in self._named_priors:
             return self.baseline
         same_settings = sibling(self.baseline, arm)
@@ -160,8 +166,9 @@ class Results:
         return [key for key in self.scores[arm] if key in self.scores[reference]]
 
     def difference(self, arm: str, reference: str, looks: int = 1) -> stats.Paired | None:
-        """Of two arms in the first metric, over the cases that both have; None where there are
-        none. `looks`: among so many comparisons."""
+        """Returns the difference of two arms, `arm` less `reference`, in the first metric, over the
+        cases that both have; None where there are none. `looks`: how many comparisons are made in
+        all."""
         keys = self.shared(arm, reference) if reference in self.scores else []
         if not keys:
             return None
@@ -171,7 +178,8 @@ class Results:
 
 
 def is_bound(arm: str) -> bool:
-    """Is it no arm of the suite, but one that a report adds to say what could be reached?"""
+    """Returns whether the arm is not the suite's own but one that a report adds to say what could
+    be reached: `shuffled`, `oracle`, or a model alone."""
     return arm.partition(" ")[0] in {FLOOR, CEILING} or arm.startswith(ALONE)
 
 

@@ -96,7 +96,7 @@ class RunRow:
         return {name: getattr(self, name) for name in FIELDS}
 
     def behind(self, first: Sequence[str]) -> list[str]:
-        """Puts these items first; all others follow in the order of `items`."""
+        """Returns the ids in `first`, followed by all others in the order of `items`."""
         named = set(first)
         return [*first, *(item for item in self.items if item not in named)]
 
@@ -105,8 +105,8 @@ FIELDS = tuple(field.name for field in fields(RunRow))
 
 
 def row_of(job: RunJob, attempt: Attempt, explained: int = 0) -> RunRow:
-    """Makes the row of a job. `explained`: of so many first items a model may write the reasons;
-    their grounding is counted."""
+    """Makes the row of a job. `explained`: for how many of the first items a model may write
+    reasons; only these count for `grounded`."""
     ranking = attempt.ranking
     usage = ranking.usage if ranking else attempt.usage
     row = RunRow(
@@ -190,8 +190,8 @@ def mend(file: Path) -> None:
 
 @contextmanager
 def locked(file: Path) -> Iterator[TextIO]:
-    """The file, open for appending by this process alone: two that run the same suite would pay
-    twice. Raises `BadRequest` if another has it."""
+    """Opens the file for appending by this process alone, and yields it: two processes that run the
+    same suite would pay twice. Raises `BadRequest` if another process has it."""
     with file.open("a", encoding="utf-8") as lines:
         try:
             fcntl.flock(lines, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -31,10 +31,10 @@ from service.schema import RecommendRequest
 Step = Callable[["Progress"], None]
 """Called whenever a question was answered or skipped."""
 DEADLINE_MS = 600_000
-"""Long enough for any case: quality is measured, and time beside it, not what a deadline leaves of
-quality."""
+"""The deadline of each request, long enough for any case: no ranking is to be worse for want of
+time."""
 SHOWN = {"": None, "reversed": "reversed", "own": "shuffled", "other": "shuffled"}
-"""The order in which a probe's model sees the candidates; None: as configured."""
+"""By probe, the order in which the model sees the candidates; None: as configured."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +131,8 @@ class Run:
         self._keep_manifest()
 
     def _keep_manifest(self) -> None:
-        """Writes the manifest at the first run; a later run in the same folder must have the same,
-        or its rows would not compare. Raises `BadRequest`."""
+        """Writes the manifest at the first run. Raises `BadRequest` if the folder holds a run with
+        another manifest: its rows would not compare."""
         file = self.out / "manifest.json"
         manifest = self.manifest()
         if file.exists():
@@ -152,7 +152,7 @@ class Run:
         file.write_text(json.dumps({**manifest, **once}, indent=2) + "\n")
 
     def manifest(self) -> dict[str, Any]:
-        """Versions, hashes and settings: what a repetition needs."""
+        """Returns what a repetition of the run needs: versions, hashes and settings."""
         prompts = {
             prompt.ref.id: prompt.ref.sha
             for service in self._services.values()
@@ -174,8 +174,8 @@ class Run:
         }
 
     def _notes(self) -> list[str]:
-        """Flags files of weights that were fitted on half of the people who are asked about: such
-        weights flatter the arms that use them."""
+        """Returns a flag for each file of weights that was fitted on half of the people who are
+        asked about: such weights flatter the arms that use them."""
         if not self.base.rank.fitted:
             return []
         notes, asked = [], {data.sha for data in self.data.values()}
@@ -200,8 +200,8 @@ class Run:
         return self._services[key]
 
     def settings(self, arm: Arm, shown: str | None = None) -> Settings:
-        """The arm's settings, with the store in the run's folder and everything else where it was;
-        made once."""
+        """Returns the arm's settings with the store in the run's folder and everything else where
+        it was; made once. `shown`: the order in which the model sees the candidates."""
         key = repr((arm, shown))
         if key not in self._settings:
             self._settings[key] = housed(
@@ -320,8 +320,9 @@ class _Session:
         return unspent or not self._may_cost(job.arm)
 
     def _may_cost(self, arm: Arm) -> bool:
-        """Has its model a price, or one that may stand in? LiteLLM knows prices itself. No other
-        model can stand in for one that tells likelihoods."""
+        """Returns whether asking the arm may cost money: its model, or one that may stand in for
+        it, has a price or is asked through LiteLLM, which knows prices itself. No other model can
+        stand in for one that tells likelihoods."""
         if arm.model is None:
             return False
         settings = self.run.settings(arm)
@@ -336,8 +337,8 @@ class _Session:
         return any(model.price is not None or model.backend == "litellm" for model in models)
 
     async def _wake(self, jobs: Sequence[RunJob]) -> None:
-        """Raises `BadRequest` for a model that does not answer or lacks what its strategy needs:
-        hours of answers by the prior would be no evaluation."""
+        """Wakes the models that `jobs` need. Raises `BadRequest` for a model that does not answer
+        or lacks what its strategy needs: hours of answers by the prior would be no evaluation."""
         arms = {(job.arm.model, job.arm.strategy): job.arm for job in jobs}
         for (alias, strategy), arm in arms.items():
             if alias is None:
@@ -358,8 +359,8 @@ class _Session:
                 )
 
     async def _ask(self, job: RunJob) -> RunRow:
-        """Asks a job; one that fails makes a row too. Raises `BadRequest` when the model has gone:
-        hours of answers by the prior would be no evaluation."""
+        """Asks a job and returns its row, also if the job fails. Raises `BadRequest` when the model
+        has gone (hours of answers by the prior would be no evaluation), and `StorageError`."""
         service = await self.run.service(job.arm, SHOWN[job.probe])
         window = await self._neutral_window(job) if job.probe in {"own", "other"} else None
         request, call = self.run.request(job, window), CallContext(exchanges=[])

@@ -203,7 +203,7 @@ FACTS: dict[str, Callable[[Ranking], str]] = {
     "tokens written": lambda ranking: f"{ranking.usage.completion_tokens}",
     "cost": lambda ranking: _dollars(ranking.usage.cost),
 }
-"""What is shown of a ranking, by its name."""
+"""What is shown of a ranking: by the row's name, the function that says it."""
 
 
 def _print_means(answers: Sequence[Answers], k: int) -> None:

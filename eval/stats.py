@@ -42,7 +42,7 @@ class Paired:
 
 
 def signed(value: float) -> str:
-    """× 100, with its sign."""
+    """Formats `value` times 100, with its sign and two decimals."""
     return f"{100 * value:+.2f}"
 
 
@@ -116,7 +116,8 @@ def _signs(n: int, seed: int, resamples: int) -> Matrices:
 
 
 def _blocks(rows: int, width: int) -> list[int]:
-    """How many rows to draw at a time: no more than `BLOCK` numbers."""
+    """Splits `rows` rows of `width` numbers into blocks of at most `BLOCK` numbers; returns the
+    number of rows in each block."""
     step = max(1, BLOCK // width)
     return [min(step, rows - start) for start in range(0, rows, step)]
 

@@ -10,7 +10,8 @@ from service.config import Settings
 from service.errors import BadRequest
 
 Make = Callable[[Settings], Awaitable[Service]]
-"""Makes a service: `service.build.build`, with what a test puts in the place of models."""
+"""A function that makes a service from settings: `service.build.build`, in tests with something in
+the place of models."""
 BATCH = 2_000
 """Rows put into a store at a time."""
 

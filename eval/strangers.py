@@ -14,7 +14,8 @@ from service.schema import Event
 
 @dataclass(frozen=True)
 class Strangers:
-    """`data`: a case folder of which these people's cases are left."""
+    """The people of the cases in `data`, as strangers. `data`: a case folder, with the cases of
+    these people alone."""
 
     data: Data
 
@@ -27,15 +28,15 @@ class Strangers:
 
     @cached_property
     def cases(self) -> Sequence[Case]:
-        """Their cases. The whole history is excluded, so that the same items are ordered however
-        much of it is known."""
+        """The strangers' cases. Each excludes its whole history, so that the same items are ordered
+        however much of the history is known."""
         return [
             case.model_copy(update={"exclude": [*case.exclude, *case.history]})
             for case in self.data.cases
         ]
 
     def events(self, count: int) -> list[dict[str, Any]]:
-        """Everybody's events on the last `count` items that they liked."""
+        """Returns the strangers' events on the last `count` items that each of them liked."""
         return [
             event.model_dump(mode="python")
             for case in self.data.cases

@@ -97,7 +97,7 @@ class Suite(BaseModel):
 
     @classmethod
     def read(cls, file: Path) -> Suite:
-        """Raises `BadRequest` naming file, key and reason."""
+        """Reads a suite from a YAML file. Raises `BadRequest` naming file, key and reason."""
         try:
             content = yaml.safe_load(file.read_text())
             suite = cls.model_validate(content)
@@ -117,8 +117,8 @@ class Suite(BaseModel):
         )
 
     def arms(self, settings: Settings) -> list[Arm]:
-        """Every combination once; `prior` and the sources need neither prompt nor model. Baselines
-        come first. Raises `BadRequest` for a locale that is none."""
+        """Returns the suite's arms, every combination once; `prior` and the sources need neither
+        prompt nor model. Baselines come first. Raises `BadRequest` for an invalid locale."""
         models = self.models or [*filter(None, [settings.roles.rank])]
         pairs = [pair for pair in self._pairs(models) if pair[0] != "prior"]
         prompts: list[str | None] = [*self.prompts] or [None]
@@ -146,8 +146,8 @@ class Suite(BaseModel):
     def _priors(
         self, label: str, changes: Mapping[str, Any], shared: Mapping[str, Any]
     ) -> list[Arm]:
-        """The arms that ask no model: the prior, its sources alone, and the suite's other priors
-        beside settings without a name."""
+        """Returns the arms that ask no model: the prior, its sources alone, and, if `label` is
+        empty, the suite's other `priors`."""
         arms = [_arm(["prior"], strategy="prior", changes=changes, **shared)]
         for source in STANDALONE if self.sources else ("popular",):
             weights = {name: float(name == source) for name in SOURCES}
@@ -200,8 +200,8 @@ class Arm(BaseModel):
         return "score" if self.strategy == "likelihood" else "rank"
 
     def settings(self, base: Settings, shown: str | None = None) -> Settings:
-        """Raises `ConfigError` naming the key. `shown`: the order in which the model sees the
-        candidates."""
+        """Returns the settings `base` with the arm's changes and model. `shown`: the order in which
+        the model sees the candidates. Raises `ConfigError` naming the key."""
         changes: Mapping[str, Any] = self.changes
         if self.model is not None:
             roles = ("score",) if self.strategy == "likelihood" else ("rank", "explain")
@@ -223,8 +223,8 @@ class Arm(BaseModel):
 
 
 def sibling(name: str, arm: str) -> str:
-    """The arm `name` of the same settings and data as `arm`: `prior` beside `listwise:tiny k50` is
-    `prior k50`."""
+    """Returns the name of the arm `name` that has the same settings and data as `arm`: `prior`
+    beside `listwise:tiny k50` is `prior k50`."""
     return f"{name} {arm.partition(' ')[2]}".strip()
 
 

@@ -22,11 +22,11 @@ from service.config import History, RankerHistory
 
 console = Console()
 WIDE = 150
-"""From so many columns on all of the leaderboard is shown."""
+"""The width of a terminal, in characters, from which the whole leaderboard is shown."""
 NARROW = 7
-"""Columns of the leaderboard that are shown in a narrower terminal."""
+"""How many columns of the leaderboard a narrower terminal shows."""
 SHOWN = 20
-"""So many items of a case are shown, and all relevant ones."""
+"""How many of a case's first items are shown; relevant items are shown wherever they stand."""
 LIKES: dict[History, str] = {"none": "0", "few": "1–3", "some": "4–20", "many": "21+"}
 """How many likes people have, by kind of history."""
 
@@ -167,7 +167,8 @@ def _ranking_table(row: RunRow, case: Case, titles: dict[str, str]) -> Table:
 
 
 def print_curve(curve: Curve) -> None:
-    """nDCG@10 by how many events are known, against popularity and the step before."""
+    """Prints nDCG@10 by how many events are known, and its difference to popularity and to the step
+    before."""
     table = Table("events", "nDCG@10", "less popularity", "less the step before")
     table.title = f"{curve.data}: {curve.people} people"
     for step in curve.steps:
@@ -177,8 +178,8 @@ def print_curve(curve: Curve) -> None:
 
 
 def print_rankers(history: RankerHistory) -> None:
-    """Every ranker that was learned: for whom, how much better it is than what served then (95 %),
-    whether it was promoted for it, and which serve."""
+    """Prints every ranker that was learned: for whom, how much better it is than what served then
+    (95 %), whether it was promoted, and which serve."""
     records, serving = history.all(), history.serving
     if not records:
         console.print("no ranker was learned yet: whyrank fit cases --out fit --ranker auto")

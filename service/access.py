@@ -13,7 +13,7 @@ from service.store import Store
 OWNER = ApiKey(key_id="owner", name="WHYRANK_API_KEY", scopes=("admin",))
 """The caller that sends the key set in the environment variable WHYRANK_API_KEY."""
 ANYONE = ApiKey(key_id="anyone", name="anyone", scopes=("admin",))
-"""The caller as long as no key exists."""
+"""Every caller, as long as no API key exists."""
 
 
 class Access:

@@ -85,8 +85,8 @@ def _stages(settings: Settings, outside: Outside, models: Models) -> Stages:
 def _rankers(
     settings: Settings, embedder: str, telemetry: Telemetry
 ) -> dict[str, dict[History, LearnedRanker]]:
-    """The rankers that serve, by domain and kind of history. One that was learned in another
-    embedding space is left out, with a warning."""
+    """Returns the learned rankers by domain and kind of history. Leaves out, with a warning, a
+    ranker that was learned with another embedder than `embedder`."""
     rankers: dict[str, dict[History, LearnedRanker]] = {}
     for domain, records in settings.rankers().items():
         for kind, record in records.items():
@@ -236,8 +236,8 @@ async def build(
 
 
 async def open_catalog(settings: Settings, embed: Embeds, *, re_embed: bool = False) -> Catalog:
-    """Opens the catalogue alone, without a service. Raises `ConfigError` also for a domain's scope
-    that it can't be filtered by."""
+    """Opens the catalogue alone, without a service. Raises `ConfigError` if another embedder made
+    its vectors (unless `re_embed`), or if it can't be filtered by a scope in `catalog.scopes`."""
     catalog = await Catalog.open(
         settings.data / "catalog",
         embed=embed,
@@ -283,16 +283,16 @@ def guard(settings: Settings) -> None:
 
 @lru_cache(maxsize=1)
 def _local_embedder(path: Path | None, threads: int, batch: int) -> Embedder:
-    """All services of a process share one: an evaluation makes a service for each of its
-    settings."""
+    """Returns the embedder that runs in this process: the ONNX model at `path`, or
+    `MultilingualEmbedder` if `path` is None. Cached, so that all services of a process share it."""
     if path is None:
         return MultilingualEmbedder(threads=threads, batch=batch)
     return OnnxEmbedder(path, threads=threads, batch=batch)
 
 
 async def open_embedder(settings: Settings) -> Embedder:
-    """Opens the configured embedder; one outside the house gets redacted texts. Raises
-    `ConfigError` if that fails."""
+    """Opens the configured embedder. An embedder outside the house is sent redacted texts. Raises
+    `ConfigError` if it can't be opened."""
     embed = settings.embed
     if not embed.base_url:
         return await asyncio.to_thread(_local_embedder, embed.path, embed.threads, embed.batch)
@@ -316,9 +316,9 @@ def open_models(
     local: bool,
     kept: Mapping[str, ScorerAdapter] | None = None,
 ) -> dict[str, ScorerAdapter]:
-    """Opens models, by alias: those that run in this process (`local`), or those behind a URL or at
-    a provider. `kept`: open adapters to reuse. One that can't be opened is left out, with a
-    warning; raises `ConfigError` for one that has a role and doesn't run in this process."""
+    """Opens the models that run in this process (`local`), or those behind a URL or at a provider;
+    returns them by alias. `kept`: open adapters to reuse. A model that can't be opened is left out,
+    with a warning; if it has a role and doesn't run in this process, raises `ConfigError`."""
     needed = {
         *settings.roles.model_dump(exclude_none=True).values(),
         *settings.fallback,
@@ -347,7 +347,7 @@ def _check_local(alias: str, settings: Settings) -> None:
 
 
 _local = lru_cache(maxsize=4)(Local)
-"""All services of a process share the weights of a model."""
+"""`Local`, cached, so that all services of a process share the weights of a model."""
 
 
 def _open(alias: str, settings: Settings, telemetry: Telemetry) -> ScorerAdapter:

@@ -15,14 +15,14 @@ from service.schema import Candidate, Item, RecommendRequest, UserState
 from service.store import Store
 
 EMBEDDING_SHARE = 1 / 3
-"""Largest share of the time left that is spent on embedding documents."""
+"""Largest share of the time until the deadline that embedding documents may take."""
 UNKNOWN_ITEM = {
     "candidates": "so last and without a reason",
     "context_items": "so without effect",
     "exclude": "so without effect",
 }
-"""By field of a request: what happens to an id that the catalogue doesn't have, as a warning says
-it."""
+"""For each field of a request, how a warning words what happens to an id that the catalogue doesn't
+have."""
 NAMED = 20
 """How many ids, or places of documents, a warning lists."""
 
@@ -87,8 +87,8 @@ class Finder:
         return Lookup(self._store, self._catalog, person, query)
 
     async def _unknown(self, request: RecommendRequest) -> list[str]:
-        """Warns, for each list of ids in the request, about those that the catalogue doesn't
-        have."""
+        """Returns a warning for each list of ids in the request that has ids unknown to the
+        catalogue."""
         named = request.candidates or ()
         lists = {
             "candidates": [item_id for item_id in named if item_id not in request.exclude],
@@ -107,8 +107,9 @@ class Finder:
         ]
 
     async def _unmet(self, plan: Plan, candidates: Sequence[Candidate]) -> list[str]:
-        """If there are no candidates, warns whether the request's filters or the domain's are the
-        cause, and names values that the catalogue has."""
+        """Returns warnings if there are no candidates: whether the request's filters or the
+        domain's are the cause, and which values the catalogue has for the request's filters.
+        Returns an empty list otherwise."""
         request = plan.request
         if candidates or not (request.filters or plan.kind):
             return []

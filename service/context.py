@@ -1,4 +1,5 @@
-"""On whose behalf models are asked: an argument from the face down to the model, never a global."""
+"""The context of model calls: who pays for them, and what they used. It is always passed as an
+argument, never kept in a global."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from service.schema import ApiKey, Usage
 
 @dataclass
 class Exchange:
-    """One call of a model: the messages it was sent and, as far as it came, what it answered."""
+    """One call of a model. `messages`: what the model was sent; `answer`: what it answered, as far
+    as the answer came."""
 
     alias: str
     messages: list[dict[str, str]]
@@ -18,11 +20,12 @@ class Exchange:
 
 @dataclass
 class CallContext:
-    """One request's account with the models.
+    """Records what the model calls of one request used.
 
-    `payer`: the key whose budget calls count against; None: nobody's. `usages`: what each call took
-    so far, failed and broken-off ones included. `exchanges`: gets every call's prompt and answer;
-    None: nobody listens. `whole`: the context that this one is a part of.
+    `payer`: the API key whose budget the calls count against; None: no key's. `usages`: the usage
+    of each call so far, including failed and broken-off calls. `exchanges`: a list to which each
+    call's messages and answer are added; None: they are not kept. `whole`: the context of which
+    this context is a part.
     """
 
     payer: ApiKey | None = None
@@ -31,16 +34,16 @@ class CallContext:
     whole: CallContext | None = None
 
     def part(self) -> CallContext:
-        """A context for a part of the work: its usage counts here too."""
+        """Returns a context for a part of the work. Its usage also counts in this context."""
         return CallContext(self.payer, exchanges=self.exchanges, whole=self)
 
     def charge(self, usage: Usage) -> None:
-        """Count what a call took, here and in all that this is a part of."""
+        """Adds a call's usage to this context and to all contexts of which it is a part."""
         self.usages.append(usage)
         if self.whole is not None:
             self.whole.charge(usage)
 
     @property
     def usage(self) -> Usage:
-        """The sum of all calls."""
+        """The summed usage of all calls."""
         return sum(self.usages, Usage())

@@ -26,18 +26,19 @@ DAMAGE = re.compile(
 CUT = re.compile(
     r"invalid range|range was invalid|whole buffer|too small|magic|end of file|EOF", re.IGNORECASE
 )
-"""What LanceDB says when a file doesn't end as it should."""
+"""Matches LanceDB's messages about a file that doesn't end as it should."""
 MARK = b"LANC"
 """The last bytes of every complete Lance file."""
 PLACES = ("_versions/*.manifest", "data/*.lance", "_indices/*/*.lance")
 SOURCE = re.compile(r",? /\S+\.rs:\d+:\d+")
-"""The place in LanceDB's source that an error names; of no use to our users."""
+"""Matches the place in LanceDB's source code that an error names. It is removed: it doesn't help
+users."""
 
 
 @contextmanager
 def named(folder: Path, part: Part | None = None) -> Iterator[None]:
-    """Within, what LanceDB raises because of the catalogue's files in `folder` becomes a
-    `StorageError`. `part`: the part of the catalogue that is being read, if that is known."""
+    """Context manager that turns LanceDB's errors about the catalogue's files in `folder` into a
+    `StorageError`. `part`: the part of the catalogue that is being read, if known."""
     try:
         yield
     except Exception as error:  # LanceDB's panics share no other class
@@ -48,8 +49,8 @@ def named(folder: Path, part: Part | None = None) -> Iterator[None]:
 
 
 def explained(error: Exception, folder: Path, part: Part | None = None) -> StorageError | None:
-    """LanceDB's error as one of ours. `part`: the part of the catalogue in `folder` that was being
-    read. None if the error is not the files' fault."""
+    """Returns LanceDB's error as a `StorageError`; None if the files are not its cause. `part`: the
+    part of the catalogue in `folder` that was being read."""
     if isinstance(error, WhyrankError):
         return None
     message = " ".join(SOURCE.sub("", f"{error}").removeprefix("lance error: ").split())[:300]
@@ -82,9 +83,9 @@ def disk_full(folder: Path, message: str) -> DiskFull:
 
 
 def _damaged_files(table: Path, message: str) -> list[str]:
-    """Paths relative to the table: of the file that the message names if it exists, else of up to
-    three that are cut short, or that somebody is writing just now, else of the missing file that
-    is named; empty if nobody knows."""
+    """Returns the paths of damaged files, relative to `table`: the file that `message` names, if it
+    exists; else up to three files that are incomplete, because they were cut short or are being
+    written; else the missing file that `message` names, if any."""
     name = re.search(r"items\.lance/((?:_versions|_indices|data|_deletions)/[\w./-]+\w)", message)
     if name and (table / name[1]).exists():
         return [name[1]]
@@ -97,12 +98,12 @@ def _damaged_files(table: Path, message: str) -> list[str]:
 
 
 def data_files(folder: Path) -> set[Path]:
-    """The files of rows and indexes, of every version, complete or not."""
+    """Returns the files of rows and indexes of all versions, complete or not."""
     return {file for place in PLACES[1:] for file in (folder / "items.lance").glob(place)}
 
 
 def ends_whole(file: Path) -> bool:
-    """Has the file been written to its end?"""
+    """Returns whether the file was written to its end; False if it can't be read."""
     try:
         with file.open("rb") as opened:
             opened.seek(max(0, opened.seek(0, 2) - len(MARK)))
@@ -145,14 +146,15 @@ def _cure(folder: Path, files: list[str], part: Part | None) -> str:
 
 
 def latest_manifest(folder: Path) -> str:
-    """The path relative to the table; empty if there is none. The latest has the first name, since
-    names count down from the greatest 64-bit number."""
+    """Returns the path of the latest manifest, relative to the table; empty if there is none. Its
+    name sorts first, since names count down from the greatest 64-bit number."""
     manifests = (folder / "items.lance" / "_versions").glob("*.manifest")
     return min((f"_versions/{file.name}" for file in manifests), default="")
 
 
 def newest_known(folder: Path) -> int:
-    """The latest version, as the last writer noted it; 0 if there is no such note."""
+    """Returns the number of the latest version, from the note that its writer left in the folder; 0
+    if there is no such note."""
     try:
         return int(
             json.loads(

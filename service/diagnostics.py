@@ -36,8 +36,8 @@ class Diagnostics:
     """The problem last logged for each part, by the part's name; empty if it had none."""
 
     async def prepare(self) -> None:
-        """Loads, before the first request, what it would have to wait for, and checks store and
-        catalogue. Raises a `StorageError` or `ConfigError` if they are damaged."""
+        """Loads what the first request would otherwise wait for, as the embedder, and checks store
+        and catalogue. Raises a `StorageError` or `ConfigError` if they are damaged."""
         await asyncio.to_thread(self.store.check)
         await self.catalog.health.examine()
         with suppress(ModelError):  # an embedder outside may be away
@@ -46,8 +46,8 @@ class Diagnostics:
         await asyncio.to_thread(retrieve.load_bm25)
 
     async def readiness(self, seconds: float = 5) -> dict[str, Part]:
-        """Checks all parts; returns their states by name. Each check may take `seconds`. The
-        service can answer as long as store and catalogue are ok."""
+        """Checks all parts of the service; returns the state of each by its name. `seconds`: the
+        time limit of each check. The service can answer as long as `store` and `catalog` are ok."""
         aliases = self._roles()
         problems = await asyncio.gather(
             *(self._why_unready(alias, seconds) for alias in aliases.values())
@@ -91,7 +91,8 @@ class Diagnostics:
         }
 
     async def _read_training(self) -> Part:
-        """Figures on the last training of the collaborative source. No training yet is no error."""
+        """Returns figures on the last training of the collaborative source: None and zeros before
+        the first training."""
         last = await self.store.trainings.latest()
         if last is None:
             return {"trained_at": None, "events": 0, "items": 0}
@@ -102,8 +103,8 @@ class Diagnostics:
         }
 
     async def _read_disk(self) -> Part:
-        """Free space on the fuller of the disks that hold the data. Raises `DiskFull` if it is
-        nearly full, or if the last write was refused."""
+        """Returns the free space on the fuller of the disks that hold the data. Raises `DiskFull`
+        if a disk is nearly full, or if the last write was refused."""
         disks = [
             await asyncio.to_thread(shutil.disk_usage, folder)
             for folder in (self.settings.data, self.store.file.path.parent)
@@ -134,8 +135,8 @@ class Diagnostics:
             self.logged[name] = why
 
     async def _why_unready(self, alias: str, seconds: float) -> str:
-        """Says why a model doesn't work; returns an empty text if it does. A model that costs money
-        is not called for this: its last probe and its circuit breaker tell."""
+        """Returns why a model doesn't work; an empty text if it does. A model that costs money is
+        not called: its last probe and its circuit breaker decide."""
         if not self.settings.models[alias].costs:
             return await self.models.why_unusable(alias, seconds)
         if self.models.capabilities(alias) is None:

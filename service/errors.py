@@ -50,8 +50,8 @@ BOUNDS = {
     "too_short": ("at least", "min_length"),
     "string_too_short": ("at least", "min_length"),
 }
-"""By type of pydantic's error about a length: how the bound is worded, and its key in the error's
-context."""
+"""By pydantic's type of an error about a length: the words before the bound, and the bound's key in
+the error's context."""
 
 
 def reasons(error: ValidationError) -> str:
@@ -60,10 +60,10 @@ def reasons(error: ValidationError) -> str:
 
 
 def in_words(errors: Sequence[ErrorDetails]) -> str:
-    """The first five errors of a validation as `field: reason; field: reason`.
+    """Returns the first five errors of a validation as `field: reason; field: reason`.
 
-    Of a value that could be of several types and breaks the length limit of one, only the limit is
-    named, not how it misses the other types.
+    If a value may be of several types and breaks the length limit of one, only the limit is named,
+    not why the value is none of the other types.
     """
     placed = [(path_of(error["loc"]), error) for error in errors]
     places_of_limits = {place for place, error in placed if error["type"] in BOUNDS}
@@ -76,8 +76,8 @@ def in_words(errors: Sequence[ErrorDetails]) -> str:
 
 
 def _reason(error: ErrorDetails) -> str:
-    """The message; of a length limit with its unit: characters of a text, items of a list,
-    attributes of `attributes`."""
+    """Returns an error's message. A length limit has a unit: characters of a text, items of a list,
+    or, for an object, the name of its field, as attributes."""
     if error["type"] not in BOUNDS:
         return error["msg"].removeprefix("Value error, ")
     bound, name = BOUNDS[error["type"]]
@@ -91,8 +91,8 @@ def _reason(error: ErrorDetails) -> str:
 
 class WhyrankError(Exception):
     """Base of all errors raised on purpose. `param` names the offending field or setting, if there
-    is one. A kind of error says its `code`, `status` and `retry_after_s` where its class begins;
-    what it doesn't say is as in the class above it."""
+    is one. A subclass sets `code`, `status` and `retry_after_s` as class arguments, and inherits
+    those that it leaves out."""
 
     code: str = "internal"
     status: int = 500
@@ -112,7 +112,7 @@ class WhyrankError(Exception):
 
 
 class BadRequest(WhyrankError, code="invalid_request", status=422):
-    """The caller can mend it."""
+    """The request is wrong, and the caller can mend it."""
 
 
 def check_limit(field: str, size: int, most: int, setting: str, unit: str = "") -> None:
@@ -133,23 +133,23 @@ class NotFound(BadRequest, code="not_found", status=404):
 
 
 class InvalidJson(BadRequest, code="invalid_json", status=400):
-    """A body that can't be read."""
+    """The request's body is not JSON."""
 
 
 class UnsupportedMedia(BadRequest, code="unsupported_media_type", status=415):
-    """A body that doesn't say it is JSON."""
+    """The request's body is not declared as JSON."""
 
 
 class Unauthorized(BadRequest, code="unauthorized", status=401):
-    """No key, or a wrong, expired or revoked one."""
+    """The request has no API key, or a wrong, expired or revoked one."""
 
 
 class Forbidden(BadRequest, code="forbidden", status=403):
-    """A key that is for other things."""
+    """The request's API key lacks the scope that is needed."""
 
 
 class RateLimited(BadRequest, code="rate_limited", status=429):
-    """More requests a minute than allowed."""
+    """The caller sent more requests a minute than allowed."""
 
     def __init__(self, message: str, retry_after_s: int) -> None:
         super().__init__(message)
@@ -157,7 +157,7 @@ class RateLimited(BadRequest, code="rate_limited", status=429):
 
 
 class ConfigError(WhyrankError, code="bad_config"):
-    """Refused at start; names file, key and reason."""
+    """The configuration is refused; the message names file, key and reason."""
 
 
 class PromptError(WhyrankError, code="bad_prompt"):
@@ -169,7 +169,7 @@ class StorageError(WhyrankError, code="storage_unavailable", status=503, retry_a
 
 
 class CatalogBusy(StorageError, code="catalog_busy", retry_after_s=1):
-    """Other writers kept coming first."""
+    """The catalogue could not be written: other writers kept coming first."""
 
 
 class DiskFull(StorageError, code="disk_full", status=507):
@@ -185,8 +185,9 @@ class CatalogDamaged(StorageError, code="catalog_damaged", retry_after_s=60):
 
 
 class ModelError(WhyrankError, code="unreachable", status=503):
-    """`code` is also the `degraded.reason` of the answer that had to do without the model.
-    `rest_s`: how many seconds the model's server asked us to wait before the next call."""
+    """The language model gave no usable answer. `code` is also the `degraded.reason` of the ranking
+    that had to do without the model. `rest_s`: how many seconds the model's server asked us to wait
+    before the next call."""
 
     def __init__(self, message: str, *, rest_s: float = 0) -> None:
         super().__init__(message)
@@ -210,7 +211,7 @@ class ModelIncapable(ModelError, code="no_capability"):
 
 
 class ModelNotAllowed(ModelError, code="not_allowed"):
-    """This person may not be shown to it."""
+    """This person's data may not be shown to the model."""
 
 
 class ModelOverBudget(ModelError, code="budget"):

@@ -52,8 +52,8 @@ class Explainer:
         )
 
     def attributor(self, plan: Plan, views: Views) -> Attributor | None:
-        """Makes what measures how much each liked item moved a chosen one, by the model of
-        `roles.score`; None if that model can't or may not be asked."""
+        """Returns an `Attributor`, which measures by the model of `roles.score` how much each liked
+        item moved a chosen one; None if that model can't or may not be asked."""
         alias, prompt = self._settings.roles.score, plan.context.score
         if not plan.ladder.steps or prompt is None or alias not in self._models.scorers:
             return None
@@ -61,9 +61,9 @@ class Explainer:
         return attributor if views.of(alias).allowed else None
 
     def _writing_alias(self, views: Views) -> str | None:
-        """The first model, of `roles.explain` and then the fallbacks, that may see the person and
-        whose circuit breaker is closed. If all breakers are open, the first that may see the
-        person."""
+        """Returns the alias of the first model, among `roles.explain` and then the fallbacks, that
+        may see the person and whose circuit breaker is closed. If all breakers are open, returns
+        the first that may see the person; None if none may."""
         aliases = [
             alias
             for alias in (self._settings.roles.explain, *self._settings.fallback)

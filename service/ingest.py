@@ -1,4 +1,4 @@
-"""Ingests events, items and users: checks each row, and has stored those accepted when a call
+"""Ingests events, items and users: checks each row, and stores the accepted rows before a call
 returns."""
 
 from collections import Counter
@@ -35,8 +35,11 @@ CHUNK = 2_000
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Ingest:
-    """`notes`: pass the same to every call of a feed that comes in parts. They collect its
-    warnings, and the reports then have none."""
+    """Checks and stores the rows of feeds.
+
+    If a feed comes in parts, pass the same `notes` with each part: they collect the feed's
+    warnings, and the reports then have none.
+    """
 
     settings: Settings = field(kw_only=False)
     store: Store
@@ -49,7 +52,7 @@ class Ingest:
     # ── rows of ours ──────────────────────────────────────────────────────────────────────────────
 
     async def events(self, rows: Sequence[Any], notes: Notes | None = None) -> IngestReport:
-        """Stores events. Those stored before change nothing and count as duplicates."""
+        """Stores events. Events that are already stored change nothing and count as duplicates."""
         gathered = notes or Notes()
         events, rejected = self._checked_events(rows, gathered)
         fresh = await self.store.events.add(events)
@@ -190,8 +193,9 @@ class Ingest:
         feed: Feed | None = None,
         notes: Notes | None = None,
     ) -> ForeignReport:
-        """Stores rows in another system's format, all of `feed` or, if None, each of the feed that
-        it names. Fields that the format lacks (as a user's `allow_hosted`) stay as they were."""
+        """Stores rows in the format of the system `shape`. `feed`: the feed of all rows; None: each
+        row names its own. Fields that the format lacks (as a user's `allow_hosted`) stay as they
+        were."""
         gathered = notes or Notes()
         sorted_rows = foreign.sorted_out(shape, feed, rows)
         rejected = self._report(feed or shape, 0, 0, sorted_rows.rejected).rejected
@@ -225,8 +229,9 @@ class Ingest:
         row: Callable[[Any], Any],
         fields: Set[str],
     ) -> ForeignReport:
-        """Changes `fields` of a stored item or user to the values that `row(stored)` has, which is
-        in another system's format. Raises `NotFound`."""
+        """Changes `fields` of the stored item or user `key`. `row`: makes, from the stored record,
+        a row with the new values in the format of the system `shape`. Raises `NotFound` if there is
+        no such item or user."""
         async with self.records.changing:
             record = self.records.item if feed == "items" else self.records.user
             known = await record(key)
@@ -245,8 +250,8 @@ class Ingest:
     async def _renewed(
         self, shape: Shape, batch: Sequence[foreign.FeedRow], notes: Notes
     ) -> list[dict[str, Any]]:
-        """Merges rows of one feed, no id twice, into their stored items or users. An attribute of a
-        wrong type leaves the stored value."""
+        """Returns rows of one feed, each merged into its stored item or user; events as they are.
+        `batch` must have no id twice. An attribute of a wrong type leaves the stored value."""
         if batch[0].feed == "events":
             return [part.row for part in batch]
         ids = [part.key for part in batch]

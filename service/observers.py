@@ -15,8 +15,8 @@ from service.telemetry import Telemetry
 
 
 class Shadow(Protocol):
-    """Has another model rank again what was shown. `logged`: the task that writes the ranking to
-    the log."""
+    """Has another model rank the candidates of a shown ranking again. `logged`: the task that
+    writes the shown ranking to the log."""
 
     def follow(
         self,

@@ -80,8 +80,8 @@ class People:
         return self._privacy.views(allowed=person.allow_hosted, names=request.redact, ids=ids)
 
     def _described(self, person: UserState, views: Views) -> str:
-        """A person's declared attributes as a text for the embedder; empty if it may not see
-        them."""
+        """Returns a person's declared attributes as a text for the embedder; an empty text if the
+        embedder may not see them."""
         view = views.embedder
         if not view.allowed:
             return ""

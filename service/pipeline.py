@@ -71,10 +71,10 @@ class Recommender:
         return await _last(await self.stream(request, call))
 
     async def stream(self, request: RecommendRequest, call: CallContext | None = None) -> Answer:
-        """Yields the ranking, then each reason, then the ranking with all reasons. Closing the
-        iterator stops the model.
+        """Returns an iterator that yields the ranking, then each reason, then the ranking with all
+        reasons. Closing the iterator stops the model.
 
-        An invalid request raises here, before iteration begins.
+        Raises the errors of an invalid request when awaited, before iteration begins.
         """
         plan = self._stages.planner.plan(request, call or CallContext())
         watch = Stopwatch()
@@ -121,15 +121,16 @@ class Recommender:
 
     @staticmethod
     def fuse(prior: Sequence[float], model: Sequence[float], share: float) -> list[int]:
-        """Orders candidates (places, best first) by their prior and the model's scores, fused as in
-        every ranking. `share`: the model's weight. Evaluations use it to fit that weight."""
+        """Returns the candidates' places, best first, by their prior and the model's scores, fused
+        as in every ranking. `share`: the model's weight. Evaluations use this to fit that
+        weight."""
         return fused_order(prior, model, Terms(share))[0]
 
     async def _about(
         self, request: RerankRequest, call: CallContext | None
     ) -> tuple[Documents, _Question, int, Stopwatch]:
-        """Reads the documents and prepares their ranking. Also returns how many could not be
-        embedded in time, and the running stopwatch."""
+        """Reads the documents and prepares their ranking. Returns the documents, the input of the
+        ranking, how many documents could not be embedded in time, and the running stopwatch."""
         documents = await self._stages.documents.read(request)
         spoken = documents.spoken
         plan, warnings = self._stages.planner.plan_documents(

@@ -34,10 +34,10 @@ FINISH_S = 0.25
 class Plan:
     """A request, with what configuration decides about it.
 
-    `kind`: filters that every item of the domain meets. `shares`: by model,
-    that of its scores against the prior. `retrieved`: how many candidates are
-    retrieved if the request lists none. `rankers`: order what was retrieved, by the person's kind
-    of history; where there is none, the prior does.
+    `kind`: filters that every item of the domain meets. `shares`: by model, the weight of its
+    scores against the prior. `retrieved`: how many candidates are retrieved if the request lists
+    none. `rankers`: the learned rankers that order retrieved candidates, by the person's kind of
+    history; a kind without one is ordered by the prior.
     """
 
     request: RecommendRequest
@@ -170,16 +170,17 @@ class Planner:
         return self._fitted.get(f"{domain}.{alias}") or self._settings.configured(domain, alias)
 
     def _share(self, alias: str, request: RecommendRequest, domain: str) -> WeightByHistory:
-        """The share of a model's scores against the prior. No log tells how well a model reads a
-        wish: with one it is the greatest that was fitted for any history or configured."""
+        """Returns the share of a model's scores against the prior. If the request has an
+        instruction, this is the greatest share fitted for any history or configured, since no log
+        tells how well a model follows an instruction."""
         fitted = self.weights(domain, alias).model
         if request.instruction is None:
             return fitted
         return max(greatest(fitted), greatest(self._settings.configured(domain, alias).model))
 
     def alias(self, role: Literal["rank", "score"], request: RecommendRequest) -> str | None:
-        """The model that a request names, else that of `roles.rank` or `roles.score`; None if there
-        is neither."""
+        """Returns the alias of the model that the request names, else of the model in `roles.rank`
+        or `roles.score`; None if there is neither."""
         roles = self._settings.roles
         default = roles.rank if role == "rank" else roles.score
         return request.model if request.model in self._settings.models else default
@@ -241,8 +242,8 @@ class Planner:
         return asked
 
     def _options(self, name: str, request: RecommendRequest, domain: str) -> Iterable[Option]:
-        """Yields a strategy with each model that may run it: the requested one, then the
-        fallbacks. A model that was never probed is taken to be able."""
+        """Yields an option for each model that may run the strategy `name`: the requested model,
+        then the fallbacks. A model that was never probed counts as able."""
         models = self._models
         if name == "likelihood":
             score = self.alias("score", request) if self._score_prompt(request, domain) else None

@@ -31,7 +31,7 @@ class Preview:
 
     `tokens`: length of the messages by the model's tokenizer; None if that isn't on this machine.
     `leaves`: whether the model is outside the house. If so, `redacted` counts by kind what was
-    removed, and `messages` is empty for a person that it may not see.
+    removed, and `messages` is empty for a person whom the model may not see.
     """
 
     prompt: PromptRef

@@ -76,15 +76,16 @@ class FrontMatter(Value):
 
 @dataclass(frozen=True)
 class Prompt:
-    """A checked template. `ref.sha`: hash of its source and of every file it includes; `parts`: a
-    template by the name of each part."""
+    """A checked template. `ref.sha`: hash of its source and of every file it includes; `parts`: by
+    the name of each part (`system` and `user`, or `head` and `line`), its template."""
 
     ref: PromptRef
     sampling: Sampling
     parts: Mapping[str, Template]
 
     def render(self, variables: Mapping[str, Any]) -> list[Message]:
-        """Chat messages. Raises `PromptError` when the template fails on these values."""
+        """Returns the prompt as chat messages, one for each part. Raises `PromptError` if the
+        template fails on these values."""
         try:
             return [
                 {"role": role, "content": part.render(variables).strip()}
@@ -94,8 +95,9 @@ class Prompt:
             raise PromptError(f"prompt {self.ref.id} {self.ref.version}: {error}") from error
 
     def document(self, state: UserState, most: int, line_tokens: int) -> tuple[str, dict[int, str]]:
-        """The head of a `score` template, and a line for each of the last `most` liked items by the
-        item's place in `state.recent`, from 1. Head and lines end in a line break."""
+        """Returns the head of a `score` template and, by place in `state.recent` from 1, a line for
+        each of the last `most` liked items. Head and lines end in a line break. `line_tokens`: the
+        most bytes that an item's title and details have together."""
         liked = [
             (n, entry.item)
             for n, entry in enumerate(state.recent, 1)
@@ -106,11 +108,13 @@ class Prompt:
         }
 
     def line(self, item: Item, line_tokens: int) -> str:
-        """An item as a `score` template writes it, without a line break."""
+        """Returns an item's line as a `score` template writes it, without a line break.
+        `line_tokens`: the most bytes that its title and details have together."""
         return self._render_part("line", _describe(item, line_tokens))
 
     def _render_part(self, name: str, variables: Mapping[str, str]) -> str:
-        """A part of a `score` template on one line."""
+        """Returns a part of a `score` template, rendered, on one line. Raises `PromptError` if the
+        template fails on these values."""
         try:
             return " ".join(self.parts[name].render(variables).split()) or "untitled"
         except FAILURES as error:
@@ -131,8 +135,9 @@ class PromptLibrary:
             raise PromptError(f"no prompts in {folder}")
 
     def find(self, task: str, domain: str, locale: str | None) -> Prompt:
-        """The first that exists: domain with locale, domain, generic with locale, generic. A locale
-        `zh-CN` also finds `zh`. Raises `NotFound`."""
+        """Returns the prompt of a task: the first that exists of domain with locale, domain,
+        generic with locale, generic. A locale `zh-CN` also finds `zh`. Raises `NotFound` if none
+        exists."""
         suffixes = [f".{locale}", f".{locale.split('-')[0].lower()}", ""] if locale else [""]
         names = [
             f"{folder}/{task}{suffix}" for folder in (domain, "generic") for suffix in suffixes
@@ -186,8 +191,9 @@ class PromptLibrary:
 
 @lru_cache(maxsize=8)
 def _load(folder: Path, stamp: tuple[tuple[str, int], ...]) -> Mapping[str, Prompt]:
-    """Every prompt of a folder by id. Services of a process share what files of the same `stamp`
-    hold: reading and checking them takes a tenth of a second."""
+    """Returns every prompt of a folder by id. The result is cached by `stamp`, the files' times of
+    change, for all services of a process: reading and checking the files takes a tenth of a
+    second."""
     environment = ImmutableSandboxedEnvironment(
         loader=FileSystemLoader(folder),
         undefined=StrictUndefined,
@@ -203,7 +209,8 @@ def _load(folder: Path, stamp: tuple[tuple[str, int], ...]) -> Mapping[str, Prom
 
 
 def _read_prompt(environment: Environment, folder: Path, file: Path) -> Prompt:
-    """Raises `PromptError` naming the file and what is wrong."""
+    """Reads and checks a prompt's file and returns the prompt. Raises `PromptError` naming the file
+    and what is wrong."""
     source = _read_text(file)
     try:
         _, head, body = re.split(r"^---\n", source, maxsplit=2, flags=re.MULTILINE)
@@ -279,8 +286,8 @@ def variables(
     line_tokens: int,
     answer: str = "order",
 ) -> dict[str, Any]:
-    """The values of `VARIABLES`. Title and details of a line are together at most `line_tokens`
-    bytes long, and so no more tokens than that."""
+    """Returns the values of a prompt's variables by name; see `VARIABLES`. Title and details of a
+    line are together at most `line_tokens` bytes long, and so at most as many tokens."""
     history = [
         {
             "label": f"h{n}",
@@ -313,7 +320,8 @@ def variables(
 
 
 def shown_of(item: Item) -> bytes:
-    """What a line of a prompt would say of the item if it were long enough, in UTF-8."""
+    """Returns an item's title, or its text if it has none, in UTF-8: harmless, as a prompt shows
+    it, but not cut."""
     return harmless(item.title or item.text).encode()
 
 
@@ -329,7 +337,8 @@ def _as_text(value: object) -> str:
 
 
 def cut(text: str, size: int) -> str:
-    """At most `size` bytes of harmless text, ended by an ellipsis where something is missing."""
+    """Makes a text harmless and returns at most `size` bytes of it (in UTF-8), ended by an ellipsis
+    if something is missing."""
     clean = harmless(text)
     if len(clean.encode()) <= size:
         return clean

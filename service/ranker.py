@@ -13,7 +13,7 @@ from service.rank import GuardedStrategy, Ladder, Order, rank, reason_to_skip
 from service.schema import Candidate, Ranked, Ranking, Timings, UserState
 
 NO_SHARE = "a model adds nothing for people who liked so much or so little"
-"""Why none is asked: its share of the order is 0 for them."""
+"""Why no model is asked: the share of each in the order is 0 for the person's number of likes."""
 
 
 class Ranker:
@@ -83,8 +83,8 @@ def ranking_of(
 
 
 def _by_source(candidate: Candidate) -> dict[str, float]:
-    """The candidate's rank in each source that found it, its score there, and what else a learned
-    ranker orders by."""
+    """Returns signals of a candidate by name: its rank (`source.…`) and score (`score.…`) in each
+    source that found it, and the other features that a learned ranker orders by (`feature.…`)."""
     ranks = {f"source.{name}": float(place) for name, place in candidate.sources.items()}
     scores = {f"score.{name}": score for name, score in candidate.scores.items()}
     others = {

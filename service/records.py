@@ -83,10 +83,10 @@ class Records:
             _existing("user", user_id, await self._store.forget(user_id))
 
     async def export(self, user_id: str) -> AsyncGenerator[Stored, None]:
-        """Yields everything stored about a user: the user, events in order of arrival, rankings
-        shown by time, and what shadow models ranked.
+        """Returns an iterator over everything stored about a user: the user, events in order of
+        arrival, rankings shown by time, and what shadow models ranked.
 
-        Raises `NotFound` here, before iteration begins.
+        Raises `NotFound` when awaited, before iteration begins.
         """
         user = await self.user(user_id)
         await self._settled()
@@ -165,7 +165,8 @@ class Records:
 
 
 def _existing(noun: str, key: str, found: T | None) -> T:
-    """What was found. Raises `NotFound` for None, and for False: that nothing was deleted."""
+    """Returns `found`. Raises `NotFound` if it is None (nothing was found) or False (nothing was
+    deleted)."""
     if not found:
         raise NotFound(noun, key)
     return found

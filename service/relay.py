@@ -28,7 +28,7 @@ def as_json(line: bytes) -> bytes:
 
 
 def write(data: bytes) -> None:
-    """Writes all of the data, or as much as a full disk takes."""
+    """Writes the data to standard error; drops what can't be written, as on a full disk."""
     with suppress(OSError):
         while data:
             data = data[os.write(2, data) :]

@@ -20,46 +20,47 @@ from service.store.database import moment
 from service.store.events import log_key
 
 INTERESTS = 4
-"""The most tastes a person has."""
+"""The largest number of interests that a person has."""
 SAME_TASTE = 0.5
 """Cosine from which an item belongs to an existing interest."""
 LEARN_FROM = 100
 """How many of the latest likes, and of the latest dislikes, the interests are made from."""
 RANK_DECAY = 0.97
-"""An event counts this much less than the next later one, on top of its type's half-life."""
+"""Factor by which an event counts less than the next later one, on top of its type's half-life."""
 NEGLIGIBLE = 20
 """An opinion that is this many halvings weaker than the strongest like is dropped."""
 LIKENESS = 0.75
-"""From this share of letters in common on (`difflib`), an unknown event type may be a misspelt
-known one."""
+"""Least similarity (`difflib`, in [0, 1]) of an unknown event type to a known one at which a
+warning suggests the known one."""
 PUSH_AWAY = 0.3
 """How much of the dislikes near an interest is subtracted from it."""
 
 
 @dataclass(frozen=True)
 class Requester:
-    """Whose state is read: a user, a visitor's session, or both together. `unlogged`: what they did
-    later than every event in the log."""
+    """Whose state is read: a user, a visitor's session, or both together. `unlogged`: their events
+    that are not in the log; these count as later than all events in the log."""
 
     user_id: str | None = None
     session_id: str | None = None
     unlogged: Sequence[Event] = ()
 
     def log_keys(self) -> list[str]:
-        """The user's first."""
+        """Returns the keys of the requester's events in the log: the user's, then the session's."""
         keys = [log_key(self.user_id, None)] if self.user_id is not None else []
         return [*keys, log_key(None, self.session_id)] if self.session_id is not None else keys
 
 
 def opinion(event: Event, meanings: Mapping[str, Meaning]) -> float:
-    """What an event says of its item, in [-1, 1]. An unknown type says nothing."""
+    """Returns an event's opinion of its item, from -1 (dislike) to 1 (like); 0 if the event's type
+    is not in `meanings`."""
     meaning = meanings.get(event.type)
     return meaning.opinion(event.value) if meaning is not None else 0.0
 
 
 def without_meaning(kind: str, known: Iterable[str]) -> str:
-    """A warning for whoever sends events of a type that no domain knows: that it counts for
-    nothing, and what to configure."""
+    """Returns a warning about events of the type `kind`, which no domain knows: that they count for
+    nothing, what to configure, and which of the `known` types may be meant."""
     close = difflib.get_close_matches(kind, sorted(known), 1, LIKENESS)
     effect = f"event type {kind!r} means nothing here, so it counts for nothing"
     cure = f"say what it means in the configuration (events.types.{kind})"
@@ -75,8 +76,8 @@ async def read(
     window: tuple[int, int],
     now: datetime,
 ) -> UserState:
-    """The state of a person as of every event accepted so far. `window`: the fewest and the most
-    recent events (see `anchored`). `now`: decides which consumed items may be recommended again."""
+    """Returns a person's state, from all events accepted so far. `window`: the fewest and the most
+    recent events (see `anchored`). `now`: decides which consumed items may be shown again."""
     keys = requester.log_keys()
     if not keys and not requester.unlogged:
         return UserState()
@@ -118,12 +119,14 @@ def _items_of(events: Sequence[Event]) -> set[str]:
 
 
 def _without_repeats(events: Sequence[Event]) -> list[Event]:
-    """Leaves out an event with the item, type and value of the one before."""
+    """Returns the events without those that have the same item, type and value as the event
+    before."""
     return [event for n, event in enumerate(events) if n == 0 or not _repeats(event, events[n - 1])]
 
 
 def anchored(events: Sequence[Event], low: int, high: int) -> Sequence[Event]:
-    """The recent window: grows at its end to `high`, then starts again with the last `low`.
+    """Returns the recent window: it grows at its end to `high` events, then starts again with the
+    last `low`.
 
     Its first event stays the same for `high - low + 1` events, so an engine's prefix cache stays
     valid as long.
@@ -137,8 +140,8 @@ def anchored(events: Sequence[Event], low: int, high: int) -> Sequence[Event]:
 def recent(
     events: Sequence[Event], items: Mapping[str, Item], meanings: Mapping[str, Meaning]
 ) -> tuple[Recent, ...]:
-    """Likes whose item the catalogue knows, and searches, oldest first. Dislikes are left to the
-    interests."""
+    """Returns those of the events whose item is in `items`, and searches, in the order given, each
+    with its item, weight and verb."""
     return tuple(
         Recent.model_construct(
             event=event,
@@ -154,9 +157,9 @@ def recent(
 def interests(
     events: Sequence[Event], vectors: Mapping[str, Vectors], meanings: Mapping[str, Meaning]
 ) -> tuple[Interest, ...]:
-    """Several tastes, not one mean: liked items are grouped around the strongest (leader clustering
-    by cosine), recent and strong opinions count more, dislikes near a taste push it away. Heaviest
-    first; weights sum to 1."""
+    """Returns a person's interests, heaviest first; their weights sum to 1. Liked items are grouped
+    around the strongest (leader clustering by cosine), recent and strong opinions count more, and
+    dislikes near an interest push it away."""
     liked, disliked = _weighted(events, vectors, meanings)
     clusters = _clusters(liked)
     all_weights = sum(weight for _, weight in clusters)
@@ -176,8 +179,8 @@ def interests(
 def _weighted(
     events: Sequence[Event], vectors: Mapping[str, Vectors], meanings: Mapping[str, Meaning]
 ) -> tuple[list[tuple[float, Vectors]], list[tuple[float, Vectors]]]:
-    """(weight, vector) of the likes, the greatest first, and of the dislikes. The greatest like
-    weighs 1."""
+    """Returns (weight, vector) of the likes, the greatest weight first, and of the dislikes. The
+    greatest like weighs 1. Negligible ones (see `NEGLIGIBLE`) are left out."""
     newest_first = [event for event in reversed(events) if event.item_id in vectors]
     signs = [opinion(event, meanings) > 0 for event in newest_first]
     # base-2 logarithms: a taste of years ago must not vanish in a product of decays
@@ -213,8 +216,9 @@ def _clusters(liked: Sequence[tuple[float, Vectors]]) -> list[tuple[Vectors, flo
 def likes(
     events: Sequence[Event], meanings: Mapping[str, Meaning]
 ) -> tuple[tuple[str, float], ...]:
-    """(item id, weight) of the latest liked items, oldest first: of an item's several likes the
-    greatest counts, and a dislike takes those before it back."""
+    """Returns (item id, weight) of the latest liked items, oldest first, at most `LEARN_FROM`. If
+    an item was liked several times, the greatest weight counts; a dislike cancels the likes before
+    it."""
     held: dict[str, float] = {}
     for event in events:
         weight = opinion(event, meanings)
@@ -226,7 +230,7 @@ def likes(
 
 
 def avoided(events: Sequence[Event], meanings: Mapping[str, Meaning]) -> frozenset[str]:
-    """What was disliked in words, without an item, and not liked since."""
+    """Returns the texts of dislikes that name no item, except texts that were liked later."""
     opinions = {
         event.text: opinion(event, meanings)
         for event in events
@@ -238,9 +242,9 @@ def avoided(events: Sequence[Event], meanings: Mapping[str, Meaning]) -> frozens
 def seen(
     latest: Sequence[tuple[str, str, int]], meanings: Mapping[str, Meaning], now: datetime
 ) -> frozenset[str]:
-    """Items that are not recommended now: those that were consumed, unless that was taken back
-    later or `repeat_after` days are over, and those that were blocked and not unblocked later.
-    `latest`: (item id, event type, time of the last such event in microseconds)."""
+    """Returns the ids of items that are not recommended now: those consumed, unless that was taken
+    back later or `repeat_after` days are over, and those blocked and not unblocked later. `latest`:
+    (item id, event type, time of the last such event in microseconds)."""
     in_time = sorted(latest, key=lambda event: event[2])
     # of several entries with one key, the dictionary keeps the last
     taken_back = {(item_id, meanings[kind].takes_back): at for item_id, kind, at in in_time}
@@ -258,13 +262,13 @@ def seen(
 
 
 def _hides(meaning: Meaning) -> bool:
-    """May an event of a type decide whether its item is recommended?"""
+    """Returns whether events of a type may decide whether their item is recommended."""
     return meaning.consumes or meaning.blocks or meaning.unblocks or meaning.takes_back is not None
 
 
 def _consumed(meaning: Meaning, at: int, now: datetime) -> bool:
-    """Does an event of a type keep its item from being recommended now? `at`: when it was, in
-    microseconds since 1970."""
+    """Returns whether an event of a type keeps its item from being recommended now. `at`: the time
+    of the event, in microseconds since 1970."""
     return meaning.consumes and (
         meaning.repeat_after is None or now < moment(at) + timedelta(days=meaning.repeat_after)
     )

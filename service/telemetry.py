@@ -24,8 +24,8 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 
 
 
 class Telemetry:
-    """The logger and the metrics of one service. Each has a registry of its own, so that two
-    services in one process don't mix their numbers."""
+    """The logger and the metrics of one service. Each instance has a metrics registry of its own,
+    so that two services in one process don't mix their numbers."""
 
     def __init__(self) -> None:
         if not structlog.is_configured():  # by `json_logs`, or by whoever uses us as a library
@@ -56,7 +56,8 @@ class Telemetry:
         )
 
     def leave_request(self) -> None:
-        """What this task logs from now on belongs to no request."""
+        """Detaches the current task from its request: its later log lines don't carry the request's
+        id."""
         structlog.contextvars.clear_contextvars()
 
     def ranked(self, ranking: Ranking) -> None:
@@ -101,8 +102,9 @@ def log_as_text() -> None:
 
 @contextmanager
 def json_logs() -> Iterator[None]:
-    """Within, every line on standard error is a JSON object: our logs, those of Python's `logging`,
-    warnings, and what native libraries and the interpreter write, also the trace of a crash."""
+    """Context manager: inside it, every line on standard error is a JSON object. This holds for our
+    logs, those of Python's `logging`, warnings, and what native libraries and the interpreter
+    write, also the trace of a crash."""
     with _through_relay(), _logging_as_json():
         if not faulthandler.is_enabled():
             faulthandler.enable(file=2)
@@ -111,8 +113,8 @@ def json_logs() -> Iterator[None]:
 
 @contextmanager
 def _logging_as_json() -> Iterator[None]:
-    """Within, all logs go through Python's `logging`, whose handler writes whole lines from any
-    thread and survives a full disk."""
+    """Context manager: inside it, all logs go through Python's `logging`, whose handler writes
+    whole lines from any thread and survives a full disk."""
     first: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -150,9 +152,9 @@ def _logging_as_json() -> Iterator[None]:
 
 @contextmanager
 def _through_relay() -> Iterator[None]:
-    """Within, file descriptor 2 leads to the program `relay`, which makes JSON of lines that are
-    none. It is a process of its own, since somebody must read what a crash of ours leaves in the
-    pipe."""
+    """Context manager: inside it, file descriptor 2 leads to the program `relay`, which wraps lines
+    that are not JSON objects into JSON. `relay` is a process of its own, since it must read what a
+    crash of this process leaves in the pipe."""
     stderr = os.dup(2)
     reader, writer = os.pipe()
     relay = subprocess.Popen(
@@ -184,7 +186,7 @@ class Stopwatch:
         self._parts: dict[str, float] = {}
 
     def mark(self, name: str) -> None:
-        """The part of this name ends now."""
+        """Ends the part `name`, which began when the previous part ended."""
         now = time.perf_counter()
         self._parts[name] = round((now - self._last) * 1000, 2)
         self._last = now

@@ -78,19 +78,19 @@ class Catalog(OnTable):
     def __init__(self, table: ItemTable) -> None:
         super().__init__(table)
         self._facets = (-1, Facets({}))
-        """The version of the table in which they were counted, and the facets."""
+        """The version of the table in which the facets were counted, and the facets."""
         self._arrived = asyncio.Event()
         """Set when rows were put; the background work clears it."""
         self.embedder = table.embedder
         self.dimension = table.dimension
-        """Of the vectors, the same in the table and from the embedder: `open` refuses anything
-        else."""
+        """The length of a vector, the same in the table and from the embedder: `open` raises
+        `ConfigError` otherwise."""
         self.search = Search(table)
         self.backlog = Backlog(table)
         self.indexes = Indexes(table)
         self.health = Health(table)
         self.failing: Exception | None = None
-        """What ended the last round of work in the background; None since one succeeded."""
+        """The error that ended the last round of background work; None if that round succeeded."""
 
     @property
     def numbers(self) -> list[str]:
@@ -99,7 +99,8 @@ class Catalog(OnTable):
 
     @property
     def full(self) -> DiskFull | None:
-        """Why the last write was refused; None since one succeeded."""
+        """The error of the last write that a full disk refused; None once a later write has
+        succeeded."""
         return self._table.full
 
     @classmethod
@@ -112,11 +113,12 @@ class Catalog(OnTable):
         factors: int = 64,
         re_embed: bool = False,
     ) -> Catalog:
-        """Create or open the table. Raises `ConfigError` when its vectors are of another space than
-        the embedder's, and a `StorageError` when it can't be read. With `re_embed` vectors and
-        factors are dropped: all rows wait for new ones.
+        """Creates or opens the table. Raises `ConfigError` if another embedder made its vectors,
+        unless `re_embed` is true, and a `StorageError` if the table can't be read. With `re_embed`
+        vectors and factors are dropped: all rows wait for new ones.
 
-        `factors`: how many numbers an item's factors are; those of another length are forgotten.
+        `factors`: how many numbers an item's factors are; stored factors of another length are
+        dropped.
         """
         with named(folder, "rows"):
             lance = await open_table(folder)
@@ -139,8 +141,9 @@ class Catalog(OnTable):
 
     @guarded
     async def put(self, items: Sequence[Item]) -> None:
-        """Insert or replace by id; the last of a repeated id wins. Durable on return; vectors
-        follow. Attributes that `fitted` would leave out can't be filtered by."""
+        """Inserts or replaces items by id; the last of a repeated id wins. Rows are durable on
+        return; `work` makes their vectors later. Attributes that `fitted` would leave out can't be
+        filtered by."""
         latest = {item.id: item for item in items}.values()
         if latest:
             rows = await asyncio.to_thread(rows_of, latest, self._table.filterable, self.embedder)
@@ -150,10 +153,10 @@ class Catalog(OnTable):
 
     @guarded
     async def put_factors(self, version: str, factors: Mapping[str, Vectors]) -> int:
-        """In one write, these factors for the items that the catalogue knows, and none for all
-        others; returns how many.
+        """Stores `factors`, by item id, for the items that the catalogue has, and removes those of
+        all other items, in one write. Returns how many items got factors.
 
-        `version` names the training that they are of. Each is of shape [factors], finite.
+        `version` names the training that made the factors. Each is of shape [factors], finite.
         """
         lance = self._table.lance
 
@@ -175,7 +178,7 @@ class Catalog(OnTable):
 
     @guarded
     async def delete(self, item_id: str) -> bool:
-        """Was there such an item?"""
+        """Deletes the item; returns whether it existed."""
         condition = ids_in([item_id])
 
         async def remove() -> bool:
@@ -189,9 +192,9 @@ class Catalog(OnTable):
     def fitted(
         self, attributes: Attributes, misfit: Callable[[str, Kind, Any], None]
     ) -> Attributes:
-        """The attributes with the values of declared ones in their declared kinds: `"1999"` and
-        1999.0 are an int. A value that fits no way is left out, and `misfit` called with the
-        attribute, the declared kind and the value."""
+        """Returns the attributes with the value of each filterable key in its declared kind: for an
+        int, `"1999"` and 1999.0 become 1999. A value that can't be converted is left out, and
+        `misfit` is called with the key, the declared kind and the value."""
         fitting = dict(attributes)
         for key, kind in self._table.filterable.items():
             value = fit(kind, fitting.get(key))
@@ -202,10 +205,11 @@ class Catalog(OnTable):
         return fitting
 
     async def work(self, every_s: float, failed: Callable[[Exception], None]) -> None:
-        """Run until cancelled: embed what arrives, here or in another process; tidy after `every_s`
-        with changes.
+        """Runs rounds until cancelled. A round embeds the rows without a current vector, whichever
+        process wrote them, and tidies the table if it changed. The next round starts when `put` is
+        called in this process, or after `every_s` seconds.
 
-        An error is reported to `failed` and tried again a round later.
+        An error is passed to `failed`; the next round tries again.
         """
         tidied = -1
         while True:
@@ -229,8 +233,8 @@ class Catalog(OnTable):
 
     @guarded
     async def page(self, after: str, limit: int) -> list[Item]:
-        """The first items, by id, whose id comes after: a walk that arrivals and changes don't
-        disturb."""
+        """Returns the first `limit` items whose id comes after `after`, in the order of ids. Items
+        that arrive or change don't disturb a walk from page to page."""
         from lancedb.query import ColumnOrdering
 
         query = (
@@ -242,13 +246,13 @@ class Catalog(OnTable):
         return [item_of(row) for row in await query.limit(limit).to_list()]
 
     async def get(self, ids: Iterable[str]) -> dict[str, Item]:
-        """The known ones of `ids`, in their order."""
+        """Returns the items that the catalogue has, by id, in the order of `ids`."""
         return {item_id: row.item for item_id, row in (await self.search.by_id(ids)).items()}
 
     @guarded
     async def called(self, names: Iterable[str]) -> dict[str, list[Item]]:
-        """Items by their exact title or their id; of several with one title the first by id
-        first."""
+        """Returns, for each name, the items whose title or id is exactly that name, in the order of
+        ids. Names without an item are left out."""
         wanted = set(names)
         if not wanted:
             return {}
@@ -263,7 +267,7 @@ class Catalog(OnTable):
 
     @guarded
     async def facets(self) -> Facets:
-        """Counted anew when the catalogue has changed."""
+        """Returns the facets; counts them anew only if the catalogue has changed."""
         version = await self._table.lance.version()
         if version != self._facets[0]:
             self._facets = version, await count_facets(self._table)
@@ -281,8 +285,8 @@ class Catalog(OnTable):
         return {row.item.id: row.vector for row in rows if row.vector is not None}
 
     async def factors(self, ids: Iterable[str]) -> tuple[str, dict[str, Vectors]]:
-        """The version of the factors, and the factors, each of shape [factors], of those of `ids`
-        that have some; "" if none has."""
+        """Returns the version of the training, and its factors of those of `ids` that have some, by
+        id, each of shape [factors]. The version is "" if none has factors."""
         rows = (await self.search.by_id(ids)).values()
         version = max((row.factors_of or "" for row in rows if row.factors is not None), default="")
         return version, {

@@ -22,10 +22,10 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Resident:
-    """`ids`: of all rows, and `places` of them. `columns`: by name of a column of vectors an array
-    of shape [rows, size], zero in rows without one; `filled`: which rows have one. `available`,
-    `factors_of`: by row. `meeting`: by condition which rows meet it, as far as it was asked.
-    """
+    """The rows of a small catalogue in memory. `ids`: of all rows; `places`: the row of each id.
+    `columns`: for each column of vectors an array of shape [rows, size], zero in rows without a
+    vector; `filled`: which rows have one. `available`, `factors_of`: by row. `meeting`: by
+    condition, which rows meet it, for the conditions asked so far."""
 
     ids: npt.NDArray[np.object_]
     places: Mapping[str, int]
@@ -37,7 +37,7 @@ class Resident:
 
     @classmethod
     def of(cls, rows: pa.Table) -> Self:
-        """`rows`: of the whole table, with the columns `READ`."""
+        """Makes a `Resident` of `rows`: those of the whole table, with the columns `READ`."""
         ids = rows["id"].to_pylist()
         columns = {name: rows[name].combine_chunks() for name in MADE_FROM}
         return cls(
@@ -65,7 +65,8 @@ class Resident:
         return products
 
     def first(self, values: Vectors, k: int) -> dict[str, float]:
-        """The k greatest of a value for each row, without -inf: the value by id, greatest first."""
+        """Returns the `k` greatest of `values`, by item id, greatest first, without -inf. `values`:
+        one for each row."""
         best = np.arange(len(values))
         if k < len(values):
             best = np.sort(np.argpartition(-values, k)[:k])

@@ -71,7 +71,7 @@ TRUTHS = {
 
 
 def vector_columns(name: str, size: int) -> list[pa.Field]:
-    """A column of vectors, `size` numbers each, and what they were made from."""
+    """Returns two columns: vectors of `size` numbers each, and what each vector was made from."""
     return [
         pa.field(name, pa.list_(pa.float32(), size)),
         pa.field(MADE_FROM[name], pa.string()),
@@ -103,21 +103,22 @@ def plain_column(key: str, prefix: str = "by_") -> str:
 
 
 def filter_column(key: str, kind: Kind) -> str:
-    """The indexed column that filters on a key read: of a key of words the folded one."""
+    """Returns the name of the indexed column that is read to filter by `key`; for a key of words,
+    the column of folded words."""
     return plain_column(key, "folded_") if kind in KINDS_OF_WORDS else plain_column(key)
 
 
 def folded(value: Any) -> Any:
-    """Words, alone or in a list, such that two that differ by case alone are the same; anything
-    else as it is."""
+    """Returns words in folded case, alone or in a list, so that differences of case vanish; any
+    other value unchanged."""
     if isinstance(value, list):
         return [folded(word) for word in value]
     return value.casefold() if isinstance(value, str) else value
 
 
 def fit(kind: Kind, value: Any) -> Any:
-    """The value as a declared kind; None if it fits no way. A list of one stands for its element,
-    and an element for a list of one."""
+    """Returns the value converted to `kind`; None if it can't be. If `kind` is "list", a single
+    value becomes a list of one; for any other kind, a list of one stands for its element."""
     if kind == "list":
         parts = [fit("str", part) for part in (value if isinstance(value, list) else [value])]
         return None if None in parts else parts
@@ -137,7 +138,7 @@ def fit(kind: Kind, value: Any) -> Any:
 
 
 def fits(kind: Kind, value: Any) -> bool:
-    """Is the value of this kind? JSON's true is no number, and a column of integers holds 64
+    """Returns whether the value is of this kind. A bool is no number, and an integer must fit in 64
     bits."""
     if isinstance(value, bool):
         return kind == "bool"
@@ -171,8 +172,8 @@ def _derived(item: Item, embedder: Embeds) -> dict[str, Any]:
 def vector_rows(
     name: str, ids: Sequence[str], vectors: Vectors, made_from: Sequence[str | None]
 ) -> pa.Table:
-    """An update of a column of vectors. `vectors`: shape [len(ids), size]. `made_from`: by id what
-    its vector was made from; None for an id that shall have none."""
+    """Returns rows that update the column of vectors `name`. `vectors`: shape [len(ids), size].
+    `made_from`: for each of `ids`, what its vector was made from; None removes its vector."""
     lacking = pa.array([source is None for source in made_from])
     columns = [
         pa.array(ids),
@@ -186,7 +187,8 @@ def vector_rows(
 
 
 def item_of(row: Mapping[str, Any]) -> Item:
-    """Rows were checked when they came in: no second validation on the read path."""
+    """Makes an item from a row, without validation: rows were validated before they were
+    written."""
     return Item.model_construct(
         id=row["id"],
         title=row["title"],
@@ -200,7 +202,7 @@ def item_of(row: Mapping[str, Any]) -> Item:
 
 
 def vectors_by_id(table: pa.Table, column: str) -> dict[str, Vectors]:
-    """The vectors of a column, of those rows that have one."""
+    """Returns the vectors in `column` by item id; rows without a vector are left out."""
     filled = table.filter(table[column].is_valid())
     flat = filled[column].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     vectors = flat.astype(np.float32).reshape(-1, table[column].type.list_size)

@@ -1,5 +1,5 @@
-"""Which items may take a place: a scope, as conditions in DataFusion's SQL. All that a caller wrote
-goes through `literal`."""
+"""Says which items a search may return: a scope, as conditions in DataFusion's SQL. All values that
+a caller wrote are escaped by `literal`."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -18,8 +18,9 @@ SIGNS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 @dataclass(frozen=True)
 class Scope:
-    """Which items may take a place: only these ids (None: all), none of those, and what the filters
-    allow, both the request's and those of the domain (`kind`)."""
+    """Which items a search may return. `only`: none but these ids (None: all). `exclude`: ids that
+    are left out. `filters`: those of the request; `kind`: those of the domain. An item must meet
+    both."""
 
     only: frozenset[str] | None = None
     exclude: frozenset[str] = frozenset()
@@ -37,8 +38,9 @@ class Scope:
 
 
 def where(scope: Scope, filterable: Mapping[str, Kind]) -> str:
-    """The condition for all that the scope allows. Unavailable items are allowed where `only` names
-    them."""
+    """Returns the SQL condition of a scope, without `exclude` if that has more than `IN_FILTER`
+    ids. Items must be available, unless `only` is set. Raises `BadRequest` for what can't be
+    filtered by."""
     tests = ["available"] if scope.only is None else [ids_in(scope.only)]
     if 0 < len(scope.exclude) <= IN_FILTER:
         tests.append(f"NOT {ids_in(scope.exclude)}")

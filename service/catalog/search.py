@@ -1,7 +1,7 @@
-"""Items by their ids, and ids of the items that fit best: by text, by vector, by factors, or any.
+"""Reads items by id, and searches ids of the items that fit best by text, vector or factors.
 
-Always within a scope, which says which items may take a place. Facets tell what can be filtered
-by: the commonest words of each key, and where most of its numbers lie.
+Every search has a scope, which says which items it may return. Facets tell what can be filtered by:
+the commonest words of each key, and where most of its numbers lie.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
 REMEMBERED = 5_000
 """How many rows are kept in memory between two writes."""
 MASKS = 64
-"""For how many filters it is kept which rows of a small catalogue meet them."""
+"""For how many filters a small catalogue remembers which of its rows meet them."""
 FACETS = 60
 """How many values of a key are counted as facets."""
 NAMED = 10
-"""How many of them a sentence names."""
+"""How many values of a key `Facets.in_words` names."""
 
 Scores = dict[str, float]
-"""By id of an item how well it fits, best first."""
+"""How well each item fits, by item id, best first."""
 
 
 # ── facets ────────────────────────────────────────────────────────────────────────────────────────
@@ -53,15 +53,16 @@ Scores = dict[str, float]
 
 @dataclass(frozen=True)
 class Facets:
-    """`values`: of each key of words its values, the commonest first, at most `FACETS`. `ends`: of
-    each key of numbers two; a fifth of the items lies below the first, a fifth above the second."""
+    """What can be filtered by. `values`: for each key of words its values, the commonest first, at
+    most `FACETS`. `ends`: for each key of numbers two bounds; a fifth of the numbers lies below the
+    first, a fifth above the second."""
 
     values: Mapping[str, Sequence[str]]
     ends: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def in_words(self, key: str) -> str:
-        """The commonest values of a key of words, or where those of a key of numbers lie; empty for
-        any other."""
+        """Returns, as text, the commonest values of a key of words, or the range of most values of
+        a key of numbers; empty for any other key."""
         if key in self.ends:
             low, high = self.ends[key]
             return f"mostly {low} to {high}"
@@ -70,7 +71,7 @@ class Facets:
 
 
 async def count_facets(table: ItemTable) -> Facets:
-    """Reads the columns of all filterable keys, whole."""
+    """Counts the facets of all filterable keys. Reads their columns whole."""
     kinds = {key: kind for key, kind in table.filterable.items() if kind != "bool"}
     if not kinds:
         return Facets({})
@@ -109,15 +110,16 @@ class Search(OnTable):
         super().__init__(table)
         self._version = -1
         self._remembered: dict[str, StoredItem | None] = {}
-        """Of the table's version `_version`; None for an id that the table does not have."""
+        """Items by id, as read from the table's version `_version`; None for an id that the table
+        does not have."""
         self._held: tuple[int, Resident | None] = (-1, None)
-        """A version of the table, and its vectors; None: they are too many."""
+        """A version of the table, and its rows in memory; None if they are too many."""
         self._holding = asyncio.Lock()
 
     @guarded
     async def by_id(self, ids: Iterable[str]) -> dict[str, StoredItem]:
-        """The known ones of `ids`, in their order. They are remembered for as long as nobody, in
-        any process, has written."""
+        """Returns the items that the catalogue has, by id, in the order of `ids`. They are kept in
+        memory until any process writes to the table."""
         wanted = list(dict.fromkeys(ids))
         version = await self._table.lance.version()
         if version != self._version or len(self._remembered) > REMEMBERED:
@@ -208,8 +210,8 @@ class Search(OnTable):
     async def near_any(
         self, vectors: Sequence[Sequence[float] | Vectors], k: int, scope: Scope
     ) -> Scores:
-        """The greatest cosine with one of the vectors, of the k items with the greatest, greatest
-        first."""
+        """Scores items by their greatest cosine with any one of `vectors`. Returns the `k` best,
+        best first."""
         held = await self._resident()
         if held is not None and vectors:
             products = held.products("vector", _units(vectors), await self._mask(held, scope))
@@ -222,8 +224,8 @@ class Search(OnTable):
 
     @guarded
     async def favoured(self, taste: UserFactors, k: int, scope: Scope) -> Scores:
-        """The inner products of the k items whose factors have the greatest with a person's,
-        greatest first."""
+        """Scores items by the inner product of their factors with the person's. Returns the `k`
+        best, best first."""
         held = await self._resident()
         if held is not None:
             current = held.factors_of == taste.factors_of
@@ -237,8 +239,8 @@ class Search(OnTable):
     async def by_terms(
         self, weighted: Sequence[tuple[Sequence[str], float]], k: int, scope: Scope
     ) -> Scores:
-        """Full text search by several lists of terms, each with a weight > 0: Σ weight · BM25 of
-        the k items with the greatest sums, greatest first. Terms: as of `terms_of`."""
+        """Searches full text by several lists of terms (as `terms_of` makes them), each with a
+        weight > 0. Returns Σ weight · BM25 of the `k` best items, best first."""
         from lancedb.query import BooleanQuery, Occur
 
         queries: list[tuple[Occur, FullTextQuery]] = [
@@ -251,10 +253,11 @@ class Search(OnTable):
 
     @guarded
     async def by_text(self, text: str, k: int, scope: Scope, *, meant: str | None) -> list[str]:
-        """Full text and vector search fused by reciprocal ranks: ids, best first.
+        """Searches by full text and by vector, and fuses both by reciprocal ranks. Returns ids,
+        best first.
 
-        `meant`: what the embedder is shown of the text. Where that is nothing, and while the
-        embedder fails, full text alone is searched; of a text without a word, the vector alone.
+        `meant`: the text that is embedded. If it is empty or the embedder fails, only full text is
+        searched; if `text` has no words, only vectors.
         """
         condition, terms = self._where(scope), asked_terms(text)
         vector = None
@@ -276,7 +279,7 @@ class Search(OnTable):
         return [*(await _until_enough(search, k, scope))[0]]
 
     async def _resident(self) -> Resident | None:
-        """The vectors as they are now, if the catalogue is small."""
+        """Returns the table's current rows in memory; None if they are more than `RESIDENT`."""
         async with self._holding:
             lance = self._table.lance
             version = await lance.version()
@@ -293,7 +296,8 @@ class Search(OnTable):
         return only & ~held.among(scope.exclude)
 
     async def _meets(self, held: Resident, scope: Scope) -> Mask:
-        """Which rows meet the scope's filters, and are available unless the scope names them."""
+        """Returns which rows meet the scope's filters and are available. If `scope.only` is set,
+        unavailable rows count too."""
         available = held.available | (scope.only is not None)
         condition = " AND ".join(scope.conditions(self._table.filterable))
         if not condition:
@@ -318,8 +322,8 @@ class Search(OnTable):
         *,
         thorough: bool = True,
     ) -> Callable[[int], Awaitable[pa.Table]]:
-        """A search that returns, of each vector, so many nearest rows that meet a condition.
-        `thorough`: an index misses fewer of them, and takes longer."""
+        """Returns a function that takes a limit and finds, for each vector, as many nearest rows
+        that meet `condition`. `thorough`: an index misses fewer of these rows, and takes longer."""
         asked = [np.asarray(vector, dtype=np.float32) for vector in vectors]
         query = (
             self._table.lance.query()
@@ -360,8 +364,9 @@ def _match(terms: Sequence[str], weight: float = 1.0) -> FullTextQuery:
 async def _until_enough(
     search: Callable[[int], Awaitable[pa.Table]], k: int, scope: Scope, queries: int = 1
 ) -> list[Scores]:
-    """For each query: fetch, drop what may not take a place, and fetch more until k are left or
-    there is no more."""
+    """Calls `search` with growing limits until each query has `k` rows that the scope admits, or no
+    more rows. Returns for each query the scores of the first `k`. `queries`: how many `search` runs
+    at once."""
     limit = k
     while True:
         table = await search(limit)
@@ -380,8 +385,8 @@ async def _until_enough(
 
 
 def _scores(rows: pa.Table) -> Scores:
-    """What rows of a search say of each id, in their order: a score as it is, a distance as 1 less
-    it, which is the cosine or the inner product; 0 where a row says nothing."""
+    """Returns the score of each row, by id, in the rows' order: its `_score`; else 1 less its
+    `_distance`, which is the cosine or the inner product; 0 if the rows have neither column."""
     ids = rows["id"].to_pylist()
     if "_score" in rows.column_names:
         return dict(zip(ids, rows["_score"].to_pylist(), strict=True))
@@ -391,8 +396,8 @@ def _scores(rows: pa.Table) -> Scores:
 
 
 def _by_reciprocal_ranks(lists: Iterable[Sequence[str]]) -> list[str]:
-    """Ids of several ranked lists by falling Σ 1 / (60 + rank); of ties the one that an earlier
-    list names first."""
+    """Returns the ids of several ranked lists by falling Σ 1 / (60 + rank); ties in the order in
+    which the lists first name them."""
     scores: dict[str, float] = {}
     for ranked in lists:
         for rank, item_id in enumerate(ranked, 1):

@@ -41,14 +41,14 @@ PREEMPTED = re.compile(
     "|already exists|already set|once set|does not exist in the dataset|index not found",
     re.IGNORECASE,
 )
-"""What Lance's errors say when another writer's commit came first: the same work, done again on its
-result, may succeed."""
+"""Matches Lance's errors that mean that another writer's commit came first: the same write, tried
+again, may succeed."""
 ATTEMPTS = 20
 """How often a preempted write is tried, over about 15 seconds."""
 TABLE = "items.lance"
 """The folder of the table `items`."""
 KEY = b"lance-schema:unenforced-primary-key"
-"""How the names of what Lance notes at a key column begin."""
+"""The beginning of the metadata names that Lance sets on a key column."""
 
 
 async def open_table(folder: Path) -> lancedb.AsyncTable:
@@ -73,9 +73,9 @@ async def open_table(folder: Path) -> lancedb.AsyncTable:
 
 
 async def _create(folder: Path) -> None:
-    """Make the table, unless another process was first. Of two that create one, Lance lets the
-    later overwrite what the earlier has already filled; so it is made beside, and moved to a place
-    that is still free."""
+    """Makes the table, unless another process was first. The table is made in a temporary folder
+    and moved into place only if the place is free: if two processes create one table, Lance lets
+    the later overwrite what the earlier has already filled."""
     import lancedb
 
     with TemporaryDirectory(prefix="new-", dir=folder) as beside:
@@ -89,8 +89,8 @@ async def _create(folder: Path) -> None:
 
 
 def _leave_client_out() -> None:
-    """LanceDB's package imports the client of a REST service that nothing here uses; loading it
-    takes as long as all the rest of a short command."""
+    """Keeps LanceDB from loading the client of a REST service, which is not used: loading it takes
+    as long as all the rest of a short command."""
     client = "lance_namespace_urllib3_client"
     spec = importlib.util.find_spec(client)
     if spec is not None and client not in sys.modules:
@@ -99,8 +99,8 @@ def _leave_client_out() -> None:
 
 
 async def other_space(table: lancedb.AsyncTable, embedder: Embeds) -> tuple[str, int]:
-    """In words, whose vectors the table holds if they are not this embedder's (empty if they are);
-    and the embedder's dimension. Raises `ConfigError` for a model that can't be read."""
+    """Returns, in words, whose vectors the table holds if they are not this embedder's (empty if
+    they are), and the embedder's dimension. Raises `ConfigError` if the model can't be read."""
     stored = await table.schema()
     # while another process embeds all anew the column is dropped
     size = int(stored.field("vector").type.list_size) if "vector" in stored.names else None
@@ -141,13 +141,15 @@ class ItemTable:
         self.dimension = dimension
         self.factors = factors
         self.full: DiskFull | None = None
-        """Why the last write was refused; None since one succeeded."""
+        """The error of the last write that a full disk refused; None once a later write has
+        succeeded."""
         self._writing = asyncio.Lock()
 
     @contextmanager
     def naming_damage(self, part: Part | None = None) -> Iterator[None]:
-        """Within, errors that come from the table's files are a `StorageError` that says which file
-        it is and what brings it back. `part`: what is read, if that is known."""
+        """Turns errors in the block that come from the table's files into a `StorageError`; its
+        message says which file is at fault and how to repair it. `part`: what is read, if that is
+        known."""
         try:
             with named(self.folder, part):
                 yield
@@ -156,8 +158,9 @@ class ItemTable:
             raise
 
     async def commit(self, step: Callable[[], Awaitable[T]], attempts: int = ATTEMPTS) -> T:
-        """Do what ends in a commit to the table, one step of this process at a time; and again,
-        after a random pause, as often as a commit of another process comes first.
+        """Runs `step`, which ends in a commit to the table, and returns its result; this process
+        runs one step at a time. If a commit of another process comes first, runs it again after a
+        random pause.
 
         Raises `CatalogBusy` when that happened `attempts` times.
         """
@@ -178,9 +181,9 @@ class ItemTable:
         raise CatalogBusy("the catalogue is being written by too many at once: try again")
 
     async def _commit_whole(self, step: Callable[[], Awaitable[T]]) -> T:
-        """Do a step, and take it back if a file that it wrote was cut short: where a limit is
-        reached LanceDB has been seen to commit such a file in silence, and no row of it can be read
-        then. Raises `DiskFull` for that."""
+        """Runs `step` and returns its result. If a file that the step wrote was cut short, restores
+        the version before, unless another process has written since, and raises `DiskFull`. LanceDB
+        has been seen to commit such a file in silence, and its rows can't be read."""
         version = await self.lance.version()
         known = await asyncio.to_thread(data_files, self.folder)
         result = await step()
@@ -195,7 +198,8 @@ class ItemTable:
         return result
 
     async def _readable(self) -> bool:
-        """If so, a file that looks cut short is one that another process is still writing."""
+        """Returns whether all rows can be read. If so, a file that looks cut short is one that
+        another process is still writing."""
         try:
             await self.read_through((await self.lance.schema()).names)
         except Exception:  # whatever LanceDB says of it
@@ -208,8 +212,8 @@ class ItemTable:
             batch.validate(full=True)
 
     async def declare(self, *, re_embed: bool) -> None:
-        """Set the key. Make empty columns for those that the table lacks or has with another type,
-        and, with `re_embed`, for vectors and factors."""
+        """Sets the primary key, and makes empty columns for those that the table lacks or has with
+        another type. With `re_embed`, the columns of vectors and factors are emptied too."""
         stored = await self.lance.schema()
         if not any(name.startswith(KEY) for name in stored.field("id").metadata or {}):
             await self.lance.set_unenforced_primary_key(["id"])

@@ -39,9 +39,9 @@ and index anew."""
 INDEX_FROM = 10_000
 """Below this many rows an exhaustive vector search is faster than any index, and exact."""
 TIDY_ATTEMPTS = 5
-"""How often compaction is tried in a round: it is heavy, and the next round does as well."""
+"""How often compaction is tried in a round: it is costly, and the next round tries again."""
 KEPT = timedelta(minutes=10)
-"""Older versions are dropped: longer than any read of one takes, in any process."""
+"""Versions older than this are dropped. No read of a version takes as long, in any process."""
 
 
 class Backlog(OnTable):
@@ -54,7 +54,8 @@ class Backlog(OnTable):
 
     @guarded
     async def embed(self, step: Callable[[int, int], None] = lambda done, total: None) -> int:
-        """Embed what is pending; returns how many. `step(done, total)` reports the progress."""
+        """Embeds the rows whose vector is missing or stale; returns how many. `step(done, total)`
+        is called after each batch."""
         lance = self._table.lance
         done, total = 0, await self.count()
         pending = lance.query().where(PENDING).select(["id", "words", "words_sha"]).limit(BATCH)
@@ -71,12 +72,13 @@ class Backlog(OnTable):
 
 
 class Indexes(OnTable):
-    """One of ids, one of terms, one for each filterable key; of a large table also of vectors."""
+    """The table's indexes: one of ids, one of terms, one for each filterable key; in a large table
+    also of vectors."""
 
     async def complete(self, *, renamed: bool) -> None:
-        """Make the indexes that are missing. An index stands for a filled column: where a column
-        has none yet, all rows are derived anew before it gets one. So they are with `renamed`,
-        where rows still bear the name of another embedder."""
+        """Makes the indexes that are missing. If any is, all rows' derived columns are written anew
+        first, as its column may not be filled yet. With `renamed` they are written anew in any
+        case: the rows still bear the name of another embedder."""
         lance = self._table.lance
         wanted = self._wanted()
         missing = wanted.keys() - {index.name for index in await lance.list_indices()}
@@ -136,11 +138,11 @@ class Indexes(OnTable):
 
     @guarded
     async def tidy(self) -> bool:
-        """Compact the table, bring the indexes up to date, drop versions nobody reads; index
-        vectors once the table is large.
+        """Compacts the table, brings the indexes up to date, drops versions nobody reads, and
+        indexes vectors once the table is large.
 
-        False when other writers kept coming first: that fails nothing, as searches read what no
-        index holds yet.
+        Returns False if commits of other writers kept coming first. No search fails then: searches
+        also read the rows that no index holds yet.
         """
         try:
             await self._table.commit(self._index_vectors, attempts=TIDY_ATTEMPTS)
@@ -183,8 +185,8 @@ class Health(OnTable):
     """Reads files as requests do, or all of them, and raises for what is damaged."""
 
     async def examine(self) -> None:
-        """Read of every column and index what a request would. Raises `CatalogDamaged`, which says
-        what brings it back."""
+        """Reads as much of every column and index as a request would. Raises `CatalogDamaged` if a
+        file is damaged; its message says how to repair the catalogue."""
         table = self._table
         with table.naming_damage("rows"):
             newest = newest_known(table.folder)
@@ -221,7 +223,8 @@ class Health(OnTable):
         await self.examine()
 
     async def _search_like(self, row: Mapping[str, Any]) -> None:
-        """A search of each kind, among all rows; those by text and by id would match this one."""
+        """Runs one search of each kind over all rows; those by text, id and filter would match
+        `row`."""
         lance = self._table.lance
         with self._table.naming_damage("vectors"):
             for column, size in ("vector", self._table.dimension), ("factors", self._table.factors):
@@ -235,7 +238,8 @@ class Health(OnTable):
                 await lance.count_rows(condition)
 
     def _true_of(self, item: Item) -> Iterator[str]:
-        """A condition on each filterable key of which the item has a value."""
+        """Yields, for each filterable key of which the item has a value, conditions that the item
+        meets."""
         filterable = self._table.filterable
         for key, kind in filterable.items():
             value = fit(kind, item.attributes.get(key))

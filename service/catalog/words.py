@@ -38,8 +38,8 @@ class Embeds(Protocol):
     """What the catalogue needs of an embedder: unit vectors in one space of a fixed dimension, and
     the space's name.
 
-    While it is not `loaded`, asking for `dimension` takes a moment, as it loads the model; `name`
-    then stands for one model.
+    If `loaded` is false, reading `dimension` loads the model, which takes a moment; the `name` of
+    such an embedder stands for exactly one model.
     """
 
     @property
@@ -62,7 +62,8 @@ class Embeds(Protocol):
 
 @dataclass(frozen=True)
 class UserFactors:
-    """A person's vector among the items' factors. `factors_of`: the version of the training."""
+    """A person's vector in the space of the items' factors. `factors_of`: the version of the
+    training that made these factors."""
 
     vector: tuple[float, ...]
     factors_of: str
@@ -81,9 +82,9 @@ def fingerprint(embedder: Embeds, words: str) -> str:
 
 
 def terms_of(text: str) -> list[str]:
-    """The terms under which full text indexes a text: its words, stemmed, without accents and
-    English stop words. Where spaces don't end words, every character and every pair of neighbours,
-    so that a word is matched wherever it stands."""
+    """Returns the terms under which full text indexes a text: its words, stemmed, without accents
+    and English stop words. Where spaces don't end words, the terms are every character and every
+    pair of neighbouring characters, so that a word is matched wherever it stands."""
     words, unspaced = _runs(text)
     return [
         *_stems(words),
@@ -92,9 +93,9 @@ def terms_of(text: str) -> list[str]:
 
 
 def asked_terms(query: str) -> list[str]:
-    """The terms of a query, each once. Where spaces don't end words, ICU's dictionaries separate
-    them; each word is searched by its pairs, or as it is if it has one character. Pairs across two
-    words would only add noise."""
+    """Returns the terms of a query, each once. Where spaces don't end words, ICU's dictionaries
+    separate the words; a word's terms are its pairs of neighbouring characters, or the word itself
+    if it has one character. Pairs across two words would only add noise."""
     words, unspaced = _runs(query)
     separated = [word for run in unspaced for word in _separate_words(run)]
     pairs = [term for word in separated for term in _pairs(word) or [word]]
@@ -114,8 +115,8 @@ def _runs(text: str) -> tuple[list[str], list[str]]:
 
 
 def _stems(words: Sequence[str]) -> list[str]:
-    """English stop words are dropped before the accents, as "thé" is not "the"; English endings
-    after them, as "règle" is "regle"."""
+    """Returns the stems of words, without English stop words and accents. Stop words are dropped
+    before accents, as "thé" is not "the"; English endings after accents, as "règle" is "regle"."""
     import lancedb
 
     tokens = lancedb.tokenize(
@@ -139,7 +140,8 @@ def _separate_words(run: str) -> list[str]:
 
 
 def _characters(run: str) -> list[str]:
-    """Letters, each with the vowel signs and tone marks that are written on it."""
+    """Splits a run into letters, each with the vowel signs and tone marks that are written on
+    it."""
     characters: list[str] = []
     for char in run:
         if characters and unicodedata.category(char) in {"Mn", "Mc"}:

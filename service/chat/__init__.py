@@ -1,7 +1,7 @@
-"""A conversation becomes a request, and a ranking becomes prose.
+"""Converts a conversation into a request for recommendations, and a ranking into prose.
 
 Turns are read by rules where a rule can tell (a number, a title, "I have seen it", "not that"),
-else by likeness to examples; the model only chooses among the catalogue's own values what a wish
-may mean. So nothing that anybody writes leads out of the role, and every sentence of an answer is
-either one of ours or a checked reason.
+else by their likeness to examples; a model only chooses which of the catalogue's own values a wish
+may mean. So no text of a user leads the service out of its role, and answers consist of fixed
+phrases, text of the catalogue and checked reasons.
 """

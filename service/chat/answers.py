@@ -12,19 +12,20 @@ from service.schema import Event, Item, Ranked
 ABOUT = 400
 """How many characters of an item's text are quoted."""
 MOVED = 2
-"""How many of the person's own items are named as what moved a pick."""
+"""Most items of the person's history that an answer names as having raised a pick's score."""
 QUOTED = 8
-"""A wish of more words than this is not repeated."""
+"""A wish of more words than this is not repeated in the answer."""
 
 
 @dataclass(frozen=True)
 class Words:
     """The sentences of one language.
 
-    `picks`, `wish`, `rejected`: what the list is for. `seen`, `disliked`, `avoided`, `left_out`:
-    remarks that were heeded. `dropped`, `nothing`: no item fits. `which`: asks which pick is meant.
-    `hello`, `welcome`, `offtopic`: answers to what is no wish. `moved`: more evidence. `quoted`: a
-    title; `comma`: between titles.
+    `picks`, `wish`, `rejected`: introduce the list. `seen`, `disliked`, `avoided`, `left_out`:
+    acknowledge what the person said. `dropped`: says that no item fits all filters; `nothing`: that
+    none was found. `which`: asks which pick is meant. `hello`, `welcome`, `offtopic`: answer turns
+    that are no wishes. `moved`: names more items that speak for a pick. `quoted`: puts a title in
+    quotes; `comma`: stands between titles.
     """
 
     picks: str
@@ -91,15 +92,16 @@ CHINESE = Words(
 
 
 def spoken(locale: str | None, turn: str) -> Words:
-    """The sentences for a locale; without one, for the script of the last turn."""
+    """Returns the sentences for `locale`; if it is None, those for the script of `turn`."""
     if locale is not None:
         return CHINESE if locale.lower().startswith("zh") else ENGLISH
     return CHINESE if re.search(r"[\u4e00-\u9fff]", turn) else ENGLISH
 
 
 def opening(talk: Talk, words: Words, noted: Sequence[Event]) -> str:
-    """What comes before the picks: which remarks became events, which are heeded here only, and
-    what the picks are for."""
+    """Returns the text before the picks. It acknowledges the last turn's remarks: those stored as
+    events (`noted`), and those heeded in this conversation only. Without remarks, it says what the
+    picks are for."""
     events = {(event.type, event.item_id, event.text or "") for event in noted}
     kept = [remark for remark in talk.said if (remark.kind, remark.about, remark.topic) in events]
     items = {
@@ -129,7 +131,7 @@ def opening(talk: Talk, words: Words, noted: Sequence[Event]) -> str:
 
 
 def answered(talk: Talk, kind: Kind, words: Words) -> str:
-    """The answer to a turn that wishes nothing and points to no pick."""
+    """Returns the answer to a turn that is no wish and points to no pick."""
     return {
         "smalltalk": words.welcome if THANKS.search(talk.turn) else words.hello,
         "offtopic": words.offtopic,
@@ -137,7 +139,8 @@ def answered(talk: Talk, kind: Kind, words: Words) -> str:
 
 
 def described(item: Item, words: Words) -> str:
-    """What the catalogue knows of an item."""
+    """Returns a description of an item: its title, its facts, and at most `ABOUT` characters of its
+    text."""
     facts = words.comma.join(dict.fromkeys(str(value) for _, value in item.facts()))
     text = " ".join(item.text.split())[:ABOUT]
     return (
@@ -146,8 +149,8 @@ def described(item: Item, words: Words) -> str:
 
 
 def justified(item: Item, row: Ranked, moved: Mapping[str, Item], words: Words) -> str:
-    """Why an item was picked: its reason, and the person's own items that moved it most beside
-    those. `moved`: these items by id."""
+    """Returns why an item was picked: its reason, and at most `MOVED` further items of the person's
+    history that raised its score most. `moved`: the items of `row.attribution`, by id."""
     nats = row.attribution
     ids = sorted((id_ for id_ in nats if nats[id_] > 0), key=lambda id_: -nats[id_])
     beside = [moved[id_] for id_ in ids if id_ in moved and id_ not in row.evidence][:MOVED]

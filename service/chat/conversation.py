@@ -50,8 +50,8 @@ item's id contains. No events are stored about such documents."""
 Spoken = AsyncGenerator[str | ChatReply, None]
 """Yields the text in pieces, then the reply."""
 OwnDocuments = Sequence[tuple[Document, Item]]
-"""Each of the caller's documents with the title that answers show, and as an item, with an id
-too."""
+"""Pairs for the caller's documents: the document, with a title if `_titled` adds one, and the same
+as an item with a title and an id."""
 
 
 @dataclass(frozen=True)
@@ -172,8 +172,8 @@ class Conversation:
     def _asked(
         self, request: ChatRequest, instruction: str | None, spent_s: float = 0
     ) -> RecommendRequest:
-        """A recommendation request with the fields that a chat request shares with it, and the time
-        left."""
+        """Returns a recommendation request with the fields that it shares with a chat request, and
+        with the deadline less `spent_s` seconds."""
         shared = RecommendRequest.model_fields.keys() & ChatRequest.model_fields.keys()
         shared -= {"candidates", "filters", "exclude", "top_n", "deadline_ms"}
         deadline_ms = request.deadline_ms or self.settings.service.deadline_ms
@@ -211,8 +211,8 @@ class Conversation:
         usage: Usage,
     ) -> Spoken:
         """Yields an opening, then a line for each item as soon as its reason is known. If no item
-        passes the filters read from the conversation, says so and ranks without them. `usage`: of
-        understanding the wish."""
+        passes the filters read from the conversation, says so and ranks without them. `usage`: that
+        of the model call which read the wish."""
         words = turn.words
         text = answers.opening(turn.talk, words, noted)
         yield text

@@ -17,7 +17,8 @@ SEEN = re.compile(
     r"|看过|读过|听过|买过",
     re.IGNORECASE,
 )
-"""The person says that they know something; "have I seen" and "I haven't seen" don't."""
+"""Matches where the person says that they know something; doesn't match "have I seen" and "I
+haven't seen"."""
 DISLIKE = re.compile(
     r"\b(?:i|we) (?:really )?(?:(?:don['’]?t|do not|can['’]?t|cannot|never) (?:really )?"
     r"(?:like|enjoy|stand|care for|watch|want)(?: to (?:see|watch|read))?(?: any)?"
@@ -55,7 +56,7 @@ CONTINUES = re.compile(
     r"|(?:what|how) about\b|但|还有)",
     re.IGNORECASE,
 )
-"""The turn adds to the wish before it instead of replacing it."""
+"""Matches the beginning of a turn that adds to the wish before it instead of replacing it."""
 THANKS = re.compile(r"\b(?:thanks?|great|cool|nice|bye|goodbye|perfect)\b|谢|再见", re.IGNORECASE)
 SMALLTALK = re.compile(
     r"^\W*(hi|hello|hey|thanks?( you)?( so much| a lot)?|bye|goodbye|good (morning|evening|night)"
@@ -96,7 +97,7 @@ FILLER_WORDS = frozenset(
         "which would you your",
     )
 )
-"""A wish of nothing but these words is for anything."""
+"""A wish that consists only of these words names nothing in particular."""
 DECADE = re.compile(
     r"\b(?:19|20)?(\d0)'?’?s\b|\b(fifties|sixties|seventies|eighties|nineties)\b", re.IGNORECASE
 )
@@ -107,7 +108,8 @@ AGE = re.compile(
     r"|new(?! (?:age|orleans|wave|york|zealand)\b)) (?P<what>(?:[\w'’-]+ )?[\w'’-]+)",
     re.IGNORECASE,
 )
-"""How old the wished items are among the others, and the words that say of what."""
+"""Matches a word for the age of the wished items ("old", "newest") and, as `what`, the one or two
+words after it."""
 _ENGLISH_NUMBERS = {
     **{word: n for n, word in enumerate(_ONE_TO_TEN, 1)},
     "dozen": 12,

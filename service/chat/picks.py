@@ -1,6 +1,8 @@
-"""The picks of an answer: how they are written, found again in the text, and pointed to.
+"""Writes the picks (recommended items) of an answer, finds them again in its text, and finds those
+that a turn points to.
 
-Clients keep no state and send back the text of earlier answers, so it must be readable.
+Clients keep no state and send back the text of earlier answers, so picks must be readable from that
+text.
 """
 
 import json
@@ -21,7 +23,7 @@ from service.schema import Item, Turn
 TITLE = 120
 """Longest title in a sentence, in characters."""
 LONGEST_NAME = 200
-"""Characters; a longer text in a JSON answer names no item."""
+"""Longest item name, in characters; a longer text in a JSON answer names no item."""
 FACTS = 4
 """How many facts of a pick stand beside its title."""
 
@@ -33,8 +35,9 @@ Named = Mapping[str, Sequence[Item]]
 
 
 def shown(title: str) -> str:
-    """A title as it stands in an answer: on one line, without characters that can't be seen, and
-    with those escaped that could be taken for markup."""
+    """Returns a title as answers show it: on one line, at most `TITLE` characters before escaping,
+    without invisible characters, and with characters that could be taken for markup escaped.
+    Returns `untitled` if nothing is left."""
     line = " ".join("".join(char if char.isprintable() else " " for char in title).split())
     return re.sub(r"([\\*`\[\]<])", r"\\\1", line[:TITLE]) or "untitled"
 
@@ -45,20 +48,21 @@ def plain(title: str) -> str:
 
 
 def pick(rank: int, title: str, item: Item | None, reason: str | None) -> str:
-    """One line of an answer, in the form that `shown_in` reads."""
+    """Returns the line of an answer for one pick, in the form that `shown_in` reads."""
     return f"{rank}. **{shown(title)}**{_facts(item)}" + (f": {reason}" if reason else "")
 
 
 def _facts(item: Item | None) -> str:
-    """The first few facts in brackets; empty for an unknown item, or for one without facts."""
+    """Returns the item's first `FACTS` facts in brackets; empty if the item is unknown (None) or
+    has no facts."""
     facts = [] if item is None else [shown(str(value)) for _, value in item.facts()]
     first = list(dict.fromkeys(facts))[:FACTS]
     return f" ({', '.join(first)})" if first else ""
 
 
 def names(turns: Sequence[Turn]) -> set[str]:
-    """All names that the assistant's turns may give items; `read` needs the items they belong
-    to."""
+    """Returns all names that the assistant's turns may give items. `reading.read` needs the items
+    with these names."""
     return {
         name
         for turn in turns
@@ -69,8 +73,8 @@ def names(turns: Sequence[Turn]) -> set[str]:
 
 
 def shown_in(text: str, items: Named) -> list[Item | None]:
-    """The picks of an answer, in order. In text, a pick that is no longer known is None, so that
-    the others keep their places."""
+    """Returns the picks of an answer, in order. In a text answer, a pick that is not in `items`
+    becomes None, so that the others keep their places; in a JSON answer, it is left out."""
     if not _is_json(text):
         return [
             _namesake(items.get(plain(title), ()), rest) for title, rest in _PICK_LINE.findall(text)
@@ -83,7 +87,8 @@ def shown_in(text: str, items: Named) -> list[Item | None]:
 
 
 def _namesake(namesakes: Sequence[Item], line: str) -> Item | None:
-    """Of items with the same title, the one whose facts stand in the line; else the first."""
+    """Returns, of items with the same title, the one whose facts begin `line` (the rest of the
+    pick's line), else the first; None if there are no items."""
     matching = (item for item in namesakes if line.startswith(_facts(item) or " "))
     return next(matching, next(iter(namesakes), None))
 
@@ -93,8 +98,9 @@ def _is_json(text: str) -> bool:
 
 
 def _names_in(text: str) -> list[list[str]]:
-    """For each place of an answer the names that its item may have. An object of JSON is one place,
-    and each of its texts may be the name; each text of a list is a place of its own."""
+    """Returns, for each place in an answer, the names that the item at this place may have. A JSON
+    object is one place, and each of its texts may be the name; each text in a JSON list is a place
+    of its own."""
     if not _is_json(text):
         return [[plain(title)] for title, _ in _PICK_LINE.findall(text)]
     try:
@@ -131,16 +137,16 @@ def meant(text: str, picks: Sequence[Item | None], it: Item | None = None) -> li
 def object_of(
     text: str, verb: re.Match[str], picks: Sequence[Item | None], it: Item | None
 ) -> list[Item]:
-    """The picks that are the object of a verb in the text. In Chinese it may stand before the
-    verb, so the whole text is read."""
+    """Returns the picks that are the object of `verb`, a match in `text`. A Chinese object may
+    stand before its verb, so the whole text is read."""
     if not verb[0].isascii() and _CHINESE_LETTER.search(verb[0]):
         return meant(text, picks, it)
     return pointed_at(re.split(r"[.;!?]|,? \b(?:but|not)\b", text[verb.end() :])[0], picks, it)
 
 
 def pointed_at(phrase: str, picks: Sequence[Item | None], it: Item | None) -> list[Item]:
-    """The picks that a verb's object names: by numbers, by a title at its beginning and those that
-    follow, by a place in the list, or by nothing but "it" or "them"."""
+    """Returns the picks that a verb's object names: by place numbers, by titles if it begins with
+    one, by a place in the list, or by being only a word such as "it" or "them"."""
     phrase = phrase.strip()
     if PLACES.fullmatch(phrase):
         return _at([int(place) for place in re.findall(r"\d+", phrase)], picks)

@@ -1,5 +1,5 @@
-"""What a conversation comes to, by rules: what it says of the person, and what is wished for, in
-the catalogue's own values and in numbers."""
+"""Reads a conversation by rules: what the person has seen or dislikes, and what they wish for, as
+values of the catalogue and as numbers."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -51,18 +51,18 @@ class Remark:
 
     @property
     def about(self) -> str | None:
-        """The item's id."""
+        """The item's id; None for a topic."""
         return self.item.id if self.item is not None else None
 
 
 @dataclass(frozen=True)
 class Talk:
-    """What a conversation comes to.
+    """What the rules read from a conversation.
 
-    `kind`: of the last turn; None where no rule can tell. `turn`: the last turn's text.
-    `about`: the picks that it points to. `said`: what it says of the person.
-    `avoid`, `exclude`: topics and item ids that must not come again.
-    `wishes`: in words, the latest last. `filters`: what the latest wish demands.
+    `kind`: the last turn's kind; None where no rule can tell. `turn`: its text. `about`: the picks
+    that it points to. `said`: its remarks about the person.
+    `avoid`, `exclude`: topics and item ids that must not be recommended again.
+    `wishes`: in the person's words, the latest last. `filters`: those that the wishes state.
     `many`: how many picks were last asked for.
     """
 
@@ -83,10 +83,10 @@ class Talk:
 
 
 def read(turns: Sequence[Turn], items: Named, facets: Facets) -> Talk:
-    """Reads a conversation by rules. `items`: those that `names` of it belong to.
+    """Reads a conversation by rules. `items`: the items with the names that `picks.names` finds.
 
-    A turn that takes up what came before (a rejection, a remark, "and …") adds to the wish; another
-    replaces it. What was seen, disliked or rejected stays so.
+    A turn that takes up what came before (a rejection, a remark, "and …") adds to the wish; any
+    other turn replaces it. What was seen, disliked or rejected stays excluded.
     """
     picks: list[Item | None] = []
     it: Item | None = None  # what "it" stands for
@@ -129,8 +129,8 @@ def read(turns: Sequence[Turn], items: Named, facets: Facets) -> Talk:
 
 
 def _read_turn(text: str, picks: Sequence[Item | None], it: Item | None, facets: Facets) -> Talk:
-    """Reads one turn of the person alone. `picks`: those of the last answer; `it`: what "it" stands
-    for."""
+    """Reads a single turn of the person. `picks`: the picks of the last answer; `it`: the pick that
+    "it" stands for."""
     pointed = meant(text, picks, it)
     if SMALLTALK.match(text[:100]) and len(text) <= 100:
         return Talk("smalltalk", text)
@@ -161,8 +161,8 @@ def _read_turn(text: str, picks: Sequence[Item | None], it: Item | None, facets:
 def _remarks(
     text: str, picks: Sequence[Item | None], it: Item | None, facets: Facets
 ) -> tuple[list[Remark], str]:
-    """What a turn says of the person, each once, and the text with what they don't like blanked
-    out."""
+    """Returns what a turn says of the person, each remark once, and the turn's text with the
+    dislikes replaced by blanks."""
     remarks = [
         Remark("seen", item)
         for match in SEEN.finditer(text)
@@ -191,8 +191,9 @@ def _wish(text: str) -> str:
 
 
 def _disliked(words: str, facets: Facets) -> tuple[str, list[str]]:
-    """Of the words after "I don't like", those that say what, and the topics in them: several where
-    every part of a list that ends with an "or" names a value of the catalogue's."""
+    """Returns, of the words after "I don't like", the phrase that says what is disliked, and the
+    topics in it: several if the phrase is a list (with "or", "and" or "nor") whose every part names
+    a value of the catalogue, else one."""
     phrase = DISLIKE_ENDS.split(words)[0]
     first = phrase.partition(",")[0]
     for listing in ([phrase] if OR.search(phrase.rpartition(",")[2]) else []) + [first]:
@@ -224,7 +225,7 @@ def counted(text: str, facets: Facets) -> tuple[int | None, str]:
 
 
 def _counts(number: str, after: str, facets: Facets) -> bool:
-    """Whether a number counts the picks that the words after it speak of. Without such words a
+    """Returns whether `number` counts picks, judged by the words `after` it. Without such words a
     capitalised number may be a title: "recommend Seven"."""
     if not after or after.casefold() in {"please", "instead", "now"}:
         return number.isdigit() or number.islower()
@@ -268,7 +269,8 @@ def demands(text: str, facets: Facets) -> dict[str, Filter]:
 
 
 def _years(text: str, facets: Facets) -> Filter | None:
-    """The years that a wish states. "Old" and "new" are the catalogue's own ends."""
+    """Returns a filter for the years that a wish states; None if it states none. "Old" and "new"
+    stand for the oldest and the newest fifth of the catalogue."""
     if decade := DECADE.search(text):
         start = int(decade[1]) if decade[1] else DECADES[decade[2].lower()]
         first = (1900 if start >= 30 else 2000) + start

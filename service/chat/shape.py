@@ -20,19 +20,20 @@ from service.errors import BadRequest
 DEPTH = 12
 VALUES = 20_000
 LONGEST = 10_000
-"""Bounds of an answer, as schemas may be recursive: its depth, its values, a text's characters."""
+"""`DEPTH`, `VALUES` and `LONGEST` bound an answer, as schemas may be recursive: its depth, its
+number of values, and the characters of a text."""
 PARTS = 3_000
 """How many values a schema may be made of."""
 UNSAFE = {"pattern", "patternProperties"}
 """Keywords that are refused: a stranger's regular expression may take for ever."""
 NAMED = {"properties", "$defs", "definitions", "dependentSchemas"}
-"""Keywords whose keys are names of the caller's, not keywords."""
+"""Keywords whose value is an object with keys that the caller chose, which are no keywords."""
 DATA = {"const", "enum", "default", "examples", "required", "type"}
 """Keywords that hold values, not schemas."""
 SAYS_NOTHING = {"", "other", "others", "unknown", "none", "n/a", "unspecified"}
 """Values of an enumeration that claim nothing."""
 ALIKE = 0.75
-"""A field's name that is at least so similar to a known one, as a ratio, means it."""
+"""Least similarity, as a ratio in [0, 1], at which a field's name is taken for a known name."""
 NAMES = {
     "title": (
         "title",
@@ -98,10 +99,11 @@ def _check_size(schema: Mapping[str, Any]) -> None:
 
 
 def filled(schema: Mapping[str, Any], text: str, picks: Sequence[Mapping[str, Any]]) -> Any:
-    """A value that a checked schema allows; for {}, an object of ours. `picks`: each with title,
-    reason, item_id, rank, score, evidence and the item's attributes.
+    """Returns a value that a checked schema allows; for the schema {}, an object with `text` and
+    `recommendations`. `picks`: each with title, reason, item_id, rank, score, evidence and the
+    item's attributes.
 
-    Raises `BadRequest` where known values can't fill it.
+    Raises `BadRequest` if the known values can't fill the schema.
     """
     if not schema:
         return {"text": text, "recommendations": [dict(pick) for pick in picks]}
@@ -133,8 +135,8 @@ WRONG = (
 
 
 def _bounded_validator() -> Any:
-    """A validator that gives up after `VALUES` rules: references may double the work at every
-    step."""
+    """Returns a validator class that raises `ValueError` after `VALUES` rules: references may
+    double the work at every step."""
     steps = iter(range(VALUES))
 
     def counted(rule: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
@@ -172,7 +174,8 @@ PickFields = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class _Filler:
-    """Makes values for a schema's parts. `outside`: what is known where no pick is spoken of."""
+    """Makes values for a schema's parts. `root`: the whole schema; `outside`: what is known for
+    parts that are about no single pick; `steps`: one for each value that may still be made."""
 
     root: Mapping[str, Any]
     picks: Sequence[PickFields]
@@ -180,8 +183,9 @@ class _Filler:
     steps: Iterator[int] = field(default_factory=lambda: iter(range(VALUES)))
 
     def value(self, schema: Any, name: str, pick: PickFields, depth: int) -> Any:
-        """A value for a part of the schema. `name`: the field's; `pick`: the one it speaks of,
-        or `outside`."""
+        """Returns a value for a part of the schema. `name`: the field's name; `pick`: the fields of
+        the pick that the part is about, or `outside`. Raises `ValueError` if the answer is too deep
+        or too large."""
         if depth > DEPTH or next(self.steps, None) is None:
             raise ValueError(f"nested deeper than {DEPTH}, or more than {VALUES} values")
         if not isinstance(schema, Mapping):
@@ -202,8 +206,9 @@ class _Filler:
         return self._typed(schema, name, pick, depth)
 
     def _chosen(self, choices: Sequence[Any], name: str, known: Any) -> Any:
-        """The first choice that is known to hold, else one that claims nothing. Any, where nothing
-        is known that could contradict it."""
+        """Returns the first choice that equals the known value or a part of it, else the first that
+        claims nothing (null or `SAYS_NOTHING`), else, if nothing is known, the first. Raises
+        `_NotAllowed` if what is known is none of the choices."""
         parts = {str(part).casefold() for part in (known if isinstance(known, list) else [known])}
         held = [
             choice
@@ -264,8 +269,8 @@ class _Filler:
         return values[: schema.get("maxItems")]
 
     def _every_pick(self, schema: Any, name: str, depth: int) -> list[Any]:
-        """A value for each pick. Picks that the schema's values don't allow are left out, unless
-        none would remain."""
+        """Returns a value for each pick. Leaves out picks whose known values the schema doesn't
+        allow; raises `_NotAllowed` if no pick would remain."""
         values, refused = list[Any](), list[_NotAllowed]()
         for pick in self.picks:
             try:
@@ -279,8 +284,8 @@ class _Filler:
         return values
 
     def _first_of(self, choices: Sequence[Any], name: str, pick: PickFields, depth: int) -> Any:
-        """The first choice that gives something valid and not empty, else null where that is
-        one."""
+        """Returns the value of the first choice that can be filled and isn't empty; else null if
+        that is a choice or no choice can be filled; else the first empty value."""
         empty: list[Any] = []
         for choice in choices:
             try:
@@ -293,8 +298,8 @@ class _Filler:
         return None if {"type": "null"} in choices or not empty else empty[0]
 
     def _known(self, name: str, known: PickFields) -> Any:
-        """What is known by a field's name: by that name, by its last word, by a name that means the
-        same, or by the most similar one. None for nothing."""
+        """Returns the value in `known` for a field's name: under that name, its last word, a name
+        that means the same, or the most similar name. Returns None if there is no such value."""
         snake = "".join(f"_{char.lower()}" if char.isupper() else char for char in name)
         snake = snake.strip("_").lower()
         last = snake.split("_")[-1]
@@ -325,7 +330,8 @@ def _text(schema: Mapping[str, Any], name: str, known: Any) -> str:
 
 
 def _number(schema: Mapping[str, Any], kind: str, known: Any) -> Any:
-    """What is known, else 0; moved to the nearest number that the bounds allow."""
+    """Returns the known number, else 0, moved within the schema's bounds; rounded down first if
+    `kind` is `integer`."""
     number: Any = known if isinstance(known, int | float) and not isinstance(known, bool) else 0
     number = floor(number) if kind == "integer" else number
     above, below = schema.get("exclusiveMinimum", -inf), schema.get("exclusiveMaximum", inf)

@@ -75,9 +75,11 @@ EXAMPLES: dict[Kind, Sequence[str]] = {
     ),
 }
 MARGIN = 0.05
-"""A turn counts as another kind than a wish only if it is closer to that kind by this cosine."""
+"""A turn is taken for another kind than `recommend` only if its cosine to that kind's nearest
+example is greater by more than this."""
 STRANGE = 0.5
-"""A turn whose best cosine is not above this resembles no example: its kind is unknown."""
+"""A turn whose best cosine is not above this resembles no example and is taken for a wish
+(`recommend`)."""
 
 
 @dataclass(eq=False, repr=False)
@@ -103,8 +105,9 @@ class Understanding:
         )
 
     async def kind(self, turn: str, views: Views) -> Kind:
-        """Classifies a turn by its nearest examples, which are in English. A turn in another script
-        is taken for a wish, and so is one that an embedder outside may not see."""
+        """Classifies a turn by its nearest examples, which are in English. Returns `recommend` for
+        a turn that is mostly in another script or that a hosted embedder may not see, and if the
+        embedder fails."""
         view = views.embedder
         if sum(map(str.isascii, turn)) < len(turn) / 2 or not view.allowed:
             return "recommend"
@@ -120,8 +123,9 @@ class Understanding:
     async def values(
         self, request: ChatRequest, talk: Talk, facets: Facets, views: Views, call: CallContext
     ) -> list[str]:
-        """Asks a model which of the catalogue's values the latest wish means. Empty if rules found
-        filters, or if the model fails or takes more than a quarter of the deadline."""
+        """Asks a model which of the catalogue's values the latest wish means, and returns at most
+        `VALUES` of them. Returns none if rules found filters, if no model may be asked, or if the
+        model fails or takes more than a quarter of the deadline."""
         alias = self.settings.roles.chat or self.settings.roles.explain
         no_model = request.model in {FASTER, PRIOR} or request.strategy == "prior"
         if no_model or talk.filters or not talk.wishes or alias not in self.models.writers:
@@ -167,7 +171,8 @@ async def _ask(llm: LLM, call: Call) -> str:
 
 
 def kind_of(turn: Vectors, examples: Mapping[Kind, Vectors]) -> Kind:
-    """The kind of the nearest example; when in doubt, `recommend`.
+    """Returns the kind of the nearest example; `recommend` if no example is near enough (`STRANGE`)
+    or another kind is hardly nearer (`MARGIN`).
 
     `turn`: [dimension], `examples`: [n, dimension] by kind; all unit vectors.
     """

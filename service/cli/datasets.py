@@ -108,7 +108,8 @@ def _local_scorers(settings: Settings) -> list[str]:
 
 
 def _with_model(settings: Settings, alias: str) -> Settings:
-    """The same settings, with this alias to rank, to explain and in the local engine."""
+    """Returns the settings with the model `alias` for ranking, explaining and the local engine.
+    Raises `BadParameter` if no such model is configured."""
     if alias not in settings.models:
         raise typer.BadParameter(f"no model {alias!r}; configured: {', '.join(settings.models)}")
     return settings.model_copy(
@@ -120,8 +121,8 @@ def _with_model(settings: Settings, alias: str) -> Settings:
 
 
 async def _ingest_films(service: Service, films: Path) -> None:
-    """Ingests the feeds, once. A run that was broken off may be repeated: the log takes no event
-    twice."""
+    """Ingests the feeds in the folder `films`, unless an earlier run has finished this. A run that
+    was broken off may be repeated: the log takes no event twice."""
     from service.feeds.files import open_feed
 
     stamp = service.settings.data / ".movielens.ingested"

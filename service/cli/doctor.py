@@ -41,7 +41,8 @@ def doctor(context: typer.Context) -> None:
 
 
 def _check_weights(settings: Settings) -> dict[str, Part]:
-    """Whether the weights of the local engine's model are here; empty without a local engine."""
+    """Returns the state of the part `weights`: whether the weights of the local engine's model are
+    on this machine or can be fetched by vLLM. Returns {} without a local engine."""
     alias = settings.served
     if alias not in settings.models or settings.models[alias].backend != "vllm":
         return {}
@@ -100,7 +101,7 @@ async def _check_all(settings: Settings) -> Part:
 
 
 def _describe(settings: Settings, name: str, part: Part) -> str:
-    """What a part reports of itself, and if it is not ready why, and what to do."""
+    """Returns a part's figures as text; if the part is not ready, also why, and what to do."""
     facts = ", ".join(
         f"{key} {value}" for key, value in part.items() if key not in {"ok", "why", "capabilities"}
     )

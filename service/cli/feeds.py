@@ -185,7 +185,8 @@ async def _re_embed(service: Service) -> None:
 
 
 def _parse_pairs(option: str, arguments: list[str] | None) -> dict[str, str]:
-    """`a=b` as a key and its value. Raises `BadParameter` for anything else."""
+    """Returns arguments of the form `a=b` as a dictionary. Raises `BadParameter` for any other
+    form. `option`: the command's option that has the arguments."""
     pairs: dict[str, str] = {}
     for argument in arguments or ():
         name, _, value = argument.partition("=")
@@ -206,7 +207,8 @@ def _open(
     mapping: Path | None,
     options: dict[str, Any],
 ) -> FeedFile:
-    """Opens a feed, and says which format it was found to have unless that is obvious."""
+    """Opens a feed. Prints the format that was recognised, unless the format was given or is JSONL,
+    CSV or Parquet."""
     from service.feeds.files import open_feed
     from service.feeds.mapping import FileMapping
 
@@ -289,8 +291,9 @@ async def _take_chunks(
     size: int,
     strict: bool,
 ) -> RefusedRows:
-    """Passes a file's rows to `take`, `size` lines at a time, and gathers the rows that can't be
-    read or that it rejects; `strict`: stops after the first chunk with one."""
+    """Passes a file's rows to `take`, `size` lines at a time. Returns the rows that can't be read
+    or that `take` rejects, with the reasons. `strict`: stops after the first chunk with such a
+    row."""
     refused: RefusedRows = []
     line_number = 0
     while lines := list(islice(file.lines, size)):
@@ -321,8 +324,8 @@ def _summarise(feed: Feed, reports: list[IngestReport], refused: int) -> str:
 
 
 def _write_rejected(file: FeedFile, refused: RefusedRows) -> None:
-    """Writes refused rows, whole, into a file beside the feed; without any, deletes that of an
-    earlier run."""
+    """Deletes the file of refused rows that an earlier run left beside the feed; writes a new one
+    if there are refused rows."""
     file.rejected.unlink(missing_ok=True)
     if not refused:
         return

@@ -57,8 +57,9 @@ def create(
 
 
 def _parse_expiry(text: str) -> datetime:
-    """A time in the future: a number of days from now, as 30d, or a time in a format that events
-    may have. Raises `BadParameter`."""
+    """Returns a time in the future. `text`: a number of days from now, as 30d, or a time in a
+    format that events may have. Raises `BadParameter` for any other text, and for a time in the
+    past."""
     now = datetime.now(UTC)
     days = re.fullmatch(r"([0-9]{1,5})d", text)
     try:

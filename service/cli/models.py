@@ -104,7 +104,8 @@ def probe(
 
 
 async def _probe_all(service: Service, aliases: list[str]) -> dict[str, Capabilities | ModelError]:
-    """By alias, what the model can do, or why it could not be asked."""
+    """Asks each model anew what it can do. Returns, by alias, its capabilities, or the error if it
+    could not be asked."""
     results: dict[str, Capabilities | ModelError] = {}
     for alias in aliases:
         with console.status(f"asking {alias} …"):

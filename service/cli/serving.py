@@ -125,7 +125,7 @@ def _listen(settings: Settings) -> None:
 
 
 async def _build_prepared(settings: Settings) -> Service:
-    """A service that has checked its parts and loaded what the first requests need."""
+    """Builds a service, checks its store and catalogue, and loads what the first requests need."""
     service = await build(settings)
     try:
         await service.diagnostics.prepare()

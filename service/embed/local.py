@@ -25,7 +25,8 @@ REMEMBERED = 4_096
 
 
 class LocalEmbedder(ABC):
-    """`name` tells this embedder's vectors from those of any other."""
+    """An embedder whose model runs in this process. `name` tells its vectors from those of any
+    other embedder."""
 
     name: str
 
@@ -35,7 +36,7 @@ class LocalEmbedder(ABC):
     @property
     @abstractmethod
     def loaded(self) -> bool:
-        """Whether asking for the dimension takes no time. The model gets into memory at first use,
+        """Whether `dimension` is known without loading the model. The model is loaded at first use,
         which raises `ConfigError` for a file that can't be read."""
 
     @property
@@ -82,6 +83,6 @@ def named_by(name: str, file: Path) -> str:
 
 @lru_cache(maxsize=8)
 def _hash(file: Path, modified_at: int) -> str:
-    """Of the file's content, which stays the same while it is not modified."""
+    """Returns a hash of the file's content, remembered until `modified_at` changes."""
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()[:12]

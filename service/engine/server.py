@@ -80,11 +80,12 @@ def ready(settings: Settings) -> bool:
 def running(
     settings: Settings, waiting: Callable[[float], None] = lambda seconds: None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Within, the engine runs and is ready to answer. `waiting(seconds)` is called again and again
-    while it starts.
+    """Starts the engine, yields its process when it is ready to answer, and stops it at the end of
+    the `with` block. `waiting(seconds)` is called again and again while the engine starts.
 
-    Its output goes to `engine.log` in the data folder. Raises `ConfigError` with the end of the log
-    if it stops or takes too long to start.
+    The engine's output goes to `engine.log` in the data folder. Raises `ConfigError` if something
+    answers at its address already, and with the end of the log if it stops or takes too long to
+    start.
     """
     log = settings.data / "engine.log"
     settings.data.mkdir(parents=True, exist_ok=True)
@@ -132,8 +133,8 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def dtype(cpuinfo: Path = CPUINFO) -> list[str]:
-    """vLLM's flag for the type of activations; [] if the CPU is unknown. Where bfloat16 is
-    emulated, float32 reads a prompt six times as fast."""
+    """Returns vLLM's flag for the type of activations: bfloat16, or float32 if the CPU can only
+    emulate bfloat16, as it then reads a prompt six times as fast; [] if the CPU is unknown."""
     if not cpuinfo.exists():
         return []
     has_bfloat16 = {"avx512_bf16", "amx_bf16", "bf16"} & _flags(cpuinfo)
@@ -141,8 +142,9 @@ def dtype(cpuinfo: Path = CPUINFO) -> list[str]:
 
 
 def int8(cpuinfo: Path = CPUINFO) -> bool:
-    """Has the CPU an instruction for integer dot products, or is it unknown? Without one, int8
-    weights generate a third as fast as floats, and slower yet in batches."""
+    """Are int8 weights to be used: has the CPU an instruction for integer dot products, or is it
+    unknown which it has? Without one, int8 weights generate a third as fast as floats, and slower
+    yet in batches."""
     return not cpuinfo.exists() or bool(
         {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"} & _flags(cpuinfo)
     )

@@ -82,7 +82,8 @@ class Writer:
 
 @dataclass(frozen=True)
 class Explained:
-    """Usage of explaining, and the failure if the model wrote no reasons."""
+    """Usage of all explaining. `degraded`: why templates replaced the model, if it failed for any
+    item."""
 
     usage: Usage = Usage()
     degraded: Degraded | None = None
@@ -101,8 +102,8 @@ async def explain(
 
     The writer writes for the first `style.top`; templates replace words that fail the check, and
     serve the rest. `attributor` measures what to cite, in at most half of the time. `seen`: the
-    subject as models may see it, if they may not see all. A model's words are checked against it;
-    templates use the whole subject.
+    subject as models may see it, if they may not see all of `subject`. A model's words are checked
+    against `seen`; templates use `subject`.
     """
     call, language = call.part(), spoken(style.prompt.ref.id)
     seen = seen or subject

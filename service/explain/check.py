@@ -1,7 +1,7 @@
-"""Verifies the words of a reason against the catalogue, and puts the verified ones, else those of a
-template, into a reason.
+"""Verifies a model's clause against the catalogue, and writes reasons: with the clause if it is
+verified, else by a template.
 
-A clause is grounded if it names something that the chosen item shares with all cited ones, and if
+A clause is grounded if it names something that the chosen item shares with all cited items, and if
 every other word is neutral or occurs in the chosen item's title, text or numbers.
 """
 
@@ -51,7 +51,8 @@ def wanted(wish: str) -> str:
 
 
 def wished(value: str, plain: str) -> bool:
-    """Whether plain words name an attribute's value, in any form that keeps its stem."""
+    """Returns whether `plain`, the words of a wish as `wanted` returns them, name an attribute's
+    `value`, in any form that keeps its stem."""
     value = _separated(_plain(value))
     if re.fullmatch(f"[{HAN}]{{2,}}", value):
         return value in plain

@@ -32,10 +32,10 @@ nats by the liked item's id; empty if it could not be measured."""
 class Attributor:
     """Scores the chosen items with the whole list of liked items, and without each of them.
 
-    The effect of a liked item on log P(title | history), with the last `titles` items as history,
-    is the mean of two differences: for the history in order, and reversed. In a single order, a
-    small model reacts so strongly to an item's position that another model often finds no such
-    effect (`make verify`).
+    The effect of a liked item is log P(title | history) with it, less that without it; the history
+    is the last `titles` items. It is the mean of two such differences: for the history in order,
+    and reversed. In a single order, a small model reacts so strongly to an item's position that
+    another model often finds no such effect (`make verify`).
 
     All is scored in one call, as the histories share prefixes. Each chosen item is scored alone, so
     that its evidence doesn't depend on the other chosen items.
@@ -54,8 +54,8 @@ class Attributor:
         line_tokens: int,
         until: float,
     ) -> Attribution:
-        """Measures the effects. Returns none if the model fails or isn't done by `until` (time of
-        the event loop)."""
+        """Measures the effect of each liked item on each chosen one. Returns an empty list if the
+        model fails or isn't done by `until` (time of the event loop)."""
         try:
             head, lines = self.prompt.document(state, self.titles, line_tokens)
             texts = [self.prompt.line(candidate.item, line_tokens) for candidate in chosen]
@@ -162,7 +162,8 @@ def closest(item: Item, liked: Mapping[int, frozenset[Fact]]) -> list[int]:
 
 
 def words(item: Item) -> frozenset[Fact]:
-    """Attributes that can be written in a sentence."""
+    """Returns the item's textual attributes that can be written in a sentence: on one line, without
+    invisible characters, and at most `VALUE` characters long."""
     return frozenset(
         (key, part)
         for key, part in item.facts()

@@ -36,7 +36,8 @@ class Lines:
         return line
 
     async def finish(self) -> None:
-        """Reads to the end, but not beyond the deadline: the last piece carries the usage."""
+        """Reads the rest of the answer, at most until the deadline: its last piece carries the
+        usage."""
         with suppress(ModelError):
             while await self._piece():
                 pass

@@ -1,11 +1,11 @@
-"""Turns rows of files and of other systems into rows of ours. Functions of values: nothing is
-stored here.
+"""Turns rows of files and of other systems into rows of our feeds: items, users and events.
+Functions of values: nothing is stored here.
 
-    files     a file, whatever its format, as rows of ours
-    opening   its bytes, whatever it is packed in; its format and encoding
-    layouts   public layouts by name
-    mapping   which column is which field of ours
-    cells     the value of a cell, times among them
-    foreign   rows of Gorse, Metarank and Amazon Personalize
-    rows      one row as its model accepts it, and warnings about it
+    files     reads a file of any format into rows of a feed
+    opening   unpacks a file and detects its format and encoding
+    layouts   reads public layouts, such as MovieLens
+    mapping   says which column is which field of ours
+    cells     reads the value of a cell, such as a number or a time
+    foreign   reads rows of Gorse, Metarank and Amazon Personalize
+    rows      fits a row to its feed's model and collects warnings about it
 """

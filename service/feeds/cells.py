@@ -15,13 +15,13 @@ MISSING = frozenset([
     "", "NULL", "Null", "null", "NaN", "nan", "-NaN", "-nan", "NA", "<NA>", "N/A", "n/a", "#N/A",
     "#NA", "\\N", "1.#QNAN", "-1.#QNAN", "1.#IND", "-1.#IND",
 ])  # fmt: skip
-"""Cells without a value: those that pandas takes for missing, but for `None`, which is also a word,
-and the `\\N` of database dumps."""
+"""Texts that mean that a cell has no value: those that pandas takes for missing, without `None`,
+which is also a word, and with the `\\N` of database dumps."""
 TIMES = frozenset({"occurred_at", "published_at"})
 TRUTHS = {"true": True, "false": False}
 WHOLE = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.0+)?")
-"""1999, and 1999.0 as pandas writes integers of a column with missing cells. Not 007: digits with
-a leading zero are a code."""
+"""Matches whole numbers: 1999, and 1999.0, as pandas writes integers of a column with missing
+cells. Not 007: digits with a leading zero are a code."""
 NUMBER = re.compile(
     r"-?(?:0|[1-9][0-9]*)?\.[0-9]+(?:[eE][+-]?[0-9]+)?|-?[1-9](?:\.[0-9]+)?[eE][+-][0-9]+"
 )
@@ -31,10 +31,11 @@ UNITS: dict[TimeUnit, tuple[str, float, float]] = {
     "us": ("microseconds", 1e6, 1e17),
     "ns": ("nanoseconds", 1e9, float("inf")),
 }
-"""By unit of times since 1970: its name, how many are a second, and the bound below which a number
-is probably in it, the first that fits."""
+"""By unit of times since 1970: its name, how many of it make a second, and a bound. A number is
+probably in the first unit whose bound it lies below."""
 SINCE_1970 = re.compile(r"-?[0-9]+(?:\.[0-9]*)?")
-"""Pandas writes integers of a column with missing cells with a fraction, as 1999.0."""
+"""Matches a time since 1970 as a number, perhaps with a fraction: pandas writes integers of a
+column with missing cells as 1999.0."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 PATTERNS = (
     "%Y/%m/%d %H:%M:%S",
@@ -47,8 +48,8 @@ EXAMPLES = "as 2026-01-31T12:00:00Z, or milliseconds since 1970"
 
 
 def value_of(cell: str) -> Any:
-    """The value of an attribute's cell: a list for `a|b`, a number or true or false for what reads
-    as one, None for a missing value, else the text."""
+    """Returns the value of an attribute's cell: a list for `a|b`; a number, true or false if the
+    cell reads as one; None if it is missing; else the text."""
     if cell in MISSING:
         return None
     if "|" in cell:
@@ -61,8 +62,9 @@ def value_of(cell: str) -> Any:
 
 
 def read_cell(field: str, cell: Any, unit: TimeUnit | None, zone: tzinfo | None) -> Any:
-    """The value of a field of ours or of an attribute, None for a missing one. `cell` is a text, or
-    of another type in JSON and Parquet. `unit` and `zone` are of times that don't say theirs.
+    """Returns the value of a cell, None for a missing one. `field`: the field or attribute that the
+    cell is for; `cell`: a text, or another type from JSON and Parquet; `unit`, `zone`: of times
+    that don't say theirs.
 
     Raises `BadRequest` for a time that can't be read.
     """
@@ -77,7 +79,9 @@ def read_cell(field: str, cell: Any, unit: TimeUnit | None, zone: tzinfo | None)
 
 
 def label(value: Any, name: str = "type") -> str:
-    """A foreign event type in our spelling: `AddToCart` and `add to cart` are `add_to_cart`."""
+    """Returns another system's event type in our spelling: `add_to_cart` for `AddToCart` and for
+    `add to cart`. Raises `BadRequest`, calling the field `name`, if it is no string or nothing is
+    left of it."""
     if not isinstance(value, str):
         raise BadRequest(f"{name}: a string is needed")
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", value).lower()
@@ -93,8 +97,8 @@ def label(value: Any, name: str = "type") -> str:
 
 
 def moment_of(value: Any, unit: TimeUnit | None = None, zone: tzinfo | None = None) -> datetime:
-    """A time as a cell of a file gives it: a number since 1970 in `unit` (None: milliseconds), or
-    ISO 8601, in `zone` where the text names none.
+    """Returns the time that a cell of a file gives: a date, a number of `unit` since 1970 (None:
+    milliseconds), or ISO 8601. `zone` is used if the cell names none.
 
     Raises `BadRequest` for what can't be read, naming the option that would help.
     """
@@ -125,7 +129,8 @@ def magnitude(number: float) -> TimeUnit:
 
 
 def since_1970(number: float, unit: TimeUnit) -> datetime:
-    """The time so many units after 1970. Raises `BadRequest` for one outside the calendar."""
+    """Returns the time `number` units after the beginning of 1970 in UTC. Raises `BadRequest` for
+    one outside the calendar."""
     name, per_second, _ = UNITS[unit]
     try:
         return EPOCH + timedelta(seconds=number / per_second)

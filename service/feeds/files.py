@@ -41,8 +41,9 @@ csv.field_size_limit(16 * 2**20)
 
 @dataclass(frozen=True)
 class FileRow:
-    """A row of a file as a row of ours; `row` is None if it can't be one, for that `reason`.
-    `number`: 1-based line of the file (row of a Parquet file); `raw`: what the file holds."""
+    """A row of a file. `number`: 1-based line of the file (row of a Parquet file); `raw`: what the
+    file holds; `row`: the same as a row of our feed, None if it can't be read; `reason`: why it
+    can't."""
 
     number: int
     raw: Any
@@ -58,8 +59,8 @@ class FileRow:
 
 @dataclass
 class FeedFile:
-    """An open file of a known format; its `with` closes it. `lines`: the rows, to be iterated over
-    once; `notes`: the warnings about them, complete when all are read."""
+    """An open file of a feed, closed at the end of its `with` block. `lines`: an iterator over its
+    rows; `notes`: the warnings about them, complete when all rows are read."""
 
     name: str
     format: str
@@ -75,7 +76,8 @@ class FeedFile:
 
     @property
     def rejected(self) -> Path:
-        """The file for rows that are refused: beside this file, or beside its archive."""
+        """Path of the file for refused rows: beside this file, or beside the archive that holds it;
+        for standard input in the current folder."""
         archive, zipped, member = self.name.partition(".zip:")
         if zipped:
             return Path(f"{archive}.zip.{Path(member).name}.rejected.jsonl")
@@ -83,7 +85,8 @@ class FeedFile:
 
     @property
     def shape(self) -> Shape | None:
-        """The other system whose rows these are; None if they are no other system's."""
+        """The other system that the file's rows are made for, such as Gorse; None if there is
+        none."""
         return next((shape for shape in SHAPES if shape == self.format), None)
 
 
@@ -94,11 +97,11 @@ def open_feed(
     mapping: FileMapping | None = None,
     scales: Mapping[str, tuple[float, float]] | None = None,
 ) -> FeedFile:
-    """Opens a file and detects its format. `scales`: by event type, the lowest and highest value,
-    onto which values are put if the mapping has a scale.
+    """Opens a file and detects its format if `format_` is `auto`. `scales`: by event type, its
+    lowest and highest value; if `mapping` has a scale, values are converted from that to these.
 
-    Raises `BadRequest` for a file that can't be read, is in another encoding, or has none of the
-    columns that are needed.
+    Raises `BadRequest` for a file that can't be read, is in another encoding than expected, or has
+    none of the columns that are needed.
     """
     file = FeedFile(str(name), format_, open_unpacked(str(name)))
     try:
@@ -112,7 +115,7 @@ def open_feed(
 
 
 def _readable_lines(name: str, lines: Iterator[FileRow]) -> Iterator[FileRow]:
-    """The lines. Raises `BadRequest` where an archive turns out to be broken."""
+    """Yields the lines. Raises `BadRequest` if the file `name` proves broken on the way."""
     with refusing_unreadable(name):
         yield from lines
 
@@ -120,7 +123,7 @@ def _readable_lines(name: str, lines: Iterator[FileRow]) -> Iterator[FileRow]:
 def _detect_and_read(
     file: FeedFile, feed: Feed, mapping: FileMapping, scales: Mapping[str, tuple[float, float]]
 ) -> None:
-    """Sets the file's format, if it is to be detected, and its lines."""
+    """Sets `file.lines`, and `file.format` if that is `auto`."""
     if file.format == "auto":
         file.format = format_of(file.name, file.data, feed, mapping)
     is_dat = file.format == "movielens" and b"::" in head_of(file.data).partition(b"\n")[0]
@@ -144,7 +147,8 @@ def _reader(
     notes: Notes,
     scales: Mapping[str, tuple[float, float]],
 ) -> Callable[[Row], Row]:
-    """A function from a row of the file to one of ours, by the layout, else by the mapping."""
+    """Returns a function that turns a row of the file into a row of `feed`: by `layout` if there is
+    one, else by `mapping`. The function raises `BadRequest` for an event without a type."""
     read_mapped = mapping.reader(feed, notes)
 
     def read(row: Row) -> Row:
@@ -161,7 +165,8 @@ def _reader(
 def _rescale(
     row: Row, scale: tuple[float, float] | None, scales: Mapping[str, tuple[float, float]]
 ) -> None:
-    """Converts an event's value linearly from the file's scale to the scale of its type."""
+    """Converts an event's value, in place, linearly from `scale` (the file's) to the scale of its
+    type in `scales`. Does nothing if a scale or the value is missing."""
     value, own_scale = row.get("value"), scales.get(str(row.get("type")))
     if scale is None or own_scale is None or not isinstance(value, int | float):
         return
@@ -195,7 +200,8 @@ def _json_lines(
 
 
 def _json_object(line: bytes, encoding: str | None, *, loose: bool) -> Row:
-    """The object of a line. Raises `BadRequest` if it holds none."""
+    """Returns the JSON object of a line, or with `loose` that of a Python literal. Raises
+    `BadRequest` if the line holds none or is in another encoding."""
     try:
         text = line.decode(encoding or "utf-8")
     except UnicodeDecodeError as error:
@@ -246,7 +252,8 @@ def _table(
     layout: Layout | None,
     read: Callable[[Row], Row],
 ) -> Iterator[FileRow]:
-    """The rows of a text table. The layout has the columns' names, or the first line."""
+    """Returns the rows of a text table. The columns' names come from `layout`, else from the first
+    line. Raises `BadRequest` for an empty file and for columns that don't fit the feed."""
     known = layout or Layout(lambda _feed, row, _notes: dict(row))
     text = file.data = io.TextIOWrapper(
         file.data,
@@ -276,7 +283,8 @@ def _table(
 def _table_rows(
     columns: list[str], rows: Iterator[tuple[int, list[str] | str]], read: Callable[[Row], Row]
 ) -> Iterator[FileRow]:
-    """`rows`: line numbers and cells, or a text that says what is wrong with the line."""
+    """Yields the rows of a table. `rows`: of each row the line number and the cells, or instead of
+    the cells a text that says what is wrong."""
     for number, cells in rows:
         if isinstance(cells, str):
             yield FileRow(number, "", None, f"not CSV: {cells}")
@@ -297,8 +305,8 @@ def _plain_rows(
 def _csv_rows(
     text: io.TextIOWrapper, delimiter: str, first_number: int, *, quoted: bool
 ) -> Iterator[tuple[int, list[str] | str]]:
-    """Line numbers and cells, or a text that says what is wrong with the line. Of a row of several
-    lines it is the last."""
+    """Yields of each row the line number and the cells, or instead of the cells a text that says
+    what is wrong. A row of several lines has the number of its last line."""
     reader = csv.reader(
         text, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     )

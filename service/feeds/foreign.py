@@ -1,4 +1,4 @@
-"""Rows of Gorse, Metarank and Amazon Personalize as rows of ours. Functions of values.
+"""Turns rows of Gorse, Metarank and Amazon Personalize into rows of our feeds. Functions of values.
 
 A foreign row is read as parts, each a row for one of our feeds. What a foreign system asks for (a
 string here, a list there) is checked under its own field names; the rest (lengths, numbers,
@@ -27,7 +27,7 @@ ITEM_FIELDS = {
     "url": ("url",),
     "image_url": ("image_url", "imageUrl"),
 }
-"""By field of our items, what other systems call it; all else becomes an attribute."""
+"""By field of our items, the names that other systems give it; all else becomes an attribute."""
 IDS: TypeAdapter[str | None] = TypeAdapter(Id | None)
 TITLE = 200
 """A Gorse comment of one line and at most so many characters is a title; any other is a text."""
@@ -38,7 +38,7 @@ GORSE = {
         "Categories", "Labels",
     )
 }  # fmt: skip
-"""Gorse's names by their lower case."""
+"""Gorse's names of fields, by the same names in lower case."""
 METARANK: dict[str, Feed] = {
     "item": "items",
     "metadata": "items",
@@ -51,8 +51,8 @@ PERSONALIZE: dict[str, Feed] = {"eventList": "events", "items": "items", "users"
 
 @dataclass(frozen=True)
 class FeedRow:
-    """A row for one of our feeds. `index`: of the foreign row that it comes from; `where`: its
-    place in that row, as `eventList.3: `."""
+    """A row for one of our feeds. `index`: of its foreign row, from 0; `where`: its place in that
+    row, if that has several elements, as `eventList.3: `."""
 
     feed: Feed
     row: Row
@@ -69,8 +69,8 @@ class FeedRow:
 
 @dataclass(frozen=True)
 class Sorted:
-    """What foreign rows hold. `skipped`: how many are valid and hold nothing for the feed;
-    `noticed`: reasons for that which the sender should know, and how many rows each has."""
+    """What foreign rows hold. `parts`: rows for our feeds; `skipped`: how many are valid but hold
+    nothing for the feed; `noticed`: reasons that the sender should know, and their rows' count."""
 
     parts: list[FeedRow]
     rejected: list[Rejection]
@@ -79,12 +79,11 @@ class Sorted:
 
 
 class Skipped(Exception):
-    """A valid row holds nothing for us; the message says why."""
+    """Raised for a valid row that holds nothing for our feeds; the message says why."""
 
 
 def sorted_out(shape: Shape, feed: Feed | None, rows: Sequence[Any]) -> Sorted:
-    """Reads rows of the system `shape` for a feed (None: for all feeds). A bad row, or a bad
-    element of one, stops no other."""
+    """Returns what rows of a system hold for `feed` (None: for all). A bad row stops no other."""
     parts, rejected, skipped, noticed = list[FeedRow](), list[Rejection](), 0, Counter[str]()
     for index, row in enumerate(rows):
         before = len(parts), len(rejected)
@@ -105,7 +104,7 @@ def sorted_out(shape: Shape, feed: Feed | None, rows: Sequence[Any]) -> Sorted:
 
 
 def placed(parts: Sequence[FeedRow], rejected: Sequence[Rejection]) -> list[Rejection]:
-    """Rejections of some of the parts, with the index and the place of their foreign rows."""
+    """Returns rejections of `parts` as of their foreign rows, the place before the message."""
     origins = [parts[refused.index] for refused in rejected]
     return [
         Rejection(index=part.index, code=refused.code, message=part.where + refused.message)
@@ -114,8 +113,8 @@ def placed(parts: Sequence[FeedRow], rejected: Sequence[Rejection]) -> list[Reje
 
 
 def renewed(shape: Shape, known: Mapping[str, Any], row: Row) -> Row:
-    """The row of an item or user over what is known of it: fields that the foreign system doesn't
-    have stay as they were. Metarank sends only attributes that changed; the others send all."""
+    """Returns the `known` item or user with a foreign row's values: fields that the foreign system
+    lacks stay. Metarank sends changed attributes only; those of others replace the known ones."""
     attributes = row["attributes"]
     if shape == "metarank":
         attributes = {**known.get("attributes", {}), **attributes}
@@ -123,8 +122,8 @@ def renewed(shape: Shape, known: Mapping[str, Any], row: Row) -> Row:
 
 
 def _elements(shape: Shape, row: Any) -> Iterator[tuple[str, Any]]:
-    """The row itself; of a request of Personalize's with many elements one row for each, with its
-    place, so that a bad element stops no other."""
+    """Yields the row with an empty place; of a request of Personalize's with many elements a row
+    for each, with its place, as `eventList.3: `, so that a bad one doesn't stop the others."""
     if shape == "personalize" and isinstance(row, dict):
         names = [name for name in PERSONALIZE if name in row]
         elements = row[names[0]] if len(names) == 1 else None
@@ -152,7 +151,7 @@ def list_of(row: Row, name: str) -> list[Any]:
 
 
 def text_of(row: Row, name: str) -> str | None:
-    """The text, None if it is absent or empty."""
+    """Returns the field's text, None if absent or empty. Raises `BadRequest` if it is no string."""
     value = row.get(name, "")
     if not isinstance(value, str):
         raise BadRequest(f"{name}: a string is needed")
@@ -160,7 +159,8 @@ def text_of(row: Row, name: str) -> str | None:
 
 
 def id_of(row: Row, name: str, shown_name: str = "", *, needed: bool = True) -> str | None:
-    """The id, None if it is absent and not needed. Errors call it `shown_name`, else `name`."""
+    """Returns the id in the field `name`, None if it is absent and not `needed`. Raises
+    `BadRequest` if it is missing or invalid, naming the field `shown_name`, else `name`."""
     value = row.get(name)
     if value is None and needed:
         raise BadRequest(f"{shown_name or name}: missing")
@@ -171,8 +171,7 @@ def id_of(row: Row, name: str, shown_name: str = "", *, needed: bool = True) -> 
 
 
 def time_of(row: Row, name: str) -> datetime | None:
-    """A time as Gorse, Metarank or Personalize write it; without a zone it is UTC. None if it is
-    absent, empty, or Go's zero time."""
+    """Returns a time, in UTC without a zone; None if it is absent, empty, or Go's zero time."""
     value = row.get(name)
     if value in (None, ""):
         return None
@@ -186,7 +185,7 @@ def time_of(row: Row, name: str) -> datetime | None:
 
 
 def actor_of(row: Row, user: str, session: str) -> Row:
-    """`user_id` and `session_id`, at least one of them, from the fields that are so named."""
+    """Returns `user_id` and `session_id` by their own names. `BadRequest` if both are missing."""
     actor = without_none(
         {"user_id": id_of(row, user, needed=False), "session_id": id_of(row, session, needed=False)}
     )
@@ -196,7 +195,7 @@ def actor_of(row: Row, user: str, session: str) -> Row:
 
 
 def item_of(item_id: str | None, values: Mapping[str, Any]) -> Row:
-    """An item's row: values by names of `ITEM_FIELDS` are its own, the rest are attributes."""
+    """Returns an item's row: texts named as in `ITEM_FIELDS` are fields, the rest attributes."""
     row, rest = {"id": item_id}, dict(values)
     for field, names in ITEM_FIELDS.items():
         name = next((name for name in names if isinstance(rest.get(name), str)), None)
@@ -208,8 +207,8 @@ def item_of(item_id: str | None, values: Mapping[str, Any]) -> Row:
 def impressions_of(
     items: Sequence[Any], actor: Row, ranking: str | None, time: datetime | None, key: str | None
 ) -> list[Row]:
-    """An impression of each item. Its id comes from its place and from `key`, the id of what was
-    sent, so that the same sent again makes no new events; without a key it has none."""
+    """Returns an impression of each item. Its id is made of its position and of `key`, the id of
+    what was sent, so that the same sent again makes no new events; without a key it has none."""
     return [
         without_none(
             {
@@ -230,7 +229,7 @@ def impressions_of(
 
 
 def _gorse(feed: Feed | None, row: Row) -> list[FeedRow]:
-    """Keys may be in any case, as in Go; those that Gorse doesn't know are ignored, as it does."""
+    """Reads a row of Gorse's, keys in any case, unknown ones ignored. `BadRequest` if no `feed`."""
     if feed is None:
         raise BadRequest("Gorse's rows don't say what they are: name the feed")
     fields = {
@@ -243,7 +242,7 @@ def _gorse(feed: Feed | None, row: Row) -> list[FeedRow]:
 
 
 def _gorse_item(fields: Row) -> Row:
-    """`Comment` is the title, or the text if it is long or `Labels` hold a title."""
+    """Returns an item's row. `Comment` is its title; if long, or `Labels` hold one, its text."""
     row = item_of(id_of(fields, "ItemId"), _gorse_labels(fields))
     hidden = fields.get("IsHidden", False)
     if not isinstance(hidden, bool):
@@ -267,8 +266,7 @@ def _gorse_user(fields: Row) -> Row:
 
 
 def _gorse_event(fields: Row) -> Row:
-    """Feedback without a time gets an id made of its values, so that it is one event if it is sent
-    twice."""
+    """Returns the event of a feedback. Without a time, its id is made of its values."""
     row = {
         "type": label(fields.get("FeedbackType"), "FeedbackType"),
         "user_id": id_of(fields, "UserId"),
@@ -283,7 +281,7 @@ def _gorse_event(fields: Row) -> Row:
 
 
 def _gorse_labels(fields: Row) -> Row:
-    """`Labels` if they are an object; a list or a single label as the attribute `labels`."""
+    """Returns `Labels` if they are an object; a list or single label as the attribute `labels`."""
     labels = fields.get("Labels", {})
     return dict(labels) if isinstance(labels, dict) else {"labels": labels}
 
@@ -306,7 +304,7 @@ def _metarank(feed: Feed | None, row: Row) -> list[FeedRow]:
 
 
 def _metarank_metadata(row: Row) -> Row:
-    """An item or a user."""
+    """Returns the row of an item or of a user, whichever `event` names."""
     values = _metarank_fields(row)
     if row["event"] == "user":
         return {"user_id": id_of(row, "user"), "attributes": attributes_of(values)}
@@ -314,7 +312,7 @@ def _metarank_metadata(row: Row) -> Row:
 
 
 def _metarank_interaction(row: Row) -> Row:
-    """The value is that of the field named `value`, or else named as the interaction's type."""
+    """Returns an interaction. Its value is that of the field `value` or of the one of its type."""
     values, event_type = _metarank_fields(row), label(row.get("type"))
     value = values.get("value", values.get(event_type))
     return without_none(
@@ -331,7 +329,7 @@ def _metarank_interaction(row: Row) -> Row:
 
 
 def _metarank_ranking(row: Row) -> list[FeedRow]:
-    """An impression of each item. Raises `Skipped` for a ranking without a user and a session."""
+    """Returns an impression of each item. Raises `Skipped` for a ranking of nobody."""
     if all(row.get(name) in (None, "") for name in ("user", "session")):
         raise Skipped(
             "a ranking without a user or session is skipped: nobody is known to have seen it"
@@ -349,7 +347,7 @@ def _metarank_ranking(row: Row) -> list[FeedRow]:
 
 
 def _metarank_fields(row: Row) -> Row:
-    """The values of `fields` by their names."""
+    """Returns the values in the row's list `fields`, by their names."""
     values = {}
     for n, element in enumerate(list_of(row, "fields") if row.get("fields") else ()):
         field = object_of(element, f"fields.{n}")
@@ -363,7 +361,8 @@ def _metarank_fields(row: Row) -> Row:
 
 
 def _personalize(feed: Feed | None, row: Row) -> list[FeedRow]:
-    """The body of a PutEvents, PutItems or PutUsers."""
+    """Returns the rows in the body of a PutEvents, PutItems or PutUsers request; none if it is for
+    another feed than `feed` (None: any)."""
     names = [name for name in PERSONALIZE if name in row]
     if len(names) != 1:
         raise BadRequest(
@@ -386,8 +385,8 @@ def _personalize(feed: Feed | None, row: Row) -> list[FeedRow]:
 
 
 def _personalize_events(element: Row, actor: Row) -> list[Row]:
-    """The event, and an impression of each item that was shown. Old clients name the item among the
-    properties."""
+    """Returns the event, and an impression event for each item that was shown. The event's item may
+    be named among the properties: old clients do that."""
     properties = _personalize_properties(element)
     event_id, time = id_of(element, "eventId", needed=False), time_of(element, "sentAt")
     ranking = id_of(element, "recommendationId", needed=False)
@@ -427,7 +426,8 @@ def _personalize_user(element: Row) -> Row:
 
 
 def _personalize_properties(element: Row) -> Row:
-    """`properties`, which are a JSON object in a string, or an object."""
+    """Returns an element's `properties`: an object, or a JSON object in a string; empty if absent.
+    Raises `BadRequest` for anything else."""
     properties = element.get("properties")
     if isinstance(properties, str):
         try:

@@ -1,8 +1,8 @@
 """Public layouts by name: RecBole's atomic files, MovieLens, Amazon reviews, Amazon Personalize's
 bulk CSV.
 
-A reader turns a row of theirs into one of ours, and counts columns that the feed has no field for
-in the notes.
+The reader of a layout turns a row of such a file into a row of our feed, and counts in `notes` the
+columns that the feed has no field for.
 """
 
 import re
@@ -25,9 +25,9 @@ NO_GENRES = "(no genres listed)"
 class Layout:
     """How to read files of one layout.
 
-    row        the reader of rows
-    delimiter  between cells; None: by the first line
-    encoding   None: UTF-8
+    row        turns a row of a file into a row of the feed
+    delimiter  stands between cells; None: detected from the first line
+    encoding   of the file; None: UTF-8
     header     by feed, the columns' names, for files whose first line is a row already
     quoted     may cells stand in quotes?
     """
@@ -49,7 +49,8 @@ def without_missing(row: Mapping[str, Any]) -> Row:
 
 
 def time_of(value: Any, name: str) -> Any:
-    """A time as `any_moment` reads it; None for None. Raises `BadRequest` naming the column."""
+    """Returns a time as `any_moment` reads it; None for None. Raises `BadRequest`, which calls the
+    column `name`, if it can't be read."""
     if isinstance(value, str) and re.fullmatch(r"[0-9]+\.[0-9]+", value):
         value = float(value)
     time = any_moment(value)
@@ -67,8 +68,8 @@ def display_title(title: str) -> str:
 
 
 def _recbole(feed: Feed, row: Mapping[str, Any], notes: Notes) -> Row:
-    """Columns are named `name:type`. A `token_seq` holds words with spaces between: one text as
-    title or text, a list as attribute."""
+    """Reads a row whose columns are named `name:type`. A cell of the type `token_seq` holds words
+    with spaces between: it becomes one text as title or text, a list as attribute."""
     own_row: Row = {}
     attributes: Row = {}
     for column, cell in without_missing(row).items():
@@ -104,7 +105,7 @@ RECBOLE_LIKE: dict[Feed, tuple[str, ...]] = {
     "users": (),
     "events": ("type", "session_id"),
 }
-"""Fields whose column may have any of their synonyms as name."""
+"""By feed, the fields whose column may be named by any of their synonyms."""
 
 
 # ── MovieLens ─────────────────────────────────────────────────────────────────────────────────────
@@ -114,7 +115,7 @@ MOVIELENS: dict[Feed, tuple[str, ...]] = {
     "users": ("userId", "gender", "age", "occupation", "zip"),
     "events": ("userId", "movieId", "rating", "timestamp"),
 }
-"""The columns of 1M's and 10M's files, which have no header."""
+"""By feed, the columns of the files of MovieLens 1M and 10M, which have no header."""
 
 
 def _movielens(feed: Feed, row: Mapping[str, Any], notes: Notes) -> Row:
@@ -143,7 +144,7 @@ def _movielens(feed: Feed, row: Mapping[str, Any], notes: Notes) -> Row:
 
 
 def _movielens_event(cells: Row) -> Row:
-    """A rating, or a comment for a tag."""
+    """Returns a rating event; for a tag, a comment event with the tag as its text."""
     event = without_missing(
         {
             "user_id": cells.get("userId"),
@@ -163,8 +164,8 @@ def _movielens_event(cells: Row) -> Row:
 
 
 def _amazon(feed: Feed, row: Mapping[str, Any], notes: Notes) -> Row:
-    """Amazon reviews of 2014, 2018 and 2023. A variant of a product has its parent's id, which is
-    the id in the file of products."""
+    """Reads a product or a review of the Amazon reviews of 2014, 2018 and 2023. A variant of a
+    product gets its parent's id, by which the file of products lists it."""
     if feed == "events":
         return _amazon_review(row, notes)
     if feed == "users":
@@ -218,7 +219,7 @@ AMAZON_KEYS = {
     "asin", "parent_asin", "title", "description", "features", "feature", "categories", "category",
     "price", "brand", "store", *IMAGES,
 }  # fmt: skip
-"""Of a product, the keys whose values have a place of their own in our row."""
+"""Keys of a product that `_amazon` reads by name; the others become attributes or are left out."""
 AMAZON_REVIEW_KEYS = {
     "reviewerID", "user_id", "asin", "parent_asin", "overall", "rating", "unixReviewTime",
     "timestamp", "summary", "title",
@@ -226,8 +227,8 @@ AMAZON_REVIEW_KEYS = {
 
 
 def _first_image(row: Mapping[str, Any]) -> str | None:
-    """The first URL. 2014 has a URL, 2018 a list of them, 2023 a list of objects with a URL for
-    each size."""
+    """Returns the URL of a product's first image, None if it has none. Files of 2014 hold a URL,
+    those of 2018 a list of URLs, those of 2023 a list of objects with a URL for each size."""
     for key in IMAGES:
         image = row.get(key)
         image = image[0] if isinstance(image, list) and image else image
@@ -239,7 +240,8 @@ def _first_image(row: Mapping[str, Any]) -> str | None:
 
 
 def _texts_in(value: Any) -> list[str]:
-    """All texts that are not blank of a text, a list of texts, or a list of lists."""
+    """Returns all texts in `value` that aren't blank; `value`: a text, or a list of texts or of
+    lists."""
     if isinstance(value, str):
         return [value] if value.strip() else []
     if not isinstance(value, list):
@@ -248,7 +250,8 @@ def _texts_in(value: Any) -> list[str]:
 
 
 def _price(value: Any) -> Any:
-    """12.99 for `$12.99` and for `$12.99 - $15.00`; a text without a number as it is."""
+    """Returns the first number in a text: 12.99 for `$12.99` and for `$12.99 - $15.00`. A text
+    without a number, or what is no text, is returned as it is."""
     if not isinstance(value, str):
         return value
     number = PRICE.search(value)

@@ -18,7 +18,7 @@ from service.feeds.rows import FIELDS, Notes, Row, meant_by
 from service.schema import Feed
 
 EVERYTHING_ELSE = "*"
-"""Named as a column to drop: all columns that are no field of the feed."""
+"""As the name of a column to drop: stands for all columns that are no field of the feed."""
 
 
 class FileMapping(BaseModel):
@@ -92,8 +92,8 @@ class FileMapping(BaseModel):
 
     @classmethod
     def made(cls, file: Path | None, options: Mapping[str, Any]) -> FileMapping:
-        """Reads the file, if any, and puts the options over it that are given. Raises `BadRequest`
-        naming the invalid option."""
+        """Returns the mapping of a YAML file, if any, in which the `options` that are given replace
+        the file's. Raises `BadRequest` naming the invalid option."""
         base = cls.read(file).model_dump() if file is not None else {}
         given = {
             name: value for name, value in options.items() if value not in (None, {}, frozenset())
@@ -109,8 +109,8 @@ class FileMapping(BaseModel):
             ) from error
 
     def named(self, row: Mapping[str, Any]) -> Row:
-        """The row with mapped columns under our names, other columns under their own, and without
-        dropped ones."""
+        """Returns the row with mapped columns under our names, other columns under their own names,
+        no dropped columns, and the values of `set`."""
         taken = {*self.map.values(), *self.drop}
         kept = {key: value for key, value in row.items() if key not in taken}
         mapped = {ours: value_at(row, theirs) for ours, theirs in self.map.items()}
@@ -173,8 +173,8 @@ NEEDED: dict[Feed, tuple[tuple[str, ...], ...]] = {
 
 
 def proposal(feed: Feed, columns: Collection[str], have: Collection[str] = ()) -> str:
-    """A hint with the options that may make these columns a feed. `have`: the fields that the
-    columns give already."""
+    """Returns a hint for an error message: the options of `whyrank ingest` that may turn these
+    columns into the fields of `feed`. `have`: the fields that the columns give already."""
     open_fields = [field for field in FIELDS[feed] if field not in have]
     options = []
     for column in columns:
@@ -189,7 +189,8 @@ def proposal(feed: Feed, columns: Collection[str], have: Collection[str] = ()) -
 
 
 def value_at(row: Mapping[str, Any], path: str) -> Any:
-    """The value of a key, or of a dotted path through objects; None where there is none."""
+    """Returns the value of the key `path`, or else at the dotted `path` through objects; None if
+    there is none."""
     if path in row:
         return row[path]
     head, _, rest = path.partition(".")

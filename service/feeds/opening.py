@@ -23,9 +23,9 @@ from service.schema import Feed
 
 STDIN = "-"
 HEAD = 65_536
-"""So many bytes are read to find out what a file is."""
+"""How many bytes of a file's beginning are read to find out what it is."""
 SPOOLED = 64 * 2**20
-"""Standard input of more bytes is kept in a temporary file."""
+"""Standard input is kept in memory up to so many bytes, else in a temporary file."""
 WORKBOOK = "an Excel workbook: save it as 'CSV UTF-8' and ingest that"
 DELIMITERS = (",", ";", "\t", "|")
 JSON_ENDINGS = {".jsonl", ".ndjson", ".json"}
@@ -33,8 +33,8 @@ RECBOLE_TYPES = {"token", "token_seq", "float", "float_seq"}
 
 
 def open_unpacked(name: str) -> IO[bytes]:
-    """The unpacked, seekable bytes of `FILE`, `FILE.gz`, `FILE.zip:MEMBER` or `-` (standard input).
-    Raises `BadRequest`."""
+    """Returns the unpacked, seekable bytes of `FILE`, `FILE.gz`, `FILE.zip:MEMBER` or `-` (standard
+    input). Raises `BadRequest` if the file is missing or can't be read or unpacked."""
     if name == STDIN:
         with refusing_unreadable(name):
             return _unpacked(name, _standard_input(), "")
@@ -52,7 +52,8 @@ def open_unpacked(name: str) -> IO[bytes]:
 
 @contextmanager
 def refusing_unreadable(name: str) -> Iterator[None]:
-    """Within, the errors of a file or archive that can't be read become `BadRequest`."""
+    """Turns errors in its `with` block, of a file or archive `name` that can't be read, into
+    `BadRequest`."""
     try:
         yield
     except (EOFError, zlib.error, zipfile.BadZipFile, gzip.BadGzipFile) as error:
@@ -64,7 +65,8 @@ def refusing_unreadable(name: str) -> Iterator[None]:
 
 
 def _standard_input() -> IO[bytes]:
-    """A copy of it, since what is read from standard input can't be read again."""
+    """Copies standard input, which can be read only once, and returns the seekable copy: in memory,
+    or in a temporary file above `SPOOLED` bytes."""
     spooled = SpooledTemporaryFile(max_size=SPOOLED)  # noqa: SIM115  the feed closes it
     shutil.copyfileobj(sys.stdin.buffer, spooled)
     spooled.seek(0)
@@ -83,7 +85,7 @@ def _unpacked(name: str, packed: Path | IO[bytes], member: str) -> IO[bytes]:
 
 
 def _start(packed: Path | IO[bytes]) -> bytes:
-    """The first four bytes, by which archives are known."""
+    """Returns the first four bytes of a file, by which archives are recognized."""
     if isinstance(packed, Path):
         with packed.open("rb") as data:
             return data.read(4)
@@ -93,8 +95,8 @@ def _start(packed: Path | IO[bytes]) -> bytes:
 
 
 def _member(name: str, packed: Path | IO[bytes], member: str) -> IO[bytes]:
-    """The archive's only file, or the only one that `member` names. Raises `BadRequest` with all
-    names if there is none or more than one."""
+    """Opens the only file in an archive, or the only one that `member` (its path or the end of it)
+    names. Raises `BadRequest` with the names in the archive if none or more than one fits."""
     with zipfile.ZipFile(packed) as archive:
         names = [
             info.filename
@@ -158,7 +160,8 @@ def _likely_encodings(head: bytes) -> str:
 
 
 def format_of(name: str, data: IO[bytes], feed: Feed, mapping: FileMapping) -> str:
-    """The format's name. A `mapping` of columns means that the file has no known layout."""
+    """Returns the name of a file's format, such as `parquet`, `csv` or that of a public layout. If
+    `mapping` maps columns, the file has no public layout."""
     head = head_of(data)
     if head[:4] == b"PAR1":
         return "parquet"
@@ -200,8 +203,8 @@ def first_object(text: str) -> dict[str, Any]:
 
 
 def literal(line: str) -> Any:
-    """The value of a Python literal, as which Amazon's reviews of 2014 are written; None for
-    anything else."""
+    """Returns the value of a Python literal, the form of each line of Amazon's reviews of 2014;
+    None for anything else."""
     try:
         return ast.literal_eval(line)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
@@ -225,7 +228,8 @@ def _table_format(feed: Feed, columns: list[str]) -> str | None:
 
 
 def delimiter_of(first_line: str) -> str:
-    """The one of `DELIMITERS` that makes the most columns of a table's first line."""
+    """Returns the delimiter of `DELIMITERS` that splits a table's first line into the most
+    columns."""
     return max(DELIMITERS, key=lambda delimiter: len(split_line(first_line, delimiter)))
 
 

@@ -33,7 +33,7 @@ WORDS = {
 }  # fmt: skip
 """Fields that are texts, even if their values look like numbers."""
 DEEPEST = 4
-"""So many levels of objects within objects are read."""
+"""How many levels of objects within objects attributes may have."""
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "id": (
         "itemid", "item", "productid", "product", "movieid", "bookid", "songid",
@@ -78,7 +78,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "session_id": ("session", "visit", "visitid"),
     "locale": ("language", "lang", "sprache"),
 }  # fmt: skip
-"""What other systems call our fields, in lower case and without punctuation."""
+"""By field of ours, the names that other systems give it, in lower case and without punctuation."""
 
 
 def letters_of(name: str) -> str:
@@ -102,22 +102,23 @@ def meant_by(name: str, fields: Collection[str]) -> str | None:
 
 @dataclass
 class Notes:
-    """Warnings about a feed (a request or a file) whose rows may mean something else than they were
-    taken for: counted row by row, put into `sentences` once at the end."""
+    """Collects warnings about the rows of a request or a file that may mean something else than
+    they were taken for: counts them row by row; `sentences` returns them at the end."""
 
     attributes: Counter[str] = field(default_factory=Counter)
     """Unknown keys of items or users that became attributes."""
     near: dict[str, str] = field(default_factory=dict)
-    """By such a key, the field of ours that was probably meant."""
+    """By key that became an attribute, the field of ours that was probably meant."""
     left_out: Counter[str] = field(default_factory=Counter)
     """Columns that the feed has no field for."""
     misfits: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(attribute, declared type) of values that were left out since they are of another type."""
     examples: dict[tuple[str, str], str] = field(default_factory=dict)
-    """By (attribute, declared type), the first such value as JSON."""
+    """By (attribute, declared type), the first value that was left out, as JSON of at most 80
+    characters."""
     outside: dict[tuple[str, float, float], tuple[float, float, int]] = field(default_factory=dict)
-    """By event type and bounds of its scale, the lowest and highest value seen outside it, and how
-    many there were."""
+    """By event type and bounds of its scale, the lowest and highest value outside that scale, and
+    how many values lay outside."""
     noticed: Counter[str] = field(default_factory=Counter)
     """Other sentences, and for how many rows each holds."""
 
@@ -142,7 +143,7 @@ class Notes:
             self.outside[kind, *scale] = min(low, value), max(high, value), count + 1
 
     def sentences(self) -> list[str]:
-        """The warnings, each with its count."""
+        """Returns the warnings as sentences, with numbers of rows or values."""
         warnings = [
             f"{sentence} ({rows:,} {'row' if rows == 1 else 'rows'})"
             for sentence, rows in self.noticed.items()
@@ -180,7 +181,8 @@ def _counts(counter: Counter[str]) -> str:
 def checked_rows(
     feed: Feed, noun: type[Noun], rows: Sequence[Any], notes: Notes, fitted: Callable[[Noun], Noun]
 ) -> tuple[list[Noun], list[Rejection]]:
-    """The valid rows, each changed by `fitted`, and the rejections of the others."""
+    """Returns the valid rows as models of the class `noun`, each changed by `fitted`, and the
+    rejections of the other rows."""
     good: list[Noun] = []
     rejected: list[Rejection] = []
     for index, row in enumerate(rows):
@@ -194,7 +196,8 @@ def checked_rows(
 
 
 def one_a_row(rejected: Sequence[Rejection]) -> list[Rejection]:
-    """One rejection for each row, with the first five messages, in the order of rows."""
+    """Merges the rejections of each row into one, with the row's first five messages, and returns
+    them in the order of rows."""
     by_index: defaultdict[int, list[Rejection]] = defaultdict(list)
     for rejection in rejected:
         by_index[rejection.index].append(rejection)
@@ -207,9 +210,9 @@ def one_a_row(rejected: Sequence[Rejection]) -> list[Rejection]:
 
 
 def lenient(feed: Feed, row: Any, notes: Notes) -> Row:
-    """The row with the keys and types of the feed's model. Raises `BadRequest` for what is no
-    object, for an event with an unknown key, and for an item or user without an id or with an
-    attribute of an impossible type."""
+    """Returns the row with the keys and types of the feed's model; unknown keys of an item or user
+    become attributes. Raises `BadRequest` for what is no object, for an event with an unknown key,
+    and for an item or user without an id or with an attribute of an impossible type."""
     if not isinstance(row, Mapping):
         raise BadRequest("an object is needed")
     fields = FIELDS[feed]
@@ -237,7 +240,7 @@ def lenient(feed: Feed, row: Any, notes: Notes) -> Row:
 
 
 def _field_value(key: str, value: Any) -> Any:
-    """The value of a field of ours: a number as text where a text is needed."""
+    """Returns the value for the field `key`: a number as a text if the field is in `WORDS`."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return str(value) if is_number and key in WORDS else value
 
@@ -261,7 +264,7 @@ def _refuse_without_id(feed: Feed, row: Mapping[str, Any]) -> None:
 
 
 def present(value: Any) -> bool:
-    """Is it neither null nor NaN?"""
+    """Is the value neither None nor NaN?"""
     return value is not None and not (isinstance(value, float) and math.isnan(value))
 
 
@@ -270,12 +273,13 @@ def without_none(row: Row) -> Row:
 
 
 def digest(*values: Any) -> str:
-    """A short hash of the values, as the id of an event that has none."""
+    """Returns a hash of the values, 32 hexadecimal digits, which serves as the id of an event that
+    has none."""
     return hashlib.sha256(repr(values).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def attributes_of(given: Mapping[str, Any], depth: int = DEEPEST) -> Row:
-    """Attributes without null and NaN, those of objects in objects by dotted keys. Raises
+    """Returns the attributes without null and NaN; those in nested objects get dotted keys. Raises
     `BadRequest` for a value that no attribute can have, and for more than `depth` levels."""
     flat: Row = {}
     for key, value in given.items():

@@ -80,7 +80,8 @@ class Trainer:
     def _learn(
         self, rows: Sequence[tuple[str, str, str, float | None]]
     ) -> tuple[Factors, dict[str, Neighbours]] | None:
-        """`rows`: (person, item, event type, value) by time."""
+        """Returns the items' factors, and the tables of neighbours by source; None if too few
+        people or items are liked. `rows`: (person, item, event type, value), ordered by time."""
         liked = factorization.likes(
             (who, item_id, self._meanings[kind].opinion(value))
             for who, item_id, kind, value in rows

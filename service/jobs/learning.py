@@ -1,5 +1,5 @@
-"""Has a ranker learned from the service's own log now and then, by `whyrank fit` in a process of
-its own: what serves keeps its memory and most of its time."""
+"""Has a ranker learned from the service's own log at regular intervals, by `whyrank fit` in a
+process of its own: the serving process keeps its memory and most of its processor time."""
 
 import asyncio
 import os
@@ -15,9 +15,9 @@ COMMAND = "from service.cli import app; app()"
 STAMP = "begun"
 """A file whose time says when a ranker was last begun to be learned."""
 NICE = 10
-"""How far the process steps back for others."""
+"""The niceness of the learning process."""
 CHECKED_S = 60.0
-"""The longest time between two looks at the clock."""
+"""The most seconds between two checks whether learning is due."""
 
 
 class RankerLearning:
@@ -28,9 +28,9 @@ class RankerLearning:
         self._telemetry = telemetry
 
     async def run(self) -> None:
-        """Learns whenever it is due, until cancelled; returns at once if that is never, or if the
-        settings come from no file that the command could read. Of several processes the first to
-        see that it is due does it."""
+        """Learns whenever `every_h` hours have passed, until cancelled. Returns at once if
+        `every_h` is None, or if the settings come from no file that `whyrank fit` could read. Of
+        several processes, the first to see that learning is due learns."""
         if self._every_h is None or self._config is None:
             return
         every_s = self._every_h * 3_600
@@ -42,7 +42,7 @@ class RankerLearning:
             await asyncio.sleep(min(every_s, CHECKED_S))
 
     async def learn(self) -> None:
-        """Runs the command, and logs how it ended."""
+        """Runs `whyrank fit`, and logs how it ended."""
         options = ["fit", "--ranker", "auto", "--out", str(self._out)]
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", COMMAND, *options),

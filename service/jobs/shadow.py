@@ -98,8 +98,8 @@ class Shadowing:
         person: UserState,
         candidates: Sequence[Candidate],
     ) -> Outcome:
-        """Ranks the candidates with the shadow model. Skips a person who was forgotten, or forbade
-        models outside, in the meantime."""
+        """Ranks the candidates with the shadow model and returns the outcome. Skips a person who
+        was forgotten, or forbade hosted models, in the meantime."""
         who = log_key(plan.request.user_id, plan.request.session_id)
         if await self._store.rankings.get(shown.ranking_id) is None:
             return "dropped"
@@ -119,8 +119,9 @@ class Shadowing:
         return "failed" if order.degraded is not None and order.model is None else "ranked"
 
     def _own_plan(self, plan: Plan, alias: str) -> Plan:
-        """The same plan with the shadow model alone. Its fallbacks are removed: its failures are to
-        be measured, and must not cost another model."""
+        """Returns the plan with the shadow model alone. Its fallbacks are removed: its failures are
+        to be measured, and must not cost another model. Raises `ModelIncapable` if the model can't
+        be asked for the configured strategy."""
         changes = {
             "model": alias,
             "strategy": self._settings.strategy,
@@ -149,7 +150,8 @@ def of_share(ranking_id: str, share: float) -> bool:
 
 
 def _beside(ranking: Ranking, shown: Ranking, top_n: int) -> Ranking:
-    """Reduces the shadow's ranking to its first `top_n` items and the items that were shown."""
+    """Returns the shadow's ranking under the id of `shown`, reduced to its first `top_n` items and
+    the items that were shown."""
     known = {item.item_id for item in shown.items}
     items = [item for item in ranking.items if item.rank <= top_n or item.item_id in known]
     return ranking.model_copy(update={"ranking_id": shown.ranking_id, "items": items})

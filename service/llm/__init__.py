@@ -1,7 +1,8 @@
-"""Language models: one protocol of one method, and the models behind it.
+"""Language models: the protocols through which they are called, and the data passed.
 
-Stages ask a `Scorer` or an `LLM`, which is metered and redacts what it is given; adapters, which
-speak a server's language, take only `Outgoing` texts.
+Stages call a `Scorer` or an `LLM`, which meters each call and redacts its texts. These call a
+`ScorerAdapter` or a `ModelAdapter`, which speaks a server's protocol and takes only `Outgoing`
+texts.
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ class _CallOf(Generic[Text]):
 
 @dataclass(frozen=True)
 class Call(_CallOf[str]):
-    """What a stage asks of a model, on behalf of whom."""
+    """A call of a model by a stage. `context`: on whose behalf it is made."""
 
     context: CallContext = field(default_factory=CallContext)
 
 
 @dataclass(frozen=True)
 class OutgoingCall(_CallOf[Outgoing]):
-    """A `Call` as it is sent: its texts may leave."""
+    """A `Call` as it is sent, its messages turned into `Outgoing` texts."""
 
     @classmethod
     def of(cls, call: Call, redact: Callable[[str], Outgoing]) -> OutgoingCall:
@@ -59,8 +60,8 @@ class OutgoingCall(_CallOf[Outgoing]):
 
 @dataclass(frozen=True)
 class Piece:
-    """Part of an answer; the last piece carries the usage. `logs`: the natural logarithms asked for
-    by `Call.tokens`, all of them, in their order; in the first piece that has any."""
+    """Part of an answer; the last piece carries the usage. `logs`: the natural logarithms of the
+    probabilities of `Call.tokens`, all of them, in that order; only one piece carries them."""
 
     text: str = ""
     usage: Usage | None = None
@@ -69,18 +70,19 @@ class Piece:
 
 @dataclass(frozen=True)
 class _AskedOf(Generic[Text]):
-    """How likely is `text` after `context`? The context comes in the pieces by which it grows."""
+    """Asks how likely `text` is after `context`. `context`: pieces of text in order; a longer
+    context has further pieces at its end."""
 
     context: tuple[Text, ...]
     text: Text
 
 
 class Asked(_AskedOf[str]):
-    """What a stage asks of a model."""
+    """A question of a stage to a model: how likely is a text after a context?"""
 
 
 class OutgoingAsked(_AskedOf[Outgoing]):
-    """An `Asked` as it is sent: its texts may leave."""
+    """An `Asked` as it is sent, with `Outgoing` texts."""
 
     @classmethod
     def of(cls, asked: Asked, redact: Callable[[str], Outgoing]) -> OutgoingAsked:
@@ -89,8 +91,8 @@ class OutgoingAsked(_AskedOf[Outgoing]):
 
 @dataclass(frozen=True)
 class Likelihoods:
-    """The natural logarithm of P(text | context), summed over its tokens, for each that was
-    asked."""
+    """For each question, in order, the natural logarithm of P(text | context), summed over the
+    text's tokens."""
 
     values: list[float]
     usage: Usage = Usage()
@@ -107,8 +109,8 @@ class About:
 
 @dataclass(frozen=True)
 class OutputConstraint:
-    """What a model's answers can be held to. What it can't be held to is asked for in words, and
-    its answer is read with tolerance."""
+    """Which constraints on its output a model obeys. A form that can't be enforced is asked for in
+    words, and the answer is read with tolerance."""
 
     grammar: bool = True
     schema: bool = True
@@ -125,8 +127,8 @@ class Described(Protocol):
 class KnowsTokens(Protocol):
     """A model that writes, token by token.
 
-    `token`: the id of a word that is a single token; `ModelIncapable` if it is none. `likeliest`:
-    of so many likeliest first tokens asked for, how many came.
+    `token` returns the id of a word that is a single token; it raises `ModelIncapable` for any
+    other. `likeliest` asks for the `count` likeliest first tokens and returns how many came.
     """
 
     async def token(self, word: str) -> int: ...
@@ -137,8 +139,8 @@ class ScorerAdapter(Described, Protocol):
     """A model that tells likelihoods. Raises only `ModelError`s.
 
     A server may keep the first context for the next call. `apart`: each answer depends on its own
-    contexts alone, to the last bit, not on what else is asked with it (a server that batches
-    questions as they come ignores it). `price`: as far as the adapter knows that itself.
+    contexts alone, to the last bit, not on what else is asked with it (servers that batch questions
+    as they come ignore `apart`). `price`: None if the adapter doesn't know it.
     """
 
     @property

@@ -1,7 +1,7 @@
 """Models at a provider, through LiteLLM, which covers the differences between providers.
 
 LiteLLM takes seconds to import, so it is imported at first use, in a thread. What a provider can't
-take is an error, or a warning for what the answer doesn't depend on.
+take raises an error; only what the answer doesn't depend on is left out, with a warning.
 """
 
 import asyncio
@@ -35,12 +35,13 @@ BUSY = {429, 503, 529}
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Hosted(Compatible):
-    """One request a call, no retries. Without a key LiteLLM reads the provider's own environment
-    variables, as it does for all but the key anyway (AWS_REGION_NAME, AZURE_API_BASE).
+    """A model at a provider: one request a call, no retries. Without `api_key` LiteLLM reads the
+    key from the provider's own environment variables; it reads the provider's other settings from
+    there anyway (AWS_REGION_NAME, AZURE_API_BASE).
 
     `extra`: more arguments of a completion, by LiteLLM's names. `context`: how many tokens the
-    model can hold; without it LiteLLM's table says. `warn(message)`, if it is set, is called once
-    for what had to be left out.
+    model can hold; without it LiteLLM's table says. `warn(message)` is called once for each
+    argument that had to be left out.
     """
 
     warn: Callable[[str], None] = lambda message: None
@@ -67,15 +68,15 @@ class Hosted(Compatible):
         }
 
     async def about(self) -> About:
-        """The model's name and what LiteLLM's table says of it: providers don't say when a name
-        stands for another model."""
+        """Returns the model's name, and its context by LiteLLM's table if none is configured.
+        Providers don't say when a name stands for another model."""
         context = _known(await _litellm(), self.model).get("max_input_tokens")
         return About(
             {"id": self.model}, self.context or (context if isinstance(context, int) else None)
         )
 
     async def _begin(self, call: OutgoingCall) -> Any:
-        """The stream of a completion, as a context to be left at its end. A temperature is left
+        """Starts a completion and returns its stream, a context manager. Leaves the temperature
         out, with a warning, for a model that takes none: an answer doesn't depend on it."""
         try:
             with self._translated():
@@ -153,13 +154,13 @@ class Hosted(Compatible):
 
 
 def _known(lite: Any, model: str) -> Mapping[str, Any]:
-    """What LiteLLM's table says of a model, listed with its provider's name or without; {} for
-    nothing."""
+    """Returns a model's entry in LiteLLM's table, listed with its provider's name or without; {} if
+    there is none."""
     return lite.model_cost.get(model) or lite.model_cost.get(model.partition("/")[2]) or {}
 
 
 def _listed_price(lite: Any, model: str) -> Price | None:
-    """The price in LiteLLM's table, in dollars per million tokens."""
+    """Returns the price in LiteLLM's table, in dollars per million tokens; None if it has none."""
     known = _known(lite, model)
     names = {
         "input": "input_cost_per_token",
@@ -176,8 +177,8 @@ async def _litellm() -> Any:
 
 @cache
 def _imported() -> Any:
-    """LiteLLM, set to use its own price table instead of fetching one, and to be silent: of itself
-    it logs and reports what it is asked."""
+    """Imports LiteLLM and returns it, set to use its own price table instead of fetching one, and
+    not to log or report what it is asked, as it does by default."""
     environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     lite: Any = importlib.import_module("litellm")
     lite.telemetry = False

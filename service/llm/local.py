@@ -49,7 +49,7 @@ class Local:
         )
 
     async def close(self) -> None:
-        """Nothing to do: the weights are shared within the process and live as long as it."""
+        """Does nothing: the weights stay in memory until the process ends."""
 
     @property
     def held(self) -> int:

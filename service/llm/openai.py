@@ -1,7 +1,7 @@
 """Any server that speaks OpenAI's chat protocol: llama.cpp, Ollama, SGLang, vLLM and the like.
 
-Of all but vLLM only what all of them have is used: a stream, usage, and a JSON schema, which some
-refuse and some ignore; the probe finds out which.
+Except with vLLM, only what all these servers have is used: a stream, usage, and a JSON schema,
+which some refuse and some ignore; the probe finds out which.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CONNECT_S = 2.0
 LONGEST_REST_S = 3_600.0
 """Longest `retry-after` that is heeded."""
 REMEMBERED = 65_536
-"""How many texts' tokens are kept."""
+"""For how many texts the token ids are cached."""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -75,7 +75,8 @@ class Compatible:
         )
 
     async def about(self) -> About:
-        """By `/models`; empty for a server without it."""
+        """Returns what `/models` says of the model; its identity is empty for a server without
+        `/models`."""
         identity, context = {}, None
         with suppress(ModelIncapable, InvalidOutput), self._translated():
             listed = await self._client.get("/models", cast_to=dict[str, Any])
@@ -109,7 +110,7 @@ class Compatible:
                 yield Piece(text)
 
     async def _begin(self, call: OutgoingCall) -> Any:
-        """The stream of a completion, as a context to be left at its end."""
+        """Starts a completion and returns its stream, a context manager."""
         return await self._complete(
             **streaming(call), extra_body={**self._body(call), **self.extra}
         )
@@ -120,22 +121,23 @@ class Compatible:
         )
 
     def _body(self, call: OutgoingCall) -> dict[str, Any]:
-        """Fields of the request beyond those that every one has. Raises `ModelIncapable` for what
-        not every such server can do."""
+        """Returns the request's fields for the call's schema. Raises `ModelIncapable` for a grammar
+        or token ids, which not every server knows."""
         if call.grammar or call.tokens:
             raise ModelIncapable(self._unable["grammar"])
         return schema_body(call)
 
     def _logs(self, choice: Any, tokens: Sequence[int]) -> tuple[float, ...]:
-        """The log-probabilities of these tokens in a chunk; empty if it has none."""
+        """Returns the log-probabilities of `tokens` in a chunk; empty if it has none."""
         return ()
 
     async def token(self, word: str) -> int:
         raise ModelIncapable(self._unable["token"])
 
     async def likeliest(self, count: int) -> int:
-        """By `top_logprobs`. Not to be used on a server that takes token ids: where one step of
-        vLLM holds both kinds of questions, this one's answer is spoiled."""
+        """Asks for the `count` likeliest first tokens by `top_logprobs`; returns how many came. Not
+        to be used on a server that takes token ids: if one step of vLLM holds both kinds of
+        questions, the answer to this kind is spoiled."""
         with self._translated():
             completion = await self._complete(
                 messages=[{"role": "user", "content": "Say hello."}],
@@ -210,7 +212,7 @@ class VLLM(Compatible):
     _tokens: dict[str, list[int]] = field(default_factory=dict, init=False)
 
     async def about(self) -> About:
-        """By `/models` and `/version`."""
+        """Returns what `/models` says of the model, and the server's version by `/version`."""
         about = await super().about()
         with suppress(ModelIncapable, InvalidOutput), self._translated():
             answer = await self._client.get(self._beside("/version"), cast_to=dict[str, Any])
@@ -250,8 +252,9 @@ class VLLM(Compatible):
     async def loglikelihoods(
         self, asked: Sequence[OutgoingAsked], *, apart: bool = False
     ) -> Likelihoods:
-        """By `prompt_logprobs`. For every text the server reads the context again, whatever its
-        prefix cache holds."""
+        """Scores each text after its context, by `prompt_logprobs`. For every text the server reads
+        the context again, whatever its prefix cache holds. Raises `InvalidOutput` for a context or
+        text without tokens."""
         prompts = [
             (
                 [token for piece in question.context for token in await self._tokenized(piece)],
@@ -302,7 +305,7 @@ class VLLM(Compatible):
 
 
 def load_client() -> None:
-    """Imports what the first call would wait for."""
+    """Imports the client library, so that the first call needn't wait for it."""
     import openai.resources.chat  # noqa: F401  importing is all that it shall do
 
 

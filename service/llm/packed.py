@@ -62,7 +62,7 @@ class _KeptContext:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Size in bytes."""
         return sum(
             tensor.numel() * tensor.element_size()
             for tensor in (self.hidden, *chain.from_iterable(self.layers))
@@ -99,8 +99,9 @@ class PackedModel:
     def _pass(
         self, context: Sequence[str], asked: list[OutgoingAsked]
     ) -> tuple[list[float], Usage]:
-        """Scores the first of `asked`, as many as fit into one pass. `context`: the one to keep,
-        whether or not these ask about it."""
+        """Scores the first of `asked`, as many as fit into one pass. Returns their log-likelihoods
+        and the tokens used. `context`: the context to keep, whether or not these questions ask
+        about it."""
         path = self._path(context)
         kept, known = self._longest(context)
         tree = _Tree()
@@ -121,9 +122,9 @@ class PackedModel:
 
     @torch.inference_mode()  # type: ignore[untyped-decorator]  # torch is not type-checked here
     def score_apart(self, asked: list[OutgoingAsked]) -> Likelihoods:
-        """Computes the contexts, then each text in a pass of its own, after all its contexts. Kept
-        contexts are not used: the last bits of a number depend on the shape of the pass that it was
-        computed in."""
+        """Computes the contexts, then scores each text in a pass of its own, after all contexts
+        that it is asked with. Kept contexts are not used: the last bits of a number depend on the
+        shape of the pass that it was computed in."""
         tree, layers, parts = _Tree(), Layers(), list[torch.Tensor]()
         contexts = list(dict.fromkeys(question.context for question in asked))
         for context in contexts:
@@ -160,8 +161,8 @@ class PackedModel:
         return [float(text.sum()) for text in logs.split([len(steps) for steps in targets])]
 
     def _forward(self, tree: _Tree, past: Layers) -> tuple[torch.Tensor, Layers]:
-        """Computes the last hidden states of the new nodes, and keys and values of known and new
-        ones. `past`: those of at least the known ones."""
+        """Returns the last hidden states of the new nodes, and the keys and values of known and new
+        nodes. `past`: keys and values of at least the known nodes."""
         new, device, dtype = tree.new, self.model.device, self.model.dtype
         if not new:
             return torch.empty(0, self.model.width, dtype=dtype, device=device), past
@@ -193,7 +194,8 @@ class PackedModel:
     # ── kept contexts ─────────────────────────────────────────────────────────────────────────────
 
     def _longest(self, context: Sequence[str]) -> tuple[_KeptContext | None, int]:
-        """The longest kept beginning of a context, in whole pieces, and how many tokens it has."""
+        """Returns the longest kept beginning of a context, in whole pieces, and how many tokens it
+        has; (None, 0) if there is none."""
         for end in reversed([*accumulate(map(self.tokens, context))]):
             if end in self.kept:
                 self.kept.move_to_end(end)
@@ -228,7 +230,7 @@ class PackedModel:
 
 
 Steps = list[tuple[int, int]]
-"""A text's tokens, each after the node that it follows: (node, token)."""
+"""A text's tokens, as pairs: (the node that the token follows, token)."""
 
 
 @dataclass
@@ -243,7 +245,7 @@ class _Tree:
     known: int = 0
 
     def branch(self) -> _Tree:
-        """A copy, which grows alone."""
+        """Returns a copy that grows independently."""
         return _Tree([*self.tokens], [*self.parents], [*self.depths], {**self.children}, self.known)
 
     @property
@@ -252,11 +254,11 @@ class _Tree:
 
     @property
     def new(self) -> int:
-        """How many nodes are not known."""
+        """How many nodes have no keys and values yet."""
         return self.size - self.known
 
     def child(self, node: int, token: int) -> int:
-        """The child of a node with this token; made if there is none."""
+        """Returns the child of a node with this token; makes it if there is none."""
         child = self.children.get((node, token))
         if child is None:
             child = self.children[node, token] = self.size
@@ -266,14 +268,16 @@ class _Tree:
         return child
 
     def grow(self, tokens: Sequence[int]) -> int:
-        """The last node of a path from the root; nodes that are missing are made."""
+        """Returns the last node of the path of `tokens` from the root; makes the nodes that are
+        missing."""
         node = -1
         for token in tokens:
             node = self.child(node, token)
         return node
 
     def steps(self, node: int, text: Sequence[int]) -> Steps:
-        """The steps of a text after a node. Its last token gets no node: nothing follows it."""
+        """Returns the steps of a text after a node, and makes their nodes. The text's last token
+        gets no node: nothing follows it."""
         steps = []
         for token in text[:-1]:
             steps.append((node, token))

@@ -41,8 +41,8 @@ COUNTED = " ".join(f"item {n} of many" for n in range(40))
 WRITTEN = 12
 """Tokens that the model is let write, to measure its speed."""
 LOADING = 5
-"""Weights in this process are loaded at first use: the first answer may take so many times as
-long as another."""
+"""The first answer of a model that only scores may take this many times `seconds`: weights in this
+process are loaded at first use."""
 
 Got = TypeVar("Got")
 
@@ -73,8 +73,8 @@ class Probes:
         self._one_at_a_time = {alias: asyncio.Lock() for alias in models}
 
     async def of(self, alias: str, *, seconds: float, anew: bool = False) -> Capabilities:
-        """What a model can do. It is probed if it is not the one that was probed before, or with
-        `anew`. No call may take longer than `seconds`.
+        """Returns what a model can do. Probes the model if it has changed since the last probe, or
+        if `anew`. `seconds`: how long each call may take.
 
         Raises a `ModelError` if the model doesn't answer at all; what was known of it stays.
         """
@@ -99,7 +99,8 @@ class Probes:
             return capabilities
 
     def _read(self, file: Path, fingerprint: str) -> Capabilities | None:
-        """The capabilities in a file; None if they are another model's, or can't be read."""
+        """Returns the capabilities in a file; None if they are another model's, or can't be
+        read."""
         try:
             kept = _KeptCapabilities.model_validate_json(file.read_bytes())
         except FileNotFoundError:
@@ -127,7 +128,8 @@ class Probes:
             )
 
     async def answers(self, alias: str) -> None:
-        """Asks the least that shows that a model works. Raises a `ModelError` if it doesn't."""
+        """Asks a model the shortest possible question. Raises a `ModelError` if it doesn't
+        answer."""
         model = self._models[alias]
         if isinstance(model, LLM):
             await _answer(model, Call(_QUESTION, max_tokens=1))
@@ -136,8 +138,8 @@ class Probes:
 
 
 async def probe(model: Scorer, about: About, *, at: datetime, seconds: float) -> Capabilities:
-    """Finds out what a model can do, within `seconds` a question. Raises a `ModelError` if a plain
-    question gets no answer; any other question that fails means that it can't do that."""
+    """Returns what a model can do, found out within `seconds` a question. Raises a `ModelError` if
+    a plain question gets no answer; if any other question fails, the model lacks that ability."""
     if isinstance(model, LLM):
         return await _Probe(model, seconds).capabilities(about, at)
     await _within(LOADING * seconds, _scored(model))
@@ -161,7 +163,7 @@ class _TimedAnswer:
 
 @dataclass(frozen=True)
 class _Probe:
-    """The questions to one model that writes, each of which may take so many `seconds`."""
+    """Asks one model that writes; each question may take `seconds`."""
 
     llm: LLM
     seconds: float
@@ -196,19 +198,21 @@ class _Probe:
         return "enforced" if "".join(text.split()) == f'{{"{WORD}":"{WORD}"}}' else "accepted"
 
     async def _logs_by_id(self, count: int) -> int:
-        """How many log-probabilities come for so many ids, whichever tokens they are."""
+        """Returns how many log-probabilities come if those of the token ids 0 to `count` − 1 are
+        asked for."""
         return (await self._ask(Call(_QUESTION, max_tokens=1, tokens=tuple(range(count))))).logs
 
     async def _most(self, number_for: Callable[[int], Coroutine[Any, Any, int]]) -> int:
-        """The largest number to try of which all come."""
+        """Returns the largest number in `MOST` for which all log-probabilities come; 0 if there is
+        none."""
         for count in MOST:
             if await self._tried(number_for(count), otherwise=0) == count:
                 return count
         return 0
 
     async def _tried(self, question: Coroutine[Any, Any, Got], *, otherwise: Got) -> Got:
-        """The answer, or `otherwise` if the model can't answer this question. Raises if it can't
-        answer any."""
+        """Returns the answer, or `otherwise` if the model can't answer this question. Raises a
+        `ModelError` if the model is overloaded, or if a plain question fails too."""
         try:
             return await _within(self.seconds, question)
         except (ModelIncapable, InvalidOutput):
@@ -243,7 +247,7 @@ async def _scored(model: Scorer, context: str = "Hello", text: str = " world") -
 
 
 async def _within(seconds: float, question: Coroutine[Any, Any, Got]) -> Got:
-    """The answer. Raises `ModelTimeout` if it takes longer than `seconds`."""
+    """Returns the answer to `question`. Raises `ModelTimeout` if it takes longer than `seconds`."""
     try:
         async with asyncio.timeout(seconds):
             return await question

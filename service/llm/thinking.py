@@ -16,8 +16,8 @@ class Thoughts:
         self._thinking = self._begun = False
 
     def without(self, piece: str) -> str:
-        """What the next piece adds to the answer. The beginning of a tag is held back until the
-        tag is whole."""
+        """Returns what the next piece adds to the answer. The beginning of a tag is held back until
+        the tag is whole."""
         text, answer = self._held + piece, ""
         while tag := (CLOSE if self._thinking else OPEN).search(text):
             answer += "" if self._thinking else text[: tag.start()]
@@ -27,13 +27,13 @@ class Thoughts:
         return self._stripped(answer + ("" if self._thinking else text[:end]))
 
     def rest(self) -> str:
-        """At the end of the stream: what was held back as the beginning of a tag that never came;
-        empty within an unclosed thought."""
+        """Returns, at the end of the stream, what was held back as the beginning of a tag that
+        never came; an empty text within an unclosed thought."""
         held, self._held = self._held, ""
         return "" if self._thinking else self._stripped(held)
 
     def _stripped(self, answer: str) -> str:
-        """A part of the answer, without white space before the first one."""
+        """Returns a part of the answer, without the white space at the answer's beginning."""
         answer = answer if self._begun else answer.lstrip()
         self._begun = self._begun or bool(answer)
         return answer
@@ -47,6 +47,6 @@ def _begun_tag(text: str) -> int:
 
 
 def answer_of(text: str) -> str:
-    """A whole answer without thoughts that began in the prompt, so that the model wrote only their
-    closing tag."""
+    """Returns a whole answer without its thoughts, for a model whose prompt opens the thoughts: it
+    writes only their closing tag."""
     return CLOSE.split(text)[-1]

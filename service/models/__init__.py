@@ -73,8 +73,8 @@ class Models:
         return ["whyrank", FASTER, PRIOR, *aliases]
 
     def identity(self, alias: str) -> str:
-        """A text of the settings that decide which model an alias stands for. Another text means
-        another model."""
+        """Returns a text made of the settings that decide which model `alias` stands for. Another
+        text means another model."""
         model = self._settings.models[alias]
         parts = model.backend, model.model, model.base_url, model.path, model.extra
         return " ".join(str(part) for part in parts if part)

@@ -106,8 +106,8 @@ class MeteredModel(MeteredScorer):
         self.likeliest = adapter.likeliest
 
     async def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
-        """Yields the answer in pieces; the last one carries the usage. A call that the caller stops
-        is paid for up to where it came."""
+        """Yields the answer in pieces; the last one carries the usage. If the caller stops early,
+        what was read and written until then is paid for."""
         await self._admit(call.context)
         outgoing = OutgoingCall.of(call, self._meters.redact)
         exchange = Exchange(self.alias, [dict(message) for message in outgoing.messages])

@@ -19,8 +19,8 @@ TRIPPING = {"overload", "unreachable", "timeout"}
 
 @dataclass(eq=False)
 class CircuitBreaker:
-    """A server that fails is left alone for a while: opens after `failures` failures in a row, or
-    at once if the server asks for a pause.
+    """Stops calls to a failing server for a while: opens after `failures` failures in a row, or at
+    once if the server asks for a pause.
 
     It stays open for `seconds`, or for the server's pause if that is longer. Then the model is
     called again; one more failure opens it again.

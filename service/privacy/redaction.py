@@ -115,8 +115,8 @@ class Redaction:
     own: tuple[str, ...] = ()
 
     def for_request(self, names: Sequence[str], own: Iterable[str | None]) -> Redaction:
-        """The same redaction, which also removes the names that a request lists and the person's
-        ids."""
+        """Returns this redaction extended: it also removes the `names` that a request lists, and
+        `own`, the person's ids of at least `LEAST_ID` characters."""
         ids = (own_id for own_id in own if own_id is not None and len(own_id) >= LEAST_ID)
         return replace(self, names=_folded([*self.names, *names]), own=_folded(ids))
 
@@ -154,8 +154,8 @@ class Redaction:
         return self.patterns(self.words(text))
 
     def facets(self, values: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-        """Keeps the attribute values, by key, that may be shown: of listed keys, and not private by
-        form."""
+        """Returns the attribute values, by key, that may be shown: values of the keys in
+        `item_attributes` that hold nothing private by form."""
         return {
             key: [value for value in listed if self.patterns.marked(value) == value]
             for key, listed in values.items()
@@ -190,7 +190,8 @@ class Redaction:
 def _redacted(
     attributes: Attributes, shown: Container[str], redact: Callable[[str], str]
 ) -> Attributes:
-    """The attributes with the `shown` keys, every text in them redacted."""
+    """Returns the attributes whose keys are in `shown`, with every text in them changed by
+    `redact`."""
 
     def value_of(value: Scalar) -> Scalar:
         return redact(value) if isinstance(value, str) else value

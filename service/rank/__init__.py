@@ -107,11 +107,12 @@ class Strategy(Protocol):
 
 @dataclass(frozen=True)
 class StrategySpec:
-    """What is said once of each strategy, in its own file: everything else is derived from it.
+    """Describes a strategy; the strategy's own module defines it.
 
-    `needs`: can a model with these capabilities do it? `fast`: may `whyrank-fast` be answered by
-    it? `answer`: the form of answer that its prompt asks for; empty where it asks for none.
-    `make(llm, constraint)`: None for a strategy that only needs likelihoods.
+    `needs`: whether a model with these capabilities can run the strategy. `fast`: whether the
+    strategy may answer requests for `whyrank-fast`. `answer`: the form of answer that its prompt
+    asks for; empty where it asks for none. `make(llm, constraint)`: creates the strategy; None for
+    one that only needs likelihoods.
     """
 
     name: str
@@ -122,9 +123,9 @@ class StrategySpec:
 
 
 class GuardedStrategy:
-    """Stands in a strategy's place under its name. The strategy sees what its model's `view`
-    allows. If that is nothing, or `why` says that the model can't do it, an error is raised at
-    once, so that the next of the ladder answers openly."""
+    """Wraps a strategy under its name, and shows it only what its model's `view` allows. If `view`
+    allows nothing, or `why` says why the model can't run the strategy, `score` raises an error at
+    once, so that the ladder's next strategy answers and the failure is reported."""
 
     def __init__(
         self, strategy: Strategy, view: View = View(allowed=True), why: ModelError | None = None
@@ -164,7 +165,7 @@ class Latency(Protocol):
 @dataclass(frozen=True)
 class Order:
     """All candidates, best first, with strictly decreasing scores in (0, 1), and how they were
-    ranked. `usage`: of all model calls, where somebody counted it."""
+    ranked. `usage`: of all model calls, if it was counted."""
 
     candidates: list[Candidate]
     scores: list[float]
@@ -190,7 +191,9 @@ def slots(candidates: Sequence[Candidate], context: Context) -> list[int]:
 def reason_to_skip(
     state: UserState, candidates: Sequence[Candidate], least_history: int, clear_prior: float
 ) -> str:
-    """Says why asking a model would not help; empty if it may."""
+    """Returns why asking a model would not help; empty if it may help. `least_history`: the fewest
+    items that a history needs; `clear_prior`: a greater lead of the first prior over the second, in
+    standard deviations, is clear."""
     if sum(entry.item is not None for entry in state.recent) < least_history:
         return "hardly any history"
     if len(candidates) < 2:
@@ -202,8 +205,8 @@ def reason_to_skip(
 @dataclass(frozen=True)
 class Ladder:
     """Strategies to try in order. If all fail, the prior alone ranks. `asked`: the requested
-    strategy; `auto`: any. `why`: why the ladder is as it is. `shares`: by model, that of its scores
-    against the prior."""
+    strategy, or `auto` for any. `why`: why these strategies, or none, were chosen. `shares`: by
+    model, the weight of its scores in [0, 1]; the prior gets the rest."""
 
     steps: Sequence[Strategy]
     asked: str = "auto"
@@ -258,7 +261,8 @@ async def rank(
 
 @dataclass(frozen=True)
 class _Answer:
-    """The scores of a strategy, or none. `share`: theirs against the prior."""
+    """The scores of a strategy, or none. `share`: the weight of the scores in [0, 1]; the prior
+    gets the rest."""
 
     strategy: str
     model: str | None
@@ -268,7 +272,7 @@ class _Answer:
 
 
 UNASKED = _Answer("prior", None, 0, Scores([]), None)
-"""Where no model was asked, or none answered: the prior alone."""
+"""The answer if no model was asked or none answered: the prior alone ranks."""
 
 
 @dataclass(frozen=True)
@@ -370,8 +374,9 @@ class _Attempts:
 def _fused(
     candidates: Sequence[Candidate], judged: Sequence[int], answer: _Answer, context: Context
 ) -> tuple[list[int], list[float], list[dict[str, float]]]:
-    """As `fused_order`, with the signals that the answer's scores were computed from. `judged`: the
-    places of the candidates that it scores."""
+    """Returns places, scores and signals as `fused_order` does, and adds the signals that the
+    answer's scores were computed from. `judged`: the places of the candidates that `answer`
+    scores."""
     places, values, signals = fused_order(
         [candidate.prior for candidate in candidates],
         _by_place(judged, answer.scores.values),

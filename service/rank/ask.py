@@ -18,14 +18,15 @@ from service.rank import Context, Scores
 from service.schema import Candidate, Repairs, Usage, UserState
 
 LONGEST = 64_000
-"""Characters of an answer; a server that no grammar binds may send any number."""
+"""Longest answer that is accepted, in characters; a server that no grammar binds may send any
+number."""
 Got = TypeVar("Got")
 Ask = Callable[[list[Candidate]], Coroutine[Any, Any, Scores]]
-"""Scores by slot, with the candidates shown in this order."""
+"""Shows a model the candidates in the given order, and returns their scores in that order."""
 
 
 class AskingStrategy:
-    """What a strategy that asks a model begins with."""
+    """Base class of the strategies that ask a model."""
 
     in_letters = True
 
@@ -35,8 +36,8 @@ class AskingStrategy:
         self._held = held
 
     async def _shaped(self, call: Call, schema: Mapping[str, Any]) -> Piece:
-        """As JSON; asked once more in words alone where the server refuses schemas, and so from
-        then on."""
+        """Asks for an answer in JSON of the schema. If the server refuses schemas, asks again
+        without one, and sends none from then on."""
         if self._held.schema:
             with suppress(ModelIncapable):
                 return await ask(self._llm, replace(call, schema=schema))
@@ -53,8 +54,9 @@ def question(
     length: int = 1,
     tokens: tuple[int, ...] = (),
 ) -> Call:
-    """A call about one person. `answer`: as the template's variable of that name; `length`: the
-    most tokens of it; `tokens`: those whose log-probabilities are asked for."""
+    """Returns the call that asks a model about one person's candidates. `answer`: the form of
+    answer, as the template's variable of that name; `length`: the most tokens of the answer;
+    `tokens`: ids of the tokens whose log-probabilities are asked for."""
     shown = variables(
         state,
         candidates,
@@ -73,7 +75,9 @@ def question(
 
 
 async def ask(llm: LLM, call: Call) -> Piece:
-    """The whole answer; the model stops working when the caller is cancelled."""
+    """Returns the model's whole answer; cancelling the caller stops the model. Raises
+    `InvalidOutput` if the answer is longer than `LONGEST` or lacks the log-probabilities asked
+    for."""
     text, logs = "", tuple[float, ...]()
     async with aclosing(llm.stream(call)) as pieces:
         async for piece in pieces:
@@ -87,8 +91,9 @@ async def ask(llm: LLM, call: Call) -> Piece:
 
 
 def json_in(text: str, brackets: str) -> Any:
-    """The JSON value from the first opening bracket on, cut off or not; if more text follows, up to
-    the first closing bracket. None without one."""
+    """Returns the JSON value that starts at the first opening bracket, even if it is cut off; if
+    more text follows, reads up to the first closing bracket. Returns None without such a value.
+    `brackets`: the opening and the closing one."""
     start = text.find(brackets[0])
     if start >= 0:
         json = text[start:].encode(errors="replace")
@@ -114,8 +119,8 @@ def ordering(count: int, n: int) -> list[int]:
 
 
 async def averaged(candidates: Sequence[Candidate], numbers: Sequence[int], ask_one: Ask) -> Scores:
-    """The mean of each candidate's scores over several orderings, asked at the same time: Borda's
-    count where the scores are places."""
+    """Returns the mean of each candidate's scores over the orderings of these `numbers` (see
+    `ordering`), asked at the same time. Where the scores are places, this is Borda's count."""
     orders = [ordering(len(candidates), n) for n in numbers]
     found = await together([ask_one([candidates[n] for n in order]) for order in orders])
     totals = [0.0] * len(candidates)
@@ -126,8 +131,9 @@ async def averaged(candidates: Sequence[Candidate], numbers: Sequence[int], ask_
 
 
 async def together(questions: Sequence[Coroutine[Any, Any, Got]]) -> list[Got]:
-    """All answers in order; the first error that a ranking survives stops the other questions and
-    is raised alone."""
+    """Runs the questions at the same time and returns all answers in order. If one fails, stops the
+    others and raises the first `ModelError` or `PromptError` alone; without one, raises the
+    `ExceptionGroup`."""
     try:
         async with asyncio.TaskGroup() as tasks:
             asked = [tasks.create_task(question) for question in questions]
@@ -138,8 +144,8 @@ async def together(questions: Sequence[Coroutine[Any, Any, Got]]) -> list[Got]:
 
 
 def prompted(count: int, written: int, context: Context) -> Usage:
-    """About what a prompt of `count` candidates costs, in tokens; measured where it was asked
-    before."""
+    """Estimates the tokens of asking about `count` candidates in every ordering. `written`: the
+    output tokens of each answer."""
     read = context.orderings * (150 + (count + context.titles) * 22)
     return Usage(
         prompt_tokens=read,

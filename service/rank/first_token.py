@@ -20,7 +20,7 @@ from service.schema import Candidate, Item, Usage, UserState
 LEAST_MASS = 0.2
 """If the letters have less probability in all, the model isn't answering the question."""
 AGREE = 3
-"""Two orderings agree if they have the same candidates, in any order, in so many first places."""
+"""Two orderings agree if their first `AGREE` candidates are the same, in any order."""
 
 
 class FirstToken(AskingStrategy):
@@ -59,8 +59,9 @@ class FirstToken(AskingStrategy):
         return scores
 
     async def _slot_prior(self, ids: tuple[int, ...], context: Context) -> list[float]:
-        """What each slot adds: its letter's log-probability for candidates that say nothing, less
-        the mean of all. Asked once for a prompt and a number of letters."""
+        """Returns what each slot adds to a log-probability: that of its letter for candidates that
+        say nothing, less the mean of all letters. The model is asked once for each prompt and
+        number of letters."""
         key = context.prompt.ref.sha, len(ids)
         if key not in self._slots:
             blank = Candidate.model_construct(

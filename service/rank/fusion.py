@@ -64,9 +64,9 @@ def fused_order(
 def _diversified(
     fused: Values, places: list[int], vectors: Sequence[Sequence[float] | None], weight: float
 ) -> tuple[Values, list[int]]:
-    """Values and places after maximal marginal relevance among the first `len(vectors)` candidates:
-    takes, again and again, the one whose value less the weighted greatest cosine to those taken
-    before is highest."""
+    """Returns values and places after maximal marginal relevance among the first `len(vectors)`
+    candidates: each step takes the candidate with the highest value less `weight` times its
+    greatest cosine (at least 0) to the candidates taken before."""
     size = len(vectors)
     head = [place for place in places if place < size]
     width = max((len(vector) for vector in vectors if vector is not None), default=0)
@@ -96,9 +96,9 @@ def z_scores(values: Sequence[float]) -> Values:
 
 
 def falling(values: Sequence[float]) -> list[float]:
-    """Finite values in the order wanted, up to 5,000, as scores in (0, 1) that fall by at least
-    `MIN_GAP`: by a logistic, squeezed away from 0 and 1, and lowered where a later score would not
-    be lower."""
+    """Returns scores in (0, 1) that fall by at least `MIN_GAP`, for at most 5,000 finite values in
+    the order wanted: the logistic of each value, kept away from 0 and 1, and lowered where it isn't
+    below the score before it."""
     floor = 2 * MIN_GAP * (len(values) + 1)
     scores: list[float] = []
     for n, value in enumerate(values):

@@ -14,7 +14,7 @@ from service.rank.ask import AskingStrategy, averaged, json_in, place_of, prompt
 from service.schema import Candidate, Repairs, Usage, UserState
 
 SIZES = (10, 20, len(LETTERS))
-"""Numbers of letters in a schema; only few, so that a server compiles few schemas."""
+"""The numbers of letters that a schema may have: few, so that a server compiles few schemas."""
 LINES = re.compile(r"^\W*([A-Z])\W{1,5}(\d{1,3})\b", re.MULTILINE)
 """Lines such as `A: 7`."""
 
@@ -78,4 +78,4 @@ def parse(text: str, count: int, size: int) -> tuple[list[float], Repairs]:
 
 
 SPEC = StrategySpec("keyed", needs=lambda able: True, answer="scores", make=Keyed)
-"""Any model can: it can be asked for JSON in words, and what it writes is mended."""
+"""Any model can run it: JSON can be asked for in words, and a faulty answer is repaired."""

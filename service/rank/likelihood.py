@@ -2,7 +2,7 @@
 `log P(title | history) − a · log P(title)`.
 
 Logarithms are summed over tokens, not averaged: a mean would reward titles whose end is easy to
-guess. The second term depends on the item alone, so it is kept.
+guess. The second term depends on the item alone, so it is stored and used again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -73,7 +73,7 @@ class Likelihood:
         )
 
     def tokens(self, count: int, context: Context) -> Usage:
-        """About what `count` candidates cost when nothing is kept."""
+        """Estimates the tokens that `count` candidates cost when no log P(title) is stored."""
         read = (count + context.titles) * TITLE_TOKENS
         return Usage(prompt_tokens=read, total_tokens=read)
 

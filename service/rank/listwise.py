@@ -82,8 +82,9 @@ def schema(count: int) -> dict[str, Any]:
 
 
 def letters(text: str) -> list[str]:
-    """The letters that an answer lists: of JSON its list, whole or cut off; of prose the letters
-    that stand alone, but "I" and "A" not before a word in lower case."""
+    """Returns the letters that an answer lists: those of its JSON list, even if that is cut off;
+    without one, the letters that stand alone in its text, except "I" and "A" before a lower-case
+    word."""
     listed = json_in(text, "[]")
     if listed is not None:
         return [str(letter).strip() for letter in listed]
@@ -91,7 +92,7 @@ def letters(text: str) -> list[str]:
 
 
 def parse(text: str, count: int) -> tuple[list[int], Repairs]:
-    """Reads letters separated by spaces, as `repaired` does."""
+    """Splits a text of letters separated by spaces; returns and raises what `repaired` does."""
     return repaired(text.split(), count)
 
 
@@ -116,4 +117,4 @@ def repaired(words: Sequence[str], count: int) -> tuple[list[int], Repairs]:
 
 
 SPEC = StrategySpec("listwise", needs=lambda able: True, answer="order", make=Listwise)
-"""Any model can: it can be asked for an order in words, and what it writes is mended."""
+"""Any model can run it: the order can be asked for in words, and a faulty answer is repaired."""

@@ -48,7 +48,7 @@ SOURCES: dict[str, Callable[[Lookup], Awaitable[Scores]]] = {
     "trending": trending,
     "fresh": fresh,
 }
-"""By their names in the configuration."""
+"""The sources of candidates, by their names in the configuration."""
 
 
 async def retrieve(lookup: Lookup) -> list[Candidate]:
@@ -73,8 +73,8 @@ async def retrieve(lookup: Lookup) -> list[Candidate]:
 
 
 async def _learned(lookup: Lookup, candidates: list[Candidate]) -> list[Candidate]:
-    """The candidates in the order of the learned ranker, if there is one, and with their features,
-    if the query wants them. Candidates of people who liked nothing stay as they are."""
+    """Returns the candidates in the order of `query.ranker`, if there is one, and with their
+    features, if `query.features` is true. If the person liked nothing, returns them unchanged."""
     query, catalog, likes = lookup.query, lookup.catalog, lookup.state.likes
     if not candidates or not likes or not (query.ranker or query.features):
         return candidates
@@ -112,7 +112,8 @@ async def _kept(lookup: Lookup, priors: Scores) -> list[str]:
 
 
 async def _without_avoided(lookup: Lookup, ids: list[str]) -> list[str]:
-    """Removes items with an attribute value that the person avoids. A given list stays whole."""
+    """Returns `ids` without items that have an attribute value in `query.avoid`. With
+    `query.given`, returns all."""
     avoided = {word.casefold() for word in lookup.query.avoid}
     if not avoided or lookup.query.given is not None:
         return ids

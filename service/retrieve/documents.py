@@ -28,9 +28,9 @@ async def documents(
     """Returns each document exactly once as a candidate, highest prior first, and how many could
     not be embedded by `until` (time of the event loop); those are judged by their words alone.
 
-    Likes count only for documents whose id the catalogue knows. If `collaborative` ranks none,
-    `similar` gets its weight. Ties are broken by content, so that the order of `given` doesn't
-    matter.
+    Likes count only for documents whose id the catalogue knows. If `collaborative` finds no
+    document, `similar` gets the greater of the two sources' weights. Ties are broken by content, so
+    that the order of `given` doesn't matter.
     """
     query, catalog, depth = lookup.query, lookup.catalog, lookup.query.depth
     items = {item.id: item for item in sorted(given, key=lambda item: (words_of(item), item.id))}
@@ -84,7 +84,8 @@ async def _vectors(
 
 
 async def _embedded(catalog: Catalog, texts: Mapping[str, str], until: float) -> dict[str, Vectors]:
-    """Embeds texts, in order, until the time `until`."""
+    """Embeds `texts` in order, `AT_ONCE` at a time, and starts no batch after `until` (time of the
+    event loop). Returns the vectors by item id."""
     vectors: dict[str, Vectors] = {}
     waiting = list(texts)
     while waiting and asyncio.get_running_loop().time() < until:
@@ -103,8 +104,8 @@ def load_bm25() -> None:
 def _by_terms(
     texts: Mapping[str, str], *queries: Sequence[tuple[Sequence[str], float]]
 ) -> list[Scores]:
-    """For each query, which is lists of terms with weights: Σ weight · BM25 of the texts where that
-    is above 0, highest first."""
+    """Returns for each query the scores of `texts` that are above 0, highest first, by item id. A
+    query is a sequence of (terms, weight); a score is Σ weight · BM25."""
     terms = [terms_of(text) for text in texts.values()] if any(queries) else []
     if not any(terms):
         return [{} for _ in queries]
@@ -130,7 +131,8 @@ def _above_zero(ids: Iterable[str], scores: Sequence[float]) -> Scores:
 async def _closest(
     lookup: Lookup, vectors: Mapping[str, Vectors], order: Mapping[str, object]
 ) -> Scores:
-    """The greatest cosine of each document with one of the latest liked items."""
+    """Returns each document's greatest cosine with any of the latest liked items. `vectors`: of the
+    documents, by id; `order`: ids in the order that breaks ties."""
     latest = await lookup.catalog.vectors(item_id for item_id, _ in lookup.latest)
     return best_of(_nearest(vector, vectors, order) for vector in latest.values())
 
@@ -138,8 +140,8 @@ async def _closest(
 def _nearest(
     vector: Vectors | None, vectors: Mapping[str, Vectors], order: Mapping[str, object]
 ) -> Scores:
-    """Cosines of vectors with `vector`, highest first; ties in the order of `order`. Empty without
-    a vector."""
+    """Returns the cosine of each of `vectors` with `vector`, by item id, highest first; ties in the
+    order of `order`. Empty if `vector` is None."""
     ids = [item_id for item_id in order if item_id in vectors]
     if vector is None or not ids:
         return {}

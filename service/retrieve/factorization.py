@@ -20,8 +20,7 @@ FEWEST = 20
 """Fewest people with likes, and fewest liked items, for a training."""
 
 LIKE_DECAY = 0.9
-"""A like counts this much less than the next later one where people of similar taste are
-searched."""
+"""Each like weighs this share of the next later one when a person's vector is computed."""
 
 Values = npt.NDArray[np.float64]
 
@@ -81,9 +80,9 @@ def train(
 
 
 def likes(opinions: Iterable[tuple[str, str, float]]) -> dict[tuple[str, str], float]:
-    """Weight in (0, 1] of each (person, item) that is liked, in the order of time: the greatest of
-    several likes. A dislike cancels the likes before it. `opinions`: (person, item, opinion in [-1,
-    1]) by time."""
+    """Returns the weight in (0, 1] of each liked (person, item): the greatest of its likes since
+    its last dislike. The order is that of each pair's last opinion. `opinions`: (person, item,
+    opinion in [-1, 1]), oldest first."""
     liked: dict[tuple[str, str], float] = {}
     for who, item_id, opinion in opinions:
         before = liked.pop((who, item_id), 0.0)

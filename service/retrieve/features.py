@@ -1,13 +1,18 @@
-"""What is known of each candidate beside the others of its list, in numbers: what a learned ranker
-orders by.
+"""Computes the numeric features of candidates by which a learned ranker orders them.
 
-By name: `score.SOURCE`, from 0 to 1, of the sources that need no wish; `prior`, their weighted sum;
-`votes`, log2 of the decayed votes below the most popular candidate's; `likes`, log of how many
-items the person liked. Of an item's facts (words of its attributes): `shared`, the sum of the
-shares of the person's liked items that have each; `shared_latest`, of the latest ten;
-`shared_rare`, each counted by how rare it is in the list; `rarity`, the mean of that. Of each
-number that can be filtered by: `is.KEY`; `gap.KEY`, how many deviations it is from the mean of the
-liked items; `gap_latest.KEY`, the same from the mean of the latest ten.
+`score.SOURCE`: the candidate's score, from 0 to 1, in each source that needs no wish. `prior`: the
+weighted sum of these scores. `votes`: log2 of the item's decayed votes, less that of the most
+popular candidate. `likes`: log(1 + the number of items that the person liked).
+
+A fact is a word among an item's attributes, with its key. `shared`: the share of the person's liked
+items that have a fact, summed over the candidate's facts. `shared_latest`: the same among the
+latest ten liked items. `shared_rare`: as `shared`, each share times the fact's rarity, the log of
+how many candidates there are for each that has it. `rarity`: the mean rarity of the candidate's
+facts.
+
+For each number KEY that can be filtered by: `is.KEY`, the number; `gap.KEY`, minus its distance
+from the mean of the liked items, over their standard deviation plus 1; `gap_latest.KEY`, the same
+from the mean of the latest ten.
 """
 
 import math
@@ -24,7 +29,7 @@ WISHED = frozenset({"context", "query"})
 """Sources that answer what the request asks for; no log says how much they count."""
 LATEST = 10
 LEAST_VOTES = -20.0
-"""log2 of the votes of an item without any, below the most popular."""
+"""The least value of the feature `votes`; an item without votes gets it."""
 
 Values = npt.NDArray[np.float64]
 Fact = tuple[str, object]
@@ -32,7 +37,8 @@ Fact = tuple[str, object]
 
 @dataclass(frozen=True, eq=False)
 class FeatureTable:
-    """`values`: shape [candidates, names]."""
+    """The features of a list of candidates. `names`: of the columns. `values`: shape [candidates,
+    names]."""
 
     names: tuple[str, ...]
     values: Values
@@ -47,8 +53,9 @@ def features(
     weights: Mapping[str, float],
     numbers: Iterable[str],
 ) -> FeatureTable:
-    """`liked`: the person's liked items, oldest first, of `likes` in all. `votes`: log2 of the
-    decayed votes by item id. `weights`: of the sources in the prior. `numbers`: keys of attributes
+    """Returns the features of `candidates`, one row each. `liked`: the liked items that the
+    catalogue has, oldest first; `likes`: how many items the person liked in all. `votes`: log2 of
+    the decayed votes, by item id. `weights`: of the sources, by name. `numbers`: keys of attributes
     that are numbers."""
     sources = [name for name in weights if name not in WISHED]
     most = max(votes.values(), default=0.0)
@@ -68,7 +75,8 @@ def features(
 
 
 def own_prior(candidate: Candidate, weights: Mapping[str, float]) -> float:
-    """The part of the prior that the person's own history makes: without a wish."""
+    """Returns the part of the prior that comes from the person's history: the weighted sum of the
+    candidate's scores, without the sources of a wish."""
     return sum(
         weights[name] * score for name, score in candidate.scores.items() if name not in WISHED
     )
@@ -95,7 +103,7 @@ def _of_facts(
 
 
 def _shares(liked: Sequence[Sequence[Fact]]) -> dict[Fact, float]:
-    """By fact the share of the items that have it."""
+    """Returns, by fact, the share of `liked` items that have it."""
     counts = Counter(fact for each in liked for fact in {*each})
     return {fact: count / len(liked) for fact, count in counts.items()}
 
@@ -110,7 +118,9 @@ def _number(item: Item, key: str) -> float:
 def _of_numbers(
     key: str, values: Sequence[float], liked: Sequence[float]
 ) -> dict[str, list[float]]:
-    """0 stands for what is not known."""
+    """Returns the columns `is.KEY`, `gap.KEY` and `gap_latest.KEY`. `values`: the candidates'
+    numbers; `liked`: the liked items' numbers, oldest first. NaN stands for an unknown number; its
+    columns are 0."""
     known = np.array([value for value in liked if not math.isnan(value)])
     means = (
         known.mean() if len(known) else math.nan,

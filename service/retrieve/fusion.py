@@ -13,15 +13,15 @@ RRF = 60
 
 
 def by_place(ids: Iterable[str]) -> Scores:
-    """Scores of a list that says an order only: 1 / (60 + rank)."""
+    """Returns scores for ids that have an order only: 1 / (60 + rank), the first rank being 1."""
     return {item_id: 1 / (RRF + rank) for rank, item_id in enumerate(ids, 1)}
 
 
 def unit(scores: Scores, depth: int) -> Scores:
-    """The scores of one source in the range from 0 to 1; the best gets 1.
+    """Scales the scores of one source to the range from 0 to 1; the best becomes 1.
 
-    A list of `depth` items was cut off there, so its last item is worth as little as those that it
-    leaves out: 0. A shorter list is whole, so 0 stays 0.
+    A list of `depth` items was cut off, so its lowest score becomes 0, as items beyond the cut
+    have. A shorter list is complete, so a score of 0 stays 0.
     """
     if not scores:
         return {}
@@ -52,7 +52,7 @@ def best_of(lists: Iterable[Scores]) -> Scores:
 
 
 def _by_score(scores: Scores) -> Scores:
-    """Highest first, ties by id."""
+    """Returns the scores sorted, highest first; ties by id."""
     order = sorted(scores, key=lambda item_id: (-scores[item_id], item_id))
     return {item_id: scores[item_id] for item_id in order}
 
@@ -64,15 +64,15 @@ def prior_of(scores: Mapping[str, float], weights: Mapping[str, float]) -> float
 
 @dataclass(frozen=True)
 class Fusion:
-    """What the sources found. `lists`: by name of a source its scores, from 0 to 1, best first;
-    `weights`: of the sources, each above 0."""
+    """The scores that the sources gave. `lists`: by source name, scores from 0 to 1, best first.
+    `weights`: by source name, each above 0."""
 
     lists: Mapping[str, Scores]
     weights: Mapping[str, float]
 
     @cached_property
     def priors(self) -> Scores:
-        """Of all items that were found, highest first."""
+        """The priors of all items that a source found, by item id, highest first."""
         return summed((self.weights[name], scores) for name, scores in self.lists.items())
 
     @cached_property

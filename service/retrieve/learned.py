@@ -1,7 +1,7 @@
-"""A learned ranker: orders candidates by their features, as people chose before.
+"""A learned ranker: orders candidates by their features, as learned from what people chose.
 
-It replaces the part of the prior that the person's history makes, in its range, so that the weights
-of a wish and of a model mean what they meant.
+Its scores replace the part of the prior that comes from the person's history. They are scaled to
+that part's range, so that the weights of a wish and of a model keep their meaning.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,9 +17,9 @@ from service.schema import Candidate
 
 @dataclass(frozen=True, eq=False)
 class LearnedRanker:
-    """`names`: of the features that it was trained on. `weights`: of each feature's z-score within
-    a list; `trees`: a model of LightGBM in its text form, on the features as they are. With both,
-    the z-scores of their scores are summed."""
+    """Scores candidates by weights, trees or both. `names`: of the features that it was trained on.
+    `weights`: one for each feature's z-score within a list. `trees`: a LightGBM model as text,
+    which reads the features unscaled. With both, the z-scores of the two results are summed."""
 
     names: tuple[str, ...]
     weights: tuple[float, ...] = ()
@@ -36,7 +36,8 @@ class LearnedRanker:
         return self.scores_of(np.stack(columns, axis=1))
 
     def scores_of(self, values: Values) -> Values:
-        """The same of features in the order of `names`."""
+        """Returns a score for each row, as `scores` does. `values`: shape [candidates, names], with
+        the features in the order of `names`."""
         opinions = []
         if self.weights:
             opinions.append(z_scores(values) @ np.array(self.weights))
@@ -52,7 +53,8 @@ class LearnedRanker:
 
 
 def z_scores(values: Values) -> Values:
-    """Each column less its mean, over its deviation; 0 where all are alike. Shape [n, m]."""
+    """Returns each column less its mean, divided by its standard deviation; 0 in a column of equal
+    values. Shape [n, m]."""
     spread = values.std(axis=0)
     return np.asarray((values - values.mean(axis=0)) / np.where(spread < 1e-9, 1, spread))
 
@@ -62,8 +64,9 @@ def reordered(
     scores: Values,
     weights: Mapping[str, float],
 ) -> list[Candidate]:
-    """The candidates with priors by a ranker's scores, highest first; ties by id. `weights`: of the
-    sources in the prior; those of a wish are added as before."""
+    """Returns the candidates with new priors, highest first; ties by id. The ranker's `scores`,
+    scaled to the range of `own_prior` in the list, replace `own_prior`; the rest of each prior
+    stays. `weights`: of the sources, by name."""
     own = [own_prior(each, weights) for each in candidates]
     low, high = float(scores.min()), float(scores.max())
     spread = (high - low) or 1.0

@@ -23,8 +23,8 @@ class RetrievalQuery:
     searching. `instruction`: the person's wish; `meant`: the same, redacted for the embedder;
     `embeds`: whether the embedder may see anything of this person. `context_items`: ids of the
     items that the person is looking at. `factors`: the person's collaborative vector. `avoid`:
-    attribute values that no retrieved item may have. `popularity`, `vectors`: whether to add these
-    to candidates. `ranker`: orders what was found; `features`: whether to add what it orders by.
+    attribute values that no retrieved item may have. `popularity`, `vectors`, `features`: whether
+    to add these to candidates. `ranker`: orders the candidates by their features.
     """
 
     k: int
@@ -65,13 +65,15 @@ class Lookup:
 
     @property
     def new(self) -> Scope:
-        """The query's scope without the latest likes, each of which is most like itself."""
+        """The query's scope without the latest liked items, as a search for items like them would
+        find themselves first."""
         scope = self.query.scope
         return replace(scope, exclude=scope.exclude | {item_id for item_id, _ in self.latest})
 
     async def neighbours(self, source: str, likes: Sequence[tuple[str, float]]) -> Scores:
-        """Items that a learned source names beside or after liked ones: their rows of its table,
-        weighted and summed. `likes`: (item id, weight)."""
+        """Sums the rows that the table of a learned source (`item_item` or `sequence`) has for the
+        liked items, each times its weight. Returns the admitted items, best first, at most
+        `query.depth`. `likes`: (item id, weight)."""
         table = await self.store.neighbours.get(source) if likes else None
         if table is None:
             return {}

@@ -6,9 +6,9 @@ the ridge regression of each item's likes on those of all others, B = I - P diag
 = (XᵀX + λI)⁻¹. Its cost grows with the cube of the items, so beyond that it is the cosine of two
 items' likes, shrunk for pairs that few people like: n_ij / (sqrt(n_i n_j) + SHRINKAGE).
 
-`sequence`: what is liked soon after what. A like counts 1 / distance for the `WINDOW` likes before
-it of the same person; the sum over all people is divided by the number of times that a like could
-have followed, plus `SHRINKAGE`.
+`sequence`: what is liked soon after what. Each like adds 1 / distance to the pairs with the
+`WINDOW` likes before it of the same person. A pair's sum over all people is divided by the number
+of likes of its earlier item, plus `SHRINKAGE`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,8 @@ RIDGE = 0.14
 LEAST_RIDGE = 10.0
 WINDOW = 4
 METHOD = 1
-"""Change it with how the tables are learned: services then learn them anew."""
+"""The version of the learning method. Change it whenever the method changes: services then learn
+the tables anew."""
 BLOCK = 256
 """How many rows of cosines are computed at a time."""
 
@@ -49,8 +50,8 @@ def learn(liked: Mapping[tuple[str, str], float]) -> dict[str, Neighbours]:
 
 
 def summed_rows(table: Neighbours, likes: Sequence[tuple[str, float]]) -> Scores:
-    """Σ weight · row over the liked items that the table has, of all items with a sum above 0,
-    highest first; ties by id. `likes`: (item id, weight)."""
+    """Sums the rows of the liked items that the table has, each times its weight. Returns the sums
+    above 0, by item id, highest first; ties by id. `likes`: (item id, weight)."""
     sums = np.zeros(len(table.items), dtype=np.float32)
     for item_id, weight in likes:
         place = table.places.get(item_id)
@@ -87,8 +88,9 @@ def _ease(likes: Any) -> npt.NDArray[np.float32]:
 
 
 def _cosines(likes: Any) -> Any:
-    """Shrunk cosines of a sparse matrix of likes [people, items], so many rows at a time that
-    memory stays bounded."""
+    """Returns the shrunk cosines of pairs of items, sparse, [items, items], only the greatest
+    `KEPT` of each row. `likes`: a sparse matrix [people, items]. Rows are computed in blocks to
+    bound memory."""
     from scipy.sparse import vstack
 
     by_item = likes.T.tocsr()
@@ -121,7 +123,7 @@ def _sequence(histories: Sequence[npt.NDArray[np.int32]], count: int) -> Any:
 
 
 def _first(matrix: Any) -> Any:
-    """A sparse matrix with the greatest `KEPT` values of each row above 0."""
+    """Returns a sparse matrix with only the `KEPT` greatest values of each row that are above 0."""
     from scipy.sparse import csr_matrix
 
     matrix.data[matrix.data < 0] = 0

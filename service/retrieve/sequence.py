@@ -4,9 +4,9 @@ from service.retrieve.fusion import Scores
 from service.retrieve.lookup import Lookup
 
 LAST = 5
-"""How many of the latest likes are asked what comes after them."""
+"""For how many of the latest likes the source looks up what people liked after them."""
 DECAY = 0.7
-"""How much less a like counts than the next later one."""
+"""Each like weighs this share of the next later one."""
 
 
 async def sequence(lookup: Lookup) -> Scores:

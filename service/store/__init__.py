@@ -46,14 +46,15 @@ class StoredPerson:
 
 
 class Store:
-    """`url`: a SQLAlchemy SQLite URL. `weigh(event)`: how much an event adds to its item's
-    popularity (≤ 0: nothing).
+    """The service's database, with one attribute for each table.
 
-    `half_life_days`: a popularity vote halves in that time. `meaning`: a fingerprint of `weigh`;
-    when it or the half-life changes, popularity is counted anew from the log.
+    `url`: a SQLAlchemy SQLite URL. `weigh(event)`: how much an event adds to its item's popularity
+    (≤ 0: nothing). `half_life_days`: a popularity vote halves in that time. `meaning`: a
+    fingerprint of `weigh`; when it or the half-life changes, popularity is counted anew from the
+    log.
 
-    Raises `ConfigError` for a newer version's database and a `StorageError` for one that can't be
-    used, as every method does.
+    Raises `ConfigError` if a newer version wrote the database, and `StorageError`, as every method
+    does, if the database can't be used.
     """
 
     def __init__(
@@ -77,7 +78,8 @@ class Store:
 
     @on_thread
     def person(self, key: str, types: Sequence[str]) -> StoredPerson:
-        """One person by log key, in one snapshot; `latest` of the given event types."""
+        """Returns what is stored of the person with the log key `key`, read in one snapshot.
+        `types`: the event types that `latest` covers."""
         with self._engine.connect() as connection:
             declared, version = self.users.read(connection, key) or (None, 0)
             events, whole = self.events.history(connection, key) if version else ([], True)
@@ -90,7 +92,8 @@ class Store:
 
     @on_thread
     def forget(self, user_id: str) -> bool:
-        """Delete a user's declaration, events and rankings, in one write. Was there such a user?"""
+        """Deletes a user's declaration, events and rankings, in one write. Returns whether there
+        was such a user."""
         with writing(self._engine) as connection:
             gone = [
                 connection.execute(table.delete().where(table.c.who == user_id)).rowcount
@@ -118,7 +121,7 @@ class Store:
 
     @contextmanager
     def _fresh_connection(self) -> Iterator[Connection]:
-        """A connection without any page of the file in a cache."""
+        """Yields a new connection, which has no page of the file in a cache."""
         self.file.check_identity()
         self.file.check_before_opening()
         with make_engine(self.file).connect() as connection:

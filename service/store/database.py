@@ -97,8 +97,8 @@ def _make_durable(connection: Any, _record: object) -> None:
 
 
 def migrate(engine: Engine, file: DatabaseFile) -> None:
-    """Open the database and bring its tables to this version's. Raises `ConfigError` for those of a
-    newer one."""
+    """Opens the database and brings its tables to this version's state. Raises `ConfigError` if a
+    newer version wrote them, `StoreDamaged` if they are not this service's."""
     known = sorted(
         script.stem.partition("_")[0] for script in MIGRATIONS.glob("versions/[0-9]*.py")
     )
@@ -132,14 +132,14 @@ def migrate(engine: Engine, file: DatabaseFile) -> None:
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """A transaction that takes the write lock first, commits at the end and rolls back on any
-    error."""
+    """Yields a connection in a transaction that takes the write lock first, commits at the end and
+    rolls back on any error."""
     with engine.connect().execution_options(writes=True) as connection, connection.begin():
         yield connection
 
 
 def on_thread(work: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Makes a function that waits for the disk a coroutine function: its work is done on a
+    """Turns a function that waits for the disk into a coroutine function that runs it on a
     thread."""
 
     @wraps(work)
@@ -172,7 +172,8 @@ class StoredTable:
 
 
 def matching(*wanted: tuple[ColumnElement[Any], object]) -> list[ColumnElement[bool]]:
-    """The conditions that columns have the values that are wanted; None: any value will do."""
+    """Returns the condition `column == value` for each pair of `wanted`, except pairs whose value
+    is None."""
     return [column == value for column, value in wanted if value is not None]
 
 

@@ -77,16 +77,17 @@ BY_VOTES = select(popularity.c.item_id).order_by(
 """Selects item ids, most popular first; ties by id."""
 NO_VOTES = -math.inf, -math.inf
 FETCHED = 10_000
-"""Rows of a long answer that are in memory at a time, beside what is made of them."""
+"""How many rows of a long answer are fetched into memory at a time."""
 LATELY = 8
-"""How much shorter the half-life of votes is that only count lately."""
+"""How many times shorter the half-life of an item's recent votes (`log2_lately`) is than that of
+its votes of all time (`log2_votes`)."""
 NEWEST = 1_000
-"""Among so many of the last events to arrive is the latest to happen."""
+"""How many of the last stored events are searched for the one that happened last."""
 
 
 def log_key(user_id: str | None, session_id: str | None) -> str:
-    """The key of a person's log: the user's id, else one of the session that no user id can
-    equal."""
+    """Returns the key of a person's log: the user's id or, without one, the session's id after the
+    character `VISITOR`, which no user id contains."""
     return user_id if user_id is not None else f"{VISITOR}{session_id}"
 
 
@@ -146,10 +147,10 @@ class Popularity(StoredTable):
 
     @on_thread
     def rising(self, limit: int, ids: Sequence[str] | None = None) -> dict[str, float]:
-        """By item, most first, by how many deviations its votes of late exceed what its votes of
-        all time let expect (those of a Poisson variable, plus one); only if by more than one. Of
-        these ids, or of the `limit` items with most votes lately. Now is when the latest event
-        was."""
+        """Returns (recent − expected) / √(expected + 1) by item id, largest first, where it exceeds
+        1. `recent` are an item's recent votes, `expected` those that its votes of all time let
+        expect; both are decayed to the time of the latest event. Only of `ids`; if None, of the
+        `limit` items with most recent votes."""
         query = select(popularity).order_by(popularity.c.log2_lately.desc()).limit(limit)
         if ids is not None:
             query = select(popularity).where(popularity.c.item_id.in_(ids))
@@ -257,9 +258,9 @@ class Events(StoredTable):
 
     @on_thread
     def opinions(self, types: Sequence[str]) -> list[tuple[str, str, str, float | None]]:
-        """(log key, item id, type, value) of the whole log's events of these types; the same four
-        only once, ordered by the last time at which they occurred. Equal texts are one object: of
-        a large log they would take most of the memory."""
+        """Returns (log key, item id, type, value) of all events of `types` about items, equal
+        tuples only once, ordered by the last time at which they occurred. Equal texts are one
+        object: copies would take most of the memory for a large log."""
         parts = events.c.who, events.c.item_id, events.c.type, events.c.value
         last = func.max(events.c.occurred_at), func.max(events.c.seq)
         query = (
@@ -279,8 +280,8 @@ class Events(StoredTable):
 
     @on_thread
     def page(self, who: str, after: int, limit: int) -> list[tuple[int, Event]]:
-        """(place in the log, event) of a person's first events after a place, in the order of
-        arrival."""
+        """Returns (place in the log, event) of a person's first `limit` events whose place is
+        greater than `after`, in the order of arrival."""
         query = (
             select(events)
             .where(events.c.who == who, events.c.seq > after)
@@ -291,7 +292,8 @@ class Events(StoredTable):
 
     @on_thread
     def between(self, who: str, since: datetime, until: datetime) -> list[Event]:
-        """A person's events of a time, both ends included, in the order in which they happened."""
+        """Returns a person's events from `since` to `until`, both included, in the order in which
+        they happened."""
         query = (
             select(events)
             .where(events.c.who == who, events.c.occurred_at.between(micros(since), micros(until)))
@@ -303,11 +305,12 @@ class Events(StoredTable):
     def latest_per_item(
         self, after: int, limit: int, *, until: int, who: str | None = None, kind: str | None = None
     ) -> tuple[list[tuple[int, Event]], int | None]:
-        """(place in the log, event) of users' events about items after a place, without those that
-        a later event of the same user, type and item replaces; and the place to go on from, or None
-        at the end. A page is shorter than `limit` where most events are replaced.
+        """Returns (place in the log, event) of users' events about items whose place is greater
+        than `after`, and the `after` of the next page, None at the end. Leaves out events that a
+        later one of the same user, type and item replaces, so a page may be shorter than `limit`.
 
-        The log is read as it was at the place `until`. `who`, `kind`: of one person, of one type.
+        Reads the log as it was at the place `until`. `who`, `kind`: only events of this person, of
+        this type.
         """
         size = max(limit + 1, PAGE)
         query = (
@@ -332,7 +335,8 @@ class Events(StoredTable):
 
     @on_thread
     def remove(self, who: str, item_id: str, kind: str | None = None) -> int:
-        """Delete a person's events about an item, of one type or all; returns how many."""
+        """Deletes a person's events about an item, of the type `kind` or of all types; returns how
+        many."""
         about = events.c.who == who, events.c.item_id == item_id
         query = events.delete().where(*about, *matching((events.c.type, kind)))
         with writing(self._engine) as connection:
@@ -363,8 +367,8 @@ def _places_of_latest(people: Collection[str], first: int, last: int, until: int
 
 
 def _take(key: tuple[str, str], keys: set[tuple[str, str]]) -> bool:
-    """Takes the key out of the set, so that of a repeated event only the first is new. Was it
-    there?"""
+    """Removes the key from the set, so that of a repeated event only the first is new. Returns
+    whether the set held it."""
     if key not in keys:
         return False
     keys.remove(key)
@@ -387,7 +391,7 @@ def _row(key: str, event: Event) -> dict[str, Any]:
 
 
 def _event(row: Any) -> Event:
-    """Rows were checked when they came in: no second validation on the read path."""
+    """Makes an `Event` of a row without validating it: it was validated before it was stored."""
     _, who, event_id, item_id, kind, value, text, occurred_at, session_id, ranking_id, position = (
         row
     )

@@ -18,14 +18,16 @@ from pathlib import Path
 from service.errors import DiskFull, StorageError, StoreDamaged
 
 CHECKS, PAUSE_S = 10, 0.05
-"""How often the files are checked, and the seconds between: the seeming damage of a file that
-another process is just making is gone at one of the next checks."""
+"""How often the files are checked before damage is reported, and the seconds between two checks: a
+file that another process is just making seems damaged for a moment only."""
 WAL_HEADER, FRAME_HEADER, INDEX_HEADER = 32, 24, 48
-"""Bytes: https://www.sqlite.org/walformat.html."""
+"""Bytes of the journal's header, of a frame's header, and of one copy of the index's header:
+https://www.sqlite.org/walformat.html."""
 READ_INDEX = (
     f"import sys; sys.stdout.buffer.write(open(sys.argv[1], 'rb').read({2 * INDEX_HEADER}))"
 )
-"""What the process that reads the index does."""
+"""Python code for the process that reads the index: it writes both copies of the index's header to
+standard output."""
 UNWRITTEN = {
     sqlite3.SQLITE_IOERR_WRITE,
     sqlite3.SQLITE_IOERR_FSYNC,
@@ -90,7 +92,7 @@ class DatabaseFile:
             )
 
     def check_identity(self) -> None:
-        """Raises `StoreDamaged` if the path leads to another file than when it was opened: writes
+        """Raises `StoreDamaged` if the path no longer leads to the file that was opened: writes
         would be lost."""
         try:
             now = self.path.stat()
@@ -104,7 +106,8 @@ class DatabaseFile:
             )
 
     def _fault(self) -> str:
-        """What is wrong with the files, and the cure, in words; empty if nothing is."""
+        """Returns what is wrong with the files, and the cure, in words; an empty text if nothing
+        is."""
         wal = self._beside("-wal")
         header, size = _beginning(wal, WAL_HEADER), _size(self.path)
         if size is None:
@@ -128,12 +131,12 @@ class DatabaseFile:
         return ""
 
     def _read_index(self) -> _Journal | None:
-        """None where there is no index, where it was never used, and where it is broken: the two
-        copies of its header differ then.
+        """Returns what the journal's index says; None if there is no index, if it was never used,
+        or if it is broken (the two copies of its header differ).
 
-        Another process reads it. SQLite's locks on the file belong to this process, and closing any
-        other handle of it here would drop them (POSIX): the next process to open the database would
-        take it for unused and cut the index from under this one.
+        Another process reads the index: if this process closed a handle of that file, SQLite's
+        locks on it would be dropped (POSIX). The next process to open the database would then take
+        the index for unused and truncate it while this process uses it.
         """
         index = self._beside("-shm")
         if (_size(index) or 0) < 2 * INDEX_HEADER:
@@ -151,7 +154,8 @@ class DatabaseFile:
     # ── SQLite's errors ───────────────────────────────────────────────────────────────────────────
 
     def explained(self, error: BaseException | None) -> StorageError | None:
-        """SQLite's error as a `StorageError`; None for one that is not the file's fault."""
+        """Returns SQLite's error as a `StorageError`; None for an error that is not the file's
+        fault."""
         if not isinstance(error, sqlite3.Error):
             return None
         code: int = getattr(error, "sqlite_errorcode", 0)
@@ -188,7 +192,7 @@ class DatabaseFile:
 
 
 def _beginning(path: Path, size: int) -> bytes:
-    """The first `size` bytes; empty where there is no such file."""
+    """Returns the first `size` bytes of a file; empty if there is no such file."""
     try:
         with path.open("rb") as file:
             return file.read(size)

@@ -1,6 +1,6 @@
-"""The keys of those who may call.
+"""The API keys with which callers identify themselves.
 
-Of a key's secret only the hash is stored. A key reads `wr-<id>-<secret>`: the id selects the row,
+Only the hash of a key's secret is stored. A key reads `wr-<id>-<secret>`: the id selects the row,
 the secret's hash is compared in constant time. A secret is 256 random bits, so a plain SHA-256
 protects it. Rows are never deleted: a service that ever had a key is never again open to everybody.
 """
@@ -46,8 +46,8 @@ SHAPE = re.compile(r"wr-([0-9a-f]{12})-([0-9a-f]{64})")
 class Keys(StoredTable):
     @on_thread
     def create(self, key: ApiKey) -> str:
-        """Returns what the caller has to send; nobody can read it again. Raises `BadRequest` for a
-        name that was used before."""
+        """Stores a new key and returns its text, which callers have to send; the text can't be read
+        again. Raises `BadRequest` for a name that was used before."""
         secret = secrets.token_hex(32)
         with writing(self._engine) as connection:
             if connection.scalar(select(keys.c.key_id).where(keys.c.name == key.name)):
@@ -65,8 +65,8 @@ class Keys(StoredTable):
         return f"wr-{key.key_id}-{secret}"
 
     async def find(self, given: str, now: datetime) -> ApiKey | None:
-        """The key with this text; None if there is none, and if it has expired or was revoked. What
-        can't be a key costs no read."""
+        """Returns the valid key whose text is `given`; None if there is none, or if it has expired
+        or was revoked. Reads nothing if `given` hasn't the shape of a key."""
         match = SHAPE.fullmatch(given)
         for row in await self._with_id(match[1]) if match is not None else []:
             key = _key(row)
@@ -80,14 +80,14 @@ class Keys(StoredTable):
 
     @on_thread
     def all(self) -> list[ApiKey]:
-        """The oldest first, also those that are no longer valid."""
+        """Returns all keys, the oldest first, also those that expired or were revoked."""
         query = select(keys).order_by(keys.c.created_at, keys.c.name)
         return [_key(row) for row in self._rows(query)]
 
     @on_thread
     def revoke(self, name: str, now: datetime) -> None:
-        """From now on the key opens nothing, in any process. Raises `NotFound` for an unknown name.
-        Of a key that was revoked before, the earlier time stays."""
+        """Revokes a key, in all processes at once. A key that was revoked before keeps its earlier
+        time. Raises `NotFound` for an unknown name."""
         with writing(self._engine) as connection:
             if connection.scalar(select(keys.c.key_id).where(keys.c.name == name)) is None:
                 raise NotFound("key", name)
@@ -95,7 +95,7 @@ class Keys(StoredTable):
             connection.execute(update.values(revoked_at=micros(now)))
 
     def exist(self) -> bool:
-        """Was there ever a key? Blocks for one read."""
+        """Returns whether a key was ever created. Blocks for one read."""
         return self._value(select(keys.c.key_id).limit(1)) is not None
 
 

@@ -1,4 +1,4 @@
-"""For each item those that belong beside it, as the log taught it: a table for each learned source,
+"""The neighbours of each item, learned from the event log: one table for each learned source,
 replaced by each training."""
 
 from collections.abc import Mapping
@@ -37,21 +37,22 @@ class Neighbours:
 
     @cached_property
     def places(self) -> Mapping[str, int]:
-        """By id of an item its place in `items`."""
+        """Maps each item id to its place in `items`."""
         return {item_id: place for place, item_id in enumerate(self.items)}
 
 
 class NeighbourTables(StoredTable):
-    """A process reads a table once after each training, of any process."""
+    """Stores and reads the tables of neighbours. A process reads a table from disk once after each
+    training, whichever process trained."""
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine)
         self._read: dict[str, tuple[str, Neighbours]] = {}
-        """By source the version that was read last, and its table."""
+        """Maps each source to the version that was read last and its table."""
 
     @on_thread
     def put(self, version: str, tables: Mapping[str, Neighbours]) -> None:
-        """Replaces the tables of these sources, in one write. Durable on return."""
+        """Replaces the tables of the sources in `tables`, in one write. Durable on return."""
         with writing(self._engine) as connection:
             for source, table in tables.items():
                 row = {
@@ -67,7 +68,7 @@ class NeighbourTables(StoredTable):
 
     @on_thread
     def get(self, source: str) -> Neighbours | None:
-        """The latest table of a source; None before the first training."""
+        """Returns the latest table of a source; None before the first training."""
         of_source = neighbours.c.source == source
         version = self._value(select(neighbours.c.version).where(of_source))
         if version is None:

@@ -27,7 +27,7 @@ class Nulls(StoredTable):
         self._known: dict[str, float] = {}
 
     async def get(self, keys: Sequence[str]) -> dict[str, float]:
-        """Those that are known."""
+        """Returns the stored likelihoods by key; unknown keys are left out."""
         missing = [key for key in keys if key not in self._known]
         if missing:
             rows = await asyncio.to_thread(

@@ -1,5 +1,5 @@
-"""The rankings that were shown, each under its id, by which clicks name it; and those that shadow
-models made beside them."""
+"""The rankings that were shown, each stored under the id that clicks name, and the rankings that
+shadow models made of the same candidates."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -61,7 +61,7 @@ shadows = Table(
 @dataclass(frozen=True)
 class Shadowed:
     """A ranking that `who` (a log key) was shown, and the one that the model `alias` made of the
-    same candidates. `seq`: its place among all."""
+    same candidates. `seq`: the place of the pair in the order in which pairs were stored."""
 
     seq: int
     who: str
@@ -75,7 +75,7 @@ class Shadowed:
 class Rankings(StoredTable):
     @on_thread
     def log(self, ranking: Ranking, *, who: str | None, domain: str, shown_at: int) -> None:
-        """Keep a ranking. `shown_at`: microseconds since 1970."""
+        """Stores a ranking that was shown. `shown_at`: microseconds since 1970."""
         self._write(
             insert(rankings).values(
                 ranking_id=ranking.ranking_id,
@@ -96,7 +96,8 @@ class Rankings(StoredTable):
 
     @on_thread
     def page(self, who: str, after: LoggedRanking | None, limit: int) -> list[LoggedRanking]:
-        """The first `limit` rankings that a person was shown after another, the earliest first."""
+        """Returns the first `limit` rankings that a person was shown after the ranking `after`
+        (None: from the start), the earliest first."""
         order = rankings.c.shown_at, rankings.c.ranking_id
         query = select(rankings).where(rankings.c.who == who).order_by(*order).limit(limit)
         if after is not None:
@@ -115,8 +116,9 @@ class Rankings(StoredTable):
 class Shadows(StoredTable):
     @on_thread
     def log(self, ranking: Ranking, *, who: str, alias: str, at: datetime) -> bool:
-        """Keep a shadow model's ranking beside the shown one of the same id. Keeps nothing and
-        returns False if the shown one is gone, because its user has been forgotten since."""
+        """Stores a shadow model's ranking beside the shown one of the same id, and returns True.
+        Stores nothing and returns False if the shown one is gone, because its user was
+        forgotten."""
         row = insert(shadows).values(
             ranking_id=ranking.ranking_id,
             who=who,
@@ -135,8 +137,9 @@ class Shadows(StoredTable):
     def page(
         self, after: int, limit: int, since: datetime | None = None, *, who: str | None = None
     ) -> list[Shadowed]:
-        """The first `limit` after the place `after`, in the order in which they were made. `since`:
-        only of rankings shown from then on. `who`: only of those shown to this person."""
+        """Returns the first `limit` shadow rankings whose `seq` is greater than `after`, in the
+        order in which they were stored. `since`: only those of rankings shown from then on. `who`
+        (a log key): only those of rankings shown to this person."""
         shown = rankings.c.domain, rankings.c.shown_at, rankings.c.ranking.label("shown")
         query = (
             select(shadows, *shown)

@@ -24,8 +24,8 @@ class Spendings(StoredTable):
 
     @on_thread
     def spent(self, at: datetime, *, alias: str | None = None, key_id: str | None = None) -> float:
-        """Dollars spent on the day of `at`: on the model `alias`, or on all; by one key, or by
-        all."""
+        """Returns the dollars spent on the day of `at`: on the model `alias` (None: on all models)
+        by the key `key_id` (None: by all keys)."""
         wanted = matching((spendings.c.alias, alias), (spendings.c.key_id, key_id))
         query = select(func.sum(spendings.c.dollars)).where(spendings.c.day == _day(at), *wanted)
         return self._value(query) or 0.0

@@ -1,5 +1,5 @@
-"""What each training of a matrix factorisation found, beside the items' factors: what it takes to
-fold a person in."""
+"""What each training of a matrix factorisation found, except the items' factors: what is needed to
+compute the factors of a person from those of the items."""
 
 import base64
 import json
@@ -20,9 +20,9 @@ KEPT = 3
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """`version`: later ones compare greater. `gram`: Σ y yᵀ over the item factors, [f, f].
-    `events`: the length of the log then. `items`: how many have factors. `made_with`: a fingerprint
-    of the settings."""
+    """The result of a training, except the items' factors. `version`: greater for later trainings.
+    `gram`: Σ y yᵀ over the item factors, [f, f]. `events`: the length of the log when it was
+    trained. `items`: how many items have factors. `made_with`: a fingerprint of the settings."""
 
     version: str
     trained_at: datetime
@@ -35,15 +35,15 @@ class Training:
 
 
 class Trainings(StoredTable):
-    """A training is written before the factors that carry its version, and the last few are kept:
-    whoever has read factors can read their training too, whatever another process is training
-    meanwhile."""
+    """Stores the last trainings. A training is stored before the item factors of its version, and
+    the last `KEPT` trainings stay: a process that has read factors can still read their training
+    while another process trains."""
 
     _last: Training | None = None
 
     @on_thread
     def add(self, training: Training) -> None:
-        """Durable on return."""
+        """Stores a training. Durable on return."""
         fields = {
             **asdict(training),
             "trained_at": training.trained_at.isoformat(),
@@ -52,8 +52,8 @@ class Trainings(StoredTable):
         self._write(insert(notes).values(key=PREFIX + training.version, value=json.dumps(fields)))
 
     async def get(self, version: str) -> Training | None:
-        """The training of a version; None if it is no longer kept. A version never changes, so the
-        last one read is remembered."""
+        """Returns the training of a version; None if it is no longer stored. The last training read
+        is cached, as a version never changes."""
         if self._last is None or self._last.version != version:
             self._last = await self._latest_of(notes.c.key == PREFIX + version)
         return self._last
@@ -69,7 +69,8 @@ class Trainings(StoredTable):
 
     @on_thread
     def forget_old(self) -> None:
-        """Delete all but the last `KEPT`. Call it once the latest one's factors are written."""
+        """Deletes all but the last `KEPT` trainings. To be called once the factors of the latest
+        training are stored."""
         is_training = notes.c.key.startswith(PREFIX)
         last = select(notes.c.key).where(is_training).order_by(notes.c.key.desc()).limit(KEPT)
         self._write(delete(notes).where(is_training, notes.c.key.not_in(last)))

@@ -47,9 +47,9 @@ def bump_versions(connection: Connection, times: Select[Any, Any]) -> None:
 class Users(StoredTable):
     @on_thread
     def put(self, batch: Sequence[User], only: Set[str] | None = None) -> None:
-        """Insert or replace what users declared; later ones of the same id win. `only`: of known
-        users these fields alone are replaced, so that a change of others by another process stays.
-        Durable on return."""
+        """Inserts users' declarations or replaces them; the last of several with the same id wins.
+        `only`: the fields to replace for users who exist already, so that another process's change
+        of other fields stays. Durable on return."""
         with writing(self._engine) as connection:
             for user in batch:
                 declared = user.model_dump(exclude={"user_id"})
@@ -65,7 +65,8 @@ class Users(StoredTable):
 
     @on_thread
     def patch(self, user_id: str, change: UserPatch) -> User | None:
-        """Apply the fields that `change` sets; None for a user nobody has heard of."""
+        """Applies the fields that `change` sets and returns the changed user; None if the user
+        never acted and never declared anything."""
         fields = {
             name: value
             for name, value in change.model_dump(exclude_unset=True).items()
@@ -91,21 +92,21 @@ class Users(StoredTable):
 
     @on_thread
     def known(self, ids: Sequence[str]) -> dict[str, User]:
-        """Those of `ids` who ever acted or declared anything."""
+        """Returns those of `ids` who ever acted or declared anything, by id."""
         return {
             row.who: _user(row) for row in self._rows(select(users).where(users.c.who.in_(ids)))
         }
 
     @on_thread
     def page(self, after: str, limit: int) -> list[User]:
-        """The first users, by id, whose id comes after. Visitors, whose keys begin with a control
-        character, are no users."""
+        """Returns the first `limit` users, ordered by id, whose id is greater than `after`. Leaves
+        out visitors, whose keys begin with a control character."""
         query = select(users).where(users.c.who > after, ~users.c.who.startswith(VISITOR))
         return [_user(row) for row in self._rows(query.order_by(users.c.who).limit(limit))]
 
 
 def _user(row: Any) -> User:
-    """Rows were checked when they came in: no second validation on the read path."""
+    """Makes a `User` of a row without validating it: it was validated before it was stored."""
     return User.model_construct(
         user_id=row.who,
         attributes=row.attributes,

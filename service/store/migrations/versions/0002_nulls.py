@@ -1,4 +1,4 @@
-"""How likely texts are without any history."""
+"""Adds the table `nulls`: the likelihoods of texts without a history."""
 
 import sqlalchemy as sa
 from alembic import op

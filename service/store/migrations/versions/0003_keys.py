@@ -1,4 +1,4 @@
-"""Who may call."""
+"""Adds the table `keys`: the API keys."""
 
 import sqlalchemy as sa
 from alembic import op

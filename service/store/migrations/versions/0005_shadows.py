@@ -1,4 +1,4 @@
-"""What a shadow model would have shown."""
+"""Adds the table `shadows`: the rankings that shadow models made."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Neighbours of items, as the log taught them."""
+"""Adds the table `neighbours`: the neighbours of items, learned from the log."""
 
 import sqlalchemy as sa
 from alembic import op

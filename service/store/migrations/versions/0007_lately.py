@@ -1,4 +1,5 @@
-"""Votes that count mostly lately; they are counted anew from the log when it is opened."""
+"""Adds the column `log2_lately` to `popularity`: the sum of an item's recent votes. The store
+counts it from the log when it is next opened."""
 
 import sqlalchemy as sa
 from alembic import op
