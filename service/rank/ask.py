@@ -147,8 +147,5 @@ def prompted(count: int, written: int, context: Context) -> Usage:
     """Estimates the tokens of asking about `count` candidates in every ordering. `written`: the
     output tokens of each answer."""
     read = context.orderings * (150 + (count + context.titles) * 22)
-    return Usage(
-        prompt_tokens=read,
-        completion_tokens=context.orderings * written,
-        total_tokens=read + written,
-    )
+    answers = context.orderings * written
+    return Usage(prompt_tokens=read, completion_tokens=answers, total_tokens=read + answers)
