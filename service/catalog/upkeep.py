@@ -76,9 +76,9 @@ class Indexes(OnTable):
     also of vectors."""
 
     async def complete(self, *, renamed: bool) -> None:
-        """Makes the indexes that are missing. If any is, all rows' derived columns are written anew
-        first, as its column may not be filled yet. With `renamed` they are written anew in any
-        case: the rows still bear the name of another embedder."""
+        """Creates the indexes that are missing. Where one is, the derived columns of all rows are
+        computed first, since the column to be indexed may not be filled yet. `renamed`: compute
+        them in any case, because they were made with another embedder."""
         lance = self._table.lance
         wanted = self._wanted()
         missing = wanted.keys() - {index.name for index in await lance.list_indices()}

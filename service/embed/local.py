@@ -36,8 +36,9 @@ class LocalEmbedder(ABC):
     @property
     @abstractmethod
     def loaded(self) -> bool:
-        """Whether `dimension` is known without loading the model. The model is loaded at first use,
-        which raises `ConfigError` for a file that can't be read."""
+        """Returns whether `dimension` can be read without loading the model. Embedding, or reading
+        `dimension` where this is false, loads it, and raises `ConfigError` if a file of it can't be
+        read."""
 
     @property
     @abstractmethod
