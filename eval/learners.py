@@ -1,10 +1,10 @@
 """Learns rankers from lists, and measures each on people whom it has not seen.
 
 A ranker is linear (`eval.listwise`); where there are enough lists, it is the sum of a linear ranker
-and LightGBM's trees (rank_xendcg, Bruch et al., WWW 2021), which was better for every kind of
-history on films, groceries and books. People are in five folds: a ranker that was learned on four
-folds orders the lists of the fifth. Where there are several ways to learn a ranker, each is tried
-on three of the four folds, and the fourth decides between them."""
+and LightGBM's trees (rank_xendcg, Bruch et al., WWW 2021), which was at least as good for every
+kind of history on films, groceries and books. People are in five folds: a ranker that was learned
+on four folds orders the lists of the fifth. Where there are several ways to learn a ranker, each is
+tried on three of the four folds, and the fourth decides between them."""
 
 import os
 from collections import Counter
