@@ -78,7 +78,7 @@ def _stages(settings: Settings, outside: Outside, models: Models) -> Stages:
         Finder(store, catalog),
         DocumentReader(catalog, settings.limits),
         Ranker(settings, models.latency),
-        Explainer(settings, prompts=outside.prompts, models=models),
+        Explainer(settings, store=store, catalog=catalog, prompts=outside.prompts, models=models),
     )
 
 

@@ -1,23 +1,48 @@
 """Explains a ranking: chooses the model that writes the reasons, and what it sees."""
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
+from service.catalog import Catalog
 from service.config import Settings
-from service.explain import Attributor, Explained, Style, Subject, Writer, explain
+from service.explain import (
+    Attributor,
+    Explained,
+    Grounds,
+    Kept,
+    Style,
+    Subject,
+    Writer,
+    explain,
+    gather,
+    spoken,
+)
 from service.models import Models
 from service.plan import Plan
 from service.privacy import View, Views
-from service.prompts import PromptLibrary
+from service.prompts import Prompt, PromptLibrary
 from service.schema import FASTER, Candidate, Reason, UserState
+from service.store import Store
 
 
 class Explainer:
-    def __init__(self, settings: Settings, *, prompts: PromptLibrary, models: Models) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        store: Store,
+        catalog: Catalog,
+        prompts: PromptLibrary,
+        models: Models,
+    ) -> None:
         self._settings = settings
+        self._store = store
+        self._catalog = catalog
+        self._kept = Kept()
         self._prompts = prompts
         self._models = models
 
-    def explain(
+    async def explain(
         self, plan: Plan, person: UserState, chosen: Sequence[Candidate], views: Views
     ) -> AsyncGenerator[Reason | Explained, None]:
         """Yields a reason for each chosen candidate. Reasons are templates if no model is planned,
@@ -26,24 +51,34 @@ class Explainer:
         alias = self._writing_alias(views) if asks else None
         writer = None
         if alias is not None:
-            writer = Writer(self._models.writers[alias], self._models.constraint(alias))
-        attributor = self.attributor(plan, views)
-        subject = Subject(person, chosen, plan.request.instruction)
+            writer = Writer(self._models.writers[alias], self._models.constraint(alias), self._kept)
+        style = self.style(plan, person)
+        attributor = self.attributor(plan, views) if style.full else None
+        grounds = await self.grounds(person, chosen)
+        subject = Subject(person, chosen, plan.request.instruction, grounds)
         asked = [alias or "", attributor.scorer.alias if attributor is not None else ""]
         outside = next((name for name in asked if views.of(name).redaction is not None), None)
-        return explain(
+        reasons = explain(
             subject,
-            self.style(plan, person),
+            style,
             plan.context.call,
             writer=writer,
             attributor=attributor,
             seen=seen_through(views.of(outside), subject) if outside is not None else None,
         )
+        async with aclosing(reasons):
+            async for part in reasons:
+                yield part
+
+    async def grounds(self, person: UserState, chosen: Sequence[Candidate]) -> Grounds:
+        """What reasons for the chosen items can be true by."""
+        return await gather(self._store, self._catalog, chosen, person)
 
     def style(self, plan: Plan, person: UserState) -> Style:
         locale = plan.request.locale or person.locale
+        prompt = self._prompts.find("explain", plan.domain, locale)
         return Style(
-            self._prompts.find("explain", plan.domain, locale),
+            prompt if locale_of(prompt) == spoken(locale).code else None,
             top=self._settings.explain.top,
             deadline=plan.context.deadline,
             line_tokens=plan.context.line_tokens,
@@ -73,6 +108,13 @@ class Explainer:
         return next(closed, aliases[0] if aliases else None)
 
 
+def locale_of(prompt: Prompt) -> str:
+    """The language in which a prompt for reasons lets a model write: that of its file's name, else
+    English."""
+    return prompt.ref.id.partition(".")[2].split("-")[0].lower() or "en"
+
+
 def seen_through(view: View, subject: Subject) -> Subject:
     """Returns the subject with only what the view's model may see."""
-    return Subject(*view.shown(subject.state, subject.chosen, subject.instruction))
+    shown = view.shown(subject.state, subject.chosen, subject.instruction)
+    return Subject(*shown, subject.grounds)

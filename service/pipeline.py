@@ -185,6 +185,7 @@ def _justified(ranking: Ranking, parts: Sequence[Reason | Explained]) -> Ranking
         else:
             item = items[part.rank - 1]
             told = part.model_dump(include={"reason", "evidence", "attribution"})
+            told["facts"] = part.facts
             told["signals"] = {**item.signals, "grounded": part.grounded}
             items[part.rank - 1] = item.model_copy(update=told)
     return ranking.model_copy(update={"items": items, "usage": usage, "degraded": degraded})

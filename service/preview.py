@@ -2,20 +2,20 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from service.config import Settings
 from service.context import CallContext
 from service.embed import count_tokens
 from service.errors import BadRequest, NotFound
-from service.explain import Attribution, Subject, material, supports_of
+from service.explain import Subject, sheets
 from service.explainer import seen_through
 from service.models import Models
 from service.pipeline import Stages
 from service.plan import Plan
 from service.privacy import Views, count_redactions
-from service.prompts import Message, Prompt, PromptLibrary, variables
+from service.prompts import LETTERS, Message, Prompt, PromptLibrary, variables
 from service.rank import slots
 from service.rank.selection import SPECS
 from service.records import Records
@@ -176,34 +176,13 @@ class Previewer:
         )
 
     async def _explained(self, looked: _Looked) -> list[Message]:
-        """The prompt for reasons. If a request would take several such prompts, the first.
-        Attribution is left out if it would call a model outside: a preview sends nothing
-        there."""
-        plan, views = looked.plan, looked.views
-        candidates = await self.stages.finder.find(plan, looked.person, views)
+        """The prompt for reasons. If a request would take several such prompts, the first."""
+        plan = looked.plan
+        candidates = await self.stages.finder.find(plan, looked.person, looked.views)
         style = self.stages.explainer.style(plan, looked.person)
         seen = looked.seen(candidates[: plan.request.top_n], plan.request.instruction)
-        attribution: Attribution = []
-        attributor = self.stages.explainer.attributor(plan, views)
-        if attributor is not None and not self.models.privacy.leaves(attributor.scorer.alias):
-            attribution = await attributor.attribute(
-                seen.state,
-                seen.chosen[: style.top],
-                context=plan.context.call,
-                line_tokens=style.line_tokens,
-                until=style.deadline,
-            )
-        renderings = material(
-            seen,
-            style,
-            self.models.constraint(looked.alias),
-            supports_of(seen.state, seen.chosen, attribution),
-        )
-        blank = variables(
-            seen.state,
-            [],
-            instruction=seen.instruction,
-            locale=style.locale,
-            line_tokens=style.line_tokens,
-        )
-        return looked.prompt.render(renderings[0] if renderings else blank)
+        grounds = await self.stages.explainer.grounds(seen.state, seen.chosen)
+        told = [*sheets(replace(seen, grounds=grounds), style).values()]
+        shown = told[:1] if self.models.constraint(looked.alias).grammar else told
+        lines = [sheet.shown(letter) for letter, sheet in zip(LETTERS, shown, strict=False)]
+        return looked.prompt.render({"candidates": lines})

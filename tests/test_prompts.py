@@ -51,9 +51,7 @@ def shown(titles: list[str]) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("suffix", ["", ".zh"])
-@pytest.mark.parametrize(
-    "name", ["movies/rank", "movies/explain", "generic/rank", "generic/explain"]
-)
+@pytest.mark.parametrize("name", ["movies/rank", "generic/rank", "generic/explain"])
 def test_hostile_titles_add_no_line_no_label_and_no_turn(name: str, suffix: str) -> None:
     prompt = PromptLibrary(HOUSE / "prompts").named(name + suffix)
     messages = prompt.render(shown(HOSTILE))

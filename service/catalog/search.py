@@ -55,10 +55,13 @@ Scores = dict[str, float]
 class Facets:
     """What can be filtered by. `values`: for each key of words its values, the commonest first, at
     most `FACETS`. `ends`: for each key of numbers two bounds; a fifth of the numbers lies below the
-    first, a fifth above the second."""
+    first, a fifth above the second. `counts`: in how many of the `total` items each of `values`
+    stands, by key and value."""
 
     values: Mapping[str, Sequence[str]]
     ends: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    counts: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    total: int = 0
 
     def in_words(self, key: str) -> str:
         """Returns, as text, the commonest values of a key of words, or the range of most values of
@@ -78,15 +81,18 @@ async def count_facets(table: ItemTable) -> Facets:
     rows = await table.lance.query().select([*map(plain_column, kinds)]).to_arrow()
     values: dict[str, list[str]] = {}
     ends: dict[str, tuple[float, float]] = {}
+    counts: dict[tuple[str, str], int] = {}
     for key, kind in kinds.items():
         cells = rows[plain_column(key)].combine_chunks()
         flat = cells.flatten() if kind == "list" else cells.drop_null()
         if kind in KINDS_OF_WORDS:
-            values[key] = [value for value, _ in Counter(flat.to_pylist()).most_common(FACETS)]
+            commonest = Counter(flat.to_pylist()).most_common(FACETS)
+            values[key] = [value for value, _ in commonest]
+            counts |= {(key, value): count for value, count in commonest}
         elif len(flat):
             low, high = np.quantile(flat.to_numpy(), [0.2, 0.8], method="nearest")
             ends[key] = (low.item(), high.item())
-    return Facets(values, ends)
+    return Facets(values, ends, counts, len(rows))
 
 
 # ── searches ──────────────────────────────────────────────────────────────────────────────────────

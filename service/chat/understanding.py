@@ -13,10 +13,10 @@ from service.config import Settings
 from service.context import CallContext
 from service.errors import ModelError, ModelIncapable, NotFound, PromptError
 from service.llm import LLM, Call
+from service.llm.asking import ask
 from service.models import Models
 from service.privacy import Views, possible_ids
 from service.prompts import PromptLibrary
-from service.rank.ask import ask
 from service.schema import FASTER, LONGEST_INSTRUCTION, PRIOR, ChatRequest
 from service.store import Store
 

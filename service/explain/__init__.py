@@ -1,83 +1,71 @@
-"""Explains why each of the first items was chosen: in a model's words if every claim in them is
-verified, else by a template.
+"""Explains why each of the first items was chosen: in a model's words if every one of them is
+accounted for, else by a template.
 
-A reason cites liked items as evidence: those that moved the chosen item's score most, if a scoring
-model measured that, else those that share most attributes with it. A grammar lets the model cite
-only these; without a grammar, lines that cite others are dropped. The sentence begins with the
-cited titles, and the model completes it: `Like "Gattaca", it is …`. With a grammar each item has a
-prompt of its own, so that its reason doesn't depend on the other chosen items. The model's clause
-is used only if it names something that the chosen and all cited items share, and contains no other
-title, attribute, number, name or plot.
+A sentence says at most two things: what links the item to the person, or to others, and what the
+item is. The link is a deed of the person with an item that is related to the chosen one: they share
+attributes, their texts are near, or people choose both. Nothing that is unrelated is cited, however
+much it moved the score. A model sees only facts about the item, writes what the item is, and is
+checked; the link is worded by the service, which knows the verb of each event in each language.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field
 
 from service.context import CallContext
 from service.errors import InvalidOutput, ModelError, PromptError
-from service.explain.check import Reasons, claim_of, wanted
-from service.explain.evidence import (
-    Attribution,
-    Attributor,
-    Liked,
-    Support,
-    liked_entries,
-    supports_of,
-)
-from service.explain.lines import Each, Lines, Loose, grammar, joined_labels
-from service.explain.wording import spoken
-from service.llm import LLM, Call, OutputConstraint
-from service.prompts import LETTERS, Prompt, variables
+from service.explain.attribution import Attribution, Attributor
+from service.explain.claims import Told, told
+from service.explain.grounds import Grounds, gather
+from service.explain.language import Language, spoken
+from service.explain.sentences import Clause, Sentences
+from service.explain.writing import Kept, Sheet, Task, Writer, Writing, sheet_of
+from service.prompts import LETTERS, Prompt
 from service.schema import Candidate, Degraded, Reason, Usage, UserState
 
 __all__ = [
     "Attribution",
     "Attributor",
     "Explained",
+    "Grounds",
+    "Kept",
     "Style",
     "Subject",
     "Writer",
     "explain",
-    "material",
-    "supports_of",
+    "gather",
+    "sheets",
+    "spoken",
 ]
-
-PROSE_TOKENS = 100
-"""Extra output tokens for text around the requested lines, when no grammar prevents it."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is explained: a person, the items chosen for them, and their instruction."""
+    """What is explained: a person, the items chosen for them, and their instruction in their own
+    words. `grounds`: what reasons can be true by, as `gather` finds it."""
 
     state: UserState
     chosen: Sequence[Candidate]
     instruction: str | None = None
+    grounds: Grounds = field(default_factory=Grounds)
 
 
 @dataclass(frozen=True)
 class Style:
-    """How reasons are written. `prompt`: the template, in the language of the reasons. `top`: for
-    how many items the model may write. `deadline`: time of the event loop. `full`: whether reasons
-    contain their attribution."""
+    """How reasons are written. `prompt`: the template, None if there is none in the language of the
+    reasons; `top`: for how many items the model may write; `deadline`: time of the event loop;
+    `full`: whether reasons contain their facts and attribution."""
 
-    prompt: Prompt
+    prompt: Prompt | None
     top: int
     deadline: float
     line_tokens: int
     locale: str | None = None
     full: bool = False
 
-
-@dataclass(frozen=True)
-class Writer:
-    """The model that writes reasons. `constraint`: what constrains its output; without a grammar,
-    the prompt lists what may be cited."""
-
-    llm: LLM
-    constraint: OutputConstraint = OutputConstraint()
+    @property
+    def language(self) -> Language:
+        return spoken(self.locale)
 
 
 @dataclass(frozen=True)
@@ -100,40 +88,58 @@ async def explain(
 ) -> AsyncGenerator[Reason | Explained, None]:
     """Yields a reason for each chosen item, in order, then the usage.
 
-    The writer writes for the first `style.top`; templates replace words that fail the check, and
-    serve the rest. `attributor` measures what to cite, in at most half of the time. `seen`: the
-    subject as models may see it, if they may not see all of `subject`. A model's words are checked
-    against `seen`; templates use `subject`.
+    The writer writes for the first `style.top`; templates replace what fails the check, and serve
+    the rest. `attributor`: measures, for reasons in full, how much each liked item moved the score,
+    in at most half of the time. `seen`: the subject as models may see it, if they may not see all
+    of `subject`; a model's words are checked against it.
     """
-    call, language = call.part(), spoken(style.prompt.ref.id)
+    call, language = call.part(), style.language
     seen = seen or subject
-    attribution = await _attribute(attributor, seen, style, call)
-    liked, supports = _evidence(subject, attribution)
-    shown, claims = (liked, supports) if seen is subject else _evidence(seen, attribution)
-    reasons = Reasons(liked, language, wanted(subject.instruction or ""), subject.state.seen)
-    asked = _spoken_for(claims, style.top) if writer is not None else []
-    answer = _ask(writer, seen, style, claims, call) if writer is not None and asked else None
-    failure = InvalidOutput.code if asked and answer is None else ""
+    attribution = await _attribute(attributor, seen, style, call) if style.full else []
+    sentences = Sentences(language)
+    said = [
+        told(candidate, subject.state, subject.grounds, language, subject.instruction)
+        for candidate in subject.chosen
+    ]
+    writing, failure = _writing(writer, seen, style, call), ""
     try:
-        for n, candidate in enumerate(subject.chosen):
-            line = ""
-            if answer is not None and n in asked:
+        for n, one in enumerate(said):
+            clause: Clause | None = None
+            if isinstance(writing, Writing):
                 try:
-                    line = await answer.of(asked.index(n))
+                    clause = await writing.of(n)
+                except PromptError:
+                    failure = failure or InvalidOutput.code
                 except ModelError as error:
                     failure = failure or error.code
-            claim = claim_of(line, seen.chosen[n].item, claims[n], shown, language)
-            support = supports[n] if claim is None else claims[n]
-            reason = reasons.reason(candidate, n + 1, support, claim)
-            if style.full and n < len(attribution):
-                reason = reason.model_copy(update={"attribution": dict(attribution[n])})
-            yield reason
-        if answer is not None:
-            await answer.finish()
+            reason = sentences.reason(one, n + 1, clause)
+            moved = dict(attribution[n]) if n < len(attribution) else {}
+            full = {"attribution": moved, "facts": reason.facts if style.full else []}
+            yield reason.model_copy(update=full)
     finally:
-        if answer is not None:
-            await answer.close()
+        if writing is not None:
+            await writing.close()
     yield Explained(call.usage, _degraded(writer, failure) if writer and failure else None)
+
+
+def sheets(subject: Subject, style: Style) -> dict[int, Sheet]:
+    """What a model is told of each item that it may write on, by place from 0."""
+    told_of: list[Told] = [
+        told(candidate, subject.state, subject.grounds, style.language, None)
+        for candidate in subject.chosen[: min(style.top, len(LETTERS))]
+    ]
+    found = {n: sheet_of(one, style.language) for n, one in enumerate(told_of)}
+    return {n: sheet for n, sheet in found.items() if sheet is not None}
+
+
+def _writing(
+    writer: Writer | None, seen: Subject, style: Style, call: CallContext
+) -> Writing | None:
+    """Starts the model's work; None if no model may write."""
+    if writer is None or style.prompt is None:
+        return None
+    task = Task(style.prompt, style.language, style.deadline, call)
+    return Writing(writer, task, sheets(seen, style))
 
 
 async def _attribute(
@@ -149,73 +155,6 @@ async def _attribute(
         line_tokens=style.line_tokens,
         until=(now + style.deadline) / 2,
     )
-
-
-def _evidence(subject: Subject, attribution: Attribution) -> tuple[Liked, list[Support]]:
-    return liked_entries(subject.state), supports_of(subject.state, subject.chosen, attribution)
-
-
-def _ask(
-    writer: Writer, seen: Subject, style: Style, supports: Sequence[Support], context: CallContext
-) -> Each | Loose | None:
-    """Starts the model's calls: with a grammar one for each item, all at the same time; without one
-    a single call. Returns None if the template fails."""
-    language = spoken(style.prompt.ref.id)
-    try:
-        prompts = [
-            style.prompt.render(shown)
-            for shown in material(seen, style, writer.constraint, supports)
-        ]
-    except PromptError:
-        return None
-    call = Call(
-        [],
-        language.line_tokens,
-        temperature=style.prompt.sampling.temperature,
-        context=context,
-    )
-    asked = _spoken_for(supports, style.top)
-    if not writer.constraint.grammar:
-        max_tokens = call.max_tokens * len(asked) + PROSE_TOKENS
-        whole = replace(call, messages=prompts[0], max_tokens=max_tokens)
-        return Loose(writer.llm, whole, style.deadline, language)
-    calls = [
-        replace(call, messages=messages, grammar=grammar(supports[n].choices, language))
-        for messages, n in zip(prompts, asked, strict=True)
-    ]
-    return Each([Lines(writer.llm, one_line, style.deadline) for one_line in calls])
-
-
-def material(
-    subject: Subject, style: Style, constraint: OutputConstraint, supports: Sequence[Support]
-) -> list[dict[str, Any]]:
-    """Variables of each prompt for reasons: the items, what each shares with liked ones and,
-    without a grammar, what may be cited for it. `supports`: what speaks for each chosen item.
-
-    With a grammar each item has a prompt. Without one a single prompt holds all: such models
-    usually charge by the token, and every prompt repeats the history.
-    """
-    asked = _spoken_for(supports, style.top)
-    renderings = []
-    for group in [[n] for n in asked] if constraint.grammar else [asked]:
-        shown = variables(
-            subject.state,
-            [subject.chosen[n] for n in group],
-            instruction=subject.instruction,
-            locale=style.locale,
-            line_tokens=style.line_tokens,
-        )
-        for line, n in zip(shown["candidates"], group, strict=True):
-            line["common"] = ", ".join(supports[n].common)
-            cited = [] if constraint.grammar else supports[n].choices
-            line["cite"] = " or ".join(map(joined_labels, cited))
-        renderings.append(shown)
-    return renderings
-
-
-def _spoken_for(supports: Sequence[Support], top: int) -> list[int]:
-    """Places, among the first `top`, of the items that share something with a liked one."""
-    return [n for n, support in enumerate(supports[: min(top, len(LETTERS))]) if support.common]
 
 
 def _degraded(writer: Writer, reason: str) -> Degraded:

@@ -1,218 +1,159 @@
-"""Verifies a model's clause against the catalogue, and writes reasons: with the clause if it is
-verified, else by a template.
-
-A clause is grounded if it names something that the chosen item shares with all cited items, and if
-every other word is neutral or occurs in the chosen item's title, text or numbers.
-"""
+"""Says what is wrong with a model's clause, if anything: whether each of its words is accounted for
+by the facts that it cites or makes no claim, and whether it reads like a sentence."""
 
 import re
-from collections.abc import Collection, Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from service.explain.evidence import Liked, Support, in_words, words
-from service.explain.lines import LONGEST_LINE
-from service.explain.wording import CHINESE, ENGLISH, Language
+from service.explain.language import Language
+from service.language import language_of
 from service.prompts import harmless
-from service.schema import Candidate, Item, Reason
 
-NEUTRAL = frozenset(
-    re.findall(
-        r"\w+",
-        "a about again also an and another as at both but by common element elements fan fans "
-        "feel feels film films for from full genre genres gives has have in into is it item items "
-        "its kind like likes love lot lots many mix mixed mixes more much of offers one others "
-        "piece plenty same setting shares similar some sort special story strong style that the "
-        "theme themes there this to together too touch twist type very well with you your",
-    )
-)
-"""Words that make no claim that could be false."""
-CHINESE_NEUTRAL = frozenset(
-    re.findall(
-        r"\w+",
-        "也 是 都 有 又 的 和 与 及 以及 同样 同样是 一样 一部 另一部 一种 这部 "
-        "影片 电影 片 作品 故事 元素 风格 类型 题材 特点 属于 具有 带有 含有 包含 "
-        "充满 融合 融合了 结合 结合了 共有 相同 相似 类似 你 喜欢 它 年",
-    )
-)
-HAN = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
-"""Characters of scripts without spaces between words, to be put into `[…]` of a pattern."""
-
-_REFUSED = re.compile(
-    r"(?:\b(?:no|not|cannot|without|never|nothing|none|neither|nor|except|avoid|hate|hates|dislike|less|instead|than|but|"
-    r"tired|sick|enough)\b|n['’]t\b|[不没别無无非除腻少]|讨厌).*?(?:[!?;。!?;\n]|(?<=\w{3})\.(?!\d)|$)",
-    re.IGNORECASE | re.DOTALL,
-)
-"""Matches from a negation to the end of its sentence: what is named there may be unwanted."""
-
-
-def wanted(wish: str) -> str:
-    """The plain words of a wish, without anything that follows a negation."""
-    return _separated(_plain(_REFUSED.sub(" ", wish)))
-
-
-def wished(value: str, plain: str) -> bool:
-    """Returns whether `plain`, the words of a wish as `wanted` returns them, name an attribute's
-    `value`, in any form that keeps its stem."""
-    value = _separated(_plain(value))
-    if re.fullmatch(f"[{HAN}]{{2,}}", value):
-        return value in plain
-    return value not in NEUTRAL and _names(plain, value)
-
-
-def grounded(
-    text: str, candidate: Item, cited: Sequence[Item], language: Language = ENGLISH
-) -> bool:
-    """Whether a clause about `candidate` names something shared with every cited item, and claims
-    nothing that the catalogue doesn't contain."""
-    if language is CHINESE:
-        return _grounded_in_chinese(text, candidate, cited)
-    shared = _shared(candidate, cited)
-    known = {*NEUTRAL, *_plain(f"{candidate.title} {candidate.text}").split(), *_numbers(candidate)}
-    plain = _plain(text)
-    unknown = [word for word in _without(plain, shared).split() if word not in known]
-    return any(_names(plain, value) for value in shared) and all(
-        any(_names(word, value) for value in shared) for word in unknown
-    )
-
-
-def _grounded_in_chinese(text: str, candidate: Item, cited: Sequence[Item]) -> bool:
-    """`grounded` for Chinese, where no spaces mark words: only neutral words, shared values as the
-    catalogue spells them, and the item's numbers are allowed.
-
-    Every run of characters must split into such words. Values of one character are ignored: they
-    occur in too many words.
-    """
-    values = {value for value in map(_separated, _shared(candidate, cited)) if len(value) > 1}
-    runs = {value for value in values if re.fullmatch(f"[{HAN}]+", value)}
-    plain = _separated(_plain(text))
-    neutral, numbers = CHINESE_NEUTRAL | runs, _numbers(candidate)
-    named = any(value in plain if value in runs else _mentions(plain, value) for value in values)
-    return named and all(
-        run in numbers or _consists_of(run, neutral)
-        for run in _without(plain, values - runs).split()
-    )
-
-
-def _consists_of(run: str, words: Set[str]) -> bool:
-    """Whether a run of characters can be split completely into these words."""
-    ends = {0}
-    for end in range(1, len(run) + 1):
-        if any(start in ends and run[start:end] in words for start in range(end)):
-            ends.add(end)
-    return len(run) in ends
-
-
-def _separated(plain: str) -> str:
-    """Puts spaces between characters of scripts without spaces between words and all others."""
-    return " ".join(re.findall(f"[{HAN}]+|[^{HAN} ]+", plain))
-
-
-def _shared(candidate: Item, cited: Sequence[Item]) -> set[str]:
-    """Values that the candidate has in common with every cited item."""
-    return set.intersection(*(_values(item) for item in [candidate, *cited]))
-
-
-def _numbers(item: Item) -> set[str]:
-    return {_plain(str(value)) for _, value in item.facts() if not isinstance(value, str)}
-
-
-def _plain(text: str) -> str:
-    """The words of a text in lower case, separated by single spaces."""
-    return " ".join(re.findall(r"[\w'-]+", harmless(text).casefold()))
-
-
-def _mentions(text: str, phrase: str) -> bool:
-    """Whether the plain text holds the phrase as whole words."""
-    return bool(phrase) and f" {phrase} " in f" {text} "
-
-
-def _without(text: str, phrases: Collection[str]) -> str:
-    """The plain text without the phrases, the longest of which are taken out first."""
-    for phrase in sorted(phrases, key=len, reverse=True):
-        text = f" {text} ".replace(f" {phrase} ", " ").strip()
-    return text
-
-
-def _names(text: str, value: str) -> bool:
-    """Whether the text names the value, in any form that keeps its stem: comedy, comedies; romance,
-    romantic."""
-    if len(value) < 6 or " " in value:
-        return _mentions(text, value)
-    return any(word.startswith(value[:5]) for word in text.split())
-
-
-def _values(item: Item) -> set[str]:
-    """An item's textual attribute values as plain words; `_numbers` returns the numeric ones."""
-    return {
-        _plain(value) for _, value in item.facts() if isinstance(value, str) and not value.isdigit()
-    } - {""}
-
-
-# ── reasons ───────────────────────────────────────────────────────────────────────────────────────
-
-_LINE = re.compile(r"[A-Z] \[(h\d+(?:,h\d+)*)\] (.+)")
+SPAN = 3
+"""Fewest words of a phrase that may be quoted from the middle of a text."""
+Problem = Literal["form", "unknown", "unshared", "repeated", "length", "language", "slip"]
 
 
 @dataclass(frozen=True)
-class Claim:
-    """What a model says of a chosen item: the labels of the liked items that it cites, and its
-    clause."""
+class Objection:
+    """What is wrong with a clause. `word`: the first that nothing accounts for."""
 
-    labels: tuple[int, ...]
-    clause: str
+    problem: Problem
+    word: str = ""
 
-
-def claim_of(
-    line: str, item: Item, support: Support, liked: Liked, language: Language
-) -> Claim | None:
-    """Parses a model's line. Returns None if its form is wrong or its clause can't be verified."""
-    match = _LINE.fullmatch(line.strip()) if len(line) <= LONGEST_LINE else None
-    if match is None:
-        return None
-    cited = {int(label[1:]) for label in match[1].split(",")}
-    labels = next((choice for choice in support.choices if set(choice) == cited), ())
-    clause = language.finished(match[2])
-    items = [liked[label][1] for label in labels]
-    verified = clause and items and grounded(clause, item, items, language)
-    return Claim(labels, clause) if verified else None
+    def said(self, language: Language) -> str:
+        """The objection as a model is told it."""
+        return language.again.format(language.objections[self.problem].format(self.word))
 
 
 @dataclass(frozen=True)
-class Reasons:
-    """Writes reasons. `wish`: the person's instruction in plain words. `known`: ids of the items
-    that the person has seen."""
+class Fact:
+    """A fact that a clause may cite. `kind`: `shared`, `attribute` or `text`; `text`: how the model
+    reads it; `values`: what of it a clause may say, in one piece each; `led`: for each of them, it
+    with the words that may introduce it, as in "good for hiking"."""
 
-    liked: Liked
-    language: Language
-    wish: str
-    known: frozenset[str]
+    kind: str
+    text: str
+    values: Sequence[str]
+    led: Sequence[Sequence[str]] = ()
 
-    def reason(
-        self, candidate: Candidate, rank: int, support: Support, claim: Claim | None
-    ) -> Reason:
-        """Makes a reason of a model's claim. Without one, writes a sentence on the attributes
-        shared with liked items, else on those that the wish names, else on the liked items that
-        moved the score, else on the sources that found the candidate."""
-        cited = claim.labels if claim is not None else ()
-        labels = list(dict.fromkeys([*cited, *support.moved]))
-        labels = labels or [choice[0] for choice in support.choices[:1]]
-        entries = [self.liked[label] for label in labels]
-        items = [item for _, item in entries]
-        facts = {fact for fact in words(candidate.item) if wished(str(fact[1]), self.wish)}
-        if claim is not None:
-            text = self.language.sentence(items[: len(cited)], claim.clause, items[len(cited) :])
-        elif support.common:
-            text = self.language.shared(support.common, *entries[0], items[1:])
-        elif in_wish := in_words(candidate.item, facts):
-            text = self.language.matched(in_wish, items)
-        elif items:
-            text = self.language.speaks.format(titles=self.language.titles(items))
-        else:
-            text = self.language.origin(candidate, known=candidate.item.id in self.known)
-        return Reason(
-            item_id=candidate.item.id,
-            rank=rank,
-            reason=text,
-            evidence=[item.id for item in items],
-            grounded=claim is not None,
-        )
+
+def objection(clause: str, cited: Sequence[Fact], language: Language) -> Objection | None:
+    """The first objection to a clause; None if it may stand. `cited`: the facts that it cites, of
+    which it must name something of each that is shared."""
+    if not clause.endswith(language.stop) or "\n" in clause:
+        return Objection("form")
+    body = clause.removesuffix(language.stop).strip()
+    if re.search(r"[.!?。!?;\[\]\"“”«»《》「」]", re.sub(r"(?<=\d)\.(?=\d)", "", body)):
+        known = any(value in body for fact in cited for value in fact.values if "." in value)
+        if not known:
+            return Objection("form")
+    spans, unknown = _read(body, cited, language)
+    if unknown:
+        return Objection("unknown", unknown)
+    named = {plain(span) for span in spans}
+    for fact in cited:
+        if fact.kind == "shared" and not any(plain(value) in named for value in fact.values):
+            return Objection("unshared")
+    if not spans:
+        return Objection("unknown", body[:20])
+    words = _units(body, language)
+    if language.slips and re.search(language.slips, body):
+        return Objection("slip")
+    if _repeats(words, spans, language):
+        return Objection("repeated")
+    low, high = (3, language.length[1]) if language.spaced else (4, language.length[1])
+    if not low <= len(words) <= high:
+        return Objection("length")
+    rest = " ".join(word for word in words if word not in named)
+    foreign = language_of(rest) if len(rest.split()) > 6 or not language.spaced else ""
+    return Objection("language") if foreign not in {"", language.code} else None
+
+
+def plain(text: str) -> str:
+    """A text's words in lower case, separated by single spaces."""
+    return " ".join(_WORD.findall(harmless(text).casefold()))
+
+
+_WORD = re.compile(r"\w+(?:['’.-]\w+)*")
+
+
+def _units(text: str, language: Language) -> list[str]:
+    """The words of a text; its characters, without marks, where spaces don't part words."""
+    return plain(text).split() if language.spaced else list("".join(_WORD.findall(text.casefold())))
+
+
+def _read(body: str, cited: Sequence[Fact], language: Language) -> tuple[list[str], str]:
+    """Accounts for every word of a clause, from its beginning, by the longest value or phrase of
+    the cited facts, or as a word that makes no claim. Returns the values and phrases that it says,
+    and the first word that is not accounted for."""
+    words = _units(body, language)
+    function = {tuple(_units(word, language)) for word in language.function}
+    if language.phrases:
+        function |= _phrase_words(cited, language)
+    values = {tuple(_units(value, language)): value for fact in cited for value in fact.values}
+    texts = [_units(fact.text, language) for fact in cited if fact.kind == "text"]
+    longest = max([*map(len, values), *map(len, texts), *map(len, function), 1])
+    spans: list[str] = []
+    ends: dict[int, tuple[int, str]] = {0: (0, "")}
+    for end in range(1, len(words) + 1):
+        for start in range(max(0, end - longest), end):
+            piece = tuple(words[start:end])
+            if start in ends and (
+                (said := _accounts(piece, values, texts, language)) or piece in function
+            ):
+                ends[end] = start, said
+                break
+    if len(words) not in ends:
+        return [], "".join(words[max(ends) :][:12]) if not language.spaced else words[max(ends)]
+    at = len(words)
+    while at:
+        at, said = ends[at][0], ends[at][1]
+        if said:
+            spans.append(said)
+    return spans, ""
+
+
+def _accounts(
+    piece: tuple[str, ...],
+    values: dict[tuple[str, ...], str],
+    texts: Sequence[list[str]],
+    language: Language,
+) -> str:
+    """The value or phrase that a run of words says; empty if the facts have none such."""
+    if piece in values:
+        return values[piece]
+    if len(piece) == 1 and language.spaced and len(piece[0]) >= 5:
+        for value, said in values.items():
+            if len(value) == 1 and len(value[0]) >= 6 and piece[0].startswith(value[0][:5]):
+                return said  # another form of the word: comedies, romantic
+    least = SPAN if language.spaced else 2 * SPAN
+    for text in texts:
+        for at in range(len(text) - len(piece) + 1) if len(piece) >= least else ():
+            after = text[at + len(piece) : at + len(piece) + 3]
+            before = text[max(0, at - 3) : at] if language.spaced else text[max(0, at - 2) : at]
+            if tuple(text[at : at + len(piece)]) == piece and not (
+                language.negations & set(before if language.spaced else [*before, *after])
+            ):
+                return " ".join(piece)
+    return ""
+
+
+def _phrase_words(cited: Sequence[Fact], language: Language) -> set[tuple[str, ...]]:
+    """The words that introduce the values of the cited facts, as in "good for hiking"."""
+    found: set[tuple[str, ...]] = set()
+    for fact in cited:
+        for value, forms in zip(fact.values, fact.led, strict=False):
+            for part in (part for form in forms for part in form.split(value)):
+                run = tuple(_units(part, language))
+                found |= {run, *((word,) for word in run if language.spaced)} if run else set()
+    return found
+
+
+def _repeats(words: Sequence[str], spans: Sequence[str], language: Language) -> bool:
+    """Whether three words in a row, or a value, are said twice."""
+    size = 3 if language.spaced else 5
+    runs = [tuple(words[n : n + size]) for n in range(len(words) - size + 1)]
+    said = [plain(span) for span in spans]
+    return len(set(runs)) < len(runs) or len(set(said)) < len(said)

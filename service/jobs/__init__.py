@@ -15,7 +15,7 @@ from service.jobs.learning import RankerLearning
 from service.models import PROBE_S, Models
 from service.retrieve import factorization, neighbours
 from service.retrieve.factorization import Factors
-from service.store import Neighbours, Store
+from service.store import CHOSEN, TOGETHER, Neighbours, Store
 from service.store.database import micros
 from service.store.trainings import Training
 from service.telemetry import Telemetry
@@ -88,7 +88,21 @@ class Trainer:
         )
         sizes = self._training.model_dump(exclude={"growth", "every_s"})
         factors = factorization.train(liked, **sizes)
-        return None if factors is None else (factors, neighbours.learn(liked))
+        if factors is None:
+            return None
+        counted = {
+            f"{TOGETHER}{kind}": neighbours.together(
+                {
+                    (who, item_id)
+                    for who, item_id, type_, value in rows
+                    if type_ == kind and self._meanings[kind].opinion(value) > 0
+                }
+            )
+            for kind, meaning in self._meanings.items()
+            if meaning.weight >= CHOSEN
+        }
+        tables = {name: table for name, table in counted.items() if table is not None}
+        return factors, neighbours.learn(liked) | tables
 
     async def close(self) -> None:
         """Waits until the factors of a finished training are stored."""

@@ -3,23 +3,20 @@ candidates reordered."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from dataclasses import replace
 from random import Random
 from typing import Any, TypeVar
 
 from pydantic_core import from_json
 
-from service.errors import InvalidOutput, ModelError, ModelIncapable, PromptError
+from service.errors import ModelError, ModelIncapable, PromptError
 from service.llm import LLM, Call, OutputConstraint, Piece
-from service.llm.thinking import answer_of
+from service.llm.asking import ask
 from service.prompts import LETTERS, variables
 from service.rank import Context, Scores
 from service.schema import Candidate, Repairs, Usage, UserState
 
-LONGEST = 64_000
-"""Longest answer that is accepted, in characters; a server that no grammar binds may send any
-number."""
 Got = TypeVar("Got")
 Ask = Callable[[list[Candidate]], Coroutine[Any, Any, Scores]]
 """Shows a model the candidates in the given order, and returns their scores in that order."""
@@ -72,22 +69,6 @@ def question(
         tokens=tokens,
         context=context.call,
     )
-
-
-async def ask(llm: LLM, call: Call) -> Piece:
-    """Returns the model's whole answer; cancelling the caller stops the model. Raises
-    `InvalidOutput` if the answer is longer than `LONGEST` or lacks the log-probabilities asked
-    for."""
-    text, logs = "", tuple[float, ...]()
-    async with aclosing(llm.stream(call)) as pieces:
-        async for piece in pieces:
-            text += piece.text
-            if len(text) > LONGEST:
-                raise InvalidOutput("an answer without an end")
-            logs = piece.logs or logs
-    if call.tokens and not logs:
-        raise InvalidOutput("no log-probabilities")
-    return Piece(answer_of(text), logs=logs)
 
 
 def json_in(text: str, brackets: str) -> Any:

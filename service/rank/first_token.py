@@ -12,9 +12,10 @@ from dataclasses import replace
 
 from service.errors import InvalidOutput
 from service.llm import LLM, OutputConstraint
+from service.llm.asking import ask
 from service.prompts import LETTERS
 from service.rank import Context, Scores, StrategySpec
-from service.rank.ask import AskingStrategy, ask, averaged, prompted, question
+from service.rank.ask import AskingStrategy, averaged, prompted, question
 from service.schema import Candidate, Item, Usage, UserState
 
 LEAST_MASS = 0.2

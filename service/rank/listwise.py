@@ -11,11 +11,11 @@ from functools import cache
 from typing import Any
 
 from service.errors import InvalidOutput
+from service.llm.asking import ask
 from service.prompts import LETTERS
 from service.rank import Context, Scores, StrategySpec
 from service.rank.ask import (
     AskingStrategy,
-    ask,
     averaged,
     json_in,
     place_of,

@@ -9,8 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from service.llm.asking import ask
 from service.rank import Context, Scores, StrategySpec
-from service.rank.ask import AskingStrategy, ask, prompted, question, together
+from service.rank.ask import AskingStrategy, prompted, question, together
 from service.schema import Candidate, Usage, UserState
 
 AT_ONCE = 8

@@ -6,12 +6,15 @@ the ridge regression of each item's likes on those of all others, B = I - P diag
 = (XᵀX + λI)⁻¹. Its cost grows with the cube of the items, so beyond that it is the cosine of two
 items' likes, shrunk for pairs that few people like: n_ij / (sqrt(n_i n_j) + SHRINKAGE).
 
+`together:TYPE`: how many people did the same to both: the numbers that a reason may tell.
+
 `sequence`: what is liked soon after what. Each like adds 1 / distance to the pairs with the
 `WINDOW` likes before it of the same person. A pair's sum over all people is divided by the number
 of likes of its earlier item, plus `SHRINKAGE`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,9 +32,13 @@ RIDGE = 0.14
 """λ over the square of the mean number of likes that a person has."""
 LEAST_RIDGE = 10.0
 WINDOW = 4
-METHOD = 1
+METHOD = 2
 """The version of the learning method. Change it whenever the method changes: services then learn
 the tables anew."""
+LEAST_PEOPLE = 3
+"""A pair of fewer people is not counted as chosen together."""
+LEAST_LIFT = 1.5
+"""Nor is one that is chosen less than so many times as often as by chance."""
 BLOCK = 256
 """How many rows of cosines are computed at a time."""
 
@@ -47,6 +54,37 @@ def learn(liked: Mapping[tuple[str, str], float]) -> dict[str, Neighbours]:
     rows = [np.array(history, dtype=np.int32) for history in histories.values()]
     tables = {"item_item": _item_item(rows, len(items)), "sequence": _sequence(rows, len(items))}
     return {name: _kept(table, items) for name, table in tables.items()}
+
+
+def together(chosen: Collection[tuple[str, str]]) -> Neighbours | None:
+    """Counts for each pair of items how many people chose both, if they are at least `LEAST_PEOPLE`
+    and the pair's lift is at least `LEAST_LIFT`; a row keeps the pairs with the greatest cosine.
+    `chosen`: (person, item). Returns None if no pair is left. Computes for seconds: call it on a
+    thread."""
+    from scipy.sparse import csr_matrix, vstack
+
+    people = {who: n for n, who in enumerate(dict.fromkeys(who for who, _ in chosen))}
+    items = sorted({item_id for _, item_id in chosen})
+    places = {item_id: place for place, item_id in enumerate(items)}
+    cells = [(people[who], places[item_id]) for who, item_id in chosen]
+    rows, columns = zip(*cells, strict=True) if cells else ((), ())
+    likes = csr_matrix(
+        (np.ones(len(cells), dtype=np.float32), (rows, columns)), shape=(len(people), len(items))
+    )
+    by_item, times = likes.T.tocsr(), np.asarray(likes.sum(axis=0)).ravel()
+    blocks = []
+    for first in range(0, len(items), BLOCK):
+        pairs = (by_item[first : first + BLOCK] @ likes).tocoo()
+        expected = times[first + pairs.row] * times[pairs.col] / len(people)
+        known = (pairs.data >= LEAST_PEOPLE) & (pairs.data >= LEAST_LIFT * expected)
+        cosines = pairs.data / np.sqrt(expected * len(people))
+        pairs.data = np.where(known & (pairs.row + first != pairs.col), cosines, 0)
+        blocks.append(_first(pairs.tocsr()))
+    if not any(block.nnz for block in blocks):
+        return None
+    kept = _kept(vstack(blocks, format="csr"), items)
+    norms = np.repeat(times, np.diff(kept.starts)) * times[kept.others]
+    return replace(kept, weights=np.rint(kept.weights * np.sqrt(norms)).astype(np.float32))
 
 
 def summed_rows(table: Neighbours, likes: Sequence[tuple[str, float]]) -> Scores:

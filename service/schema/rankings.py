@@ -27,6 +27,8 @@ class Recent(Value):
     """What the event says, in [-1, 1]; positive: liked."""
     verb: str
     """How a prompt says it."""
+    verbs: dict[str, str] = {}
+    """How a reason says it, by language, as far as it is configured: see `Meaning.verb`."""
 
 
 class Interest(Value):
@@ -173,6 +175,36 @@ class ItemFields(BaseModel, use_attribute_docstrings=True):
     """When the item appeared; only if `fields` asks for it."""
 
 
+FactKind = Literal[
+    "shared", "attribute", "text", "event", "near", "together", "search", "asked", "origin"
+]
+
+
+class ReasonFact(Value):
+    """Something true of an item, or of an item and a person, that a reason may say."""
+
+    id: str
+    """`f1`, `f2` and so on, within one reason."""
+    kind: FactKind
+    """`attribute`, `shared`: the item has the value, and so has the person's item `item_id`;
+    `text`: its text says the value; `event`: what the person did with `item_id`; `near`: its text
+    is near that of `item_id`; `together`: how many people did the event to both; `search`, `asked`:
+    what the person searched for, or asked for now; `origin`: the source in which it stood
+    highest."""
+    key: str | None = None
+    """The attribute's."""
+    value: str | None = None
+    """The attribute's value, the words, or the source."""
+    item_id: str | None = None
+    """One of the person's own items."""
+    event: str | None = None
+    """The type of the event."""
+    count: int | None = None
+    """How many people."""
+    used: bool = False
+    """Does the sentence say it?"""
+
+
 class Ranked(Value, ItemFields):
     """An item in its place."""
 
@@ -188,6 +220,8 @@ class Ranked(Value, ItemFields):
     """Why this one, in a sentence or two; null if no reason was asked for."""
     evidence: list[str] = []
     """Ids of the person's own items that the reason rests on."""
+    facts: list[ReasonFact] = []
+    """What the reason is made of, and what else could be said; with `explain: full`."""
     attribution: dict[str, float] = {}
     """By the id of a liked item, how much likelier (in nats) this one is after all of them than
     without it; with `explain: full`, for the first of a ranking, where a model can tell."""
@@ -206,14 +240,14 @@ class Ranked(Value, ItemFields):
 
 class Reason(Value):
     """Why an item was ranked where it is. `grounded`: True if the reason is the model's own words
-    and they passed the check, False if a template was filled with attributes that the items share.
-    `attribution`: as in `Ranked`."""
+    and they passed the check, False if it is a template. `facts`, `attribution`: as in `Ranked`."""
 
     item_id: str
     rank: int
     reason: str
     evidence: list[str]
     grounded: bool
+    facts: list[ReasonFact] = []
     attribution: dict[str, float] = {}
 
 

@@ -251,7 +251,10 @@ class Meaning(Value):
     many days the weight counts half. `consumes`: the item is not recommended again; with
     `repeat_after`, not for so many days, as for goods that are bought again. `blocks`, `unblocks`:
     the item is never recommended, or may be again. `takes_back`: the event type whose earlier
-    events of this item no longer consume it. `verb`: how a prompt says it.
+    events of this item no longer consume it. `verb`: how prompts and reasons say it, in English or
+    by language (`{en: rented, de: "hast {} geliehen"}`); `{}` is the title, which else stands at
+    the end, and what is in square brackets is said only of an event with a value: `rated {}[
+    {value}]`.
 
     If the event carries a value, as stars, the value decides the sign: `weight` from
     `positive_from` upwards, `-weight` down from `negative_to`, 0 between them. `scale`: the lowest
@@ -269,7 +272,7 @@ class Meaning(Value):
     scale: tuple[float, float] | None = None
     positive_from: float | None = None
     negative_to: float | None = None
-    verb: str = ""
+    verb: str | dict[Locale, str] = ""
 
     @model_validator(mode="after")
     def _check_scale(self) -> Self:
@@ -294,6 +297,13 @@ class Meaning(Value):
         if configured is not None or self.scale is None:
             return configured
         return self.scale[0] + share * (self.scale[1] - self.scale[0])
+
+    @property
+    def verbs(self) -> dict[str, str]:
+        """The verb by language."""
+        if isinstance(self.verb, dict):
+            return self.verb
+        return {"en": self.verb} if self.verb else {}
 
     def opinion(self, value: float | None) -> float:
         """What an event of this type and value says of its item, in [-1, 1]."""

@@ -13,6 +13,12 @@ from sqlalchemy.dialects.sqlite import insert
 
 from service.store.database import StoredTable, metadata, on_thread, writing
 
+TOGETHER = "together:"
+"""Before the name of an event type: the table of how many people did the same to two items."""
+CHOSEN = 0.6
+"""Least weight of the event types that such a table is made of: below it nothing is chosen, only
+looked at."""
+
 neighbours = Table(
     "neighbours",
     metadata,
@@ -52,8 +58,9 @@ class NeighbourTables(StoredTable):
 
     @on_thread
     def put(self, version: str, tables: Mapping[str, Neighbours]) -> None:
-        """Replaces the tables of the sources in `tables`, in one write. Durable on return."""
+        """Replaces all tables by `tables`, by source, in one write. Durable on return."""
         with writing(self._engine) as connection:
+            connection.execute(neighbours.delete().where(neighbours.c.source.not_in(tables)))
             for source, table in tables.items():
                 row = {
                     "version": version,
