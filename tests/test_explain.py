@@ -15,7 +15,6 @@ from service.llm import Asked, Call, Likelihoods, OutgoingAsked, OutputConstrain
 from service.prompts import PromptLibrary, visible
 from service.schema import Candidate, Event, Item, Reason, Recent, UserState
 from tests.scripted import ScriptedLLM
-from tests.statements import statements
 
 ALIEN = Item(id="alien", title="Alien", attributes={"year": 1979, "genre": ["Horror", "Sci-Fi"]})
 GATTACA = Item(
@@ -594,43 +593,3 @@ async def test_another_language_is_answered_in_english() -> None:
 def test_a_chinese_clause_cut_by_the_bound_ends_at_its_last_pause() -> None:
     assert CHINESE.finished("是动画," + "好" * 40 + "。") == "是动画。"
     assert CHINESE.finished("是" + "好" * 40 + "。") == ""
-
-
-# ── the measure that `make verify` takes ──────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize(
-    ("reason", "said"),
-    [
-        (
-            'Like "Alien", it is horror with sci-fi.',
-            {("Alien", True), ("Horror", True), ("Sci-Fi", True)},
-        ),
-        (
-            'Like "Alien", it is a dramatic Crime film of 1995.',
-            {("Alien", True), ("Drama", False), ("Crime", False), ("1995", False)},
-        ),
-        (
-            'Like "Heat", it is of 1982 and like The Thing.',
-            {("Heat", False), ("1982", True), ("The Thing", True)},
-        ),
-        (
-            "和《Gattaca》一样,它也是Drama和Horror电影。",
-            {("Gattaca", False), ("Drama", False), ("Horror", True)},
-        ),
-        ('Shares Sci-Fi with "Alien", which you rated 5.', {("Alien", True), ("Sci-Fi", True)}),
-        (
-            'Shares Horror with "Alien"; your liking of "Heat" speaks too.',
-            {("Alien", True), ("Horror", True), ("Heat", True)},
-        ),
-        (
-            "与你喜欢的《Heat》有共同点:Horror;你对《Alien》的喜欢。",
-            {("Heat", True), ("Horror", False), ("Alien", True)},
-        ),
-        ("Popular with others.", set()),
-    ],
-)
-def test_what_a_reason_says_is_found_and_judged(reason: str, said: set[tuple[str, bool]]) -> None:
-    cited = [ALIEN, HEAT] if "liking" in reason or "喜欢" in reason else [ALIEN]
-    found = statements(reason, THING, cited, [ALIEN, GATTACA, THING, HEAT])
-    assert {(one.named, one.true) for one in found} == said
