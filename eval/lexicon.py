@@ -26,11 +26,11 @@ FUNCTION_WORDS = listed(
     there these they this those though through thus to together too toward towards under until up
     upon us very was way we were what when where which while who whom whose why will with within
     would you your yours yourself
-    act based choice chosen close closest common fit fits liked likes liking lists lot make
-    makes match matches named people person reason recommended share shared shares sharing
+    act based choice chosen close closest common content fit fits liked likes liking lists lot make
+    makes match matches named people person reason recommended ranked share shared shares sharing
     similar taste two
-    album article book books course film films game item items job movie movies music novel place
-    post product products record series show song thing title titled track video work
+    album article book books course film films game item items job movie movies music novel piece
+    place post product products record series show song thing title titled track video words work
     asked bought cart clicked commented disliked followed interested looked played put rated
     returned searched seen skipped subscribed took viewed wanted watched wish
     """
@@ -55,7 +55,7 @@ HAN_WORDS = listed(
     听过 读 读过 买 买过 用过 评分 打 打了 分 星 评 评论 搜索 搜 搜过 关注 订阅 分享 加入 购物车
     放进 收藏 点开 点击 播放 浏览 退回 跳过 尚未 还没 没看过 新 新近 新品 发布 上映 出版 上市 上架
     电影 影片 片 片子 书 书籍 图书 小说 作品 商品 产品 东西 歌 歌曲 音乐 专辑 游戏 文章 节目 视频
-    课程 剧 剧集 物品 项目 内容
+    课程 剧 剧集 物品 项目 内容 词语 按 按照 程度 排列 排序
     """
 )
 """The same in Chinese, for `eval.words.covered`."""
