@@ -55,7 +55,7 @@ HAN_WORDS = listed(
     听过 读 读过 买 买过 用过 评分 打 打了 分 星 评 评论 搜索 搜 搜过 关注 订阅 分享 加入 购物车
     放进 收藏 点开 点击 播放 浏览 退回 跳过 尚未 还没 没看过 新 新近 新品 发布 上映 出版 上市 上架
     电影 影片 片 片子 书 书籍 图书 小说 作品 商品 产品 东西 歌 歌曲 音乐 专辑 游戏 文章 节目 视频
-    课程 剧 剧集 物品 项目 内容 词语 按 按照 程度 排列 排序
+    课程 剧 剧集 物品 项目 内容 词语 次数 按 按照 程度 排列 排序
     """
 )
 """The same in Chinese, for `eval.words.covered`."""
@@ -192,7 +192,12 @@ WHO = (
     r"(?P<count>[\d,]+|\w+)?\s*\b(?:other )?(?:people|person|others|readers|viewers|listeners|"
     r"customers|buyers|users) who (?:also )?"
 )
-HAN_COUNT = (
+_HAN_NUMBER = (
     r"(?:另?有)?\s*(?P<count>\d+|[一二两三四五六七八九十]|很多|许多|不少|其他|别的)\s*[位个名]?"
-    rf"[^人,，。;；:：]*{Q}[^人,，。;；:：]*人"
 )
+_HAN_REST = r"[^人,，。;；:：]*"
+HAN_COUNTS = (
+    f"{_HAN_NUMBER}{_HAN_REST}{Q}{_HAN_REST}人",
+    f"{_HAN_NUMBER}人{_HAN_REST}{Q}(?={_HAN_REST}也)",
+)
+HAN_STARS = r"\d+(?:\.\d+)?(?=\s*(?:分|颗?星))"

@@ -15,7 +15,8 @@ from eval.lexicon import (
     ASKED,
     FUNCTION_WORDS,
     GIVEN,
-    HAN_COUNT,
+    HAN_COUNTS,
+    HAN_STARS,
     HAN_VERB,
     HAN_VERBS,
     LIST,
@@ -148,11 +149,12 @@ class _Reading:
                     then = (types for verb, types in verbs.items() if _begins(verb, match["then"]))
                     yield from self._count(match, types, next(then, types))
                     self._blank(match.start(), match.start("then"))
-        for match in self._find(HAN_COUNT):
-            first, after = _han_types(match[0]), self.rest[match.end() :]
-            if first and "也" in after:
-                yield from self._count(match, first, _han_types(after) or first)
-                self._blank(*match.span())
+        for pattern in HAN_COUNTS:
+            for match in self._find(pattern):
+                first, after = _han_types(match[0]), self.rest[match.end() :]
+                if first and "也" in after:
+                    yield from self._count(match, first, _han_types(after) or first)
+                    self._blank(*match.span())
 
     def _count(
         self, match: re.Match[str], first: frozenset[str], then: frozenset[str]
@@ -220,8 +222,9 @@ class _Reading:
         """The same in Chinese: the verb and a number of stars stand in one clause with titles."""
         for clause in self._find(r"[^,，。;；:：!！?？]+"):
             signs = re.findall(Q, clause[0])
-            types = _han_types(clause[0]) & {*self.evidence.meanings}
-            if not signs or not types:
+            stars = re.search(HAN_STARS, clause[0])
+            types = _han_types(clause[0]) or frozenset({"rating"} if stars else ())
+            if not signs or not types & {*self.evidence.meanings}:
                 continue
             number = re.search(NUMBER, clause[0]) if "rating" in types else None
             for sign in signs:
