@@ -22,6 +22,7 @@ from eval.production import production as from_production
 from eval.protocols import LIKED, PROTOCOLS, Options, make
 from eval.publish import markdown as as_markdown
 from eval.ranker import RankerTarget, fit_ranker
+from eval.reasons_report import reasons
 from eval.rows import RunRow, rows
 from eval.run import Allowance, Progress, Run
 from eval.side_by_side import compare_models as compare_models
@@ -348,6 +349,9 @@ def curve(
     if markdown is not None:
         markdown.parent.mkdir(parents=True, exist_ok=True)
         markdown.write_text(curve_page(curves), encoding="utf-8")
+
+
+app.command()(reasons)
 
 
 @app.command()

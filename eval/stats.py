@@ -130,3 +130,14 @@ def fisher(hits: int, of: int, others: int, of_others: int) -> float:
         math.comb(of, k) * math.comb(of_others, drawn - k) for k in range(hits, min(of, drawn) + 1)
     ]
     return sum(ways) / math.comb(total, drawn)
+
+
+def proportion(good: int, count: int) -> tuple[float, float, float]:
+    """A share and its 95 % interval (Wilson 1927); of nothing it is 0, and may be anything."""
+    if not count:
+        return 0.0, 0.0, 1.0
+    rate, z = good / count, NORMAL.inv_cdf(0.975)
+    middle = rate + z * z / (2 * count)
+    half = z * math.sqrt(rate * (1 - rate) / count + z * z / (4 * count * count))
+    scale = 1 + z * z / count
+    return rate, (middle - half) / scale, (middle + half) / scale

@@ -44,7 +44,8 @@ HEAT = Item(id="heat", title="Heat", attributes={"year": 1995, "genre": ["Action
 KETTLE = Item(
     id="kettle",
     title="Gooseneck kettle",
-    text="A spout as thin as a pencil. Hardly any weight in the hand.\n壶嘴细如铅笔,水流想落哪里就落哪里。",
+    text="A spout as thin as a pencil. Hardly any weight in the hand.\n"
+    "壶嘴细如铅笔,水流想落哪里就落哪里。",
     attributes={
         "category": "coffee",
         "kind": "kettle",
@@ -96,7 +97,7 @@ async def reasons(
     candidates = [Candidate(item=item, prior=1, sources={"popular": 1}) for item in chosen]
     said = answer if callable(answer) else lambda call: answer or ""
     prompt = PROMPTS.find("explain", "movies", locale)
-    writer = Writer(ScriptedLLM(said), constraint, kept or Kept())  # type: ignore[arg-type]
+    writer = Writer(ScriptedLLM(said), constraint, kept or Kept())
     parts = explain(
         Subject(state, candidates, **subject),
         Style(prompt, top, asyncio.get_running_loop().time() + seconds, 96, locale, full=True),
@@ -153,7 +154,10 @@ def test_a_value_that_most_items_have_relates_no_two() -> None:
 
 
 def test_the_rarest_shared_value_comes_first() -> None:
-    counts = {("genre", "Horror"): 90, ("genre", "Sci-Fi"): 12}
+    counts: dict[tuple[str, str | int | float | bool], int] = {
+        ("genre", "Horror"): 90,
+        ("genre", "Sci-Fi"): 12,
+    }
     (link,) = links(THING, rated(ALIEN), Grounds(counts, total=1_000))
     assert link.shared == [("genre", "Sci-Fi"), ("genre", "Horror")]
 

@@ -119,6 +119,9 @@ COMMANDS: dict[str, Here | str] = {
     "eval show": "README.md § Which prompt, model and strategy ranks best on my data?, sh 1",
     "eval compare": "README.md § Which prompt, model and strategy ranks best on my data?, sh 1",
     "eval curve": "make bench-history",
+    "eval reasons": (
+        "tests/test_eval_reasons.py::test_the_command_prints_a_table_and_writes_a_page"
+    ),
     "eval production": "docs/shadow.md § Was it better?, sh 1",
 }
 

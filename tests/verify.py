@@ -30,8 +30,10 @@ from hypothesis import strategies as st
 from scipy.stats import fisher_exact
 
 from eval.cases import Data
+from eval.evidence import Evidence
 from eval.protocols import Options
 from eval.protocols import make as make_cases
+from eval.reader import read
 from eval.run import Run
 from eval.suite import Suite
 from service.api import create_app
@@ -43,7 +45,7 @@ from service.explain import Style, Subject, Writer, explain
 from service.llm import Asked, Scorer
 from service.llm.local import Local
 from service.prompts import Prompt
-from service.schema import Item, Ranked, Reason, RecommendRequest
+from service.schema import Event, Item, Ranked, Reason, RecommendRequest
 from tests import llama_cpp
 from tests import test_clients as clients
 from tests import test_promises as promises
@@ -51,7 +53,6 @@ from tests.conftest import FILMS, MODELS, Make, free_port, metered_scorer, on_re
 from tests.injections import TITLES, neutral
 from tests.scripted import ScriptedLLM
 from tests.slow_engine import Kept, SlowEngine, kept
-from tests.statements import statements
 from tests.test_api import started
 from tests.test_engine import compared
 from tests.test_prompts import HOSTILE
@@ -671,6 +672,11 @@ async def filled(folder: Path) -> Service:
 async def test_reasons_are_true_and_are_the_reason(tmp_path: Path) -> None:
     service = await filled(tmp_path)
     catalogue = {row["id"]: Item.model_validate(row) for row in films("items")}
+    log = [Event.model_validate(row) for row in films("events")]
+    evidence = Evidence(catalogue, service.settings.events.of("movies"), log)
+    acted = defaultdict[str | None, list[Event]](list)
+    for event in log:
+        acted[event.user_id].append(event)
     liked = Counter(row["user_id"] for row in films("events") if row["value"] >= 4)
     people = random.Random(7).sample(
         sorted(user for user, count in liked.items() if count >= 10), PEOPLE
@@ -698,22 +704,21 @@ async def test_reasons_are_true_and_are_the_reason(tmp_path: Path) -> None:
         )
     print()
     for locale in ("en", "zh-CN"):
-        rows = [row for who, items in shown.items() if who.startswith(locale) for row in items]
+        lists = {who: items for who, items in shown.items() if who.startswith(locale)}
+        rows = [row for items in lists.values() for row in items]
         said = [
             statement
-            for row in rows
-            for statement in statements(
-                row.reason or "",
-                catalogue[row.item_id],
-                [catalogue[one] for one in row.evidence],
-                catalogue.values(),
+            for who, items in lists.items()
+            for row in items
+            for statement in read(
+                evidence, row.reason or "", catalogue[row.item_id], acted[who.split()[1]]
             )
         ]
         kinds = Counter(one.kind for one in said)
         grounded = sum(bool(row.signals["grounded"]) for row in rows)
         print(
             f"  {locale}: {grounded} of {len(rows)} reasons in the model's words; {dict(kinds)} "
-            f"named"
+            f"claimed"
         )
         print(
             f"    true: {share(sum(one.true for one in said), len(said))}, false: "
