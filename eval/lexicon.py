@@ -26,7 +26,7 @@ FUNCTION_WORDS = listed(
     there these they this those though through thus to together too toward towards under until up
     upon us very was way we were what when where which while who whom whose why will with within
     would you your yours yourself
-    act based choice chosen close closest common content fit fits liked likes liking lists lot make
+    act based described choice choices choose chosen close closest placed comes common content fit fits liked likes liking lists lot make
     makes match matches named people person reason recommended ranked share shared shares sharing
     similar taste two
     album article book books course film films game item items job movie movies music novel piece
@@ -55,6 +55,7 @@ HAN_WORDS = listed(
     听过 读 读过 买 买过 用过 评分 打 打了 分 星 评 评论 搜索 搜 搜过 关注 订阅 分享 加入 购物车
     放进 收藏 点开 点击 播放 浏览 退回 跳过 尚未 还没 没看过 新 新近 新品 发布 上映 出版 上市 上架
     电影 影片 片 片子 书 书籍 图书 小说 作品 商品 产品 东西 歌 歌曲 音乐 专辑 游戏 文章 节目 视频
+    选 选过 选择 所选 出品 执导 出版 材质 介绍 用词 接触 接触过 又见 同样 特点 类 与之
     课程 剧 剧集 物品 项目 内容 词语 次数 按 按照 程度 排列 排序
     """
 )
@@ -131,9 +132,15 @@ def verbs_of(meanings: Mapping[str, Meaning]) -> dict[str, frozenset[str]]:
     """English verbs, longest first, each with the event types that it may stand for."""
     types: dict[str, set[str]] = {}
     for type_, meaning in meanings.items():
-        for verb in _wordings(meaning.verb or type_.replace("_", " ")):
+        for verb in _wordings(plain_verb(meaning, type_)):
             types.setdefault(verb, set()).add(type_)
     return {verb: frozenset(types[verb]) for verb in sorted(types, key=len, reverse=True)}
+
+
+def plain_verb(meaning: Meaning | None, type_: str) -> str:
+    """An event type's English verb, without the places of its title and value."""
+    verb = meaning.verbs.get("en") if meaning is not None else None
+    return " ".join(re.sub(r"\[.*?\]", "", verb or type_.replace("_", " ")).split("{}")).strip()
 
 
 def _wordings(verb: str) -> Iterator[str]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from service.context import CallContext
 from service.errors import InvalidOutput, ModelError, PromptError
 from service.explain.attribution import Attribution, Attributor
-from service.explain.claims import Told, told
+from service.explain.claims import Sayable, told
 from service.explain.grounds import Grounds, gather
 from service.explain.language import Language, spoken
 from service.explain.sentences import Clause, Sentences
@@ -124,7 +124,7 @@ async def explain(
 
 def sheets(subject: Subject, style: Style) -> dict[int, Sheet]:
     """What a model is told of each item that it may write on, by place from 0."""
-    told_of: list[Told] = [
+    told_of: list[Sayable] = [
         told(candidate, subject.state, subject.grounds, style.language, None)
         for candidate in subject.chosen[: min(style.top, len(LETTERS))]
     ]

@@ -41,7 +41,7 @@ _PAUSES = re.compile(r"\s*(?:[;:–—()，、；：;]|(?<!\d)[,:,]|[,:,](?!\d))
 
 
 @dataclass(frozen=True)
-class Told:
+class Sayable:
     """What a reason may say of an item. `link`: the person's deed that it has most in common with;
     `shared`: of what they share, what a sentence names; `own`: other attribute values of the item,
     the rarest first; `chunks`: phrases of its text in the language of the reason, whole from one
@@ -65,7 +65,7 @@ def told(
     grounds: Grounds,
     language: Language,
     instruction: str | None,
-) -> Told:
+) -> Sayable:
     """Collects what may be said of a chosen item."""
     item = candidate.item
     link = next(iter(links(item, state, grounds)), None)
@@ -76,7 +76,7 @@ def told(
     years = [fact for fact in item.facts() if fact[0] == "year"]
     own = sorted(facts, key=lambda fact: -grounds.rarity(fact))[:OWN]
     own = [*own[: OWN - len(years[:1])], *years[:1]] if own or years else []
-    return Told(
+    return Sayable(
         item,
         link,
         [fact for fact in shared if sound(str(fact[1]))],

@@ -22,7 +22,7 @@ AGING = 0.98
 """How much less a deed counts than the next later one."""
 LEAST_OTHERS = 3
 """Fewer people than this are not spoken of."""
-WEIGHTS = {"shared": 1.0, "near": 1.0, "together": 0.5}
+WEIGHTS = {"shared": 1.0, "near": 1.0, "together": 0.5, "pull": 2.0}
 """How much each kind of relation counts among the person's items."""
 
 
@@ -33,13 +33,14 @@ class Grounds:
     `counts`, `total`: in how many of `total` items a fact holds, as far as they were counted.
     `near`: by a chosen item's id, the cosines of those of the person's items whose text is near
     its own. `together`: by (the person's item, chosen item), an event type and how many people did
-    that to both.
+    that to both; `pull`: how much the learned sources draw the one to the other, in [0, 2].
     """
 
     counts: Mapping[Fact, int] = field(default_factory=dict)
     total: int = 1
     near: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     together: Mapping[tuple[str, str], tuple[str, int]] = field(default_factory=dict)
+    pull: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
     def rarity(self, fact: Fact) -> float:
         """How much it says of an item that the fact holds, in [0, 1]: log(N / n) / log N."""
@@ -57,13 +58,14 @@ async def gather(
     """Asks catalogue and log what reasons for the chosen items need to know."""
     items = [candidate.item for candidate in chosen]
     liked = {entry.item.id: entry.item for entry in deeds(state) if entry.item is not None}
-    facets, near, tables = await asyncio.gather(
+    facets, near, pull, tables = await asyncio.gather(
         catalog.facets(),
         _near(catalog, [item.id for item in items], [*liked]),
+        _pull(store, catalog, [item.id for item in items], [*liked]),
         _tables(store, {entry.event.type for entry in deeds(state)} if items else set()),
     )
     counts, total = _counts(facets, [*items, *liked.values()])
-    return Grounds(counts, total, near, _together(tables, items, liked))
+    return Grounds(counts, total, near, _together(tables, items, liked), pull)
 
 
 def deeds(state: UserState) -> list[Recent]:
@@ -124,6 +126,7 @@ def links(chosen: Item, state: UserState, grounds: Grounds) -> list[Link]:
             WEIGHTS["shared"] * sum(map(grounds.rarity, shared))
             + WEIGHTS["near"] * near.get(item.id, 0.0)
             + WEIGHTS["together"] * (math.log10(others[1]) if others else 0)
+            + WEIGHTS["pull"] * grounds.pull.get((item.id, chosen.id), 0)
         )
         if shared or item.id in near or others:
             weight = strength * AGING**age * (0.5 + 0.5 * entry.weight)
@@ -184,6 +187,35 @@ async def _near(
             if cosine >= max(least[item_id], least[one])
         }
     return found
+
+
+async def _pull(
+    store: Store, catalog: Catalog, chosen: Sequence[str], liked: Sequence[str]
+) -> dict[tuple[str, str], float]:
+    """How much each of the person's items draws each chosen one: by the weight that it has in
+    `item_item`, of the greatest among them, and by the cosine of both items' factors."""
+    table = await store.neighbours.get("item_item") if chosen and liked else None
+    _, factors = await catalog.factors([*chosen, *liked])
+    found: dict[tuple[str, str], float] = {}
+    for one in chosen:
+        weights = [_weight(table, own, one) if table is not None else 0.0 for own in liked]
+        greatest = max([*weights, 0.0]) or 1.0
+        for own, weight in zip(liked, weights, strict=True):
+            cosine = 0.0
+            if one in factors and own in factors:
+                a, b = factors[one], factors[own]
+                cosine = float(a @ b) / math.sqrt(float(a @ a) * float(b @ b) or 1.0)
+            found[own, one] = weight / greatest + max(0.0, cosine)
+    return found
+
+
+def _weight(table: Neighbours, item_id: str, other: str) -> float:
+    """What a table says of another item in an item's row; 0 if nothing."""
+    place, column = table.places.get(item_id), table.places.get(other)
+    if place is None or column is None:
+        return 0.0
+    row = slice(table.starts[place], table.starts[place + 1])
+    return float(table.weights[row][table.others[row] == column].sum())
 
 
 async def _tables(store: Store, types: Iterable[str]) -> dict[str, Neighbours]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from zlib import crc32
 
-from service.explain.claims import Told
+from service.explain.claims import Sayable
 from service.explain.language import Language
 from service.schema import Reason, ReasonFact
 
@@ -31,7 +31,7 @@ class Sentences:
     language: Language
     _said: list[str] = field(default_factory=list)
 
-    def reason(self, told: Told, rank: int, clause: Clause | None = None) -> Reason:
+    def reason(self, told: Sayable, rank: int, clause: Clause | None = None) -> Reason:
         """The reason for an item: in a model's words if there are any and they fit into a sentence
         of the language's length, else by a template."""
         sentences = list(self._sentences(told, clause)) if clause is not None else []
@@ -50,7 +50,7 @@ class Sentences:
             facts=facts,
         )
 
-    def _sentences(self, told: Told, clause: Clause | None) -> Iterator[tuple[str, str]]:
+    def _sentences(self, told: Sayable, clause: Clause | None) -> Iterator[tuple[str, str]]:
         """Sentences in every form that suits, beginning with one that hangs on the item and its
         link; only those of a fitting length if they hold a model's words."""
         values = self._values(told, clause)
@@ -63,7 +63,7 @@ class Sentences:
                 if clause is None or self._fits(text):
                     yield form, text
 
-    def _values(self, told: Told, clause: Clause | None) -> Mapping[str, str]:
+    def _values(self, told: Sayable, clause: Clause | None) -> Mapping[str, str]:
         """What stands for each placeholder of a form."""
         language, link = self.language, told.link
         own = language.phrase(told.own) if told.own else next(iter(told.chunks), "")
@@ -93,7 +93,7 @@ class Sentences:
         return max((_common(text, other) for other in self._said), default=0.0)
 
 
-def forms_of(told: Told, clause: Clause | None) -> list[str]:
+def forms_of(told: Sayable, clause: Clause | None) -> list[str]:
     """The forms that suit what may be said of an item, the best first."""
     link, own = told.link, bool(told.own or told.chunks)
     if told.asked:
@@ -129,7 +129,7 @@ SAID: Mapping[str, frozenset[str]] = {
 """Which kinds of facts the sentences of a situation say."""
 
 
-def facts_of(told: Told, form: str, clause: Clause | None) -> list[ReasonFact]:
+def facts_of(told: Sayable, form: str, clause: Clause | None) -> list[ReasonFact]:
     """All that may be said of an item; what a sentence of this form says is marked."""
     situation = form.removeprefix("clause_").removesuffix("_own").replace("own_", "")
     said = SAID[situation]

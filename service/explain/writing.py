@@ -13,7 +13,7 @@ from typing import Any
 from service.context import CallContext
 from service.errors import InvalidOutput, ModelTimeout
 from service.explain.check import Fact, Objection, objection
-from service.explain.claims import Told
+from service.explain.claims import Sayable
 from service.explain.language import Language
 from service.explain.sentences import Clause
 from service.llm import LLM, Call, OutputConstraint
@@ -48,7 +48,7 @@ class Sheet:
         return {"label": letter, "facts": lines, "cite": " or ".join(map(labels, self.choices))}
 
 
-def sheet_of(told: Told, language: Language) -> Sheet | None:
+def sheet_of(told: Sayable, language: Language) -> Sheet | None:
     """The facts from which a model may write on an item; None if there is too little to say."""
     facts: list[Fact] = []
     for kind, pairs in (("shared", told.shared), ("attribute", told.own)):
@@ -253,9 +253,11 @@ def _head(name: str, values: Sequence[tuple[Fact, int]], language: Language) -> 
                 continue
             led = fact.led[place]
             texts = [] if led else _articled(fact.values[place], language)
-            before = [gap] if not said else [*language.links, *([gap] if len(said) == 1 else [])]
+            before = (
+                [gap] if not said else [*language.links, *([gap] if gap and len(said) == 1 else [])]
+            )
             forms = [link + text for link in before for text in {*texts, *led}]
-            forms += [gap + text for text in led] if len(said) > 1 else []
+            forms += [gap + text for text in led] if gap and len(said) > 1 else []
             after = said | {n}
             if after not in sets:
                 sets.append(after)
