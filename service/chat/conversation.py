@@ -79,6 +79,7 @@ class Conversation:
         """Yields the text in pieces, then the reply; with a JSON schema (`shape`), a single piece
         of JSON. An invalid request raises here, before iteration begins."""
         call = call or CallContext()
+        request = request.model_copy(update={"locale": await self._locale(request)})
         self._check(request, call)
         start = asyncio.get_running_loop().time()
         facets = await self.catalog.facets()
@@ -89,7 +90,7 @@ class Conversation:
             request = request.model_copy(update={"top_n": top_n})
         views = await self.understanding.views(request, talk)
         kind = talk.kind or await self.understanding.kind(talk.turn, views)
-        turn = _Turn(request, talk, answers.spoken(request.locale, talk.turn), call, own)
+        turn = _Turn(request, talk, answers.spoken(request.locale), call, own)
         if kind == "recommend":
             noted = await self._note(request, talk)
             left = await _without_excluded(self.catalog, request, talk, own)
@@ -129,6 +130,15 @@ class Conversation:
         self.catalog.check_filters(request.filters)
         asked = self._asked(request, None).model_copy(update={"candidates": request.candidates})
         self.recommender.check(asked, call)
+
+    async def _locale(self, request: ChatRequest) -> str | None:
+        """Returns the locale of the whole answer, its reasons too."""
+        if request.locale is not None:
+            return request.locale
+        users = self.understanding.store.users
+        user = await users.get(request.user_id) if request.user_id is not None else None
+        turn = request.turns[-1].text[: reading.LONGEST_READ]
+        return answers.locale_for(turn, user[0].locale if user is not None else None)
 
     async def _note(self, request: ChatRequest, talk: reading.Talk) -> list[Event]:
         """Stores what the last turn says about the person as events. Sending the same turn again
