@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import pickle
 import re
 import time
 from collections.abc import AsyncIterator, Callable
@@ -26,7 +27,7 @@ from service.errors import BadRequest, ModelError, ModelUnreachable
 from service.explain.language import languages
 from service.language import language_of
 from service.llm import Call, OutgoingCall
-from service.schema import ChatReply, ChatRequest, Item, Turn
+from service.schema import ChatReply, ChatRequest, Document, Item, RecommendRequest, Turn
 from tests.conftest import ALIEN, FILMS, Make, backwards, letters_of
 from tests.scripted import ScriptedLLM
 
@@ -690,6 +691,41 @@ async def test_the_locale_of_a_request_decides(client: openai.AsyncOpenAI) -> No
     answer = await said(client, "something with zombies", user_id="ann", locale="fr-CA")
     assert answer.choices[0].message.content.startswith("Pour «\u202fsomething with zombies\u202f»")
     assert language_of(answer.recommendations[0]["reason"]) == "fr"
+
+
+# ── the person's own words ────────────────────────────────────────────────────────────────────────
+
+
+def test_own_words_stay_with_a_request_and_out_of_its_schema() -> None:
+    plain = RecommendRequest(instruction="lighter. Comedy")
+    assert plain.own_words == "lighter. Comedy"
+    told = plain.with_own_words("lighter").model_copy(update={"top_n": 3})
+    assert (told.own_words, told.instruction, told.top_n) == ("lighter", "lighter. Comedy", 3)
+    kept = pickle.dumps(told)
+    assert pickle.loads(kept).own_words == "lighter"  # noqa: S301  made a line above
+    assert plain.with_own_words(None).own_words is None
+    assert "own_words" not in json.dumps(RecommendRequest.model_json_schema())
+
+
+@pytest.mark.parametrize("documents", [None, ["amelie", "heat"]])
+async def test_a_reason_says_nothing_asked_for_that_only_a_model_named(
+    make: Make, documents: list[str] | None
+) -> None:
+    service = await make(says)
+    own = None if documents is None else [Document(text=one) for one in documents]
+
+    async def asked(turn: str) -> set[str | None]:
+        """What a reason may say was asked for."""
+        request = ChatRequest(
+            turns=[Turn(role="user", text=turn)], documents=own, explain="full", top_n=8
+        )
+        async with aclosing(await service.chat.answer(request)) as parts:
+            *_, reply = [part async for part in parts]
+        facts = [fact for item in reply.ranking.items for fact in item.facts]
+        return {fact.value for fact in facts if fact.kind == "asked"}
+
+    assert await asked("a lighter comedy") == {"Comedy"}
+    assert await asked("something lighter") == set()
 
 
 # ── what is picked among ──────────────────────────────────────────────────────────────────────────

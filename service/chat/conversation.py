@@ -170,14 +170,17 @@ class Conversation:
     def _wanted(
         self, request: ChatRequest, talk: reading.Talk, values: list[str], spent_s: float
     ) -> RecommendRequest:
-        """Makes a recommendation request of the conversation."""
+        """Makes a recommendation request of the conversation. `values`: those that a model took the
+        person's words for."""
         update: dict[str, Any] = {"exclude": list(dict.fromkeys([*request.exclude, *talk.exclude]))}
         if request.candidates is not None:
             update["candidates"] = request.candidates
         else:
             update |= {"filters": {**talk.filters, **request.filters}, "avoid": [*talk.avoid]}
         wishes = ". ".join(filter(None, (talk.instruction, ", ".join(values))))
-        return self._asked(request, wishes[:LONGEST_INSTRUCTION], spent_s).model_copy(update=update)
+        asked = self._asked(request, wishes[:LONGEST_INSTRUCTION], spent_s)
+        own_words = (talk.instruction or "")[:LONGEST_INSTRUCTION]
+        return asked.model_copy(update=update).with_own_words(own_words)
 
     def _asked(
         self, request: ChatRequest, instruction: str | None, spent_s: float = 0
@@ -206,7 +209,7 @@ class Conversation:
                 query=wanted.instruction or "",
                 documents=documents,
                 **{name: getattr(wanted, name) for name in shared},
-            ),
+            ).with_own_words(wanted.own_words),
             call,
         )
 
