@@ -55,7 +55,7 @@ class Explainer:
         style = self.style(plan, person)
         attributor = self.attributor(plan, views) if style.full else None
         grounds = await self.grounds(person, chosen)
-        subject = Subject(person, chosen, plan.request.instruction, grounds)
+        subject = Subject(person, chosen, plan.request.own_words, grounds)
         asked = [alias or "", attributor.scorer.alias if attributor is not None else ""]
         outside = next((name for name in asked if views.of(name).redaction is not None), None)
         reasons = explain(

@@ -123,7 +123,7 @@ class Planner:
             explain=request.explain,
             deadline_ms=request.deadline_ms,
             redact=request.redact,
-        )
+        ).with_own_words(request.own_words[:LONGEST_INSTRUCTION].strip())
         line_tokens = min(request.line_tokens or limit, limit)
         plan = self.unbounded(recommendation, call).for_documents(documents, line_tokens)
         return plan, warnings

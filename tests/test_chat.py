@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import pickle
 import re
 import time
 from collections.abc import AsyncIterator, Callable
@@ -19,12 +20,14 @@ from pydantic import BaseModel
 
 from service.api import create_app
 from service.catalog import Facets
-from service.chat import picks, reading
+from service.chat import answers, picks, reading
 from service.chat.shape import check, filled
 from service.config import Settings
 from service.errors import BadRequest, ModelError, ModelUnreachable
+from service.explain.language import languages
+from service.language import language_of
 from service.llm import Call, OutgoingCall
-from service.schema import ChatReply, ChatRequest, Item, Turn
+from service.schema import ChatReply, ChatRequest, Document, Item, RecommendRequest, Turn
 from tests.conftest import ALIEN, FILMS, Make, backwards, letters_of
 from tests.scripted import ScriptedLLM
 
@@ -595,6 +598,137 @@ async def test_only_the_given_candidates_are_picked(client: openai.AsyncOpenAI) 
         client, "anything?", "I have seen the first one", candidates=["heat", "solaris"]
     )
     assert len(rest.recommendations) == 1
+
+
+# ── its language ──────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("code", sorted(answers.languages()))
+def test_every_language_says_all_with_the_same_places(code: str) -> None:
+    def places(words: answers.Words) -> dict[str, list[str]]:
+        said: dict[str, str] = words.model_dump()
+        return {name: re.findall(r"{.*?}", text) for name, text in said.items()}
+
+    words = answers.languages()[code]
+    assert places(words) == places(answers.languages()["en"])
+    assert all(text for name, text in words.model_dump().items() if name != "space")
+
+
+def test_a_conversation_is_had_in_the_languages_of_reasons() -> None:
+    assert answers.languages().keys() == languages().keys()
+
+
+@pytest.mark.parametrize(
+    ("turn", "declared", "locale"),
+    [
+        ("something with zombies", "zh", "en"),
+        ("Ich suche etwas Lustiges", "zh", "de"),
+        ("quiero una comedia", None, "es"),
+        ("je cherche un film", "en-GB", "fr"),
+        ("送一个喜欢喝茶的人", "de", "zh"),
+        ("映画をお願いします", None, "ja"),
+        ("hi", "zh-CN", "zh-CN"),
+        ("a thriller", "zh", "zh"),
+        ("hi", None, None),
+        ("恐怖映画", "ja", "ja"),
+        ("恐怖片", "zh-TW", "zh-TW"),
+        ("посоветуй мне хороший фильм", "fr", "fr"),
+        ("... 12 3", "ja", "ja"),
+    ],
+)
+def test_a_turn_is_answered_in_its_language_where_it_tells_it(
+    turn: str, declared: str | None, locale: str | None
+) -> None:
+    assert answers.locale_for(turn, declared) == locale
+
+
+async def declared(client: openai.AsyncOpenAI, locale: str) -> None:
+    answer = await posted(client, "users", {"user_id": "ann", "locale": locale})
+    assert answer.status_code < 300, answer.text
+
+
+@pytest.mark.parametrize(
+    ("locale", "turn", "code"),
+    [
+        ("zh", "something with zombies, please", "en"),
+        ("zh", "a film", "zh"),
+        ("de", "Bitte etwas mit Zombies", "de"),
+        ("de", "送一个喜欢喝茶的人", "zh"),
+        ("en", "Quisiera ver algo de terror", "es"),
+        ("en", "Je voudrais voir un film drôle", "fr"),
+        ("en", "怖い映画をお願いします", "ja"),
+        ("pt", "a film", "en"),
+    ],
+)
+async def test_one_message_has_one_language(
+    client: openai.AsyncOpenAI, locale: str, turn: str, code: str
+) -> None:
+    await declared(client, locale)
+    words = answers.languages()[code]
+    mine = ["heat", {"id": "night", "title": "Zombies", "attributes": {"genre": ["Horror"]}}]
+    for more in ({}, {"documents": mine}):
+        answer = await said(client, turn, user_id="ann", **more)
+        text = answer.choices[0].message.content
+        assert text.partition("\n")[0] in {
+            words.picks,
+            words.wish.format(wish=turn.removesuffix("。")),
+        }
+        assert language_of(" ".join(pick["reason"] for pick in answer.recommendations)) == code
+    hello = await said(client, "hi", user_id="ann")
+    assert hello.choices[0].message.content == answers.spoken(locale).hello
+
+
+async def test_why_is_answered_in_the_language_of_the_question(client: openai.AsyncOpenAI) -> None:
+    await declared(client, "de")
+    for turn, code in (("为什么推荐第二个?", "zh"), ("why the second one?", "en"), ("why?", "de")):
+        for more in ({}, {"documents": ["heat", "alien"]}):
+            answer = await said(client, "a film", turn, user_id="ann", **more)
+            assert language_of(answer.choices[0].message.content) == code
+
+
+async def test_the_locale_of_a_request_decides(client: openai.AsyncOpenAI) -> None:
+    await declared(client, "de")
+    answer = await said(client, "something with zombies", user_id="ann", locale="fr-CA")
+    assert answer.choices[0].message.content.startswith("Pour «\u202fsomething with zombies\u202f»")
+    assert language_of(answer.recommendations[0]["reason"]) == "fr"
+
+
+# ── the person's own words ────────────────────────────────────────────────────────────────────────
+
+
+def test_own_words_stay_with_a_request_and_out_of_its_schema() -> None:
+    plain = RecommendRequest(instruction="lighter. Comedy")
+    assert plain.own_words == "lighter. Comedy"
+    told = plain.with_own_words("lighter").model_copy(update={"top_n": 3})
+    assert (told.own_words, told.instruction, told.top_n) == ("lighter", "lighter. Comedy", 3)
+    kept = pickle.dumps(told)
+    assert pickle.loads(kept).own_words == "lighter"  # noqa: S301  made a line above
+    assert plain.with_own_words(None).own_words is None
+    assert "own_words" not in json.dumps(RecommendRequest.model_json_schema())
+
+
+@pytest.mark.parametrize("documents", [None, ["amelie", "heat"]])
+async def test_a_reason_says_nothing_asked_for_that_only_a_model_named(
+    make: Make, documents: list[str] | None
+) -> None:
+    service = await make(says)
+    own = None if documents is None else [Document(text=one) for one in documents]
+
+    async def asked(turn: str) -> set[str | None]:
+        """What a reason may say was asked for."""
+        request = ChatRequest(
+            turns=[Turn(role="user", text=turn)], documents=own, explain="full", top_n=8
+        )
+        async with aclosing(await service.chat.answer(request)) as parts:
+            *_, reply = [part async for part in parts]
+        facts = [fact for item in reply.ranking.items for fact in item.facts]
+        return {fact.value for fact in facts if fact.kind == "asked"}
+
+    assert await asked("a lighter comedy") == {"Comedy"}
+    assert await asked("something lighter") == set()
+
+
+# ── what is picked among ──────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("explain", ["none", "short"])

@@ -164,7 +164,10 @@ class Asker(BaseModel):
     metadata: dict[str, Any] | None = Field(None, description="`user_id` in it is read.")
     session_id: Id | None = Field(None, description="A visitor's session.")
     domain: Label | None = Field(None, description="As on /v1/recommendations.")
-    locale: Locale | None = Field(None, description="Language of the answer.")
+    locale: Locale | None = Field(
+        None,
+        description="Language of the answer; by default the last message's, else the user's.",
+    )
     strategy: Text | None = Field(None, description="As on /v1/recommendations.")
     deadline_ms: Annotated[StrictInt, Field(ge=1, le=600_000)] | None = Field(
         None, description="Answer within this time."

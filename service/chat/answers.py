@@ -1,13 +1,18 @@
-"""Fixed phrases, in English and Chinese, that frame the picks and their checked reasons."""
+"""Fixed phrases that frame the picks and their checked reasons, read from `languages/*.yaml`, and
+which language they are in."""
 
-import re
+import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+
+import yaml
 
 from service.chat.patterns import REJECTION, THANKS
 from service.chat.picks import shown
 from service.chat.reading import Kind, Talk
-from service.schema import Event, Item, Ranked
+from service.language import language_of
+from service.schema import Event, Item, Ranked, Value
 
 ABOUT = 400
 """How many characters of an item's text are quoted."""
@@ -15,17 +20,18 @@ MOVED = 2
 """Most items of the person's history that an answer names as having raised a pick's score."""
 QUOTED = 8
 """A wish of more words than this is not repeated in the answer."""
+TELLING = 3
+"""A turn in Latin letters of fewer words than this doesn't tell its language."""
 
 
-@dataclass(frozen=True)
-class Words:
+class Words(Value):
     """The sentences of one language.
 
     `picks`, `wish`, `rejected`: introduce the list. `seen`, `disliked`, `avoided`, `left_out`:
     acknowledge what the person said. `dropped`: says that no item fits all filters; `nothing`: that
     none was found. `which`: asks which pick is meant. `hello`, `welcome`, `offtopic`: answer turns
     that are no wishes. `moved`: names more items that speak for a pick. `quoted`: puts a title in
-    quotes; `comma`: stands between titles.
+    quotes; `comma`: stands between titles; `space`: between sentences.
     """
 
     picks: str
@@ -44,58 +50,56 @@ class Words:
     moved: str
     quoted: str
     comma: str
+    space: str
 
     def titles(self, items: Sequence[Item]) -> str:
         """The items' titles in quotes, as a list."""
         return self.comma.join(self.quoted.format(shown(item.title)) for item in items)
 
 
-ENGLISH = Words(
-    picks="Here is what I would pick for you:",
-    wish="For “{wish}”, I would pick:",
-    rejected="Something else, then:",
-    seen="Noted: you know {}.",
-    disliked="Noted: {} is not for you.",
-    avoided="Noted: no {} from now on.",
-    left_out="I leave out {} here.",
-    dropped="Nothing here fits all of that, so I looked for what comes close.",
-    nothing="I found nothing that fits. Tell me more about what you would like.",
-    which="Which one do you mean? Tell me its number in my last list.",
-    hello=(
-        "Hello! Tell me what you are in the mood for, what you know already or don't like, "
-        "and I will pick for you."
-    ),
-    welcome="You are welcome. Come back any time for more.",
-    offtopic="I can only help you choose something here. Tell me what you are in the mood for.",
-    moved="What also speaks for it: {titles}.",
-    quoted="“{}”",
-    comma=", ",
-)
-CHINESE = Words(
-    picks="我为你挑选了:",
-    wish="按“{wish}”,我会选:",
-    rejected="那换一些:",
-    seen="记下了:你看过{}。",
-    disliked="记下了:{}不合你的口味。",
-    avoided="记下了:以后不再推荐{}。",
-    left_out="这里不再推荐{}。",
-    dropped="没有完全符合的,以下比较接近:",
-    nothing="没有找到合适的。请再说说你想要什么。",
-    which="你指的是哪一个?请告诉我它在上一个列表里的编号。",
-    hello="你好!告诉我你现在想要什么、看过什么、不喜欢什么,我来为你挑选。",
-    welcome="不客气,随时再来找我。",
-    offtopic="我只能帮你在这里挑选。告诉我你现在想要什么。",
-    moved="也支持它的:{titles}。",
-    quoted="《{}》",
-    comma="、",
-)
+@lru_cache
+def languages() -> Mapping[str, Words]:
+    """The sentences of every language by its code."""
+    folder = files("service.chat") / "languages"
+    return {
+        file.name.removesuffix(".yaml"): Words.model_validate(
+            yaml.safe_load(file.read_text(encoding="utf-8"))
+        )
+        for file in folder.iterdir()
+        if file.name.endswith(".yaml")
+    }
 
 
-def spoken(locale: str | None, turn: str) -> Words:
-    """Returns the sentences for `locale`; if it is None, those for the script of `turn`."""
-    if locale is not None:
-        return CHINESE if locale.lower().startswith("zh") else ENGLISH
-    return CHINESE if re.search(r"[\u4e00-\u9fff]", turn) else ENGLISH
+def spoken(locale: str | None) -> Words:
+    """Returns the sentences for a locale such as `zh-CN`; English ones for a language that is not
+    offered."""
+    known = languages()
+    return known.get(language(locale), known["en"])
+
+
+def language(locale: str | None) -> str:
+    """Returns the language of a locale; empty for none."""
+    return (locale or "").partition("-")[0].lower()
+
+
+def locale_for(turn: str, declared: str | None) -> str | None:
+    """Returns the locale in which to answer a turn: its language, if that is offered and the turn
+    says enough to tell; else the locale that the person declared."""
+    if len(turn.split()) < TELLING and not _has_other_letters(turn):
+        return declared
+    told = language_of(turn)
+    alike = {"zh", "ja"} if told == "zh" else {told}  # Japanese may be in Chinese letters only
+    if told not in languages() or language(declared) in alike:
+        return declared
+    return told
+
+
+def _has_other_letters(text: str) -> bool:
+    """Whether a text has letters that aren't Latin."""
+    return any(
+        letter.isalpha() and not unicodedata.name(letter, "LATIN").startswith("LATIN")
+        for letter in text
+    )
 
 
 def opening(talk: Talk, words: Words, noted: Sequence[Event]) -> str:
@@ -121,13 +125,13 @@ def opening(talk: Talk, words: Words, noted: Sequence[Event]) -> str:
     ]
     sentences = [sentence.format(what) for sentence, what in heeded if what]
     if sentences:
-        return " ".join([*sentences, words.picks])
+        return words.space.join([*sentences, words.picks])
     wish = talk.wishes[-1] if talk.wishes else ""
     if REJECTION.search(talk.turn) and len(wish.split()) < 3:
         return words.rejected
     if not wish or len(wish.split()) > QUOTED:
         return words.picks
-    return words.wish.format(wish=shown(wish).rstrip("?.! "))
+    return words.wish.format(wish=shown(wish).lstrip("¿¡").rstrip("?.!？。！ "))
 
 
 def answered(talk: Talk, kind: Kind, words: Words) -> str:
@@ -155,4 +159,4 @@ def justified(item: Item, row: Ranked, moved: Mapping[str, Item], words: Words) 
     ids = sorted((id_ for id_ in nats if nats[id_] > 0), key=lambda id_: -nats[id_])
     beside = [moved[id_] for id_ in ids if id_ in moved and id_ not in row.evidence][:MOVED]
     sentences = [words.moved.format(titles=words.titles(beside))] if beside else []
-    return f"**{shown(item.title)}**: " + " ".join([row.reason or "", *sentences]).strip()
+    return f"**{shown(item.title)}**: " + words.space.join(filter(None, [row.reason, *sentences]))

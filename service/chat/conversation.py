@@ -79,6 +79,7 @@ class Conversation:
         """Yields the text in pieces, then the reply; with a JSON schema (`shape`), a single piece
         of JSON. An invalid request raises here, before iteration begins."""
         call = call or CallContext()
+        request = request.model_copy(update={"locale": await self._locale(request)})
         self._check(request, call)
         start = asyncio.get_running_loop().time()
         facets = await self.catalog.facets()
@@ -89,7 +90,7 @@ class Conversation:
             request = request.model_copy(update={"top_n": top_n})
         views = await self.understanding.views(request, talk)
         kind = talk.kind or await self.understanding.kind(talk.turn, views)
-        turn = _Turn(request, talk, answers.spoken(request.locale, talk.turn), call, own)
+        turn = _Turn(request, talk, answers.spoken(request.locale), call, own)
         if kind == "recommend":
             noted = await self._note(request, talk)
             left = await _without_excluded(self.catalog, request, talk, own)
@@ -130,6 +131,15 @@ class Conversation:
         asked = self._asked(request, None).model_copy(update={"candidates": request.candidates})
         self.recommender.check(asked, call)
 
+    async def _locale(self, request: ChatRequest) -> str | None:
+        """Returns the locale of the whole answer, its reasons too."""
+        if request.locale is not None:
+            return request.locale
+        users = self.understanding.store.users
+        user = await users.get(request.user_id) if request.user_id is not None else None
+        turn = request.turns[-1].text[: reading.LONGEST_READ]
+        return answers.locale_for(turn, user[0].locale if user is not None else None)
+
     async def _note(self, request: ChatRequest, talk: reading.Talk) -> list[Event]:
         """Stores what the last turn says about the person as events. Sending the same turn again
         adds none."""
@@ -160,14 +170,17 @@ class Conversation:
     def _wanted(
         self, request: ChatRequest, talk: reading.Talk, values: list[str], spent_s: float
     ) -> RecommendRequest:
-        """Makes a recommendation request of the conversation."""
+        """Makes a recommendation request of the conversation. `values`: those that a model took the
+        person's words for."""
         update: dict[str, Any] = {"exclude": list(dict.fromkeys([*request.exclude, *talk.exclude]))}
         if request.candidates is not None:
             update["candidates"] = request.candidates
         else:
             update |= {"filters": {**talk.filters, **request.filters}, "avoid": [*talk.avoid]}
         wishes = ". ".join(filter(None, (talk.instruction, ", ".join(values))))
-        return self._asked(request, wishes[:LONGEST_INSTRUCTION], spent_s).model_copy(update=update)
+        asked = self._asked(request, wishes[:LONGEST_INSTRUCTION], spent_s)
+        own_words = (talk.instruction or "")[:LONGEST_INSTRUCTION]
+        return asked.model_copy(update=update).with_own_words(own_words)
 
     def _asked(
         self, request: ChatRequest, instruction: str | None, spent_s: float = 0
@@ -196,7 +209,7 @@ class Conversation:
                 query=wanted.instruction or "",
                 documents=documents,
                 **{name: getattr(wanted, name) for name in shared},
-            ),
+            ).with_own_words(wanted.own_words),
             call,
         )
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, PrivateAttr, StringConstraints, model_validator
 
 from service.schema.rankings import ItemField, Ranking, Usage
 from service.schema.records import (
@@ -79,6 +79,14 @@ class PersonalRequest(Value):
         description="Names no hosted model may read in what the person wrote.",
         examples=[["Ann Smith"]],
     )
+    _own_words: str | None = PrivateAttr(None)
+
+    def with_own_words(self, words: str | None) -> Self:
+        """Returns the request with that part of its wish which the person wrote, if others added to
+        it; None: no part. Reasons quote no other."""
+        request = self.model_copy()
+        request._own_words = words or ""
+        return request
 
 
 class CatalogRequest(PersonalRequest):
@@ -163,6 +171,11 @@ class RecommendRequest(CatalogRequest, json_schema_extra=_describe_recommend_req
             raise ValueError("context_items holds an id twice")
         return self
 
+    @property
+    def own_words(self) -> str | None:
+        """The instruction, or that part of it which the person wrote."""
+        return self.instruction if self._own_words is None else self._own_words or None
+
 
 class Document(Content):
     """Something to rank that need not be in the catalogue. If the catalogue has an item of its
@@ -210,6 +223,11 @@ class RerankRequest(PersonalRequest):
     history: Annotated[list[InlineEvent], Field(max_length=1_000)] = []
     line_tokens: int | None = Field(None, ge=1)
     explain: Literal["none", "short", "full"] = "none"
+
+    @property
+    def own_words(self) -> str:
+        """The query, or that part of it which the person wrote."""
+        return self.query if self._own_words is None else self._own_words
 
 
 class Reranked(Value):
