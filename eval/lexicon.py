@@ -26,8 +26,8 @@ FUNCTION_WORDS = listed(
     there these they this those though through thus to together too toward towards under until up
     upon us very was way we were what when where which while who whom whose why will with within
     would you your yours yourself
-    act based choice choices choose chosen close closest comes common described latest placed
-    content fit fits liked likes liking lists lot make
+    act based choice choices choose chosen close closest comes common described know latest placed
+    something content fit fits liked likes liking lists lot make
     makes match matches named people person reason recommended ranked share shared shares sharing
     similar taste two
     album article book books course film films game item items job movie movies music novel piece

@@ -6,7 +6,6 @@ from contextlib import aclosing
 from service.catalog import Catalog
 from service.config import Settings
 from service.explain import (
-    Attributor,
     Explained,
     Grounds,
     Kept,
@@ -53,17 +52,14 @@ class Explainer:
         if alias is not None:
             writer = Writer(self._models.writers[alias], self._models.constraint(alias), self._kept)
         style = self.style(plan, person)
-        attributor = self.attributor(plan, views) if style.full else None
         grounds = await self.grounds(person, chosen)
         subject = Subject(person, chosen, plan.request.own_words, grounds)
-        asked = [alias or "", attributor.scorer.alias if attributor is not None else ""]
-        outside = next((name for name in asked if views.of(name).redaction is not None), None)
+        outside = alias if alias is not None and views.of(alias).redaction is not None else None
         reasons = explain(
             subject,
             style,
             plan.context.call,
             writer=writer,
-            attributor=attributor,
             seen=seen_through(views.of(outside), subject) if outside is not None else None,
         )
         async with aclosing(reasons):
@@ -85,15 +81,6 @@ class Explainer:
             locale=locale,
             full=plan.request.explain == "full",
         )
-
-    def attributor(self, plan: Plan, views: Views) -> Attributor | None:
-        """Returns an `Attributor`, which measures by the model of `roles.score` how much each liked
-        item moved a chosen one; None if that model can't or may not be asked."""
-        alias, prompt = self._settings.roles.score, plan.context.score
-        if not plan.ladder.steps or prompt is None or alias not in self._models.scorers:
-            return None
-        attributor = Attributor(self._models.scorers[alias], prompt, plan.context.titles)
-        return attributor if views.of(alias).allowed else None
 
     def _writing_alias(self, views: Views) -> str | None:
         """Returns the alias of the first model, among `roles.explain` and then the fallbacks, that

@@ -17,7 +17,7 @@ from service.schema import Event, Item, Ranked, Value
 ABOUT = 400
 """How many characters of an item's text are quoted."""
 MOVED = 2
-"""Most items of the person's history that an answer names as having raised a pick's score."""
+"""Most items of the person's history that an answer names beside those that the reason cites."""
 QUOTED = 8
 """A wish of more words than this is not repeated in the answer."""
 TELLING = 3
@@ -154,9 +154,9 @@ def described(item: Item, words: Words) -> str:
 
 def justified(item: Item, row: Ranked, moved: Mapping[str, Item], words: Words) -> str:
     """Returns why an item was picked: its reason, and at most `MOVED` further items of the person's
-    history that raised its score most. `moved`: the items of `row.attribution`, by id."""
-    nats = row.attribution
-    ids = sorted((id_ for id_ in nats if nats[id_] > 0), key=lambda id_: -nats[id_])
+    history that draw it most. `moved`: the items of `row.attribution`, by id."""
+    draws = row.attribution
+    ids = sorted(draws, key=lambda item_id: -draws[item_id])
     beside = [moved[id_] for id_ in ids if id_ in moved and id_ not in row.evidence][:MOVED]
     sentences = [words.moved.format(titles=words.titles(beside))] if beside else []
     return f"**{shown(item.title)}**: " + words.space.join(filter(None, [row.reason, *sentences]))

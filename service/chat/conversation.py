@@ -311,7 +311,7 @@ def _values(row: Ranked, item: Item | None) -> dict[str, Any]:
     """Values that a JSON answer may use for an item: its rank, reason and attributes."""
     own = item.model_dump(include={"url", "image_url", "text"}) if item is not None else {}
     attributes = item.attributes if item is not None else {}
-    return {**attributes, **own, **row.model_dump(exclude={"signals", "attribution"})}
+    return {**attributes, **own, **row.model_dump(exclude={"signals", "attribution", "facts"})}
 
 
 # ── the caller's own documents ────────────────────────────────────────────────────────────────

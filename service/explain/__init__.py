@@ -3,18 +3,18 @@ accounted for, else by a template.
 
 A sentence says at most two things: what links the item to the person, or to others, and what the
 item is. The link is a deed of the person with an item that is related to the chosen one: they share
-attributes, their texts are near, or people choose both. Nothing that is unrelated is cited, however
-much it moved the score. A model sees only facts about the item, writes what the item is, and is
-checked; the link is worded by the service, which knows the verb of each event in each language.
+attributes, their texts are near, or people choose both; of these, the one that draws it most by
+these relations and by the learned sources. Nothing unrelated is cited. A model sees only facts
+about the item, writes what the item is, and is checked; the link is worded by the service, which
+knows the verb of each event in each language.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from service.context import CallContext
 from service.errors import InvalidOutput, ModelError, PromptError
-from service.explain.attribution import Attribution, Attributor
 from service.explain.claims import Sayable, told
 from service.explain.grounds import Grounds, gather
 from service.explain.language import Language, spoken
@@ -24,8 +24,6 @@ from service.prompts import LETTERS, Prompt
 from service.schema import Candidate, Degraded, Reason, Usage, UserState
 
 __all__ = [
-    "Attribution",
-    "Attributor",
     "Explained",
     "Grounds",
     "Kept",
@@ -83,19 +81,16 @@ async def explain(
     call: CallContext,
     *,
     writer: Writer | None = None,
-    attributor: Attributor | None = None,
     seen: Subject | None = None,
 ) -> AsyncGenerator[Reason | Explained, None]:
     """Yields a reason for each chosen item, in order, then the usage.
 
     The writer writes for the first `style.top`; templates replace what fails the check, and serve
-    the rest. `attributor`: measures, for reasons in full, how much each liked item moved the score,
-    in at most half of the time. `seen`: the subject as models may see it, if they may not see all
+    the rest. `seen`: the subject as models may see it, if they may not see all
     of `subject`; a model's words are checked against it.
     """
     call, language = call.part(), style.language
     seen = seen or subject
-    attribution = await _attribute(attributor, seen, style, call) if style.full else []
     sentences = Sentences(language)
     said = [
         told(candidate, subject.state, subject.grounds, language, subject.instruction)
@@ -113,9 +108,8 @@ async def explain(
                 except ModelError as error:
                     failure = failure or error.code
             reason = sentences.reason(one, n + 1, clause)
-            moved = dict(attribution[n]) if n < len(attribution) else {}
-            full = {"attribution": moved, "facts": reason.facts if style.full else []}
-            yield reason.model_copy(update=full)
+            short: dict[str, Any] = {} if style.full else {"attribution": {}, "facts": []}
+            yield reason.model_copy(update=short)
     finally:
         if writing is not None:
             await writing.close()
@@ -140,21 +134,6 @@ def _writing(
         return None
     task = Task(style.prompt, style.language, style.deadline, call)
     return Writing(writer, task, sheets(seen, style))
-
-
-async def _attribute(
-    attributor: Attributor | None, seen: Subject, style: Style, call: CallContext
-) -> Attribution:
-    now = asyncio.get_running_loop().time()
-    if attributor is None or now >= style.deadline:
-        return []
-    return await attributor.attribute(
-        seen.state,
-        seen.chosen[: style.top],
-        context=call,
-        line_tokens=style.line_tokens,
-        until=(now + style.deadline) / 2,
-    )
 
 
 def _degraded(writer: Writer, reason: str) -> Degraded:

@@ -2,7 +2,7 @@
 the words of its text, and what links it to the person or to others."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from service.catalog import asked_terms, terms_of
@@ -43,6 +43,7 @@ _PAUSES = re.compile(r"\s*(?:[;:–—()，、；：;]|(?<!\d)[,:,]|[,:,](?!\d))
 @dataclass(frozen=True)
 class Sayable:
     """What a reason may say of an item. `link`: the person's deed that it has most in common with;
+    `draws`: by the ids of all items that are related to it, how much they draw it;
     `shared`: of what they share, what a sentence names; `own`: other attribute values of the item,
     the rarest first; `chunks`: phrases of its text in the language of the reason, whole from one
     pause to another; `asked`: a value of the item that the instruction names; `search`: a search
@@ -51,6 +52,7 @@ class Sayable:
 
     item: Item
     link: Link | None
+    draws: Mapping[str, float]
     shared: Sequence[Fact]
     own: Sequence[Fact]
     chunks: Sequence[str]
@@ -68,7 +70,8 @@ def told(
 ) -> Sayable:
     """Collects what may be said of a chosen item."""
     item = candidate.item
-    link = next(iter(links(item, state, grounds)), None)
+    found = links(item, state, grounds)
+    link = next(iter(found), None)
     shared = list(link.shared[:SHARED]) if link is not None else []
     named = {value for _, value in shared}
     # what reads as an order is no fact, however true it is that it stands there
@@ -79,6 +82,7 @@ def told(
     return Sayable(
         item,
         link,
+        {one.item.id: round(one.strength, 4) for one in found},
         [fact for fact in shared if sound(str(fact[1]))],
         own,
         chunks(item, language),

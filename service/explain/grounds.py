@@ -13,6 +13,8 @@ from service.prompts import visible
 from service.schema import Candidate, Fact, Item, Recent, UserState
 from service.store import TOGETHER, Neighbours, Store
 
+WORDED = 40
+"""A text of fewer characters says too little to be near another."""
 NEAREST = 100
 """Two items' texts are near if each is among the nearest of the other: at most so many, and at
 most √n / 2 in a catalogue of n."""
@@ -60,7 +62,7 @@ async def gather(
     liked = {entry.item.id: entry.item for entry in deeds(state) if entry.item is not None}
     facets, near, pull, tables = await asyncio.gather(
         catalog.facets(),
-        _near(catalog, [item.id for item in items], [*liked]),
+        _near(catalog, _worded(items), _worded(liked.values())),
         _pull(store, catalog, [item.id for item in items], [*liked]),
         _tables(store, {entry.event.type for entry in deeds(state)} if items else set()),
     )
@@ -162,6 +164,10 @@ def _counts(facets: Facets, items: Sequence[Item]) -> tuple[Mapping[Fact, int], 
     }
     counted: dict[Fact, int] = {(key, value): n for (key, value), n in facets.counts.items()}
     return estimated | counted, total
+
+
+def _worded(items: Iterable[Item]) -> list[str]:
+    return [item.id for item in items if len(item.text) >= WORDED]
 
 
 async def _near(

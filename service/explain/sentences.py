@@ -48,6 +48,7 @@ class Sentences:
             evidence=sorted(cited),
             grounded=clause is not None,
             facts=facts,
+            attribution=dict(told.draws),
         )
 
     def _sentences(self, told: Sayable, clause: Clause | None) -> Iterator[tuple[str, str]]:

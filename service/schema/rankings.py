@@ -223,8 +223,9 @@ class Ranked(Value, ItemFields):
     facts: list[ReasonFact] = []
     """What the reason is made of, and what else could be said; with `explain: full`."""
     attribution: dict[str, float] = {}
-    """By the id of a liked item, how much likelier (in nats) this one is after all of them than
-    without it; with `explain: full`, for the first of a ranking, where a model can tell."""
+    """By the ids of the person's items that are related to this one, how much each draws it: by
+    what they share, the rarer the more, by their texts, by how many people chose both, and by the
+    learned sources; with `explain: full`."""
     signals: dict[str, float | bool] = {}
     """Raw values behind the score, as `prior` and `model`; `grounded`: did a model's own words pass
     the check?"""

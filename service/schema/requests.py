@@ -67,7 +67,8 @@ class PersonalRequest(Value):
     explain: Literal["none", "short", "full"] = Field(
         "short",
         description=(
-            "Reasons for the best items; full: with each source's rank and what moved each item."
+            "Reasons for the best items; full: with each source's rank, the facts of each reason, "
+            "and which of the person's items draw it."
         ),
     )
     deadline_ms: int | None = Field(
