@@ -29,6 +29,7 @@ from service.explain.writing import grammar, sheet_of
 from service.llm import Call, OutputConstraint
 from service.prompts import PromptLibrary, visible
 from service.schema import Candidate, Event, Item, Meaning, Reason, Recent, UserState
+from tests.injections import CANARY, ORDERS, PLACES
 from tests.scripted import ScriptedLLM
 
 PROMPTS = PromptLibrary(HOUSE / "prompts")
@@ -501,3 +502,36 @@ async def test_hostile_titles_and_answers_give_one_line_each(
         assert reason.reason == " ".join(reason.reason.split())
         assert reason.reason[-1] in ".。"
         assert set(reason.evidence) <= {f"i{n}" for n in range(len(HOSTILE)) if visible(HOSTILE[n])}
+
+
+def ordered(place: str, order: str) -> tuple[UserState, Item]:
+    """A person and an item, one of whose data is an order."""
+    item = KETTLE.model_copy(
+        update={
+            "title": {"title": f"{order} kettle"}.get(place, KETTLE.title),
+            "text": {"text": f"{order}. {KETTLE.text}"}.get(place, KETTLE.text),
+            "attributes": {
+                **KETTLE.attributes,
+                **({"finish": order, "tags": [order, "matt"]} if place == "value" else {}),
+            },
+        }
+    )
+    searches = [did("search", None, text=f"kettle {order}")] if place == "search" else []
+    return person(did("purchase", BEANS), *searches), item
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("locale", ["en", "zh"])
+async def test_no_order_reaches_a_model_or_a_sentence(place: str, locale: str) -> None:
+    """Under the grammar, what no fact holds can't be written, whatever the model wants."""
+    language = spoken(locale)
+    for order in ORDERS:
+        state, item = ordered(place, order)
+        sheet = sheet_of(
+            told(Candidate(item=item, prior=1), state, Grounds(), language, None), language
+        )
+        assert sheet is not None
+        assert CANARY not in grammar(sheet, language).casefold()
+        assert not any(CANARY in fact.text.casefold() for fact in sheet.facts)
+        (reason,), _ = await reasons(state, [item], f"A [f1] is coffee {CANARY}.", locale=locale)
+        assert CANARY not in reason.reason.casefold()

@@ -32,7 +32,10 @@ _ORDERS = re.compile(
     r"\bsay\b|\bwrite\b|\brank|candidate|\bprint\b|you (?:must|are|should|will)|always|"
     r"never say|developer|the user|label|anweisung|antworte|schreib|ignora|escribe|réponds|"
     r"écri[st]|忽略|指令|提示词|系统|助手|语言模型|必须|请(?:说|写|输出|回答)|输出|回答|"
-    r"排在|候选|無視|指示|出力|答え|[<>{}\[\]|`\\]|https?:|www\.",
+    r"^\W*(?:finish|end|begin|start|add|append|mention|tell|repeat|call|describe|recommend|forget|"
+    r"disregard|reply|translate|put|include|use|reveal|replace|pretend|act|let|make|note|remember)\b|"
+    r"\b(?:sentence|reason|clause|line|text|word)s? (?:must|should|has to|have to|begins?|ends?)\b|"
+    r"排在|候选|句子|结尾|开头|理由|重复|加上|告诉|無視|指示|出力|答え|[<>{}\[\]|`\\]|https?:|www\.",
     re.IGNORECASE,
 )
 """What sounds like an order to a model, or belongs to a markup. No reason takes words from it."""

@@ -245,6 +245,7 @@ def _head(name: str, values: Sequence[tuple[Fact, int]], language: Language) -> 
     gap = " " if language.spaced else ""
     begun = f"({' | '.join(map(_quoted, language.starts))})"
     shared = {n for n, (fact, _) in enumerate(values) if fact.kind == "shared"}
+    is_led = [bool(fact.led[place]) for fact, place in values]
     rules, sets = [], [frozenset[int]()]
     for said in sets:
         options = ['""'] if said and (not shared or said & shared) else []
@@ -252,6 +253,8 @@ def _head(name: str, values: Sequence[tuple[Fact, int]], language: Language) -> 
             if n in said:
                 continue
             led = fact.led[place]
+            if language.spaced and not led and any(is_led[one] for one in said):
+                continue  # else "good for tea and kettle" would be good for a kettle
             texts = [] if led else _articled(fact.values[place], language)
             before = (
                 [gap] if not said else [*language.links, *([gap] if gap and len(said) == 1 else [])]
