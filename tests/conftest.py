@@ -20,7 +20,7 @@ import uvicorn
 from service.build import Service, build
 from service.config import HOUSE, Settings
 from service.errors import ModelError
-from service.llm import Asked, Call, ModelAdapter, OutgoingAsked, ScorerAdapter
+from service.llm import Asked, Call, ModelAdapter, OutgoingAsked, OutgoingCall, ScorerAdapter
 from service.models import LatencyEstimator, MeteredModel, MeteredScorer
 from service.models.meters import Budget, CircuitBreaker, Meters
 from service.privacy import Outgoing
@@ -83,12 +83,24 @@ def letters_of(call: Call) -> list[str]:
     return re.findall(r'^([A-Z])\) "', shown, flags=re.MULTILINE)
 
 
+def for_a_reason(call: Call | OutgoingCall) -> bool:
+    """Does it ask for a reason, under a grammar?"""
+    return "head0" in (call.grammar or "")
+
+
 def backwards(call: Call) -> str:
-    """A model that ranks in reverse, and says of everything what its grammar offers first."""
-    if "why:" in (call.grammar or ""):
-        lines = re.findall(r'"([A-Z]) \[" \("(h\d+)"', call.grammar or "")
-        return "\n".join(f"{letter} [{label}] is a film you may like." for letter, label in lines)
+    """A model that ranks in reverse, and says of everything what no check lets pass."""
+    if for_a_reason(call):
+        return "A [f1] is a film you may like."
     return " ".join(reversed(letters_of(call)))
+
+
+def truthful(call: Call) -> str:
+    """A model that ranks in reverse, and says of everything the first of its facts."""
+    if for_a_reason(call):
+        facts = re.findall(r"^f1\) (.+?)(?:, | and |$)", call.messages[1]["content"], re.MULTILINE)
+        return f"A [f1] is also {facts[-1]}."
+    return backwards(call)
 
 
 Make = Callable[..., Any]

@@ -253,14 +253,11 @@ def parts_of(text: str, manner: Manner) -> list[dict[str, Any]]:
 
 def answer(asked: str, manner: Manner) -> str:
     """To a question of ours, as its text has it."""
-    if "One line each" in asked:
+    if "the labels of the facts" in asked:
         rows = re.findall(
-            r"^([A-Z])\) in common: (.*) - cite (h[\dh,]+)", asked, flags=re.MULTILINE
-        )
-        lines = [
-            f"- **{letter}** [{cite}]: It is another film full of {common}."
-            for letter, common, cite in rows
-        ]
+            r"^Facts on ([A-Z]):\nf1\) (.+?)(?:, | and |$)", asked, flags=re.MULTILINE
+        )[2:]
+        lines = [f"- **{letter}** [f1]: It is also {fact}." for letter, fact in rows]
         return "\n".join(["Sure! Here is why:", "", *lines, "", "I hope that helps."])
     letters = re.findall(r'^([A-Z])\) "', asked.split("Candidates:")[-1], flags=re.MULTILINE)[::-1]
     if manner == "prose":

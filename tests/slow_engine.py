@@ -16,7 +16,7 @@ import httpx
 
 from service.llm import Call
 from service.llm.openai import VLLM
-from tests.conftest import FILMS, backwards
+from tests.conftest import FILMS, backwards, for_a_reason
 
 
 @dataclass
@@ -194,7 +194,7 @@ def _now() -> float:
 
 
 def _task(call: Call) -> str:
-    if "why:" in (call.grammar or ""):
+    if for_a_reason(call):
         return "explain"
     return "rank" if "Candidates:" in call.messages[-1]["content"] else "probe"
 

@@ -28,7 +28,7 @@ from service.explain.language import languages
 from service.language import language_of
 from service.llm import Call, OutgoingCall
 from service.schema import ChatReply, ChatRequest, Document, Item, RecommendRequest, Turn
-from tests.conftest import ALIEN, FILMS, Make, backwards, letters_of
+from tests.conftest import ALIEN, FILMS, Make, backwards, for_a_reason, letters_of
 from tests.scripted import ScriptedLLM
 
 Serve = Callable[[Any], Any]
@@ -966,7 +966,7 @@ async def test_the_first_words_come_before_the_last_are_known(
 
     class Waits(ScriptedLLM):
         async def stream(self, call: Call | OutgoingCall) -> Any:
-            if call.grammar and "why:" in call.grammar:
+            if for_a_reason(call):
                 await gate.wait()
             async for piece in super().stream(call):
                 yield piece

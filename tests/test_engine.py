@@ -101,7 +101,8 @@ async def test_a_real_model_ranks_and_justifies_hostile_titles(engine: Settings)
     again = await service.recommender.recommend(
         RecommendRequest(user_id="u", top_n=20, deadline_ms=120_000)
     )
-    assert again.usage.cached_tokens > ranking.usage.cached_tokens
+    assert again.usage.prompt_tokens < ranking.usage.prompt_tokens  # reasons are kept
+    assert again.usage.cached_tokens > 0.8 * again.usage.prompt_tokens
     assert sorted(item.item_id for item in again.items) == sorted(
         ids
     )  # near ties may fall otherwise: what was kept adds up so

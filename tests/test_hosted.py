@@ -175,9 +175,10 @@ async def test_reasons_of_a_model_without_grammars_pass_the_same_check(
     ranking = await service.recommender.recommend(ask(strategy="keyed", explain="short"))
     assert ranking.degraded is None
     told = {item.item_id: item for item in ranking.items}
-    assert told["solaris"].reason == 'Like "Alien", it is another film full of Sci-Fi.'
+    assert 'ou liked "Alien"' in (told["solaris"].reason or "")
+    assert "his one is also Sci-Fi" in (told["solaris"].reason or "")
     assert (told["solaris"].signals["grounded"], told["solaris"].evidence) == (True, ["alien"])
-    assert not told["notting"].signals["grounded"]  # they share nothing: it was not asked
+    assert told["notting"].evidence == []  # they share nothing
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -23,7 +23,7 @@ from service.errors import (
 from service.llm import Call, ModelAdapter, OutgoingCall, Piece
 from service.models.meters import CircuitBreaker
 from service.schema import FASTER, PRIOR, ApiKey, Price, Ranking, RecommendRequest, Usage
-from tests.conftest import FILMS, backwards, metered
+from tests.conftest import FILMS, backwards, for_a_reason, metered
 from tests.scripted import ScriptedLLM
 
 IDS = [str(film["id"]) for film in FILMS]
@@ -150,7 +150,7 @@ async def test_reasons_are_written_by_one_that_is_not_resting(two: Two) -> None:
     )
     await service.recommender.recommend(FOR_ALL.model_copy(update={"explain": "short"}))
     assert len(tiny.calls) == 1
-    assert any("why:" in (call.grammar or "") for call in other.calls)
+    assert any(for_a_reason(call) for call in other.calls)
 
 
 async def test_a_person_whom_no_hosted_model_may_see_is_served_by_the_local_one(two: Two) -> None:
@@ -314,14 +314,12 @@ async def test_probes_are_paid_too(two: Two) -> None:
 
 async def test_reasons_that_break_off_are_on_the_bill(two: Two) -> None:
     def endless(call: Call) -> str:
-        return "A [h1] is\n" if "why:" in (call.grammar or "") else backwards(call)
+        return "A [f1] is\n" if for_a_reason(call) else backwards(call)
 
     service, tiny, _ = await two(endless, price=PRICE)
     ranking = await service.recommender.recommend(FOR_ALL.model_copy(update={"explain": "short"}))
     spent = await service._outside.store.spendings.spent(datetime.now(UTC), alias="tiny")
-    assert (
-        len(tiny.calls) == 4
-    )  # the ranking, and each of those shown that shares something with another that they liked
+    assert len(tiny.calls) == 17  # the ranking, and twice for each of those shown
     assert ranking.usage.cost == pytest.approx(spent)
 
 

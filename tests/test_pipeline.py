@@ -8,10 +8,10 @@ import pytest
 from service.build import build
 from service.config import SOURCES, Settings
 from service.errors import BadRequest, ModelUnreachable, NotFound
-from service.llm import Asked, Call, OutgoingCall, Piece
+from service.llm import Call, OutgoingCall, Piece
 from service.ranker import NO_SHARE
 from service.schema import Ranking, Reason, RecommendRequest
-from tests.conftest import FILMS, Make, backwards
+from tests.conftest import FILMS, Make, backwards, for_a_reason, truthful
 from tests.scripted import ScriptedLLM
 
 NOW = datetime.now(UTC)
@@ -84,7 +84,7 @@ async def test_a_like_changes_the_very_next_choice_of_people_with_the_same_taste
     even = await service.recommender.recommend(nobody)
     assert {int(item.item_id[1:]) % 2 for item in even.items} == {0}
     assert even.items[0].signals["source.collaborative"] == 1
-    assert even.items[0].reason == "Ranked by the taste of people who like what you like."
+    assert even.items[0].reason == "Placed by the taste of people who choose like you."
     await service.ingest.events([rated("w", "f7"), rated("stranger", "ghost")])
     odd = await service.recommender.recommend(ask(user_id="w", strategy="prior", top_n=8))
     assert {int(item.item_id[1:]) % 2 for item in odd.items} == {1}
@@ -420,11 +420,11 @@ class Watched(ScriptedLLM):
     to."""
 
     def __init__(self) -> None:
-        super().__init__(backwards, alias="tiny")
+        super().__init__(truthful, alias="tiny")
         self.asked, self.given_up = 0, 0
 
     async def stream(self, call: Call | OutgoingCall) -> AsyncGenerator[Piece, None]:
-        self.asked += (call.grammar or "").startswith('start: "A ["')
+        self.asked += for_a_reason(call)
         try:
             if self.asked > 1:
                 await asyncio.Event().wait()
@@ -560,36 +560,21 @@ async def test_a_strategy_without_a_model_for_it_is_refused(make: Make) -> None:
         await service.recommender.recommend(RecommendRequest(user_id="u", strategy="likelihood"))
 
 
-async def test_what_moved_an_item_is_found_after_the_ranking_and_told_in_full(
-    make: Make, settings: Any
-) -> None:
-    """The model for likelihoods finds everything likelier by a gap of ten after Notting Hill."""
-    asked: list[Asked] = []
-
-    def likely(one: Asked) -> float:
-        asked.append(one)
-        return -20 + 10 * ("Notting Hill\n" in one.context)
-
-    changed = settings.changed({"roles": {"score": "tiny"}})
-    service = await make(llm=ScriptedLLM(backwards, likely=likely, alias="tiny"), changed=changed)
+async def test_what_draws_an_item_is_told_in_full(make: Make) -> None:
+    service = await make()
     await service.ingest.events([rated("u", "notting"), rated("u", "alien", minutes=1)])
-    parts = await service.recommender.stream(ask(user_id="u", explain="full"))
-    ranking = await anext(parts)
-    assert isinstance(ranking, Ranking)
-    assert asked == []
-    whole = [part async for part in parts][-1]
-    assert isinstance(whole, Ranking)
-    assert {tuple(item.evidence) for item in whole.items[:5]} == {("notting",)}
-    assert {tuple(item.attribution.items()) for item in whole.items[:5]} == {
-        (("notting", 10.0), ("alien", 0.0))
-    }
-    assert "source.similar" in whole.items[0].signals
+    full = await service.recommender.recommend(
+        ask(user_id="u", candidates=["amelie", "thing"], explain="full", strategy="prior")
+    )
+    found = {item.item_id: item for item in full.items}
+    assert found["amelie"].evidence == ["notting"]
+    assert (found["amelie"].attribution.keys(), found["thing"].evidence) == ({"notting"}, ["alien"])
+    facts = {(fact.kind, fact.value, fact.used) for fact in found["thing"].facts}
+    assert {("shared", "Horror", True), ("event", None, True)} <= facts
     preview = await service.previewer.preview(ask(user_id="u", candidates=["amelie"]), "explain")
-    assert "in common: Comedy, Romance" in preview.messages[1]["content"]
+    assert "f1) Comedy, Romance" in preview.messages[1]["content"].replace(" and ", ", ")
     short = await service.recommender.recommend(ask(user_id="u"))
-    assert all(item.attribution == {} for item in short.items)
-    prior = await service.recommender.recommend(ask(user_id="u", explain="full", strategy="prior"))
-    assert all(item.attribution == {} for item in prior.items)
+    assert all((item.attribution, item.facts) == ({}, []) for item in short.items)
 
 
 async def test_what_a_letters_slot_is_worth_is_asked_once(make: Make, settings: Settings) -> None:

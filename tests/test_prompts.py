@@ -40,25 +40,19 @@ def shown(titles: list[str]) -> dict[str, object]:
         for item in items
     )
     candidates = [Candidate(item=item, prior=0) for item in items]
-    values = variables(
+    return variables(
         UserState(recent=recent), candidates, instruction=titles[0], locale=None, line_tokens=96
     )
-    return values | {
-        "candidates": [
-            line | {"common": line["details"], "cite": ""} for line in values["candidates"]
-        ]
-    }
 
 
 @pytest.mark.parametrize("suffix", ["", ".zh"])
-@pytest.mark.parametrize("name", ["movies/rank", "generic/rank", "generic/explain"])
+@pytest.mark.parametrize("name", ["movies/rank", "generic/rank"])
 def test_hostile_titles_add_no_line_no_label_and_no_turn(name: str, suffix: str) -> None:
     prompt = PromptLibrary(HOUSE / "prompts").named(name + suffix)
     messages = prompt.render(shown(HOSTILE))
     text = messages[1]["content"]
     assert [message["role"] for message in messages] == ["system", "user"]
-    examples = 2 if "explain" in name else 0
-    assert len(re.findall(r"^[A-Z]\) ", text, flags=re.MULTILINE)) == len(HOSTILE) + examples
+    assert len(re.findall(r"^[A-Z]\) ", text, flags=re.MULTILINE)) == len(HOSTILE)
     assert len(re.findall(r"^h\d+\) ", text, flags=re.MULTILINE)) == len(HOSTILE)
     assert not re.search(r"[<>|{}`\u202e]|secret", text)
     assert (
@@ -73,25 +67,6 @@ def test_a_cut_text_is_one_harmless_line_within_its_bytes(text: str, size: int) 
     assert len(line.encode()) <= size
     assert harmless(line) == line
     assert not set(line) & set('<>[]{}|`"\n\\')
-
-
-@pytest.mark.parametrize("domain", ["generic", "movies"])
-@pytest.mark.parametrize(
-    ("locale", "candidates", "chosen"),
-    [("en", "Candidates:", "Say for each"), ("zh-TW", "候选:\n", "说明下面")],
-)
-def test_rank_and_explain_share_their_prefix_up_to_the_candidates(
-    domain: str, locale: str, candidates: str, chosen: str
-) -> None:
-    library = PromptLibrary(HOUSE / "prompts")
-    rank, explain = (
-        library.find(task, domain, locale).render(shown(["Alien", "Heat"]))
-        for task in ("rank", "explain")
-    )
-    assert rank[0] == explain[0]
-    before, after = rank[1]["content"].split(candidates)
-    assert before == explain[1]["content"].split(chosen)[0]
-    assert 'B) "Heat"' in after
 
 
 @pytest.mark.parametrize("answer", ["order", "letter", "scores", "yes or no"])

@@ -295,8 +295,9 @@ async def test_a_document_is_said_to_match_only_by_what_it_has_of_the_query(
     films = [{"id": "alien"}, {"id": "amelie"}, {"text": DOCS[0]}]
     found = await asked(client, query="a horror film in space", documents=films, explain="short")
     said = {one["index"]: one["reason"] for one in found["results"]}
-    ranked = "Ranked by how close it is to what you asked for."
-    assert said == {0: "Matches what you asked for: Horror.", 1: ranked, 2: ranked}
+    assert "Horror" in said[0]
+    assert "you asked" in said[0]
+    assert all("placed by how close it is to what you asked for" in said[n] for n in (1, 2))
 
 
 async def test_a_model_judges_the_first_and_the_warnings_say_so(client: httpx.AsyncClient) -> None:
