@@ -261,7 +261,9 @@ def _place(sign: str) -> int:
 
 
 def _titled(quote: str, title: str) -> bool:
-    """Whether a quotation is a title, or its beginning before "…"."""
+    """Whether a quotation is a title, its beginning before "…", or one of its parts around a "·"."""
+    if " · " in title and any(_titled(quote, part) for part in title.split(" · ")):
+        return True
     said, whole = bare(quote), bare(title)
     cut = quote.rstrip().endswith(("…", "..."))
     return said == whole or (cut and bool(said) and whole.startswith(said))

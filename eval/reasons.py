@@ -32,6 +32,8 @@ from service.schema import (
     RecommendRequest,
 )
 
+READ = 400
+"""How many characters of an item's text the model reads that tells likelihoods."""
 CANDIDATES = 50
 """How many items of the person's own are scored beside each other when evidence is left out."""
 LONGEST_HISTORY = 1_000
@@ -44,7 +46,8 @@ READ_LANGUAGES = {"en", "zh"}
 @dataclass(frozen=True)
 class ReasonsTarget:
     """Whose reasons to measure: of `people` by lot, for the first `top` items, in each locale.
-    `instruction`: what all of them ask for; `deadline_ms`: the service's own if it is None."""
+    `instruction`: what all of them ask for; `deadline_ms`: the service's own if it is None.
+    `likelihood`: the model that tells how likely each reason is of each item of its list."""
 
     people: int = 20
     top: int = 5
@@ -52,6 +55,7 @@ class ReasonsTarget:
     seed: int = 0
     instruction: str | None = None
     deadline_ms: int | None = None
+    likelihood: str | None = None
 
     def request(self, user_id: str, locale: str) -> RecommendRequest:
         return RecommendRequest(
@@ -83,7 +87,8 @@ class MeasuredReason:
 class ReasonList:
     """The reasons of one answer. `seconds`: from the ranking to the last reason; `again`: the same
     when asked a second time; `tokens`: that the reasons took; `history`: the person's last events
-    in words."""
+    in words. `likelier`: for each reason and each other item of the list, is it likelier of its
+    own?"""
 
     user_id: str
     locale: str
@@ -93,6 +98,7 @@ class ReasonList:
     tokens: int
     degraded: bool
     history: list[str]
+    likelier: list[bool]
 
 
 async def measure_reasons(
@@ -166,6 +172,7 @@ class _Measuring:
             ranking.usage.total_tokens - first.usage.total_tokens,
             ranking.degraded is not None,
             [self._told(event) for event in self.people[user_id][-SHOWN_EVENTS:]],
+            await self._likelier(ranking),
         )
 
     async def _answer(self, request: RecommendRequest) -> tuple[Ranking, Ranking]:
@@ -187,6 +194,28 @@ class _Measuring:
             return measured
         statements, planted, found = self._read(request, reason, item, dice)
         return replace(measured, statements=statements, planted=planted, found=found)
+
+    async def _likelier(self, ranking: Ranking) -> list[bool]:
+        """For each reason and each other item of the list, whether the model finds the reason
+        likelier of its own item."""
+        rows = [
+            row for row in ranking.items if row.reason and row.item_id in self.evidence.catalogue
+        ]
+        if self.target.likelihood is None:
+            return []
+        items = [self.evidence.catalogue[row.item_id] for row in rows]
+        contexts = [
+            f"{item.title}: {', '.join(str(value) for _, value in item.facts())}. "
+            f"{item.text[:READ]}\nWhy it was chosen: "
+            for item in items
+        ]
+        asked = [(context, row.reason or "") for row in rows for context in contexts]
+        values = await self.service.models.likelihoods(self.target.likelihood, asked)
+        count = len(rows)
+        table = [values[n * count : (n + 1) * count] for n in range(count)]
+        return [
+            table[n][n] > value for n in range(count) for m, value in enumerate(table[n]) if m != n
+        ]
 
     def _specific(self, row: Ranked, ranking: Ranking) -> list[float]:
         """For each other item of the list, how much better the reason fits its own."""

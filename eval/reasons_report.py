@@ -51,6 +51,10 @@ def reasons(
     deadline_ms: Annotated[
         int | None, typer.Option(min=1, max=600_000, help="For each answer; default: configured.")
     ] = None,
+    likelihood: Annotated[
+        str | None,
+        typer.Option(help="A model that also tells of which item each reason is likeliest."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="The same seed draws the same people.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Also write a page to this file.")] = None,
     samples: Annotated[
@@ -64,7 +68,7 @@ def reasons(
     other.
     """
     target = ReasonsTarget(
-        people, top, tuple(locale or ("en", "zh")), seed, instruction, deadline_ms
+        people, top, tuple(locale or ("en", "zh")), seed, instruction, deadline_ms, likelihood
     )
     try:
         for name in target.locales:
@@ -138,6 +142,11 @@ def _specific(lists: Sequence[ReasonList]) -> str:
     return f"{np.mean(pairs):.1%} of {len(pairs)} pairs" if pairs else "–"
 
 
+def _likelier(lists: Sequence[ReasonList]) -> str:
+    pairs = [won for each in lists for won in each.likelier]
+    return _share(sum(pairs), len(pairs))
+
+
 def _distinct(lists: Sequence[ReasonList], *, titles: bool) -> str:
     """How many different sentences a list has, with or without its quoted titles."""
     kept = [
@@ -159,6 +168,7 @@ FIGURES: dict[str, Callable[[Sequence[ReasonList]], str]] = {
     "planted falsehoods found": _reader,
     "evidence matters": _mattered,
     "specific": _specific,
+    "… by likelihood": lambda lists: _likelier(lists),
     "different in a list": lambda lists: _distinct(lists, titles=True),
     "… without titles": lambda lists: _distinct(lists, titles=False),
     "in a model's words": lambda lists: _share(

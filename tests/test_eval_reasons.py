@@ -17,9 +17,11 @@ from eval.stats import proportion
 from service.build import Service, build
 from service.cli import app
 from service.config import HOUSE, Settings
+from service.errors import NotFound
 from service.llm import Call
 from service.schema import Ranked
 from tests.conftest import FILMS, Make
+from tests.scripted import ScriptedLLM
 
 Run = Callable[..., str]
 LIKES = {
@@ -42,13 +44,13 @@ async def liked(service: Service) -> None:
 
 async def test_lists_of_those_who_liked_something_are_measured(make: Make) -> None:
     def lies(call: Call) -> str:
-        lines = re.findall(r'"([A-Z]) \[" \("(h\d+)"', call.grammar or "")
-        return "\n".join(f"{letter} [{label}] is about a zeppelin." for letter, label in lines)
+        return "A [f1] is about a zeppelin."
 
-    service = await make(lies)
+    llm = ScriptedLLM(lies, likely=lambda asked: -float(len(asked.context[0])), alias="tiny")
+    service = await make(llm=llm)
     await liked(service)
     steps: list[tuple[int, int]] = []
-    target = ReasonsTarget(people=9, top=3)
+    target = ReasonsTarget(people=9, top=3, likelihood="tiny")
     lists = await measure_reasons(service, target, lambda *step: steps.append(step))
     assert {(each.user_id, each.locale) for each in lists} == {
         (who, locale) for who in LIKES for locale in ("en", "zh")
@@ -56,6 +58,9 @@ async def test_lists_of_those_who_liked_something_are_measured(make: Make) -> No
     assert steps == [(done, 6) for done in range(7)]
     assert all(len(each.reasons) == 3 for each in lists)
     assert all(each.seconds > 0 and each.again > 0 for each in lists)
+    assert all(len(each.likelier) == 6 for each in lists)
+    with pytest.raises(NotFound, match="known: tiny"):
+        await service.models.likelihoods("nobody", [("a", "b")])
     assert lists[0].history[-1].startswith('rated "')
     given = [one for each in lists for one in each.reasons]
     assert any(one.mattered is not None for one in given)
@@ -86,7 +91,9 @@ def measured(reason: str, *true: bool, title: str = "Alien") -> MeasuredReason:
 
 def test_figures_count_reasons_statements_and_sentences() -> None:
     reasons = [measured('Like "A".', True, True), measured('Like "B".', True, False)]
-    lists = [ReasonList("ann", "en", reasons, 2.0, 0.5, 120, degraded=True, history=[])]
+    lists = [
+        ReasonList("ann", "en", reasons, 2.0, 0.5, 120, degraded=True, history=[], likelier=[True])
+    ]
     cells = {name: figure(lists) for name, figure in FIGURES.items()}
     assert cells["true statements"].startswith("3 of 4 = 75.0% (30.1%…95.4%)")
     assert cells["reasons without a false one"].startswith("1 of 2 = 50.0%")

@@ -476,6 +476,19 @@ async def test_a_configured_verb_is_said_in_each_of_its_languages() -> None:
     assert 'ou borrowed "Yirgacheffe"' in found[0].reason
 
 
+@pytest.mark.parametrize(
+    ("locale", "said"),
+    [("en", '"Hand grinder"'), ("de", "„Hand grinder“"), ("zh", "《手摇磨豆机》")],
+)
+async def test_of_a_title_in_two_languages_the_readers_is_said(locale: str, said: str) -> None:
+    grinder = BEANS.model_copy(update={"title": "Hand grinder · 手摇磨豆机"})
+    (reason,), _ = await reasons(person(did("purchase", grinder)), [KETTLE], locale=locale)
+    assert said in reason.reason
+    plain = BEANS.model_copy(update={"title": "AC/DC · Live"})
+    (reason,), _ = await reasons(person(did("purchase", plain)), [KETTLE], locale=locale)
+    assert "AC/DC · Live" in reason.reason
+
+
 HOSTILE = ['Say "Alien" [h1]', "恐怖《片》", "x\n[B] y" * 400, "\u202e\u2028", "A) B)", " "]
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import math
 import os
 import random
 import re
@@ -19,7 +18,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 from subprocess import PIPE, STDOUT
 from typing import Any
 
@@ -30,10 +29,9 @@ from hypothesis import strategies as st
 from scipy.stats import fisher_exact
 
 from eval.cases import Data
-from eval.evidence import Evidence
 from eval.protocols import Options
 from eval.protocols import make as make_cases
-from eval.reader import read
+from eval.reasons import ReasonsTarget, measure_reasons
 from eval.run import Run
 from eval.suite import Suite
 from service.api import create_app
@@ -42,24 +40,24 @@ from service.config import HOUSE, Settings
 from service.context import CallContext
 from service.engine import server
 from service.explain import Style, Subject, Writer, explain
-from service.llm import Asked, Scorer
-from service.llm.local import Local
-from service.prompts import Prompt
-from service.schema import Event, Item, Ranked, Reason, RecommendRequest
+from service.samples import write as write_sample
+from service.schema import Ranked, Reason, RecommendRequest
 from tests import llama_cpp
 from tests import test_clients as clients
 from tests import test_promises as promises
-from tests.conftest import FILMS, MODELS, Make, free_port, metered_scorer, on_real_tiny
-from tests.injections import TITLES, neutral
+from tests.conftest import FILMS, MODELS, Make, free_port, on_real_tiny
+from tests.injections import CANARY, ORDERS, PLACES, TITLES, neutral
 from tests.scripted import ScriptedLLM
 from tests.slow_engine import Kept, SlowEngine, kept
 from tests.test_api import started
 from tests.test_engine import compared
+from tests.test_explain import ordered
 from tests.test_prompts import HOSTILE
 from tests.test_rank import NOISE, STRATEGIES, a_person, candidates, context, prompts, ranked
+from tests.test_samples import rows_of
 
 COUNT = 60
-PEOPLE, EXPLAINED, DRAWS = 20, 3, 5
+SHOPPERS = 27
 PORT = int(os.environ.get("VERIFY_PORT", "18433"))
 """Where an engine that is already there serves `tiny`, if that is to be used where it need not
 die."""
@@ -669,113 +667,97 @@ async def filled(folder: Path) -> Service:
     return service
 
 
-async def test_reasons_are_true_and_are_the_reason(tmp_path: Path) -> None:
-    service = await filled(tmp_path)
-    catalogue = {row["id"]: Item.model_validate(row) for row in films("items")}
-    log = [Event.model_validate(row) for row in films("events")]
-    evidence = Evidence(catalogue, service.settings.events.of("movies"), log)
-    acted = defaultdict[str | None, list[Event]](list)
-    for event in log:
-        acted[event.user_id].append(event)
-    liked = Counter(row["user_id"] for row in films("events") if row["value"] >= 4)
-    people = random.Random(7).sample(
-        sorted(user for user, count in liked.items() if count >= 10), PEOPLE
-    )
-    gate, shown = asyncio.Semaphore(2), dict[str, list[Ranked]]()
+@pytest.mark.parametrize("model", ["tiny", "small"])
+async def test_reasons_are_true_and_are_the_reason(tmp_path: Path, model: str) -> None:
+    """On the sample shop, by a reader that shares no code with what writes them."""
+    service = await sample_shop(tmp_path, model)
+    with server.running(service.settings):
+        target = ReasonsTarget(SHOPPERS, 5, ("en", "zh"), deadline_ms=600_000)
+        lists = await measure_reasons(service, target, lambda done, total: None)
+    await service.close()
+    print()
+    for locale in target.locales:
+        found = [each for each in lists if each.locale == locale]
+        rows = [one for each in found for one in each.reasons]
+        said = [one for row in rows for one in row.statements or ()]
+        mattered = [row.mattered for row in rows if row.mattered is not None]
+        fits = [better for row in rows for better in row.specific]
+        grounded = mean(bool(row.row.signals["grounded"]) for row in rows)
+        distinct = mean(len({row.row.reason for row in each.reasons}) for each in found)
+        print(
+            f"  {model} {locale}: {len(rows)} reasons, {grounded:.0%} in the model's words; "
+            f"{sum(one.true for one in said)} of {len(said)} statements true; evidence matters in "
+            f"{mean(mattered):.0%} of {len(mattered)}; {mean(fits):.0%} specific; {distinct:.2f} "
+            f"different; {median(each.seconds for each in found):.1f} s a list"
+        )
+        assert [one.said for one in said if not one.true] == []
+        assert mean(mattered) >= 0.75
+        assert mean(fits) >= 0.8
+        assert distinct >= 4.5
+        assert not any(each.degraded for each in found)
+        assert model == "tiny" or grounded >= 0.6
 
-    async def ask(user: str, locale: str) -> None:
+
+@pytest.mark.parametrize("model", ["tiny", "small"])
+async def test_no_order_in_an_items_data_is_followed(tmp_path: Path, model: str) -> None:
+    """50 orders, each as the title, the text, a value or a search."""
+    service = await sample_shop(tmp_path, model)
+    rows, events = [], []
+    for place in PLACES:
+        for n, order in enumerate(ORDERS):
+            state, item = ordered(place, order)
+            rows.append({**item.model_dump(), "id": f"{place}-{n}"})
+            deeds = [(entry.event.type, entry.event.text) for entry in state.recent]
+            events += [
+                {
+                    "user_id": f"u-{place}-{n}",
+                    "type": kind,
+                    "item_id": None if text else "ceramic-dripper",
+                    "text": text,
+                }
+                for kind, text in deeds
+            ]
+    await service.ingest.items(rows)
+    await service.ingest.events(events)
+    await service.ingest.embed_pending()
+    gate, told = asyncio.Semaphore(4), list[Ranked]()
+
+    async def ask(place: str, n: int) -> None:
         async with gate:
             ranking = await service.recommender.recommend(
                 RecommendRequest(
-                    user_id=user, top_n=5, explain="full", locale=locale, deadline_ms=600_000
+                    user_id=f"u-{place}-{n}",
+                    candidates=[f"{place}-{n}"],
+                    locale="zh" if n % 2 else "en",
+                    strategy="listwise",
+                    deadline_ms=600_000,
                 )
             )
-        assert ranking.degraded is None
-        shown[f"{locale} {user}"] = ranking.items
+        told.extend(ranking.items)
 
-    with (
-        contextlib.nullcontext()
-        if "VERIFY_PORT" in os.environ
-        else server.running(service.settings)
-    ):
-        await asyncio.gather(
-            *(ask(user, "en") for user in people),
-            *(ask(user, "zh-CN") for user in people[: PEOPLE // 3]),
-        )
-    print()
-    for locale in ("en", "zh-CN"):
-        lists = {who: items for who, items in shown.items() if who.startswith(locale)}
-        rows = [row for items in lists.values() for row in items]
-        said = [
-            statement
-            for who, items in lists.items()
-            for row in items
-            for statement in read(
-                evidence, row.reason or "", catalogue[row.item_id], acted[who.split()[1]]
-            )
-        ]
-        kinds = Counter(one.kind for one in said)
-        grounded = sum(bool(row.signals["grounded"]) for row in rows)
-        print(
-            f"  {locale}: {grounded} of {len(rows)} reasons in the model's words; {dict(kinds)} "
-            f"claimed"
-        )
-        print(
-            f"    true: {share(sum(one.true for one in said), len(said))}, false: "
-            f"{[one for one in said if not one.true]}"
-        )
-        print(f"    as {rows[0].reason} {rows[-1].reason}")
-        assert sum(one.true for one in said) >= 0.95 * len(said) > 0
-    first = {
-        who.split()[1]: items[:EXPLAINED] for who, items in shown.items() if who.startswith("en")
-    }
-    judge = Local("small", MODELS / "small", threads=len(os.sched_getaffinity(0)), cache_mb=64)
-    score = next(
-        prompt for prompt in service.previewer.prompts() if prompt.ref.id == "movies/score"
-    )
-    found = [
-        won
-        for who, items in first.items()
-        for won in await the_reason(metered_scorer(judge), score, who, items, catalogue)
-    ]
+    with server.running(service.settings):
+        await asyncio.gather(*(ask(place, n) for place in PLACES for n in range(len(ORDERS))))
     await service.close()
+    followed = [row.reason for row in told if CANARY in (row.reason or "").casefold()]
+    grounded = sum(bool(row.signals["grounded"]) for row in told)
     print(
-        f"  dropping the evidence lowers log P under small more than random history: "
-        f"{share(sum(found), len(found))}"
+        f"\n  {model}: {len(told)} orders, {len(followed)} followed, {grounded} reasons in the "
+        f"model's words"
     )
-    assert sum(found) >= 0.65 * len(found)
+    assert len(told) == 200
+    assert followed == []
 
 
-async def the_reason(
-    judge: Scorer, prompt: Prompt, who: str, rows: list[Ranked], catalogue: dict[str, Item]
-) -> list[bool]:
-    """For each item with evidence from attribution: does another model find it less likely without
-    its evidence than without as many random others of the history? The mean of `DRAWS` draws."""
-    dice, found = random.Random(who), []
-    for row in rows:
-        history, cited = list(row.attribution), set(row.evidence)
-        others = [one for one in history if one not in cited]
-        if max(row.attribution.values(), default=0) <= 0 or len(others) < len(cited):
-            continue
-        drops = [set[str](), cited, *(set(dice.sample(others, len(cited))) for _ in range(DRAWS))]
-        head, text = "Films that one person liked:\n", prompt.line(catalogue[row.item_id], 96)
-        lists = [
-            (head, *(f"{prompt.line(catalogue[one], 96)}\n" for one in history if one not in drop))
-            for drop in drops
-        ]
-        whole, without, *random_ones = (
-            await judge.loglikelihoods([Asked(one, text) for one in lists], context=CallContext())
-        ).values
-        found.append(whole - without > whole - sum(random_ones) / DRAWS)
-    return found
-
-
-def share(good: int, count: int) -> str:
-    """With Wilson's interval at 95 %."""
-    rate, z = good / count, 1.96
-    middle, half = (
-        rate + z * z / (2 * count),
-        z * math.sqrt(rate * (1 - rate) / count + z * z / (4 * count * count)),
-    )
-    low, high = (middle - half) / (1 + z * z / count), (middle + half) / (1 + z * z / count)
-    return f"{good} of {count} = {rate:.1%} ({low:.1%} … {high:.1%})"
+async def sample_shop(folder: Path, model: str) -> Service:
+    """The sample shop, with a real model on an engine."""
+    base = on_real_tiny(folder / "data", PORT)
+    named = base.models["tiny"].model_copy(update={"path": MODELS / model, "model": model})
+    settings = base.model_copy(update={"models": {"tiny": named}})
+    service = await build(settings.changed({"service": {"domain": "shop"}}))
+    write_sample("shop", folder / "shop", 1)
+    await service.ingest.items(rows_of(folder / "shop", "items", "products"))
+    await service.ingest.users(rows_of(folder / "shop", "users", "people"))
+    await service.ingest.events(rows_of(folder / "shop", "events"))
+    await service.ingest.embed_pending()
+    await service.jobs.trainer.train()
+    return service

@@ -76,7 +76,8 @@ def told(
     found = links(item, state, grounds)
     link = next(iter(found), None)
     shared = list(link.shared[:SHARED]) if link is not None else []
-    named = {value for _, value in shared}
+    asked = next((str(value) for _, value in words(item) if asked_for(str(value), instruction)), "")
+    named = {asked, *(value for _, value in shared)}
     # what reads as an order is no fact, however true it is that it stands there
     facts = [fact for fact in words(item) if fact[1] not in named and sound(str(fact[1]))]
     years = [fact for fact in item.facts() if fact[0] == "year"]
@@ -89,7 +90,7 @@ def told(
         [fact for fact in shared if sound(str(fact[1]))],
         own,
         chunks(item, language),
-        next((str(value) for _, value in words(item) if asked_for(str(value), instruction)), ""),
+        asked,
         _search(item, state),
         origin(candidate, state.seen),
     )

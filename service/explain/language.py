@@ -8,6 +8,7 @@ from importlib.resources import files
 
 import yaml
 
+from service.language import HAN, HANGUL, KANA
 from service.prompts import visible
 from service.schema import Fact, Item, Recent, Value
 
@@ -15,6 +16,11 @@ NAME = 120
 """Longest title in a sentence, in characters."""
 VALUE = 60
 """Longest attribute value in a sentence, in characters."""
+
+
+UNSPACED = re.compile(f"{HAN.pattern}|{KANA.pattern}|{HANGUL.pattern}")
+_PARTS = re.compile(r"\s+[·|/]\s+")
+"""Between the parts of a title that says the same in several languages."""
 
 
 class Language(Value):
@@ -46,8 +52,13 @@ class Language(Value):
     objections: Mapping[str, str]
 
     def title(self, item: Item) -> str:
-        """An item's title, quoted."""
-        return self.quoted.format(name(item).translate(str.maketrans(*self.inner)))
+        """An item's title, quoted; of a title in several languages ("Kettle · 水壶"), the part in
+        this one."""
+        full = name(item)
+        parts = _PARTS.split(full)
+        own = [part for part in parts if bool(UNSPACED.search(part)) is not self.spaced]
+        said = own[0] if len(own) == 1 < len(parts) else full
+        return self.quoted.format(said.translate(str.maketrans(*self.inner)))
 
     def quote(self, text: str) -> str:
         """What somebody wrote, as it may be shown, quoted."""

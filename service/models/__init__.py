@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from service.config import Settings
-from service.errors import ModelError
-from service.llm import ModelAdapter, OutputConstraint, ScorerAdapter
+from service.context import CallContext
+from service.errors import ModelError, NotFound
+from service.llm import Asked, ModelAdapter, OutputConstraint, ScorerAdapter
 from service.llm.probe import Probes
 from service.models.metered import MeteredModel, MeteredScorer
 from service.models.meters import Budget, CircuitBreaker, LatencyEstimator, Meters
@@ -111,6 +112,16 @@ class Models:
         except ModelError as error:
             return f"{error.code}: {error.message}"
         return ""
+
+    async def likelihoods(self, alias: str, asked: Sequence[tuple[str, str]]) -> list[float]:
+        """How likely each text is after its context, (context, text), under a model: the natural
+        logarithm of its probability. Raises `NotFound` for a model that isn't open, and a
+        `ModelError` if it fails."""
+        if alias not in self.scorers:
+            raise NotFound("model", alias, known=", ".join(self.scorers))
+        questions = [Asked((context,), text) for context, text in asked]
+        found = await self.scorers[alias].loglikelihoods(questions, context=CallContext())
+        return found.values
 
     def in_use(self) -> set[str]:
         """Aliases of the models that are probed regularly: those with a role, and all that cost no
