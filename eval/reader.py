@@ -261,7 +261,7 @@ def _place(sign: str) -> int:
 
 
 def _titled(quote: str, title: str) -> bool:
-    """Whether a quotation is a title, its beginning before "…", or one of its parts around a "·"."""
+    """Whether a quotation is a title, its beginning before "…", or a part of it beside a "·"."""
     if " · " in title and any(_titled(quote, part) for part in title.split(" · ")):
         return True
     said, whole = bare(quote), bare(title)
