@@ -10,7 +10,7 @@ from typing import NamedTuple
 from eval.lexicon import FUNCTION_WORDS, HAN_DENIED, HAN_WORDS, NEGATORS, UNNEGATED, listed
 from service.schema import Item
 
-HAN = "\u3400-\u9fff"
+HAN = "\u3007\u3400-\u9fff"
 _TOKEN = re.compile(
     rf"(?P<word>(?:(?![{HAN}])[^\W\d_])+(?:['’](?:(?![{HAN}])[^\W\d_])+)*)|(?P<stop>[,.;:!?()，。；：！？、\n—·])"
 )

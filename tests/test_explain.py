@@ -26,9 +26,20 @@ from service.explain.claims import asked_for, chunks, told
 from service.explain.grounds import links
 from service.explain.language import languages
 from service.explain.writing import grammar, sheet_of
+from service.language import language_of
 from service.llm import Call, OutputConstraint
 from service.prompts import PromptLibrary, visible
-from service.schema import Candidate, Event, Item, Meaning, Reason, Recent, UserState
+from service.schema import (
+    Candidate,
+    Event,
+    Item,
+    Meaning,
+    Reason,
+    Recent,
+    RecommendRequest,
+    UserState,
+)
+from tests.conftest import Make
 from tests.injections import CANARY, ORDERS, PLACES
 from tests.scripted import ScriptedLLM
 
@@ -548,3 +559,36 @@ async def test_no_order_reaches_a_model_or_a_sentence(place: str, locale: str) -
         assert not any(CANARY in fact.text.casefold() for fact in sheet.facts)
         (reason,), _ = await reasons(state, [item], f"A [f1] is coffee {CANARY}.", locale=locale)
         assert CANARY not in reason.reason.casefold()
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("washed beans from small farms", "en"),
+        ("washed beans from the farms of 耶加雪菲", "en"),
+        ("gewaschene Bohnen aus Äthiopien", "de"),
+        ("小火四分钟,油脂很厚", "zh"),
+        ("細口のケトルです", "ja"),
+        ("얇은 주둥이", "ko"),
+        ("", ""),
+        ("42", ""),
+    ],
+)
+def test_the_language_of_a_text_is_told(text: str, code: str) -> None:
+    assert language_of(text) == code
+
+
+async def test_people_who_chose_both_are_counted_from_the_log(make: Make) -> None:
+    bare = [{"id": f"p{n}", "title": f"Thing {n}"} for n in range(24)]
+    service = await make(films=bare)
+    events = [
+        {"user_id": f"u{n}", "item_id": f"p{item}", "type": "purchase"}
+        for n in range(20)
+        for item in ((0, 1, 2) if n < 5 else (n - 2, n + 3))
+    ]
+    await service.ingest.events([*events, {"user_id": "me", "item_id": "p0", "type": "purchase"}])
+    await service.jobs.trainer.train()
+    asked = RecommendRequest(user_id="me", candidates=["p1"], strategy="prior")
+    (item,) = (await service.recommender.recommend(asked)).items
+    assert item.reason == '5 people who bought "Thing 0" bought this too.'
+    assert item.evidence == ["p0"]

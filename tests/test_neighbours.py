@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from service.retrieve import neighbours
-from service.retrieve.neighbours import learn, summed_rows
+from service.retrieve.neighbours import learn, summed_rows, together
 
 
 def pairs(people: int = 60, items: int = 40) -> dict[tuple[str, str], float]:
@@ -67,3 +67,23 @@ def test_rows_keep_the_greatest_and_strangers_say_nothing(
         row = [*summed_rows(whole, [(item, 1.0)]).values()]
         assert [*summed_rows(cut, [(item, 1.0)]).values()] == row[:3]
     assert summed_rows(cut, [("stranger", 1.0)]) == {}
+
+
+@pytest.mark.parametrize("block", [3, 256])
+def test_people_who_chose_both_are_counted_if_more_than_by_chance(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(neighbours, "BLOCK", block)
+    chosen = {(f"u{n}", "beans") for n in range(8)} | {(f"u{n}", "dripper") for n in range(3, 9)}
+    chosen |= {(f"u{n}", "rice") for n in range(20)} | {("u1", "pen"), ("u2", "pen")}
+    table = together(chosen)
+    assert table is not None
+    place = table.places["beans"]
+    row = slice(table.starts[place], table.starts[place + 1])
+    counts = {
+        table.items[other]: int(count)
+        for other, count in zip(table.others[row], table.weights[row], strict=True)
+    }
+    assert counts == {"dripper": 5}  # everybody eats rice, and two people are too few
+    assert together({("u", "a"), ("v", "b")}) is None
+    assert together(set()) is None

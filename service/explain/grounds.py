@@ -13,6 +13,8 @@ from service.prompts import visible
 from service.schema import Candidate, Fact, Item, Recent, UserState
 from service.store import TOGETHER, Neighbours, Store
 
+LOOKED_UP = 100
+"""For so many chosen items the log and the texts are asked; what is shared is seen for all."""
 WORDED = 40
 """A text of fewer characters says too little to be near another."""
 NEAREST = 100
@@ -58,7 +60,7 @@ async def gather(
     store: Store, catalog: Catalog, chosen: Sequence[Candidate], state: UserState
 ) -> Grounds:
     """Asks catalogue and log what reasons for the chosen items need to know."""
-    items = [candidate.item for candidate in chosen]
+    items = [candidate.item for candidate in chosen[:LOOKED_UP]]
     liked = {entry.item.id: entry.item for entry in deeds(state) if entry.item is not None}
     facets, near, pull, tables = await asyncio.gather(
         catalog.facets(),
