@@ -25,7 +25,7 @@ from service.explain.check import Fact, objection
 from service.explain.claims import asked_for, chunks, told
 from service.explain.grounds import links
 from service.explain.language import languages
-from service.explain.writing import grammar, sheet_of
+from service.explain.writing import sheet_of
 from service.language import language_of
 from service.llm import Call, OutputConstraint
 from service.prompts import PromptLibrary, visible
@@ -300,7 +300,7 @@ def test_the_grammar_ties_a_clause_to_the_facts_it_cites() -> None:
     assert sheet is not None
     assert [fact.kind for fact in sheet.facts] == ["shared", "attribute", "text", "text"]
     assert sheet.choices == [(1, 2, 3), (1, 2, 4)]
-    written = grammar(sheet, EN)
+    written = sheet.grammar(EN)
     assert '"[f1,f2,f3] " head0 " – A spout as thin as a pencil."' in written
     assert LLMatcher.validate_grammar(LLMatcher.grammar_from_lark(written)) == ""
 
@@ -555,7 +555,7 @@ async def test_no_order_reaches_a_model_or_a_sentence(place: str, locale: str) -
             told(Candidate(item=item, prior=1), state, Grounds(), language, None), language
         )
         assert sheet is not None
-        assert CANARY not in grammar(sheet, language).casefold()
+        assert CANARY not in sheet.grammar(language).casefold()
         assert not any(CANARY in fact.text.casefold() for fact in sheet.facts)
         (reason,), _ = await reasons(state, [item], f"A [f1] is coffee {CANARY}.", locale=locale)
         assert CANARY not in reason.reason.casefold()

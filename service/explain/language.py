@@ -43,7 +43,9 @@ class Language(Value):
     origins: Mapping[str, str]
     starts: Sequence[str]
     function: frozenset[str]
-    links: Sequence[str]
+    joints: Sequence[str]
+    pauses: Sequence[str]
+    attaches: Sequence[str]
     articles: Sequence[str]
     slips: str
     connectives: frozenset[str]

@@ -14,6 +14,7 @@ from service.context import CallContext
 from service.errors import InvalidOutput, ModelTimeout
 from service.explain.check import Fact, Objection, objection
 from service.explain.claims import Sayable
+from service.explain.grammar import grammar, labels
 from service.explain.language import Language
 from service.explain.sentences import Clause
 from service.llm import LLM, Call, OutputConstraint
@@ -26,8 +27,6 @@ PROSE_TOKENS = 100
 """Extra output tokens for text around the lines, when no grammar prevents it."""
 LONGEST_LINE = 1_000
 """Longest line that is read, in characters."""
-SAID = 3
-"""Most values of attributes in a clause."""
 OFFERED = 4
 """Most phrases of its text that a model is offered for an item."""
 KEPT = 20_000
@@ -46,6 +45,10 @@ class Sheet:
         """The sheet as a template prints it."""
         lines = [{"label": f"f{n}", "text": fact.text} for n, fact in enumerate(self.facts, 1)]
         return {"label": letter, "facts": lines, "cite": " or ".join(map(labels, self.choices))}
+
+    def grammar(self, language: Language) -> str:
+        """The grammar of the line that a model writes on it."""
+        return grammar(self.facts, self.choices, language)
 
 
 def sheet_of(told: Sayable, language: Language) -> Sheet | None:
@@ -187,7 +190,7 @@ class Writing:
             context=task.context,
         )
         if grammars:
-            call = replace(call, grammar=grammar(self._sheets[group[0]], task.language))
+            call = replace(call, grammar=self._sheets[group[0]].grammar(task.language))
         if asyncio.get_running_loop().time() >= task.deadline:
             raise ModelTimeout("the deadline passed")
         try:
@@ -218,72 +221,6 @@ class Writing:
             else:
                 wrong[n] = fault
         return found, wrong
-
-
-def labels(numbers: Sequence[int]) -> str:
-    return ",".join(f"f{number}" for number in numbers)
-
-
-def grammar(sheet: Sheet, language: Language) -> str:
-    """The llguidance grammar of one item's line: the labels of one of the allowed sets of facts,
-    then a clause that says values of these facts, each at most once and at least one that is
-    shared, and ends with the phrase of the text, if one is cited."""
-    starts, rules = [], list[str]()
-    for n, numbers in enumerate(sheet.choices):
-        cited = [sheet.facts[number - 1] for number in numbers]
-        phrases = [fact.text for fact in cited if fact.kind == "text"]
-        end = language.join + phrases[0] if phrases else ""
-        starts.append(f'"[{labels(numbers)}] " head{n} {_quoted(end + language.stop)}')
-        values = [(fact, place) for fact in cited for place in range(len(fact.led))]
-        rules += _head(f"head{n}", values, language)
-    return "\n".join([f'start: "A " ({" | ".join(starts)})', *rules]) + "\n"
-
-
-def _head(name: str, values: Sequence[tuple[Fact, int]], language: Language) -> list[str]:
-    """The rules for the values of a clause, by their place in their fact: one rule for each set of
-    values that may have been said."""
-    gap = " " if language.spaced else ""
-    begun = f"({' | '.join(map(_quoted, language.starts))})"
-    shared = {n for n, (fact, _) in enumerate(values) if fact.kind == "shared"}
-    is_led = [bool(fact.led[place]) for fact, place in values]
-    rules, sets = [], [frozenset[int]()]
-    for said in sets:
-        options = ['""'] if said and (not shared or said & shared) else []
-        for n, (fact, place) in enumerate(values) if len(said) < SAID else ():
-            if n in said:
-                continue
-            led = fact.led[place]
-            if language.spaced and not led and any(is_led[one] for one in said):
-                continue  # else "good for tea and kettle" would be good for a kettle
-            texts = [] if led else _articled(fact.values[place], language)
-            before = (
-                [gap] if not said else [*language.links, *([gap] if gap and len(said) == 1 else [])]
-            )
-            forms = [link + text for link in before for text in {*texts, *led}]
-            forms += [gap + text for text in led] if gap and len(said) > 1 else []
-            after = said | {n}
-            if after not in sets:
-                sets.append(after)
-            ways = " | ".join(map(_quoted, sorted(set(forms))))
-            options.append(f"({ways}) {name}_{sets.index(after)}")
-        rules.append(f"{name}_{sets.index(said)}: {' | '.join(options)}")
-    return [f"{name}: {begun} {name}_0", *rules]
-
-
-def _articled(value: str, language: Language) -> list[str]:
-    """A bare value as it may stand in a clause: in small letters too, and with each article; in the
-    plural without one."""
-    forms = [value, value.lower()]
-    if not language.spaced or value.endswith("s"):
-        return forms
-    articles = language.articles
-    if language.code == "en":
-        articles = ["an "] if value[:1].casefold() in "aeio" else ["a "]
-    return [*forms, *(article + form for article in articles for form in forms)]
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
 
 
 _LINE = re.compile(r"\W*(?:\d+\W+)?([A-Z])\W{1,6}(f\d+(?:\W{1,5}(?:(?:and|or) )?f\d+)*)\W{1,6}(.+)")
