@@ -4,6 +4,7 @@ the words of its text, and what links it to the person or to others."""
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from service.catalog import asked_terms, terms_of
 from service.explain.grounds import Grounds, Link, links, words
@@ -39,6 +40,15 @@ _ORDERS = re.compile(
     re.IGNORECASE,
 )
 """What sounds like an order to a model, or belongs to a markup. No reason takes words from it."""
+_REFUSED = re.compile(
+    r"(?:\b(?:no|not|cannot|without|never|nothing|none|neither|nor|except|avoid|hate|hates|dislike|"
+    r"less|instead|than|but|tired|sick|enough|kein\w*|nicht|ohne|außer|nie|sin|nada|ningún\w*|"
+    r"nunca|sans|pas|aucun\w*|jamais)\b|n['’]t\b|"
+    r"[不没別无無非除腻少嫌]|讨厌|ない|なし|以外)"
+    r"(?:(?!(?<=\w{3})\.(?!\d))[^!?;。!?;\n])*|[^!?;。,,、!?;\n]*(?:ない|なし|以外|抜き)",
+    re.IGNORECASE,
+)
+"""From a negation to the end of its sentence: what is named there may be unwanted."""
 _SENTENCES = re.compile(r"(?<=[.!?])\s+|[。!?!?\n]+")
 _PAUSES = re.compile(r"\s*(?:[;:–—()，、；：;]|(?<!\d)[,:,]|[,:,](?!\d))\s*")
 
@@ -153,25 +163,22 @@ def asked_for(value: str, instruction: str | None) -> bool:
         named = re.compile(re.escape(value), re.IGNORECASE)
     if not named.search(instruction):
         return False
-    return not any(named.search(part) for part in _REFUSED.findall(instruction))
+    return not any(named.search(part) for part in _refused(instruction))
 
 
-_REFUSED = re.compile(
-    r"(?:\b(?:no|not|cannot|without|never|nothing|none|neither|nor|except|avoid|hate|hates|dislike|less|instead|than|but|"
-    r"tired|sick|enough|kein\w*|nicht|ohne|außer|nie|sin|nada|ningún\w*|nunca|sans|pas|aucun\w*|jamais)\b|n['’]t\b|"
-    r"[不没別无無非除腻少嫌]|讨厌|ない|なし|以外)"
-    r"(?:(?!(?<=\w{3})\.(?!\d))[^!?;。!?;\n])*|[^!?;。,,、!?;\n]*(?:ない|なし|以外|抜き)",
-    re.IGNORECASE,
-)
-"""From a negation to the end of its sentence: what is named there may be unwanted."""
+@lru_cache(maxsize=256)
+def _refused(instruction: str) -> list[str]:
+    """The parts of an instruction that say what is not wanted."""
+    return _REFUSED.findall(instruction)
 
 
 def _search(item: Item, state: UserState) -> Recent | None:
     """The latest of the person's searches that the item answers: it holds most of its words."""
     searches = [entry for entry in state.recent if entry.item is None and entry.event.text]
-    held = set(
-        terms_of(f"{item.title} {' '.join(str(v) for _, v in item.facts())} {item.text[:READ]}")
-    )
+    if not searches:
+        return None
+    values = " ".join(str(value) for _, value in item.facts())
+    held = set(terms_of(f"{item.title} {values} {item.text[:READ]}"))
     for entry in reversed(searches[-SEARCHES:]):
         terms = asked_terms(entry.event.text or "")
         if terms and sound(entry.event.text or "") and len(held & set(terms)) > 0.6 * len(terms):
