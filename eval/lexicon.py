@@ -141,7 +141,8 @@ def verbs_of(meanings: Mapping[str, Meaning]) -> dict[str, frozenset[str]]:
 def plain_verb(meaning: Meaning | None, type_: str) -> str:
     """An event type's English verb, without the places of its title and value."""
     verb = meaning.verbs.get("en") if meaning is not None else None
-    return " ".join(re.sub(r"\[.*?\]", "", verb or type_.replace("_", " ")).split("{}")).strip()
+    said = re.sub(r"\[.*?\]", "", verb or type_.replace("_", " "))
+    return " ".join(said.replace("{}", " ").split())
 
 
 def _wordings(verb: str) -> Iterator[str]:

@@ -59,10 +59,10 @@ def objection(clause: str, cited: Sequence[Fact], language: Language) -> Objecti
     if not spans:
         return Objection("unknown", body[:20])
     words = _units(body, language)
-    if language.slips and re.search(language.slips, body):
-        return Objection("slip")
     if _repeats(words, spans, language):
         return Objection("repeated")
+    if language.slips and re.search(language.slips, body):
+        return Objection("slip")
     low, high = (3, language.length[1]) if language.spaced else (4, language.length[1])
     if not low <= len(words) <= high:
         return Objection("length")

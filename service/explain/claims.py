@@ -49,6 +49,10 @@ _REFUSED = re.compile(
     re.IGNORECASE,
 )
 """From a negation to the end of its sentence: what is named there may be unwanted."""
+_DANGLING = re.compile(
+    r"\bsame\b|\bhalf the\b|\bnot$|\bgleiche|\bmism[oa]|\bmême|同款|同样|一半|同じ", re.IGNORECASE
+)
+"""What says nothing without the sentence before."""
 _SENTENCES = re.compile(r"(?<=[.!?])\s+|[。!?!?\n]+")
 _PAUSES = re.compile(r"\s*(?:[;:–—()，、；：;]|(?<!\d)[,:,]|[,:,](?!\d))\s*")
 
@@ -139,7 +143,7 @@ def visible_lines(text: str) -> str:
 def _fits(text: str, language: Language) -> bool:
     """Whether a phrase may stand in a reason: as long as `LENGTHS`, and not begun in the middle of
     a thought."""
-    if re.search(r"[\"“”«»《》「」/=*#_~]|\.$", text):
+    if re.search(r"[\"“”«»《》「」/=*#_~]|\.$", text) or _DANGLING.search(text):
         return False
     if not language.spaced:
         return CHARACTERS[0] <= len(text) <= CHARACTERS[1] and not any(

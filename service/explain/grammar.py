@@ -81,20 +81,24 @@ def _ways(before: Sequence[_Word], word: _Word, language: Language) -> list[str]
     last = before[-1]
     if language.spaced and not word.led and any(one.led for one in before):
         return []  # else "good for tea and kettle" would be good for a kettle
-    ways = [pause + text for pause in language.pauses for text in texts]
-    if word.kind == last.kind:
-        ways += [joint + text for joint in language.joints for text in texts]
+    apart = not language.spaced or word.kind != last.kind
+    ways = [pause + text for pause in language.pauses if apart for text in texts]
+    if word.kind == last.kind:  # what introduces both is said once, if it stands before them
+        joined = [word.bare] if word.kind.endswith("{}") else texts
+        ways += [joint + text for joint in language.joints for text in joined]
     if language.spaced:
         adjacent = texts if word.led or (len(before) == 1 and not last.led) else []
         return ways + [gap + text for text in adjacent]
     attached = [text for text in texts if not word.led or text.startswith(word.bare)]
+    attached = attached if last.led else []
     return ways + [attached_by + text for attached_by in language.attaches for text in attached]
 
 
 def _articled(value: str, language: Language) -> list[str]:
-    """A bare value as it may stand in a clause: in small letters too, and with each article; in the
-    plural without one."""
-    forms = list(dict.fromkeys([value, value.lower()]))
+    """A bare value as it may stand in a clause: in English in small letters, unless it is a name of
+    several words; with each article, in the plural without one."""
+    small = (language.code == "en" and value != value.title()) or " " not in value
+    forms = [value.lower() if language.code == "en" and small else value]
     if not language.spaced or value.endswith("s"):
         return forms
     articles = language.articles

@@ -120,7 +120,7 @@ def links(chosen: Item, state: UserState, grounds: Grounds) -> list[Link]:
     found = []
     for age, entry in enumerate(reversed(deeds(state))):
         item = entry.item
-        if item is None or item.id == chosen.id:
+        if item is None or item.id == chosen.id or _same_title(item, chosen):
             continue
         facts = {_same(fact) for fact in words(item)}
         shared = [fact for fact in own if _same(fact) in facts and grounds.relates(fact)]
@@ -136,6 +136,11 @@ def links(chosen: Item, state: UserState, grounds: Grounds) -> list[Link]:
             weight = strength * AGING**age * (0.5 + 0.5 * entry.weight)
             found.append(Link(entry, item, shared, item.id in near, others, weight))
     return sorted(found, key=lambda link: -link.strength)
+
+
+def _same_title(item: Item, chosen: Item) -> bool:
+    """Whether one may be another edition of the other, which is no reason for it."""
+    return item.title.casefold() == chosen.title.casefold() != ""
 
 
 def _without(
