@@ -35,11 +35,18 @@ by lot (chance: 50 %). A reason is specific if its words are borne out by its ow
 by another of the list; a tie counts half. Intervals are at 95 %."""
 
 
+PeopleCount = Annotated[
+    int, typer.Option(min=1, help="How many people, by lot; each liked something.")
+]
+Likelihood = Annotated[
+    str | None,
+    typer.Option(help="A model that also tells of which item each reason is likeliest."),
+]
+
+
 def reasons(
     context: typer.Context,
-    people: Annotated[
-        int, typer.Option(min=1, help="How many people, by lot; each liked something.")
-    ] = 20,
+    people: PeopleCount = 20,
     top: Annotated[int, typer.Option(min=1, max=100, help="Reasons for the first so many.")] = 5,
     locale: Annotated[
         list[str] | None,
@@ -51,10 +58,7 @@ def reasons(
     deadline_ms: Annotated[
         int | None, typer.Option(min=1, max=600_000, help="For each answer; default: configured.")
     ] = None,
-    likelihood: Annotated[
-        str | None,
-        typer.Option(help="A model that also tells of which item each reason is likeliest."),
-    ] = None,
+    likelihood: Likelihood = None,
     seed: Annotated[int, typer.Option(help="The same seed draws the same people.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Also write a page to this file.")] = None,
     samples: Annotated[
