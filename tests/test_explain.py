@@ -248,7 +248,7 @@ TEXT = Fact("text", "hardly any weight in the hand", ["hardly any weight in the 
         ("is from Kailas.", "unshared"),
         ("is a great coffee.", "unknown"),
         ("is coffee from 1950.", "unknown"),
-        ("is coffee for babies.", None),
+        ("is coffee for babies.", "unknown"),  # a short word counts only as it is
         ('is coffee like "Casablanca".', "form"),
         ("is coffee. And more.", "form"),
         ("is coffee", "form"),
@@ -259,8 +259,6 @@ TEXT = Fact("text", "hardly any weight in the hand", ["hardly any weight in the 
 )
 def test_every_word_is_accounted_for_by_a_cited_fact(clause: str, problem: str | None) -> None:
     found = objection(clause, [SHARED, OWN, TEXT], EN)
-    if clause == "is coffee for babies.":
-        problem = "unknown"  # a short word counts only as it is
     assert (found and found.problem) == problem
 
 
@@ -406,6 +404,27 @@ async def test_without_a_grammar_one_prompt_asks_for_all_and_lines_are_found_in_
     assert found[0].grounded is grounded
     assert found[0].evidence == ["alien"]
     assert (rest.degraded is not None) is degraded
+
+
+async def test_asked_again_for_some_each_line_is_still_read_for_its_own_item() -> None:
+    answers = iter(
+        [
+            "A [f1,f2] is sci-fi from 1982.\nB [f1] is a romance.",
+            "B [f1] is from 1995.",
+        ]
+    )
+    found, _ = await reasons(
+        rated(ALIEN),
+        [THING, HEAT],
+        lambda call: next(answers),
+        constraint=OutputConstraint(grammar=False),
+    )
+    assert [one.grounded for one in found] == [True, True]
+    assert "sci-fi from 1982" in found[0].reason
+    assert "from 1995" in found[1].reason
+    used = {(fact.kind, fact.value) for fact in found[0].facts if fact.used}
+    assert ("shared", "Sci-Fi") in used
+    assert ("shared", "Horror") not in used, "the sentence doesn't say it"
 
 
 async def test_what_is_said_of_an_item_does_not_depend_on_the_others() -> None:

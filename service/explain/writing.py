@@ -167,8 +167,8 @@ class Writing:
                 {"role": "user", "content": self._again(wrong)},
             ]
             if asyncio.get_running_loop().time() < self._task.deadline:
-                better, _ = self._read(await self._ask(messages, [*wrong]), [*wrong])
-                found |= better
+                better, _ = self._read(await self._ask(messages, group), group)
+                found |= {n: better[n] for n in wrong if n in better}
         for n in group:
             self._writer.kept.put(self._key(n), found.get(n))
 
@@ -216,7 +216,13 @@ class Writing:
             whole = text.rstrip(" *_`").removesuffix(language.stop) + language.stop
             fault = objection(whole, cited, language)
             if fault is None:
-                named = frozenset((fact.kind, value) for fact in cited for value in fact.values)
+                said = whole.casefold()
+                named = frozenset(
+                    (fact.kind, value)
+                    for fact in cited
+                    for value in fact.values
+                    if value.casefold() in said
+                )
                 found[n] = Clause(whole.removesuffix(language.stop), named)
             else:
                 wrong[n] = fault
