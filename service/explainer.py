@@ -77,7 +77,6 @@ class Explainer:
             prompt if locale_of(prompt) == spoken(locale).code else None,
             top=self._settings.explain.top,
             deadline=plan.context.deadline,
-            line_tokens=plan.context.line_tokens,
             locale=locale,
             full=plan.request.explain == "full",
         )

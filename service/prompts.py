@@ -45,8 +45,8 @@ VARIABLES = {
 """The variables that a template may use.
 
 `history`: lines with `label title details verb value`. `candidates`: lines with `label title
-details`; in explain with `label`, `facts` (each with `label` and `text`) and `cite`, the sets of
-facts that a clause may cite. `latest`: title of the newest liked item. `instruction`: what the
+details`; in explain with `label` and `facts`, each with `label` and `text`. `latest`: title of
+the newest liked item. `instruction`: what the
 person wants now. `person`: declared attributes as text. `locale`: language of the answer. `answer`:
 its form: `order`, `order as JSON`, `letter`, `scores` or `yes or no`. `title`, `details`: of the
 one item of a `score` template's line. `values`: the catalogue's own values, in a `chat` template.

@@ -112,7 +112,7 @@ async def reasons(
     writer = Writer(ScriptedLLM(said), constraint, kept or Kept())
     parts = explain(
         Subject(state, candidates, **subject),
-        Style(prompt, top, asyncio.get_running_loop().time() + seconds, 96, locale, full=True),
+        Style(prompt, top, asyncio.get_running_loop().time() + seconds, locale, full=True),
         CallContext(),
         writer=writer if answer is not None else None,
     )

@@ -293,7 +293,7 @@ def test_answers_nobody_would_expect() -> None:
             part
             async for part in explain(
                 Subject(person, shown[:5]),
-                Style(prompt, 5, deadline, 96),
+                Style(prompt, 5, deadline),
                 CallContext(),
                 writer=Writer(model),
             )

@@ -57,7 +57,6 @@ class Style:
     prompt: Prompt | None
     top: int
     deadline: float
-    line_tokens: int
     locale: str | None = None
     full: bool = False
 

@@ -32,12 +32,12 @@ def grammar(facts: Sequence[Fact], choices: Sequence[tuple[int, ...]], language:
         cited = [facts[number - 1] for number in numbers]
         phrases = [fact.text for fact in cited if fact.kind == "text"]
         end = language.join + phrases[0] if phrases else ""
-        starts.append(f'"[{labels(numbers)}] " head{n} {_quoted(end + language.stop)}')
+        starts.append(f'"[{_labels(numbers)}] " head{n} {_quoted(end + language.stop)}')
         rules += _head(f"head{n}", _words(cited), language)
     return "\n".join([f'start: "A " ({" | ".join(starts)})', *rules]) + "\n"
 
 
-def labels(numbers: Sequence[int]) -> str:
+def _labels(numbers: Sequence[int]) -> str:
     """Facts by their numbers, as a line cites them."""
     return ",".join(f"f{number}" for number in numbers)
 

@@ -29,7 +29,6 @@ class Language(Value):
     code: str
     quoted: str
     inner: tuple[str, str]
-    both: str
     lists: tuple[str, str]
     stop: str
     join: str

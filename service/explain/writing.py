@@ -14,7 +14,7 @@ from service.context import CallContext
 from service.errors import InvalidOutput, ModelTimeout
 from service.explain.check import Fact, Objection, objection
 from service.explain.claims import Sayable
-from service.explain.grammar import grammar, labels
+from service.explain.grammar import grammar
 from service.explain.language import Language
 from service.explain.sentences import Clause
 from service.llm import LLM, Call, OutputConstraint
@@ -44,7 +44,7 @@ class Sheet:
     def shown(self, letter: str) -> dict[str, Any]:
         """The sheet as a template prints it."""
         lines = [{"label": f"f{n}", "text": fact.text} for n, fact in enumerate(self.facts, 1)]
-        return {"label": letter, "facts": lines, "cite": " or ".join(map(labels, self.choices))}
+        return {"label": letter, "facts": lines}
 
     def grammar(self, language: Language) -> str:
         """The grammar of the line that a model writes on it."""
