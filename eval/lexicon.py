@@ -133,16 +133,9 @@ def verbs_of(meanings: Mapping[str, Meaning]) -> dict[str, frozenset[str]]:
     """English verbs, longest first, each with the event types that it may stand for."""
     types: dict[str, set[str]] = {}
     for type_, meaning in meanings.items():
-        for verb in _wordings(plain_verb(meaning, type_)):
+        for verb in _wordings(meaning.plain_verb or type_.replace("_", " ")):
             types.setdefault(verb, set()).add(type_)
     return {verb: frozenset(types[verb]) for verb in sorted(types, key=len, reverse=True)}
-
-
-def plain_verb(meaning: Meaning | None, type_: str) -> str:
-    """An event type's English verb, without the places of its title and value."""
-    verb = meaning.verbs.get("en") if meaning is not None else None
-    said = re.sub(r"\[.*?\]", "", verb or type_.replace("_", " "))
-    return " ".join(said.replace("{}", " ").split())
 
 
 def _wordings(verb: str) -> Iterator[str]:

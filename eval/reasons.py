@@ -17,7 +17,7 @@ from random import Random
 from eval.evidence import Evidence
 from eval.falsehoods import Planter
 from eval.leave_out import LeaveOut
-from eval.lexicon import FUNCTION_WORDS, QUOTED, plain_verb
+from eval.lexicon import FUNCTION_WORDS, QUOTED
 from eval.own import own_data
 from eval.protocols import Options
 from eval.reader import Statement, read
@@ -261,7 +261,7 @@ class _Measuring:
         meaning = self.evidence.meanings.get(event.type)
         item = self.evidence.catalogue.get(event.item_id or "")
         what = item.title if item is not None else event.text or event.item_id or ""
-        verb = plain_verb(meaning, event.type)
+        verb = (meaning.plain_verb if meaning else "") or event.type.replace("_", " ")
         return f'{verb} "{what}"' + ("" if event.value is None else f" {event.value:g}")
 
 

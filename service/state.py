@@ -6,7 +6,6 @@
 import asyncio
 import difflib
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -148,17 +147,12 @@ def recent(
             event=event,
             item=items.get(event.item_id or ""),
             weight=opinion(event, meanings),
-            verb=_plain(meanings[event.type].verbs.get("en") or event.type.replace("_", " ")),
+            verb=meanings[event.type].plain_verb or event.type.replace("_", " "),
             verbs=meanings[event.type].verbs,
         )
         for event in events
         if event.item_id in items or event.type == "search"
     )
-
-
-def _plain(verb: str) -> str:
-    """A verb without the places of its title and value, as a prompt says it before the title."""
-    return " ".join(re.sub(r"\[.*?\]", "", verb).replace("{}", "").split())
 
 
 def interests(

@@ -305,6 +305,12 @@ class Meaning(Value):
             return self.verb
         return {"en": self.verb} if self.verb else {}
 
+    @property
+    def plain_verb(self) -> str:
+        """The English verb without the places of its title and value; may be empty."""
+        said = re.sub(r"\[.*?\]", "", self.verbs.get("en", ""))
+        return " ".join(said.replace("{}", " ").split())
+
     def opinion(self, value: float | None) -> float:
         """What an event of this type and value says of its item, in [-1, 1]."""
         if value is None or self.liked_from is None or value >= self.liked_from:
