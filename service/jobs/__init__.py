@@ -15,10 +15,14 @@ from service.jobs.learning import RankerLearning
 from service.models import PROBE_S, Models
 from service.retrieve import factorization, neighbours
 from service.retrieve.factorization import Factors
-from service.store import CHOSEN, TOGETHER, Neighbours, Store
+from service.store import TOGETHER, Neighbours, Store
 from service.store.database import micros
 from service.store.trainings import Training
 from service.telemetry import Telemetry
+
+CHOSEN = 0.6
+"""Least weight of the event types of which it is counted how many people did the same to two items:
+below it nothing is chosen, only looked at."""
 
 
 class Trainer:
@@ -92,14 +96,12 @@ class Trainer:
             return None
         counted = {
             f"{TOGETHER}{kind}": neighbours.together(
-                {
-                    (who, item_id)
-                    for who, item_id, type_, value in rows
-                    if type_ == kind and self._meanings[kind].opinion(value) > 0
-                }
+                (who, item_id)
+                for who, item_id, type_, value in rows
+                if type_ == kind and self._meanings[kind].opinion(value) > 0
             )
-            for kind, meaning in self._meanings.items()
-            if meaning.weight >= CHOSEN
+            for kind in {type_ for _, _, type_, _ in rows}
+            if self._meanings[kind].weight >= CHOSEN
         }
         tables = {name: table for name, table in counted.items() if table is not None}
         return factors, neighbours.learn(liked) | tables

@@ -13,7 +13,8 @@ items' likes, shrunk for pairs that few people like: n_ij / (sqrt(n_i n_j) + SHR
 of likes of its earlier item, plus `SHRINKAGE`.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -56,21 +57,30 @@ def learn(liked: Mapping[tuple[str, str], float]) -> dict[str, Neighbours]:
     return {name: _kept(table, items) for name, table in tables.items()}
 
 
-def together(chosen: Collection[tuple[str, str]]) -> Neighbours | None:
+def together(chosen: Iterable[tuple[str, str]]) -> Neighbours | None:
     """Counts for each pair of items how many people chose both, if they are at least `LEAST_PEOPLE`
     and the pair's lift is at least `LEAST_LIFT`; a row keeps the pairs with the greatest cosine.
-    `chosen`: (person, item). Returns None if no pair is left. Computes for seconds: call it on a
-    thread."""
+    `chosen`: (person, item), each as often as it was chosen, read once. Returns None if no pair is
+    left. Computes for seconds: call it on a thread."""
     from scipy.sparse import csr_matrix, vstack
 
-    people = {who: n for n, who in enumerate(dict.fromkeys(who for who, _ in chosen))}
-    items = sorted({item_id for _, item_id in chosen})
-    places = {item_id: place for place, item_id in enumerate(items)}
-    cells = [(people[who], places[item_id]) for who, item_id in chosen]
-    rows, columns = zip(*cells, strict=True) if cells else ((), ())
-    likes = csr_matrix(
-        (np.ones(len(cells), dtype=np.float32), (rows, columns)), shape=(len(people), len(items))
+    people: dict[str, int] = {}
+    places: dict[str, int] = {}
+    rows, columns = array("i"), array("i")
+    for who, item_id in chosen:
+        rows.append(people.setdefault(who, len(people)))
+        columns.append(places.setdefault(item_id, len(places)))
+    items = sorted(places)
+    order = (
+        np.argsort(np.argsort(np.array([*places], dtype=object)))
+        if places
+        else np.zeros(0, dtype=np.int64)
     )
+    likes = csr_matrix(
+        (np.ones(len(rows), dtype=np.float32), (np.asarray(rows), order[np.asarray(columns)])),
+        shape=(len(people), len(items)),
+    )
+    likes.data[:] = 1  # chosen twice is chosen
     by_item, times = likes.T.tocsr(), np.asarray(likes.sum(axis=0)).ravel()
     blocks = []
     for first in range(0, len(items), BLOCK):

@@ -17,14 +17,14 @@ from service.store.database import make_engine, metadata, micros, migrate, on_th
 from service.store.events import Events, Popularity, events
 from service.store.file import DatabaseFile
 from service.store.keys import Keys
-from service.store.neighbours import CHOSEN, TOGETHER, Neighbours, NeighbourTables
+from service.store.neighbours import TOGETHER, Neighbours, NeighbourTables
 from service.store.nulls import Nulls
 from service.store.rankings import Rankings, Shadows, rankings, shadows
 from service.store.spendings import Spendings
 from service.store.trainings import Trainings
 from service.store.users import Users, users
 
-__all__ = ["CHOSEN", "TOGETHER", "Neighbours", "Store", "StoredPerson"]
+__all__ = ["TOGETHER", "Neighbours", "Store", "StoredPerson"]
 
 OF_A_PERSON = (users, events, rankings, shadows)
 """The tables whose rows belong to a person."""

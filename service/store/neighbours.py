@@ -15,9 +15,6 @@ from service.store.database import StoredTable, metadata, on_thread, writing
 
 TOGETHER = "together:"
 """Before the name of an event type: the table of how many people did the same to two items."""
-CHOSEN = 0.6
-"""Least weight of the event types that such a table is made of: below it nothing is chosen, only
-looked at."""
 
 neighbours = Table(
     "neighbours",
