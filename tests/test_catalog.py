@@ -70,6 +70,12 @@ async def test_facets_are_the_values_and_how_far_numbers_go(tmp_path: Path) -> N
     facets = await catalog.facets()
     assert set(facets.values["genre"][:3]) == {"Horror", "Sci-Fi", "Romance"}
     assert facets.ends == {"year": (1979, 1999)}  # of 1972 79 80 82 95 95 99 2001
+    assert (facets.counts["genre", "Horror"], facets.total) == (3, len(FILMS))
+    await catalog.put([Item(id="new", title="New", attributes={"genre": ["Horror"]})])
+    lately = await catalog.facets_lately()
+    assert lately.total == len(FILMS), "counting reads whole columns, and can wait"
+    assert (await catalog.facets()).counts["genre", "Horror"] == 4
+    assert (await catalog.facets_lately()).total == len(FILMS) + 1
 
 
 async def test_excluded_items_take_no_place_however_many_they_are(tmp_path: Path) -> None:

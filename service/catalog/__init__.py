@@ -217,6 +217,7 @@ class Catalog(OnTable):
                 await self.backlog.embed()
                 if await self._table.lance.version() != tidied and await self.indexes.tidy():
                     tidied = await self._table.lance.version()
+                await self.facets()
                 self.failing = None
             except (StorageError, ModelError, OSError, RuntimeError, ValueError) as error:
                 self.failing = error
@@ -272,6 +273,11 @@ class Catalog(OnTable):
         if version != self._facets[0]:
             self._facets = version, await count_facets(self._table)
         return self._facets[1]
+
+    async def facets_lately(self) -> Facets:
+        """Returns the facets as they were counted last, in this process: by `work` once a round, or
+        by `facets`. For what needn't know of the last change, as counting reads whole columns."""
+        return self._facets[1] if self._facets[0] >= 0 else await self.facets()
 
     def check_filters(self, filters: Mapping[str, Filter]) -> None:
         """Raises `BadRequest` for what can't be filtered by."""

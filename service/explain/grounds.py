@@ -63,7 +63,7 @@ async def gather(
     items = [candidate.item for candidate in chosen[:LOOKED_UP]]
     liked = {entry.item.id: entry.item for entry in deeds(state) if entry.item is not None}
     facets, near, pull, tables = await asyncio.gather(
-        catalog.facets(),
+        catalog.facets_lately(),
         _near(catalog, _worded(items), _worded(liked.values())),
         _pull(store, catalog, [item.id for item in items], [*liked]),
         _tables(store, {entry.event.type for entry in deeds(state)} if items else set()),

@@ -71,11 +71,7 @@ def together(chosen: Iterable[tuple[str, str]]) -> Neighbours | None:
         rows.append(people.setdefault(who, len(people)))
         columns.append(places.setdefault(item_id, len(places)))
     items = sorted(places)
-    order = (
-        np.argsort(np.argsort(np.array([*places], dtype=object)))
-        if places
-        else np.zeros(0, dtype=np.int64)
-    )
+    order = np.argsort(np.argsort(np.array([*places], dtype=object)))
     likes = csr_matrix(
         (np.ones(len(rows), dtype=np.float32), (np.asarray(rows), order[np.asarray(columns)])),
         shape=(len(people), len(items)),
