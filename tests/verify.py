@@ -700,7 +700,7 @@ async def test_reasons_are_true_and_are_the_reason(tmp_path: Path, model: str) -
 
 @pytest.mark.parametrize("model", ["tiny", "small"])
 async def test_no_order_in_an_items_data_is_followed(tmp_path: Path, model: str) -> None:
-    """50 orders, each as the title, the text, a value or a search. None reaches a prompt, so that the
+    """50 orders, each as the title, the text, a value or a search. None reaches a prompt, so the
     model is asked the same for all of one language, and what it wrote is kept."""
     service = await sample_shop(tmp_path, model)
     rows, events = [], []
