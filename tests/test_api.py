@@ -472,7 +472,7 @@ async def test_a_failure_in_mid_stream_is_the_last_event(
             async with streamed(client, candidates=SHARING) as response:
                 found = [event async for event in events_of(response)]
             plain = await client.post("/v1/recommendations", json={"user_id": "u"})
-    assert [entry["event"] for entry in logged] == ["crashed"] * 2
+    assert [entry["event"] for entry in logged].count("crashed") == 2
     name, told = found[-1]
     assert [name for name, _ in found[:-1]] == ([] if broken == "rank" else ["ranking"])
     assert (name, told["id"]) == ("error", response.headers["x-request-id"])
