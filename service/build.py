@@ -44,6 +44,7 @@ from service.records import Records
 from service.retrieve import LearnedRanker
 from service.store import Store
 from service.telemetry import Telemetry
+from service.wishes import WishReader
 
 RELOADABLE = (
     *("models.", "roles.", "fallback", "rank.", "explain.", "rerank.", "limits.", "shadow."),
@@ -64,7 +65,7 @@ class Outside:
     clock: Callable[[], datetime]
 
 
-def _stages(settings: Settings, outside: Outside, models: Models) -> Stages:
+def _stages(settings: Settings, outside: Outside, models: Models, wishes: WishReader) -> Stages:
     store, catalog = outside.store, outside.catalog
     return Stages(
         Planner(
@@ -76,6 +77,7 @@ def _stages(settings: Settings, outside: Outside, models: Models) -> Stages:
         ),
         People(settings, store=store, catalog=catalog, privacy=models.privacy, clock=outside.clock),
         Finder(store, catalog),
+        wishes,
         DocumentReader(catalog, settings.limits),
         Ranker(settings, models.latency),
         Explainer(settings, store=store, catalog=catalog, prompts=outside.prompts, models=models),
@@ -126,7 +128,8 @@ class Service:
             clock=clock,
             latency=predecessor.models.latency if predecessor is not None else None,
         )
-        stages = _stages(settings, outside, self.models)
+        self._wishes = WishReader(settings, catalog, outside.prompts, self.models)
+        stages = _stages(settings, outside, self.models, self._wishes)
         self.shadowing = Shadowing(settings, stages, store=store, telemetry=telemetry, clock=clock)
         self.observers = Observers(store, telemetry, self.shadowing, clock)
         self.recommender = Recommender(stages, self.observers)
@@ -164,8 +167,8 @@ class Service:
                 self.settings,
                 store=outside.store,
                 catalog=outside.catalog,
-                prompts=outside.prompts,
                 models=self.models,
+                wishes=self._wishes,
             ),
             ingest=self.ingest,
             clock=outside.clock,

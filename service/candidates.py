@@ -2,7 +2,9 @@
 caller's own documents."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import chain
 
 from service import retrieve
@@ -11,7 +13,7 @@ from service.config import history_of
 from service.plan import Plan
 from service.privacy import Views
 from service.retrieve import Lookup, RetrievalQuery, factorization
-from service.schema import Candidate, Item, RecommendRequest, UserState
+from service.schema import Candidate, Filter, Item, RecommendRequest, UserState, Wish
 from service.store import Store
 
 EMBEDDING_SHARE = 1 / 3
@@ -32,31 +34,55 @@ class Finder:
         self._store = store
         self._catalog = catalog
 
-    async def find(self, plan: Plan, person: UserState, views: Views) -> list[Candidate]:
-        """Returns candidates from the catalogue, highest prior first."""
-        return await retrieve.retrieve(await self._lookup(plan, person, views))
+    async def find(
+        self, plan: Plan, person: UserState, views: Views, wish: Wish | Awaitable[Wish]
+    ) -> tuple[list[Candidate], Wish]:
+        """Returns candidates from the catalogue, highest prior first, and the wish that they meet.
+        While a wish is being read, the person's own sources are asked. If nothing meets all of it,
+        what it wants is given up first, and what it refuses last."""
+        lookup = await self._lookup(plan, person, views)
+        with_wish = partial(_with_wish, lookup, plan, person, views)
+
+        async def wished(reading: Awaitable[Wish]) -> Lookup:
+            return with_wish(await reading)
+
+        if isinstance(wish, Wish):
+            lookup = with_wish(wish)
+            candidates = await retrieve.retrieve(lookup)
+        else:
+            reading = asyncio.ensure_future(wish)
+            candidates = await retrieve.retrieve(lookup, wished(reading))
+            wish = await reading
+        for eased in [] if candidates or lookup.query.given is not None else _eased(wish):
+            candidates = await retrieve.retrieve(with_wish(eased))
+            if candidates:
+                return candidates, eased
+        return candidates, wish
 
     async def find_among(
-        self, documents: Sequence[Item], plan: Plan, person: UserState, views: Views
+        self, documents: Sequence[Item], plan: Plan, person: UserState, views: Views, wish: Wish
     ) -> tuple[list[Candidate], int]:
         """Returns documents as candidates, highest prior first, and how many of them could not be
         embedded in time. `documents`: those that have content."""
-        lookup = await self._lookup(plan, person, views)
+        lookup = _with_wish(await self._lookup(plan, person, views), plan, person, views, wish)
         now = asyncio.get_running_loop().time()
         until = now + EMBEDDING_SHARE * (plan.context.deadline - now)
         return await retrieve.documents(lookup, documents, until)
 
     async def warnings(self, plan: Plan, candidates: Sequence[Candidate]) -> list[str]:
         """Warnings about ids and filters of the request that had no effect."""
-        return [*await self._unknown(plan.request), *await self._unmet(plan, candidates)]
+        return [
+            *await self._unknown(plan.request),
+            *await self._unmet(plan, candidates),
+            *_relaxed(plan.wish),
+        ]
 
     async def _lookup(self, plan: Plan, person: UserState, views: Views) -> Lookup:
         """Makes the retrieval query. It excludes items that the person has seen, unless the caller
         lists the candidates."""
         request, view = plan.request, views.embedder
-        weights, instruction = plan.weights, request.instruction
-        asked = instruction is not None or bool(request.context_items)
-        sources = weights.at(len(person.likes), asked=asked)
+        weights = plan.weights
+        sources = weights.at(len(person.likes), asked=bool(request.context_items))
         factors = (
             await factorization.taste(self._store, self._catalog, person)
             if sources["collaborative"]
@@ -73,8 +99,6 @@ class Finder:
             weights=sources,
             scope=scope,
             given=given,
-            instruction=instruction,
-            meant=view.sent(instruction) if view.allowed and instruction is not None else None,
             embeds=view.allowed,
             context_items=request.context_items,
             factors=factors,
@@ -125,6 +149,61 @@ class Finder:
             f"filters.{key}: the catalogue has {listed}" for key, listed in known.items() if listed
         ]
         return ["filters: no item meets them", *values]
+
+
+def _with_wish(lookup: Lookup, plan: Plan, person: UserState, views: Views, wish: Wish) -> Lookup:
+    """The lookup with a wish: what it demands narrows the scope, unless the caller lists the
+    candidates; the items that others shall be like are looked at, and not returned."""
+    query, view = lookup.query, views.embedder
+    context = list(dict.fromkeys([*query.context_items, *wish.like]))
+    scope = query.scope
+    if query.given is None:
+        scope = replace(scope, exclude=scope.exclude | {*wish.like}, wish=wish.filters or None)
+    asked = bool(wish.sought or context)
+    changed = replace(
+        query,
+        wish=wish,
+        meant=view.sent(wish.text) if view.allowed and wish.text else None,
+        context_items=context,
+        scope=scope,
+        weights=_different(plan.weights.at(len(person.likes), asked=asked), wish),
+    )
+    return replace(lookup, query=changed)
+
+
+def _different(weights: dict[str, float], wish: Wish) -> dict[str, float]:
+    """The weights of the sources; none for those that look for more of the same if the wish is for
+    something different."""
+    same = {"similar", "closest", "lexical", "sequence"} if wish.different else set[str]()
+    return {name: 0.0 if name in same else weight for name, weight in weights.items()}
+
+
+def _relaxed(wish: Wish) -> list[str]:
+    """A warning if not all of a wish could be met."""
+    kept = f", but nothing with {', '.join(wish.avoided)}" if wish.avoided and wish.filters else ""
+    given_up = ", ".join(wish.relaxed)
+    return [f"wish: nothing meets all of it, given up: {given_up}{kept}"] if given_up else []
+
+
+def _eased(wish: Wish) -> list[Wish]:
+    """The wish with less and less demanded, as long as it demands anything: first what it wants
+    becomes a preference, then nothing is left but what it refuses, and at last not even that."""
+    refusals = {
+        key: Filter(none=one.none) for key, one in wish.filters.items() if one.none is not None
+    }
+    wanted = {
+        key: one.model_copy(update={"none": None})
+        for key, one in wish.filters.items()
+        if one.model_dump(exclude={"none"}, exclude_none=True)
+    }
+    eased = []
+    if wanted:
+        softly = {"filters": refusals, "soft": {**wanted, **wish.soft}, "relaxed": [*wanted]}
+        eased.append(wish.model_copy(update=softly))
+    if refusals or wish.words:
+        nothing = {"filters": {}, "words": {}, "relaxed": [*wish.filters] or [*wish.words]}
+        eased.append(wish.model_copy(update={**nothing, "soft": {**wanted, **wish.soft}}))
+    return eased
 
 
 def first_of(names: Sequence[object]) -> str:

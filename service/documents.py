@@ -90,13 +90,15 @@ class DocumentReader:
         limits = self.limits
         check_limit("documents", len(request.documents), limits.documents, "documents")
         check_limit("query", len(request.query), limits.query_chars, "query_chars", " characters")
-        known = await self.catalog.get(
-            document.name for document in request.documents if document.name is not None
-        )
+        named = [
+            document.name if request.documents_are_ids else document.id
+            for document in request.documents
+        ]
+        known = await self.catalog.get(name for name in named if name is not None)
         items: dict[str, Item] = {}
         times = Counter[str]()
-        for document in request.documents:
-            name = document.id or (document.name if document.name in known else None)
+        for document, said in zip(request.documents, named, strict=True):
+            name = document.id or (said if said in known else None)
             item = document.over(known.get(name or ""))
             key = base = name if name is not None and name not in items else _name_of(item)
             while key in items:

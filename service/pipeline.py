@@ -17,7 +17,7 @@ from service.privacy import Views
 from service.rank.fusion import Terms, fused_order
 from service.rank.selection import SPECS
 from service.ranker import Ranker, ranking_of
-from service.retrieve import LearnedRanker, blank, prior_of, unit, z_scores
+from service.retrieve import LearnedRanker, blank, falling, prior_of, unit, z_scores
 from service.schema import (
     Candidate,
     Capabilities,
@@ -26,9 +26,12 @@ from service.schema import (
     RecommendRequest,
     Reranked,
     RerankRequest,
+    Understood,
     UserState,
+    Wish,
 )
 from service.telemetry import Stopwatch
+from service.wishes import WishReader
 
 Answer = AsyncGenerator[Ranking | Reason, None]
 """Yields the ranking, then a reason for each item, then the ranking with all reasons."""
@@ -41,6 +44,7 @@ class Stages:
     planner: Planner
     people: People
     finder: Finder
+    wishes: WishReader
     documents: DocumentReader
     ranker: Ranker
     explainer: Explainer
@@ -80,7 +84,9 @@ class Recommender:
         watch = Stopwatch()
         person, views = await self._stages.people.read(plan)
         watch.mark("state_ms")
-        candidates = await self._stages.finder.find(plan, person, views)
+        reading = await self._stages.wishes.start(plan, views)
+        candidates, wish = await self._stages.finder.find(plan, person, views, reading)
+        plan = plan.wishing(wish)
         warnings = await self._stages.finder.warnings(plan, candidates)
         watch.mark("retrieve_ms")
         return self._answer(_Question(plan, person, views, candidates, warnings), watch)
@@ -89,7 +95,7 @@ class Recommender:
         """Ranks the caller's documents for a query, a person, or both. Each appears exactly once,
         blank ones last."""
         documents, question, unembedded, watch = await self._about(request, call)
-        ranking = await _last(self._answer(question, watch))
+        ranking = _relevant(await _last(self._answer(question, watch)))
         unread = documents.unread_warnings(question.plan, ranking, question.candidates, unembedded)
         places = documents.places
         return Reranked.model_construct(
@@ -139,7 +145,11 @@ class Recommender:
         watch = Stopwatch()
         person, views = await self._stages.people.read(plan, request.history)
         watch.mark("state_ms")
-        candidates, unembedded = await self._stages.finder.find_among(spoken, plan, person, views)
+        reading = await self._stages.wishes.start(plan, views)
+        plan = plan.wishing(reading if isinstance(reading, Wish) else await reading)
+        candidates, unembedded = await self._stages.finder.find_among(
+            spoken, plan, person, views, plan.wish
+        )
         candidates += map(blank, documents.blank)
         watch.mark("retrieve_ms")
         if not views.embedder.allowed:
@@ -157,7 +167,7 @@ class Recommender:
         order = await self._stages.ranker.rank(plan, person, question.candidates, views)
         watch.mark("model_ms")
         ranking = ranking_of(order, plan, person, watch.timings(), request.top_n).model_copy(
-            update={"warnings": [*question.warnings]}
+            update={"warnings": [*question.warnings], "understood": _understood(plan)}
         )
         try:
             yield ranking
@@ -174,6 +184,26 @@ class Recommender:
             ranking = _justified(ranking, reasons).model_copy(update={"timings": watch.timings()})
             self._observers.shown(ranking, plan, person, question.candidates)
         yield ranking
+
+
+def _relevant(ranking: Ranking) -> Ranking:
+    """The ranking of documents with their relevances falling along it, as far as they were judged
+    by words."""
+    known = [row.signals.get("relevance") for row in ranking.items]
+    if all(value is None for value in known):
+        return ranking
+    values = falling([float(value or 0.0) for value in known])
+    rows = [
+        row.model_copy(update={"signals": {**row.signals, "relevance": value}})
+        for row, value in zip(ranking.items, values, strict=True)
+    ]
+    return ranking.model_copy(update={"items": rows})
+
+
+def _understood(plan: Plan) -> Understood | None:
+    """What the request's words were taken to ask for; None if it has none."""
+    asks = plan.request.instruction or plan.request.understood
+    return plan.wish.public() if asks else None
 
 
 def _justified(ranking: Ranking, parts: Sequence[Reason | Explained]) -> Ranking:

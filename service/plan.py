@@ -19,11 +19,13 @@ from service.retrieve import LearnedRanker
 from service.schema import (
     FASTER,
     LONGEST_INSTRUCTION,
+    NO_WISH,
     PRIOR,
     Filter,
     Meaning,
     RecommendRequest,
     RerankRequest,
+    Wish,
 )
 
 FINISH_S = 0.25
@@ -37,7 +39,8 @@ class Plan:
     `kind`: filters that every item of the domain meets. `shares`: by model, the weight of its
     scores against the prior. `retrieved`: how many candidates are retrieved if the request lists
     none. `rankers`: the learned rankers that order retrieved candidates, by the person's kind of
-    history; a kind without one is ordered by the prior.
+    history; a kind without one is ordered by the prior. `wish`: what the request asks for in words,
+    once it is read.
     """
 
     request: RecommendRequest
@@ -50,6 +53,12 @@ class Plan:
     context: Context
     retrieved: int
     rankers: Mapping[History, LearnedRanker] = field(default_factory=dict)
+    wish: Wish = NO_WISH
+
+    def wishing(self, wish: Wish) -> Self:
+        """The same plan for a request whose wish is read."""
+        context = replace(self.context, wanted=wish.wanted, avoided=wish.avoided)
+        return replace(self, wish=wish, context=context)
 
     @property
     def known(self) -> bool:
@@ -123,7 +132,7 @@ class Planner:
             explain=request.explain,
             deadline_ms=request.deadline_ms,
             redact=request.redact,
-        ).with_own_words(request.own_words[:LONGEST_INSTRUCTION].strip())
+        )
         line_tokens = min(request.line_tokens or limit, limit)
         plan = self.unbounded(recommendation, call).for_documents(documents, line_tokens)
         return plan, warnings

@@ -15,7 +15,7 @@ from service.models import Models
 from service.pipeline import Stages
 from service.plan import Plan
 from service.privacy import Views, count_redactions
-from service.prompts import LETTERS, Message, Prompt, PromptLibrary, variables
+from service.prompts import LETTERS, Asks, Message, Prompt, PromptLibrary, variables
 from service.rank import slots
 from service.rank.selection import SPECS
 from service.records import Records
@@ -52,9 +52,9 @@ class _Looked:
     alias: str
     views: Views
 
-    def seen(self, chosen: Sequence[Candidate], instruction: str | None) -> Subject:
-        """Returns the person, candidates and instruction as the model may see them."""
-        return seen_through(self.views.of(self.alias), Subject(self.person, chosen, instruction))
+    def seen(self, chosen: Sequence[Candidate]) -> Subject:
+        """Returns the person and candidates as the model may see them."""
+        return seen_through(self.views.of(self.alias), Subject(self.person, chosen))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -90,6 +90,7 @@ class Previewer:
             request = request.model_copy(update={"model": alias, "strategy": strategy})
         plan = self.stages.planner.plan(request, CallContext())
         person, views = await self.stages.people.read(plan)
+        plan = plan.wishing(await self.stages.wishes.ruled(request))
         prompt = plan.context.prompt
         if task != "rank":
             locale = request.locale or (person.locale if task == "explain" else None)
@@ -139,7 +140,7 @@ class Previewer:
         """The texts that `Likelihood` scores: the person's history, and the titles of the
         candidates that a model judges."""
         prompt, context = looked.prompt, looked.plan.context
-        seen = looked.seen(await self._judged(looked), None)
+        seen = looked.seen(await self._judged(looked))
         head, lines = prompt.document(seen.state, context.titles, context.line_tokens)
         titles = [prompt.line(candidate.item, context.line_tokens) for candidate in seen.chosen]
         return [
@@ -147,10 +148,14 @@ class Previewer:
             {"role": "titles", "content": "\n".join(titles)},
         ]
 
+    async def _found(self, looked: _Looked) -> list[Candidate]:
+        plan = looked.plan
+        return (await self.stages.finder.find(plan, looked.person, looked.views, plan.wish))[0]
+
     async def _judged(self, looked: _Looked) -> list[Candidate]:
         """The candidates that a model judges, in the order in which it sees them."""
         plan = looked.plan
-        candidates = await self.stages.finder.find(plan, looked.person, looked.views)
+        candidates = await self._found(looked)
         return [candidates[place] for place in slots(candidates, plan.context)]
 
     async def _ranked(self, looked: _Looked) -> list[Message]:
@@ -163,12 +168,17 @@ class Previewer:
         answer = SPECS[step.name].answer if step is not None else "order"
         if answer == "order" and not self.models.constraint(looked.alias).grammar:
             answer = "order as JSON"
-        seen = looked.seen(window, plan.request.instruction)
+        seen, view = looked.seen(window), looked.views.of(looked.alias)
+        instruction = plan.request.instruction
         return looked.prompt.render(
             variables(
                 seen.state,
                 seen.chosen,
-                instruction=seen.instruction,
+                asks=Asks(
+                    view.words(instruction) if instruction is not None else None,
+                    [*map(view.words, context.wanted)],
+                    [*map(view.words, context.avoided)],
+                ),
                 locale=plan.request.locale or looked.person.locale,
                 line_tokens=context.line_tokens,
                 answer=answer,
@@ -178,9 +188,9 @@ class Previewer:
     async def _explained(self, looked: _Looked) -> list[Message]:
         """The prompt for reasons. If a request would take several such prompts, the first."""
         plan = looked.plan
-        candidates = await self.stages.finder.find(plan, looked.person, looked.views)
+        candidates = await self._found(looked)
         style = self.stages.explainer.style(plan, looked.person)
-        seen = looked.seen(candidates[: plan.request.top_n], plan.request.instruction)
+        seen = looked.seen(candidates[: plan.request.top_n])
         grounds = await self.stages.explainer.grounds(seen.state, seen.chosen)
         told = [*sheets(replace(seen, grounds=grounds), style).values()]
         shown = told[:1] if self.models.constraint(looked.alias).grammar else told

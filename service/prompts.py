@@ -35,22 +35,25 @@ VARIABLES = {
     "candidates",
     "latest",
     "instruction",
+    "wanted",
+    "avoided",
     "person",
     "locale",
     "answer",
     "title",
     "details",
     "values",
+    "value",
 }
 """The variables that a template may use.
 
 `history`: lines with `label title details verb value`. `candidates`: lines with `label title
-details`; in explain with `label` and `facts`, each with `label` and `text`. `latest`: title of
-the newest liked item. `instruction`: what the
-person wants now. `person`: declared attributes as text. `locale`: language of the answer. `answer`:
-its form: `order`, `order as JSON`, `letter`, `scores` or `yes or no`. `title`, `details`: of the
-one item of a `score` template's line. `values`: the catalogue's own values, in a `chat` template.
-"""
+details`; in explain with `label` and `facts`, each with `label` and `text`. `latest`: title of the
+newest liked item. `instruction`: what the person wants now; `wanted`, `avoided`: what of the
+catalogue that means, and what is not to be. `person`: declared attributes as text. `locale`:
+language of the answer. `answer`: its form: `order`, `order as JSON`, `letter`, `scores` or `yes or
+no`. `title`, `details`: of the one item of a `score` template's line. `values`: the catalogue's own
+values, in a `wish` template; `value`: the one of them that is asked about there. """
 
 FAILURES = (TemplateError, TypeError, ValueError, ArithmeticError, AttributeError, LookupError)
 """Exceptions of a template that meets values its author did not expect."""
@@ -276,11 +279,21 @@ def _with_included(environment: Environment, folder: Path, source: str) -> list[
 # ── what a template is shown ──────────────────────────────────────────────────────────────────────
 
 
+@dataclass(frozen=True)
+class Asks:
+    """What a person asks for now: in their words, and what of the catalogue these were taken to
+    want and not to want."""
+
+    instruction: str | None = None
+    wanted: Sequence[str] = ()
+    avoided: Sequence[str] = ()
+
+
 def variables(
     state: UserState,
     candidates: Sequence[Candidate],
     *,
-    instruction: str | None,
+    asks: Asks,
     locale: str | None,
     line_tokens: int,
     answer: str = "order",
@@ -308,7 +321,9 @@ def variables(
             for letter, candidate in zip(LETTERS, candidates, strict=False)
         ],
         "latest": liked[-1] if liked else "",
-        "instruction": cut(instruction or "", 4 * line_tokens),
+        "instruction": cut(asks.instruction or "", 4 * line_tokens),
+        "wanted": cut(", ".join(asks.wanted), line_tokens),
+        "avoided": cut(", ".join(asks.avoided), line_tokens),
         "person": cut(
             ", ".join(f"{key} {_as_text(value)}" for key, value in state.attributes.items()),
             2 * line_tokens,

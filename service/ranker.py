@@ -64,7 +64,11 @@ def ranking_of(
                 item_id=candidate.item.id,
                 score=order.scores[place],
                 title=candidate.item.title,
-                signals={**order.signals[place], **(_by_source(candidate) if full else {})},
+                signals={
+                    **order.signals[place],
+                    **_relevance(candidate),
+                    **(_by_source(candidate) if full else {}),
+                },
                 item=candidate.item,
             )
             for place, candidate in enumerate(order.candidates[:top_n])
@@ -80,6 +84,10 @@ def ranking_of(
         usage=order.usage,
         timings=timings,
     )
+
+
+def _relevance(candidate: Candidate) -> dict[str, float]:
+    return {} if candidate.relevance is None else {"relevance": round(candidate.relevance, 7)}
 
 
 def _by_source(candidate: Candidate) -> dict[str, float]:

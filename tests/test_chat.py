@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import json
-import pickle
 import re
 import time
 from collections.abc import AsyncIterator, Callable
@@ -27,7 +26,8 @@ from service.errors import BadRequest, ModelError, ModelUnreachable
 from service.explain.language import languages
 from service.language import language_of
 from service.llm import Call, OutgoingCall
-from service.schema import ChatReply, ChatRequest, Document, Item, RecommendRequest, Turn
+from service.schema import ChatReply, ChatRequest, Document, Item, Turn
+from service.wish import Vocabulary
 from tests.conftest import ALIEN, FILMS, Make, backwards, for_a_reason, letters_of
 from tests.scripted import ScriptedLLM
 
@@ -36,6 +36,7 @@ ITEMS = {name: [item] for item in map(Item.model_validate, FILMS) for name in (i
 FACETS = Facets(
     {"genre": ["Horror", "Sci-Fi", "Comedy", "Romance", "Drama"]}, {"year": (1975, 1999)}
 )
+VOCABULARY = Vocabulary(FACETS)
 SHOWN = (
     "Here is what I would pick for you:\n\n1. **Alien** (1979): Because.\n2. **Heat**: "
     "Because.\n3. **Amélie**"
@@ -48,7 +49,7 @@ def talk(*said: str, shown: str = SHOWN) -> reading.Talk:
     for n, text in enumerate(said):
         turns += [Turn(role="assistant", text=shown)] if n else []
         turns.append(Turn(role="user", text=text))
-    return reading.read(turns, ITEMS, FACETS)
+    return reading.read(turns, ITEMS, VOCABULARY)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def talk(*said: str, shown: str = SHOWN) -> reading.Talk:
         ("tell me more about the last one", "about", ["amelie"]),
         ("hello there", "smalltalk", []),
         ("谢谢", "smalltalk", []),
-        ("something scary", None, []),
+        ("something scary", "recommend", []),
     ],
 )
 def test_a_turn_points_to_the_picks_it_means(said: str, kind: str | None, means: list[str]) -> None:
@@ -84,9 +85,18 @@ def test_a_turn_points_to_the_picks_it_means(said: str, kind: str | None, means:
         ("I don't like horror", "dislike", ["Horror"]),
         ("I really can't stand sci fi", "dislike", ["Sci-Fi"]),
         ("we never watch comedies", "dislike", ["Comedy"]),
-        ("我不喜欢恐怖片", "dislike", ["恐怖片"]),
+        ("我不喜欢恐怖片", "dislike", ["Horror"]),
+        ("Ich mag keine Horrorfilme", "dislike", ["Horror"]),
+        ("No me gustan las comedias ni el terror", "dislike", ["Comedy", "Horror"]),
+        ("Je n'aime pas les films d'horreur", "dislike", ["Horror"]),
+        ("Я не люблю ужасы", "dislike", ["Horror"]),
+        ("ホラーは苦手です", "dislike", ["Horror"]),
         ("I don't like films about bees", "dislike", ["films about bees"]),
         ("seen it", "seen", ["alien"]),
+        ("Den zweiten kenne ich schon, etwas anderes bitte", "seen", ["heat"]),
+        ("La segunda ya la he visto", "seen", ["heat"]),
+        ("Le deuxième, déjà vu", "seen", ["heat"]),
+        ("второй уже смотрел", "seen", ["heat"]),
         ("I know it already", "seen", ["alien"]),
         ("I have\nseen  it", "seen", ["alien"]),
         ("I've seen 1 and 3", "seen", ["alien", "amelie"]),
@@ -105,7 +115,7 @@ def test_a_turn_points_to_the_picks_it_means(said: str, kind: str | None, means:
         ("I hate horror or comedies, I don't like Heat", "dislike", ["Horror", "Comedy", "heat"]),
         ("I have seen number 2 but not number 1", "seen", ["heat"]),
         ("I don't like horror, something funny please", "dislike", ["Horror"]),
-        ("I don't like films that scare me", "dislike", ["films that scare me"]),
+        ("I don't like films that scare me", "dislike", ["Horror"]),
     ],
 )
 def test_what_people_tell_of_themselves_is_heard(said: str, kind: str, what: list[str]) -> None:
@@ -130,7 +140,7 @@ def test_what_people_tell_of_themselves_is_heard(said: str, kind: str, what: lis
 )
 def test_what_tells_nothing_of_a_pick_is_a_wish(said: str) -> None:
     found = talk(said)
-    assert (found.said, found.exclude, found.filters.keys() <= {"genre"}) == ([], [], True)
+    assert (found.said, found.exclude) == ([], [])
     assert found.kind in {None, "recommend"}
 
 
@@ -147,7 +157,9 @@ def test_it_is_what_was_spoken_of_last() -> None:
         ("user", "I have seen it"),
     ]
     found = reading.read(
-        [Turn.model_validate({"role": role, "text": text}) for role, text in turns], ITEMS, FACETS
+        [Turn.model_validate({"role": role, "text": text}) for role, text in turns],
+        ITEMS,
+        VOCABULARY,
     )
     assert [one.item.id for one in found.said if one.item] == ["heat"]
     assert talk("why #9?").about == []
@@ -216,42 +228,8 @@ def test_long_turns_are_read_at_once(role: str, text: str) -> None:
     ]
     start = time.process_time()
     picks.names(turns)
-    reading.read(turns, ITEMS, FACETS)
+    reading.read(turns, ITEMS, VOCABULARY)
     assert time.process_time() - start < 10
-
-
-@pytest.mark.parametrize(
-    ("said", "filters"),
-    [
-        (
-            "a comedy from the nineties",
-            {"genre": {"any": ["Comedy"]}, "year": {"gte": 1990, "lt": 2000}},
-        ),
-        ("science fiction before 1985", {"year": {"lt": 1985}}),
-        ("scifi dramas since 2001", {"genre": {"any": ["Sci-Fi", "Drama"]}, "year": {"gte": 2001}}),
-        ("something from 1979", {"year": {"gte": 1979, "lte": 1979}}),
-        ("a romance, but no comedies", {"genre": {"any": ["Romance"]}}),
-        ("the 80s please", {"year": {"gte": 1980, "lt": 1990}}),
-        ("an old horror film", {"genre": {"any": ["Horror"]}, "year": {"lte": 1975}}),
-        ("classic black comedies", {"genre": {"any": ["Comedy"]}, "year": {"lte": 1975}}),
-        ("any recent movies?", {"year": {"gte": 1999}}),
-        (
-            "an old drama from the 80s",
-            {"genre": {"any": ["Drama"]}, "year": {"gte": 1980, "lt": 1990}},
-        ),
-        ("no drama that is too old", {}),
-        ("a New York comedy", {"genre": {"any": ["Comedy"]}}),
-        ("a comedy for a 10 year old", {"genre": {"any": ["Comedy"]}}),
-        ("a 10-year-old comedy fan", {"genre": {"any": ["Comedy"]}}),
-        ("my old mother loves comedies", {"genre": {"any": ["Comedy"]}}),
-        ("give me a new one", {}),
-        ("something nice", {}),
-    ],
-)
-def test_a_wish_demands_what_the_catalogue_can_filter(said: str, filters: dict[str, Any]) -> None:
-    assert {
-        key: one.model_dump(exclude_none=True) for key, one in talk(said).filters.items()
-    } == filters
 
 
 @pytest.mark.parametrize(
@@ -300,10 +278,10 @@ def test_a_wish_for_anything_is_no_instruction() -> None:
     assert talk("something sad for tonight").instruction == "something sad for tonight"
 
 
-def test_what_is_left_out_by_a_wish_is_avoided_for_that_wish_only() -> None:
-    assert talk("a romance, but no comedies").avoid == ["Comedy"]
-    assert talk("a romance, but no comedies", "and a short one").avoid == ["Comedy"]
-    assert talk("a romance, but no comedies", "show me dramas").avoid == []
+def test_what_a_wish_leaves_out_goes_with_it_and_what_is_disliked_stays() -> None:
+    assert talk("a romance, but no comedies").avoid == []
+    assert talk("a romance, but no comedies").instruction == "a romance, but no comedies"
+    assert talk("a romance, but no comedies", "show me dramas").instruction == "show me dramas"
     assert talk("I don't like horror", "show me dramas").avoid == ["Horror"]
 
 
@@ -311,7 +289,9 @@ def test_a_rejection_takes_up_what_came_before() -> None:
     found = talk("a thriller from the 80s", "not that, something lighter")
     assert found.exclude == ["alien", "heat", "amelie"]
     assert found.wishes == ["not that, something lighter"]
-    assert found.filters["year"].gte == 1980
+    assert talk("a thriller from the 80s", "and no horror").instruction == (
+        "and no horror; a thriller from the 80s"
+    )
     assert talk("a thriller", "I have seen the second one").exclude == ["heat"]
     assert talk("a thriller", "I have seen the second one").wishes == ["a thriller"]
     assert talk("a thriller", "something else").exclude == ["alien", "heat", "amelie"]
@@ -329,7 +309,7 @@ def test_no_conversation_breaks_the_reader(
     turns: list[tuple[Literal["user", "assistant"], str]],
 ) -> None:
     said = [Turn.model_construct(role=role, text=text) for role, text in turns]
-    found = reading.read(said, ITEMS, FACETS)
+    found = reading.read(said, ITEMS, VOCABULARY)
     assert found.instruction is None or found.instruction
 
 
@@ -443,10 +423,13 @@ def test_a_shape_that_no_answer_fits_is_refused(schema: dict[str, Any]) -> None:
 # ── through the real client ───────────────────────────────────────────────────────────────────────
 
 
-def says(call: Call) -> str | ModelError:
+def says(call: Call) -> str | list[float] | ModelError:
     """A model that takes lighter for a comedy, ranks in reverse and gives no reason that holds."""
     if "Kinds:" in call.messages[-1]["content"]:
-        return "Comedy" if "lighter" in call.messages[-1]["content"] else "none"
+        wanted = "Comedy" if "lighter" in call.messages[-1]["content"] else "none"
+        return f"kind: wish\nwanted: {wanted}\navoided: none"
+    if "wanted or unwanted" in call.messages[-1]["content"]:
+        return [-0.1, -3.0]
     return backwards(call)
 
 
@@ -538,7 +521,7 @@ async def test_a_wish_that_no_rule_understands_is_put_in_the_catalogues_words(ma
         if "Kinds:" not in call.messages[-1]["content"]:
             return " ".join(letters_of(call))
         asked.append(call.messages[-1]["content"])
-        return "Comedy,Nonsense" if "lighter" in asked[-1] else "none"
+        return "kind: wish\nwanted: Comedy, Nonsense\navoided: none"
 
     service = await make(in_order)
     turns = [Turn(role="user", text="not that, something lighter")]
@@ -681,7 +664,7 @@ async def test_one_message_has_one_language(
 async def test_why_is_answered_in_the_language_of_the_question(client: openai.AsyncOpenAI) -> None:
     await declared(client, "de")
     for turn, code in (("为什么推荐第二个?", "zh"), ("why the second one?", "en"), ("why?", "de")):
-        for more in ({}, {"documents": ["heat", "alien"]}):
+        for more in ({}, {"documents": [{"id": "heat"}, {"id": "alien"}]}):
             answer = await said(client, "a film", turn, user_id="ann", **more)
             assert language_of(answer.choices[0].message.content) == code
 
@@ -696,23 +679,12 @@ async def test_the_locale_of_a_request_decides(client: openai.AsyncOpenAI) -> No
 # ── the person's own words ────────────────────────────────────────────────────────────────────────
 
 
-def test_own_words_stay_with_a_request_and_out_of_its_schema() -> None:
-    plain = RecommendRequest(instruction="lighter. Comedy")
-    assert plain.own_words == "lighter. Comedy"
-    told = plain.with_own_words("lighter").model_copy(update={"top_n": 3})
-    assert (told.own_words, told.instruction, told.top_n) == ("lighter", "lighter. Comedy", 3)
-    kept = pickle.dumps(told)
-    assert pickle.loads(kept).own_words == "lighter"  # noqa: S301  made a line above
-    assert plain.with_own_words(None).own_words is None
-    assert "own_words" not in json.dumps(RecommendRequest.model_json_schema())
-
-
 @pytest.mark.parametrize("documents", [None, ["amelie", "heat"]])
 async def test_a_reason_says_nothing_asked_for_that_only_a_model_named(
     make: Make, documents: list[str] | None
 ) -> None:
     service = await make(says)
-    own = None if documents is None else [Document(text=one) for one in documents]
+    own = None if documents is None else [Document(id=one) for one in documents]
 
     async def asked(turn: str) -> set[str | None]:
         """What a reason may say was asked for."""
@@ -767,7 +739,7 @@ async def test_a_candidate_that_nobody_knows_is_picked_last_and_named(
 
 async def test_the_callers_own_documents_are_picked_among(client: openai.AsyncOpenAI) -> None:
     mine = [
-        "heat",
+        {"id": "heat"},
         {"title": "A bakery in Lyon"},
         "Zombies everywhere, and nobody to help.\nA tale of horror.",
     ]
@@ -1154,3 +1126,65 @@ async def test_what_is_wrong_with_a_request_is_told(
     answer = await posted(client, path, {"stream": True, **body})
     assert answer.status_code == status, answer.text
     assert told in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "choice", ["required", {"type": "function", "function": {"name": "recommend"}}]
+)
+async def test_a_tool_call_that_is_demanded_is_refused_by_its_field(
+    client: openai.AsyncOpenAI, choice: Any
+) -> None:
+    tools = [{"type": "function", "function": {"name": "recommend", "parameters": {}}}]
+    with pytest.raises(openai.BadRequestError, match="tool_choice") as refused:
+        await said(client, "a film", tools=tools, tool_choice=choice)
+    assert refused.value.param == "tool_choice"
+    answer = await said(client, "a film", tools=tools, tool_choice="auto")
+    assert answer.recommendations
+
+
+@pytest.mark.parametrize(
+    "turn",
+    ["where is my order?", "wo ist meine Bestellung?", "我的订单在哪里？", "où est ma commande ?"],
+)
+async def test_what_is_no_wish_is_declined_in_any_language(
+    client: openai.AsyncOpenAI, turn: str
+) -> None:
+    answer = await said(client, turn)
+    assert answer.recommendations == []
+
+
+async def test_why_of_nothing_shown_says_so(client: openai.AsyncOpenAI) -> None:
+    messages: Any = [{"role": "user", "content": "为什么推荐第二个?"}]
+    answer: Any = await client.chat.completions.create(model="whyrank", messages=messages)
+    assert answer.recommendations == []
+    assert "还没有推荐" in answer.choices[0].message.content
+
+
+async def test_a_dislike_in_another_language_is_noted(client: openai.AsyncOpenAI) -> None:
+    answer = await said(client, "Ich mag keine Horrorfilme", user_id="dora")
+    assert [(one["type"], one["text"]) for one in answer.noted] == [("dislike", "Horror")]
+    made = {film.id: str(film.attributes["genre"]) for [film] in ITEMS.values()}
+    assert not [one for one in answer.recommendations if "Horror" in made[one["item_id"]]]
+
+
+async def test_cheaper_is_than_all_that_was_shown(make: Make, settings: Settings) -> None:
+    kinds = {"price": "int", "genre": "list"}
+    films: list[dict[str, Any]] = [*FILMS]
+    priced = [
+        film | {"attributes": film["attributes"] | {"price": 10 * n}}
+        for n, film in enumerate(films, 1)
+    ]
+    service = await make(films=priced, changed=settings.changed({"catalog": {"filterable": kinds}}))
+    shown = "1. **Heat**: So.\n2. **Notting Hill**: So."
+    prices = {film["title"]: film["attributes"]["price"] for film in priced}
+    for turn in ("太贵了,有便宜一点的吗", "zu teuer, etwas Günstigeres bitte", "something cheaper"):
+        turns = [
+            Turn(role="user", text="a film"),
+            Turn(role="assistant", text=shown),
+            Turn(role="user", text=turn),
+        ]
+        async with aclosing(await service.chat.answer(ChatRequest(turns=turns))) as parts:
+            *_, reply = [part async for part in parts]
+        least = min(prices["Heat"], prices["Notting Hill"])
+        assert reply.ranking.items
+        assert all(prices[row.title] < least for row in reply.ranking.items)

@@ -36,7 +36,8 @@ KEYS = pytest.mark.parametrize("key", [None, KEY], ids=["open", "locked"])
 
 async def served(make: Make, settings: Settings, serve: Serve, key: str | None = None) -> str:
     """The base URL of a service that knows ann, whose key this is."""
-    changed = settings.changed({"rank": {"strategy": "auto"}, "rerank": {"json_query": True}})
+    ids = {"json_query": True, "documents_are_ids": True}
+    changed = settings.changed({"rank": {"strategy": "auto"}, "rerank": ids})
     changed = changed.model_copy(update={"api_key": SecretStr(key) if key else None})
     service = await make(changed=changed, llm=ScriptedLLM(shown_first, alias="tiny"))
     await service.ingest.events(HISTORY)

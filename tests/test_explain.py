@@ -22,7 +22,7 @@ from service.explain import (
     spoken,
 )
 from service.explain.check import Fact, objection
-from service.explain.claims import asked_for, chunks, told
+from service.explain.claims import chunks, told
 from service.explain.grounds import links
 from service.explain.language import languages
 from service.explain.writing import sheet_of
@@ -189,39 +189,11 @@ async def test_a_search_that_the_item_answers_is_cited() -> None:
     assert "searched" not in reason.reason
 
 
-@pytest.mark.parametrize(
-    ("wish", "value", "named"),
-    [
-        ("an old western, please", "Western", True),
-        ("comedies, sci-fi", "Comedy", False),
-        ("comedies, sci-fi", "Sci-Fi", True),
-        ("Not that, something lighter. Comedy, Animation", "Animation", True),
-        ("I don't like horror; a musical", "Musical", True),
-        ("I don’t like horror; a musical", "Horror", False),
-        ("no horror, thrillers or musicals", "Thriller", False),
-        ("less than 1.5 hours of horror", "Horror", False),
-        ("ANYTHING BUT HORROR", "Horror", False),
-        ("keine Horrorfilme, aber Krimi", "Krimi", False),
-        ("sin Horror", "Horror", False),
-        ("ホラー以外で", "ホラー", False),
-        ("来一部喜剧电影", "喜剧", True),
-        ("不要恐怖片,喜剧", "恐怖", False),
-        ("送一个喜欢喝茶的人", "Kailas", False),
-        ("", "Horror", False),
-        ("horror", "", False),
-    ],
-)
-def test_a_value_is_asked_for_word_for_word_and_unnegated(
-    wish: str, value: str, named: bool
-) -> None:
-    assert asked_for(value, wish) is named
-
-
 async def test_what_was_asked_for_stands_first() -> None:
-    (reason,), _ = await reasons(rated(ALIEN), [THING], instruction="some horror, please")
+    (reason,), _ = await reasons(rated(ALIEN), [THING], asked=["Horror"])
     assert "Horror" in reason.reason
     assert "ask" in reason.reason
-    (reason,), _ = await reasons(rated(ALIEN), [THING], instruction="no horror, please")
+    (reason,), _ = await reasons(rated(ALIEN), [THING], asked=["Western"])
     assert "ask" not in reason.reason
 
 
@@ -294,7 +266,7 @@ def test_phrases_of_a_text_are_whole_in_their_language_and_no_orders() -> None:
 
 
 def test_the_grammar_ties_a_clause_to_the_facts_it_cites() -> None:
-    sheet = sheet_of(told(Candidate(item=KETTLE, prior=1), rated(BEANS), Grounds(), EN, None), EN)
+    sheet = sheet_of(told(Candidate(item=KETTLE, prior=1), rated(BEANS), Grounds(), EN, ()), EN)
     assert sheet is not None
     assert [fact.kind for fact in sheet.facts] == ["shared", "attribute", "text", "text"]
     assert sheet.choices == [(1, 2, 3), (1, 2, 4)]
@@ -571,7 +543,7 @@ async def test_no_order_reaches_a_model_or_a_sentence(place: str, locale: str) -
     for order in ORDERS:
         state, item = ordered(place, order)
         sheet = sheet_of(
-            told(Candidate(item=item, prior=1), state, Grounds(), language, None), language
+            told(Candidate(item=item, prior=1), state, Grounds(), language, ()), language
         )
         assert sheet is not None
         assert CANARY not in sheet.grammar(language).casefold()

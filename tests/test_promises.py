@@ -122,6 +122,8 @@ COMMANDS: dict[str, Here | str] = {
     "eval reasons": (
         "tests/test_eval_reasons.py::test_the_command_prints_a_table_and_writes_a_page"
     ),
+    "eval wishes": "docs/wishes.md § Is it what was asked for?, sh 1",
+    "eval relevance": "tests/test_eval_wishes.py::test_the_command_writes_a_page",
     "eval production": "docs/shadow.md § Was it better?, sh 1",
 }
 
@@ -170,6 +172,8 @@ SNIPPETS: dict[str, Here | str] = {
     "docs/feeds.md § From files, sh 1": HERE,
     "docs/feeds.md § From files, sh 2": HERE,
     "docs/privacy.md § See it, sh 1": HERE,
+    "docs/wishes.md § Wishes: what is asked for is what comes, sh 1": HERE,
+    "docs/wishes.md § Is it what was asked for?, sh 1": HERE,
     "docs/shadow.md § Was it better?, sh 1": Here(environment={"WHYRANK_DATA": "{folder}/served"}),
 }
 """By name, as a failure tells it. `make`: its lines are targets, whose table says where they are

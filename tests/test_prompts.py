@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from service.config import HOUSE
 from service.errors import NotFound, PromptError
-from service.prompts import PromptLibrary, cut, harmless, variables
+from service.prompts import Asks, PromptLibrary, cut, harmless, variables
 from service.schema import Candidate, Event, Item, Recent, UserState
 
 HOSTILE = [
@@ -41,7 +41,7 @@ def shown(titles: list[str]) -> dict[str, object]:
     )
     candidates = [Candidate(item=item, prior=0) for item in items]
     return variables(
-        UserState(recent=recent), candidates, instruction=titles[0], locale=None, line_tokens=96
+        UserState(recent=recent), candidates, asks=Asks(titles[0]), locale=None, line_tokens=96
     )
 
 
@@ -94,7 +94,7 @@ def test_a_prompt_is_found_by_domain_and_locale_with_generic_behind() -> None:
     [
         ('{% include "generic/_task.j2" %}', "{{ secret }}", "secret"),
         ('{% include "generic/_task.j2" %}', "{% if %}", "rank.j2"),
-        ('version: "2"', "version: [1]", "front matter"),
+        ('version: "3"', "version: [1]", "front matter"),
         ("[user]", "[person]", r"\[user\]"),
         ("id: movies/rank", "id: shop/rank", "its place says"),
         ("generic/_person.j2", "generic/_ghost.j2", "_ghost"),

@@ -17,6 +17,7 @@ from pydantic_core import from_json
 from service.api.edge import REFUSALS
 from service.api.needs import Asker, CallDep, JsonRoute, RecommenderDep, SettingsDep, user_id_of
 from service.api.shapes import document, either, own_id, words_in
+from service.config import Rerank
 from service.errors import BadRequest, reasons
 from service.schema import (
     Document,
@@ -99,6 +100,11 @@ class RerankBody(Asker):
     explain: Literal["none", "short", "full"] = Field(
         "none", description="Reasons and evidence in the results."
     )
+    documents_are_ids: bool | None = Field(
+        None,
+        description="Is a document that is a bare string the id of a catalogue item, if there is "
+        "one of it? Default: as rerank.documents_are_ids, and where the query is a JSON object.",
+    )
     raw_scores: Any = Field(
         None, description="Taken and without effect: scores always lie in (0, 1)."
     )
@@ -133,7 +139,10 @@ class Result(ItemFields):
     """A document in its place among the results."""
 
     index: int = Field(description="Its place in the request, from 0.")
-    relevance_score: float = Field(description="In (0, 1), strictly falling along the results.")
+    relevance_score: float = Field(
+        description="How probably the document answers the query, comparable between requests: in "
+        "(0, 1), strictly falling along the results. Without a query, it only orders."
+    )
     rank: int = Field(description="From 1.")
     item_id: str | None = _optional("The id that the document came with.")
     title: str | None = _optional("What it is called; only if `fields` asks for it.")
@@ -144,7 +153,9 @@ class Result(ItemFields):
 
 class TeiResult(BaseModel):
     index: int = Field(description="The text's place in the request, from 0.")
-    score: float = Field(description="In (0, 1), strictly falling along the list.")
+    score: float = Field(
+        description="How probably the text answers the query; in (0, 1), strictly falling."
+    )
     text: str | None = _optional("If `return_text` asks for it.")
 
 
@@ -161,7 +172,7 @@ class RerankAnswer(BaseModel):
     )
     meta: dict[str, Any] = Field(
         description="Ours are `ranking_id`, `strategy`, `degraded` (null, or `from`, `to` and "
-        "`reason`) and `warnings`, which "
+        "`reason`), `understood` (what the query was taken to ask for) and `warnings`, which "
         "tell in words what was not done as asked; the rest is Cohere's."
     )
 
@@ -191,14 +202,14 @@ async def rerank(
             param="fields",
         )
     sent, too_long = zip(*(document(raw, body.rank_fields) for raw in given), strict=True)
-    wanted = _rerank_request(request, body, [*sent], json_query=settings.rerank.json_query)
+    wanted = _rerank_request(request, body, [*sent], settings.rerank)
     reranked = await recommender.rerank(wanted, call)
     ranked = list(zip(reranked.places, reranked.ranking.items, strict=True))
     if body.documents is None:
         return [
             TeiResult(
                 index=place,
-                score=row.score,
+                score=_relevance(row),
                 text=words_in(given[place]) if body.return_text else None,
             )
             for place, row in ranked
@@ -231,16 +242,19 @@ def _warnings(body: RerankBody, too_long: tuple[bool, ...]) -> list[str]:
 
 
 def _rerank_request(
-    request: Request, body: RerankBody, documents: list[Document], *, json_query: bool
+    request: Request, body: RerankBody, documents: list[Document], configured: Rerank
 ) -> RerankRequest:
     """The request in the recommender's terms. Raises `BadRequest`."""
     query = words_in(body.query)
-    parsed = _parsed_query(query) if json_query else None
+    parsed = _parsed_query(query) if configured.json_query else None
     instructions = (parsed.instruction if parsed else query, body.instruction, body.instruct)
     try:
         return RerankRequest(
             query=" ".join(filter(None, instructions)),
             documents=documents,
+            documents_are_ids=(parsed is not None or configured.documents_are_ids)
+            if body.documents_are_ids is None
+            else body.documents_are_ids,
             top_n=body.top_n or None,
             user_id=user_id_of(request, body) or (parsed.user_id if parsed else None),
             session_id=body.session_id,
@@ -273,6 +287,11 @@ def _parsed_query(query: str) -> JsonQuery | None:
         return None
 
 
+def _relevance(row: Ranked) -> float:
+    """How probably a document answers the query; without a query, its score in the order."""
+    return float(row.signals.get("relevance", row.score))
+
+
 def _result(
     place: int, row: Ranked, given: Any, sent: Document, body: RerankBody, *, repeat: bool
 ) -> Result:
@@ -280,7 +299,7 @@ def _result(
     with its text."""
     return Result(
         index=place,
-        relevance_score=row.score,
+        relevance_score=_relevance(row),
         rank=row.rank,
         item_id=own_id(given) or (row.item_id if row.item_id == sent.text else None),
         reason=row.reason,
@@ -318,5 +337,6 @@ def _answer(
             "ranking_id": ranking.ranking_id,
             "strategy": ranking.strategy,
             "degraded": ranking.degraded,
+            "understood": ranking.understood,
         },
     )

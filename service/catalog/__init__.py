@@ -267,6 +267,19 @@ class Catalog(OnTable):
         return matches
 
     @guarded
+    async def titled(self, titles: Iterable[str]) -> dict[str, str]:
+        """Returns the ids of the items that have one of these titles, by title in folded case. Of
+        several with the same title, the first id."""
+        folded = sorted({title.casefold().strip(" .") for title in titles} - {""})
+        if not folded:
+            return {}
+        literals = ", ".join(map(literal, folded))
+        query = self._table.lance.query().where(f"lower(title) IN ({literals}) AND available")
+        rows = await query.select(["id", "title"]).to_list()
+        found = sorted(((row["title"].casefold(), row["id"]) for row in rows), reverse=True)
+        return dict(found)
+
+    @guarded
     async def facets(self) -> Facets:
         """Returns the facets; counts them anew only if the catalogue has changed."""
         version = await self._table.lance.version()

@@ -19,17 +19,20 @@ SIGNS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 @dataclass(frozen=True)
 class Scope:
     """Which items a search may return. `only`: none but these ids (None: all). `exclude`: ids that
-    are left out. `filters`: those of the request; `kind`: those of the domain. An item must meet
-    both."""
+    are left out. `filters`: those of the request; `kind`: those of the domain; `wish`: those of a
+    wish in words. An item must meet all."""
 
     only: frozenset[str] | None = None
     exclude: frozenset[str] = frozenset()
     filters: Mapping[str, Filter] | None = None
     kind: Mapping[str, Filter] | None = None
+    wish: Mapping[str, Filter] | None = None
 
     def conditions(self, filterable: Mapping[str, Kind]) -> list[str]:
         """The conditions of all filters. Raises `BadRequest` for what can't be filtered by."""
-        filters = [*(self.filters or {}).items(), *(self.kind or {}).items()]
+        filters = [
+            pair for each in (self.filters, self.kind, self.wish) for pair in (each or {}).items()
+        ]
         return [test for key, wanted in filters for test in conditions(key, wanted, filterable)]
 
     def admits(self, item_id: str) -> bool:
@@ -66,6 +69,13 @@ def conditions(key: str, wanted: Filter, filterable: Mapping[str, Kind]) -> list
                 param=f"filters.{key}",
             )
         tests.append(f"{column} {SIGNS[name]} {_checked(key, kind, bound)}")
+    if wanted.all is not None:
+        each = [_checked(key, kind, value) for value in wanted.all]
+        tests += (
+            [f"COALESCE(array_has_all({column}, [{', '.join(each)}]), false)"]
+            if kind == "list"
+            else [f"{column} = {one}" for one in each]
+        )
     for values, negation in ((wanted.any, ""), (wanted.none, "NOT ")):
         if values is not None:
             literals = ", ".join(_checked(key, kind, value) for value in values)
@@ -78,7 +88,7 @@ def conditions(key: str, wanted: Filter, filterable: Mapping[str, Kind]) -> list
             tests.append(f"COALESCE({negation}{test}, {'true' if negation else 'false'})")
     if not tests:
         raise BadRequest(
-            f"filters.{key} sets no condition: gt, gte, lt, lte, any or none",
+            f"filters.{key} sets no condition: gt, gte, lt, lte, any, all or none",
             param=f"filters.{key}",
         )
     return tests

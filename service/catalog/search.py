@@ -169,7 +169,7 @@ class Search(OnTable):
         if held is not None:
             usable = await self._meets(held, scope)
             return [name for name in wanted if name in held.places and usable[held.places[name]]]
-        if scope.filters or scope.kind:
+        if scope.filters or scope.kind or scope.wish:
             among = replace(scope, only=scope.only and frozenset(wanted), exclude=frozenset())
             return await self.known(wanted, self._where(among))
         return [

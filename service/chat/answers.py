@@ -1,7 +1,7 @@
 """Fixed phrases that frame the picks and their checked reasons, read from `languages/*.yaml`, and
 which language they are in."""
 
-import unicodedata
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
@@ -11,7 +11,7 @@ import yaml
 from service.chat.patterns import REJECTION, THANKS
 from service.chat.picks import shown
 from service.chat.reading import Kind, Talk
-from service.language import language_of
+from service.language import language_of, tells_language
 from service.schema import Event, Item, Ranked, Value
 
 ABOUT = 400
@@ -20,8 +20,12 @@ MOVED = 2
 """Most items of the person's history that an answer names beside those that the reason cites."""
 QUOTED = 8
 """A wish of more words than this is not repeated in the answer."""
-TELLING = 3
-"""A turn in Latin letters of fewer words than this doesn't tell its language."""
+GREETINGS = {
+    "de": re.compile(r"\W*(?:hallo|guten|servus|moin|danke|tschüss)\b", re.IGNORECASE),
+    "es": re.compile(r"\W*(?:hola|buen[oa]s|gracias|adiós)\b", re.IGNORECASE),
+    "fr": re.compile(r"\W*(?:bonjour|bonsoir|salut|merci)\b", re.IGNORECASE),
+}
+"""By language: how a turn begins that is too short to tell its language otherwise."""
 
 
 class Words(Value):
@@ -29,10 +33,10 @@ class Words(Value):
 
     `picks`, `wish`, `rejected`: introduce the list. `seen`, `disliked`, `avoided`, `left_out`:
     acknowledge what the person said. `dropped`: says that no item fits all filters; `nothing`: that
-    none was found. `which`: asks which pick is meant. `hello`, `welcome`, `offtopic`: answer turns
-    that are no wishes. `moved`: names more items that speak for a pick. `quoted`: puts a title in
-    quotes; `comma`: stands between titles; `space`: between sentences.
-    """
+    none was found. `which`: asks which pick is meant; `unshown`: says that none was shown yet.
+    `hello`, `welcome`, `offtopic`: answer turns that are no wishes. `moved`: names more items that
+    speak for a pick. `quoted`: puts a title in quotes; `comma`: stands between titles; `space`:
+    between sentences."""
 
     picks: str
     wish: str
@@ -44,6 +48,7 @@ class Words(Value):
     dropped: str
     nothing: str
     which: str
+    unshown: str
     hello: str
     welcome: str
     offtopic: str
@@ -85,21 +90,14 @@ def language(locale: str | None) -> str:
 def locale_for(turn: str, declared: str | None) -> str | None:
     """Returns the locale in which to answer a turn: its language, if that is offered and the turn
     says enough to tell; else the locale that the person declared."""
-    if len(turn.split()) < TELLING and not _has_other_letters(turn):
-        return declared
+    if not tells_language(turn):
+        greeting = next((code for code, words in GREETINGS.items() if words.match(turn)), None)
+        return declared or greeting
     told = language_of(turn)
     alike = {"zh", "ja"} if told == "zh" else {told}  # Japanese may be in Chinese letters only
     if told not in languages() or language(declared) in alike:
         return declared
     return told
-
-
-def _has_other_letters(text: str) -> bool:
-    """Whether a text has letters that aren't Latin."""
-    return any(
-        letter.isalpha() and not unicodedata.name(letter, "LATIN").startswith("LATIN")
-        for letter in text
-    )
 
 
 def opening(talk: Talk, words: Words, noted: Sequence[Event]) -> str:
@@ -136,6 +134,8 @@ def opening(talk: Talk, words: Words, noted: Sequence[Event]) -> str:
 
 def answered(talk: Talk, kind: Kind, words: Words) -> str:
     """Returns the answer to a turn that is no wish and points to no pick."""
+    if talk.unshown:
+        return words.unshown
     return {
         "smalltalk": words.welcome if THANKS.search(talk.turn) else words.hello,
         "offtopic": words.offtopic,

@@ -28,6 +28,7 @@ from service.schema import (
     ChatRequest,
     Document,
     Event,
+    Filter,
     Item,
     Ranked,
     Ranking,
@@ -82,14 +83,15 @@ class Conversation:
         request = request.model_copy(update={"locale": await self._locale(request)})
         self._check(request, call)
         start = asyncio.get_running_loop().time()
-        facets = await self.catalog.facets()
+        vocabulary = await self.understanding.wishes.vocabulary()
         own = await _own_documents(self.catalog, request)
-        talk = reading.read(request.turns, await _called(self.catalog, request, own), facets)
+        talk = reading.read(request.turns, await _called(self.catalog, request, own), vocabulary)
         if talk.many is not None:
             top_n = min(talk.many, request.top_n or self.settings.limits.top_n)
             request = request.model_copy(update={"top_n": top_n})
         views = await self.understanding.views(request, talk)
-        kind = talk.kind or await self.understanding.kind(talk.turn, views)
+        part = call.part()
+        kind = talk.kind or await self.understanding.kind(request, talk.turn, views, part)
         turn = _Turn(request, talk, answers.spoken(request.locale), call, own)
         if kind == "recommend":
             noted = await self._note(request, talk)
@@ -101,10 +103,8 @@ class Conversation:
                     noted,
                 )
             else:
-                part = call.part()
-                values = await self.understanding.values(left, talk, facets, views, part)
                 spent_s = asyncio.get_running_loop().time() - start
-                wanted = self._wanted(left, talk, values, spent_s)
+                wanted = self._wanted(left, talk, spent_s)
                 stream = await self._stream(left.documents, wanted, call)
                 answer = self._picks(turn, noted, wanted, stream, part.usage)
         elif talk.about and kind in {"why", "about"}:
@@ -167,20 +167,16 @@ class Conversation:
 
     # ── as a request for a list ───────────────────────────────────────────────────────────────────
 
-    def _wanted(
-        self, request: ChatRequest, talk: reading.Talk, values: list[str], spent_s: float
-    ) -> RecommendRequest:
-        """Makes a recommendation request of the conversation. `values`: those that a model took the
-        person's words for."""
+    def _wanted(self, request: ChatRequest, talk: reading.Talk, spent_s: float) -> RecommendRequest:
+        """Makes a recommendation request of the conversation."""
         update: dict[str, Any] = {"exclude": list(dict.fromkeys([*request.exclude, *talk.exclude]))}
         if request.candidates is not None:
             update["candidates"] = request.candidates
         else:
-            update |= {"filters": {**talk.filters, **request.filters}, "avoid": [*talk.avoid]}
-        wishes = ". ".join(filter(None, (talk.instruction, ", ".join(values))))
-        asked = self._asked(request, wishes[:LONGEST_INSTRUCTION], spent_s)
-        own_words = (talk.instruction or "")[:LONGEST_INSTRUCTION]
-        return asked.model_copy(update=update).with_own_words(own_words)
+            filters = {**_compared(talk), **request.filters}
+            update |= {"filters": filters, "avoid": [*talk.avoid]}
+        instruction = (talk.instruction or "")[:LONGEST_INSTRUCTION]
+        return self._asked(request, instruction, spent_s).model_copy(update=update)
 
     def _asked(
         self, request: ChatRequest, instruction: str | None, spent_s: float = 0
@@ -209,7 +205,7 @@ class Conversation:
                 query=wanted.instruction or "",
                 documents=documents,
                 **{name: getattr(wanted, name) for name in shared},
-            ).with_own_words(wanted.own_words),
+            ),
             call,
         )
 
@@ -223,20 +219,15 @@ class Conversation:
         stream: Answer,
         usage: Usage,
     ) -> Spoken:
-        """Yields an opening, then a line for each item as soon as its reason is known. If no item
-        passes the filters read from the conversation, says so and ranks without them. `usage`: that
-        of the model call which read the wish."""
+        """Yields an opening, then a line for each item as soon as its reason is known. Says so if
+        no item meets all of the wish. `usage`: of the call which told the turn's kind."""
         words = turn.words
         text = answers.opening(turn.talk, words, noted)
         yield text
-        ranking = cast(Ranking, await anext(stream))
-        if not ranking.items and turn.talk.filters:
-            await stream.aclose()
+        ranking, stream, eased = await self._first(turn, wanted, stream)
+        if eased:
             text += f"\n\n{words.dropped}"
             yield f"\n\n{words.dropped}"
-            wanted = wanted.model_copy(update={"filters": turn.request.filters})
-            stream = await self.recommender.stream(wanted, turn.call)
-            ranking = cast(Ranking, await anext(stream))
         titles = [item.title or item.item_id for item in ranking.items]
         items = await self.catalog.get(item.item_id for item in ranking.items)
         gap = "\n\n"
@@ -259,6 +250,23 @@ class Conversation:
         yield ChatReply.model_construct(
             text=text, kind="recommend", ranking=ranking, noted=noted, usage=ranking.usage + usage
         )
+
+    async def _first(
+        self, turn: _Turn, wanted: RecommendRequest, stream: Answer
+    ) -> tuple[Ranking, Answer, bool]:
+        """The ranking, the rest of its stream, and whether not all that was asked for could be met.
+        If nothing that meets the wish is less, or more, than all that was shown, it may be so than
+        some of it; and at last that is not asked for any more."""
+        given = turn.request.filters
+        for filters in ({**_compared(turn.talk, all_=False), **given}, given):
+            ranking = cast(Ranking, await anext(stream))
+            eased = ranking.understood is not None and bool(ranking.understood.relaxed)
+            if (ranking.items and not eased) or wanted.filters == given:
+                return ranking, stream, eased
+            await stream.aclose()
+            wanted = wanted.model_copy(update={"filters": filters})
+            stream = await self.recommender.stream(wanted, turn.call)
+        return cast(Ranking, await anext(stream)), stream, True
 
     async def _about(self, turn: _Turn, kind: reading.Kind) -> Spoken:
         """Describes items shown before, or explains why they were recommended: ranks them anew to
@@ -302,6 +310,23 @@ class Conversation:
         yield reply.model_copy(update={"text": text})
 
 
+def _compared(talk: reading.Talk, *, all_: bool = True) -> dict[str, Filter]:
+    """Filters for what shall be less, or more, than in every pick of the last answer, or (`all_`
+    false) than in some."""
+    filters = {}
+    for key, way in talk.than.items():
+        numbers = [
+            value
+            for value in (item.attributes.get(key) for item in talk.shown)
+            if isinstance(value, int | float) and not isinstance(value, bool)
+        ]
+        if numbers:
+            low, high = (min(numbers), max(numbers)) if all_ else (max(numbers), min(numbers))
+            bound = {"lt": low} if way == "less" else {"gt": high}
+            filters[key] = Filter.model_validate(bound)
+    return filters
+
+
 async def _say(text: str, kind: reading.Kind, noted: Sequence[Event] = ()) -> Spoken:
     yield text
     yield ChatReply(text=text, kind=kind, noted=[*noted])
@@ -320,11 +345,11 @@ def _values(row: Ranked, item: Item | None) -> dict[str, Any]:
 async def _own_documents(catalog: Catalog, request: ChatRequest) -> OwnDocuments:
     """The caller's documents, in their order."""
     documents = request.documents or []
-    known = await catalog.get(one.name for one in documents if one.name is not None)
+    known = await catalog.get(one.id for one in documents if one.id is not None)
     own = []
     for n, document in enumerate(documents):
-        item_id = document.name or f"{OWN}{n}"
-        titled = _titled(document, known)
+        item_id = document.id or f"{OWN}{n}"
+        titled = _titled(document)
         item = titled.over(known.get(item_id))
         update = {"id": item_id, "title": item.title or document.text[:TITLE_CHARS]}
         own.append((titled, item.model_copy(update=update)))
@@ -366,9 +391,9 @@ async def _without_excluded(
     return request
 
 
-def _titled(document: Document, known: Mapping[str, Item]) -> Document:
+def _titled(document: Document) -> Document:
     """Gives a document without title and id its first line as title."""
-    if document.title or document.id is not None or document.name in known:
+    if document.title or document.id is not None:
         return document
     first = document.text.strip().partition("\n")[0]
     return document.model_copy(update={"title": first[:TITLE_CHARS]})

@@ -11,12 +11,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from service.chat.patterns import (
+    OBJECT_ANYWHERE,
     ONLY_A_POINTER,
     ORDINALS,
     PLACE_NUMBER,
     PLACES,
     POINTS_TO_ALL,
     POINTS_TO_ONE,
+    STEMS,
 )
 from service.schema import Item, Turn
 
@@ -137,9 +139,9 @@ def meant(text: str, picks: Sequence[Item | None], it: Item | None = None) -> li
 def object_of(
     text: str, verb: re.Match[str], picks: Sequence[Item | None], it: Item | None
 ) -> list[Item]:
-    """Returns the picks that are the object of `verb`, a match in `text`. A Chinese object may
-    stand before its verb, so the whole text is read."""
-    if not verb[0].isascii() and _CHINESE_LETTER.search(verb[0]):
+    """Returns the picks that are the object of `verb`, a match in `text`. In other languages than
+    English an object may stand before its verb, so the whole text is read."""
+    if OBJECT_ANYWHERE.search(verb[0]):
         return meant(text, picks, it)
     return pointed_at(re.split(r"[.;!?]|,? \b(?:but|not)\b", text[verb.end() :])[0], picks, it)
 
@@ -182,8 +184,15 @@ def places_in(text: str) -> list[int]:
         return list(range(1, count + 1))
     numbers = [int(before or after) for before, after in PLACE_NUMBER.findall(text)]
     ordinals = [place for word, place in ORDINALS.items() if _names_a_place(word, folded)]
+    ordinals += [place for stem, place in STEMS.items() if re.search(_ORDINAL.format(stem), folded)]
     last = [0] if re.search(r"\blast one\b|最后一", folded) else []
     return list(dict.fromkeys(numbers + ordinals + last))
+
+
+_ORDINAL = (
+    r"(?:\b(?:der|die|das|den|dem|el|la|los|las|le|les|número|nummer) |(?=[а-яё])(?<!\w)){}\w*\b"
+)
+"""Where an ordinal of another language than English stands for a place."""
 
 
 def _names_a_place(word: str, text: str) -> bool:

@@ -1,21 +1,16 @@
-"""Reads a conversation by rules: what the person has seen or dislikes, and what they wish for, as
-values of the catalogue and as numbers."""
+"""Reads a conversation by rules: what the person has seen or dislikes, and what they wish for."""
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from service.catalog import Facets
 from service.chat.patterns import (
-    AGE,
     ASKS_ABOUT,
     ASKS_WHY,
     CLAUSE_ENDS,
     CONTINUES,
     COUNT,
-    DECADE,
-    DECADES,
     DISLIKE,
     DISLIKE_ENDS,
     FILLER_WORDS,
@@ -26,11 +21,12 @@ from service.chat.patterns import (
     REJECTION,
     SEEN,
     SMALLTALK,
-    WITHOUT,
-    YEAR,
+    TASTE,
 )
 from service.chat.picks import Named, meant, object_of, places_in, pointed_at, shown_in
-from service.schema import Filter, Item, Turn
+from service.schema import Item, Turn, Wish
+from service.wish import Vocabulary
+from service.wish import read as read_wish
 
 Kind = Literal["recommend", "why", "about", "smalltalk", "offtopic"]
 """What kind of thing a turn says."""
@@ -60,20 +56,22 @@ class Talk:
     """What the rules read from a conversation.
 
     `kind`: the last turn's kind; None where no rule can tell. `turn`: its text. `about`: the picks
-    that it points to. `said`: its remarks about the person.
-    `avoid`, `exclude`: topics and item ids that must not be recommended again.
-    `wishes`: in the person's words, the latest last. `filters`: those that the wishes state.
-    `many`: how many picks were last asked for.
-    """
+    that it points to. `said`: its remarks about the person. `unshown`: whether it asks about picks
+    where none were shown. `avoid`, `exclude`: topics and item ids that must not be recommended
+    again. `wishes`: in the person's words, the latest last. `than`: what of the last turn's wish is
+    more or less than in the last picks, by key of a number. `shown`: these picks. `many`: how many
+    picks were last asked for."""
 
     kind: Kind | None
     turn: str
     about: Sequence[Item] = ()
     said: Sequence[Remark] = ()
+    unshown: bool = False
     avoid: Sequence[str] = ()
     exclude: Sequence[str] = ()
     wishes: Sequence[str] = ()
-    filters: Mapping[str, Filter] = field(default_factory=dict)
+    than: Mapping[str, str] = field(default_factory=dict)
+    shown: Sequence[Item] = ()
     many: int | None = None
 
     @property
@@ -82,7 +80,7 @@ class Talk:
         return "; ".join(reversed(self.wishes[-WISHES:])) or None
 
 
-def read(turns: Sequence[Turn], items: Named, facets: Facets) -> Talk:
+def read(turns: Sequence[Turn], items: Named, vocabulary: Vocabulary) -> Talk:
     """Reads a conversation by rules. `items`: the items with the names that `picks.names` finds.
 
     A turn that takes up what came before (a rejection, a remark, "and …") adds to the wish; any
@@ -90,9 +88,8 @@ def read(turns: Sequence[Turn], items: Named, facets: Facets) -> Talk:
     """
     picks: list[Item | None] = []
     it: Item | None = None  # what "it" stands for
-    exclude, avoid, left_out = list[str](), list[str](), list[str]()
+    exclude, avoid = list[str](), list[str]()
     wishes: list[str] = []
-    filters: dict[str, Filter] = {}
     many: int | None = None
     talk = Talk("smalltalk", "")
     for turn in turns:
@@ -101,7 +98,7 @@ def read(turns: Sequence[Turn], items: Named, facets: Facets) -> Talk:
             if any(listed):
                 picks, it = listed, listed[0]
             continue
-        talk = _read_turn(" ".join(turn.text.split())[:LONGEST_READ], picks, it, facets)
+        talk = _read_turn(" ".join(turn.text.split())[:LONGEST_READ], picks, it, vocabulary)
         if talk.kind in {"why", "about", "smalltalk"}:
             it = talk.about[0] if len(talk.about) == 1 else it
             continue
@@ -111,55 +108,56 @@ def read(turns: Sequence[Turn], items: Named, facets: Facets) -> Talk:
         avoid += [remark.topic for remark in talk.said if remark.topic]
         many = talk.many or many
         only_a_number = talk.many is not None and not talk.wishes
-        if not (rejects or talk.said or only_a_number or CONTINUES.match(turn.text)):
-            wishes, filters, left_out = [], {}, []
-        elif rejects and talk.wishes:
+        goes_on = rejects or talk.said or only_a_number or talk.than
+        if not (goes_on or CONTINUES.match(turn.text)) or (rejects and talk.wishes):
             wishes = []
         wishes += talk.wishes
-        filters |= talk.filters
-        left_out += talk.avoid
+        exclude += [item.id for item in picks if talk.than and item is not None]
     return replace(
         talk,
-        avoid=list(dict.fromkeys([*avoid, *left_out])),
+        avoid=list(dict.fromkeys(avoid)),
         exclude=list(dict.fromkeys(exclude)),
         wishes=wishes,
-        filters=filters,
+        shown=[item for item in picks if item is not None],
         many=many,
     )
 
 
-def _read_turn(text: str, picks: Sequence[Item | None], it: Item | None, facets: Facets) -> Talk:
+def _read_turn(
+    text: str, picks: Sequence[Item | None], it: Item | None, vocabulary: Vocabulary
+) -> Talk:
     """Reads a single turn of the person. `picks`: the picks of the last answer; `it`: the pick that
     "it" stands for."""
     pointed = meant(text, picks, it)
     if SMALLTALK.match(text[:100]) and len(text) <= 100:
         return Talk("smalltalk", text)
-    if picks and ASKS_WHY.search(text):
+    if ASKS_WHY.search(text) and (picks or places_in(text)):
         spoken_of = [it] if it is not None and not places_in(text) else []
-        return Talk("why", text, pointed or spoken_of)
-    if pointed and ASKS_ABOUT.search(text):
-        return Talk("about", text, pointed)
-    remarks, rest = _remarks(text, picks, it, facets)
-    many, wish = counted(_wish(rest) if remarks else text.strip(), facets)
+        return Talk("why", text, pointed or spoken_of, unshown=not picks)
+    if ASKS_ABOUT.search(text) and (pointed or (places_in(text) and not picks)):
+        return Talk("about", text, pointed, unshown=not picks)
+    remarks, rest = _remarks(text, picks, it, vocabulary)
+    many, wish = counted(_wish(rest) if remarks else text.strip(), vocabulary)
     if FILLER_WORDS.issuperset(re.findall(r"\w+", wish.casefold())):
         wish = ""
-    avoid = [value for match in WITHOUT.finditer(wish) for value in named(match["what"], facets)]
-    filters = demands(WITHOUT.sub(" ", wish), facets)
-    recommends = remarks or filters or avoid or many or REJECTION.search(text)
+    asked = read_wish(wish, vocabulary) if wish else Wish()
+    states = asked.wanted or asked.avoided or asked.filters or asked.soft
+    if not (states or asked.content):
+        wish = ""
+    recommends = remarks or states or many or REJECTION.search(text)
     return Talk(
         "recommend" if recommends else None,
         text,
         pointed,
         remarks,
-        avoid,
         wishes=(wish,) if wish else (),
-        filters=filters,
+        than=asked.than if any(picks) else {},
         many=many,
     )
 
 
 def _remarks(
-    text: str, picks: Sequence[Item | None], it: Item | None, facets: Facets
+    text: str, picks: Sequence[Item | None], it: Item | None, vocabulary: Vocabulary
 ) -> tuple[list[Remark], str]:
     """Returns what a turn says of the person, each remark once, and the turn's text with the
     dislikes replaced by blanks."""
@@ -171,13 +169,17 @@ def _remarks(
     rest = text
     for match in DISLIKE.finditer(text):
         group = "en" if match["en"] else "zh"
-        phrase, parts = _disliked(match[group], facets)
+        phrase, parts = _disliked(match[group], vocabulary)
         items = pointed_at(phrase, picks, it)
         remarks += [Remark("dislike", item) for item in items] or [
-            Remark("dislike", topic=topic(part, facets)) for part in parts
+            Remark("dislike", topic=topic(part, vocabulary)) for part in parts
         ]
         end = match.start(group) + len(phrase)
         rest = rest[: match.start()] + " " * (end - match.start()) + rest[end:]
+    if not remarks and TASTE.search(text):
+        refused = read_wish(text, vocabulary)
+        remarks = [Remark("dislike", topic=value) for value in refused.avoided]
+        rest = refused.text if remarks else rest
     once = {(remark.kind, remark.about, remark.topic): remark for remark in remarks}
     return [*once.values()], rest
 
@@ -190,7 +192,7 @@ def _wish(text: str) -> str:
     )
 
 
-def _disliked(words: str, facets: Facets) -> tuple[str, list[str]]:
+def _disliked(words: str, vocabulary: Vocabulary) -> tuple[str, list[str]]:
     """Returns, of the words after "I don't like", the phrase that says what is disliked, and the
     topics in it: several if the phrase is a list (with "or", "and" or "nor") whose every part names
     a value of the catalogue, else one."""
@@ -200,7 +202,7 @@ def _disliked(words: str, facets: Facets) -> tuple[str, list[str]]:
         parts = [
             part.strip() for run in listing.split(",") for part in OR.split(run) if part.strip()
         ]
-        if len(parts) > 1 and all(named(part, facets) for part in parts):
+        if len(parts) > 1 and all(named(part, vocabulary) for part in parts):
             return listing, parts
     return first, [first]
 
@@ -208,7 +210,7 @@ def _disliked(words: str, facets: Facets) -> tuple[str, list[str]]:
 # ── wishes ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def counted(text: str, facets: Facets) -> tuple[int | None, str]:
+def counted(text: str, vocabulary: Vocabulary) -> tuple[int | None, str]:
     """How many picks a wish asks for (None if it doesn't say), and the wish without that number.
 
     "Ten please", "12 comedies" and "two more" ask for so many picks; "Ten", "12 Monkeys" and
@@ -218,69 +220,27 @@ def counted(text: str, facets: Facets) -> tuple[int | None, str]:
         group = "n" if match["n"] else "zh"
         digits = match[group]
         number = int(digits) if digits.isdigit() else NUMBERS[digits.casefold()]
-        if number and (group == "zh" or _counts(digits, match["what"].strip(), facets)):
+        if number and (group == "zh" or _counts(digits, match["what"].strip(), vocabulary)):
             rest = text[: match.start(group)] + text[match.end(group) :]
             return number, " ".join(rest.split())
     return None, text
 
 
-def _counts(number: str, after: str, facets: Facets) -> bool:
+def _counts(number: str, after: str, vocabulary: Vocabulary) -> bool:
     """Returns whether `number` counts picks, judged by the words `after` it. Without such words a
     capitalised number may be a title: "recommend Seven"."""
     if not after or after.casefold() in {"please", "instead", "now"}:
         return number.isdigit() or number.islower()
     near = " ".join(after.split()[:3])
-    return bool(PICK_NOUN.match(near) or ITEM_NOUN.search(near) or named(near, facets))
+    return bool(PICK_NOUN.match(near) or ITEM_NOUN.search(near) or named(near, vocabulary))
 
 
-def topic(words: str, facets: Facets) -> str:
+def topic(words: str, vocabulary: Vocabulary) -> str:
     """The catalogue's value that the words name, else the words themselves, shortened."""
-    return next(iter(named(words, facets)), " ".join(words.split())[:60])
+    return next(iter(named(words, vocabulary)), " ".join(words.split())[:60])
 
 
-def named(text: str, facets: Facets) -> list[str]:
-    """The catalogue's values that a text names, whatever their case, hyphens and plural."""
-    words = re.findall(r"[\w'’-]+", text.casefold())
-    phrases = {_bare("".join(words[n : n + size])) for size in (1, 2, 3) for n in range(len(words))}
-    return [
-        value
-        for values in facets.values.values()
-        for value in values
-        if _bare(value.casefold()) in phrases
-    ]
-
-
-def _bare(word: str) -> str:
-    """A word without hyphens and blanks, in the singular."""
-    plain = re.sub(r"[\W_]", "", word)
-    for plural, singular in (("ies", "y"), ("es", "e"), ("s", "")):
-        if len(plain) > 4 and plain.endswith(plural):
-            return plain.removesuffix(plural) + singular
-    return plain
-
-
-def demands(text: str, facets: Facets) -> dict[str, Filter]:
-    """Filters that a wish states: the catalogue's own values by name and, where items have a
-    `year`, a decade, a year, or how old they are among the others."""
-    wished = {key: named(text, Facets({key: values})) for key, values in facets.values.items()}
-    filters = {key: Filter(any=values) for key, values in wished.items() if values}
-    years = _years(text, facets) if "year" in facets.ends else None
-    return filters if years is None else {**filters, "year": years}
-
-
-def _years(text: str, facets: Facets) -> Filter | None:
-    """Returns a filter for the years that a wish states; None if it states none. "Old" and "new"
-    stand for the oldest and the newest fifth of the catalogue."""
-    if decade := DECADE.search(text):
-        start = int(decade[1]) if decade[1] else DECADES[decade[2].lower()]
-        first = (1900 if start >= 30 else 2000) + start
-        return Filter(gte=first, lt=first + 10)
-    if year := YEAR.search(text):
-        value = int(year[2])
-        bound = {"before": "lt", "until": "lte", "after": "gt", "since": "gte"}.get(year[1].lower())
-        return Filter.model_validate({bound: value} if bound else {"gte": value, "lte": value})
-    low, high = facets.ends["year"]
-    for age in AGE.finditer(text):
-        if ITEM_NOUN.search(age["what"]) or named(age["what"], facets):
-            return Filter(lte=low) if age["old"] else Filter(gte=high)
-    return None
+def named(text: str, vocabulary: Vocabulary) -> list[str]:
+    """The catalogue's values that a text names."""
+    found = (value for name in vocabulary.find(text) for _, value in name.values)
+    return list(dict.fromkeys(found))

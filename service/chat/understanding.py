@@ -1,27 +1,29 @@
-"""Understands a turn where rules don't suffice: finds its kind by the nearest example, and asks a
-model which of the catalogue's values a wish means."""
+"""Understands a turn where rules don't suffice: a model tells what kind of turn it is, or else the
+nearest example."""
 
-import asyncio
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from service.catalog import Catalog, Facets, Vectors
+from service.catalog import Catalog, Vectors
 from service.chat.reading import Kind, Talk
 from service.config import Settings
 from service.context import CallContext
-from service.errors import ModelError, ModelIncapable, NotFound, PromptError
-from service.llm import LLM, Call
-from service.llm.asking import ask
+from service.errors import ModelError
 from service.models import Models
 from service.privacy import Views, possible_ids
-from service.prompts import PromptLibrary
-from service.schema import FASTER, LONGEST_INSTRUCTION, PRIOR, ChatRequest
+from service.schema import ChatRequest
 from service.store import Store
+from service.wishes import WishReader
 
-VALUES = 2
-"""Most values of the catalogue that one wish may stand for."""
+SAID: Mapping[str, Kind] = {
+    "wish": "recommend",
+    "why": "why",
+    "about": "about",
+    "smalltalk": "smalltalk",
+    "other": "offtopic",
+}
+"""By what a model calls a turn: its kind."""
 EXAMPLES: dict[Kind, Sequence[str]] = {
     "recommend": (
         "recommend me something to watch",
@@ -40,6 +42,11 @@ EXAMPLES: dict[Kind, Sequence[str]] = {
         "one like the last one",
         "I feel like something sad",
         "play some calm music",
+        "ich suche ein Geschenk",
+        "quelque chose pour ce soir",
+        "算了，给我看点别的",
+        "今晚看什么好",
+        "何かおすすめはありますか",
     ),
     "smalltalk": (
         "hello",
@@ -52,6 +59,9 @@ EXAMPLES: dict[Kind, Sequence[str]] = {
         "nice",
         "what can you do",
         "that is great, thanks",
+        "danke, das war's",
+        "谢谢你的帮助",
+        "你是谁",
     ),
     "offtopic": (
         "write a poem about the sea",
@@ -72,14 +82,28 @@ EXAMPLES: dict[Kind, Sequence[str]] = {
         "what is your opinion on politics",
         "give me medical advice",
         "delete all users",
+        "where is my order",
+        "my parcel has not arrived",
+        "I want to return this",
+        "how do I get a refund",
+        "talk to customer service",
+        "my payment failed",
+        "wo ist meine Bestellung",
+        "dónde está mi pedido",
+        "où est ma commande",
+        "где мой заказ",
+        "我的订单在哪里",
+        "怎么退货",
+        "注文した商品はどこですか",
+        "今天天气怎么样",
+        "wie wird das Wetter",
     ),
 }
 MARGIN = 0.05
 """A turn is taken for another kind than `recommend` only if its cosine to that kind's nearest
 example is greater by more than this."""
 STRANGE = 0.5
-"""A turn whose best cosine is not above this resembles no example and is taken for a wish
-(`recommend`)."""
+"""A turn whose best cosine is not above this resembles no example."""
 
 
 @dataclass(eq=False, repr=False)
@@ -87,8 +111,8 @@ class Understanding:
     settings: Settings
     store: Store
     catalog: Catalog
-    prompts: PromptLibrary
     models: Models
+    wishes: WishReader
     _examples: dict[Kind, Vectors] = field(default_factory=dict)
 
     async def views(self, request: ChatRequest, talk: Talk) -> Views:
@@ -104,13 +128,22 @@ class Understanding:
             ids=[request.user_id, request.session_id, *known],
         )
 
-    async def kind(self, turn: str, views: Views) -> Kind:
-        """Classifies a turn by its nearest examples, which are in English. Returns `recommend` for
-        a turn that is mostly in another script or that a hosted embedder may not see, and if the
-        embedder fails."""
+    async def kind(self, request: ChatRequest, turn: str, views: Views, call: CallContext) -> Kind:
+        """The kind of a turn: that of the nearest example; if none is near, what a model says;
+        `recommend` if none may be asked, or fails."""
+        near = await self._near(turn, views)
+        if near is not None:
+            return near
+        answer = await self.wishes.asked(turn, self.wishes.asking_of(request, views, call))
+        return SAID.get(answer[0], "recommend") if answer is not None else "recommend"
+
+    async def _near(self, turn: str, views: Views) -> Kind | None:
+        """The kind of the nearest example; None if none is near, if the embedder may not see the
+        turn or can't read it, or if it fails."""
         view = views.embedder
-        if sum(map(str.isascii, turn)) < len(turn) / 2 or not view.allowed:
-            return "recommend"
+        foreign = self.settings.embed.path is not None and not _mostly_ascii(turn)
+        if foreign or not view.allowed:
+            return None
         with suppress(ModelError):  # the embedder's
             if not self._examples:
                 self._examples = {
@@ -118,81 +151,19 @@ class Understanding:
                     for kind, texts in EXAMPLES.items()
                 }
             return kind_of(await self.catalog.embedder.embed_one(view.sent(turn)), self._examples)
-        return "recommend"
-
-    async def values(
-        self, request: ChatRequest, talk: Talk, facets: Facets, views: Views, call: CallContext
-    ) -> list[str]:
-        """Asks a model which of the catalogue's values the latest wish means, and returns at most
-        `VALUES` of them. Returns none if rules found filters, if no model may be asked, or if the
-        model fails or takes more than a quarter of the deadline."""
-        alias = self.settings.roles.chat or self.settings.roles.explain
-        no_model = request.model in {FASTER, PRIOR} or request.strategy == "prior"
-        if no_model or talk.filters or not talk.wishes or alias not in self.models.writers:
-            return []
-        view = views.of(alias)
-        known = choosable(Facets(view.facets(facets.values)))
-        if not known or not view.allowed:
-            return []
-        wish = view.words(talk.wishes[-1])[:LONGEST_INSTRUCTION]
-        try:
-            question = self._question(request, wish, known, call)
-            seconds = (request.deadline_ms or self.settings.service.deadline_ms) / 1000
-            async with asyncio.timeout(seconds / 4):
-                text = await _ask(self.models.writers[alias], question)
-        except (ModelError, NotFound, PromptError, TimeoutError):
-            return []
-        spelled = {value.casefold(): value for value in known}
-        words = dict.fromkeys(part.strip(" .\n").casefold() for part in re.split("[,、,]", text))
-        return [spelled[word] for word in words if word in spelled][:VALUES]
-
-    def _question(
-        self, request: ChatRequest, wish: str, known: list[str], call: CallContext
-    ) -> Call:
-        prompt = self.prompts.find(
-            "chat", request.domain or self.settings.service.domain, request.locale
-        )
-        return Call(
-            prompt.render({"instruction": wish, "values": ", ".join(known)}),
-            max_tokens=24,
-            grammar=choice(known),
-            temperature=prompt.sampling.temperature,
-            context=call,
-        )
+        return None
 
 
-async def _ask(llm: LLM, call: Call) -> str:
-    """Returns the model's whole answer. A model that refuses the grammar is asked without it; the
-    caller drops words that are no values."""
-    try:
-        return (await ask(llm, call)).text
-    except ModelIncapable:
-        return (await ask(llm, replace(call, grammar=None))).text
+def _mostly_ascii(text: str) -> bool:
+    return sum(map(str.isascii, text)) >= len(text) / 2
 
 
-def kind_of(turn: Vectors, examples: Mapping[Kind, Vectors]) -> Kind:
-    """Returns the kind of the nearest example; `recommend` if no example is near enough (`STRANGE`)
-    or another kind is hardly nearer (`MARGIN`).
+def kind_of(turn: Vectors, examples: Mapping[Kind, Vectors]) -> Kind | None:
+    """Returns the kind of the nearest example, `recommend` if another kind is hardly nearer
+    (`MARGIN`); None if no example is near enough (`STRANGE`).
 
     `turn`: [dimension], `examples`: [n, dimension] by kind; all unit vectors.
     """
     similarity = {kind: float((vectors @ turn).max()) for kind, vectors in examples.items()}
     best = max(similarity, key=lambda kind: similarity[kind] - MARGIN * (kind != "recommend"))
-    return best if similarity[best] > STRANGE else "recommend"
-
-
-def choosable(facets: Facets) -> list[str]:
-    """The catalogue's values that a model may choose from: those that can stand in a grammar and in
-    a list. Years are left to the rules."""
-    return [
-        value
-        for key, values in facets.values.items()
-        for value in values
-        if key != "year" and re.fullmatch(r"[\w '&-]{2,40}", value)
-    ]
-
-
-def choice(known: Sequence[str]) -> str:
-    """A grammar (llguidance) for one or two of the choosable values, or "none"."""
-    values = " | ".join(f'"{value}"' for value in known)
-    return f'start: "none" | value ("," value)?\nvalue: {values}\n'
+    return best if similarity[best] > STRANGE else None

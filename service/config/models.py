@@ -119,8 +119,8 @@ class Roles(Section):
     `rank`: ranks; default: the first model that can write text. Without one the prior ranks.
     `explain`: writes reasons; default: the model that ranks. `score`: computes likelihoods, to rank
     by them and to tell what moved an item's score; default: none, or the first model if all are
-    local, since these can do nothing else. `chat`: finds which of the catalogue's values a wish
-    means; default: the model that explains.
+    local, since these can do nothing else. `chat`: reads what the rules leave open of a wish
+    or of a turn of a conversation; default: the model that explains.
     """
 
     rank: str | None = None

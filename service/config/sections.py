@@ -347,10 +347,13 @@ class ExplainSettings(Section):
 class Rerank(Section):
     """Ranking of documents that come with the request. `line_tokens`: how much of a document a
     model is shown. `json_query`: whether a query may be a JSON object that says who asks and what
-    they did, for clients that can send nothing else, as Gorse."""
+    they did, for clients that can send nothing else, as Gorse. `documents_are_ids`: whether a short
+    text alone names the item of the catalogue that has it as its id, where a request doesn't say;
+    for clients that send ids and can't say so."""
 
     line_tokens: int = Field(192, ge=16, le=2_000)
     json_query: bool = False
+    documents_are_ids: bool = False
 
 
 class Limits(Section):

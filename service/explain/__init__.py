@@ -39,12 +39,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Subject:
-    """What is explained: a person, the items chosen for them, and their instruction in their own
-    words. `grounds`: what reasons can be true by, as `gather` finds it."""
+    """What is explained: a person, and the items chosen for them. `asked`: values that the person's
+    own words ask for. `grounds`: what reasons can be true by, as `gather` finds it."""
 
     state: UserState
     chosen: Sequence[Candidate]
-    instruction: str | None = None
+    asked: Sequence[str] = ()
     grounds: Grounds = field(default_factory=Grounds)
 
 
@@ -92,7 +92,7 @@ async def explain(
     seen = seen or subject
     sentences = Sentences(language)
     said = [
-        told(candidate, subject.state, subject.grounds, language, subject.instruction)
+        told(candidate, subject.state, subject.grounds, language, subject.asked)
         for candidate in subject.chosen
     ]
     writing, failure = _writing(writer, seen, style, call), ""
@@ -118,7 +118,7 @@ async def explain(
 def sheets(subject: Subject, style: Style) -> dict[int, Sheet]:
     """What a model is told of each item that it may write on, by place from 0."""
     told_of: list[Sayable] = [
-        told(candidate, subject.state, subject.grounds, style.language, None)
+        told(candidate, subject.state, subject.grounds, style.language, ())
         for candidate in subject.chosen[: min(style.top, len(LETTERS))]
     ]
     found = {n: sheet_of(one, style.language) for n, one in enumerate(told_of)}

@@ -4,7 +4,6 @@ the words of its text, and what links it to the person or to others."""
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from service.catalog import asked_terms, terms_of
 from service.explain.grounds import Grounds, Link, links, words
@@ -40,15 +39,6 @@ _ORDERS = re.compile(
     re.IGNORECASE,
 )
 """What sounds like an order to a model, or belongs to a markup. No reason takes words from it."""
-_REFUSED = re.compile(
-    r"(?:\b(?:no|not|cannot|without|never|nothing|none|neither|nor|except|avoid|hate|hates|dislike|"
-    r"less|instead|than|but|tired|sick|enough|kein\w*|nicht|ohne|außer|nie|sin|nada|ningún\w*|"
-    r"nunca|sans|pas|aucun\w*|jamais)\b|n['’]t\b|"
-    r"[不没別无無非除腻少嫌]|讨厌|ない|なし|以外)"
-    r"(?:(?!(?<=\w{3})\.(?!\d))[^!?;。!?;\n])*|[^!?;。,,、!?;\n]*(?:ない|なし|以外|抜き)",
-    re.IGNORECASE,
-)
-"""From a negation to the end of its sentence: what is named there may be unwanted."""
 _DANGLING = re.compile(
     r"\bsame\b|\bhalf the\b|\bnot$|\bgleiche|\bmism[oa]|\bmême|同款|同样|一半|同じ", re.IGNORECASE
 )
@@ -63,7 +53,7 @@ class Sayable:
     `draws`: by the ids of all items that are related to it, how much they draw it;
     `shared`: of what they share, what a sentence names; `own`: other attribute values of the item,
     the rarest first; `chunks`: phrases of its text in the language of the reason, whole from one
-    pause to another; `asked`: a value of the item that the instruction names; `search`: a search
+    pause to another; `asked`: a value of the item that the person asks for; `search`: a search
     of the person that the item answers; `origin`: which source found the item, else whether the
     person knows it."""
 
@@ -83,14 +73,14 @@ def told(
     state: UserState,
     grounds: Grounds,
     language: Language,
-    instruction: str | None,
+    asked_for: Collection[str],
 ) -> Sayable:
-    """Collects what may be said of a chosen item."""
+    """Collects what may be said of a chosen item. `asked_for`: values that the person asks for."""
     item = candidate.item
     found = links(item, state, grounds)
     link = next(iter(found), None)
     shared = list(link.shared[:SHARED]) if link is not None else []
-    asked = next((str(value) for _, value in words(item) if asked_for(str(value), instruction)), "")
+    asked = next((str(value) for _, value in words(item) if value in asked_for), "")
     named = {asked, *(value for _, value in shared)}
     # what reads as an order is no fact, however true it is that it stands there
     facts = [fact for fact in words(item) if fact[1] not in named and sound(str(fact[1]))]
@@ -155,25 +145,6 @@ def _fits(text: str, language: Language) -> bool:
         and parts[0].casefold() not in language.connectives
         and parts[-1].casefold() not in language.function
     )
-
-
-def asked_for(value: str, instruction: str | None) -> bool:
-    """Whether an instruction names a value word for word, and nowhere in a sentence that negates
-    something."""
-    if not instruction or len(value) < 2:
-        return False
-    named = re.compile(rf"(?<!\w){re.escape(value)}(?!\w)", re.IGNORECASE)
-    if not value.isascii():
-        named = re.compile(re.escape(value), re.IGNORECASE)
-    if not named.search(instruction):
-        return False
-    return not any(named.search(part) for part in _refused(instruction))
-
-
-@lru_cache(maxsize=256)
-def _refused(instruction: str) -> list[str]:
-    """The parts of an instruction that say what is not wanted."""
-    return _REFUSED.findall(instruction)
 
 
 def _search(item: Item, state: UserState) -> Recent | None:

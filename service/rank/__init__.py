@@ -54,8 +54,8 @@ class Context:
     """What a strategy knows besides the person and the candidates.
 
     `prompt`: template of a question; `score`: template of a list of titles; `deadline`: time of the
-    event loop; `call`: who pays for model calls. The rest is as in the settings of `rank`.
-    """
+    event loop; `wanted`, `avoided`: what the instruction was understood to ask for; `call`: who
+    pays for model calls. The rest is as in the settings of `rank`."""
 
     prompt: Prompt
     score: Prompt | None
@@ -69,6 +69,8 @@ class Context:
     popularity: float = 0
     diversity: float = 0
     instruction: str | None = None
+    wanted: Sequence[str] = ()
+    avoided: Sequence[str] = ()
     locale: str | None = None
     call: CallContext = field(default_factory=CallContext)
 
@@ -147,9 +149,13 @@ class GuardedStrategy:
         if self._why is not None:
             raise self._why
         state, candidates, instruction = self._view.shown(state, candidates, context.instruction)
-        return await self._strategy.score(
-            state, candidates, replace(context, instruction=instruction)
+        seen = replace(
+            context,
+            instruction=instruction,
+            wanted=[*map(self._view.words, context.wanted)],
+            avoided=[*map(self._view.words, context.avoided)],
         )
+        return await self._strategy.score(state, candidates, seen)
 
     def tokens(self, count: int, context: Context) -> Usage:
         return self._strategy.tokens(count, context) if self._why is None else Usage()
@@ -181,8 +187,8 @@ class Order:
 
 def slots(candidates: Sequence[Candidate], context: Context) -> list[int]:
     """Places of the candidates that the model judges, in the order in which it sees them. Blank
-    candidates are not judged."""
-    places = list(range(min(len(candidates) - _blanks(candidates), context.depth)))
+    candidates, and those that the wish refuses, are not judged."""
+    places = list(range(min(len(candidates) - _last(candidates), context.depth)))
     if context.shown == "shuffled":
         return sorted(places, key=lambda place: sha256(candidates[place].item.id.encode()).digest())
     return places[::-1] if context.shown == "reversed" else places
@@ -383,7 +389,7 @@ def _fused(
         Terms(answer.share, context.popularity, context.diversity),
         popularity=[candidate.popularity for candidate in candidates],
         vectors=[candidate.vector for candidate in candidates[: len(judged)]],
-        last=_blanks(candidates),
+        last=_last(candidates),
     )
     own = {name: _by_place(judged, raw) for name, raw in answer.scores.signals.items()}
     for place, row in zip(places, signals, strict=True):
@@ -391,9 +397,9 @@ def _fused(
     return places, values, signals
 
 
-def _blanks(candidates: Sequence[Candidate]) -> int:
-    """Counts the blank candidates, which are always the last ones."""
-    return sum(candidate.blank for candidate in candidates)
+def _last(candidates: Sequence[Candidate]) -> int:
+    """Counts the candidates that the wish refuses and the blank ones, which are always the last."""
+    return sum(candidate.refused or candidate.blank for candidate in candidates)
 
 
 def _by_place(places: Sequence[int], values: Sequence[float]) -> list[float]:

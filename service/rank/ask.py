@@ -13,7 +13,7 @@ from pydantic_core import from_json
 from service.errors import ModelError, ModelIncapable, PromptError
 from service.llm import LLM, Call, OutputConstraint, Piece
 from service.llm.asking import ask
-from service.prompts import LETTERS, variables
+from service.prompts import LETTERS, Asks, variables
 from service.rank import Context, Scores
 from service.schema import Candidate, Repairs, Usage, UserState
 
@@ -57,7 +57,7 @@ def question(
     shown = variables(
         state,
         candidates,
-        instruction=context.instruction,
+        asks=Asks(context.instruction, context.wanted, context.avoided),
         locale=context.locale,
         line_tokens=context.line_tokens,
         answer=answer,

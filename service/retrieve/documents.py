@@ -15,9 +15,13 @@ from service.retrieve.fusion import Fusion, Scores, best_of, by_place, summed, u
 from service.retrieve.item_item import item_item
 from service.retrieve.lexical import latest_terms
 from service.retrieve.lookup import Lookup
+from service.retrieve.relevance import calibrated, logits, relevances
 from service.retrieve.sequence import sequence
+from service.retrieve.wish import last_refused
 from service.schema import Candidate, Item
 
+UNSAID = 0.5
+"""The relevance of a document to a query that only says what it does not want."""
 AT_ONCE = 32
 """How many documents are embedded before the deadline is checked again."""
 
@@ -36,7 +40,7 @@ async def documents(
     items = {item.id: item for item in sorted(given, key=lambda item: (words_of(item), item.id))}
     texts = {item_id: words_of(item) for item_id, item in items.items()}
     known = list(await catalog.get(items))
-    asked = [(asked_terms(query.instruction), 1.0)] if query.instruction else []
+    asked = [(asked_terms(query.wish.text), 1.0)] if query.wish.text else []
     liked = await latest_terms(lookup)
     lexical, like_lexical = await asyncio.to_thread(_by_terms, texts, asked, liked)
     first_words = {item_id: texts[item_id] for item_id in [*lexical, *items]}
@@ -45,27 +49,62 @@ async def documents(
         (interest.weight, unit(_nearest(np.asarray(interest.vector), vectors, items), depth))
         for interest in lookup.state.interests
     ]
-    by_wish = [by_place(lexical), by_place(_nearest(wish, vectors, items))]
-    within = replace(lookup, query=replace(query, scope=Scope(only=frozenset(known))))
+    relevant = _relevances(lookup, texts, vectors, wish)
+    lacking = not calibrated(catalog.embedder.name)
+    by_both = (by_place(scores) for scores in (lexical, _nearest(wish, vectors, items)))
+    by_wish = summed((1.0, scores) for scores in by_both) if lacking else logits(relevant)
     lists = {
-        "query": summed((1.0, scores) for scores in by_wish),
+        "query": by_wish,
         "similar": summed(interests),
         "closest": await _closest(lookup, vectors, items),
         "lexical": like_lexical,
+        **await _learned(lookup, known),
+    }
+    weights = _weights(lookup, lists)
+    found = {name: unit(scores, depth) for name, scores in lists.items() if weights[name] > 0}
+    fusion = Fusion(found, weights)
+    candidates = [
+        fusion.candidate(items[name]).model_copy(update={"relevance": relevant.get(name)})
+        for name in {**fusion.priors, **items}
+    ]
+    judged = query.embeds and (interests or query.wish.text)
+    candidates = last_refused(candidates, query.wish)
+    return await lookup.weighed(candidates), len(items) - len(vectors) if judged else 0
+
+
+async def _learned(lookup: Lookup, known: list[str]) -> dict[str, Scores]:
+    """What the sources that learned from people say of documents that the catalogue knows."""
+    within = replace(lookup, query=replace(lookup.query, scope=Scope(only=frozenset(known))))
+    return {
         "collaborative": await collaborative(within),
         "item_item": await item_item(within),
         "sequence": await sequence(within),
         "popular": by_place(await lookup.store.popularity.among(known)),
     }
-    weights = {name: query.weights[name] for name in lists}
+
+
+def _weights(lookup: Lookup, lists: Mapping[str, Scores]) -> dict[str, float]:
+    """The weights of the sources for documents. Popularity counts only for a person."""
+    weights = {name: lookup.query.weights[name] for name in lists}
+    if not lookup.state.recent:
+        weights["popular"] = 0.0
     if not lists["collaborative"]:
         weights["similar"] = max(weights["similar"], weights["collaborative"])
-    fusion = Fusion(
-        {name: unit(scores, depth) for name, scores in lists.items() if weights[name] > 0}, weights
-    )
-    candidates = [fusion.candidate(items[item_id]) for item_id in {**fusion.priors, **items}]
-    judged = query.embeds and (interests or query.instruction)
-    return await lookup.weighed(candidates), len(items) - len(vectors) if judged else 0
+    return weights
+
+
+def _relevances(
+    lookup: Lookup,
+    texts: Mapping[str, str],
+    vectors: Mapping[str, Vectors],
+    meant: Vectors | None,
+) -> dict[str, float]:
+    """How relevant each text is to the words of the wish; none if it has none."""
+    wish = lookup.query.wish
+    if wish.text:
+        embedder = lookup.catalog.embedder.name
+        return relevances(wish.content or wish.text, texts, vectors, meant, embedder)
+    return dict.fromkeys(texts, UNSAID) if wish.words else {}
 
 
 async def _vectors(

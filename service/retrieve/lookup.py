@@ -8,7 +8,7 @@ from service.catalog import Catalog, Scope, UserFactors
 from service.retrieve.fusion import Scores
 from service.retrieve.learned import LearnedRanker
 from service.retrieve.neighbours import summed_rows
-from service.schema import Candidate, UserState
+from service.schema import NO_WISH, Candidate, UserState, Wish
 from service.store import Store
 
 LATEST = 10
@@ -20,18 +20,18 @@ class RetrievalQuery:
     """What to retrieve.
 
     `k`: how many candidates; `weights`: of the sources, by name; `given`: rank these ids instead of
-    searching. `instruction`: the person's wish; `meant`: the same, redacted for the embedder;
-    `embeds`: whether the embedder may see anything of this person. `context_items`: ids of the
-    items that the person is looking at. `factors`: the person's collaborative vector. `avoid`:
-    attribute values that no retrieved item may have. `popularity`, `vectors`, `features`: whether
-    to add these to candidates. `ranker`: orders the candidates by their features.
-    """
+    searching. `wish`: what the person asks for, once it is read; `meant`: the text of it, redacted
+    for the embedder; `embeds`: whether the embedder may see anything of this person.
+    `context_items`: ids of the items that the person is looking at. `factors`: the person's
+    collaborative vector. `avoid`: attribute values that no retrieved item may have. `popularity`,
+    `vectors`, `features`: whether to add these to candidates. `ranker`: orders the candidates by
+    their features."""
 
     k: int
     weights: Mapping[str, float]
     scope: Scope
     given: Sequence[str] | None = None
-    instruction: str | None = None
+    wish: Wish = NO_WISH
     meant: str | None = None
     embeds: bool = True
     context_items: Sequence[str] = ()
@@ -41,6 +41,11 @@ class RetrievalQuery:
     vectors: bool = False
     features: bool = False
     ranker: LearnedRanker | None = None
+
+    @property
+    def instruction(self) -> str:
+        """What is searched for in words; empty for nothing."""
+        return self.wish.sought
 
     @property
     def depth(self) -> int:

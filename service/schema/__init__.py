@@ -1,7 +1,7 @@
 """The nouns: frozen values that every part of the service speaks in.
 
 Import them from here. `records`: the base class, field types, and what is stored, as items, users,
-events and keys; `rankings`: with the models and the person behind them; `requests`.
+events and keys; `rankings`: with the models and the person behind them; `requests`; `wishes`.
 
 Ids are the caller's opaque strings: 1–256 characters, no control characters, and neither `.` nor
 `..`. Times carry a zone. Scores lie in (0, 1) and fall strictly.
@@ -71,7 +71,6 @@ from service.schema.requests import (
     ChatReply,
     ChatRequest,
     Document,
-    Filter,
     InlineEvent,
     PersonalRequest,
     RecommendRequest,
@@ -79,6 +78,7 @@ from service.schema.requests import (
     RerankRequest,
     Turn,
 )
+from service.schema.wishes import NO_WISH, Filter, Understood, Wish
 
 __all__ = [
     "CONTROL",
@@ -87,6 +87,7 @@ __all__ = [
     "LONGEST_INSTRUCTION",
     "MAX_RATE",
     "MIN_GAP",
+    "NO_WISH",
     "PRIOR",
     "ApiKey",
     "Attributes",
@@ -142,9 +143,11 @@ __all__ = [
     "Tried",
     "Turn",
     "Unasked",
+    "Understood",
     "Usage",
     "User",
     "UserPatch",
     "UserState",
     "Value",
+    "Wish",
 ]

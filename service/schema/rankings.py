@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, Field
 
 from service.schema.records import Attributes, Event, Item, Label, Moment, Value
+from service.schema.wishes import Understood
 
 MIN_GAP = 1e-6
 """Scores of neighbours in a ranking differ by at least this much."""
@@ -67,8 +68,9 @@ class Candidate(Value):
     source that found the item; `scores`: its score there, from 0 to 1. `features`: what a
     learned ranker orders by, set only if asked for. `popularity`: log2 of its decayed votes,
     comparable within one list; `vector`: its unit vector; both are set only if fusion weighs them.
-    `blank`: only the item's id is known, so it stays last, is shown to no model
-    and gets no reason.
+    `relevance`: how probably it answers the request's words; None without such words.
+    `refused`: the wish excludes it, but the caller lists it, so it comes after all others. `blank`:
+    only the item's id is known, so it stays last, is shown to no model and gets no reason.
     """
 
     item: Item
@@ -77,7 +79,9 @@ class Candidate(Value):
     scores: dict[str, float] = {}
     features: dict[str, float] = {}
     popularity: float = 0
+    relevance: float | None = None
     vector: tuple[float, ...] | None = None
+    refused: bool = False
     blank: bool = False
 
 
@@ -227,8 +231,8 @@ class Ranked(Value, ItemFields):
     what they share, the rarer the more, by their texts, by how many people chose both, and by the
     learned sources; with `explain: full`."""
     signals: dict[str, float | bool] = {}
-    """Raw values behind the score, as `prior` and `model`; `grounded`: did a model's own words pass
-    the check?"""
+    """Raw values behind the score, as `prior` and `model`; `relevance`: how probably it answers the
+    request's words; `grounded`: did a model's own words pass the check?"""
     item: Item | None = Field(None, exclude=True, repr=False)
     """The item as it was ranked, for faces to take `fields` from; it is never sent and never
     stored."""
@@ -357,6 +361,8 @@ class Ranking(Value):
     """Of the person, raised by each of their events; 0: nothing is known."""
     profile_source: ProfileSource = "popularity"
     """What was known of the person to go by."""
+    understood: Understood | None = None
+    """What the instruction was taken to ask for; null without one."""
     choice: Choice | None = None
     """How the strategy was chosen."""
     degraded: Degraded | None = None

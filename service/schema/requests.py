@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PrivateAttr, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from service.schema.rankings import ItemField, Ranking, Usage
 from service.schema.records import (
@@ -15,33 +15,16 @@ from service.schema.records import (
     Label,
     Locale,
     Name,
-    Scalar,
     Text,
     Value,
 )
+from service.schema.wishes import Filter, Understood
 
 FASTER, PRIOR = "whyrank-fast", "whyrank-prior"
 """Model ids: `FASTER` asks only strategies that write no text, and for no written reasons; `PRIOR`
 asks no model."""
 LONGEST_INSTRUCTION = 2_000
 """Characters."""
-
-
-class Filter(Value):
-    """Conditions on one declared key; all that are given must hold."""
-
-    gt: Scalar | None = None
-    """Greater than."""
-    gte: Scalar | None = None
-    """At least."""
-    lt: Scalar | None = None
-    """Less than."""
-    lte: Scalar | None = None
-    """At most."""
-    any: Annotated[list[Scalar], Field(min_length=1, max_length=1_000)] | None = None
-    """One of these, in any case; of a list, one of its elements."""
-    none: Annotated[list[Scalar], Field(min_length=1, max_length=1_000)] | None = None
-    """None of these, in any case; of a list, none of its elements."""
 
 
 class PersonalRequest(Value):
@@ -56,7 +39,8 @@ class PersonalRequest(Value):
         None, description="Selects prompts and event meanings; the service's by default."
     )
     locale: Locale | None = Field(
-        None, description="Language of the reasons; the user's by default."
+        None,
+        description="Language of the reasons; by default the user's, else that of the instruction.",
     )
     strategy: str | None = Field(
         None, description="auto, likelihood, first_token, listwise, keyed, pointwise or prior."
@@ -80,14 +64,6 @@ class PersonalRequest(Value):
         description="Names no hosted model may read in what the person wrote.",
         examples=[["Ann Smith"]],
     )
-    _own_words: str | None = PrivateAttr(None)
-
-    def with_own_words(self, words: str | None) -> Self:
-        """Returns the request with that part of its wish which the person wrote, if others added to
-        it; None: no part. Reasons quote no other."""
-        request = self.model_copy()
-        request._own_words = words or ""
-        return request
 
 
 class CatalogRequest(PersonalRequest):
@@ -126,7 +102,7 @@ def _describe_recommend_request(schema: dict[str, Any]) -> None:
     """Adds an example, and orders the fields by subject: inherited ones would come first."""
     order = (
         *("user_id", "session_id", "top_n", "candidates", "context_items", "instruction"),
-        *("filters", "exclude", "avoid", "domain", "locale", "strategy", "model"),
+        *("understood", "filters", "exclude", "avoid", "domain", "locale", "strategy", "model"),
         *("prompt_id", "prompt_version", "explain", "deadline_ms", "redact", "fields", "stream"),
     )
     schema["properties"] = {name: schema["properties"][name] for name in order}
@@ -151,6 +127,11 @@ class RecommendRequest(CatalogRequest, json_schema_extra=_describe_recommend_req
     instruction: Annotated[Text, StringConstraints(max_length=LONGEST_INSTRUCTION)] | None = Field(
         None, description="What the person wants now, in words."
     )
+    understood: Understood | None = Field(
+        None,
+        description="What the instruction means, instead of what would be read in it: an answer's "
+        "`understood`, corrected.",
+    )
     avoid: list[Annotated[Text, StringConstraints(max_length=100)]] = Field(
         [],
         max_length=100,
@@ -172,11 +153,6 @@ class RecommendRequest(CatalogRequest, json_schema_extra=_describe_recommend_req
             raise ValueError("context_items holds an id twice")
         return self
 
-    @property
-    def own_words(self) -> str | None:
-        """The instruction, or that part of it which the person wrote."""
-        return self.instruction if self._own_words is None else self._own_words or None
-
 
 class Document(Content):
     """Something to rank that need not be in the catalogue. If the catalogue has an item of its
@@ -184,7 +160,8 @@ class Document(Content):
 
     @property
     def name(self) -> str | None:
-        """The document's id, else its text if that may be an id: short, and without a title."""
+        """The document's id, else its text if that may be an id: short, and without a title. For
+        where bare texts are ids."""
         return self.id or (
             self.text if 0 < len(self.text) <= LONGEST_ID and not self.title else None
         )
@@ -216,19 +193,16 @@ class InlineEvent(Value):
 
 class RerankRequest(PersonalRequest):
     """Documents to put in order, for a query, a person, or both. `top_n`: how many to return, None
-    for all; `line_tokens`: how much of a document a model is shown at most; the rest as in
-    `RecommendRequest`."""
+    for all; `line_tokens`: how much of a document a model is shown at most; `documents_are_ids`:
+    whether a short text alone names the item of the catalogue that has it as its id, if there is
+    one; the rest as in `RecommendRequest`."""
 
     query: Text = ""
     documents: Annotated[list[Document], Field(min_length=1)]
     history: Annotated[list[InlineEvent], Field(max_length=1_000)] = []
+    documents_are_ids: bool = False
     line_tokens: int | None = Field(None, ge=1)
     explain: Literal["none", "short", "full"] = "none"
-
-    @property
-    def own_words(self) -> str:
-        """The query, or that part of it which the person wrote."""
-        return self.query if self._own_words is None else self._own_words
 
 
 class Reranked(Value):
