@@ -52,6 +52,10 @@ EXAMPLE: list[JsonValue] = [
 """A conversation, for OpenAPI."""
 
 
+class NoToolCalls(BadRequest, code="no_tool_calls", status=400):
+    """A tool call is demanded, and there are none."""
+
+
 class OneChoice(BadRequest, status=400):
     """More than one choice was asked for. The status is OpenAI's."""
 
@@ -96,6 +100,10 @@ class ChatBody(Asker):
     )
     n: Annotated[StrictInt, Field(ge=1)] | None = Field(
         None, description="1: there is one best answer."
+    )
+    tools: Any = Field(None, description="Taken and without effect: no tool is ever called.")
+    tool_choice: str | dict[str, Any] | None = Field(
+        None, description="`auto` or `none`: a call can't be forced, as there are none."
     )
     candidates: Annotated[list[Id], Field(min_length=1)] | None = Field(
         None, description="Choose among these items only."
@@ -263,6 +271,11 @@ def _chat_request(request: Request, body: ChatBody) -> ChatRequest:
     answer."""
     if body.n not in (None, 1):
         raise OneChoice("n: only 1 is answered", param="n")
+    if body.tool_choice not in (None, "auto", "none"):
+        raise NoToolCalls(
+            "tool_choice: no tool is ever called; leave it out, or send auto or none",
+            param="tool_choice",
+        )
     same = ChatRequest.model_fields.keys() & ChatBody.model_fields.keys() - {"user_id", "documents"}
     try:
         return ChatRequest(
