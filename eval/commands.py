@@ -15,6 +15,7 @@ from eval import fit as fitting
 from eval import report as reports
 from eval.cases import FETCHED, Data
 from eval.curve import STEPS, CurveTarget, curve_page, measure_curve
+from eval.judgements import relevance
 from eval.leaks import find_leaks
 from eval.learners import Kind
 from eval.own import own_data
@@ -38,6 +39,7 @@ from eval.terminal import (
     print_report,
     run_progress,
 )
+from eval.wishes_report import wishes
 from service.build import build
 from service.config import HOUSE, RankerHistory, Settings
 from service.errors import BadRequest
@@ -352,6 +354,8 @@ def curve(
 
 
 app.command()(reasons)
+app.command()(wishes)
+app.command()(relevance)
 
 
 @app.command()
