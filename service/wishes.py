@@ -146,11 +146,9 @@ class WishReader:
     async def _refuted(self, text: str, values: Sequence[str], asking: Asking) -> list[str]:
         """Those of the values that a text names which a model is sure that it does not want."""
         seen = asking.view.words(text)
-        shown = (
-            {value for listed in asking.view.facets({"": [*values]}).values() for value in listed}
-            if asking.view.redaction is not None
-            else {*values}
-        )
+        facets = asking.view.facets((await self.vocabulary()).facets.values)
+        shown = {value for listed in facets.values() for value in listed}
+        asked = [value for value in values if value in shown]
 
         async def refuted(value: str) -> bool:
             async def ask_one(prompt: Prompt) -> bool:
@@ -160,8 +158,8 @@ class WishReader:
 
             return bool(await self._kept(asking, (seen, value), ask_one))
 
-        found = await asyncio.gather(*(refuted(value) for value in values if value in shown))
-        return [value for value, is_refuted in zip(values, found, strict=False) if is_refuted]
+        found = await asyncio.gather(*map(refuted, asked))
+        return [value for value, is_refuted in zip(asked, found, strict=True) if is_refuted]
 
     async def _kept(
         self, asking: Asking, what: tuple[str, ...], ask_model: Callable[[Prompt], Awaitable[Got]]

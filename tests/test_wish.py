@@ -518,6 +518,22 @@ async def test_a_model_that_is_sure_turns_what_the_rules_took_for_wanted(make: M
     assert ranking.understood.wanted == ["Horror"]
 
 
+@pytest.mark.parametrize(("keys", "avoided"), [(["genre"], ["Horror"]), (["year"], [])])
+async def test_a_hosted_model_is_asked_about_values_that_it_may_see(
+    make: Make, settings: Settings, keys: list[str], avoided: list[str]
+) -> None:
+    changed = settings.changed(
+        {"models": {"tiny": {"hosted": True}}, "privacy": {"item_attributes": keys}}
+    )
+    llm = ScriptedLLM(reading(doubt=(-3.0, -0.1)), alias="tiny")
+    service = await make(llm=llm, changed=changed, weight=0)
+    ranking = await ranked(service, "horror gave my aunt the hiccups", strategy="auto")
+    assert ranking.understood is not None
+    assert ranking.understood.avoided == avoided
+    doubts = [call for call in llm.calls if "wanted or unwanted" in call.messages[-1]["content"]]
+    assert len(doubts) == len(avoided)
+
+
 @pytest.mark.parametrize(
     "more", [{"strategy": "prior"}, {"model": "whyrank-prior"}, {"model": "whyrank-fast"}]
 )
