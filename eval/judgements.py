@@ -6,7 +6,6 @@ kept from the fit of the relevances, and on an invented catalogue of 200 items i
 """
 
 import asyncio
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -18,6 +17,7 @@ import typer
 import yaml
 from rich.table import Table
 
+from eval.metrics import graded_ndcg
 from eval.stats import interval
 from eval.terminal import console
 from service.build import Service, build
@@ -45,12 +45,7 @@ class JudgedQuery:
     @property
     def ndcg(self) -> float | None:
         """nDCG@10; None for a query that nothing answers."""
-        ideal = _discounted(sorted(self.gains, reverse=True)[:TOP])
-        return _discounted(self.gains[:TOP]) / ideal if ideal else None
-
-
-def _discounted(gains: Sequence[float]) -> float:
-    return sum(gain / math.log2(place + 2) for place, gain in enumerate(gains))
+        return graded_ndcg(self.gains, self.gains, TOP)
 
 
 @dataclass(frozen=True)

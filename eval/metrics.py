@@ -9,7 +9,7 @@ novelty, ILD and coverage as in Castells et al., "Novelty and Diversity in Recom
 
 import math
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from itertools import combinations
@@ -87,6 +87,17 @@ def metric(text: str) -> Metric:
 def _ndcg(hits: Sequence[int], relevant: int, k: int) -> float:
     ideal = _ideal(min(relevant, k))
     return sum(1 / math.log2(place + 2) for place in hits) / ideal if ideal else 0.0
+
+
+def graded_ndcg(gains: Sequence[float], all_gains: Iterable[float], k: int) -> float | None:
+    """nDCG@k of items by their gains, each at least 0 (Järvelin & Kekäläinen, 2002). `gains`: of a
+    ranking, in order; `all_gains`: of all that could have been ranked. None if nothing gains."""
+    ideal = _discounted(sorted(all_gains, reverse=True)[:k])
+    return _discounted(gains[:k]) / ideal if ideal else None
+
+
+def _discounted(gains: Sequence[float]) -> float:
+    return sum(gain / math.log2(place + 2) for place, gain in enumerate(gains))
 
 
 @cache

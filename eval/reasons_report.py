@@ -10,14 +10,13 @@ import numpy as np
 import typer
 from pydantic import ValidationError
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from eval.lexicon import QUOTED
 from eval.reader import Statement
 from eval.reasons import MeasuredReason, ReasonList, ReasonsTarget, measure_reasons
 from eval.stats import proportion
-from eval.terminal import console
+from eval.terminal import console, counted
 from service.build import build
 from service.config import Settings
 from service.errors import BadRequest
@@ -90,19 +89,10 @@ def reasons(
 
 
 async def _measured(settings: Settings, target: ReasonsTarget) -> list[ReasonList]:
-    columns = (
-        BarColumn(12),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-    )
     service = await build(settings)
     try:
-        with Progress(*columns, console=console, transient=True) as bars:
-            bar = bars.add_task("lists of reasons")
-            return await measure_reasons(
-                service, target, lambda done, total: bars.update(bar, completed=done, total=total)
-            )
+        with counted("lists of reasons") as step:
+            return await measure_reasons(service, target, step)
     finally:
         await service.close()
 

@@ -1,6 +1,6 @@
 """What `whyrank eval` and `whyrank fit` show in the terminal."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,6 +29,21 @@ SHOWN = 20
 """How many of a case's first items are shown; relevant items are shown wherever they stand."""
 LIKES: dict[History, str] = {"none": "0", "few": "1–3", "some": "4–20", "many": "21+"}
 """How many likes people have, by kind of history."""
+
+
+@contextmanager
+def counted(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Shows a bar while things are measured. Yields a function that takes how many are done, and of
+    how many."""
+    columns = (
+        BarColumn(12),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=console, transient=True) as bars:
+        bar = bars.add_task(what, total=None)
+        yield lambda done, total: bars.update(bar, completed=done, total=total)
 
 
 @contextmanager

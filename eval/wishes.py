@@ -19,11 +19,12 @@ from typing import Any, Literal, get_args
 
 import yaml
 
+from eval.metrics import graded_ndcg
 from eval.own import own_data
 from eval.protocols import Options
 from service.build import Service
 from service.errors import BadRequest
-from service.schema import Item, Ranking, RecommendRequest, Understood
+from service.schema import Item, RecommendRequest, Understood
 
 LANGUAGES = ("en", "de", "es", "fr", "ru", "zh", "ja")
 TOP = 10
@@ -341,7 +342,7 @@ class _WishMeasuring:
             self._ndcg(case, shown),
             understood is not None and all(_known(one, understood) for one in case.conditions),
             understood.source if understood else "",
-            _taken(ranking),
+            ranking.timings.retrieve_ms,
         )
 
     def _ndcg(self, case: WishCase, shown: Sequence[Item]) -> float | None:
@@ -353,9 +354,7 @@ class _WishMeasuring:
         def gain(item: Item) -> float:
             return math.log2(1 + self.likes[item.id]) if case.meets(item) else 0.0
 
-        best = sorted((gain(item) for item in self.items.values()), reverse=True)[:TOP]
-        ideal = _discounted(best)
-        return _discounted([gain(item) for item in shown]) / ideal if ideal else None
+        return graded_ndcg([*map(gain, shown)], map(gain, self.items.values()), TOP)
 
 
 def _known(condition: Condition, understood: Understood) -> bool:
@@ -367,11 +366,3 @@ def _known(condition: Condition, understood: Understood) -> bool:
         return {value.casefold() for value in condition.values} <= avoided
     told = understood.filters.get(condition.key)
     return told is not None and bool(told.none)
-
-
-def _discounted(gains: Sequence[float]) -> float:
-    return sum(gain / math.log2(place + 2) for place, gain in enumerate(gains))
-
-
-def _taken(ranking: Ranking) -> float:
-    return ranking.timings.retrieve_ms

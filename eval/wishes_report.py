@@ -1,18 +1,17 @@
 """`whyrank eval wishes`: the command, its table and its page."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from statistics import median
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from eval.stats import proportion
-from eval.terminal import console
+from eval.terminal import console, counted
 from eval.wishes import KINDS, LANGUAGES, TOP, WishAnswer, WishesTarget, measure_wishes
 from service.build import build
 from service.config import Settings
@@ -88,24 +87,10 @@ async def _measured(
         )
     service = await build(changed, llms={} if model is None else None, scorers={})
     try:
-        with _progress() as step:
+        with counted("wishes") as step:
             return await measure_wishes(service, target, step)
     finally:
         await service.close()
-
-
-class _progress:  # noqa: N801  a context manager, used like a function
-    """A progress bar of wishes."""
-
-    def __enter__(self) -> Callable[[int, int], None]:
-        columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bar = Progress(TextColumn("wishes"), *columns, console=console)
-        self._task = self._bar.add_task("wishes", total=None)
-        self._bar.start()
-        return lambda done, total: self._bar.update(self._task, completed=done, total=total)
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.stop()
 
 
 def rows(answers: Sequence[WishAnswer]) -> list[Row]:

@@ -1,10 +1,12 @@
+from math import log2
+
 import ir_measures
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ir_measures import RR, R, Success, nDCG
 
-from eval.metrics import World, coverage, kendall, metric, spearman
+from eval.metrics import World, coverage, graded_ndcg, kendall, metric, spearman
 from service.errors import BadRequest
 
 ITEMS = [f"i{n}" for n in range(30)]
@@ -83,3 +85,10 @@ def test_coverage_counts_what_anyone_was_shown() -> None:
 def test_orders_agree_with_themselves_and_oppose_their_reverse(order: list[str]) -> None:
     assert kendall(order, order) == spearman(order, order) == 1
     assert kendall(order, order[::-1]) == spearman(order, order[::-1]) == -1
+
+
+def test_graded_gains_count_by_place_against_the_best_order() -> None:
+    assert graded_ndcg([1.0, 0.5], [0.5, 0.0, 1.0], 2) == 1
+    swapped = graded_ndcg([0.5, 1.0, 9.0], [0.5, 0.0, 1.0], 2)
+    assert swapped == pytest.approx((0.5 + 1 / log2(3)) / (1 + 0.5 / log2(3)))
+    assert graded_ndcg([0.0], [0.0], 2) is None
