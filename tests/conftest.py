@@ -16,6 +16,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import uvicorn
+from hypothesis import settings as hypothesis_settings
 
 from service.build import Service, build
 from service.config import HOUSE, Settings
@@ -26,6 +27,9 @@ from service.models.meters import Budget, CircuitBreaker, Meters
 from service.privacy import Outgoing
 from service.telemetry import Telemetry
 from tests.scripted import ScriptedLLM
+
+hypothesis_settings.register_profile("untimed", deadline=None)  # the first example loads a library
+hypothesis_settings.load_profile("untimed")
 
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
