@@ -12,8 +12,6 @@ SURE = 0.4
 KANA = re.compile("[\u3041-\u309f\u30a1-\u30fa\u30fc-\u30ff]")
 HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 HANGUL = re.compile("[\u1100-\u11ff\uac00-\ud7a3]")
-
-
 LETTERS = re.compile("[^\\W\\d_]")
 TELLING = 3
 """A text in Latin letters of fewer words than this doesn't tell its language."""

@@ -232,9 +232,7 @@ def _doubtful(wish: Wish) -> list[str]:
 
 def _vague(wish: Wish) -> bool:
     """Whether the rules read nothing that acts, or refused something that has no name."""
-    filtered = {value for one in wish.filters.values() for value in one.none or ()}
-    nameless = any(word not in filtered for word in wish.words)
-    return nameless or not (wish.filters or wish.soft or wish.like)
+    return bool(wish.nameless) or not (wish.filters or wish.soft or wish.like)
 
 
 async def _ask(llm: LLM, call: Call) -> str:

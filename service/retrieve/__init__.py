@@ -171,8 +171,7 @@ async def _without_avoided(lookup: Lookup, ids: list[str]) -> list[str]:
     refuses by their words. With `query.given`, returns all."""
     query = lookup.query
     avoided = {word.casefold() for word in query.avoid}
-    filtered = {value for one in query.wish.filters.values() for value in one.none or ()}
-    spellings = [forms for name, forms in query.wish.words.items() if name not in filtered]
+    spellings = [*query.wish.nameless.values()]
     if not (avoided or spellings) or query.given is not None:
         return ids
     unwanted = {

@@ -13,7 +13,7 @@ from service.language import HAN, KANA
 from service.retrieve.fusion import Scores, by_place, summed, unit
 from service.retrieve.lookup import Lookup
 from service.retrieve.relevance import REFUSED, calibrated, relevances
-from service.schema import Candidate, Filter, Item, Scalar, Wish
+from service.schema import Candidate, Item, Scalar, Wish
 
 MET = 3.0
 """How much more it counts that an item meets all of a wish's soft conditions than that it is the
@@ -42,9 +42,9 @@ async def wish(lookup: Lookup) -> Scores:
     by_text = await _by_text(lookup) if text else {}
     if not soft:
         return by_text
+    hard = query.scope.wish or {}
     narrowed = [
         replace(lookup, query=replace(query, scope=replace(query.scope, wish={**hard, key: one})))
-        for hard in (query.scope.wish or {},)
         for key, one in soft.items()
         if key not in hard
     ]
@@ -137,13 +137,10 @@ def last_refused(candidates: Sequence[Candidate], wish: Wish) -> list[Candidate]
 def refused(item: Item, wish: Wish) -> bool:
     """Whether a wish excludes an item that no filter holds back: an attribute of it has an avoided
     value, or its words name an avoided thing."""
-    filtered = {value for one in wish.filters.values() for value in one.none or ()}
-    if any(
-        one.none is not None and not meets(item, key, Filter(none=one.none))
-        for key, one in wish.filters.items()
-    ):
+    if any(_holds(item, key, one.none or ()) for key, one in wish.filters.items()):
         return True
-    things = (forms for name, forms in wish.words.items() if name in filtered or len(forms) > 1)
+    nameless = wish.nameless
+    things = (forms for name, forms in wish.words.items() if name not in nameless or len(forms) > 1)
     return any(names(item, forms) for forms in things)
 
 
@@ -170,34 +167,11 @@ def _spelled(spellings: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("|".join(parts) or r"(?!)", re.IGNORECASE)
 
 
-def meets(item: Item, key: str, condition: Filter) -> bool:
-    """Whether an item's attribute meets a condition; one that it doesn't have meets none but
-    `none`."""
+def _holds(item: Item, key: str, values: Iterable[Scalar]) -> bool:
+    """Whether an item's attribute, or one of its elements, is one of these values."""
     value = item.id if key == "id" else item.attributes.get(key)
     held = value if isinstance(value, list) else [] if value is None else [value]
-    folded = {_folded(one) for one in held}
-    if condition.none is not None and folded & {*map(_folded, condition.none)}:
-        return False
-    if condition.any is not None and not folded & {*map(_folded, condition.any)}:
-        return False
-    if condition.all is not None and not folded >= {*map(_folded, condition.all)}:
-        return False
-    bounds = condition.model_dump(include={"gt", "gte", "lt", "lte"}, exclude_none=True)
-    if not bounds:
-        return True
-    numbers = [one for one in held if isinstance(one, int | float) and not isinstance(one, bool)]
-    return bool(numbers) and all(_within(numbers[0], way, bound) for way, bound in bounds.items())
-
-
-def _within(number: float, way: str, bound: Scalar) -> bool:
-    if isinstance(bound, str | bool):
-        return False
-    return {
-        "gt": number > bound,
-        "gte": number >= bound,
-        "lt": number < bound,
-        "lte": number <= bound,
-    }[way]
+    return not {*map(_folded, held)}.isdisjoint(map(_folded, values))
 
 
 def _folded(value: Scalar) -> Scalar:

@@ -76,6 +76,12 @@ class Wish(Understood):
     content: str = ""
     rest: str = ""
 
+    @property
+    def nameless(self) -> dict[str, tuple[str, ...]]:
+        """Of `words`, those that no filter refuses: the catalogue has no value for them."""
+        filtered = {value for one in self.filters.values() for value in one.none or ()}
+        return {name: forms for name, forms in self.words.items() if name not in filtered}
+
     def public(self) -> Understood:
         """The part that an answer shows."""
         return Understood.model_construct(

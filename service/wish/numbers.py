@@ -33,8 +33,6 @@ COMPARED = {
     "newer": "new",
     "older": "old",
 }
-
-
 YEARS = {
     "before_year": ("lt", "gte"),
     "after_year": ("gt", "lte"),
@@ -146,8 +144,7 @@ def _ranges(text: str, phrases: Phrases, vocabulary: Vocabulary) -> Iterator[Bou
                 key = _key(unit, number, vocabulary)
                 if key is None:
                     continue
-                number = _in_unit(number, unit)
-                number = _of_kind(number, key, vocabulary)
+                number = _of_kind(_in_unit(number, unit), key, vocabulary)
                 if name == "around":
                     low = _of_kind(number * (1 - AROUND), key, vocabulary)
                     high = _of_kind(number * (1 + AROUND), key, vocabulary)

@@ -67,7 +67,7 @@ def tokens_of(
             start, end = _trimmed(match, taken)
             if end > start and not _within(start, end, idle):
                 cues.append(Token(kind, start, end, text[start:end]))
-    for match in (found for one in spoken.rather for found in one.finditer(text)):
+    for match in spoken.all("rather", text):
         _take(taken, Token("before", *match.span("cue"), match["cue"]))
     for cue in _merged(cues):
         _take(taken, cue)

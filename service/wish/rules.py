@@ -52,7 +52,6 @@ class _Sum:
     wanted: dict[str, str] = field(default_factory=dict)
     hinted: set[str] = field(default_factory=set)
     avoided: dict[str, None] = field(default_factory=dict)
-    values: dict[tuple[str, str], list[str]] = field(default_factory=lambda: defaultdict(list))
     filters: dict[str, dict[str, Any]] = field(default_factory=lambda: defaultdict(dict))
     soft: dict[str, dict[str, Any]] = field(default_factory=lambda: defaultdict(dict))
     like: list[str] = field(default_factory=list)

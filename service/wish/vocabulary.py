@@ -23,8 +23,6 @@ KEYS: Mapping[str, frozenset[str]] = {
     "tempo": frozenset({"tempo", "bpm"}),
 }
 """By what it measures: the keys under which catalogues keep a number."""
-
-
 LETTER = "[a-zß-ɏѐ-ӿа-яё]"
 """A small letter of a script in which spaces part words; letters of others may follow a name at
 once."""
@@ -65,6 +63,7 @@ class Vocabulary:
     _keys: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     _spellings: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _forms: dict[str, list[_Form]] = field(default_factory=lambda: defaultdict(list))
+    """By their first letter."""
 
     def __post_init__(self) -> None:
         for measure, names in KEYS.items():
@@ -107,7 +106,7 @@ class Vocabulary:
                     self._put(form)
 
     def _put(self, form: _Form) -> None:
-        self._forms[_first(form.text)].append(form)
+        self._forms[form.text[:1].lower()].append(form)
 
     def keys_of(self, value: str) -> list[str]:
         """The keys under which the catalogue has a value."""
@@ -166,11 +165,6 @@ def _named(match: re.Match[str], form: _Form, text: str) -> Named:
 def _spelled(thing: Thing, said: str) -> tuple[str, ...]:
     names = (name for language in thing.names.values() for name in language)
     return tuple(dict.fromkeys([said, *names]))
-
-
-def _first(text: str) -> str:
-    """Under which a form is looked up: its first letter."""
-    return text[:1].lower()
 
 
 def _starts(text: str) -> Iterator[int]:

@@ -130,9 +130,8 @@ class Phrases:
         }
         self._each = {
             name: [self._bounded(part) for one in words for part in getattr(one, name)]
-            for name in ("before", "after")
+            for name in ("before", "after", "rather")
         }
-        self.rather = [self._bounded(part) for one in words for part in one.rather]
         self.numbers = {
             name: [self._number(part) for one in words for part in one.numbers[name]]
             for name in NUMBERS
