@@ -21,7 +21,6 @@ from service.schema import (
     FASTER,
     NO_WISH,
     PRIOR,
-    Filter,
     PersonalRequest,
     RecommendRequest,
     Understood,
@@ -32,6 +31,7 @@ from service.wish import (
     Vocabulary,
     answered,
     choosable,
+    corrected,
     doubt,
     joined,
     known,
@@ -84,7 +84,7 @@ class WishReader:
         places = possible(text)
         ids = await self.catalog.titled(places.values()) if places else {}
         wish = read(text, vocabulary, known(places, ids))
-        return wish if given is None else _as_given(wish, given, vocabulary)
+        return wish if given is None else corrected(wish, given, vocabulary)
 
     async def ruled(self, request: RecommendRequest) -> Wish:
         """What a request asks for in words, as far as rules can tell, or as the request itself
@@ -242,43 +242,3 @@ async def _ask(llm: LLM, call: Call) -> str:
         return (await ask(llm, call)).text
     except ModelIncapable:
         return (await ask(llm, replace(call, grammar=None))).text
-
-
-def _as_given(wish: Wish, given: Understood, vocabulary: Vocabulary) -> Wish:
-    """The wish that a request spells out itself. Values of the catalogue that are only listed as
-    wanted move the order; those listed as avoided are left out."""
-    filters = {key: one.model_dump(exclude_none=True) for key, one in given.filters.items()}
-    soft = {key: one.model_dump(exclude_none=True) for key, one in given.soft.items()}
-    words: dict[str, tuple[str, ...]] = {}
-    _list(given.avoided, filters, "none", vocabulary)
-    _list(given.wanted, soft, "any", vocabulary)
-    for word in given.avoided:
-        value = vocabulary.value_of(word)
-        words[value or word] = vocabulary.spellings(value) if value is not None else (word,)
-    return wish.model_copy(
-        update={
-            **given.model_dump(include={"wanted", "avoided", "like"}),
-            "filters": {key: Filter.model_validate(parts) for key, parts in filters.items()},
-            "soft": {key: Filter.model_validate(parts) for key, parts in soft.items()},
-            "words": words,
-            "named": {},
-            "than": {},
-            "source": "request",
-        }
-    )
-
-
-def _list(
-    words: Sequence[str],
-    into: dict[str, dict[str, list[str]]],
-    name: str,
-    vocabulary: Vocabulary,
-) -> None:
-    """Adds the words that are values of the catalogue to the conditions on their keys, unless a
-    key has conditions already that name them."""
-    for word in words:
-        value = vocabulary.value_of(word)
-        for key in vocabulary.keys_of(value) if value is not None else ():
-            listed = into.setdefault(key, {}).setdefault(name, [])
-            if value not in listed:
-                listed.append(value)  # type: ignore[arg-type]

@@ -5,16 +5,8 @@ Rules read what has a name: values of the catalogue and what they are called in 
 numbers, titles, and what of that is refused. A model is asked what the other words mean.
 """
 
-from service.wish.asking import (
-    ANSWERS,
-    answered,
-    choosable,
-    doubt,
-    joined,
-    question,
-    refutes,
-    turned,
-)
+from service.wish.asking import ANSWERS, answered, choosable, doubt, question, refutes
+from service.wish.joining import corrected, joined, turned
 from service.wish.rules import read
 from service.wish.titles import known, possible
 from service.wish.vocabulary import Vocabulary
@@ -24,6 +16,7 @@ __all__ = [
     "Vocabulary",
     "answered",
     "choosable",
+    "corrected",
     "doubt",
     "joined",
     "known",

@@ -1,5 +1,5 @@
-"""Asks a model what a wish means where the rules don't account for every word: a grammar of the
-catalogue's own values, and how the answer joins what the rules read."""
+"""Asks a model what a wish means where the rules don't account for every word: under a grammar of
+the catalogue's own values, or of one value that is named."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,8 +8,7 @@ from typing import Any
 from service.context import CallContext
 from service.llm import Call
 from service.prompts import Prompt
-from service.schema import LONGEST_INSTRUCTION, Filter, Wish
-from service.wish.vocabulary import Vocabulary
+from service.schema import LONGEST_INSTRUCTION
 
 LISTED = 3
 """Most values that a model may name as wanted, or as not wanted."""
@@ -83,28 +82,6 @@ def refutes(logs: Sequence[float]) -> bool:
     return len(logs) == len(ANSWERS) and logs[0] - logs[1] < SURE
 
 
-def turned(wish: Wish, refused: Sequence[str], vocabulary: Vocabulary) -> Wish:
-    """The wish with values that the rules took for wanted refused instead."""
-    filters = {key: one.model_dump(exclude_none=True) for key, one in wish.filters.items()}
-    for value in refused:
-        for key in vocabulary.keys_of(value):
-            conditions = filters.setdefault(key, {})
-            for name in ("any", "all"):
-                left = [one for one in conditions.pop(name, []) if one != value]
-                conditions |= {name: left} if left else {}
-            conditions.setdefault("none", []).append(value)
-    return wish.model_copy(
-        update={
-            "wanted": [value for value in wish.wanted if value not in refused],
-            "avoided": [*wish.avoided, *refused],
-            "filters": {key: Filter.model_validate(parts) for key, parts in filters.items()},
-            "named": {value: said for value, said in wish.named.items() if value not in refused},
-            "words": {**wish.words, **{value: vocabulary.spellings(value) for value in refused}},
-            "source": "model",
-        }
-    )
-
-
 def answered(text: str, values: Sequence[str]) -> tuple[str, list[str], list[str]]:
     """Reads an answer: the kind of thing that is said, the wanted and the avoided values. What is
     no value is passed over."""
@@ -122,34 +99,4 @@ def answered(text: str, values: Sequence[str]) -> tuple[str, list[str], list[str
         kind if kind in KINDS else "",
         [value for value in listed("wanted") if value not in avoided],
         avoided,
-    )
-
-
-def joined(
-    wish: Wish, wanted: Sequence[str], avoided: Sequence[str], vocabulary: Vocabulary
-) -> Wish:
-    """What the rules read, with what a model read beside it. What it wants only moves the order;
-    what it avoids is left out, unless the person names it as wanted."""
-    filters = {key: one.model_dump(exclude_none=True) for key, one in wish.filters.items()}
-    soft = {key: one.model_dump(exclude_none=True) for key, one in wish.soft.items()}
-    new_avoided = [value for value in avoided if value not in {*wish.wanted, *wish.avoided}]
-    new_wanted = [value for value in wanted if value not in {*wish.wanted, *wish.avoided, *avoided}]
-    for values, into, name in ((new_avoided, filters, "none"), (new_wanted, soft, "any")):
-        for value in values:
-            for key in vocabulary.keys_of(value):
-                listed = into.setdefault(key, {}).setdefault(name, [])
-                if value not in listed:
-                    listed.append(value)
-    return wish.model_copy(
-        update={
-            "wanted": [*wish.wanted, *new_wanted],
-            "avoided": [*wish.avoided, *new_avoided],
-            "filters": {key: Filter.model_validate(parts) for key, parts in filters.items()},
-            "soft": {key: Filter.model_validate(parts) for key, parts in soft.items()},
-            "words": {
-                **wish.words,
-                **{value: vocabulary.spellings(value) for value in new_avoided},
-            },
-            "source": "model",
-        }
     )
