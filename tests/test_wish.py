@@ -225,9 +225,15 @@ def test_what_has_no_name_is_kept_as_words_and_what_is_sought_leaves_refusals_ou
 
 
 def test_every_language_has_every_phrase_and_every_thing_its_names() -> None:
-    assert {len(wording(language).numbers) for language in LANGUAGES} == {10}
+    lacking = {"stop"}, {"stop", "rather"}, {"stop", "rather", "like", "decades"}
+    allowed = {"en": lacking[0], "ru": lacking[0], "zh": lacking[1], "ja": lacking[2]}
+    for language in LANGUAGES:
+        fields = dict(wording(language))
+        tables = (fields.pop("numbers"), fields.pop("adjectives"))
+        empty = {name for table in (fields, *tables) for name, parts in table.items() if not parts}
+        assert empty == allowed.get(language, set()), language
     for thing in things().values():
-        assert set(thing.names) | set(thing.moods) >= {*LANGUAGES} - {"zh", "ja", "ru"}, thing.name
+        assert set(thing.names) | set(thing.moods) == {*LANGUAGES}, thing.name
 
 
 @given(st.text(max_size=300), st.sampled_from([CINEMA, SHOP, RECORDS]))
@@ -453,7 +459,7 @@ async def test_relevance_says_whether_anything_answers(cinema: httpx.AsyncClient
         return [row["relevance_score"] for row in answer.json()["results"]]
 
     texts = ["How to bake a sourdough bread at home", "Cats sleep most of the day"]
-    assert max(await scores("quantum chromodynamics", texts)) < 0.1
+    assert max(await scores("quantum chromodynamics", texts)) < 0.01
     best, other = await scores("baking bread", texts)
     assert best > 0.5 > other
 
